@@ -1,0 +1,2 @@
+//! The binary `netra`.
+fn main() {}
