@@ -1,1 +1,15 @@
-//! netra-context.
+//! Who asks, what they may do, until when, and on whose account.
+//!
+//! [`UserExecutionContext`] is the first argument of everything that reads or changes a user's
+//! data. It knows nothing of HTTP, of SQL or of agents.
+
+pub mod principal;
+pub mod rights;
+pub mod runtime;
+
+mod user_execution_context;
+
+pub use principal::{BackgroundKind, Principal};
+pub use rights::{Right, Rights};
+pub use runtime::Runtime;
+pub use user_execution_context::{Origin, RunOrigin, UserExecutionContext};

@@ -1,0 +1,89 @@
+//! What a caller may do: a small set of named rights, narrowed from level to level, never widened.
+
+use netra_protocol::account::Role;
+
+/// One thing that a caller may do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[repr(u32)]
+pub enum Right {
+    /// Read own threads, messages, runs, events, files.
+    Read = 1,
+    /// Start, cancel and retry runs; change threads.
+    Run = 1 << 1,
+    /// Upload and delete files.
+    Files = 1 << 2,
+    /// Change the account: sessions, keys, secrets, deletion.
+    Account = 1 << 3,
+    /// Answer approvals.
+    Approve = 1 << 4,
+    /// Run the server.
+    Admin = 1 << 5,
+    /// Read metrics.
+    Metrics = 1 << 6,
+}
+
+impl Right {
+    /// Every right with its name as a scope of an API key.
+    pub const ALL: [(Right, &'static str); 7] = [
+        (Right::Read, "read"),
+        (Right::Run, "run"),
+        (Right::Files, "files"),
+        (Right::Account, "account"),
+        (Right::Approve, "approve"),
+        (Right::Admin, "admin"),
+        (Right::Metrics, "metrics"),
+    ];
+}
+
+/// A set of rights.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Rights(u32);
+
+impl Rights {
+    /// No rights at all.
+    pub const NONE: Rights = Rights(0);
+
+    /// What a signed-in person of this role may do.
+    pub fn of_role(role: Role) -> Self {
+        let own = [Right::Read, Right::Run, Right::Files, Right::Account, Right::Approve];
+        let mut rights = Self::NONE;
+        for right in own {
+            rights = rights.with(right);
+        }
+        match role {
+            Role::User | Role::Developer => rights,
+            Role::Admin => rights.with(Right::Admin).with(Right::Metrics),
+        }
+    }
+
+    /// This set and one right more.
+    #[must_use]
+    pub const fn with(self, right: Right) -> Self {
+        Self(self.0 | right as u32)
+    }
+
+    /// What both sets hold.
+    #[must_use]
+    pub const fn intersect(self, other: Rights) -> Self {
+        Self(self.0 & other.0)
+    }
+
+    /// Whether the set holds this right.
+    pub const fn contains(self, right: Right) -> bool {
+        self.0 & right as u32 != 0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn intersecting_never_widens() {
+        let user = Rights::of_role(Role::User);
+        let admin = Rights::of_role(Role::Admin);
+        assert_eq!(user.intersect(admin), user);
+        assert!(!user.intersect(admin).contains(Right::Admin));
+        assert!(!Rights::NONE.contains(Right::Read));
+    }
+}

@@ -1,0 +1,185 @@
+//! Clock, randomness and tracked spawning: the only place that starts tasks.
+
+use std::future::Future;
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::FutureExt as _;
+use netra_protocol::Timestamp;
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+/// Tells the time. A trait, so that tests and replay can give times of their own.
+pub trait Clock: Send + Sync {
+    /// The time of day.
+    fn now(&self) -> Timestamp;
+}
+
+/// The machine's clock.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct SystemClock;
+
+impl Clock for SystemClock {
+    fn now(&self) -> Timestamp {
+        Timestamp::from_micros(jiff::Timestamp::now().as_microsecond())
+    }
+}
+
+/// What a task is for, and so what happens to it on shutdown and on error.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum TaskKind {
+    /// Drives a run. On shutdown: told to end, waited for. On panic: logged, its run fails.
+    Run,
+    /// Serves one socket. On shutdown: closes by itself, waited for. On panic: logged.
+    Socket,
+    /// A part of a run or request that ends with it. On shutdown: waited for. On panic: logged.
+    Part,
+    /// Recurring work of the server. On shutdown: ends at its next turn. On panic: logged.
+    Sweep,
+    /// Keeps worker processes ready. On shutdown: ends at its next turn. On panic: logged.
+    Pool,
+    /// Accepts connections. On shutdown: stops accepting. On panic: logged.
+    Listener,
+}
+
+impl TaskKind {
+    /// For logs and metrics.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Run => "run",
+            Self::Socket => "socket",
+            Self::Part => "part",
+            Self::Sweep => "sweep",
+            Self::Pool => "pool",
+            Self::Listener => "listener",
+        }
+    }
+}
+
+struct Shared {
+    clock: Box<dyn Clock>,
+    tasks: TaskTracker,
+    shutdown: CancellationToken,
+}
+
+/// Clock, randomness and tasks of one server. Cheap to clone; two servers in one process (as in
+/// tests) have two.
+#[derive(Clone)]
+pub struct Runtime(Arc<Shared>);
+
+impl Default for Runtime {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Runtime {
+    /// With the machine's clock.
+    pub fn new() -> Self {
+        Self::with_clock(Box::new(SystemClock))
+    }
+
+    /// With another clock.
+    pub fn with_clock(clock: Box<dyn Clock>) -> Self {
+        Self(Arc::new(Shared {
+            clock,
+            tasks: TaskTracker::new(),
+            shutdown: CancellationToken::new(),
+        }))
+    }
+
+    /// The time of day.
+    pub fn now(&self) -> Timestamp {
+        self.0.clock.now()
+    }
+
+    /// A new id of any kind: `runtime.new_id(RunId::from_parts)`.
+    pub fn new_id<T>(&self, from_parts: impl FnOnce(u64, u128) -> T) -> T {
+        from_parts(self.now().as_millis(), rand::random())
+    }
+
+    /// `N` random bytes that nobody can guess.
+    pub fn secret_bytes<const N: usize>(&self) -> [u8; N] {
+        let mut bytes = [0; N];
+        rand::fill(&mut bytes[..]);
+        bytes
+    }
+
+    /// Fires when the server begins to stop.
+    pub fn shutdown(&self) -> &CancellationToken {
+        &self.0.shutdown
+    }
+
+    /// Starts a task that the server's shutdown waits for. A panic in it is logged and ends this
+    /// task only; the handle then yields `None`.
+    pub fn spawn<F>(&self, kind: TaskKind, future: F) -> JoinHandle<Option<F::Output>>
+    where
+        F: Future + Send + 'static,
+        F::Output: Send + 'static,
+    {
+        let guarded = async move {
+            match AssertUnwindSafe(future).catch_unwind().await {
+                Ok(output) => Some(output),
+                Err(_) => {
+                    tracing::error!(task.kind = kind.as_str(), "a task panicked");
+                    metrics::counter!("netra_tasks_panicked_total", "kind" => kind.as_str())
+                        .increment(1);
+                    None
+                }
+            }
+        };
+        self.0.tasks.spawn(guarded)
+    }
+
+    /// Runs blocking work on tokio's blocking threads, tracked like a task.
+    pub fn spawn_blocking<T: Send + 'static>(
+        &self,
+        work: impl FnOnce() -> T + Send + 'static,
+    ) -> JoinHandle<T> {
+        self.0.tasks.spawn_blocking(work)
+    }
+
+    /// The number of tasks that have not ended.
+    pub fn live_tasks(&self) -> usize {
+        self.0.tasks.len()
+    }
+
+    /// Tells every task to end and waits for them, at most `grace`. Returns how many are left.
+    pub async fn drain(&self, grace: Duration) -> usize {
+        self.0.shutdown.cancel();
+        self.0.tasks.close();
+        // The time-out is an answer too: the number of tasks left says so.
+        tokio::time::timeout(grace, self.0.tasks.wait()).await.ok();
+        self.0.tasks.len()
+    }
+}
+
+impl std::fmt::Debug for Runtime {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Runtime").field("live_tasks", &self.live_tasks()).finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_panic_ends_its_own_task_only() {
+        let runtime = Runtime::new();
+        let broken = runtime.spawn(TaskKind::Part, async { panic!("on purpose") });
+        let sound = runtime.spawn(TaskKind::Part, async { 7 });
+        assert!(broken.await.unwrap().is_none());
+        assert_eq!(sound.await.unwrap(), Some(7));
+    }
+
+    #[tokio::test]
+    async fn drain_waits_for_tasks_that_listen() {
+        let runtime = Runtime::new();
+        let token = runtime.shutdown().clone();
+        runtime.spawn(TaskKind::Socket, async move { token.cancelled().await });
+        assert_eq!(runtime.drain(Duration::from_secs(10)).await, 0);
+    }
+}

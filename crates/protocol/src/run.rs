@@ -1,0 +1,161 @@
+//! Runs: start, state, result.
+
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+use crate::error::Failure;
+use crate::id::{FileId, RunId, ThreadId};
+use crate::page::AsOf;
+use crate::time::Timestamp;
+use crate::usage::RunUsage;
+
+/// Where a run stands: `queued → running ⇄ waiting → completed | failed | cancelled | timed_out`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum RunStatus {
+    /// Waits for a slot, or for its thread.
+    Queued,
+    /// An engine drives it.
+    Running,
+    /// A person is asked.
+    Waiting,
+    /// Ended with a result.
+    Completed,
+    /// Ended with an error.
+    Failed,
+    /// Ended by a person.
+    Cancelled,
+    /// Ended by its deadline.
+    TimedOut,
+}
+
+impl RunStatus {
+    /// Whether nothing follows.
+    pub const fn is_terminal(self) -> bool {
+        matches!(self, Self::Completed | Self::Failed | Self::Cancelled | Self::TimedOut)
+    }
+
+    /// As it is written on the wire.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Queued => "queued",
+            Self::Running => "running",
+            Self::Waiting => "waiting",
+            Self::Completed => "completed",
+            Self::Failed => "failed",
+            Self::Cancelled => "cancelled",
+            Self::TimedOut => "timed_out",
+        }
+    }
+}
+
+impl std::str::FromStr for RunStatus {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        Ok(match text {
+            "queued" => Self::Queued,
+            "running" => Self::Running,
+            "waiting" => Self::Waiting,
+            "completed" => Self::Completed,
+            "failed" => Self::Failed,
+            "cancelled" => Self::Cancelled,
+            "timed_out" => Self::TimedOut,
+            _ => return Err("not a run status".into()),
+        })
+    }
+}
+
+/// What to do when all slots are in use.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum OnLimit {
+    /// Wait in the user's queue.
+    #[default]
+    Queue,
+    /// Refuse with `slots_exhausted`.
+    Reject,
+}
+
+/// What to do when the thread has an active run.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum OnBusy {
+    /// Wait for it to end.
+    #[default]
+    Queue,
+    /// Refuse with `thread_busy`.
+    Reject,
+    /// Cancel the thread's active and queued runs.
+    Interrupt,
+}
+
+/// Starts a run.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct StartRun {
+    /// The agent's name.
+    pub agent: String,
+    /// A text, or an object that fits the agent's schema.
+    pub input: serde_json::Value,
+    /// Files of this user for the run.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub files: Vec<FileId>,
+    /// What the client keeps with it; at most 16 KiB.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub metadata: Option<serde_json::Map<String, serde_json::Value>>,
+    /// Queued and running time, in milliseconds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub timeout_ms: Option<u64>,
+    /// What to do when all slots are in use.
+    #[serde(default)]
+    pub on_limit: OnLimit,
+    /// What to do when the thread has an active run.
+    #[serde(default)]
+    pub on_busy: OnBusy,
+}
+
+/// A run.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct Run {
+    /// Never changes.
+    pub id: RunId,
+    /// The same, in the answer to starting it.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub run_id: Option<RunId>,
+    /// Its conversation.
+    pub thread_id: ThreadId,
+    /// The agent's name.
+    pub agent: String,
+    /// Where it stands.
+    pub status: RunStatus,
+    /// From 1; rises after a crash or a lost lease only.
+    pub attempt: u32,
+    /// From 1, while it is queued.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub queue_position: Option<u32>,
+    /// When it was accepted.
+    pub created_at: Timestamp,
+    /// When its engine began.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub started_at: Option<Timestamp>,
+    /// When it ended.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub ended_at: Option<Timestamp>,
+    /// When it ends by itself.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub deadline: Option<Timestamp>,
+    /// What it gave.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub result: Option<serde_json::Value>,
+    /// Why it failed.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub error: Option<Failure>,
+    /// What it used.
+    pub usage: RunUsage,
+    /// What the client keeps with it.
+    pub metadata: serde_json::Map<String, serde_json::Value>,
+    /// The log's position of this snapshot, when one run was read.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub as_of: Option<AsOf>,
+}

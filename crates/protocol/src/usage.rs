@@ -1,0 +1,78 @@
+//! What runs used.
+
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+/// What one run used. Absent numbers were not measured.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, ToSchema)]
+#[serde(default)]
+pub struct RunUsage {
+    /// Tokens given to models.
+    pub input_tokens: u64,
+    /// Tokens that models gave.
+    pub output_tokens: u64,
+    /// Cost of the models in US dollars; null where a price is not known.
+    pub cost_usd: Option<f64>,
+    /// Tool calls made.
+    pub tool_calls: u64,
+    /// Model calls made.
+    pub model_calls: u64,
+    /// The most memory that it held, in bytes; null where the server does not count it.
+    pub peak_memory_bytes: Option<u64>,
+    /// From acceptance to end, in milliseconds.
+    pub duration_ms: u64,
+}
+
+impl RunUsage {
+    /// Adds what another call or run used; durations are not added.
+    pub fn add(&mut self, other: &RunUsage) {
+        self.input_tokens += other.input_tokens;
+        self.output_tokens += other.output_tokens;
+        self.tool_calls += other.tool_calls;
+        self.model_calls += other.model_calls;
+        self.cost_usd = match (self.cost_usd, other.cost_usd) {
+            (None, cost) | (cost, None) => cost,
+            (Some(a), Some(b)) => Some(a + b),
+        };
+        self.peak_memory_bytes = self.peak_memory_bytes.max(other.peak_memory_bytes);
+    }
+}
+
+/// What a user used in a day.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct DayUsage {
+    /// The day in UTC, as `2026-11-22`.
+    pub day: String,
+    /// Runs that ended on this day.
+    pub runs: u64,
+    /// Tokens given to models.
+    pub input_tokens: u64,
+    /// Tokens that models gave.
+    pub output_tokens: u64,
+    /// Cost in US dollars; null where a price is not known.
+    pub cost_usd: Option<f64>,
+    /// Tool calls made.
+    pub tool_calls: u64,
+    /// Model calls made.
+    pub model_calls: u64,
+}
+
+/// A user's own figures.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct Usage {
+    /// The last 90 days on which something was used, newest first.
+    pub days: Vec<DayUsage>,
+    /// Slots in use and allowed, now.
+    pub slots: SlotUsage,
+}
+
+/// Slots of a user, now.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct SlotUsage {
+    /// Runs that execute.
+    pub running: u32,
+    /// Runs that wait for a slot.
+    pub queued: u32,
+    /// Slots that the user has.
+    pub allowed: u32,
+}
