@@ -1,1 +1,46 @@
-//! netra-memory.
+//! Bytes by owner: the accounting allocator, the accounts it charges and the scopes that say who allocates.
+//!
+//! [`Allocator`] is the global allocator of the `netra` binary. Each block carries a tag of 8 bytes that names the
+//! account it was charged to, so that whoever frees it, the owner is credited. Accounts form a tree: execution → user
+//! → node. A thread collects what it allocates and hands it to the account when it reaches 64 KiB or when it changes
+//! to another account, so a number read from outside can be off by 64 KiB for each thread that is inside the account
+//! at that moment, and by nothing when none is.
+//!
+//! A limit is checked between the polls of a future ([`Scope::limit`]) and by whoever asks before taking much
+//! ([`Account::reserve`]); an allocator in Rust cannot refuse. Worker processes, which run what is not trusted, have
+//! a hard limit instead: [`worker`].
+//!
+//! In a program whose global allocator is another one, everything here works and counts only what was declared
+//! through [`Account::reserve`] and [`Account::add_external`].
+
+mod account;
+mod allocator;
+mod ledger;
+mod scope;
+mod tally;
+pub mod worker;
+
+pub use account::{Account, External, OverLimit, Reservation};
+pub use allocator::Allocator;
+pub use scope::{Entered, Limited, Scope, Scoped};
+
+/// All bytes that are accounted for in this process now: of every user, and of the system.
+pub fn node_bytes() -> u64 {
+    tally::flush();
+    ledger::bytes(ledger::Tag::NODE)
+}
+
+/// Bytes that belong to no user: what was allocated outside any scope, and what closed accounts left behind.
+pub fn system_bytes() -> u64 {
+    tally::flush();
+    ledger::bytes(ledger::Tag::SYSTEM)
+}
+
+/// Whether [`Allocator`] is the global allocator of this program, so that accounts count allocations.
+pub fn is_counting() -> bool {
+    let before = tally::unflushed();
+    let probe = std::hint::black_box(Box::new([0_u8; 40]));
+    let after = tally::unflushed();
+    drop(probe);
+    before != after || worker::is_armed()
+}

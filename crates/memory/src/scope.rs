@@ -1,0 +1,141 @@
+//! Scopes: on whose account the code that runs now allocates.
+
+use std::future::Future;
+use std::marker::PhantomData;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use pin_project_lite::pin_project;
+
+use crate::account::OverLimit;
+use crate::ledger::{self, Tag};
+use crate::tally;
+
+/// Names the account to charge. It does not keep the account open: what is allocated in the scope of a closed
+/// account is the system's.
+#[derive(Clone, Copy, Debug)]
+pub struct Scope {
+    tag: Option<Tag>,
+}
+
+impl Scope {
+    pub(crate) fn of(tag: Option<Tag>) -> Scope {
+        Scope { tag }
+    }
+
+    /// The scope of what belongs to no user: shared caches, connection pools, buffers of logs.
+    pub fn system() -> Scope {
+        Scope {
+            tag: Some(Tag::SYSTEM),
+        }
+    }
+
+    /// The scope that this thread is in.
+    pub fn current() -> Scope {
+        Scope {
+            tag: Some(tally::current()),
+        }
+    }
+
+    /// Charges this thread's allocations to the account until the guard is dropped. Guards must be dropped in the
+    /// reverse order of entering, and never be held across an `await`: for futures there is [`Scope::wrap`].
+    pub fn enter(self) -> Entered {
+        Entered {
+            before: tally::switch(self.tag.unwrap_or(Tag::SYSTEM)),
+            not_send: PhantomData,
+        }
+    }
+
+    /// Charges all that the future allocates while it is polled to the account.
+    pub fn wrap<F: Future>(self, future: F) -> Scoped<F> {
+        Scoped {
+            scope: self,
+            future,
+        }
+    }
+
+    /// Like [`Scope::wrap`], and ends with [`OverLimit`] as soon as the account or its user is found over its limit
+    /// before or after a poll, or is closed. What one single poll allocates is not limited.
+    pub fn limit<F: Future>(self, future: F) -> Limited<F> {
+        Limited {
+            scope: self,
+            future,
+        }
+    }
+
+    pub(crate) fn over(self) -> Option<OverLimit> {
+        let Some(tag) = self.tag else {
+            return Some(OverLimit { used: 0, limit: 0 });
+        };
+        ledger::over(tag).map(|(used, limit)| OverLimit { used, limit })
+    }
+}
+
+/// The time during which a thread is in a scope; see [`Scope::enter`].
+#[derive(Debug)]
+#[must_use = "the scope is left when this is dropped"]
+pub struct Entered {
+    before: Tag,
+    not_send: PhantomData<*const ()>,
+}
+
+impl Drop for Entered {
+    fn drop(&mut self) {
+        tally::switch(self.before);
+    }
+}
+
+pin_project! {
+    /// A future whose allocations are charged to an account; see [`Scope::wrap`].
+    #[derive(Debug)]
+    #[must_use = "futures do nothing unless polled"]
+    pub struct Scoped<F> {
+        scope: Scope,
+        #[pin]
+        future: F,
+    }
+}
+
+impl<F: Future> Future for Scoped<F> {
+    type Output = F::Output;
+
+    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<F::Output> {
+        let this = self.project();
+        let _entered = this.scope.enter();
+        this.future.poll(context)
+    }
+}
+
+pin_project! {
+    /// A future that ends when its account is over its limit; see [`Scope::limit`].
+    #[derive(Debug)]
+    #[must_use = "futures do nothing unless polled"]
+    pub struct Limited<F> {
+        scope: Scope,
+        #[pin]
+        future: F,
+    }
+}
+
+impl<F: Future> Future for Limited<F> {
+    type Output = Result<F::Output, OverLimit>;
+
+    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        let this = self.project();
+        if let Some(over) = this.scope.over() {
+            return Poll::Ready(Err(over));
+        }
+        let polled = {
+            let _entered = this.scope.enter();
+            this.future.poll(context)
+        };
+        match polled {
+            Poll::Ready(output) => Poll::Ready(Ok(output)),
+            // Leaving the scope has entered what this poll allocated, so this sees all of it.
+            Poll::Pending => match this.scope.over() {
+                Some(over) => Poll::Ready(Err(over)),
+                None => Poll::Pending,
+            },
+        }
+    }
+}

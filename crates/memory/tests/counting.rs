@@ -1,0 +1,210 @@
+//! The accounts of a program whose global allocator counts: who is charged across awaits, threads and frees.
+#![expect(clippy::unwrap_used, reason = "tests")]
+#![expect(
+    clippy::disallowed_methods,
+    reason = "the crate that tracks tasks depends on this one"
+)]
+
+use std::process::Command;
+use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
+use std::task::Poll;
+
+use netra_memory::{Account, Allocator, OverLimit, Scope};
+
+#[global_allocator]
+static GLOBAL: Allocator = Allocator::new();
+static LIVE: AtomicUsize = AtomicUsize::new(0);
+
+const MIB: u64 = 1 << 20;
+
+fn runtime() -> tokio::runtime::Runtime {
+    tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(4)
+        .build()
+        .unwrap()
+}
+
+#[test]
+fn the_program_counts() {
+    assert!(netra_memory::is_counting());
+    assert!(netra_memory::node_bytes() > 0);
+}
+
+#[test]
+fn a_scope_charges_only_what_is_allocated_in_it() {
+    let account = Account::user();
+    let outside = vec![0_u8; 100_000];
+    let inside = {
+        let _entered = account.scope().enter();
+        vec![0_u8; 50_000]
+    };
+    assert_eq!(account.current_bytes(), 50_008);
+    drop(outside);
+    assert_eq!(account.current_bytes(), 50_008);
+    drop(inside);
+    assert_eq!((account.current_bytes(), account.peak_bytes()), (0, 50_008));
+}
+
+#[test]
+fn a_vector_that_grows_stays_its_owners() {
+    let account = Account::user();
+    let mut grown = {
+        let _entered = account.scope().enter();
+        Vec::<u8>::with_capacity(1000)
+    };
+    grown.reserve_exact(200_000);
+    assert_eq!(account.current_bytes(), 200_008);
+    drop(grown);
+    assert_eq!(account.current_bytes(), 0);
+}
+
+#[test]
+fn scopes_nest_and_the_system_is_one_of_them() {
+    let (outer, inner) = (Account::user(), Account::user());
+    let _outer = outer.scope().enter();
+    let first = vec![0_u8; 1000];
+    let (second, third) = {
+        let _inner = inner.scope().enter();
+        let second = vec![0_u8; 2000];
+        let _system = Scope::system().enter();
+        (second, vec![0_u8; 4000])
+    };
+    let fourth = vec![0_u8; 8000];
+    assert_eq!(inner.current_bytes(), 2008);
+    assert_eq!(outer.current_bytes(), 9016);
+    drop((first, second, third, fourth));
+    assert_eq!((outer.current_bytes(), inner.current_bytes()), (0, 0));
+}
+
+#[test]
+fn owners_that_pass_buffers_to_each_other_end_at_zero() {
+    const OWNERS: usize = 50;
+    let runtime = runtime();
+    let user = Arc::new(Account::user());
+    let accounts: Vec<_> = (0..OWNERS)
+        .map(|_| Arc::new(Account::execution(&user)))
+        .collect();
+    let peaks: Vec<u64> = runtime.block_on(async {
+        let (senders, receivers): (Vec<_>, Vec<_>) = (0..OWNERS)
+            .map(|_| tokio::sync::mpsc::channel::<Vec<u8>>(4))
+            .unzip();
+        let mut tasks = Vec::new();
+        for (index, mut receiver) in receivers.into_iter().enumerate() {
+            let sender = senders[(index + 1) % OWNERS].clone();
+            let work = async move {
+                for round in 0..20_usize {
+                    let buffer = vec![round as u8; 10_000 + index];
+                    sender.send(buffer).await.unwrap();
+                    tokio::task::yield_now().await;
+                    drop(receiver.recv().await);
+                }
+            };
+            tasks.push(tokio::spawn(accounts[index].scope().wrap(work)));
+        }
+        drop(senders);
+        for task in tasks {
+            task.await.unwrap();
+        }
+        accounts
+            .iter()
+            .map(|account| account.peak_bytes())
+            .collect()
+    });
+    drop(runtime);
+    for (account, peak) in accounts.iter().zip(peaks) {
+        assert!(peak >= 10_000, "an owner was never charged: {peak}");
+        // The runtime itself may keep a little of what it allocated within a scope.
+        assert!(
+            account.current_bytes() < 4_000,
+            "{} bytes were left",
+            account.current_bytes()
+        );
+    }
+    drop(accounts);
+    assert!(user.current_bytes() < 4_000);
+}
+
+#[test]
+fn a_future_over_its_limit_ends_between_polls() {
+    let account = Account::user();
+    account.set_limit(8 * MIB);
+    let mut steps = 0;
+    let outcome = runtime().block_on(account.scope().limit(async {
+        let mut hoard = Vec::new();
+        for _ in 0..1000 {
+            hoard.push(vec![1_u8; MIB as usize]);
+            steps += 1;
+            tokio::task::yield_now().await;
+        }
+    }));
+    assert!(matches!(outcome, Err(OverLimit { limit, used }) if limit == 8 * MIB && used > limit));
+    assert_eq!(steps, 8);
+    assert_eq!(
+        account.current_bytes(),
+        0,
+        "what the future held was freed with it"
+    );
+}
+
+#[test]
+fn an_account_within_its_limit_is_left_alone() {
+    let account = Account::user();
+    account.set_limit(8 * MIB);
+    let outcome = runtime().block_on(account.scope().limit(async {
+        let kept = vec![1_u8; 4 * MIB as usize];
+        tokio::task::yield_now().await;
+        kept.len()
+    }));
+    assert_eq!(outcome, Ok(4 * MIB as usize));
+}
+
+#[test]
+fn a_closed_account_ends_what_runs_on_it() {
+    let account = Account::user();
+    let mut future = Box::pin(account.scope().limit(std::future::pending::<()>()));
+    drop(account);
+    let mut context = std::task::Context::from_waker(std::task::Waker::noop());
+    assert!(matches!(
+        future.as_mut().poll(&mut context),
+        Poll::Ready(Err(_))
+    ));
+}
+
+#[test]
+fn closing_leaves_the_remainder_to_the_system() {
+    let before = netra_memory::node_bytes();
+    let account = Account::user();
+    let kept = {
+        let _entered = account.scope().enter();
+        vec![0_u8; 64 * MIB as usize]
+    };
+    drop(account);
+    assert!(netra_memory::system_bytes() >= 64 * MIB);
+    assert!(netra_memory::node_bytes() >= before.saturating_add(60 * MIB));
+    drop(kept);
+}
+
+/// Not a test of its own: what `a_worker_ends_at_its_hard_limit` starts as a process of its own.
+#[test]
+#[ignore = "run by another test, in a process of its own"]
+fn worker_process() {
+    netra_memory::worker::arm(&LIVE, 65).unwrap();
+    netra_memory::worker::set_limit(netra_memory::worker::live_bytes() + 10 * MIB as usize);
+    let within = vec![1_u8; 9 * MIB as usize];
+    drop(within);
+    let again = vec![1_u8; 9 * MIB as usize];
+    let beyond = vec![1_u8; 2 * MIB as usize];
+    // Reached only if the limit did not hold.
+    drop((again, beyond));
+}
+
+#[test]
+fn a_worker_ends_at_its_hard_limit() {
+    let status = Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", "worker_process", "--ignored", "--test-threads=1"])
+        .stdout(std::process::Stdio::null())
+        .status()
+        .unwrap();
+    assert_eq!(status.code(), Some(65));
+}
