@@ -1,0 +1,196 @@
+//! What `--help` prints, with examples for every command.
+
+use anyhow::{Result, bail};
+
+pub(crate) const OVERVIEW: &str = "\
+cargo xtask: the one door for people and CI
+
+Usage: cargo xtask <command> [arguments]
+
+  up          build everything and serve it on 127.0.0.1:8080
+  test        the whole gate, or the parts that are named
+  ui          build the web page into ui/dist
+  openapi     write openapi/netra.json from the server, or check it
+  bench       run a benchmark in a release build
+  coverage    which lines the tests reach
+  tidy        the rules of the house that no other tool knows
+  deps        who may depend on whom; licences, bans and sources
+  help        this text, or that of a command
+
+Examples:
+  cargo xtask up
+  cargo xtask test
+  cargo xtask test fmt clippy unit
+  cargo xtask help test
+";
+
+const UP: &str = "\
+Build the web page and the server, then serve
+
+Usage: cargo xtask up [--debug] [--no-ui] [-- <arguments of netra serve>]
+
+  --debug    build without optimisation: compiles faster, runs slower
+  --no-ui    do not build the web page
+
+Without Node the server is built all the same and shows a page that says how to get the UI.
+The server takes the place of this command, so Ctrl-C and signals reach it. Paths are relative
+to the root of the repository. Unless given after `--`, the defaults are
+`--listen 127.0.0.1:8080 --data ./netra-data`.
+
+Examples:
+  cargo xtask up
+  cargo xtask up --debug
+  cargo xtask up -- --listen 127.0.0.1:9000 --data /tmp/netra-try
+";
+
+const TEST: &str = "\
+The whole gate, or the parts that are named
+
+Usage: cargo xtask test [--fail-fast] [--list] [part]...
+
+  fmt          the code is formatted
+  tidy         the rules of the house (cargo xtask tidy)
+  deps         who may depend on whom; licences, bans and sources
+  ui           type check, tests and build of the web page (needs Node)
+  clippy       all targets, warnings denied
+  unit         tests of every crate but netra-integration
+  openapi      openapi/netra.json is what the server serves
+  integration  end-to-end tests of netra-integration
+  security     its tests in modules named `security`
+
+  --fail-fast  stop at the first part that fails
+  --list       print the names of the parts
+
+With no part named all run, in this order. The last lines are the time of each part and the
+sum of all tests. A part that fails without a failed test counts as one failure. The exit code
+is 0 when nothing failed, 1 when something did, 2 when the gate itself could not run.
+
+Examples:
+  cargo xtask test
+  cargo xtask test fmt clippy
+  cargo xtask test --fail-fast unit integration
+";
+
+const UI: &str = "\
+Build the web page into ui/dist
+
+Usage: cargo xtask ui [--check]
+
+  --check    type check and tests as well, as in `cargo xtask test ui`
+
+Packages are installed by `npm ci` when ui/package-lock.json has changed. Needs Node 20.
+
+Examples:
+  cargo xtask ui
+  cargo xtask ui --check
+";
+
+const OPENAPI: &str = "\
+Write openapi/netra.json from what `netra openapi` prints
+
+Usage: cargo xtask openapi [--check]
+
+  --check    change nothing; fail and show the first difference when the file is stale
+
+Examples:
+  cargo xtask openapi
+  cargo xtask openapi --check
+";
+
+const BENCH: &str = "\
+Run a benchmark of netra-integration, server and generator in release builds
+
+Usage: cargo xtask bench <name> [arguments]
+
+Examples:
+  cargo xtask bench runs
+  cargo xtask bench runs --help
+";
+
+const COVERAGE: &str = "\
+Which lines the tests reach, by cargo-tarpaulin with its ptrace engine
+
+Usage: cargo xtask coverage [crate]... [-- <arguments of tarpaulin>]
+
+With no crate named, all of the workspace. The ptrace engine is used because the pinned
+toolchain is installed without LLVM's tools. The first call installs cargo-tarpaulin into
+target/tools, which takes minutes. Reports: target/coverage/tarpaulin-report.{html,json}.
+
+Examples:
+  cargo xtask coverage
+  cargo xtask coverage netra-store netra-events
+  cargo xtask coverage netra-engine -- --timeout 300
+";
+
+const TIDY: &str = "\
+The rules of the house that no other tool knows
+
+Usage: cargo xtask tidy [--verbose]
+
+  --verbose    list what is only counted otherwise: files over 500 lines, functions over 40
+
+Examples:
+  cargo xtask tidy
+  cargo xtask tidy --verbose
+";
+
+const DEPS: &str = "\
+Who may depend on whom; licences, bans and sources of third-party crates
+
+Usage: cargo xtask deps [--licences]
+
+  --licences    print every dependency with its version and licence
+
+Examples:
+  cargo xtask deps
+  cargo xtask deps --licences
+";
+
+/// The help of one command.
+pub(crate) fn of(command: &str) -> Result<&'static str> {
+    Ok(match command {
+        "up" => UP,
+        "test" => TEST,
+        "ui" => UI,
+        "openapi" => OPENAPI,
+        "bench" => BENCH,
+        "coverage" => COVERAGE,
+        "tidy" => TIDY,
+        "deps" => DEPS,
+        "help" | "--help" | "-h" => OVERVIEW,
+        unknown => bail!("there is no command `{unknown}`; `cargo xtask help` lists them"),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_command_of_the_overview_has_a_help_with_examples() {
+        let commands: Vec<&str> = OVERVIEW
+            .lines()
+            .filter_map(|line| line.strip_prefix("  ")?.split_whitespace().next())
+            .filter(|word| *word != "cargo")
+            .collect();
+        assert_eq!(commands.len(), 9);
+        for command in commands {
+            assert!(
+                of(command).unwrap().contains("Examples:\n  cargo xtask"),
+                "{command}"
+            );
+        }
+        assert!(of("no-such-command").is_err());
+    }
+
+    #[test]
+    fn the_help_of_test_names_the_parts_in_their_order() {
+        let named: Vec<&str> = TEST
+            .lines()
+            .filter_map(|line| line.strip_prefix("  ")?.split_whitespace().next())
+            .filter(|word| !word.starts_with("--") && *word != "cargo")
+            .collect();
+        let parts: Vec<&str> = crate::part::ALL.iter().map(|part| part.name).collect();
+        assert_eq!(named, parts);
+    }
+}

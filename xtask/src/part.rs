@@ -1,0 +1,149 @@
+//! The parts of the gate: what each one runs.
+
+use std::process::Command;
+
+use anyhow::{Result, bail};
+
+use crate::tally::Tally;
+use crate::workspace::Workspace;
+use crate::{deps, openapi, process, tidy, ui};
+
+/// What came out of a part.
+pub(crate) struct Outcome {
+    pub(crate) tally: Tally,
+    pub(crate) good: bool,
+}
+
+/// One named part. An error means the same as a failure, with a reason.
+pub(crate) struct Part {
+    pub(crate) name: &'static str,
+    pub(crate) run: fn(&Workspace) -> Result<Outcome>,
+    /// What takes the place of `run` when all parts run, so that no test runs twice.
+    pub(crate) run_among_all: Option<fn(&Workspace) -> Result<Outcome>>,
+}
+
+const fn part(name: &'static str, run: fn(&Workspace) -> Result<Outcome>) -> Part {
+    Part {
+        name,
+        run,
+        run_among_all: None,
+    }
+}
+
+/// Cheap parts first. The page comes before the server because the server's build takes it in.
+pub(crate) const ALL: [Part; 9] = [
+    part("fmt", fmt),
+    part("tidy", |workspace| plain(tidy::check(workspace)?)),
+    part("deps", |workspace| plain(deps::check(workspace)?)),
+    part("ui", web_page),
+    part("clippy", clippy),
+    part("unit", unit),
+    part("openapi", |workspace| {
+        openapi::check(workspace).and_then(|()| plain(true))
+    }),
+    Part {
+        name: "integration",
+        run: |workspace| integration(workspace, &[]),
+        run_among_all: Some(|workspace| integration(workspace, &["--skip", SECURITY])),
+    },
+    part("security", |workspace| integration(workspace, &[SECURITY])),
+];
+
+/// The module whose tests are the part `security`.
+const SECURITY: &str = "security::";
+
+fn plain(good: bool) -> Result<Outcome> {
+    Ok(Outcome {
+        tally: Tally::default(),
+        good,
+    })
+}
+
+fn fmt(workspace: &Workspace) -> Result<Outcome> {
+    let args = ["fmt", "--all", "--", "--check", "--files-with-diff"];
+    if let Err(error) = process::run(&mut process::cargo(workspace, &args)) {
+        bail!("the files above are not formatted; `cargo fmt --all` does it ({error})");
+    }
+    plain(true)
+}
+
+fn clippy(workspace: &Workspace) -> Result<Outcome> {
+    process::require("cc")?;
+    let args = [
+        "clippy",
+        "--workspace",
+        "--all-targets",
+        "--",
+        "-D",
+        "warnings",
+    ];
+    process::run(&mut process::cargo(workspace, &args))?;
+    plain(true)
+}
+
+fn web_page(workspace: &Workspace) -> Result<Outcome> {
+    let (tally, good) = ui::check(workspace)?;
+    Ok(Outcome { tally, good })
+}
+
+fn unit(workspace: &Workspace) -> Result<Outcome> {
+    process::require("cc")?;
+    let args = [
+        "test",
+        "--workspace",
+        "--exclude",
+        "netra-integration",
+        "--no-fail-fast",
+    ];
+    tests(&mut process::cargo(workspace, &args))
+}
+
+fn integration(workspace: &Workspace, filter: &[&str]) -> Result<Outcome> {
+    process::require("cc")?;
+    // End-to-end tests start the real binary, which cargo does not build for another crate's tests.
+    process::run(&mut process::cargo(
+        workspace,
+        &["build", "-p", "netra", "--bin", "netra"],
+    ))?;
+    let args = ["test", "-p", "netra-integration", "--no-fail-fast", "--"];
+    tests(process::cargo(workspace, &args).args(filter))
+}
+
+/// Runs test programs and adds up their tests. That none ran is a failure, or a mistyped filter
+/// would look like success.
+pub(crate) fn tests(command: &mut Command) -> Result<Outcome> {
+    let mut tally = Tally::default();
+    let good = process::watch(command, |line| tally.read(line))?;
+    if good && tally.ran() == 0 {
+        bail!("no test ran: nothing matches, or there are no tests yet");
+    }
+    Ok(Outcome { tally, good })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn shell(script: &str) -> Command {
+        let mut shell = Command::new("sh");
+        shell.args(["-c", script]);
+        shell
+    }
+
+    #[test]
+    fn a_run_without_tests_is_no_success() {
+        assert!(tests(&mut shell("echo 'test result: ok. 0 passed; 0 failed'")).is_err());
+        let outcome = tests(&mut shell("echo 'test result: ok. 2 passed; 0 failed'")).unwrap();
+        assert!(outcome.good);
+        assert_eq!(outcome.tally.passed, 2);
+    }
+
+    #[test]
+    fn a_failed_command_is_a_failure_whatever_it_counts() {
+        assert!(
+            !tests(&mut shell("echo 'test result: ok. 2 passed'; exit 101"))
+                .unwrap()
+                .good
+        );
+    }
+}

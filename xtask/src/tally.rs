@@ -1,0 +1,105 @@
+//! Adds up what test programs say about their tests.
+
+/// How many tests ran, and whether any runner gave a count at all.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Tally {
+    pub(crate) passed: u64,
+    pub(crate) failed: u64,
+}
+
+impl Tally {
+    /// Takes in one line of a test program's output; other lines change nothing.
+    pub(crate) fn read(&mut self, line: &str) {
+        let line = without_colours(line);
+        let line = line.trim();
+        if let Some(counts) = line.strip_prefix("test result: ") {
+            self.passed += number_before(counts, "passed");
+            self.failed += number_before(counts, "failed");
+        } else if let Some(counts) = line.strip_prefix("Tests ") {
+            // The line of vitest: `Tests  1 failed | 11 passed (12)`.
+            self.passed += number_before(counts, "passed");
+            self.failed += number_before(counts, "failed");
+        }
+    }
+
+    pub(crate) fn ran(self) -> u64 {
+        self.passed + self.failed
+    }
+
+    pub(crate) fn add(&mut self, other: Self) {
+        self.passed += other.passed;
+        self.failed += other.failed;
+    }
+}
+
+fn number_before(counts: &str, word: &str) -> u64 {
+    let words: Vec<&str> = counts
+        .split(|c: char| c.is_whitespace() || c == ';' || c == '.')
+        .collect();
+    let Some(at) = words.iter().position(|found| *found == word) else {
+        return 0;
+    };
+    at.checked_sub(1)
+        .and_then(|before| words.get(before)?.parse().ok())
+        .unwrap_or(0)
+}
+
+/// Drops the terminal's colour codes: an escape character up to the letter that ends it.
+fn without_colours(line: &str) -> String {
+    let mut plain = String::with_capacity(line.len());
+    let mut chars = line.chars();
+    while let Some(c) = chars.next() {
+        if c == '\u{1b}' {
+            chars.find(|c| c.is_ascii_alphabetic());
+        } else {
+            plain.push(c);
+        }
+    }
+    plain
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check(lines: &[&str], passed: u64, failed: u64) {
+        let mut tally = Tally::default();
+        for line in lines {
+            tally.read(line);
+        }
+        assert_eq!(tally, Tally { passed, failed });
+    }
+
+    #[test]
+    fn cargo_and_vitest_are_added_up() {
+        check(
+            &[
+                "running 3 tests",
+                "test a ... ok",
+                "test result: ok. 3 passed; 0 failed; 0 ignored; 0 measured; 7 filtered out; finished in 0.01s",
+                "test result: FAILED. 40 passed; 2 failed; 0 ignored; 0 measured; 0 filtered out",
+                "      Tests  1 failed | 11 passed (12)",
+            ],
+            54,
+            3,
+        );
+    }
+
+    #[test]
+    fn colours_do_not_hide_a_count() {
+        check(
+            &["\u{1b}[2m      Tests \u{1b}[22m \u{1b}[1m\u{1b}[32m12 passed\u{1b}[39m (12)"],
+            12,
+            0,
+        );
+    }
+
+    #[test]
+    fn other_lines_count_nothing() {
+        check(
+            &["Test Files  2 passed (2)", "12 passed", "no tests", ""],
+            0,
+            0,
+        );
+    }
+}
