@@ -1,0 +1,185 @@
+//! What can go wrong with a model call, without a word of the request or the key.
+
+use std::time::Duration;
+
+use netra_protocol::{ErrorCode, Failure};
+
+/// Why a call of a model failed. `Display` is written for the user whose run it was.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Error {
+    /// There is no such model here, or its configuration cannot work; the text says what to do.
+    #[error("{0}")]
+    NotConfigured(String),
+    /// The provider refused the credentials.
+    #[error("the model provider {provider} refused the credentials (status {status})")]
+    Unauthorized {
+        /// The provider's configured name.
+        provider: String,
+        /// The HTTP status that it answered.
+        status: u16,
+    },
+    /// The account at the provider has no money or quota left.
+    #[error("the account at the model provider {provider} has no quota left")]
+    QuotaExhausted {
+        /// The provider's configured name.
+        provider: String,
+    },
+    /// Too many requests for the account.
+    #[error("the model provider {provider} limits the rate of requests")]
+    RateLimited {
+        /// The provider's configured name.
+        provider: String,
+        /// How long it asked to wait, at most a day.
+        retry_after: Option<Duration>,
+    },
+    /// The provider has more work than it can take.
+    #[error("the model provider {provider} is overloaded")]
+    Overloaded {
+        /// The provider's configured name.
+        provider: String,
+        /// How long it asked to wait, at most a day.
+        retry_after: Option<Duration>,
+    },
+    /// The provider does not accept the request.
+    #[error("the model provider {provider} refused the request (status {status}){}", Hint(code.as_deref(), param.as_deref()))]
+    InvalidRequest {
+        /// The provider's configured name.
+        provider: String,
+        /// The HTTP status that it answered.
+        status: u16,
+        /// The provider's code, where it is a plain identifier.
+        code: Option<String>,
+        /// The field that it dislikes, where it is a plain path.
+        param: Option<String>,
+    },
+    /// The call took longer than one model call may take.
+    #[error("the model provider {provider} took longer than {limit_ms} ms")]
+    Timeout {
+        /// The provider's configured name.
+        provider: String,
+        /// The limit in milliseconds.
+        limit_ms: u64,
+    },
+    /// The caller's deadline passed during the call.
+    #[error("the deadline passed while the model answered")]
+    DeadlineExceeded,
+    /// The caller was cancelled during the call.
+    #[error("the model call was cancelled")]
+    Cancelled,
+    /// The provider's answer is not in the format that it should have.
+    #[error("the model provider {provider} sent an answer that cannot be read: {what}")]
+    Malformed {
+        /// The provider's configured name.
+        provider: String,
+        /// What was wrong with it.
+        what: &'static str,
+    },
+    /// The answer ended before it was complete.
+    #[error("the answer of the model provider {provider} was cut off")]
+    Cut {
+        /// The provider's configured name.
+        provider: String,
+    },
+    /// The provider could not be reached, or reported a failure of its own.
+    #[error("the model provider {provider} is not available: {reason}")]
+    Unavailable {
+        /// The provider's configured name.
+        provider: String,
+        /// What happened.
+        reason: String,
+    },
+}
+
+impl Error {
+    /// The code that a run which fails for this reason ends with.
+    pub fn code(&self) -> ErrorCode {
+        match self {
+            Self::NotConfigured(_) | Self::Unauthorized { .. } => ErrorCode::ModelNotConfigured,
+            Self::InvalidRequest { .. } => ErrorCode::AgentFailed,
+            Self::DeadlineExceeded => ErrorCode::DeadlineExceeded,
+            Self::Cancelled => ErrorCode::Cancelled,
+            Self::QuotaExhausted { .. }
+            | Self::RateLimited { .. }
+            | Self::Overloaded { .. }
+            | Self::Timeout { .. }
+            | Self::Malformed { .. }
+            | Self::Cut { .. }
+            | Self::Unavailable { .. } => ErrorCode::ModelUnavailable,
+        }
+    }
+
+    /// Whether the same call may succeed when it is made again.
+    pub fn retryable(&self) -> bool {
+        match self {
+            Self::RateLimited { .. }
+            | Self::Overloaded { .. }
+            | Self::Timeout { .. }
+            | Self::Malformed { .. }
+            | Self::Cut { .. }
+            | Self::Unavailable { .. } => true,
+            Self::NotConfigured(_)
+            | Self::Unauthorized { .. }
+            | Self::QuotaExhausted { .. }
+            | Self::InvalidRequest { .. }
+            | Self::DeadlineExceeded
+            | Self::Cancelled => false,
+        }
+    }
+
+    /// How long the provider asked to wait before another try.
+    pub fn retry_after(&self) -> Option<Duration> {
+        match self {
+            Self::RateLimited { retry_after, .. } | Self::Overloaded { retry_after, .. } => {
+                *retry_after
+            }
+            Self::NotConfigured(_)
+            | Self::Unauthorized { .. }
+            | Self::QuotaExhausted { .. }
+            | Self::InvalidRequest { .. }
+            | Self::Timeout { .. }
+            | Self::DeadlineExceeded
+            | Self::Cancelled
+            | Self::Malformed { .. }
+            | Self::Cut { .. }
+            | Self::Unavailable { .. } => None,
+        }
+    }
+
+    /// The value of the metric's label.
+    pub(crate) fn outcome(&self) -> &'static str {
+        match self {
+            Self::NotConfigured(_) => "not_configured",
+            Self::Unauthorized { .. } => "unauthorized",
+            Self::QuotaExhausted { .. } => "quota_exhausted",
+            Self::RateLimited { .. } => "rate_limited",
+            Self::Overloaded { .. } => "overloaded",
+            Self::InvalidRequest { .. } => "invalid_request",
+            Self::Timeout { .. } => "timeout",
+            Self::DeadlineExceeded => "deadline_exceeded",
+            Self::Cancelled => "cancelled",
+            Self::Malformed { .. } => "malformed",
+            Self::Cut { .. } => "cut",
+            Self::Unavailable { .. } => "unavailable",
+        }
+    }
+}
+
+impl From<&Error> for Failure {
+    fn from(error: &Error) -> Self {
+        Self::new(error.code(), error.to_string())
+    }
+}
+
+/// The provider's code and field, as the end of a sentence.
+struct Hint<'a>(Option<&'a str>, Option<&'a str>);
+
+impl std::fmt::Display for Hint<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match (self.0, self.1) {
+            (None, None) => Ok(()),
+            (Some(code), None) => write!(f, ": {code}"),
+            (None, Some(param)) => write!(f, ": in {param}"),
+            (Some(code), Some(param)) => write!(f, ": {code} in {param}"),
+        }
+    }
+}

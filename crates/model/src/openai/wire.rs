@@ -1,0 +1,382 @@
+//! The wire format of chat completions: what is sent, and the shapes that come back.
+
+use std::collections::{HashMap, HashSet};
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use crate::{ChatRequest, MaxTokensField, Message, ToolCall};
+
+/// The body of a request. Borrows everything from the [`ChatRequest`].
+#[derive(Serialize)]
+pub(super) struct Body<'a> {
+    model: &'a str,
+    messages: Vec<Turn<'a>>,
+    stream: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    stream_options: Option<StreamOptions>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    tools: Vec<Tool<'a>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    temperature: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    max_tokens: Option<u32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    max_completion_tokens: Option<u32>,
+}
+
+#[derive(Serialize)]
+struct StreamOptions {
+    include_usage: bool,
+}
+
+#[derive(Serialize)]
+#[serde(tag = "role", rename_all = "snake_case")]
+enum Turn<'a> {
+    System {
+        content: &'a str,
+    },
+    User {
+        content: &'a str,
+    },
+    Assistant {
+        content: Option<&'a str>,
+        #[serde(skip_serializing_if = "Vec::is_empty")]
+        tool_calls: Vec<Call<'a>>,
+    },
+    Tool {
+        tool_call_id: &'a str,
+        content: &'a str,
+    },
+}
+
+#[derive(Serialize)]
+struct Call<'a> {
+    id: &'a str,
+    r#type: &'static str,
+    function: CalledFunction<'a>,
+}
+
+#[derive(Serialize)]
+struct CalledFunction<'a> {
+    name: &'a str,
+    arguments: String,
+}
+
+#[derive(Serialize)]
+struct Tool<'a> {
+    r#type: &'static str,
+    function: Function<'a>,
+}
+
+#[derive(Serialize)]
+struct Function<'a> {
+    name: &'a str,
+    description: &'a str,
+    parameters: &'a Value,
+}
+
+impl<'a> Body<'a> {
+    /// The body for a request, with tool names as the wire wants them.
+    pub(super) fn new(
+        request: &'a ChatRequest,
+        names: &'a ToolNames,
+        max_tokens: MaxTokensField,
+        usage: bool,
+    ) -> Self {
+        let system = request
+            .system
+            .as_deref()
+            .map(|content| Turn::System { content });
+        let turns = request.messages.iter().map(|message| turn(message, names));
+        let limit = request.max_output_tokens;
+        Self {
+            model: &request.model,
+            messages: system.into_iter().chain(turns).collect(),
+            stream: true,
+            stream_options: usage.then_some(StreamOptions {
+                include_usage: true,
+            }),
+            tools: request
+                .tools
+                .iter()
+                .map(|tool| Tool {
+                    r#type: "function",
+                    function: Function {
+                        name: names.on_wire(&tool.name),
+                        description: &tool.description,
+                        parameters: &tool.input_schema,
+                    },
+                })
+                .collect(),
+            temperature: request.temperature,
+            max_tokens: limit.filter(|_| max_tokens == MaxTokensField::MaxTokens),
+            max_completion_tokens: limit
+                .filter(|_| max_tokens == MaxTokensField::MaxCompletionTokens),
+        }
+    }
+}
+
+fn turn<'a>(message: &'a Message, names: &'a ToolNames) -> Turn<'a> {
+    match message {
+        Message::User { text } => Turn::User { content: text },
+        Message::Assistant { text, tool_calls } => Turn::Assistant {
+            content: (!text.is_empty() || tool_calls.is_empty()).then_some(text),
+            tool_calls: tool_calls.iter().map(|call| called(call, names)).collect(),
+        },
+        Message::ToolResult {
+            tool_call_id,
+            content,
+        } => Turn::Tool {
+            tool_call_id,
+            content,
+        },
+    }
+}
+
+fn called<'a>(call: &'a ToolCall, names: &'a ToolNames) -> Call<'a> {
+    let arguments = match &call.arguments {
+        crate::Arguments::Json(value) => value.to_string(),
+        // Several servers parse the history's arguments and refuse the whole conversation for
+        // one bad call, so text that is no JSON goes back inside an object.
+        crate::Arguments::Invalid(text) => serde_json::json!({ "invalid_json": text }).to_string(),
+    };
+    let function = CalledFunction {
+        name: names.on_wire(&call.name),
+        arguments,
+    };
+    Call {
+        id: &call.id,
+        r#type: "function",
+        function,
+    }
+}
+
+/// Tool names in a request's tools and history, and what they are called on the wire: there a
+/// name has at most 64 of `a-z A-Z 0-9 _ -`, ours may have dots or be longer.
+#[derive(Debug, Default)]
+pub(super) struct ToolNames {
+    to_wire: HashMap<String, String>,
+    from_wire: HashMap<String, String>,
+}
+
+impl ToolNames {
+    /// Finds the names that must be changed.
+    pub(super) fn of(request: &ChatRequest) -> Self {
+        let called = request.messages.iter().flat_map(|message| match message {
+            Message::Assistant { tool_calls, .. } => tool_calls.as_slice(),
+            Message::User { .. } | Message::ToolResult { .. } => &[],
+        });
+        let all: Vec<&str> = request
+            .tools
+            .iter()
+            .map(|tool| tool.name.as_str())
+            .chain(called.map(|call| call.name.as_str()))
+            .collect();
+        let mut taken: HashSet<String> = all
+            .iter()
+            .filter(|name| fits(name))
+            .map(|name| (*name).to_owned())
+            .collect();
+        let mut names = Self::default();
+        for name in all {
+            if fits(name) || names.to_wire.contains_key(name) {
+                continue;
+            }
+            let wire = free_name(name, &taken);
+            taken.insert(wire.clone());
+            names.from_wire.insert(wire.clone(), name.to_owned());
+            names.to_wire.insert(name.to_owned(), wire);
+        }
+        names
+    }
+
+    fn on_wire<'a>(&'a self, name: &'a str) -> &'a str {
+        self.to_wire.get(name).map_or(name, String::as_str)
+    }
+
+    /// Our name for a name that came back.
+    pub(super) fn ours(&self, wire: String) -> String {
+        self.from_wire.get(&wire).cloned().unwrap_or(wire)
+    }
+}
+
+fn allowed(c: char) -> bool {
+    c.is_ascii_alphanumeric() || matches!(c, '_' | '-')
+}
+
+fn fits(name: &str) -> bool {
+    (1..=64).contains(&name.len()) && name.chars().all(allowed)
+}
+
+fn free_name(name: &str, taken: &HashSet<String>) -> String {
+    let mut base: String = name
+        .chars()
+        .map(|c| if allowed(c) { c } else { '_' })
+        .take(56)
+        .collect();
+    if base.is_empty() {
+        base.push('_');
+    }
+    let numbered = (2_u32..).map(|number| format!("{base}_{number}"));
+    std::iter::once(base.clone())
+        .chain(numbered)
+        .find(|candidate| !taken.contains(candidate))
+        .unwrap_or(base)
+}
+
+/// One event of the stream, or a whole answer of a server that does not stream.
+#[derive(Debug, Deserialize)]
+pub(super) struct Event {
+    pub(super) choices: Option<Vec<Choice>>,
+    pub(super) usage: Option<WireUsage>,
+    pub(super) error: Option<Value>,
+}
+
+#[derive(Debug, Deserialize)]
+pub(super) struct Choice {
+    #[serde(alias = "message")]
+    pub(super) delta: Option<Delta>,
+    pub(super) finish_reason: Option<String>,
+}
+
+#[derive(Debug, Deserialize)]
+pub(super) struct Delta {
+    pub(super) content: Option<Content>,
+    pub(super) refusal: Option<String>,
+    pub(super) reasoning_content: Option<Value>,
+    pub(super) reasoning: Option<Value>,
+    pub(super) tool_calls: Option<Vec<CallDelta>>,
+}
+
+/// Text is a string nearly everywhere; some servers send a list of typed parts.
+#[derive(Debug, Deserialize)]
+#[serde(untagged)]
+pub(super) enum Content {
+    Text(String),
+    Parts(Vec<Value>),
+}
+
+#[derive(Debug, Deserialize)]
+pub(super) struct CallDelta {
+    pub(super) index: Option<u32>,
+    pub(super) id: Option<String>,
+    pub(super) function: Option<FunctionDelta>,
+}
+
+#[derive(Debug, Deserialize)]
+pub(super) struct FunctionDelta {
+    pub(super) name: Option<String>,
+    pub(super) arguments: Option<Value>,
+}
+
+#[derive(Debug, Deserialize)]
+pub(super) struct WireUsage {
+    pub(super) prompt_tokens: Option<u64>,
+    pub(super) completion_tokens: Option<u64>,
+    pub(super) prompt_tokens_details: Option<TokenDetails>,
+}
+
+#[derive(Debug, Deserialize)]
+pub(super) struct TokenDetails {
+    pub(super) cached_tokens: Option<u64>,
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::{Arguments, ToolSpec};
+
+    fn spec(name: &str) -> ToolSpec {
+        ToolSpec {
+            name: name.to_owned(),
+            description: String::new(),
+            input_schema: json!({ "type": "object" }),
+        }
+    }
+
+    #[test]
+    fn names_that_do_not_fit_come_back_as_they_were() {
+        let long = "x".repeat(80);
+        let tools = ["data.profile", "data_profile", "data/profile", &long]
+            .map(spec)
+            .to_vec();
+        let request = ChatRequest {
+            tools,
+            ..ChatRequest::default()
+        };
+        let names = ToolNames::of(&request);
+        let wire: Vec<_> = request
+            .tools
+            .iter()
+            .map(|tool| names.on_wire(&tool.name))
+            .collect();
+        assert!(wire.iter().all(|name| fits(name)), "{wire:?}");
+        assert_eq!(wire.iter().collect::<HashSet<_>>().len(), 4);
+        assert_eq!(wire[1], "data_profile");
+        for (tool, wire) in request.tools.iter().zip(&wire) {
+            assert_eq!(names.ours((*wire).to_owned()), tool.name);
+        }
+        assert_eq!(names.ours("unknown".to_owned()), "unknown");
+    }
+
+    #[test]
+    fn a_whole_conversation_on_the_wire() {
+        let request = ChatRequest {
+            model: "m".to_owned(),
+            system: Some("be brief".to_owned()),
+            messages: vec![
+                Message::User {
+                    text: "q".to_owned(),
+                },
+                Message::Assistant {
+                    text: String::new(),
+                    tool_calls: vec![
+                        ToolCall {
+                            id: "c1".to_owned(),
+                            name: "a.b".to_owned(),
+                            arguments: Arguments::Json(json!({ "x": 1 })),
+                        },
+                        ToolCall {
+                            id: "c2".to_owned(),
+                            name: "a.b".to_owned(),
+                            arguments: Arguments::Invalid("{x".to_owned()),
+                        },
+                    ],
+                },
+                Message::ToolResult {
+                    tool_call_id: "c1".to_owned(),
+                    content: "1".to_owned(),
+                },
+            ],
+            tools: vec![spec("a.b")],
+            max_output_tokens: Some(9),
+            ..ChatRequest::default()
+        };
+        let names = ToolNames::of(&request);
+        let body = Body::new(&request, &names, MaxTokensField::MaxCompletionTokens, true);
+        assert_eq!(
+            serde_json::to_value(&body).unwrap(),
+            json!({
+                "model": "m", "stream": true, "stream_options": { "include_usage": true },
+                "max_completion_tokens": 9,
+                "messages": [
+                    { "role": "system", "content": "be brief" },
+                    { "role": "user", "content": "q" },
+                    { "role": "assistant", "content": null, "tool_calls": [
+                        { "id": "c1", "type": "function",
+                          "function": { "name": "a_b", "arguments": "{\"x\":1}" } },
+                        { "id": "c2", "type": "function",
+                          "function": { "name": "a_b",
+                                        "arguments": "{\"invalid_json\":\"{x\"}" } },
+                    ] },
+                    { "role": "tool", "tool_call_id": "c1", "content": "1" },
+                ],
+                "tools": [{ "type": "function", "function": {
+                    "name": "a_b", "description": "", "parameters": { "type": "object" } } }],
+            })
+        );
+    }
+}
