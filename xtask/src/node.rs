@@ -8,15 +8,16 @@ use anyhow::{Context as _, Result, bail};
 use crate::process;
 use crate::workspace::Workspace;
 
-const OLDEST: u32 = 20;
+/// Major and minor version; what builds the page refuses older ones.
+const OLDEST: (u32, u32) = (20, 19);
 /// The lock file that was installed last, kept beside what it installed.
 const STAMP: &str = "ui/node_modules/.netra-lock.json";
 
 /// Fails with a way to get Node when Node or npm is missing or too old.
 pub(crate) fn check() -> Result<()> {
     let said = process::output(Command::new("node").arg("--version"))?;
-    let major = major(&said).with_context(|| format!("`node --version` said {said:?}"))?;
-    if major < OLDEST {
+    let version = version(&said).with_context(|| format!("`node --version` said {said:?}"))?;
+    if version < OLDEST {
         bail!(
             "Node {} is too old; {}",
             said.trim(),
@@ -51,14 +52,9 @@ pub(crate) fn npm(workspace: &Workspace, args: &[&str]) -> Command {
     command
 }
 
-fn major(version: &str) -> Option<u32> {
-    version
-        .trim()
-        .strip_prefix('v')?
-        .split('.')
-        .next()?
-        .parse()
-        .ok()
+fn version(said: &str) -> Option<(u32, u32)> {
+    let mut numbers = said.trim().strip_prefix('v')?.split('.').map(str::parse);
+    Some((numbers.next()?.ok()?, numbers.next()?.ok()?))
 }
 
 #[cfg(test)]
@@ -66,11 +62,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_major_version_is_read() {
-        assert_eq!(major("v20.20.2\n"), Some(20));
-        assert_eq!(major("v9.1.0"), Some(9));
-        assert_eq!(major("20.1.0"), None);
-        assert_eq!(major(""), None);
+    fn the_version_is_read() {
+        assert_eq!(version("v20.20.2\n"), Some((20, 20)));
+        assert!(version("v20.9.0") < Some(OLDEST));
+        assert!(version("v22.1.0") > Some(OLDEST));
+        assert_eq!(version("20.1.0"), None);
+        assert_eq!(version(""), None);
     }
 
     #[test]

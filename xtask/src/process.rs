@@ -22,11 +22,11 @@ const SOURCES: [(&str, &str); 4] = [
     ),
     (
         "node",
-        "Node 20 or newer: https://nodejs.org, or `apt-get install nodejs npm` on Debian",
+        "Node 20.19 or newer: https://nodejs.org, or `apt-get install nodejs npm` from Debian 13 on",
     ),
     (
         "npm",
-        "npm comes with Node: https://nodejs.org, or `apt-get install npm` on Debian",
+        "npm comes with Node: https://nodejs.org, or `apt-get install npm` from Debian 13 on",
     ),
 ];
 
