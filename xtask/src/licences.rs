@@ -9,6 +9,7 @@ use crate::process;
 use crate::workspace::Workspace;
 
 const FILE: &str = "deny.toml";
+const PAGE_LOCK: &str = "ui/package-lock.json";
 
 /// What deny.toml says, as far as this program answers for it.
 #[derive(Debug, Default)]
@@ -31,10 +32,14 @@ struct Package {
 pub(crate) fn check(workspace: &Workspace) -> Result<Vec<Finding>> {
     let policy = Policy::read(&workspace.read(FILE)?)?;
     let packages = packages(workspace)?;
-    Ok(packages
+    let mut findings: Vec<Finding> = packages
         .iter()
         .flat_map(|package| policy.judge(package))
-        .collect())
+        .collect();
+    if workspace.path(PAGE_LOCK).is_file() {
+        findings.extend(policy.judge_page(&workspace.read(PAGE_LOCK)?)?);
+    }
+    Ok(findings)
 }
 
 /// One line for each third-party crate.
@@ -140,6 +145,25 @@ impl Policy {
             },
         }
         findings
+    }
+
+    /// The packages of the web page, its build tools too, stand under the same list.
+    fn judge_page(&self, lock: &str) -> Result<Vec<Finding>> {
+        let lock: Json =
+            serde_json::from_str(lock).with_context(|| format!("{PAGE_LOCK}: JSON"))?;
+        let packages = lock["packages"].as_object();
+        let packages = packages.with_context(|| format!("{PAGE_LOCK} names no packages"))?;
+        let mut findings = Vec::new();
+        // The entry without a name is the page itself.
+        for (path, package) in packages.iter().filter(|(path, _)| !path.is_empty()) {
+            let name = path.rsplit("node_modules/").next().unwrap_or(path);
+            let licence = package["license"].as_str().unwrap_or_default();
+            if !satisfied(licence, &|id| self.admits(name, id)).unwrap_or(false) {
+                let text = format!("{name}: {licence:?} is not admitted by {FILE}");
+                findings.push(Finding::new(PAGE_LOCK, None, "licence", text));
+            }
+        }
+        Ok(findings)
     }
 
     fn admits(&self, package: &str, id: &str) -> bool {
@@ -305,6 +329,22 @@ mod tests {
         ] {
             assert_eq!(rules("a", Some("MIT"), source), ["source"]);
         }
+    }
+
+    #[test]
+    fn packages_of_the_page_stand_under_the_same_list() {
+        let policy = Policy::read(POLICY).unwrap();
+        let judge = |licence: &str| {
+            let lock = format!(
+                r#"{{"packages": {{"": {{}}, "node_modules/a/node_modules/b": {{ {licence} }}}}}}"#
+            );
+            policy.judge_page(&lock).unwrap()
+        };
+        assert_eq!(judge(r#""license": "(MPL-2.0 OR Apache-2.0)""#), []);
+        assert_eq!(judge(r#""license": "MPL-2.0""#).len(), 1);
+        let found = judge("");
+        assert!(found[0].text.starts_with("b: "), "{found:?}");
+        policy.judge_page("{}").unwrap_err();
     }
 
     #[test]

@@ -14,7 +14,7 @@ struct Owned {
     why: &'static str,
 }
 
-const OWNED: [Owned; 9] = [
+const OWNED: [Owned; 10] = [
     Owned {
         rule: "database",
         words: &["rusqlite", "sqlx", "tokio_postgres", "redis"],
@@ -31,17 +31,18 @@ const OWNED: [Owned; 9] = [
     },
     Owned {
         rule: "environment",
-        words: &[
-            "env::var",
-            "env::var_os",
-            "env::vars",
-            "env::vars_os",
-            "env::args",
-            "env::args_os",
-        ],
+        words: &["env::var", "env::var_os", "env::vars", "env::vars_os"],
         homes: &["netra", "xtask"],
         free_in_tests: false,
-        why: "only crates/netra reads environment and arguments",
+        why: "only crates/netra reads the environment",
+    },
+    // A test that starts a program of its own tells it what to do by arguments.
+    Owned {
+        rule: "arguments",
+        words: &["env::args", "env::args_os"],
+        homes: &["netra", "xtask"],
+        free_in_tests: true,
+        why: "only crates/netra reads arguments",
     },
     Owned {
         rule: "spawn",
@@ -254,7 +255,7 @@ mod tests {
             (
                 "let a = std::env::args();",
                 "crates/netra/src/a.rs",
-                "environment",
+                "arguments",
             ),
             (
                 "let a = env::var(\"HOME\");",
@@ -340,6 +341,8 @@ mod tests {
         );
         let text = "#[cfg(test)]\nmod tests {\n    fn f() { std::env::var(\"A\"); }\n}\n";
         assert_eq!(in_engine(text), ["environment"]);
+        let text = "fn main() { std::env::args(); }";
+        assert_eq!(rules("crates/engine/tests/child.rs", text), [""; 0]);
     }
 
     #[test]

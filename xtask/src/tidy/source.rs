@@ -99,7 +99,7 @@ fn is_test_file(path: &str) -> bool {
         || path.ends_with("_tests.rs")
         || path
             .split('/')
-            .any(|folder| folder == "tests" || folder == "benches")
+            .any(|folder| ["tests", "benches", "examples"].contains(&folder))
 }
 
 /// Items under `#[cfg(test)]` or `#[cfg(all(test, …))]`, from the attribute to the end.
