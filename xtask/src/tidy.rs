@@ -1,6 +1,7 @@
 //! The rules of the house that no other tool knows: sizes, first lines, names, and which crate
 //! may speak of what.
 
+mod decisions;
 mod links;
 mod manifest;
 mod names;
@@ -47,6 +48,7 @@ fn findings(workspace: &Workspace) -> Result<Vec<Finding>> {
     }
     findings.extend(manifest::check(workspace)?);
     findings.extend(links::check(workspace)?);
+    findings.extend(decisions::check(workspace)?);
     Ok(findings)
 }
 
