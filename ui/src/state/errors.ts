@@ -1,0 +1,23 @@
+// Says in words what went wrong with a request.
+
+import { ApiError } from '../../client';
+import { texts } from '../texts';
+
+export function describeError(error: unknown): string {
+  if (error instanceof ApiError) {
+    const known = (texts.requestErrors as Record<string, string>)[error.code];
+    const words = known ?? (error.message || texts.errorStatus(error.status));
+    // The server's own sentence names the file, the limit or the field; ours only the kind.
+    const detail = known && error.message && error.message !== known ? ` ${error.message}` : '';
+    return `${words}${detail}`;
+  }
+  return texts.unreachable;
+}
+
+/** The reason of a run's or a tool's failure. */
+export function describeFailure(failure: { code: string; message?: string } | undefined): string {
+  if (!failure) return texts.noReason;
+  const known = (texts.runErrors as Record<string, string>)[failure.code];
+  if (!known) return failure.message || failure.code;
+  return failure.message ? `${known} ${failure.message}` : known;
+}

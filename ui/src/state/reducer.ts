@@ -1,0 +1,446 @@
+// Folds the events of one run into what the page shows of it.
+// The state is changed in place: it may be a Svelte proxy, which then redraws only what an event has touched.
+
+import {
+  hasEnded,
+  isKnown,
+  textOf,
+  type AnyEvent,
+  type EventData,
+  type Failure,
+  type Json,
+  type Run,
+  type RunEvent,
+  type RunStatus,
+  type Usage,
+} from '../../client/types';
+
+export type Item =
+  | { kind: 'thought'; id: string; text: string; progress?: number }
+  | { kind: 'message'; id: string }
+  | { kind: 'tool'; id: string }
+  | { kind: 'approval'; id: string }
+  | { kind: 'agent'; id: string };
+
+export interface AgentNode {
+  id: string;
+  name: string;
+  task: Json;
+  parent: string | undefined;
+  parentStep: number | undefined;
+  state: 'running' | 'completed' | 'failed';
+  startedAt: string;
+  durationMs: number | undefined;
+  result: Json;
+  items: Item[];
+}
+
+export type ToolState = 'running' | 'completed' | 'failed' | 'denied';
+
+export interface ToolCall {
+  id: string;
+  name: string;
+  step: number | undefined;
+  arguments: Json;
+  purpose: string | undefined;
+  state: ToolState;
+  startedAt: string;
+  durationMs: number | undefined;
+  progress: number | undefined;
+  note: string | undefined;
+  result: Json;
+  resultBytes: number | undefined;
+  error: Failure | undefined;
+  deniedBy: string | undefined;
+}
+
+export interface RunMessage {
+  id: string;
+  agent: string | undefined;
+  /** True for the run's own agent: its messages are the answer. */
+  answer: boolean;
+  text: string;
+  complete: boolean;
+  incomplete: boolean;
+}
+
+export interface Approval {
+  id: string;
+  toolCallId: string;
+  arguments: Json;
+  expiresAt: string;
+  decision: 'approve' | 'deny' | undefined;
+  by: string | undefined;
+}
+
+export interface Artifact {
+  fileId: string;
+  name: string;
+  mediaType: string;
+  bytes: number;
+}
+
+export interface Warning {
+  limit: string;
+  used: number;
+  allowed: number;
+}
+
+export interface RunState {
+  id: string;
+  threadId: string;
+  agent: string;
+  status: RunStatus;
+  attempt: number;
+  lastSeq: number;
+  queuePosition: number | undefined;
+  queueReason: string | undefined;
+  waitingReason: string | undefined;
+  inputMessageId: string | undefined;
+  deadline: string | undefined;
+  createdAt: string;
+  startedAt: string | undefined;
+  durationMs: number | undefined;
+  /** Keyed by our own id, as one agent may run several times in a run. */
+  agents: Record<string, AgentNode>;
+  roots: string[];
+  /** What belongs to the run itself and to no agent. */
+  items: Item[];
+  tools: Record<string, ToolCall>;
+  messages: Record<string, RunMessage>;
+  approvals: Record<string, Approval>;
+  artifacts: Artifact[];
+  warnings: Warning[];
+  result: Json | undefined;
+  resultTruncated: boolean;
+  error: Failure | undefined;
+  usage: Partial<Usage> | undefined;
+  /** Events of types that this page does not know. */
+  skipped: number;
+}
+
+export function newRun(id: string, threadId: string, agent: string, createdAt: string): RunState {
+  return {
+    id,
+    threadId,
+    agent,
+    status: 'queued',
+    attempt: 1,
+    lastSeq: 0,
+    queuePosition: undefined,
+    queueReason: undefined,
+    waitingReason: undefined,
+    inputMessageId: undefined,
+    deadline: undefined,
+    createdAt,
+    startedAt: undefined,
+    durationMs: undefined,
+    agents: {},
+    roots: [],
+    items: [],
+    tools: {},
+    messages: {},
+    approvals: {},
+    artifacts: [],
+    warnings: [],
+    result: undefined,
+    resultTruncated: false,
+    error: undefined,
+    usage: undefined,
+    skipped: 0,
+  };
+}
+
+/** Takes over what a read of the run says, unless the events have already told more. */
+export function mergeRun(state: RunState, run: Run): void {
+  state.agent = run.agent;
+  if (run.result !== undefined && run.result !== null) {
+    state.result = run.result;
+    state.resultTruncated = false;
+  }
+  if (run.usage) state.usage = { ...state.usage, ...run.usage };
+  if (run.error) state.error = run.error;
+  if (run.started_at) state.startedAt ??= run.started_at;
+  if (hasEnded(state.status)) return;
+  if (!hasEnded(run.status) && state.lastSeq > 0) return;
+  state.status = run.status;
+  state.attempt = run.attempt ?? state.attempt;
+  state.queuePosition = run.queue_position ?? undefined;
+  if (hasEnded(run.status)) state.durationMs ??= run.usage?.duration_ms;
+}
+
+/** Folds one event in. Returns false when it changed nothing: seen before, or of an unknown type. */
+export function applyEvent(run: RunState, event: AnyEvent): boolean {
+  if (event.seq <= run.lastSeq) return false;
+  run.lastSeq = event.seq;
+  if (!isKnown(event)) {
+    run.skipped += 1;
+    return false;
+  }
+  fold(run, event);
+  return true;
+}
+
+function fold(run: RunState, event: RunEvent): void {
+  switch (event.type) {
+    case 'run_queued':
+      run.status = 'queued';
+      run.queuePosition = event.data.queue_position;
+      run.queueReason = event.data.reason;
+      return;
+    case 'run_started':
+      return runStarted(run, event);
+    case 'run_waiting':
+      run.status = 'waiting';
+      run.waitingReason = event.data.reason;
+      return;
+    case 'run_resumed':
+      run.status = 'running';
+      run.waitingReason = undefined;
+      run.attempt = event.data.attempt ?? run.attempt;
+      run.deadline = event.data.deadline ?? undefined;
+      return;
+    case 'agent_started':
+      return agentStarted(run, event, event.data);
+    case 'agent_completed':
+      return agentCompleted(run, event.data, event.agent);
+    case 'agent_thinking':
+      return agentThinking(run, event, event.data);
+    case 'message_delta': {
+      const message = messageOf(run, event.data.message_id, event.agent);
+      if (!message.complete) message.text += event.data.delta;
+      return;
+    }
+    case 'message_completed': {
+      const message = messageOf(run, event.data.message_id, event.agent);
+      message.text = textOf(event.data.content);
+      message.complete = true;
+      message.incomplete = event.data.incomplete ?? false;
+      return;
+    }
+    case 'tool_executing':
+    case 'tool_progress':
+    case 'tool_completed':
+    case 'tool_denied':
+      return foldTool(run, event);
+    case 'approval_requested':
+      return approvalRequested(run, event, event.data);
+    case 'approval_resolved': {
+      const approval = run.approvals[event.data.approval_id];
+      if (approval) {
+        approval.decision = event.data.decision;
+        approval.by = event.data.by;
+      }
+      return;
+    }
+    case 'artifact_created':
+      return artifactCreated(run, event.data);
+    case 'limit_warning': {
+      const known = run.warnings.find((warning) => warning.limit === event.data.limit);
+      if (known) Object.assign(known, event.data);
+      else run.warnings.push({ ...event.data });
+      return;
+    }
+    default:
+      return runEnded(run, event);
+  }
+}
+
+type Ending = Extract<RunEvent, { type: 'run_completed' | 'run_failed' | 'run_cancelled' | 'run_timed_out' }>;
+
+function runStarted(run: RunState, event: Extract<RunEvent, { type: 'run_started' }>): void {
+  run.status = 'running';
+  run.agent = event.data.agent;
+  run.attempt = event.data.attempt;
+  run.deadline = event.data.deadline ?? undefined;
+  run.inputMessageId = event.data.input_message_id;
+  run.startedAt = event.ts;
+  run.queuePosition = undefined;
+  run.queueReason = undefined;
+}
+
+function runEnded(run: RunState, event: Ending): void {
+  run.status = event.type.slice('run_'.length) as RunStatus;
+  run.durationMs = event.data.duration_ms;
+  run.queuePosition = undefined;
+  run.waitingReason = undefined;
+  if (event.data.usage) run.usage = event.data.usage;
+  if (event.type === 'run_completed') {
+    run.resultTruncated = event.data.result_truncated ?? false;
+    // A truncated result stands in the run; one that has been read from there is not thrown away.
+    if (!run.resultTruncated || run.result === undefined) run.result = event.data.result;
+  } else if (event.data.error) {
+    run.error = event.data.error;
+  }
+}
+
+// ---- agents ---------------------------------------------------------------
+
+function openAgents(run: RunState): AgentNode[] {
+  return Object.values(run.agents).filter((node) => node.state === 'running');
+}
+
+/**
+ * Who has started this agent: the one whose open tool call is of the step that the event names, else the parent of a
+ * sibling that was started by the same step, else the innermost agent that is still at work.
+ */
+function parentOf(run: RunState, parentStep: number | undefined): AgentNode | undefined {
+  const open = openAgents(run);
+  if (parentStep !== undefined) {
+    const owns = (item: Item): boolean => {
+      const tool = item.kind === 'tool' ? run.tools[item.id] : undefined;
+      return tool?.state === 'running' && tool.step === parentStep;
+    };
+    const caller = open.findLast((node) => node.items.some(owns));
+    if (caller) return caller;
+    const sibling = open.findLast((node) => node.parentStep === parentStep);
+    if (sibling) return sibling.parent === undefined ? undefined : run.agents[sibling.parent];
+  }
+  return open.at(-1);
+}
+
+function agentStarted(run: RunState, event: RunEvent, data: EventData['agent_started']): void {
+  const parentStep = data.parent_step ?? undefined;
+  const parent = parentOf(run, parentStep);
+  const id = `a${Object.keys(run.agents).length}`;
+  run.agents[id] = {
+    id,
+    name: data.agent,
+    task: data.task ?? null,
+    parent: parent?.id,
+    parentStep,
+    state: 'running',
+    startedAt: event.ts,
+    durationMs: undefined,
+    result: null,
+    items: [],
+  };
+  if (parent) parent.items.push({ kind: 'agent', id });
+  else {
+    run.roots.push(id);
+    run.items.push({ kind: 'agent', id });
+  }
+}
+
+function agentCompleted(run: RunState, data: EventData['agent_completed'], emitter: string | undefined): void {
+  const name = data.agent ?? emitter;
+  const node = openAgents(run).findLast((open) => open.name === name);
+  if (!node) return;
+  node.state = data.success ? 'completed' : 'failed';
+  node.durationMs = data.duration_ms;
+  node.result = data.result ?? null;
+}
+
+/** The agent that an event belongs to: the innermost open one of that name, else the last one that had it. */
+function owner(run: RunState, agent: string | undefined): AgentNode | undefined {
+  if (agent === undefined) return undefined;
+  const named = Object.values(run.agents).filter((node) => node.name === agent);
+  return named.findLast((node) => node.state === 'running') ?? named.at(-1);
+}
+
+function add(run: RunState, agent: string | undefined, item: Item): void {
+  (owner(run, agent)?.items ?? run.items).push(item);
+}
+
+function agentThinking(run: RunState, event: RunEvent, data: EventData['agent_thinking']): void {
+  const items = owner(run, event.agent)?.items ?? run.items;
+  const last = items.at(-1);
+  // The same line told again with another number is one progress bar, not many lines.
+  if (last?.kind === 'thought' && data.progress != null && last.progress !== undefined && last.text === data.message) {
+    last.progress = data.progress;
+    return;
+  }
+  const thought: Item = { kind: 'thought', id: event.event_id, text: data.message };
+  if (data.progress != null) thought.progress = data.progress;
+  items.push(thought);
+}
+
+// ---- messages, tools, the rest ---------------------------------------------
+
+function messageOf(run: RunState, id: string, agent: string | undefined): RunMessage {
+  const known = run.messages[id];
+  if (known) return known;
+  const node = owner(run, agent);
+  const answer = node ? node.parent === undefined : true;
+  run.messages[id] = { id, agent, answer, text: '', complete: false, incomplete: false };
+  add(run, agent, { kind: 'message', id });
+  // Read back, because a proxy hands out another object than the one that was put in.
+  return run.messages[id] as RunMessage;
+}
+
+type ToolEvent = Extract<RunEvent, { type: 'tool_executing' | 'tool_progress' | 'tool_completed' | 'tool_denied' }>;
+
+function toolOf(run: RunState, event: ToolEvent): ToolCall {
+  const id = event.data.tool_call_id;
+  const known = run.tools[id];
+  if (known) return known;
+  run.tools[id] = {
+    id,
+    name: 'tool_name' in event.data ? event.data.tool_name : '',
+    step: event.step,
+    arguments: null,
+    purpose: undefined,
+    state: 'running',
+    startedAt: event.ts,
+    durationMs: undefined,
+    progress: undefined,
+    note: undefined,
+    result: null,
+    resultBytes: undefined,
+    error: undefined,
+    deniedBy: undefined,
+  };
+  add(run, event.agent, { kind: 'tool', id });
+  return run.tools[id] as ToolCall;
+}
+
+function foldTool(run: RunState, event: ToolEvent): void {
+  const tool = toolOf(run, event);
+  switch (event.type) {
+    case 'tool_executing':
+      tool.name = event.data.tool_name;
+      tool.arguments = event.data.arguments ?? null;
+      tool.purpose = event.data.purpose ?? undefined;
+      return;
+    case 'tool_progress':
+      if (event.data.progress != null) tool.progress = event.data.progress;
+      if (event.data.message != null) tool.note = event.data.message;
+      return;
+    case 'tool_completed':
+      tool.name = event.data.tool_name;
+      tool.state = event.data.success ? 'completed' : 'failed';
+      tool.durationMs = event.data.duration_ms;
+      tool.result = event.data.result ?? null;
+      tool.resultBytes = event.data.result_bytes;
+      tool.error = event.data.error ?? undefined;
+      tool.progress = undefined;
+      return;
+    case 'tool_denied':
+      tool.name = event.data.tool_name;
+      tool.state = 'denied';
+      tool.deniedBy = event.data.layer;
+      tool.error = { code: 'denied', message: event.data.reason };
+  }
+}
+
+function approvalRequested(run: RunState, event: RunEvent, data: EventData['approval_requested']): void {
+  run.approvals[data.approval_id] = {
+    id: data.approval_id,
+    toolCallId: data.tool_call_id,
+    arguments: data.arguments ?? null,
+    expiresAt: data.expires_at,
+    decision: undefined,
+    by: undefined,
+  };
+  add(run, event.agent, { kind: 'approval', id: data.approval_id });
+}
+
+function artifactCreated(run: RunState, data: EventData['artifact_created']): void {
+  if (run.artifacts.some((artifact) => artifact.fileId === data.file_id)) return;
+  run.artifacts.push({ fileId: data.file_id, name: data.name, mediaType: data.media_type, bytes: data.bytes });
+}
+
+/** The messages of the run's own agent, in the order in which they began. */
+export function answers(run: RunState): RunMessage[] {
+  return Object.values(run.messages).filter((message) => message.answer);
+}

@@ -1,0 +1,138 @@
+// The runs that the page knows, each folded from its events: live ones from the socket, earlier ones from their start.
+
+import { isTerminal, type AnyEvent, type Api, type Run } from '../../client';
+import { applyEvent, mergeRun, newRun, type RunState } from './reducer';
+
+const ATTEMPTS = 5;
+
+interface Feed {
+  abort: AbortController;
+  /** Live events that came while the run's past is still being read. */
+  live: AnyEvent[];
+}
+
+export class Runs {
+  states = $state<Record<string, RunState>>({});
+  /** The runs whose past is being read. */
+  loading = $state<Record<string, boolean>>({});
+  /** The runs of which every event is known, from the first on. */
+  private whole = $state<Record<string, boolean>>({});
+  private feeds = new Map<string, Feed>();
+
+  constructor(private readonly api: Api) {}
+
+  hasSteps(id: string): boolean {
+    return this.whole[id] === true;
+  }
+
+  /** A run that was just started from here: its events are still to come. */
+  begin(run: Run): RunState {
+    const state = this.ensure(run);
+    this.whole[run.id] = true;
+    return state;
+  }
+
+  /** What a read of the run says, without its steps. */
+  know(run: Run): RunState {
+    return this.ensure(run);
+  }
+
+  /** A live event. Runs that are neither shown nor new are left alone. */
+  receive(event: AnyEvent): void {
+    const feed = this.feeds.get(event.run_id);
+    if (feed) {
+      feed.live.push(event);
+      return;
+    }
+    if (!this.states[event.run_id]) {
+      if (event.type !== 'run_queued' && event.type !== 'run_started') return;
+      const agent = (event.data as { agent?: string }).agent ?? '';
+      this.states[event.run_id] = newRun(event.run_id, event.thread_id, agent, event.ts);
+      this.whole[event.run_id] = true;
+    }
+    this.apply(event.run_id, event);
+  }
+
+  /** Reads the run's events from its start. With an active run, goes on until the socket has taken over. */
+  async readSteps(id: string): Promise<void> {
+    if (this.feeds.has(id) || this.whole[id]) return;
+    const feed: Feed = { abort: new AbortController(), live: [] };
+    this.feeds.set(id, feed);
+    this.loading[id] = true;
+    this.clear(id);
+    for (let attempt = 0; attempt < ATTEMPTS && this.feeds.get(id) === feed; attempt++) {
+      if (attempt > 0) await new Promise((resume) => setTimeout(resume, attempt * 1000));
+      if (await this.follow(id, feed)) break;
+    }
+    feed.abort.abort();
+    if (this.feeds.get(id) !== feed) return;
+    this.feeds.delete(id);
+    this.loading[id] = false;
+    for (const event of feed.live) this.apply(id, event);
+  }
+
+  /** True when the run's past is complete: its last event is here, or the first that came live. */
+  private async follow(id: string, feed: Feed): Promise<boolean> {
+    try {
+      for await (const event of this.api.runEvents(id, feed.abort.signal)) {
+        if (this.feeds.get(id) !== feed) return false;
+        this.apply(id, event);
+        const first = feed.live[0];
+        if (isTerminal(event.type) || (first && event.seq >= first.seq)) {
+          this.whole[id] = true;
+          return true;
+        }
+      }
+    } catch {
+      // The line broke or the server is away: read again from the start, known events are passed over.
+    }
+    return false;
+  }
+
+  /** Forgets all: another user, or a log that cannot be resumed. */
+  reset(): void {
+    for (const feed of this.feeds.values()) feed.abort.abort();
+    this.feeds.clear();
+    this.states = {};
+    this.whole = {};
+    this.loading = {};
+  }
+
+  /** A result that was too large for the event stands in the run. */
+  private async readResult(id: string): Promise<void> {
+    try {
+      const run = await this.api.run(id);
+      const state = this.states[id];
+      if (state) mergeRun(state, run);
+    } catch {
+      // The page keeps saying that the result is not here; opening the conversation anew asks again.
+    }
+  }
+
+  private apply(id: string, event: AnyEvent): void {
+    const state = this.states[id];
+    if (!state) return;
+    applyEvent(state, event);
+    if (state.resultTruncated && event.type === 'run_completed') void this.readResult(id);
+  }
+
+  /** Starts the fold over, keeping what the read of the run has told. */
+  private clear(id: string): void {
+    const old = this.states[id];
+    if (!old) return;
+    const fresh = newRun(id, old.threadId, old.agent, old.createdAt);
+    fresh.status = old.status;
+    fresh.result = old.result;
+    fresh.error = old.error;
+    fresh.usage = old.usage;
+    fresh.durationMs = old.durationMs;
+    this.states[id] = fresh;
+  }
+
+  private ensure(run: Run): RunState {
+    this.states[run.id] ??= newRun(run.id, run.thread_id, run.agent, run.created_at);
+    const state = this.states[run.id] as RunState;
+    mergeRun(state, run);
+    return state;
+  }
+}

@@ -1,0 +1,70 @@
+// The files that are attached to the question being written: uploaded at once, sent by id.
+
+import { ApiError, type Api } from '../../client';
+import { describeError } from './errors';
+
+export interface Upload {
+  key: number;
+  name: string;
+  bytes: number;
+  /** 0 to 1 */
+  progress: number;
+  state: 'uploading' | 'done' | 'failed';
+  fileId: string | undefined;
+  problem: string | undefined;
+}
+
+export class Uploads {
+  items = $state<Upload[]>([]);
+  private next = 0;
+  private aborts = new Map<number, AbortController>();
+
+  constructor(private readonly api: Api) {}
+
+  get busy(): boolean {
+    return this.items.some((item) => item.state === 'uploading');
+  }
+
+  add(files: Iterable<File>): void {
+    for (const file of files) void this.upload(file);
+  }
+
+  remove(key: number): void {
+    this.aborts.get(key)?.abort();
+    this.items = this.items.filter((item) => item.key !== key);
+  }
+
+  /** The finished files, which then belong to the question that was sent. */
+  take(): Upload[] {
+    const done = this.items.filter((item) => item.state === 'done');
+    this.items = this.items.filter((item) => item.state !== 'done');
+    return done;
+  }
+
+  private async upload(file: File): Promise<void> {
+    const key = this.next++;
+    const abort = new AbortController();
+    this.aborts.set(key, abort);
+    this.items.push({
+      key,
+      name: file.name,
+      bytes: file.size,
+      progress: 0,
+      state: 'uploading',
+      fileId: undefined,
+      problem: undefined,
+    });
+    const change = (part: Partial<Upload>): void => {
+      const item = this.items.find((other) => other.key === key);
+      if (item) Object.assign(item, part);
+    };
+    try {
+      const stored = await this.api.upload(file, (progress) => change({ progress }), abort.signal);
+      change({ state: 'done', progress: 1, fileId: stored.id, name: stored.name, bytes: stored.bytes });
+    } catch (error) {
+      if (error instanceof ApiError || !abort.signal.aborted) change({ state: 'failed', problem: describeError(error) });
+    } finally {
+      this.aborts.delete(key);
+    }
+  }
+}

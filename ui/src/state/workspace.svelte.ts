@@ -1,0 +1,291 @@
+// Everything a signed-in user sees: agents, threads, the open conversation, its runs, and the line to the server.
+
+import {
+  Api,
+  ApiError,
+  EventSocket,
+  hasEnded,
+  isTerminal,
+  openWire,
+  type Agent,
+  type AnyEvent,
+  type AsOf,
+  type Connection,
+  type Message,
+  type Run,
+} from '../../client';
+import { texts } from '../texts';
+import { describeError } from './errors';
+import type { RunState } from './reducer';
+import { route } from './route.svelte';
+import { Runs } from './runs.svelte';
+import type { Session } from './session.svelte';
+import { Threads } from './threads.svelte';
+import { turnsOf, type AttachedFile, type Turn } from './turns';
+import { Uploads } from './uploads.svelte';
+
+/** Messages are read in pages of 100; beyond this the beginning of a very long thread is left out. */
+const MESSAGE_PAGES = 20;
+const RUNS_READ_AT_ONCE = 30;
+
+export class Workspace {
+  readonly api: Api;
+  readonly runs: Runs;
+  readonly threads: Threads;
+  readonly uploads: Uploads;
+
+  agents = $state<Agent[]>([]);
+  agentName = $state('');
+  turns = $state<Turn[]>([]);
+  opening = $state(false);
+  connection = $state<Connection>({ state: 'stopped' });
+  /** Something that went wrong, told to the user until dismissed. */
+  problem = $state<string | undefined>();
+  /** Read out by screen readers. */
+  announcement = $state('');
+  reloaded = $state(false);
+
+  private readonly socket: EventSocket;
+  private opened = 0;
+  private subscribed = false;
+
+  constructor(readonly session: Session) {
+    this.api = new Api(session);
+    this.runs = new Runs(this.api);
+    this.threads = new Threads(this.api);
+    this.uploads = new Uploads(this.api);
+    this.socket = new EventSocket({
+      ticket: async () => (await this.api.ticket()).ticket,
+      open: openWire,
+      event: (event) => this.receive(event),
+      connection: (connection) => (this.connection = connection),
+      expired: () => void this.readAnew(),
+      renew: () => session.renew(),
+    });
+    session.renewed = (token) => this.socket.token(token);
+  }
+
+  async start(): Promise<void> {
+    addEventListener('online', this.nudge);
+    this.socket.start();
+    await this.attempt(async () => {
+      const [agents] = await Promise.all([this.api.agents(), this.threads.load()]);
+      this.agents = agents;
+      this.agentName ||= preferred(agents);
+      await this.open(route.threadId);
+    });
+  }
+
+  stop(): void {
+    removeEventListener('online', this.nudge);
+    this.socket.stop();
+    this.runs.reset();
+    this.threads.reset();
+  }
+
+  readonly nudge = (): void => this.socket.nudge();
+
+  get agent(): Agent | undefined {
+    return this.agents.find((agent) => agent.name === this.agentName);
+  }
+
+  /** The run of the open thread that is at work or next in line. */
+  get activeRun(): RunState | undefined {
+    for (const turn of this.turns) {
+      const run = turn.runId ? this.runs.states[turn.runId] : undefined;
+      if (run && !hasEnded(run.status)) return run;
+    }
+    return undefined;
+  }
+
+  /** Shows a thread, or an empty page for a new one. */
+  async open(threadId: string | undefined): Promise<void> {
+    const visit = ++this.opened;
+    this.turns = [];
+    if (threadId === undefined) {
+      this.opening = false;
+      if (!this.subscribed) this.subscribe();
+      return;
+    }
+    this.opening = true;
+    try {
+      await this.read(threadId, visit);
+    } catch (error) {
+      if (visit !== this.opened) return;
+      this.problem = describeError(error);
+      if (error instanceof ApiError && error.status === 404) route.open(undefined, true);
+      if (!this.subscribed) this.subscribe();
+    } finally {
+      if (visit === this.opened) this.opening = false;
+    }
+  }
+
+  async send(text: string): Promise<boolean> {
+    const files = this.uploads.take();
+    const ids = files.flatMap((file) => file.fileId ?? []);
+    const threadId = route.threadId;
+    const sent = await this.attempt(async () => {
+      const run = await this.api.startRun(
+        { agent: this.agentName, input: text, ...(ids.length > 0 ? { files: ids } : {}) },
+        threadId,
+      );
+      const shown = files.map((file) => ({ id: file.fileId ?? '', name: file.name, bytes: file.bytes }));
+      this.show(run, text, shown, threadId);
+    });
+    if (!sent) this.uploads.items = [...files, ...this.uploads.items];
+    return sent;
+  }
+
+  async cancel(run: RunState): Promise<void> {
+    try {
+      await this.api.cancelRun(run.id);
+    } catch (error) {
+      if (error instanceof ApiError && error.code === 'run_ended') return;
+      this.problem = describeError(error);
+    }
+  }
+
+  retry(run: RunState): Promise<boolean> {
+    return this.attempt(async () => {
+      const asked = this.turns.find((turn) => turn.runId === run.id)?.question;
+      const again = await this.api.retryRun(run.id);
+      this.show(again, asked?.text ?? '', asked?.files ?? [], run.threadId);
+    });
+  }
+
+  resolve(approvalId: string, decision: 'approve' | 'deny'): Promise<boolean> {
+    return this.attempt(() => this.api.resolveApproval(approvalId, decision));
+  }
+
+  /** Runs something and tells what went wrong; true when nothing did. */
+  async attempt(act: () => Promise<unknown>): Promise<boolean> {
+    try {
+      await act();
+      return true;
+    } catch (error) {
+      this.problem = describeError(error);
+      return false;
+    }
+  }
+
+  private subscribe(after?: AsOf): void {
+    this.subscribed = true;
+    this.socket.subscribe(after);
+  }
+
+  /** Puts a run that was just accepted at the end of the conversation. */
+  private show(run: Run, text: string, files: AttachedFile[], from: string | undefined): void {
+    this.runs.begin(run);
+    void this.refreshThread(run.thread_id);
+    // The user may have gone to another thread while the request was under way.
+    if (route.threadId !== from) return;
+    if (from === undefined) {
+      this.opened += 1;
+      route.open(run.thread_id, true);
+    }
+    if (this.turns.some((turn) => turn.runId === run.id)) return;
+    const question = text || files.length > 0 ? { text, files, at: run.created_at } : undefined;
+    this.turns.push({ key: run.id, runId: run.id, question, replies: [] });
+  }
+
+  private async read(threadId: string, visit: number): Promise<void> {
+    const [thread, { messages, asOf }, recent] = await Promise.all([
+      this.api.thread(threadId),
+      this.readMessages(threadId),
+      this.api.runs(),
+    ]);
+    if (visit !== this.opened) return;
+    this.threads.put(thread);
+    const runs = recent.items.filter((run) => run.thread_id === threadId);
+    const turns = turnsOf(messages, runs);
+    const ids = turns.flatMap((turn) => turn.runId ?? []);
+    if (thread.active_run_id && !ids.includes(thread.active_run_id)) {
+      ids.push(thread.active_run_id);
+      turns.push({ key: thread.active_run_id, runId: thread.active_run_id, question: undefined, replies: [] });
+    }
+    if (!this.subscribed) this.subscribe(asOf);
+    await this.readRuns(ids.filter((id) => this.runs.states[id] === undefined).slice(-RUNS_READ_AT_ONCE));
+    if (visit !== this.opened) return;
+    this.turns = turns;
+    this.agentName = this.runs.states[ids.at(-1) ?? '']?.agent || this.agentName;
+    for (const id of ids) {
+      const run = this.runs.states[id];
+      if (run && !hasEnded(run.status)) void this.runs.readSteps(id);
+    }
+    const latest = ids.at(-1);
+    if (latest) void this.runs.readSteps(latest);
+  }
+
+  private async readRuns(ids: string[]): Promise<void> {
+    const read = await Promise.allSettled(ids.map((id) => this.api.run(id)));
+    for (const answer of read) if (answer.status === 'fulfilled') this.runs.know(answer.value);
+  }
+
+  private async readMessages(threadId: string): Promise<{ messages: Message[]; asOf: AsOf | undefined }> {
+    const first = await this.api.messages(threadId);
+    const messages = first.items;
+    let cursor = first.next_cursor ?? undefined;
+    for (let page = 1; cursor && page < MESSAGE_PAGES; page++) {
+      const next = await this.api.messages(threadId, cursor);
+      messages.push(...next.items);
+      cursor = next.next_cursor ?? undefined;
+    }
+    return { messages, asOf: first.as_of };
+  }
+
+  private receive(event: AnyEvent): void {
+    this.runs.receive(event);
+    if (!this.threads.receive(event)) void this.refreshThread(event.thread_id);
+    if (event.type === 'run_started' || event.type === 'run_queued') this.arrived(event);
+    if (isTerminal(event.type)) {
+      void this.refreshThread(event.thread_id);
+      if (event.thread_id === route.threadId) this.announceEnd(event.run_id);
+    }
+  }
+
+  /** A run of the open thread that another window or program has started. */
+  private arrived(event: AnyEvent): void {
+    if (event.thread_id !== route.threadId || this.opening) return;
+    if (event.type === 'run_started') this.announcement = texts.announce.started(this.runs.states[event.run_id]?.agent ?? '');
+    if (this.turns.some((turn) => turn.runId === event.run_id)) return;
+    const visit = this.opened;
+    void this.attempt(async () => {
+      const { messages } = await this.readMessages(event.thread_id);
+      if (visit !== this.opened || this.turns.some((turn) => turn.runId === event.run_id)) return;
+      const turn = turnsOf(messages, []).find((one) => one.runId === event.run_id);
+      this.turns.push(turn ?? { key: event.run_id, runId: event.run_id, question: undefined, replies: [] });
+    });
+  }
+
+  private announceEnd(runId: string): void {
+    const run = this.runs.states[runId];
+    if (run) this.announcement = texts.announce.ended(run.agent, texts.run.status[run.status]);
+  }
+
+  private refreshing = new Set<string>();
+
+  private async refreshThread(id: string): Promise<void> {
+    if (this.refreshing.has(id)) return;
+    this.refreshing.add(id);
+    try {
+      this.threads.put(await this.api.thread(id));
+    } catch {
+      // Deleted meanwhile, or the server is away: the list is read again with the next start.
+    } finally {
+      this.refreshing.delete(id);
+    }
+  }
+
+  private async readAnew(): Promise<void> {
+    this.runs.reset();
+    this.subscribed = false;
+    this.reloaded = true;
+    await this.attempt(() => this.threads.load());
+    await this.open(route.threadId);
+  }
+}
+
+function preferred(agents: Agent[]): string {
+  const ready = agents.filter((agent) => agent.ready);
+  return (ready.find((agent) => agent.name === 'optimizer') ?? ready[0] ?? agents[0])?.name ?? '';
+}

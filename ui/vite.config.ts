@@ -1,0 +1,24 @@
+import { svelte } from '@sveltejs/vite-plugin-svelte';
+import { defineConfig } from 'vitest/config';
+
+// Where `npm run dev` finds the server; the built page is served by it.
+const server = process.env.NETRA_SERVER ?? 'http://127.0.0.1:8080';
+
+export default defineConfig({
+  plugins: [svelte()],
+  build: {
+    target: 'es2022',
+    // The content security policy allows no data: scripts or styles, so every asset is a file.
+    assetsInlineLimit: 0,
+    modulePreload: { polyfill: false },
+    reportCompressedSize: true,
+  },
+  server: {
+    port: 5173,
+    proxy: { '/api': server, '/ws': { target: server, ws: true }, '/health': server },
+  },
+  test: {
+    environment: 'happy-dom',
+    include: ['{src,client}/**/*.test.ts'],
+  },
+});
