@@ -1,1 +1,115 @@
-//! netra-store.
+//! The only crate that knows SQL: migrations, authorised look-ups, the log, files.
+//!
+//! Reading order: [`handle`] (what a look-up yields), [`commit`] (state, journal and events in one
+//! transaction), [`log`] (what was committed), then a module per noun. `sqlite` is the embedded
+//! backend: one writer thread with natural group commit, and a pool of readers.
+//!
+//! Nothing here decides what an agent may do, and nothing here is sent to a client: the log's
+//! entries go to the [`Fanout`] that the store was opened with, after they are durable.
+
+pub mod audit;
+pub mod commit;
+pub mod handle;
+pub mod idempotency;
+pub mod log;
+pub mod ticket;
+
+mod account;
+mod cursor;
+mod error;
+mod file;
+mod lock;
+mod message;
+mod owner;
+mod run;
+mod session;
+mod sqlite;
+mod thread;
+mod usage;
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use netra_context::Runtime;
+
+pub use account::{Credentials, NewUser};
+pub use audit::AuditRecord;
+pub use commit::{Changes, JournalEntry, RunUpdate};
+pub use error::Error;
+pub use file::FileWriter;
+pub use handle::{Readable, Writable};
+pub use idempotency::{Created, Idempotency};
+pub use lock::DirLock;
+pub use log::{Entry, EventName, Fanout};
+pub use run::{NewRun, RunInput, RunSpan, Target};
+pub use ticket::{TicketOwner, Tickets};
+
+/// Where the embedded store lives.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// The data folder; made when absent. Holds `netra.db` and `files/`.
+    pub dir: PathBuf,
+}
+
+struct Shared {
+    runtime: Runtime,
+    db: sqlite::Database,
+    epoch: String,
+    dir: PathBuf,
+    tickets: Tickets,
+}
+
+/// The store of one server. Cheap to clone; shared and immutable.
+#[derive(Clone)]
+pub struct Store(Arc<Shared>);
+
+impl Store {
+    /// Opens the store, makes it where it is absent, and brings its schema up to date.
+    ///
+    /// # Errors
+    /// `Migration` when the schema is newer than this program, was changed, or cannot be brought
+    /// up to date; `Unavailable` when the folder or the database cannot be read or written.
+    pub fn open(runtime: &Runtime, config: Config, fanout: Arc<dyn Fanout>) -> Result<Self, Error> {
+        lock::make_private_dir(&config.dir)?;
+        lock::make_private_dir(&config.dir.join("files"))?;
+        let db = sqlite::Database::open(&config.dir.join("netra.db"), runtime, fanout)?;
+        let epoch = db.epoch()?;
+        Ok(Self(Arc::new(Shared {
+            runtime: runtime.clone(),
+            db,
+            epoch,
+            dir: config.dir,
+            tickets: Tickets::default(),
+        })))
+    }
+
+    /// Brings the schema of the folder's database up to date and returns its version.
+    ///
+    /// # Errors
+    /// As [`Store::open`].
+    pub fn migrate(dir: &std::path::Path) -> Result<u32, Error> {
+        lock::make_private_dir(dir)?;
+        sqlite::migrate_file(&dir.join("netra.db"))
+    }
+
+    /// Whether the store can be written now.
+    ///
+    /// # Errors
+    /// `Unavailable` when it cannot.
+    pub async fn health(&self) -> Result<(), Error> {
+        self.0.db.write(|tx| tx.touch()).await
+    }
+
+    /// One-use tickets that open a WebSocket.
+    pub fn tickets(&self) -> &Tickets {
+        &self.0.tickets
+    }
+}
+
+impl std::fmt::Debug for Store {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Store")
+            .field("dir", &self.0.dir)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,279 @@
+//! Users and their passwords.
+
+use netra_context::{BackgroundKind, UserExecutionContext};
+use netra_protocol::account::{Plan, Role, User};
+use netra_protocol::id::UserId;
+use netra_protocol::limits::Limits;
+use netra_protocol::{Page, Timestamp};
+use rusqlite::{Connection, OptionalExtension as _, Row};
+
+use crate::Store;
+use crate::cursor;
+use crate::error::Error;
+use crate::owner::require_background;
+use crate::sqlite::Tx;
+
+const OPERATORS: &[BackgroundKind] = &[BackgroundKind::Authentication, BackgroundKind::Console];
+const COLUMNS: &str = "id, name, role, plan, disabled, created_at, password_hash";
+
+/// An account to be made.
+#[derive(Debug, Clone)]
+pub struct NewUser {
+    /// The name to sign in with; unique without regard to case.
+    pub name: String,
+    /// What the user may do.
+    pub role: Role,
+    /// What the user has booked.
+    pub plan: Plan,
+    /// None for a user who cannot sign in by password.
+    pub password_hash: Option<String>,
+}
+
+/// An account with what proves that somebody is it.
+#[derive(Clone)]
+pub struct Credentials {
+    /// The account. `limits` are the defaults: whoever knows the configuration puts its own there.
+    pub user: User,
+    /// None for a user who cannot sign in by password.
+    pub password_hash: Option<String>,
+}
+
+fn credentials(row: &Row<'_>) -> rusqlite::Result<Credentials> {
+    let word = |index: usize| -> rusqlite::Result<String> { row.get(index) };
+    let unreadable = |index| {
+        rusqlite::Error::InvalidColumnType(index, "word".into(), rusqlite::types::Type::Text)
+    };
+    Ok(Credentials {
+        user: User {
+            id: UserId::from_bytes(row.get(0)?),
+            name: row.get(1)?,
+            role: word(2)?.parse().map_err(|_| unreadable(2))?,
+            plan: word(3)?.parse().map_err(|_| unreadable(3))?,
+            disabled: row.get(4)?,
+            created_at: Timestamp::from_micros(row.get(5)?),
+            limits: Limits::default(),
+        },
+        password_hash: row.get(6)?,
+    })
+}
+
+fn by_id(connection: &Connection, id: UserId) -> Result<Credentials, Error> {
+    let sql = format!("SELECT {COLUMNS} FROM users WHERE id = ?1");
+    Ok(connection
+        .prepare_cached(&sql)?
+        .query_row([id.to_bytes()], credentials)?)
+}
+
+pub(crate) fn user_by_id(connection: &Connection, id: UserId) -> Result<User, Error> {
+    Ok(by_id(connection, id)?.user)
+}
+
+fn insert(tx: &Tx<'_>, id: UserId, new: &NewUser) -> Result<User, Error> {
+    let sql = "INSERT INTO users (id, name, role, plan, password_hash, created_at)
+               VALUES (?1, ?2, ?3, ?4, ?5, ?6) ON CONFLICT (name) DO NOTHING";
+    let changed = tx.execute(
+        sql,
+        (
+            id.to_bytes(),
+            &new.name,
+            new.role.as_str(),
+            new.plan.as_str(),
+            &new.password_hash,
+            tx.now().as_micros(),
+        ),
+    )?;
+    if changed == 0 {
+        Err(Error::NameTaken)
+    } else {
+        user_by_id(tx.connection(), id)
+    }
+}
+
+impl Store {
+    /// Makes an account. As `for_background(Authentication)` or `(Console)` only.
+    ///
+    /// # Errors
+    /// `NameTaken`; `Forbidden` for anybody else.
+    pub async fn user_create(
+        &self,
+        ctx: &UserExecutionContext,
+        new: NewUser,
+    ) -> Result<User, Error> {
+        require_background(ctx, OPERATORS)?;
+        let id = self.0.runtime.new_id(UserId::from_parts);
+        self.0.db.write(move |tx| insert(tx, id, &new)).await
+    }
+
+    /// Makes the first admin, unless there is a user already. As `for_background(Authentication)`.
+    ///
+    /// # Errors
+    /// `Conflict` when there is a user; `Forbidden` for anybody else.
+    pub async fn user_create_first(
+        &self,
+        ctx: &UserExecutionContext,
+        new: NewUser,
+    ) -> Result<User, Error> {
+        require_background(ctx, OPERATORS)?;
+        let id = self.0.runtime.new_id(UserId::from_parts);
+        let work = move |tx: &mut Tx<'_>| {
+            let taken: bool = tx
+                .prepare("SELECT EXISTS (SELECT 1 FROM users)")?
+                .query_row([], |row| row.get(0))?;
+            if taken {
+                return Err(Error::Conflict("the server has been set up"));
+            }
+            insert(tx, id, &new)
+        };
+        self.0.db.write(work).await
+    }
+
+    /// The number of accounts. As `for_background(Authentication)` or `(Console)` only.
+    ///
+    /// # Errors
+    /// `Forbidden` for anybody else.
+    pub async fn user_count(&self, ctx: &UserExecutionContext) -> Result<u64, Error> {
+        require_background(ctx, OPERATORS)?;
+        let sql = "SELECT count(*) FROM users";
+        self.0
+            .db
+            .read(move |c| Ok(c.prepare_cached(sql)?.query_row([], |row| row.get(0))?))
+            .await
+    }
+
+    /// The account of this name. As `for_background(Authentication)` or `(Console)` only.
+    ///
+    /// # Errors
+    /// `Forbidden` for anybody else.
+    pub async fn user_by_name(
+        &self,
+        ctx: &UserExecutionContext,
+        name: &str,
+    ) -> Result<Option<Credentials>, Error> {
+        require_background(ctx, OPERATORS)?;
+        let name = name.to_owned();
+        let sql = format!("SELECT {COLUMNS} FROM users WHERE name = ?1");
+        self.0
+            .db
+            .read(move |c| {
+                Ok(c.prepare_cached(&sql)?
+                    .query_row([name], credentials)
+                    .optional()?)
+            })
+            .await
+    }
+
+    /// The account of this id: one's own, or anyone's for the built-in principals.
+    ///
+    /// # Errors
+    /// `NotFound` when there is none, or it is another's.
+    pub async fn user_by_id(&self, ctx: &UserExecutionContext, id: UserId) -> Result<User, Error> {
+        let all = [OPERATORS, &[BackgroundKind::Recovery]].concat();
+        if ctx.user_id() != Some(id) && require_background(ctx, &all).is_err() {
+            return Err(Error::NotFound);
+        }
+        self.0
+            .db
+            .read(move |connection| user_by_id(connection, id))
+            .await
+    }
+
+    /// All accounts, oldest first. As `for_background(Console)` only.
+    ///
+    /// # Errors
+    /// `Forbidden` for anybody else.
+    pub async fn users(
+        &self,
+        ctx: &UserExecutionContext,
+        limit: u32,
+        after: Option<&str>,
+    ) -> Result<Page<User>, Error> {
+        require_background(ctx, OPERATORS)?;
+        let after: [u8; 16] = after.map(cursor::read).transpose()?.unwrap_or_default();
+        let sql = format!("SELECT {COLUMNS} FROM users WHERE id > ?1 ORDER BY id LIMIT ?2");
+        let read = move |connection: &Connection| {
+            let mut statement = connection.prepare_cached(&sql)?;
+            let rows = statement.query_map((after, limit + 1), credentials)?;
+            let mut items = rows
+                .map(|row| Ok(row?.user))
+                .collect::<Result<Vec<_>, Error>>()?;
+            let next_cursor =
+                cursor::next(&mut items, limit, |user| cursor::write(&user.id.to_bytes()));
+            Ok(Page {
+                items,
+                next_cursor,
+                as_of: None,
+            })
+        };
+        self.0.db.read(read).await
+    }
+
+    /// Sets another password and revokes every session. As a built-in principal only.
+    ///
+    /// # Errors
+    /// `NotFound` when there is no such account; `Forbidden` for anybody else.
+    pub async fn password_set(
+        &self,
+        ctx: &UserExecutionContext,
+        id: UserId,
+        hash: String,
+    ) -> Result<(), Error> {
+        require_background(ctx, OPERATORS)?;
+        let work = move |tx: &mut Tx<'_>| {
+            let sql = "UPDATE users SET password_hash = ?2 WHERE id = ?1";
+            if tx.execute(sql, (id.to_bytes(), hash))? == 0 {
+                return Err(Error::NotFound);
+            }
+            let now = tx.now().as_micros();
+            tx.execute(
+                "UPDATE sessions SET revoked_at = ?2 WHERE user_id = ?1 AND revoked_at IS NULL",
+                (id.to_bytes(), now),
+            )?;
+            Ok(())
+        };
+        self.0.db.write(work).await
+    }
+
+    /// A value that belongs to the installation. As a built-in principal only.
+    ///
+    /// # Errors
+    /// `Forbidden` for anybody else.
+    pub async fn meta_get(
+        &self,
+        ctx: &UserExecutionContext,
+        key: &'static str,
+    ) -> Result<Option<String>, Error> {
+        require_background(ctx, OPERATORS)?;
+        let sql = "SELECT value FROM meta WHERE key = ?1";
+        self.0
+            .db
+            .read(move |c| {
+                Ok(c.prepare_cached(sql)?
+                    .query_row([key], |row| row.get(0))
+                    .optional()?)
+            })
+            .await
+    }
+
+    /// Sets a value that belongs to the installation, or takes it away. As a built-in principal.
+    ///
+    /// # Errors
+    /// `Forbidden` for anybody else.
+    pub async fn meta_set(
+        &self,
+        ctx: &UserExecutionContext,
+        key: &'static str,
+        value: Option<String>,
+    ) -> Result<(), Error> {
+        require_background(ctx, OPERATORS)?;
+        let work = move |tx: &mut Tx<'_>| {
+            match value {
+                None => tx.execute("DELETE FROM meta WHERE key = ?1", [key])?,
+                Some(value) => {
+                    tx.execute("INSERT OR REPLACE INTO meta VALUES (?1, ?2)", (key, value))?
+                }
+            };
+            Ok(())
+        };
+        self.0.db.write(work).await
+    }
+}

@@ -1,0 +1,192 @@
+//! State, journal, messages and events of a run change in one transaction.
+
+use std::collections::HashMap;
+
+use netra_context::{Right, UserExecutionContext};
+use netra_protocol::event::EventKind;
+use netra_protocol::id::{MessageId, UserId};
+use netra_protocol::message::{Content, Message};
+use netra_protocol::run::{Run, RunStatus};
+use netra_protocol::usage::RunUsage;
+use netra_protocol::{Event, Failure, Timestamp};
+use rusqlite::Connection;
+
+use crate::Store;
+use crate::audit::{self, AuditRecord};
+use crate::error::Error;
+use crate::handle::Writable;
+use crate::log::Encoded;
+use crate::owner::require;
+use crate::sqlite::Tx;
+use crate::{message, run, thread, usage};
+
+/// What changes besides the log.
+#[derive(Debug, Default)]
+pub struct Changes {
+    /// The run's new state.
+    pub run: Option<RunUpdate>,
+    /// Messages to be written, or their later state under the same id.
+    pub messages: Vec<Message>,
+    /// Finished steps.
+    pub journal: Vec<JournalEntry>,
+    /// What is to be remembered of who did what.
+    pub audit: Vec<AuditRecord>,
+}
+
+/// A run's new state; what is none stays.
+#[derive(Debug)]
+pub struct RunUpdate {
+    /// Where it stands now.
+    pub status: RunStatus,
+    /// When its engine began.
+    pub started_at: Option<Timestamp>,
+    /// When it ends by itself.
+    pub deadline: Option<Timestamp>,
+    /// What it gave.
+    pub result: Option<serde_json::Value>,
+    /// Why it failed.
+    pub error: Option<Failure>,
+    /// What it used so far.
+    pub usage: Option<RunUsage>,
+}
+
+impl RunUpdate {
+    /// A new status and nothing else.
+    pub fn to(status: RunStatus) -> Self {
+        Self {
+            status,
+            started_at: None,
+            deadline: None,
+            result: None,
+            error: None,
+            usage: None,
+        }
+    }
+}
+
+/// One finished step, to be found again by a later attempt.
+#[derive(Debug, Clone)]
+pub struct JournalEntry {
+    /// The step of the run, from 1.
+    pub step: u32,
+    /// What kind of step, such as `tool_call` or `model_call`.
+    pub kind: &'static str,
+    /// Which one, within its kind.
+    pub key: String,
+    /// What it gave.
+    pub value: serde_json::Value,
+}
+
+fn write_journal(tx: &Tx<'_>, handle: &Writable<Run>, entry: &JournalEntry) -> Result<(), Error> {
+    tx.execute(
+        "INSERT INTO journal (run_id, user_id, step, kind, key, value, created_at)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
+        (
+            handle.id.to_bytes(),
+            handle.owner().to_bytes(),
+            entry.step,
+            entry.kind,
+            &entry.key,
+            serde_json::to_string(&entry.value)?,
+            tx.now().as_micros(),
+        ),
+    )?;
+    Ok(())
+}
+
+impl Store {
+    /// Writes changes and events of a run in one transaction, and returns the events' numbers.
+    /// When it returns, the changes are durable and the events are on their way to the user.
+    ///
+    /// # Errors
+    /// `RunEnded` when the run has ended already: it ends exactly once, and nothing follows.
+    pub async fn commit(
+        &self,
+        ctx: &UserExecutionContext,
+        handle: &Writable<Run>,
+        changes: Changes,
+        events: Vec<Event>,
+    ) -> Result<Vec<u64>, Error> {
+        if ctx.user_id() != Some(handle.owner()) {
+            return Err(Error::NotFound);
+        }
+        require(ctx, Right::Run)?;
+        let encoded = events
+            .iter()
+            .map(Encoded::new)
+            .collect::<Result<Vec<_>, _>>()?;
+        let handle = handle.clone();
+        let audit = audit::Origin::of(ctx);
+        let work = move |tx: &mut Tx<'_>| {
+            run::refuse_ended(tx, &handle)?;
+            for message in &changes.messages {
+                message::put(tx, handle.owner(), message)?;
+            }
+            for entry in &changes.journal {
+                write_journal(tx, &handle, entry)?;
+            }
+            for record in &changes.audit {
+                audit::insert(tx, &audit, handle.owner(), record)?;
+            }
+            let ends = encoded.iter().any(Encoded::is_terminal);
+            let seqs = tx.append(handle.owner(), encoded)?;
+            if let Some(update) = &changes.run {
+                run::update(
+                    tx,
+                    &handle,
+                    update,
+                    ends.then(|| seqs.last().copied()).flatten(),
+                )?;
+                if update.status.is_terminal() {
+                    thread::touch(tx, handle.thread_id)?;
+                    usage::add_run(tx, handle.owner(), update.usage.as_ref())?;
+                }
+            }
+            Ok(seqs)
+        };
+        self.0.db.write(work).await
+    }
+}
+
+/// Gives messages that are still being written the text that the log holds of them so far.
+pub(crate) fn fill_unfinished(
+    connection: &Connection,
+    user: UserId,
+    messages: &mut [Message],
+) -> Result<(), Error> {
+    let mut open: HashMap<MessageId, &mut Message> = messages
+        .iter_mut()
+        .filter(|message| !message.complete && message.content.is_empty())
+        .map(|message| (message.id, message))
+        .collect();
+    if open.is_empty() {
+        return Ok(());
+    }
+    let runs: std::collections::HashSet<_> =
+        open.values().filter_map(|message| message.run_id).collect();
+    for run_id in runs {
+        let mut statement = connection.prepare_cached(
+            "SELECT e.body FROM events e JOIN runs r ON r.id = ?2
+             WHERE e.user_id = ?1 AND e.seq > r.log_start AND e.run_id = ?2
+               AND e.type = 'message_delta' ORDER BY e.seq",
+        )?;
+        let mut rows = statement.query((user.to_bytes(), run_id.to_bytes()))?;
+        while let Some(row) = rows.next()? {
+            let body: String = row.get(0)?;
+            let event: Event = serde_json::from_str(&body)?;
+            if let EventKind::MessageDelta { message_id, delta } = event.kind
+                && let Some(message) = open.get_mut(&message_id)
+            {
+                add_text(&mut message.content, delta);
+            }
+        }
+    }
+    Ok(())
+}
+
+fn add_text(content: &mut Vec<Content>, delta: String) {
+    match content.last_mut() {
+        Some(Content::Text { text }) => text.push_str(&delta),
+        _ => content.push(Content::Text { text: delta }),
+    }
+}

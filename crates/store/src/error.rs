@@ -1,0 +1,104 @@
+//! What can go wrong in the store.
+
+use netra_protocol::ErrorCode;
+
+/// What can go wrong in the store. Messages hold no user's data.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// There is no such object for this user; forbidden looks the same.
+    #[error("not found")]
+    NotFound,
+    /// The context lacks the right.
+    #[error("the context does not allow this")]
+    Forbidden,
+    /// The state of the object does not allow this now.
+    #[error("{0}")]
+    Conflict(&'static str),
+    /// The account's name is in use.
+    #[error("the name is taken")]
+    NameTaken,
+    /// The thread has an active run.
+    #[error("the thread has an active run")]
+    ThreadBusy,
+    /// The run has ended.
+    #[error("the run has ended")]
+    RunEnded,
+    /// The same idempotency key came with another body.
+    #[error("the idempotency key was used with another request")]
+    IdempotencyKeyReused,
+    /// The page cursor is not one of ours.
+    #[error("the cursor is not valid")]
+    InvalidCursor,
+    /// The content is larger than allowed.
+    #[error("larger than {limit_bytes} bytes")]
+    TooLarge {
+        /// The limit that was passed.
+        limit_bytes: u64,
+    },
+    /// The store cannot be read or written now.
+    #[error("the store is not available: {0}")]
+    Unavailable(String),
+    /// The data folder is in use by another server.
+    #[error("the data folder {dir} is in use by another server")]
+    InUse {
+        /// The folder.
+        dir: String,
+    },
+    /// The schema is not one that this program can work with.
+    #[error("{0}")]
+    Migration(String),
+    /// A defect of ours.
+    #[error("internal: {0}")]
+    Bug(String),
+}
+
+impl Error {
+    /// The code of the contract that says the same.
+    pub fn code(&self) -> ErrorCode {
+        match self {
+            Self::NotFound => ErrorCode::NotFound,
+            Self::Forbidden => ErrorCode::Forbidden,
+            Self::Conflict(_) | Self::NameTaken => ErrorCode::Conflict,
+            Self::ThreadBusy => ErrorCode::ThreadBusy,
+            Self::RunEnded => ErrorCode::RunEnded,
+            Self::IdempotencyKeyReused => ErrorCode::IdempotencyKeyReused,
+            Self::InvalidCursor => ErrorCode::InvalidRequest,
+            Self::TooLarge { .. } => ErrorCode::TooLarge,
+            Self::Unavailable(_) => ErrorCode::StoreUnavailable,
+            Self::InUse { .. } | Self::Migration(_) | Self::Bug(_) => ErrorCode::Internal,
+        }
+    }
+
+    /// A row that does not read back as it was written.
+    pub(crate) fn corrupt(what: &str) -> Self {
+        Self::Bug(format!("a stored {what} cannot be read back"))
+    }
+}
+
+impl From<rusqlite::Error> for Error {
+    fn from(error: rusqlite::Error) -> Self {
+        match error {
+            rusqlite::Error::QueryReturnedNoRows => Self::NotFound,
+            rusqlite::Error::SqliteFailure(failure, message) => {
+                let text = message.unwrap_or_else(|| failure.to_string());
+                match failure.code {
+                    rusqlite::ErrorCode::ConstraintViolation => Self::Bug(text),
+                    _ => Self::Unavailable(text),
+                }
+            }
+            other => Self::Bug(other.to_string()),
+        }
+    }
+}
+
+impl From<std::io::Error> for Error {
+    fn from(error: std::io::Error) -> Self {
+        Self::Unavailable(error.to_string())
+    }
+}
+
+impl From<serde_json::Error> for Error {
+    fn from(error: serde_json::Error) -> Self {
+        Self::Bug(format!("JSON: {error}"))
+    }
+}

@@ -1,0 +1,293 @@
+//! Files of a user: rows in the database, content on the disk.
+//!
+//! Content is written under a temporary name, synced, renamed, and only then recorded, so a row
+//! always has its content. A writer that is dropped leaves nothing behind.
+
+use std::path::PathBuf;
+
+use netra_context::{Right, UserExecutionContext};
+use netra_protocol::file::File;
+use netra_protocol::id::{FileId, RunId, UserId};
+use netra_protocol::{Page, Timestamp};
+use rusqlite::{Connection, OptionalExtension as _, Row};
+use sha2::{Digest as _, Sha256};
+use tokio::io::AsyncWriteExt as _;
+
+use crate::error::Error;
+use crate::handle::{Readable, Writable};
+use crate::idempotency::{Created, Idempotency, once};
+use crate::owner::require;
+use crate::sqlite::Tx;
+use crate::{Store, cursor};
+
+const COLUMNS: &str = "id, name, media_type, bytes, sha256, run_id, created_at";
+
+fn file(row: &Row<'_>) -> rusqlite::Result<File> {
+    Ok(File {
+        id: FileId::from_bytes(row.get(0)?),
+        name: row.get(1)?,
+        media_type: row.get(2)?,
+        bytes: row.get(3)?,
+        sha256: row.get(4)?,
+        run_id: row.get::<_, Option<[u8; 16]>>(5)?.map(RunId::from_bytes),
+        created_at: Timestamp::from_micros(row.get(6)?),
+    })
+}
+
+pub(crate) fn find(connection: &Connection, user: UserId, id: FileId) -> Result<File, Error> {
+    let sql = format!("SELECT {COLUMNS} FROM files WHERE id = ?1 AND user_id = ?2");
+    let mut statement = connection.prepare_cached(&sql)?;
+    let found = statement
+        .query_row((id.to_bytes(), user.to_bytes()), file)
+        .optional()?;
+    found.ok_or(Error::NotFound)
+}
+
+fn insert(tx: &Tx<'_>, user: UserId, file: &File) -> Result<(), Error> {
+    tx.execute(
+        "INSERT INTO files (id, user_id, name, media_type, bytes, sha256, run_id, created_at)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
+        (
+            file.id.to_bytes(),
+            user.to_bytes(),
+            &file.name,
+            &file.media_type,
+            file.bytes,
+            &file.sha256,
+            file.run_id.map(RunId::to_bytes),
+            file.created_at.as_micros(),
+        ),
+    )?;
+    Ok(())
+}
+
+/// A file that is being written. Dropping it leaves nothing behind.
+pub struct FileWriter {
+    store: Store,
+    user: UserId,
+    id: FileId,
+    name: String,
+    media_type: String,
+    run_id: Option<RunId>,
+    limit_bytes: u64,
+    written: u64,
+    hash: Sha256,
+    content: tokio::fs::File,
+    temporary: Temporary,
+}
+
+/// Removes its file when dropped, unless it is kept.
+struct Temporary(PathBuf);
+
+impl Temporary {
+    fn keep(mut self) {
+        self.0.clear();
+    }
+}
+
+impl Drop for Temporary {
+    fn drop(&mut self) {
+        // After a rename, or when it is kept, there is nothing to remove.
+        std::fs::remove_file(&self.0).ok();
+    }
+}
+
+impl FileWriter {
+    /// Adds to the content.
+    ///
+    /// # Errors
+    /// `TooLarge` past the limit; `Unavailable` when the disk is full or cannot be written.
+    pub async fn write(&mut self, bytes: &[u8]) -> Result<(), Error> {
+        self.written = self.written.saturating_add(bytes.len() as u64);
+        if self.written > self.limit_bytes {
+            return Err(Error::TooLarge {
+                limit_bytes: self.limit_bytes,
+            });
+        }
+        self.hash.update(bytes);
+        self.content.write_all(bytes).await?;
+        Ok(())
+    }
+
+    /// Makes the content durable and records the file.
+    ///
+    /// # Errors
+    /// `IdempotencyKeyReused`; `Unavailable` when the disk is full or cannot be written.
+    pub async fn finish(
+        mut self,
+        idempotency: Option<&Idempotency>,
+    ) -> Result<Created<File>, Error> {
+        self.content.flush().await?;
+        self.content.sync_all().await?;
+        let path = self.store.content_path(self.id);
+        tokio::fs::rename(&self.temporary.0, &path).await?;
+        let kept = Temporary(path);
+        let file = File {
+            id: self.id,
+            name: self.name,
+            media_type: self.media_type,
+            bytes: self.written,
+            sha256: cursor::write(&self.hash.finalize()),
+            run_id: self.run_id,
+            created_at: self.store.0.runtime.now(),
+        };
+        let (user, key) = (self.user, idempotency.cloned());
+        let work = move |tx: &mut Tx<'_>| {
+            once(tx, user, key.as_ref(), |tx| {
+                insert(tx, user, &file).map(|()| file)
+            })
+        };
+        let created = self.store.0.db.write(work).await?;
+        if !created.replayed {
+            kept.keep();
+        }
+        Ok(created)
+    }
+}
+
+/// A look-up of one file.
+pub struct FileLookup<'a> {
+    store: &'a Store,
+    ctx: &'a UserExecutionContext,
+    id: FileId,
+}
+
+impl FileLookup<'_> {
+    /// Proof that the user may read it.
+    ///
+    /// # Errors
+    /// `NotFound` where there is none for this user.
+    pub async fn for_read(self) -> Result<Readable<File>, Error> {
+        let user = require(self.ctx, Right::Read)?;
+        Ok(Readable::new(user, self.find(user).await?))
+    }
+
+    /// Proof that the user may delete it.
+    ///
+    /// # Errors
+    /// `NotFound` where there is none for this user; `Forbidden` without the right over files.
+    pub async fn for_write(self) -> Result<Writable<File>, Error> {
+        let user = require(self.ctx, Right::Files)?;
+        Ok(Writable::new(user, self.find(user).await?))
+    }
+
+    async fn find(self, user: UserId) -> Result<File, Error> {
+        let id = self.id;
+        self.store
+            .0
+            .db
+            .read(move |connection| find(connection, user, id))
+            .await
+    }
+}
+
+impl Store {
+    /// Looks a file up.
+    pub fn file<'a>(&'a self, ctx: &'a UserExecutionContext, id: FileId) -> FileLookup<'a> {
+        FileLookup {
+            store: self,
+            ctx,
+            id,
+        }
+    }
+
+    /// Begins a file. Its content may have at most `limit_bytes`.
+    ///
+    /// # Errors
+    /// `Forbidden` without the right over files; `Unavailable` when the disk cannot be written.
+    pub async fn file_begin(
+        &self,
+        ctx: &UserExecutionContext,
+        name: String,
+        media_type: String,
+        run_id: Option<RunId>,
+        limit_bytes: u64,
+    ) -> Result<FileWriter, Error> {
+        let user = require(ctx, Right::Files)?;
+        let id = self.0.runtime.new_id(FileId::from_parts);
+        let temporary = Temporary(self.0.dir.join("files").join(format!("{id}.part")));
+        let content = tokio::fs::OpenOptions::new()
+            .write(true)
+            .create_new(true)
+            .mode(0o600)
+            .open(&temporary.0)
+            .await?;
+        Ok(FileWriter {
+            store: self.clone(),
+            user,
+            id,
+            name,
+            media_type,
+            run_id,
+            limit_bytes,
+            written: 0,
+            hash: Sha256::new(),
+            content,
+            temporary,
+        })
+    }
+
+    /// The user's files, newest first.
+    ///
+    /// # Errors
+    /// `InvalidCursor`; `Forbidden` without the right to read.
+    pub async fn files(
+        &self,
+        ctx: &UserExecutionContext,
+        limit: u32,
+        cursor: Option<&str>,
+    ) -> Result<Page<File>, Error> {
+        let user = require(ctx, Right::Read)?;
+        let before = cursor.map(cursor::read).transpose()?.unwrap_or(cursor::END);
+        let read = move |connection: &Connection| {
+            let sql = format!(
+                "SELECT {COLUMNS} FROM files WHERE user_id = ?1 AND id < ?2
+                 ORDER BY id DESC LIMIT ?3"
+            );
+            let mut statement = connection.prepare_cached(&sql)?;
+            let rows = statement.query_map((user.to_bytes(), before, limit + 1), file)?;
+            let mut items = rows.collect::<Result<Vec<_>, _>>()?;
+            let next_cursor =
+                cursor::next(&mut items, limit, |last| cursor::write(&last.id.to_bytes()));
+            Ok(Page {
+                items,
+                next_cursor,
+                as_of: None,
+            })
+        };
+        self.0.db.read(read).await
+    }
+
+    /// Where the file's content is, for reading.
+    pub fn file_path(&self, handle: &Readable<File>) -> PathBuf {
+        self.content_path(handle.id)
+    }
+
+    fn content_path(&self, id: FileId) -> PathBuf {
+        self.0.dir.join("files").join(id.to_string())
+    }
+
+    /// Deletes a file.
+    ///
+    /// # Errors
+    /// `NotFound` where it was deleted meanwhile.
+    pub async fn file_delete(
+        &self,
+        _ctx: &UserExecutionContext,
+        handle: Writable<File>,
+    ) -> Result<(), Error> {
+        let (user, id) = (handle.owner(), handle.id);
+        let work = move |tx: &mut Tx<'_>| {
+            let sql = "DELETE FROM files WHERE id = ?1 AND user_id = ?2";
+            let deleted = tx.execute(sql, (id.to_bytes(), user.to_bytes()))?;
+            if deleted == 0 {
+                Err(Error::NotFound)
+            } else {
+                Ok(())
+            }
+        };
+        self.0.db.write(work).await?;
+        tokio::fs::remove_file(self.content_path(id)).await?;
+        Ok(())
+    }
+}

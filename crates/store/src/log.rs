@@ -1,0 +1,269 @@
+//! The log: a user's events, numbered from 1 in commit order.
+//!
+//! An event's JSON is made once, by whoever commits it; its number is put in front when the log
+//! has given it one, and a socket puts its own `prev` in front of that.
+
+use std::borrow::Cow;
+use std::sync::Arc;
+
+use netra_context::{Right, UserExecutionContext};
+use netra_protocol::event::MAX_EVENT_BYTES;
+use netra_protocol::id::{RunId, ThreadId, UserId};
+use netra_protocol::{AsOf, Event};
+use rusqlite::{Connection, OptionalExtension as _};
+
+use crate::Store;
+use crate::error::Error;
+use crate::owner::require;
+
+/// Takes what has been committed, in commit order, on the store's writer thread, before the
+/// committing call returns. It must neither block nor fail.
+pub trait Fanout: Send + Sync {
+    /// These entries are durable.
+    fn committed(&self, entries: &[Arc<Entry>]);
+}
+
+/// The `type` of an event.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct EventName(Cow<'static, str>);
+
+impl EventName {
+    /// As on the wire.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// Whether it is the last event of its run.
+    pub fn is_terminal(&self) -> bool {
+        matches!(
+            &*self.0,
+            "run_completed" | "run_failed" | "run_cancelled" | "run_timed_out"
+        )
+    }
+
+    /// Whether it is a piece of a message.
+    pub fn is_delta(&self) -> bool {
+        self.0 == "message_delta"
+    }
+}
+
+/// An event as the log holds it.
+#[derive(Debug, Clone)]
+pub struct Entry {
+    /// Whose log.
+    pub user_id: UserId,
+    /// Its number there.
+    pub seq: u64,
+    /// Its conversation.
+    pub thread_id: ThreadId,
+    /// Its run.
+    pub run_id: RunId,
+    /// Its type.
+    pub kind: EventName,
+    body: Box<str>,
+}
+
+impl Entry {
+    /// The event as a subscription sends it: `{"prev":…,"seq":…, …}`.
+    pub fn frame(&self, prev: u64) -> String {
+        format!("{{\"prev\":{prev},\"seq\":{},{}", self.seq, &self.body[1..])
+    }
+
+    /// The event with its number, without `prev`.
+    pub fn json(&self) -> String {
+        format!("{{\"seq\":{},{}", self.seq, &self.body[1..])
+    }
+
+    /// The event itself.
+    ///
+    /// # Errors
+    /// `Bug` when the stored JSON is not an event of this version.
+    pub fn event(&self) -> Result<Event, Error> {
+        Ok(serde_json::from_str(&self.body)?)
+    }
+
+    /// Size of its JSON in bytes, for the bounds of queues.
+    pub fn bytes(&self) -> usize {
+        self.body.len()
+    }
+
+    pub(crate) fn body(&self) -> &str {
+        &self.body
+    }
+}
+
+/// An event whose JSON is made and whose number is not yet given.
+pub(crate) struct Encoded {
+    thread_id: ThreadId,
+    run_id: RunId,
+    kind: EventName,
+    body: Box<str>,
+}
+
+impl Encoded {
+    /// Makes the JSON, in the caller's own task.
+    pub(crate) fn new(event: &Event) -> Result<Self, Error> {
+        let body = serde_json::to_string(event)?.into_boxed_str();
+        if body.len() > MAX_EVENT_BYTES {
+            return Err(Error::TooLarge {
+                limit_bytes: MAX_EVENT_BYTES as u64,
+            });
+        }
+        Ok(Self {
+            thread_id: event.thread_id,
+            run_id: event.run_id,
+            kind: EventName(Cow::Borrowed(event.kind.name())),
+            body,
+        })
+    }
+
+    pub(crate) fn is_terminal(&self) -> bool {
+        self.kind.is_terminal()
+    }
+
+    pub(crate) fn numbered(self, user_id: UserId, seq: u64) -> Entry {
+        let Self {
+            thread_id,
+            run_id,
+            kind,
+            body,
+        } = self;
+        Entry {
+            user_id,
+            seq,
+            thread_id,
+            run_id,
+            kind,
+            body,
+        }
+    }
+}
+
+/// Where a user's log begins and ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LogBounds {
+    /// The first number that the log still answers for.
+    pub oldest_seq: u64,
+    /// The last event's number; 0 for an empty log.
+    pub latest_seq: u64,
+}
+
+pub(crate) fn latest_seq(connection: &Connection, user: UserId) -> Result<u64, Error> {
+    Ok(bounds(connection, user)?.latest_seq)
+}
+
+fn bounds(connection: &Connection, user: UserId) -> Result<LogBounds, Error> {
+    let found = connection
+        .prepare_cached("SELECT oldest_seq, seq FROM logs WHERE user_id = ?1")?
+        .query_row([user.to_bytes()], |row| {
+            Ok(LogBounds {
+                oldest_seq: row.get(0)?,
+                latest_seq: row.get(1)?,
+            })
+        })
+        .optional()?;
+    Ok(found.unwrap_or(LogBounds {
+        oldest_seq: 1,
+        latest_seq: 0,
+    }))
+}
+
+const SELECT: &str = "SELECT seq, thread_id, run_id, type, body FROM events
+     WHERE user_id = ?1 AND seq > ?2 AND seq <= ?3 ORDER BY seq LIMIT ?4";
+
+fn entries(
+    connection: &Connection,
+    user_id: UserId,
+    (after, through): (u64, u64),
+    limit: usize,
+) -> Result<Vec<Arc<Entry>>, Error> {
+    let mut statement = connection.prepare_cached(SELECT)?;
+    let through = i64::try_from(through).unwrap_or(i64::MAX);
+    let after = i64::try_from(after).unwrap_or(i64::MAX);
+    let rows = statement.query_map((user_id.to_bytes(), after, through, limit), |row| {
+        Ok(Arc::new(Entry {
+            user_id,
+            seq: row.get(0)?,
+            thread_id: ThreadId::from_bytes(row.get(1)?),
+            run_id: RunId::from_bytes(row.get(2)?),
+            kind: EventName(Cow::Owned(row.get(3)?)),
+            body: row.get::<_, String>(4)?.into_boxed_str(),
+        }))
+    })?;
+    Ok(rows.collect::<Result<_, _>>()?)
+}
+
+impl Store {
+    /// Names the log; another one after a restore from a backup.
+    pub fn epoch(&self) -> &str {
+        &self.0.epoch
+    }
+
+    /// Where the user's log begins and ends now.
+    ///
+    /// # Errors
+    /// `Forbidden` without the right to read; `Unavailable`.
+    pub async fn log_bounds(&self, ctx: &UserExecutionContext) -> Result<LogBounds, Error> {
+        let user = require(ctx, Right::Read)?;
+        self.0
+            .db
+            .read(move |connection| bounds(connection, user))
+            .await
+    }
+
+    /// The number of the user's last event; 0 for an empty log.
+    ///
+    /// # Errors
+    /// As [`Store::log_bounds`].
+    pub async fn latest_seq(&self, ctx: &UserExecutionContext) -> Result<u64, Error> {
+        Ok(self.log_bounds(ctx).await?.latest_seq)
+    }
+
+    /// The user's events after this number, in order, at most `limit`.
+    ///
+    /// # Errors
+    /// As [`Store::log_bounds`].
+    pub async fn events(
+        &self,
+        ctx: &UserExecutionContext,
+        after: u64,
+        limit: usize,
+    ) -> Result<Vec<Arc<Entry>>, Error> {
+        let user = require(ctx, Right::Read)?;
+        self.0
+            .db
+            .read(move |c| entries(c, user, (after, u64::MAX), limit))
+            .await
+    }
+
+    /// The events of one run so far, in order, deltas left out.
+    ///
+    /// # Errors
+    /// As [`Store::log_bounds`].
+    pub async fn run_events(
+        &self,
+        ctx: &UserExecutionContext,
+        run: &crate::Readable<netra_protocol::run::Run>,
+    ) -> Result<Vec<Event>, Error> {
+        let user = require(ctx, Right::Read)?;
+        let run_id = run.id;
+        let span = self.run_span(ctx, run).await?;
+        let through = span.terminal_seq.unwrap_or(u64::MAX);
+        let found = self
+            .0
+            .db
+            .read(move |c| entries(c, user, (span.after_seq, through), usize::MAX >> 1))
+            .await?;
+        let wanted = found
+            .iter()
+            .filter(|entry| entry.run_id == run_id && !entry.kind.is_delta());
+        wanted.map(|entry| entry.event()).collect()
+    }
+
+    pub(crate) fn as_of(&self, connection: &Connection, user: UserId) -> Result<AsOf, Error> {
+        Ok(AsOf {
+            epoch: self.0.epoch.clone(),
+            seq: latest_seq(connection, user)?,
+        })
+    }
+}

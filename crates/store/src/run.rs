@@ -1,0 +1,487 @@
+//! Runs: how they are made, looked up and changed.
+
+use netra_context::{BackgroundKind, Right, UserExecutionContext};
+use netra_protocol::event::EventKind;
+use netra_protocol::file::File;
+use netra_protocol::id::{FileId, MessageId, RequestId, RunId, ThreadId, UserId};
+use netra_protocol::message::{Content, Message, MessageRole};
+use netra_protocol::run::{Run, RunStatus};
+use netra_protocol::thread::{CreateThread, Thread};
+use netra_protocol::usage::RunUsage;
+use netra_protocol::{Event, Page, Timestamp};
+use rusqlite::{Connection, OptionalExtension as _, Row};
+
+use crate::commit::RunUpdate;
+use crate::error::Error;
+use crate::handle::{Readable, Writable};
+use crate::idempotency::{Created, Idempotency, once};
+use crate::log::Encoded;
+use crate::owner::{require, require_background};
+use crate::sqlite::Tx;
+use crate::{Store, cursor, file, message, thread};
+
+const COLUMNS: &str = "id, thread_id, agent, status, attempt, created_at, started_at, ended_at,
+     deadline, result, error, usage, metadata";
+
+/// Where a new run belongs.
+#[derive(Debug, Clone)]
+pub enum Target {
+    /// A new thread with this title.
+    New {
+        /// For people.
+        title: String,
+    },
+    /// A thread that the user may change.
+    Thread(Writable<Thread>),
+}
+
+/// A run to be made.
+#[derive(Debug, Clone)]
+pub struct NewRun {
+    /// Its id: admission has seen it already.
+    pub id: RunId,
+    /// The agent's name.
+    pub agent: String,
+    /// The hash of the agent's files: a later attempt uses the same version.
+    pub agent_hash: String,
+    /// As the user gave it.
+    pub input: serde_json::Value,
+    /// Files of the user.
+    pub files: Vec<File>,
+    /// What the client keeps with it.
+    pub metadata: serde_json::Map<String, serde_json::Value>,
+    /// Queued and running time, in milliseconds.
+    pub timeout_ms: u64,
+    /// When it ends by itself.
+    pub deadline: Timestamp,
+    /// Tells of waiting in the queue, in the same transaction.
+    pub queued: Option<EventKind>,
+}
+
+/// What an engine needs to know of a run.
+#[derive(Debug, Clone)]
+pub struct RunInput {
+    /// The agent's name.
+    pub agent: String,
+    /// The hash of the agent's files when the run was made.
+    pub agent_hash: String,
+    /// As the user gave it.
+    pub input: serde_json::Value,
+    /// Those of its files that still exist.
+    pub files: Vec<File>,
+    /// Queued and running time, in milliseconds.
+    pub timeout_ms: u64,
+    /// The message that asked.
+    pub input_message_id: MessageId,
+    /// The request that started it.
+    pub request_id: RequestId,
+}
+
+/// Where a run's events stand in its user's log.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RunSpan {
+    /// All its events have larger numbers.
+    pub after_seq: u64,
+    /// The number of its last event, when it has ended.
+    pub terminal_seq: Option<u64>,
+}
+
+fn json<T: serde::de::DeserializeOwned>(text: Option<String>) -> Result<Option<T>, Error> {
+    Ok(text.map(|text| serde_json::from_str(&text)).transpose()?)
+}
+
+fn time(row: &Row<'_>, column: usize) -> Result<Option<Timestamp>, Error> {
+    Ok(row
+        .get::<_, Option<i64>>(column)?
+        .map(Timestamp::from_micros))
+}
+
+fn run(row: &Row<'_>) -> Result<Run, Error> {
+    let status: String = row.get(3)?;
+    Ok(Run {
+        id: RunId::from_bytes(row.get(0)?),
+        run_id: None,
+        thread_id: ThreadId::from_bytes(row.get(1)?),
+        agent: row.get(2)?,
+        status: status.parse().map_err(|_| Error::corrupt("run's status"))?,
+        attempt: row.get(4)?,
+        queue_position: None,
+        created_at: Timestamp::from_micros(row.get(5)?),
+        started_at: time(row, 6)?,
+        ended_at: time(row, 7)?,
+        deadline: time(row, 8)?,
+        result: json(row.get(9)?)?,
+        error: json(row.get(10)?)?,
+        usage: json(row.get(11)?)?.unwrap_or_default(),
+        metadata: json(row.get(12)?)?.unwrap_or_default(),
+        as_of: None,
+    })
+}
+
+fn find(connection: &Connection, user: UserId, id: RunId) -> Result<Run, Error> {
+    let sql = format!("SELECT {COLUMNS} FROM runs WHERE id = ?1 AND user_id = ?2");
+    let mut statement = connection.prepare_cached(&sql)?;
+    let mut rows = statement.query((id.to_bytes(), user.to_bytes()))?;
+    rows.next()?.map_or(Err(Error::NotFound), run)
+}
+
+/// A run ends exactly once: everything that changes one asks this first.
+pub(crate) fn refuse_ended(tx: &Tx<'_>, handle: &Writable<Run>) -> Result<(), Error> {
+    let status: Option<String> = tx
+        .prepare("SELECT status FROM runs WHERE id = ?1 AND user_id = ?2")?
+        .query_row((handle.id.to_bytes(), handle.owner().to_bytes()), |row| {
+            row.get(0)
+        })
+        .optional()?;
+    let status: RunStatus = status
+        .ok_or(Error::NotFound)?
+        .parse()
+        .map_err(|_| Error::corrupt("run's status"))?;
+    if status.is_terminal() {
+        Err(Error::RunEnded)
+    } else {
+        Ok(())
+    }
+}
+
+pub(crate) fn update(
+    tx: &Tx<'_>,
+    handle: &Writable<Run>,
+    update: &RunUpdate,
+    terminal_seq: Option<u64>,
+) -> Result<(), Error> {
+    let text = |value: Option<serde_json::Result<String>>| value.transpose().map_err(Error::from);
+    let ended_at = update.status.is_terminal().then(|| tx.now().as_micros());
+    tx.execute(
+        "UPDATE runs SET status = ?3, started_at = coalesce(?4, started_at),
+         ended_at = coalesce(?5, ended_at), deadline = coalesce(?6, deadline),
+         result = coalesce(?7, result), error = coalesce(?8, error),
+         usage = coalesce(?9, usage), log_end = coalesce(?10, log_end)
+         WHERE id = ?1 AND user_id = ?2",
+        (
+            handle.id.to_bytes(),
+            handle.owner().to_bytes(),
+            update.status.as_str(),
+            update.started_at.map(Timestamp::as_micros),
+            ended_at,
+            update.deadline.map(Timestamp::as_micros),
+            text(update.result.as_ref().map(serde_json::to_string))?,
+            text(update.error.as_ref().map(serde_json::to_string))?,
+            text(update.usage.as_ref().map(serde_json::to_string))?,
+            terminal_seq,
+        ),
+    )?;
+    Ok(())
+}
+
+/// The message that a run's input makes in its thread.
+fn input_message(
+    new: &NewRun,
+    id: MessageId,
+    thread_id: ThreadId,
+    created_at: Timestamp,
+) -> Message {
+    let text = match &new.input {
+        serde_json::Value::String(text) => text.clone(),
+        object => match object.get("text").and_then(serde_json::Value::as_str) {
+            Some(text) if object.as_object().is_some_and(|o| o.len() == 1) => text.to_owned(),
+            _ => object.to_string(),
+        },
+    };
+    let files = new.files.iter().map(|file| Content::File {
+        file_id: file.id,
+        name: file.name.clone(),
+        media_type: file.media_type.clone(),
+        bytes: file.bytes,
+    });
+    Message {
+        id,
+        thread_id,
+        run_id: Some(new.id),
+        role: MessageRole::User,
+        agent: None,
+        content: std::iter::once(Content::Text { text })
+            .chain(files)
+            .collect(),
+        complete: true,
+        created_at,
+    }
+}
+
+struct Creation {
+    user: UserId,
+    request_id: RequestId,
+    target: Target,
+    thread_id: ThreadId,
+    message_id: MessageId,
+    event: Option<Encoded>,
+    new: NewRun,
+}
+
+fn create(tx: &mut Tx<'_>, creation: Creation) -> Result<Run, Error> {
+    let Creation {
+        user,
+        request_id,
+        target,
+        thread_id,
+        message_id,
+        event,
+        new,
+    } = creation;
+    match target {
+        Target::New { title } => {
+            let body = CreateThread {
+                title: Some(title),
+                metadata: None,
+            };
+            thread::insert(tx, user, thread_id, &body)?;
+        }
+        Target::Thread(_) => thread::touch(tx, thread_id)?,
+    }
+    let files: Vec<FileId> = new.files.iter().map(|file| file.id).collect();
+    tx.execute(
+        "INSERT INTO runs (id, user_id, thread_id, agent, agent_hash, status, attempt, input,
+         files, metadata, timeout_ms, input_message_id, request_id, created_at, deadline, usage,
+         log_start)
+         VALUES (?1, ?2, ?3, ?4, ?5, 'queued', 1, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15)",
+        rusqlite::params![
+            new.id.to_bytes(),
+            user.to_bytes(),
+            thread_id.to_bytes(),
+            new.agent,
+            new.agent_hash,
+            serde_json::to_string(&new.input)?,
+            serde_json::to_string(&files)?,
+            serde_json::to_string(&new.metadata)?,
+            new.timeout_ms,
+            message_id.to_bytes(),
+            request_id.to_bytes(),
+            tx.now().as_micros(),
+            new.deadline.as_micros(),
+            serde_json::to_string(&RunUsage::default())?,
+            tx.latest_seq(user)?,
+        ],
+    )?;
+    message::put(
+        tx,
+        user,
+        &input_message(&new, message_id, thread_id, tx.now()),
+    )?;
+    tx.append(user, event.into_iter().collect())?;
+    find(tx.connection(), user, new.id)
+}
+
+/// A look-up of one run.
+pub struct RunLookup<'a> {
+    store: &'a Store,
+    ctx: &'a UserExecutionContext,
+    id: RunId,
+}
+
+impl RunLookup<'_> {
+    /// Proof that the user may read it, and its state with the log's position.
+    ///
+    /// # Errors
+    /// `NotFound` where there is none for this user.
+    pub async fn for_read(self) -> Result<Readable<Run>, Error> {
+        let user = require(self.ctx, Right::Read)?;
+        Ok(Readable::new(user, self.find(user).await?))
+    }
+
+    /// Proof that the user may change it, and its state with the log's position.
+    ///
+    /// # Errors
+    /// `NotFound` where there is none for this user; `Forbidden` without the right to run.
+    pub async fn for_write(self) -> Result<Writable<Run>, Error> {
+        let user = require(self.ctx, Right::Run)?;
+        Ok(Writable::new(user, self.find(user).await?))
+    }
+
+    async fn find(self, user: UserId) -> Result<Run, Error> {
+        let (store, id) = (self.store.clone(), self.id);
+        let read = move |connection: &Connection| {
+            let mut run = find(connection, user, id)?;
+            run.as_of = Some(store.as_of(connection, user)?);
+            Ok(run)
+        };
+        self.store.0.db.read(read).await
+    }
+}
+
+impl Store {
+    /// Looks a run up.
+    pub fn run<'a>(&'a self, ctx: &'a UserExecutionContext, id: RunId) -> RunLookup<'a> {
+        RunLookup {
+            store: self,
+            ctx,
+            id,
+        }
+    }
+
+    /// Makes a run with its thread, where that is new, its input message, and its first event.
+    ///
+    /// # Errors
+    /// `IdempotencyKeyReused`; `Forbidden` without the right to run.
+    pub async fn run_create(
+        &self,
+        ctx: &UserExecutionContext,
+        target: Target,
+        new: NewRun,
+        idempotency: Option<&Idempotency>,
+    ) -> Result<Created<Writable<Run>>, Error> {
+        let user = require(ctx, Right::Run)?;
+        let runtime = &self.0.runtime;
+        let thread_id = match &target {
+            Target::New { .. } => runtime.new_id(ThreadId::from_parts),
+            Target::Thread(handle) if handle.owner() == user => handle.id,
+            Target::Thread(_) => return Err(Error::NotFound),
+        };
+        let event = new.queued.clone().map(|kind| Event {
+            event_id: runtime.new_id(netra_protocol::id::EventId::from_parts),
+            ts: runtime.now(),
+            thread_id,
+            run_id: new.id,
+            agent: None,
+            step: None,
+            kind,
+        });
+        let creation = Creation {
+            user,
+            request_id: ctx.request_id(),
+            target,
+            thread_id,
+            message_id: runtime.new_id(MessageId::from_parts),
+            event: event.as_ref().map(Encoded::new).transpose()?,
+            new,
+        };
+        let key = idempotency.cloned();
+        let work = move |tx: &mut Tx<'_>| once(tx, user, key.as_ref(), |tx| create(tx, creation));
+        let created = self.0.db.write(work).await?;
+        let value = Writable::new(user, created.value);
+        Ok(Created {
+            value,
+            replayed: created.replayed,
+        })
+    }
+
+    /// The user's runs, newest first.
+    ///
+    /// # Errors
+    /// `InvalidCursor`; `Forbidden` without the right to read.
+    pub async fn runs(
+        &self,
+        ctx: &UserExecutionContext,
+        limit: u32,
+        cursor: Option<&str>,
+    ) -> Result<Page<Run>, Error> {
+        let user = require(ctx, Right::Read)?;
+        let before = cursor.map(cursor::read).transpose()?.unwrap_or(cursor::END);
+        let read = move |connection: &Connection| {
+            let sql = format!(
+                "SELECT {COLUMNS} FROM runs WHERE user_id = ?1 AND id < ?2
+                 ORDER BY id DESC LIMIT ?3"
+            );
+            let mut statement = connection.prepare_cached(&sql)?;
+            let mut rows = statement.query((user.to_bytes(), before, limit + 1))?;
+            let mut items = Vec::new();
+            while let Some(row) = rows.next()? {
+                items.push(run(row)?);
+            }
+            let next_cursor =
+                cursor::next(&mut items, limit, |last| cursor::write(&last.id.to_bytes()));
+            Ok(Page {
+                items,
+                next_cursor,
+                as_of: None,
+            })
+        };
+        self.0.db.read(read).await
+    }
+
+    /// What an engine needs to know of a run.
+    ///
+    /// # Errors
+    /// `NotFound` where the run was deleted meanwhile.
+    pub async fn run_input(
+        &self,
+        ctx: &UserExecutionContext,
+        handle: &Readable<Run>,
+    ) -> Result<RunInput, Error> {
+        let user = require(ctx, Right::Read)?;
+        let id = handle.id;
+        let read = move |connection: &Connection| {
+            let sql = "SELECT agent, agent_hash, input, files, timeout_ms, input_message_id,
+                       request_id FROM runs WHERE id = ?1 AND user_id = ?2";
+            let mut statement = connection.prepare_cached(sql)?;
+            let mut rows = statement.query((id.to_bytes(), user.to_bytes()))?;
+            let row = rows.next()?.ok_or(Error::NotFound)?;
+            let ids: Vec<FileId> = json(row.get(3)?)?.unwrap_or_default();
+            let files = ids
+                .into_iter()
+                .map(|file_id| file::find(connection, user, file_id));
+            Ok(RunInput {
+                agent: row.get(0)?,
+                agent_hash: row.get(1)?,
+                input: json(row.get(2)?)?.unwrap_or_default(),
+                files: files
+                    .filter(|file| !matches!(file, Err(Error::NotFound)))
+                    .collect::<Result<_, _>>()?,
+                timeout_ms: row.get(4)?,
+                input_message_id: MessageId::from_bytes(row.get(5)?),
+                request_id: RequestId::from_bytes(row.get(6)?),
+            })
+        };
+        self.0.db.read(read).await
+    }
+
+    /// Where the run's events stand in its user's log.
+    ///
+    /// # Errors
+    /// `NotFound` where the run was deleted meanwhile.
+    pub async fn run_span(
+        &self,
+        ctx: &UserExecutionContext,
+        handle: &Readable<Run>,
+    ) -> Result<RunSpan, Error> {
+        let user = require(ctx, Right::Read)?;
+        let id = handle.id;
+        let sql = "SELECT log_start, log_end FROM runs WHERE id = ?1 AND user_id = ?2";
+        let read = move |connection: &Connection| {
+            Ok(connection.prepare_cached(sql)?.query_row(
+                (id.to_bytes(), user.to_bytes()),
+                |row| {
+                    Ok(RunSpan {
+                        after_seq: row.get(0)?,
+                        terminal_seq: row.get(1)?,
+                    })
+                },
+            )?)
+        };
+        self.0.db.read(read).await
+    }
+
+    /// Every run that has not ended, with its owner: what a stopped server left behind. As
+    /// `for_background(Recovery)` only; the runs themselves are then looked up `for_run`.
+    ///
+    /// # Errors
+    /// `Forbidden` for anybody else.
+    pub async fn runs_unfinished(
+        &self,
+        ctx: &UserExecutionContext,
+    ) -> Result<Vec<(UserId, RunId)>, Error> {
+        require_background(ctx, &[BackgroundKind::Recovery])?;
+        let sql = "SELECT user_id, id FROM runs
+                   WHERE status IN ('queued', 'running', 'waiting') ORDER BY id";
+        let read = move |connection: &Connection| {
+            let mut statement = connection.prepare_cached(sql)?;
+            let rows = statement.query_map([], |row| {
+                Ok((
+                    UserId::from_bytes(row.get(0)?),
+                    RunId::from_bytes(row.get(1)?),
+                ))
+            })?;
+            Ok(rows.collect::<Result<_, _>>()?)
+        };
+        self.0.db.read(read).await
+    }
+}

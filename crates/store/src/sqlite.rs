@@ -1,0 +1,82 @@
+//! The embedded backend: one writer thread, a pool of readers, migrations at opening.
+
+mod migrate;
+mod reader;
+mod transaction;
+mod writer;
+
+use std::path::Path;
+use std::sync::Arc;
+
+use netra_context::Runtime;
+use rusqlite::Connection;
+
+use crate::error::Error;
+use crate::log::Fanout;
+
+pub(crate) use transaction::Tx;
+
+/// Statements that one connection keeps prepared.
+const STATEMENT_CACHE: usize = 128;
+
+pub(crate) struct Database {
+    writer: writer::Writer,
+    readers: reader::Readers,
+}
+
+impl Database {
+    pub(crate) fn open(
+        path: &Path,
+        runtime: &Runtime,
+        fanout: Arc<dyn Fanout>,
+    ) -> Result<Self, Error> {
+        let mut connection = connect(path)?;
+        migrate::up(&mut connection)?;
+        let readers = reader::Readers::new(path, runtime);
+        let writer = writer::Writer::start(connection, runtime.clone(), fanout)?;
+        Ok(Self { writer, readers })
+    }
+
+    /// Carries the work out in a transaction and returns when it is durable. Work that fails
+    /// leaves nothing behind. Works of different callers may share a commit.
+    pub(crate) async fn write<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&mut Tx<'_>) -> Result<T, Error> + Send + 'static,
+    ) -> Result<T, Error> {
+        self.writer.write(work).await
+    }
+
+    /// Reads one snapshot.
+    pub(crate) async fn read<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&Connection) -> Result<T, Error> + Send + 'static,
+    ) -> Result<T, Error> {
+        self.readers.read(work).await
+    }
+
+    pub(crate) fn epoch(&self) -> Result<String, Error> {
+        self.readers.read_now(|connection| {
+            let sql = "SELECT value FROM meta WHERE key = 'epoch'";
+            Ok(connection.query_row(sql, [], |row| row.get(0))?)
+        })
+    }
+}
+
+pub(crate) fn migrate_file(path: &Path) -> Result<u32, Error> {
+    migrate::up(&mut connect(path)?)
+}
+
+fn connect(path: &Path) -> Result<Connection, Error> {
+    let at = |error: rusqlite::Error| Error::Unavailable(format!("{}: {error}", path.display()));
+    let connection = Connection::open(path).map_err(at)?;
+    connection
+        .busy_timeout(std::time::Duration::from_secs(5))
+        .map_err(at)?;
+    // FULL: a commit is on the disk before it is answered, so neither a killed process nor a
+    // power cut loses what was told to anybody.
+    connection
+        .execute_batch("PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL;")
+        .map_err(at)?;
+    connection.set_prepared_statement_cache_capacity(STATEMENT_CACHE);
+    Ok(connection)
+}

@@ -1,0 +1,94 @@
+//! One caller's part of a transaction: a connection, the time, and what it appends to the log.
+
+use std::sync::Arc;
+
+use netra_protocol::Timestamp;
+use netra_protocol::id::UserId;
+use rusqlite::{CachedStatement, Connection, Params};
+
+use crate::error::Error;
+use crate::log::{Encoded, Entry};
+
+pub(crate) struct Tx<'a> {
+    connection: &'a Connection,
+    now: Timestamp,
+    appended: &'a mut Vec<Arc<Entry>>,
+}
+
+impl<'a> Tx<'a> {
+    pub(super) fn new(
+        connection: &'a Connection,
+        now: Timestamp,
+        appended: &'a mut Vec<Arc<Entry>>,
+    ) -> Self {
+        Self {
+            connection,
+            now,
+            appended,
+        }
+    }
+
+    pub(crate) fn now(&self) -> Timestamp {
+        self.now
+    }
+
+    pub(crate) fn connection(&self) -> &Connection {
+        self.connection
+    }
+
+    pub(crate) fn prepare(&self, sql: &str) -> Result<CachedStatement<'_>, Error> {
+        Ok(self.connection.prepare_cached(sql)?)
+    }
+
+    /// Carries a statement out and returns how many rows it changed.
+    pub(crate) fn execute(&self, sql: &str, params: impl Params) -> Result<usize, Error> {
+        Ok(self.connection.prepare_cached(sql)?.execute(params)?)
+    }
+
+    /// Writes something that nobody reads, to see whether writing works.
+    pub(crate) fn touch(&self) -> Result<(), Error> {
+        self.execute(
+            "INSERT INTO meta (key, value) VALUES ('touched_at', ?1)
+             ON CONFLICT (key) DO UPDATE SET value = excluded.value",
+            [self.now.as_micros().to_string()],
+        )?;
+        Ok(())
+    }
+
+    /// The number of the user's last event.
+    pub(crate) fn latest_seq(&self, user: UserId) -> Result<u64, Error> {
+        crate::log::latest_seq(self.connection, user)
+    }
+
+    /// Appends events to the user's log and returns their numbers.
+    pub(crate) fn append(&mut self, user: UserId, events: Vec<Encoded>) -> Result<Vec<u64>, Error> {
+        if events.is_empty() {
+            return Ok(Vec::new());
+        }
+        let count = events.len() as u64;
+        let last: u64 = self
+            .prepare(
+                "INSERT INTO logs (user_id, seq, oldest_seq) VALUES (?1, ?2, 1)
+                 ON CONFLICT (user_id) DO UPDATE SET seq = seq + excluded.seq RETURNING seq",
+            )?
+            .query_row((user.to_bytes(), count), |row| row.get(0))?;
+        let first = last - count + 1;
+        let mut insert = self.connection.prepare_cached(
+            "INSERT INTO events (user_id, seq, thread_id, run_id, type, body)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
+        )?;
+        for (seq, event) in (first..).zip(events) {
+            let entry = event.numbered(user, seq);
+            insert.execute((
+                user.to_bytes(),
+                seq,
+                entry.thread_id.to_bytes(),
+                entry.run_id.to_bytes(),
+                entry.kind.as_str(),
+                entry.body(),
+            ))?;
+            self.appended.push(Arc::new(entry));
+        }
+        Ok((first..=last).collect())
+    }
+}
