@@ -24,12 +24,7 @@ pub(crate) fn run(workspace: &Workspace, args: &[String]) -> Result<ExitCode> {
     command.arg("--target-dir").arg(folder.join("build"));
     command.arg("--output-dir").arg(&folder);
     command.args(["--out", "Html", "--out", "Json", "--out", "Stdout"]);
-    command.args([
-        "--exclude-files",
-        "xtask/*",
-        "--exclude-files",
-        "crates/integration/*",
-    ]);
+    command.args(["--exclude-files", "crates/integration/*"]);
     process::run(command.args(wish))?;
     println!("reports in {}", folder.display());
     Ok(ExitCode::SUCCESS)
@@ -47,7 +42,7 @@ fn arguments(args: &[String]) -> Result<Vec<String>> {
     }
     let mut wish = Vec::new();
     if crates.is_empty() {
-        wish.push("--workspace".to_owned());
+        wish.extend(["--workspace", "--exclude", "xtask"].map(str::to_owned));
     }
     for name in crates {
         wish.extend(["--packages".to_owned(), name.clone()]);
@@ -71,7 +66,7 @@ mod tests {
 
     #[test]
     fn crates_and_the_arguments_of_the_tool_are_kept_apart() {
-        assert_eq!(read("").unwrap(), ["--workspace"]);
+        assert_eq!(read("").unwrap(), ["--workspace", "--exclude", "xtask"]);
         assert_eq!(
             read("netra-store netra-events -- --timeout 300").unwrap(),
             [

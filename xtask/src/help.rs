@@ -112,9 +112,11 @@ Which lines the tests reach, by cargo-tarpaulin with its ptrace engine
 
 Usage: cargo xtask coverage [crate]... [-- <arguments of tarpaulin>]
 
-With no crate named, all of the workspace. The ptrace engine is used because the pinned
+With no crate named, all but xtask. The ptrace engine is used because the pinned
 toolchain is installed without LLVM's tools. The first call installs cargo-tarpaulin into
 target/tools, which takes minutes. Reports: target/coverage/tarpaulin-report.{html,json}.
+What runs only in a process that a test starts is not counted, unless tarpaulin is told
+`--follow-exec`.
 
 Examples:
   cargo xtask coverage
