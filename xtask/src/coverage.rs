@@ -42,7 +42,16 @@ fn arguments(args: &[String]) -> Result<Vec<String>> {
     }
     let mut wish = Vec::new();
     if crates.is_empty() {
-        wish.extend(["--workspace", "--exclude", "xtask"].map(str::to_owned));
+        wish.extend(
+            [
+                "--workspace",
+                "--exclude",
+                "xtask",
+                "--exclude-files",
+                "xtask/*",
+            ]
+            .map(str::to_owned),
+        );
     }
     for name in crates {
         wish.extend(["--packages".to_owned(), name.clone()]);
@@ -66,7 +75,16 @@ mod tests {
 
     #[test]
     fn crates_and_the_arguments_of_the_tool_are_kept_apart() {
-        assert_eq!(read("").unwrap(), ["--workspace", "--exclude", "xtask"]);
+        assert_eq!(
+            read("").unwrap(),
+            [
+                "--workspace",
+                "--exclude",
+                "xtask",
+                "--exclude-files",
+                "xtask/*"
+            ]
+        );
         assert_eq!(
             read("netra-store netra-events -- --timeout 300").unwrap(),
             [
