@@ -1,0 +1,179 @@
+//! Work on users' files as the server drives it: one process for a run, one job after the other.
+
+use std::sync::Arc;
+
+use serde_json::Value;
+use tokio::sync::Semaphore;
+use tokio::time::{Instant, timeout_at};
+
+use crate::ANALYSIS_ARGUMENT;
+use crate::error::Error;
+use crate::frame::MAX_BODY;
+use crate::limits::{AnalysisLimits, Config};
+use crate::meter::Meter;
+use crate::process::{End, Lost, Process};
+use crate::wire::{FromAnalysis, InputFile, ToAnalysis};
+
+/// What a message may have around the part that the output limit counts.
+const ENVELOPE_BYTES: usize = 64 * 1024;
+
+/// The workers that work on users' files; one pool per server. Clones share them.
+#[derive(Clone, Debug)]
+pub struct AnalysisPool {
+    config: Arc<Config>,
+    permits: Arc<Semaphore>,
+}
+
+/// The process that works on files for one run. It is started with the first job; dropping this kills it.
+#[derive(Debug)]
+pub struct Analysis {
+    pool: AnalysisPool,
+    limits: AnalysisLimits,
+    process: Option<Process>,
+    meter: Meter,
+}
+
+/// One job.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Job {
+    /// What to do; the worker's job table knows the names.
+    pub op: String,
+    /// How.
+    pub arguments: Value,
+    /// With which files.
+    pub inputs: Vec<InputFile>,
+}
+
+impl AnalysisPool {
+    /// A pool that has started nothing yet. `warm` is not used: the process of a run starts with its first job.
+    pub fn new(config: Config) -> AnalysisPool {
+        let permits = Arc::new(Semaphore::new(config.workers.max(1)));
+        AnalysisPool {
+            config: Arc::new(config),
+            permits,
+        }
+    }
+
+    /// Prepares a process for one run.
+    pub fn open(&self, limits: AnalysisLimits) -> Analysis {
+        Analysis {
+            pool: self.clone(),
+            limits,
+            process: None,
+            meter: Meter::default(),
+        }
+    }
+}
+
+impl Analysis {
+    /// Carries out one job, when its turn has come; the wait for it has no limit of its own and counts toward the
+    /// caller's deadline. `progress` hears the share done (0 to 1) and what is being done.
+    ///
+    /// If this fails with anything but [`Error::Job`] or [`Error::OutputLimit`], or its future is dropped, the
+    /// process is gone, and the next job starts another.
+    pub async fn run(
+        &mut self,
+        job: &Job,
+        progress: &mut (dyn FnMut(f32, &str) + Send),
+    ) -> Result<Value, Error> {
+        let permit = self.pool.permits.acquire().await;
+        let _permit = permit.map_err(|_| Error::Misuse("the pool is closed"))?;
+        // Out of its place while it works, so that a dropped future takes the process with it.
+        let mut process = match self.process.take() {
+            Some(process) => process,
+            None => self.spawn()?,
+        };
+        let mut metered = Metered {
+            meter: &self.meter,
+            kept: false,
+        };
+        let message = ToAnalysis::Job {
+            op: job.op.clone(),
+            arguments: job.arguments.clone(),
+            inputs: job.inputs.clone(),
+        };
+        process
+            .queue(&message)
+            .map_err(|error| Error::Protocol(error.to_string()))?;
+        let until = Instant::now() + self.limits.wall_time;
+        let outcome = loop {
+            match timeout_at(until, process.receive_message(self.max_frame())).await {
+                Ok(Ok(FromAnalysis::Progress { share, message })) => {
+                    progress(share.clamp(0.0, 1.0), &message);
+                }
+                Ok(Ok(FromAnalysis::Done { result })) => break Ok(result),
+                Ok(Ok(FromAnalysis::Failed(error))) => break Err(Error::Job(error)),
+                Ok(Ok(FromAnalysis::TooLarge)) => break Err(self.output_limit()),
+                Ok(Err(lost)) => return Err(self.lost(lost)),
+                Err(_) => return Err(self.time_limit()),
+            }
+        };
+        self.process = Some(process);
+        metered.kept = true;
+        outcome
+    }
+
+    /// Reads the memory of this run's process, also while a job runs.
+    pub fn meter(&self) -> Meter {
+        self.meter.clone()
+    }
+
+    fn spawn(&self) -> Result<Process, Error> {
+        let mut process =
+            Process::spawn(&self.pool.config.program, ANALYSIS_ARGUMENT).map_err(Error::Start)?;
+        let limits = ToAnalysis::Limits {
+            memory_bytes: self.limits.memory_bytes,
+            output_bytes: self.limits.output_bytes,
+        };
+        self.meter.set(process.id());
+        process
+            .queue(&limits)
+            .map_err(|error| Error::Protocol(error.to_string()))?;
+        Ok(process)
+    }
+
+    fn max_frame(&self) -> usize {
+        let output = usize::try_from(self.limits.output_bytes).unwrap_or(MAX_BODY);
+        output.min(MAX_BODY) + ENVELOPE_BYTES
+    }
+
+    fn lost(&self, lost: Lost) -> Error {
+        match lost {
+            Lost::Ended(status) => match Lost::end(status) {
+                End::Memory => Error::MemoryLimit {
+                    limit_bytes: self.limits.memory_bytes,
+                },
+                End::Time => self.time_limit(),
+                End::Other(status) => Error::WorkerDied { status },
+            },
+            Lost::TooLarge => self.output_limit(),
+            Lost::Nonsense(what) => Error::Protocol(what),
+        }
+    }
+
+    fn time_limit(&self) -> Error {
+        Error::TimeLimit {
+            limit: self.limits.wall_time,
+        }
+    }
+
+    fn output_limit(&self) -> Error {
+        Error::OutputLimit {
+            limit_bytes: self.limits.output_bytes,
+        }
+    }
+}
+
+/// Clears the meter of a process that does not outlive its job.
+struct Metered<'a> {
+    meter: &'a Meter,
+    kept: bool,
+}
+
+impl Drop for Metered<'_> {
+    fn drop(&mut self) {
+        if !self.kept {
+            self.meter.set(None);
+        }
+    }
+}

@@ -1,0 +1,89 @@
+//! The process that works on users' files for one run.
+
+use std::io::{self, Read, Write};
+use std::process::ExitCode;
+
+use serde_json::Value;
+
+use crate::confine;
+use crate::error::JobError;
+use crate::frame::{self, Line};
+use crate::wire::{FromAnalysis, InputFile, ToAnalysis};
+
+/// What the program can do with files: carries out `op` with its arguments on the inputs, and may report its share of
+/// progress (0 to 1) with a word on what it is doing.
+pub type JobFn = fn(
+    op: &str,
+    arguments: Value,
+    inputs: &[InputFile],
+    progress: &mut dyn FnMut(f32, &str),
+) -> Result<Value, JobError>;
+
+/// The whole life of a worker for the files of one run. Call it first in `main` when the first argument is
+/// [`crate::ANALYSIS_ARGUMENT`], and return what it returns.
+pub fn analysis_main(run: JobFn) -> ExitCode {
+    let work = move || -> io::Result<()> {
+        confine::confine()?;
+        serve(Line::new(io::stdin().lock(), io::stdout().lock()), run)
+    };
+    match confine::on_large_stack(work) {
+        Ok(Some(Ok(()))) => ExitCode::SUCCESS,
+        _ => ExitCode::FAILURE,
+    }
+}
+
+fn serve<R: Read, W: Write>(mut line: Line<R, W>, run: JobFn) -> io::Result<()> {
+    let Some(first) = line.receive_message()? else {
+        return Ok(());
+    };
+    let ToAnalysis::Limits {
+        memory_bytes,
+        output_bytes,
+    } = first
+    else {
+        return Err(io::Error::other("a job before its limits"));
+    };
+    confine::limit_memory(memory_bytes)?;
+    while let Some(message) = line.receive_message()? {
+        let ToAnalysis::Job {
+            op,
+            arguments,
+            inputs,
+        } = message
+        else {
+            return Err(io::Error::other("limits were given twice"));
+        };
+        let mut broken = None;
+        let mut progress = |share: f32, message: &str| {
+            let message = FromAnalysis::Progress {
+                share,
+                message: message.to_owned(),
+            };
+            if let Err(error) = line.send(&message) {
+                broken = Some(error);
+            }
+        };
+        let outcome = run(&op, arguments, &inputs, &mut progress);
+        if let Some(error) = broken {
+            return Err(error);
+        }
+        match outcome {
+            Ok(result) => send_result(&mut line, result, output_bytes)?,
+            Err(error) => line.send(&FromAnalysis::Failed(error))?,
+        }
+    }
+    Ok(())
+}
+
+fn send_result<R: Read, W: Write>(
+    line: &mut Line<R, W>,
+    result: Value,
+    output_bytes: u64,
+) -> io::Result<()> {
+    let mut encoded = Vec::new();
+    frame::append_message(&mut encoded, &FromAnalysis::Done { result })?;
+    if encoded.len() as u64 > output_bytes {
+        return line.send(&FromAnalysis::TooLarge);
+    }
+    line.send_encoded(&encoded)
+}

@@ -1,0 +1,369 @@
+//! Scripts as the server drives them: start, take the next step, answer, until the end.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use netra_memory::Scope;
+use serde_json::{Map, Value};
+use tokio::time::{Instant, timeout_at};
+
+use crate::SCRIPT_ARGUMENT;
+use crate::error::{Error, ScriptException};
+use crate::frame::{Kind, MAX_BODY};
+use crate::limits::{Config, Limits};
+use crate::meter::Meter;
+use crate::process::{End, Lost};
+use crate::seats::{Owner, Parking, Regained, Seated, Seats};
+use crate::wire::{Failure, FromScript, ScriptLimits, ToScript};
+
+/// How long after the end of its time a worker that does not stop by itself is killed. It covers the start of the
+/// process and the way of its last message.
+const KILL_GRACE: Duration = Duration::from_secs(2);
+/// What a message may have around the part that the output limit counts.
+const ENVELOPE_BYTES: usize = 64 * 1024;
+
+/// The workers that run scripts; one per server. Clones share them.
+#[derive(Clone, Debug)]
+pub struct ScriptPool {
+    seats: Arc<Seats>,
+}
+
+/// A script and what it is given.
+#[derive(Clone, Debug)]
+pub struct Source {
+    /// The name that tracebacks show, such as `agents/optimizer/agent.py`.
+    pub name: String,
+    /// The Python text. The value of its last expression is its result.
+    pub code: String,
+    /// Variables that it finds set. The names must be identifiers.
+    pub inputs: Map<String, Value>,
+    /// Names of the functions that it can call and the server answers.
+    pub functions: Vec<String>,
+}
+
+/// What a script did next.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Step {
+    /// It called one of its functions, and waits. Use [`Script::answer`] or [`Script::defer`].
+    Call {
+        /// Names this call, for [`Script::resolve`].
+        id: u32,
+        /// The function.
+        name: String,
+        /// Its positional arguments.
+        args: Vec<Value>,
+        /// Its keyword arguments.
+        kwargs: Map<String, Value>,
+    },
+    /// It printed this, and goes on.
+    Printed(String),
+    /// All it can do is wait for these deferred calls. Use [`Script::resolve`].
+    Waiting(Vec<u32>),
+    /// It ended with this result.
+    Finished(Value),
+}
+
+/// One run of a script. Dropping it kills its worker at once.
+///
+/// While it waits for an answer it keeps its worker, unless another script needs one: then its state is kept instead,
+/// and it gets a fresh worker when it goes on. So scripts that wait for other scripts cannot block them.
+#[derive(Debug)]
+pub struct Script {
+    seats: Arc<Seats>,
+    functions: Vec<String>,
+    limits: Limits,
+    scope: Scope,
+    meter: Meter,
+    state: State,
+    /// How long it has computed, as its worker says.
+    computed: Duration,
+    printed_bytes: u64,
+}
+
+#[derive(Debug)]
+enum State {
+    /// The worker computes until this time at the latest.
+    Running(Seated, Instant),
+    /// The script waits for an answer that has not been given.
+    Asking(Arc<Parking>, Asked),
+    /// The script waits, and this will be said to it at the next step.
+    Answered(Arc<Parking>, ToScript),
+    Ended,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Asked {
+    Call,
+    Deferred,
+}
+
+impl ScriptPool {
+    /// A pool that has started nothing yet.
+    pub fn new(config: Config) -> ScriptPool {
+        ScriptPool {
+            seats: Arc::new(Seats::new(config, SCRIPT_ARGUMENT)),
+        }
+    }
+
+    /// Starts the configured number of warm workers. Must be called within a tokio runtime. Without it the first
+    /// script does this.
+    pub fn warm_up(&self) {
+        self.seats.warm_up();
+    }
+
+    /// Gives a script to a worker, as soon as there is one for it. The wait has no limit of its own: it counts
+    /// toward the caller's deadline. What it holds is charged to the memory scope that this is called in.
+    pub async fn start(&self, source: Source, limits: Limits) -> Result<Script, Error> {
+        let mut seated = self.seats.sit().await?;
+        let functions = source.functions.clone();
+        let start = ToScript::Start {
+            name: source.name,
+            code: source.code,
+            inputs: source.inputs,
+            functions: source.functions,
+            limits: limits.into(),
+        };
+        seated.process.queue(&start).map_err(unsendable)?;
+        let meter = Meter::default();
+        meter.set(seated.process.id());
+        Ok(Script {
+            seats: Arc::clone(&self.seats),
+            functions,
+            limits,
+            scope: Scope::current(),
+            meter,
+            state: State::Running(seated, Instant::now() + limits.run_time + KILL_GRACE),
+            computed: Duration::ZERO,
+            printed_bytes: 0,
+        })
+    }
+}
+
+impl Script {
+    /// Waits for what the script does next. After [`Step::Call`] and [`Step::Waiting`] it must be answered first.
+    /// Dropping the future loses nothing; the next call goes on waiting.
+    pub async fn next(&mut self) -> Result<Step, Error> {
+        if matches!(self.state, State::Answered(..)) {
+            self.go_on().await?;
+        }
+        let (seated, until) = match &mut self.state {
+            State::Running(seated, until) => (seated, *until),
+            State::Asking(..) => return Err(Error::Misuse("it waits for an answer")),
+            State::Answered(..) | State::Ended => return Err(Error::Misuse("it has ended")),
+        };
+        let process = &mut seated.process;
+        let max = usize::try_from(self.limits.output_bytes)
+            .unwrap_or(MAX_BODY)
+            .min(MAX_BODY);
+        let received = timeout_at(until, async {
+            if process.owes_snapshot {
+                // It was asked for when another script was short of workers, and is not needed any more.
+                if let (Kind::Message, _) = process.receive(MAX_BODY).await? {
+                    return Err(Lost::Nonsense("no snapshot came".to_owned()));
+                }
+                process.owes_snapshot = false;
+            }
+            process
+                .receive_message::<FromScript>(max + ENVELOPE_BYTES)
+                .await
+        });
+        let outcome = match received.await {
+            Ok(Ok(message)) => self.digest(message),
+            Ok(Err(lost)) => Err(self.lost(lost)),
+            Err(_) => Err(self.time_limit()),
+        };
+        if outcome.is_err() {
+            self.state = State::Ended;
+        }
+        if matches!(self.state, State::Ended) {
+            self.meter.set(None);
+        }
+        outcome
+    }
+
+    /// Answers the call that the script waits for: with a value, or with an exception that the call raises.
+    pub fn answer(&mut self, answer: Result<Value, ScriptException>) {
+        self.say(Asked::Call, ToScript::Answer(answer));
+    }
+
+    /// Lets the script go on without the answer: its call returns something to `await`. The answer is due when the
+    /// script reports [`Step::Waiting`]; so calls under `asyncio.gather` run at the same time.
+    pub fn defer(&mut self) {
+        self.say(Asked::Call, ToScript::Defer);
+    }
+
+    /// Answers a deferred call that the script is [`Step::Waiting`] for. Several can be answered before the next step.
+    pub fn resolve(&mut self, id: u32, answer: Result<Value, ScriptException>) {
+        if let State::Answered(_, ToScript::Resolve(answers)) = &mut self.state {
+            answers.push((id, answer));
+        } else {
+            self.say(Asked::Deferred, ToScript::Resolve(vec![(id, answer)]));
+        }
+    }
+
+    /// Memory that is its worker's alone, in bytes, now; 0 while it has none.
+    pub fn worker_bytes(&self) -> u64 {
+        self.meter.bytes()
+    }
+
+    /// Reads the same from elsewhere, while a step is awaited.
+    pub fn meter(&self) -> Meter {
+        self.meter.clone()
+    }
+
+    /// How long it has computed up to its last call.
+    pub fn computed(&self) -> Duration {
+        self.computed
+    }
+
+    fn say(&mut self, expected: Asked, message: ToScript) {
+        self.state = match std::mem::replace(&mut self.state, State::Ended) {
+            State::Asking(parking, asked) if asked == expected => State::Answered(parking, message),
+            // An answer to what was not asked: the next step says so.
+            other => other,
+        };
+    }
+
+    /// Gets a worker for a script that has its answer, and puts the answer in line.
+    async fn go_on(&mut self) -> Result<(), Error> {
+        let State::Answered(parking, _) = &self.state else {
+            return Ok(());
+        };
+        let regained = self.seats.regain(parking).await;
+        let State::Answered(_, message) = std::mem::replace(&mut self.state, State::Ended) else {
+            return Ok(());
+        };
+        let mut seated = match regained? {
+            Regained::Same(seated) => seated,
+            Regained::Fresh(mut seated, snapshot) => {
+                let functions = self.functions.clone();
+                let restore = ToScript::Restore {
+                    functions,
+                    limits: self.limits.into(),
+                };
+                seated.process.queue(&restore).map_err(unsendable)?;
+                seated
+                    .process
+                    .queue_snapshot(&snapshot)
+                    .map_err(unsendable)?;
+                seated
+            }
+            Regained::Lost(lost) => return Err(self.lost(lost)),
+        };
+        seated.process.queue(&message).map_err(unsendable)?;
+        self.meter.set(seated.process.id());
+        let left = self.limits.run_time.saturating_sub(self.computed);
+        self.state = State::Running(seated, Instant::now() + left + KILL_GRACE);
+        Ok(())
+    }
+
+    fn digest(&mut self, message: FromScript) -> Result<Step, Error> {
+        match message {
+            FromScript::Printed { text } => {
+                self.printed_bytes = self.printed_bytes.saturating_add(text.len() as u64);
+                if self.printed_bytes > self.limits.output_bytes {
+                    return Err(self.output_limit());
+                }
+                Ok(Step::Printed(text))
+            }
+            FromScript::Call {
+                id,
+                name,
+                args,
+                kwargs,
+                computed_us,
+            } => {
+                if !self.functions.contains(&name) {
+                    return Err(Error::Protocol("a call of an unknown function".to_owned()));
+                }
+                self.wait(Asked::Call, computed_us);
+                Ok(Step::Call {
+                    id,
+                    name,
+                    args,
+                    kwargs,
+                })
+            }
+            FromScript::Waiting {
+                pending,
+                computed_us,
+            } => {
+                self.wait(Asked::Deferred, computed_us);
+                Ok(Step::Waiting(pending))
+            }
+            FromScript::Finished { value } => {
+                self.state = State::Ended;
+                Ok(Step::Finished(value))
+            }
+            FromScript::Failed(failure) => Err(match failure {
+                Failure::Memory => self.memory_limit(),
+                Failure::Time => self.time_limit(),
+                Failure::Output => self.output_limit(),
+                Failure::Raised(traceback) => Error::Script(traceback),
+            }),
+        }
+    }
+
+    fn wait(&mut self, asked: Asked, computed_us: u64) {
+        self.computed = self.computed.max(Duration::from_micros(computed_us));
+        self.state = match std::mem::replace(&mut self.state, State::Ended) {
+            State::Running(seated, _) => {
+                let memory = usize::try_from(self.limits.memory_bytes).unwrap_or(MAX_BODY);
+                let max_snapshot = memory.saturating_mul(2).min(MAX_BODY);
+                let meter = self.meter.clone();
+                let owner = Owner {
+                    scope: self.scope,
+                    meter,
+                    max_snapshot,
+                };
+                State::Asking(self.seats.wait(seated, owner), asked)
+            }
+            other => other,
+        };
+    }
+
+    fn lost(&self, lost: Lost) -> Error {
+        match lost {
+            Lost::Ended(status) => match Lost::end(status) {
+                End::Memory => self.memory_limit(),
+                End::Time => self.time_limit(),
+                End::Other(status) => Error::WorkerDied { status },
+            },
+            Lost::TooLarge => self.output_limit(),
+            Lost::Nonsense(what) => Error::Protocol(what),
+        }
+    }
+
+    fn memory_limit(&self) -> Error {
+        Error::MemoryLimit {
+            limit_bytes: self.limits.memory_bytes,
+        }
+    }
+
+    fn time_limit(&self) -> Error {
+        Error::TimeLimit {
+            limit: self.limits.run_time,
+        }
+    }
+
+    fn output_limit(&self) -> Error {
+        Error::OutputLimit {
+            limit_bytes: self.limits.output_bytes,
+        }
+    }
+}
+
+fn unsendable(error: std::io::Error) -> Error {
+    Error::Protocol(format!("it cannot be told: {error}"))
+}
+
+impl From<Limits> for ScriptLimits {
+    fn from(limits: Limits) -> ScriptLimits {
+        ScriptLimits {
+            memory_bytes: limits.memory_bytes,
+            run_time_us: u64::try_from(limits.run_time.as_micros()).unwrap_or(u64::MAX),
+            recursion: limits.recursion,
+            output_bytes: limits.output_bytes,
+        }
+    }
+}

@@ -1,0 +1,116 @@
+//! The messages between the server and its workers.
+
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+
+use crate::error::{JobError, ScriptException, Traceback};
+
+/// What a call is answered with.
+pub(crate) type Answer = Result<Value, ScriptException>;
+
+/// From the server to a worker that runs a script.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) enum ToScript {
+    /// Run this script from its beginning.
+    Start {
+        name: String,
+        code: String,
+        inputs: Map<String, Value>,
+        functions: Vec<String>,
+        limits: ScriptLimits,
+    },
+    /// A snapshot follows: go on from there, where the script waits for an answer.
+    Restore {
+        functions: Vec<String>,
+        limits: ScriptLimits,
+    },
+    /// The answer to the call that the script waits for.
+    Answer(Answer),
+    /// The call that the script waits for will be answered later.
+    Defer,
+    /// Answers to calls that were deferred.
+    Resolve(Vec<(u32, Answer)>),
+    /// Send a snapshot. The script goes on waiting.
+    Snapshot,
+}
+
+/// The limits that a worker keeps itself.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+pub(crate) struct ScriptLimits {
+    pub(crate) memory_bytes: u64,
+    pub(crate) run_time_us: u64,
+    pub(crate) recursion: usize,
+    pub(crate) output_bytes: u64,
+}
+
+/// From a worker that runs a script.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) enum FromScript {
+    Printed {
+        text: String,
+    },
+    /// The script waits for the answer to this call.
+    Call {
+        id: u32,
+        name: String,
+        args: Vec<Value>,
+        kwargs: Map<String, Value>,
+        /// How long the script has computed since its start, in microseconds.
+        computed_us: u64,
+    },
+    /// The script waits for deferred calls.
+    Waiting {
+        pending: Vec<u32>,
+        computed_us: u64,
+    },
+    Finished {
+        value: Value,
+    },
+    Failed(Failure),
+}
+
+/// Why a script ended without a result.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) enum Failure {
+    Memory,
+    Time,
+    Output,
+    Raised(Traceback),
+}
+
+/// A file that a job may read.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct InputFile {
+    /// The name that the user knows it by.
+    pub name: String,
+    /// Its media type as uploaded, such as `text/csv`.
+    pub media_type: String,
+    /// Where its bytes are.
+    pub path: PathBuf,
+}
+
+/// From the server to a worker that works on files.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) enum ToAnalysis {
+    /// Always first, and once.
+    Limits {
+        memory_bytes: u64,
+        output_bytes: u64,
+    },
+    Job {
+        op: String,
+        arguments: Value,
+        inputs: Vec<InputFile>,
+    },
+}
+
+/// From a worker that works on files.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) enum FromAnalysis {
+    Progress { share: f32, message: String },
+    Done { result: Value },
+    Failed(JobError),
+    TooLarge,
+}

@@ -1,0 +1,190 @@
+//! Work on files in real worker processes: results, progress, and every limit gone over.
+
+use std::time::Duration;
+
+use netra_worker::{Analysis, AnalysisLimits, AnalysisPool, Config, Error, InputFile, Job};
+use serde_json::{Value, json};
+
+fn pool(workers: usize) -> AnalysisPool {
+    let program = env!("CARGO_BIN_EXE_netra-worker-probe");
+    AnalysisPool::new(Config {
+        program: program.into(),
+        workers,
+        warm: 0,
+    })
+}
+
+fn limits() -> AnalysisLimits {
+    AnalysisLimits {
+        memory_bytes: 32 << 20,
+        wall_time: Duration::from_secs(10),
+        output_bytes: 100_000,
+    }
+}
+
+async fn run(analysis: &mut Analysis, op: &str, arguments: Value) -> Result<Value, Error> {
+    let job = Job {
+        op: op.to_owned(),
+        arguments,
+        inputs: Vec::new(),
+    };
+    analysis.run(&job, &mut |_, _| {}).await
+}
+
+#[tokio::test]
+async fn a_job_reads_its_files_reports_progress_and_answers() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("log.csv");
+    std::fs::write(&path, "a,b\n1,2\n").unwrap();
+    let input = InputFile {
+        name: "log.csv".to_owned(),
+        media_type: "text/csv".to_owned(),
+        path,
+    };
+    let job = Job {
+        op: "sizes".to_owned(),
+        arguments: Value::Null,
+        inputs: vec![input],
+    };
+    let mut heard = Vec::new();
+    let mut analysis = pool(1).open(limits());
+    let result = analysis
+        .run(&job, &mut |share, word| {
+            heard.push((share, word.to_owned()))
+        })
+        .await;
+    assert_eq!(result.unwrap(), json!([{ "name": "log.csv", "size": 8 }]));
+    assert_eq!(heard, [(0.5, "measuring".to_owned())]);
+}
+
+#[tokio::test]
+async fn one_run_has_one_process_and_another_run_another() {
+    let pool = pool(1);
+    let (mut one, mut other) = (pool.open(limits()), pool.open(limits()));
+    let first = run(&mut one, "process", Value::Null).await.unwrap();
+    assert_eq!(
+        first["id"].as_u64().map(|id| id as u32),
+        one.meter().process_id()
+    );
+    assert!(one.meter().bytes() > 0);
+    assert_eq!(run(&mut one, "process", Value::Null).await.unwrap(), first);
+    assert_ne!(
+        run(&mut other, "process", Value::Null).await.unwrap()["id"],
+        first["id"]
+    );
+}
+
+#[tokio::test]
+async fn a_failed_job_says_why_and_leaves_the_process_usable() {
+    let mut analysis = pool(1).open(limits());
+    match run(&mut analysis, "nothing", Value::Null).await {
+        Err(Error::Job(error)) => {
+            assert_eq!(
+                (error.code.as_str(), error.details),
+                ("unknown_op", Some(json!({ "op": "nothing" })))
+            );
+        }
+        other => panic!("no failure: {other:?}"),
+    }
+    let id = analysis.meter().process_id();
+    assert!(id.is_some());
+    assert!(run(&mut analysis, "process", Value::Null).await.is_ok());
+    assert_eq!(analysis.meter().process_id(), id);
+}
+
+#[tokio::test]
+async fn memory_is_limited_for_one_block_and_for_many() {
+    let mut analysis = pool(1).open(limits());
+    let within = run(&mut analysis, "allocate", json!({ "bytes": 20 << 20 })).await;
+    assert_eq!(within.unwrap(), json!(20 << 20));
+    for (op, bytes) in [
+        ("allocate", 64_u64 << 20),
+        ("allocate", 1 << 50),
+        ("hoard", 0),
+    ] {
+        let outcome = run(&mut analysis, op, json!({ "bytes": bytes })).await;
+        let stopped =
+            matches!(outcome, Err(Error::MemoryLimit { limit_bytes }) if limit_bytes == 32 << 20);
+        assert!(stopped, "{op} {bytes}: {outcome:?}");
+    }
+    assert!(
+        run(&mut analysis, "process", Value::Null).await.is_ok(),
+        "the next job has a new process"
+    );
+}
+
+#[tokio::test]
+async fn time_is_limited() {
+    let limits = AnalysisLimits {
+        wall_time: Duration::from_millis(200),
+        ..limits()
+    };
+    let mut analysis = pool(1).open(limits);
+    let outcome = run(&mut analysis, "spin", Value::Null).await;
+    assert!(
+        matches!(outcome, Err(Error::TimeLimit { limit }) if limit == limits.wall_time),
+        "{outcome:?}"
+    );
+    assert_eq!(analysis.meter().process_id(), None);
+}
+
+#[tokio::test]
+async fn output_is_limited() {
+    let mut analysis = pool(1).open(limits());
+    let outcome = run(&mut analysis, "talk", Value::Null).await;
+    assert!(
+        matches!(
+            outcome,
+            Err(Error::OutputLimit {
+                limit_bytes: 100_000
+            })
+        ),
+        "{outcome:?}"
+    );
+}
+
+#[tokio::test]
+async fn a_bug_in_a_job_is_a_dead_worker_and_no_more() {
+    let mut analysis = pool(1).open(limits());
+    let outcome = run(&mut analysis, "panic", Value::Null).await;
+    assert!(
+        matches!(outcome, Err(Error::WorkerDied { .. })),
+        "{outcome:?}"
+    );
+    assert!(run(&mut analysis, "process", Value::Null).await.is_ok());
+}
+
+#[tokio::test]
+async fn a_worker_cannot_write_files() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("written");
+    let mut analysis = pool(1).open(limits());
+    assert!(
+        run(&mut analysis, "write", json!({ "path": path }))
+            .await
+            .is_err()
+    );
+    assert!(
+        std::fs::read_to_string(&path)
+            .unwrap_or_default()
+            .is_empty()
+    );
+}
+
+#[tokio::test]
+async fn a_dropped_job_takes_its_process_with_it_and_frees_its_turn() {
+    let pool = pool(1);
+    let mut analysis = pool.open(limits());
+    let job = run(&mut analysis, "spin", Value::Null);
+    assert!(
+        tokio::time::timeout(Duration::from_millis(100), job)
+            .await
+            .is_err()
+    );
+    assert_eq!(analysis.meter().process_id(), None);
+    assert!(
+        run(&mut pool.open(limits()), "process", Value::Null)
+            .await
+            .is_ok()
+    );
+}
