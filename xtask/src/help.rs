@@ -78,7 +78,7 @@ Usage: cargo xtask ui [--check]
 
   --check    type check and tests as well, as in `cargo xtask test ui`
 
-Packages are installed by `npm ci` when ui/package-lock.json has changed. Needs Node 20.19.
+Packages are installed as ui/package-lock.json names them, when it has changed. Needs Node 20.19.
 
 Examples:
   cargo xtask ui

@@ -4,6 +4,7 @@ use std::fs;
 use std::process::Command;
 
 use anyhow::{Context as _, Result, bail};
+use serde_json::Value;
 
 use crate::process;
 use crate::workspace::Workspace;
@@ -27,22 +28,46 @@ pub(crate) fn check() -> Result<()> {
     process::require("npm")
 }
 
-/// Installs the packages when the lock file is not the one that was installed last.
+/// Installs what the lock file names when it is not what was installed last.
+///
+/// Not by `npm ci`: that refuses a lock file without the packages of other platforms, and npm
+/// leaves those out of it when a registry does not carry them. `npm install --no-save` takes the
+/// versions and checksums of the lock file as well, and does not change it. What `npm ci` checks
+/// besides, that the lock file belongs to package.json, is checked here.
 pub(crate) fn install(workspace: &Workspace) -> Result<()> {
-    let lock = workspace.path("ui/package-lock.json");
-    let wanted = fs::read(&lock).with_context(|| {
-        format!(
-            "{} is missing; `npm install` in ui/ writes it",
-            lock.display()
-        )
-    })?;
+    let wanted = workspace
+        .read("ui/package-lock.json")
+        .context("`npm install` in ui/ writes it")?;
+    require_same(&workspace.read("ui/package.json")?, &wanted)?;
     let stamp = workspace.path(STAMP);
-    if fs::read(&stamp).is_ok_and(|installed| installed == wanted) {
+    if fs::read_to_string(&stamp).is_ok_and(|installed| installed == wanted) {
         return Ok(());
     }
-    println!("installing the packages of the web page (npm ci)");
-    process::run(npm(workspace, &["ci", "--no-audit", "--no-fund"]).env("CI", "1"))?;
+    println!("installing the packages of the web page");
+    let modules = workspace.path("ui/node_modules");
+    if modules.exists() {
+        // Leftovers of an earlier lock file must not be found by the build.
+        fs::remove_dir_all(&modules).with_context(|| modules.display().to_string())?;
+    }
+    process::run(&mut npm(
+        workspace,
+        &["install", "--no-save", "--no-audit", "--no-fund"],
+    ))?;
     fs::write(&stamp, wanted).with_context(|| format!("cannot write {}", stamp.display()))
+}
+
+/// Fails when the lock file was written for other dependencies than package.json names.
+fn require_same(package: &str, lock: &str) -> Result<()> {
+    let package: Value = serde_json::from_str(package).context("ui/package.json is no JSON")?;
+    let lock: Value = serde_json::from_str(lock).context("ui/package-lock.json is no JSON")?;
+    for kind in ["dependencies", "devDependencies", "optionalDependencies"] {
+        if package[kind] != lock["packages"][""][kind] {
+            bail!(
+                "the {kind} of ui/package.json are not those of its lock file; call `npm install` in ui/"
+            );
+        }
+    }
+    Ok(())
 }
 
 /// npm in the folder of the web page.
@@ -74,11 +99,26 @@ mod tests {
     fn a_missing_lock_file_is_an_error_and_the_same_lock_is_not_installed_again() {
         let folder = tempfile::tempdir().unwrap();
         let workspace = Workspace::at(folder.path());
-        let error = install(&workspace).unwrap_err().to_string();
+        let error = format!("{:#}", install(&workspace).unwrap_err());
         assert!(error.contains("npm install"), "{error}");
         fs::create_dir_all(workspace.path("ui/node_modules")).unwrap();
-        fs::write(workspace.path("ui/package-lock.json"), "{}").unwrap();
-        fs::write(workspace.path(STAMP), "{}").unwrap();
+        for file in ["ui/package.json", "ui/package-lock.json", STAMP] {
+            fs::write(workspace.path(file), "{}").unwrap();
+        }
         install(&workspace).unwrap();
+    }
+
+    #[test]
+    fn a_lock_file_of_other_dependencies_is_refused() {
+        let package = r#"{"dependencies": {"a": "^1.0.0"}}"#;
+        let lock = |version: &str| {
+            format!(r#"{{"packages": {{"": {{"dependencies": {{"a": "{version}"}}}}}}}}"#)
+        };
+        require_same(package, &lock("^1.0.0")).unwrap();
+        let error = require_same(package, &lock("^2.0.0"))
+            .unwrap_err()
+            .to_string();
+        assert!(error.contains("npm install"), "{error}");
+        require_same(package, "{}").unwrap_err();
     }
 }
