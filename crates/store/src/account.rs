@@ -89,6 +89,14 @@ fn insert(tx: &Tx<'_>, id: UserId, new: &NewUser) -> Result<User, Error> {
     }
 }
 
+fn has_admin(connection: &Connection) -> Result<bool, Error> {
+    let sql = "SELECT EXISTS
+               (SELECT 1 FROM users WHERE role = 'admin' AND password_hash IS NOT NULL)";
+    Ok(connection
+        .prepare_cached(sql)?
+        .query_row([], |row| row.get(0))?)
+}
+
 impl Store {
     /// Makes an account. As `for_background(Authentication)` or `(Console)` only.
     ///
@@ -104,10 +112,11 @@ impl Store {
         self.0.db.write(move |tx| insert(tx, id, &new)).await
     }
 
-    /// Makes the first admin, unless there is a user already. As `for_background(Authentication)`.
+    /// Makes the first admin, unless somebody can sign in as one already. As
+    /// `for_background(Authentication)`.
     ///
     /// # Errors
-    /// `Conflict` when there is a user; `Forbidden` for anybody else.
+    /// `Conflict` when there is one; `NameTaken`; `Forbidden` for anybody else.
     pub async fn user_create_first(
         &self,
         ctx: &UserExecutionContext,
@@ -116,10 +125,7 @@ impl Store {
         require_background(ctx, OPERATORS)?;
         let id = self.0.runtime.new_id(UserId::from_parts);
         let work = move |tx: &mut Tx<'_>| {
-            let taken: bool = tx
-                .prepare("SELECT EXISTS (SELECT 1 FROM users)")?
-                .query_row([], |row| row.get(0))?;
-            if taken {
+            if has_admin(tx.connection())? {
                 return Err(Error::Conflict("the server has been set up"));
             }
             insert(tx, id, &new)
@@ -127,16 +133,16 @@ impl Store {
         self.0.db.write(work).await
     }
 
-    /// The number of accounts. As `for_background(Authentication)` or `(Console)` only.
+    /// Whether nobody can sign in as an admin yet. As `for_background(Authentication)` or
+    /// `(Console)` only.
     ///
     /// # Errors
     /// `Forbidden` for anybody else.
-    pub async fn user_count(&self, ctx: &UserExecutionContext) -> Result<u64, Error> {
+    pub async fn needs_setup(&self, ctx: &UserExecutionContext) -> Result<bool, Error> {
         require_background(ctx, OPERATORS)?;
-        let sql = "SELECT count(*) FROM users";
         self.0
             .db
-            .read(move |c| Ok(c.prepare_cached(sql)?.query_row([], |row| row.get(0))?))
+            .read(|connection| Ok(!has_admin(connection)?))
             .await
     }
 

@@ -42,6 +42,7 @@ pub use idempotency::{Created, Idempotency};
 pub use lock::DirLock;
 pub use log::{Entry, EventName, Fanout};
 pub use run::{NewRun, RunInput, RunSpan, Target};
+pub use session::Refreshed;
 pub use ticket::{TicketOwner, Tickets};
 
 /// Where the embedded store lives.

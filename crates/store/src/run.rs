@@ -1,7 +1,7 @@
 //! Runs: how they are made, looked up and changed.
 
 use netra_context::{BackgroundKind, Right, UserExecutionContext};
-use netra_protocol::event::EventKind;
+use netra_protocol::account::User;
 use netra_protocol::file::File;
 use netra_protocol::id::{FileId, MessageId, RequestId, RunId, ThreadId, UserId};
 use netra_protocol::message::{Content, Message, MessageRole};
@@ -18,7 +18,7 @@ use crate::idempotency::{Created, Idempotency, once};
 use crate::log::Encoded;
 use crate::owner::{require, require_background};
 use crate::sqlite::Tx;
-use crate::{Store, cursor, file, message, thread};
+use crate::{Store, account, cursor, file, message, thread};
 
 const COLUMNS: &str = "id, thread_id, agent, status, attempt, created_at, started_at, ended_at,
      deadline, result, error, usage, metadata";
@@ -28,6 +28,8 @@ const COLUMNS: &str = "id, thread_id, agent, status, attempt, created_at, starte
 pub enum Target {
     /// A new thread with this title.
     New {
+        /// Its id: admission has seen it already.
+        id: ThreadId,
         /// For people.
         title: String,
     },
@@ -54,8 +56,12 @@ pub struct NewRun {
     pub timeout_ms: u64,
     /// When it ends by itself.
     pub deadline: Timestamp,
-    /// Tells of waiting in the queue, in the same transaction.
-    pub queued: Option<EventKind>,
+    /// The message that the input makes in the thread.
+    pub input_message_id: MessageId,
+    /// Whether it has a slot and begins at once; otherwise it is queued.
+    pub started: bool,
+    /// Its first events, in the same transaction.
+    pub events: Vec<Event>,
 }
 
 /// What an engine needs to know of a run.
@@ -175,12 +181,7 @@ pub(crate) fn update(
 }
 
 /// The message that a run's input makes in its thread.
-fn input_message(
-    new: &NewRun,
-    id: MessageId,
-    thread_id: ThreadId,
-    created_at: Timestamp,
-) -> Message {
+fn input_message(new: &NewRun, thread_id: ThreadId, created_at: Timestamp) -> Message {
     let text = match &new.input {
         serde_json::Value::String(text) => text.clone(),
         object => match object.get("text").and_then(serde_json::Value::as_str) {
@@ -195,7 +196,7 @@ fn input_message(
         bytes: file.bytes,
     });
     Message {
-        id,
+        id: new.input_message_id,
         thread_id,
         run_id: Some(new.id),
         role: MessageRole::User,
@@ -213,8 +214,7 @@ struct Creation {
     request_id: RequestId,
     target: Target,
     thread_id: ThreadId,
-    message_id: MessageId,
-    event: Option<Encoded>,
+    events: Vec<Encoded>,
     new: NewRun,
 }
 
@@ -224,12 +224,11 @@ fn create(tx: &mut Tx<'_>, creation: Creation) -> Result<Run, Error> {
         request_id,
         target,
         thread_id,
-        message_id,
-        event,
+        events,
         new,
     } = creation;
     match target {
-        Target::New { title } => {
+        Target::New { title, .. } => {
             let body = CreateThread {
                 title: Some(title),
                 metadata: None,
@@ -239,35 +238,38 @@ fn create(tx: &mut Tx<'_>, creation: Creation) -> Result<Run, Error> {
         Target::Thread(_) => thread::touch(tx, thread_id)?,
     }
     let files: Vec<FileId> = new.files.iter().map(|file| file.id).collect();
+    let status = if new.started {
+        RunStatus::Running
+    } else {
+        RunStatus::Queued
+    };
     tx.execute(
         "INSERT INTO runs (id, user_id, thread_id, agent, agent_hash, status, attempt, input,
          files, metadata, timeout_ms, input_message_id, request_id, created_at, deadline, usage,
-         log_start)
-         VALUES (?1, ?2, ?3, ?4, ?5, 'queued', 1, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15)",
+         log_start, started_at)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, 1, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17)",
         rusqlite::params![
             new.id.to_bytes(),
             user.to_bytes(),
             thread_id.to_bytes(),
             new.agent,
             new.agent_hash,
+            status.as_str(),
             serde_json::to_string(&new.input)?,
             serde_json::to_string(&files)?,
             serde_json::to_string(&new.metadata)?,
             new.timeout_ms,
-            message_id.to_bytes(),
+            new.input_message_id.to_bytes(),
             request_id.to_bytes(),
             tx.now().as_micros(),
             new.deadline.as_micros(),
             serde_json::to_string(&RunUsage::default())?,
             tx.latest_seq(user)?,
+            new.started.then(|| tx.now().as_micros()),
         ],
     )?;
-    message::put(
-        tx,
-        user,
-        &input_message(&new, message_id, thread_id, tx.now()),
-    )?;
-    tx.append(user, event.into_iter().collect())?;
+    message::put(tx, user, &input_message(&new, thread_id, tx.now()))?;
+    tx.append(user, events)?;
     find(tx.connection(), user, new.id)
 }
 
@@ -318,7 +320,7 @@ impl Store {
         }
     }
 
-    /// Makes a run with its thread, where that is new, its input message, and its first event.
+    /// Makes a run with its thread, where that is new, its input message, and its first events.
     ///
     /// # Errors
     /// `IdempotencyKeyReused`; `Forbidden` without the right to run.
@@ -330,28 +332,21 @@ impl Store {
         idempotency: Option<&Idempotency>,
     ) -> Result<Created<Writable<Run>>, Error> {
         let user = require(ctx, Right::Run)?;
-        let runtime = &self.0.runtime;
         let thread_id = match &target {
-            Target::New { .. } => runtime.new_id(ThreadId::from_parts),
+            Target::New { id, .. } => *id,
             Target::Thread(handle) if handle.owner() == user => handle.id,
             Target::Thread(_) => return Err(Error::NotFound),
         };
-        let event = new.queued.clone().map(|kind| Event {
-            event_id: runtime.new_id(netra_protocol::id::EventId::from_parts),
-            ts: runtime.now(),
-            thread_id,
-            run_id: new.id,
-            agent: None,
-            step: None,
-            kind,
-        });
         let creation = Creation {
             user,
             request_id: ctx.request_id(),
             target,
             thread_id,
-            message_id: runtime.new_id(MessageId::from_parts),
-            event: event.as_ref().map(Encoded::new).transpose()?,
+            events: new
+                .events
+                .iter()
+                .map(Encoded::new)
+                .collect::<Result<_, _>>()?,
             new,
         };
         let key = idempotency.cloned();
@@ -468,19 +463,19 @@ impl Store {
     pub async fn runs_unfinished(
         &self,
         ctx: &UserExecutionContext,
-    ) -> Result<Vec<(UserId, RunId)>, Error> {
+    ) -> Result<Vec<(User, RunId)>, Error> {
         require_background(ctx, &[BackgroundKind::Recovery])?;
         let sql = "SELECT user_id, id FROM runs
                    WHERE status IN ('queued', 'running', 'waiting') ORDER BY id";
         let read = move |connection: &Connection| {
             let mut statement = connection.prepare_cached(sql)?;
-            let rows = statement.query_map([], |row| {
-                Ok((
-                    UserId::from_bytes(row.get(0)?),
-                    RunId::from_bytes(row.get(1)?),
-                ))
-            })?;
-            Ok(rows.collect::<Result<_, _>>()?)
+            let mut rows = statement.query([])?;
+            let mut found = Vec::new();
+            while let Some(row) = rows.next()? {
+                let owner = account::user_by_id(connection, UserId::from_bytes(row.get(0)?))?;
+                found.push((owner, RunId::from_bytes(row.get(1)?)));
+            }
+            Ok(found)
         };
         self.0.db.read(read).await
     }

@@ -45,31 +45,47 @@ fn live_owner(
     Ok(found.map(UserId::from_bytes))
 }
 
+/// What became of a refresh token.
+#[derive(Debug, Clone)]
+pub enum Refreshed {
+    /// It was traded for the next one.
+    Rotated {
+        /// Whose it is.
+        user: User,
+        /// The sign-in that goes on.
+        session: SessionId,
+    },
+    /// It had been used before: the sign-in was revoked.
+    Reused(SessionId),
+    /// It is not good, or its sign-in or user is not.
+    Unknown,
+}
+
 /// Trades a token for the next one. A token that was used before revokes its session.
 fn rotate(
     tx: &Tx<'_>,
     old: [u8; 32],
     new: [u8; 32],
     expires_at: Timestamp,
-) -> Result<Option<(User, SessionId)>, Error> {
+) -> Result<Refreshed, Error> {
     let found: Option<([u8; 16], Option<i64>)> = tx
         .prepare("SELECT session_id, used_at FROM refresh_tokens WHERE hash = ?1")?
         .query_row([old], |row| Ok((row.get(0)?, row.get(1)?)))
         .optional()?;
     let Some((session, used_at)) = found else {
-        return Ok(None);
+        return Ok(Refreshed::Unknown);
     };
     let session = SessionId::from_bytes(session);
     if used_at.is_some() {
         revoke(tx, session)?;
-        return Ok(None);
+        return Ok(Refreshed::Reused(session));
     }
     let Some(owner) = live_owner(tx.connection(), session, tx.now())? else {
-        return Ok(None);
+        return Ok(Refreshed::Unknown);
     };
     let user = user_by_id(tx.connection(), owner)?;
     if user.disabled {
-        return Ok(None);
+        return Ok(Refreshed::Unknown);
     }
     let now = tx.now().as_micros();
     tx.execute(
@@ -81,7 +97,7 @@ fn rotate(
         "UPDATE sessions SET last_used_at = ?2, expires_at = ?3 WHERE id = ?1",
         (session.to_bytes(), now, expires_at.as_micros()),
     )?;
-    Ok(Some((user, session)))
+    Ok(Refreshed::Rotated { user, session })
 }
 
 impl Store {
@@ -111,7 +127,7 @@ impl Store {
         self.0.db.write(work).await
     }
 
-    /// Trades a refresh token for the next one; none where it is not good. Seeing a used token
+    /// Trades a refresh token for the next one. Seeing a used token
     /// again revokes its session. As `for_background(Authentication)` only.
     ///
     /// # Errors
@@ -122,7 +138,7 @@ impl Store {
         old_hash: [u8; 32],
         new_hash: [u8; 32],
         expires_at: Timestamp,
-    ) -> Result<Option<(User, SessionId)>, Error> {
+    ) -> Result<Refreshed, Error> {
         require_background(ctx, AUTHENTICATION)?;
         self.0
             .db

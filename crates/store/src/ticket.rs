@@ -18,6 +18,8 @@ pub struct TicketOwner {
     pub session: Option<SessionId>,
     /// The page that asked for it; none for a program.
     pub origin: Option<String>,
+    /// When the access token that asked for it ends.
+    pub token_expires_at: Option<netra_protocol::Timestamp>,
 }
 
 /// The tickets of this node.
@@ -55,6 +57,7 @@ mod tests {
             user_id: UserId::from_parts(1, 1),
             session: None,
             origin: None,
+            token_expires_at: None,
         }
     }
 

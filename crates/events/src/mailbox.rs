@@ -1,0 +1,103 @@
+//! What waits for one subscription: bounded in number and bytes, never waited for.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use netra_store::Entry;
+use parking_lot::Mutex;
+use tokio::sync::Notify;
+
+use crate::filter::Filter;
+
+/// Live events that may wait for one socket.
+pub(crate) const MAX_ENTRIES: usize = 1_000;
+/// Bytes of live events that may wait for one socket: 4 MiB.
+pub(crate) const MAX_BYTES: usize = 4 << 20;
+
+pub(crate) struct Mailbox {
+    filter: Filter,
+    state: Mutex<State>,
+    arrived: Notify,
+}
+
+#[derive(Default)]
+struct State {
+    waiting: VecDeque<Arc<Entry>>,
+    bytes: usize,
+    /// The last number that came by, wanted or not, since the mailbox was opened.
+    through: Option<u64>,
+    /// Something was thrown away; what waits is no longer complete.
+    lagging: bool,
+}
+
+/// What was taken out of a mailbox.
+pub(crate) enum Taken {
+    /// Entries in order, complete up to and with `through`.
+    Entries {
+        entries: VecDeque<Arc<Entry>>,
+        through: Option<u64>,
+    },
+    /// Something was thrown away: read the log.
+    Lagging,
+}
+
+impl Mailbox {
+    pub(crate) fn new(filter: Filter) -> Self {
+        Self {
+            filter,
+            state: Mutex::default(),
+            arrived: Notify::new(),
+        }
+    }
+
+    pub(crate) fn filter(&self) -> &Filter {
+        &self.filter
+    }
+
+    /// Begins anew, empty: whatever is committed from now on is complete again.
+    pub(crate) fn reopen(&self) {
+        *self.state.lock() = State::default();
+    }
+
+    /// Puts an entry in, or notes that there was no room for it. Never blocks.
+    pub(crate) fn put(&self, entry: &Arc<Entry>) {
+        let mut state = self.state.lock();
+        if state.lagging {
+            return;
+        }
+        let in_order = state.through.is_none_or(|through| entry.seq == through + 1);
+        state.through = Some(entry.seq);
+        if in_order && !self.filter.passes(entry) {
+            return;
+        }
+        state.bytes += entry.bytes();
+        if !in_order || state.waiting.len() >= MAX_ENTRIES || state.bytes > MAX_BYTES {
+            metrics::counter!("netra_bridge_mailbox_overflows_total").increment(1);
+            *state = State {
+                lagging: true,
+                ..State::default()
+            };
+        } else {
+            state.waiting.push_back(Arc::clone(entry));
+        }
+        drop(state);
+        self.arrived.notify_one();
+    }
+
+    pub(crate) fn take(&self) -> Taken {
+        let mut state = self.state.lock();
+        if state.lagging {
+            return Taken::Lagging;
+        }
+        state.bytes = 0;
+        Taken::Entries {
+            entries: std::mem::take(&mut state.waiting),
+            through: state.through,
+        }
+    }
+
+    /// Resolves when something was put in since the last call.
+    pub(crate) async fn arrived(&self) {
+        self.arrived.notified().await;
+    }
+}
