@@ -18,7 +18,7 @@ export default defineConfig({
     proxy: { '/api': server, '/ws': { target: server, ws: true }, '/health': server },
   },
   test: {
-    environment: 'happy-dom',
+    environment: 'jsdom',
     include: ['{src,client}/**/*.test.ts'],
   },
 });

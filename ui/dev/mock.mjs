@@ -110,12 +110,12 @@ function start(body, threadId) {
 }
 
 function store(name, media_type, bytes, run_id) {
-  const file = { id: id('fil'), name, media_type, bytes: bytes.length, sha256: '', run_id, created_at: stamp(), content: bytes };
+  const file = { id: id('fil'), name, media_type, bytes: bytes.length, sha256: '', run_id, created_at: stamp(), blob: bytes };
   state.files.push(file);
   return file;
 }
 
-const shown = ({ body, stop, content, ...rest }) => rest;
+const shown = ({ body, stop, blob, ...rest }) => rest;
 const asOf = () => ({ epoch, seq: state.log.length });
 const page = (items, extra = {}) => ({ items: items.map(shown), next_cursor: null, ...extra });
 const find = (list, wanted) => {
@@ -181,7 +181,7 @@ async function answer(request, response) {
   if (content) {
     const file = find(state.files, content[1]);
     response.writeHead(200, { 'Content-Type': file.media_type, 'X-Content-Type-Options': 'nosniff', 'Content-Security-Policy': 'sandbox' });
-    return response.end(file.content);
+    return response.end(file.blob);
   }
   if (request.method === 'POST' && url.pathname === '/api/files') {
     const file = store(url.searchParams.get('name'), request.headers['content-type'], await bodyOf(request));

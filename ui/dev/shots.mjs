@@ -3,7 +3,7 @@
 import { mkdir } from 'node:fs/promises';
 import { chromium } from 'playwright-core';
 
-const base = process.env.BASE ?? 'http://127.0.0.1:8099';
+const base = process.env.BASE ?? 'http://127.0.0.1:8080';
 const out = new URL('./shots/', import.meta.url).pathname;
 const flags = ['--no-sandbox', '--disable-gpu', '--disable-quic', '--no-first-run', '--disable-background-networking', '--disable-component-update', '--disable-sync'];
 await mkdir(out, { recursive: true });

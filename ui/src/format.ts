@@ -47,6 +47,13 @@ export function day(time: string): string {
   return Number.isNaN(date.getTime()) ? time : date.toLocaleDateString('en', { dateStyle: 'medium', timeZone: 'UTC' });
 }
 
+/** From the first to the last day, as short as it can be said. */
+export function period(first: string, last: string): string {
+  const [from, to] = [new Date(first), new Date(last)];
+  if (Number.isNaN(from.getTime()) || Number.isNaN(to.getTime())) return `${first} – ${last}`;
+  return new Intl.DateTimeFormat('en', { dateStyle: 'medium', timeZone: 'UTC' }).formatRange(from, to);
+}
+
 /** How long ago, coarsely, for lists. */
 export function ago(time: string, now: number): string {
   const ms = now - new Date(time).getTime();

@@ -9,6 +9,7 @@ export const texts = {
   tagline: 'Agents that work on your data, on your own server.',
   loading: 'Loading…',
   unreachable: 'The server cannot be reached.',
+  defect: 'Something went wrong in this page. Please load it again.',
   tryAgain: 'Try again',
   errorStatus: (status: number) => `The server answered with status ${status}.`,
   close: 'Close',

@@ -11,7 +11,10 @@ export function describeError(error: unknown): string {
     const detail = known && error.message && error.message !== known ? ` ${error.message}` : '';
     return `${words}${detail}`;
   }
-  return texts.unreachable;
+  // `fetch` and the upload report a broken line as a TypeError; anything else is a defect of this page.
+  if (error instanceof TypeError && /fetch|network|load/i.test(error.message)) return texts.unreachable;
+  console.error(error);
+  return texts.defect;
 }
 
 /** The reason of a run's or a tool's failure. */

@@ -16,7 +16,7 @@ import {
 } from '../../client/types';
 
 export type Item =
-  | { kind: 'thought'; id: string; text: string; progress?: number }
+  | { kind: 'thought'; id: string; text: string; progress: number | undefined }
   | { kind: 'message'; id: string }
   | { kind: 'tool'; id: string }
   | { kind: 'approval'; id: string }
@@ -344,15 +344,14 @@ function add(run: RunState, agent: string | undefined, item: Item): void {
 
 function agentThinking(run: RunState, event: RunEvent, data: EventData['agent_thinking']): void {
   const items = owner(run, event.agent)?.items ?? run.items;
-  const last = items.at(-1);
   // The same line told again with another number is one progress bar, not many lines.
-  if (last?.kind === 'thought' && data.progress != null && last.progress !== undefined && last.text === data.message) {
-    last.progress = data.progress;
+  const same = (item: Item): boolean => item.kind === 'thought' && item.text === data.message && (item.progress ?? 1) < 1;
+  const bar = data.progress != null ? items.findLast(same) : undefined;
+  if (bar?.kind === 'thought') {
+    bar.progress = data.progress ?? undefined;
     return;
   }
-  const thought: Item = { kind: 'thought', id: event.event_id, text: data.message };
-  if (data.progress != null) thought.progress = data.progress;
-  items.push(thought);
+  items.push({ kind: 'thought', id: event.event_id, text: data.message, progress: data.progress ?? undefined });
 }
 
 // ---- messages, tools, the rest ---------------------------------------------

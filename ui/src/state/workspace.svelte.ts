@@ -58,7 +58,10 @@ export class Workspace {
       ticket: async () => (await this.api.ticket()).ticket,
       open: openWire,
       event: (event) => this.receive(event),
-      connection: (connection) => (this.connection = connection),
+      connection: (connection) => {
+        this.connection = connection;
+        if (connection.state === 'waiting') this.reloaded = false;
+      },
       expired: () => void this.readAnew(),
       renew: () => session.renew(),
     });
