@@ -1,5 +1,6 @@
 //! Delivery from outside, over a real store: replay joins live without gap or repetition.
 
+#![expect(clippy::unwrap_used, reason = "a test may fail this way")]
 use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;

@@ -1,5 +1,6 @@
 //! The store from outside, over a real database in a temporary folder.
 
+#![expect(clippy::unwrap_used, reason = "a test may fail this way")]
 use std::sync::Arc;
 
 use futures::future::join_all;
