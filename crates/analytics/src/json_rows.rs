@@ -1,0 +1,165 @@
+//! Objects of a JSON lines file, flattened to header and text, with the spellings of OpenTelemetry exporters.
+
+use std::collections::HashMap;
+
+use serde_json::{Map, Value};
+
+/// How deep objects are followed.
+const MAX_DEPTH: usize = 8;
+/// The most fields of one row; more are ignored.
+const MAX_FIELDS: usize = 512;
+
+/// One request: path of the field and its text. An empty text stands for `null`.
+pub(crate) type Fields = Vec<(String, String)>;
+
+/// The requests in one line. A line of an OTLP export holds many spans, every other line holds one object.
+pub(crate) fn rows(line: &[u8]) -> Result<Vec<Fields>, String> {
+    let value: Value =
+        serde_json::from_slice(line).map_err(|error| format!("not JSON: {error}"))?;
+    let Value::Object(object) = value else {
+        return Err("not a JSON object".to_owned());
+    };
+    let Some(resources) = object.get("resourceSpans").and_then(Value::as_array) else {
+        return Ok(vec![flatten(&object)]);
+    };
+    let mut found = Vec::new();
+    for resource in resources {
+        for scope in array(resource, "scopeSpans") {
+            for span in array(scope, "spans") {
+                if let Value::Object(span) = span {
+                    found.push(flatten(span));
+                }
+            }
+        }
+    }
+    Ok(found)
+}
+
+fn array<'a>(value: &'a Value, key: &str) -> &'a [Value] {
+    value
+        .get(key)
+        .and_then(Value::as_array)
+        .map_or(&[], Vec::as_slice)
+}
+
+fn flatten(object: &Map<String, Value>) -> Fields {
+    let mut fields = Fields::new();
+    walk(object, "", 0, &mut fields);
+    fields
+}
+
+/// Attributes keep the names of their own (`gen_ai.usage.input_tokens`), whatever object holds them.
+fn walk(object: &Map<String, Value>, prefix: &str, depth: usize, fields: &mut Fields) {
+    for (key, value) in object {
+        if fields.len() >= MAX_FIELDS {
+            return;
+        }
+        let holder = depth == 0 && matches!(key.as_str(), "attributes" | "span" | "usage");
+        let path = match (holder, prefix.is_empty()) {
+            (true, _) => String::new(),
+            (false, true) => key.clone(),
+            (false, false) => format!("{prefix}.{key}"),
+        };
+        match value {
+            Value::Object(inner) if depth < MAX_DEPTH => walk(inner, &path, depth + 1, fields),
+            Value::Array(items) if holder => attribute_list(items, fields),
+            Value::Object(_) | Value::Array(_) => {}
+            scalar => fields.push((if holder { key.clone() } else { path }, text(scalar))),
+        }
+    }
+}
+
+/// OTLP writes attributes as `{"key": k, "value": {"intValue": "1"}}`.
+fn attribute_list(items: &[Value], fields: &mut Fields) {
+    for item in items {
+        if fields.len() >= MAX_FIELDS {
+            return;
+        }
+        let Some(key) = item.get("key").and_then(Value::as_str) else {
+            continue;
+        };
+        let scalar = match item.get("value") {
+            Some(Value::Object(typed)) => typed.values().next(),
+            other => other,
+        };
+        if let Some(scalar) = scalar.filter(|s| !s.is_object() && !s.is_array()) {
+            fields.push((key.to_owned(), text(scalar)));
+        }
+    }
+}
+
+fn text(value: &Value) -> String {
+    match value {
+        Value::Null | Value::Object(_) | Value::Array(_) => String::new(),
+        Value::String(text) => text.clone(),
+        Value::Bool(flag) => flag.to_string(),
+        Value::Number(number) => number.to_string(),
+    }
+}
+
+/// The headers that a JSON lines file has shown so far, with their number in order of appearance.
+#[derive(Default)]
+pub(crate) struct Headers {
+    known: HashMap<String, usize>,
+    /// In order of appearance.
+    pub(crate) names: Vec<String>,
+}
+
+impl Headers {
+    /// The most headers that are remembered; further ones are read but not listed.
+    const MAX: usize = 512;
+
+    /// The number of a header, `None` when there are too many.
+    pub(crate) fn number(&mut self, name: &str) -> Option<usize> {
+        if let Some(number) = self.known.get(name) {
+            return Some(*number);
+        }
+        if self.names.len() >= Self::MAX {
+            return None;
+        }
+        self.known.insert(name.to_owned(), self.names.len());
+        self.names.push(name.to_owned());
+        Some(self.names.len() - 1)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn find(fields: &Fields, name: &str) -> String {
+        fields
+            .iter()
+            .find(|(path, _)| path == name)
+            .unwrap()
+            .1
+            .clone()
+    }
+
+    #[test]
+    fn attributes_are_found_flat_nested_and_as_a_list() {
+        for line in [
+            r#"{"gen_ai.usage.input_tokens": 12, "start_time": "t"}"#,
+            r#"{"attributes": {"gen_ai.usage.input_tokens": 12}, "start_time": "t"}"#,
+            r#"{"attributes": {"gen_ai": {"usage": {"input_tokens": 12}}}, "start_time": "t"}"#,
+            r#"{"attributes": [{"key": "gen_ai.usage.input_tokens", "value": {"intValue": "12"}}], "start_time": "t"}"#,
+            r#"{"resourceSpans": [{"scopeSpans": [{"spans": [{"start_time": "t", "attributes":
+                [{"key": "gen_ai.usage.input_tokens", "value": {"intValue": 12}}]}]}]}]}"#,
+        ] {
+            let found = rows(line.as_bytes()).unwrap();
+            assert_eq!(found.len(), 1, "{line}");
+            assert_eq!(find(&found[0], "gen_ai.usage.input_tokens"), "12", "{line}");
+            assert_eq!(find(&found[0], "start_time"), "t", "{line}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_object_is_refused() {
+        assert!(rows(b"[1]").is_err());
+        assert!(rows(b"{\"a\":").is_err());
+        assert!(
+            rows("[".repeat(100_000).as_bytes()).is_err(),
+            "no stack overflow"
+        );
+    }
+}

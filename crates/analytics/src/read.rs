@@ -1,0 +1,446 @@
+//! Reading a file into a log: what it is, its headers, its rows, and every row that cannot be read with its reason.
+
+use std::borrow::Cow;
+use std::fs::File;
+use std::io::{self, BufRead, BufReader};
+use std::path::Path;
+
+use crate::columns::{self, COUNT, Column, Kind, Mapped};
+use crate::error::Error;
+use crate::json_rows;
+use crate::lines::Lines;
+use crate::log::{Log, Row};
+use crate::output::cut;
+use crate::table::{Splitter, sniff_delimiter};
+use crate::times;
+
+/// How much of the file's start is looked at to tell what it is. In bytes.
+const HEAD_BYTES: usize = 8 << 10;
+/// How many rows are kept as text, to be shown.
+const FIRST_ROWS: usize = 5;
+/// How many cells of a shown row.
+const FIRST_CELLS: usize = 24;
+/// Progress is told after so many records.
+const PROGRESS_EVERY: u64 = 1 << 15;
+
+/// Hears how far the reading is, 0 to 1.
+pub(crate) type Progress<'a> = dyn FnMut(f32, &str) + 'a;
+
+/// Reads the file `path`, called `name` in messages. `max_records` ends the reading early.
+pub(crate) fn open(
+    name: &str,
+    path: &Path,
+    max_records: Option<u64>,
+    progress: &mut Progress<'_>,
+) -> Result<Log, Error> {
+    let file = File::open(path).map_err(|error| failed(name, &error))?;
+    let bytes = file.metadata().map_err(|error| failed(name, &error))?.len();
+    read(
+        name,
+        bytes,
+        BufReader::with_capacity(1 << 17, file),
+        max_records,
+        progress,
+    )
+}
+
+fn failed(name: &str, error: &io::Error) -> Error {
+    Error::unreadable(format!("{name} cannot be read: {}", error.kind()))
+}
+
+/// Reads a log from any source of bytes.
+pub(crate) fn read<R: BufRead>(
+    name: &str,
+    bytes: u64,
+    mut source: R,
+    max_records: Option<u64>,
+    progress: &mut Progress<'_>,
+) -> Result<Log, Error> {
+    let head = source.fill_buf().map_err(|error| failed(name, &error))?;
+    let head = &head[..head.len().min(HEAD_BYTES)];
+    let json = is_json(name, head)?;
+    let mut reading = Reading {
+        log: Log::new(name, bytes, if json { "jsonl" } else { "csv" }),
+        lines: Lines::new(source),
+        max_records: max_records.unwrap_or(u64::MAX),
+        progress,
+    };
+    if json {
+        reading.objects()?
+    } else {
+        reading.table()?
+    }
+    reading.log.finish();
+    Ok(reading.log)
+}
+
+/// Whether the file is JSON lines (else a table); an error for what is neither.
+fn is_json(name: &str, head: &[u8]) -> Result<bool, Error> {
+    let refuse = |what: &str| {
+        Err(Error::unreadable(format!(
+            "{name} is {what}; bring the log as CSV or JSON lines in UTF-8"
+        )))
+    };
+    let known: [(&[u8], &str); 8] = [
+        (b"PK\x03\x04", "a ZIP archive or a spreadsheet"),
+        (b"\x1F\x8B", "gzip data"),
+        (b"\x28\xB5\x2F\xFD", "zstd data"),
+        (b"PAR1", "a Parquet file"),
+        (b"%PDF", "a PDF document"),
+        (b"\x89PNG", "a picture"),
+        (b"\xFF\xFE", "text in UTF-16"),
+        (b"\xFE\xFF", "text in UTF-16"),
+    ];
+    if let Some((_, what)) = known.iter().find(|(magic, _)| head.starts_with(magic)) {
+        return refuse(what);
+    }
+    let text = head.strip_prefix(b"\xEF\xBB\xBF").unwrap_or(head);
+    let control = text
+        .iter()
+        .filter(|b| **b < 9 || (14..32).contains(*b))
+        .count();
+    if text.contains(&0) || control * 20 > text.len() {
+        return refuse("binary data and not text");
+    }
+    match text.iter().find(|b| !b.is_ascii_whitespace()) {
+        None if text.is_empty() => Err(Error::unreadable(format!("{name} is empty"))),
+        None => Err(Error::unreadable(format!(
+            "{name} holds nothing but blank space"
+        ))),
+        Some(b'[') => refuse("one JSON array and not one object per line"),
+        Some(first) => Ok(*first == b'{'),
+    }
+}
+
+struct Reading<'a, 'p, R> {
+    log: Log,
+    lines: Lines<R>,
+    max_records: u64,
+    progress: &'a mut Progress<'p>,
+}
+
+type Cells<'a> = [Option<Cow<'a, str>>; COUNT];
+
+impl<R: BufRead> Reading<'_, '_, R> {
+    fn table(&mut self) -> Result<(), Error> {
+        let name = self.log.file.clone();
+        let broken = |error: io::Error| failed(&name, &error);
+        let first = loop {
+            match self.lines.next().map_err(broken)? {
+                Some(line) if line.bytes.iter().all(u8::is_ascii_whitespace) => {}
+                Some(line) => break line,
+                None => {
+                    return Err(Error::unreadable(format!(
+                        "{name} holds nothing but blank space"
+                    )));
+                }
+            }
+        };
+        let delimiter = sniff_delimiter(&first.bytes);
+        self.lines.put_back(first);
+        let mut splitter = Splitter::new(delimiter);
+        let header = splitter.next(&mut self.lines).map_err(broken)?;
+        if let Some(problem) = header.as_ref().and_then(|record| record.problem) {
+            return Err(Error::unreadable(format!(
+                "the header of {name} cannot be read: {problem}"
+            )));
+        }
+        let headers: Vec<String> = splitter
+            .cells()
+            .map(|cell| cut(cell.trim(), 120).into_owned())
+            .collect();
+        self.log.delimiter = Some(char::from(delimiter));
+        self.log.kind = Kind::of(headers.iter().map(String::as_str));
+        self.log.headers = columns::map_headers(&headers);
+        let map: Vec<Option<Column>> = self.log.headers.iter().map(|h| h.column).collect();
+        while let Some(record) = splitter.next(&mut self.lines).map_err(broken)? {
+            if self.full() {
+                break;
+            }
+            self.table_row(&record, &splitter, &map)?;
+            self.lines.recycle(record.into_line());
+        }
+        Ok(())
+    }
+
+    fn table_row(
+        &mut self,
+        record: &crate::table::Record,
+        splitter: &Splitter,
+        map: &[Option<Column>],
+    ) -> Result<(), Error> {
+        if let Some(problem) = record.problem {
+            self.log
+                .push_bad(record.line, problem.to_owned(), &record.raw);
+            return Ok(());
+        }
+        let found = splitter.cells().len();
+        if found != map.len() {
+            let reason = format!("{found} cells where the header has {}", map.len());
+            self.log.push_bad(record.line, reason, &record.raw);
+            return Ok(());
+        }
+        if self.log.first_rows.len() < FIRST_ROWS {
+            let shown = self
+                .log
+                .headers
+                .iter()
+                .zip(splitter.cells())
+                .take(FIRST_CELLS);
+            let row = shown.map(|(h, cell)| (h.header.clone(), cut(&cell, 80).into_owned()));
+            let row = row.collect();
+            self.log.first_rows.push(row);
+        }
+        let mut cells: Cells<'_> = Default::default();
+        for (column, cell) in map.iter().zip(splitter.cells()) {
+            if let Some(column) = column {
+                cells[*column as usize] = Some(cell);
+            }
+        }
+        self.take(record.line, &cells, &record.raw)
+    }
+
+    fn objects(&mut self) -> Result<(), Error> {
+        let name = self.log.file.clone();
+        let mut headers = json_rows::Headers::default();
+        while let Some(line) = self.lines.next().map_err(|error| failed(&name, &error))? {
+            if self.full() {
+                break;
+            }
+            if line.too_long {
+                let reason = "the line is longer than 1 MiB".to_owned();
+                self.log.push_bad(line.number, reason, &line.bytes);
+            } else if !line.bytes.iter().all(u8::is_ascii_whitespace) {
+                match json_rows::rows(&line.bytes) {
+                    Ok(rows) => {
+                        let alone = rows.len() == 1;
+                        for fields in rows {
+                            self.object(
+                                line.number,
+                                &fields,
+                                alone.then_some(&line.bytes),
+                                &mut headers,
+                            )?;
+                        }
+                    }
+                    Err(reason) => self.log.push_bad(line.number, reason, &line.bytes),
+                }
+            }
+            self.lines.recycle(line);
+        }
+        self.log.kind = Kind::of(headers.names.iter().map(String::as_str));
+        self.log.headers = object_headers(&headers.names);
+        Ok(())
+    }
+
+    /// Takes one object; `raw` is its line when the line holds nothing else.
+    fn object(
+        &mut self,
+        line: u64,
+        fields: &json_rows::Fields,
+        raw: Option<&Vec<u8>>,
+        headers: &mut json_rows::Headers,
+    ) -> Result<(), Error> {
+        let mut cells: Cells<'_> = Default::default();
+        let mut ranks = [u8::MAX; COUNT];
+        for (path, text) in fields {
+            headers.number(path);
+            if let Some((column, rank)) = columns::column_of(path)
+                && rank < ranks[column as usize]
+                && !text.is_empty()
+            {
+                ranks[column as usize] = rank;
+                cells[column as usize] = Some(Cow::Borrowed(text));
+            }
+        }
+        let wanted = [Column::Model, Column::InputTokens, Column::OutputTokens];
+        if wanted
+            .iter()
+            .all(|column| cells[*column as usize].is_none())
+        {
+            self.log.other_rows += 1;
+            return Ok(());
+        }
+        if self.log.first_rows.len() < FIRST_ROWS {
+            let shown = fields.iter().take(FIRST_CELLS);
+            let row =
+                shown.map(|(path, text)| (cut(path, 120).into_owned(), cut(text, 80).into_owned()));
+            self.log.first_rows.push(row.collect());
+        }
+        match raw {
+            Some(raw) => self.take(line, &cells, raw),
+            None => self.take(line, &cells, format!("{fields:?}").as_bytes()),
+        }
+    }
+
+    fn take(&mut self, line: u64, cells: &Cells<'_>, raw: &[u8]) -> Result<(), Error> {
+        let kept = self.log.base;
+        match parse(cells, &mut self.log) {
+            Ok(row) => self.log.push(&row, raw),
+            Err(reason) => {
+                self.log.base = kept;
+                self.log.push_bad(line, reason, raw);
+                Ok(())
+            }
+        }
+    }
+
+    /// Whether enough was read; tells the progress on the way.
+    fn full(&mut self) -> bool {
+        let records = self.log.records();
+        if records >= self.max_records {
+            self.log.complete = false;
+            return true;
+        }
+        if records.is_multiple_of(PROGRESS_EVERY) && self.log.bytes > 0 {
+            let part = self.lines.consumed() as f32 / self.log.bytes as f32;
+            (self.progress)(part.min(1.0), "reading");
+        }
+        false
+    }
+}
+
+/// The headers of JSON lines: the best of a column is used in each object, so all of them count as mapped.
+fn object_headers(names: &[String]) -> Vec<Mapped> {
+    names
+        .iter()
+        .map(|name| {
+            let column = columns::column_of(name).map(|(column, _)| column);
+            let reason = if column.is_some() {
+                ""
+            } else {
+                columns::reason_unmapped(name)
+            };
+            Mapped {
+                header: cut(name, 120).into_owned(),
+                column,
+                reason,
+            }
+        })
+        .collect()
+}
+
+/// Reads the cells of a row. The first time decides what the times of the log count from.
+fn parse<'a>(cells: &'a Cells<'_>, log: &mut Log) -> Result<Row<'a>, String> {
+    let text = |column: Column| {
+        cells[column as usize]
+            .as_deref()
+            .map(str::trim)
+            .filter(|text| !text.is_empty())
+    };
+    let count = |column: Column| text(column).map(|t| whole(column, t)).transpose();
+    let mut row = Row {
+        input: count(Column::InputTokens)?,
+        output: count(Column::OutputTokens)?,
+        cached: count(Column::CachedInputTokens)?,
+        requests: count(Column::Requests)?,
+        model: text(Column::Model),
+        user: text(Column::User),
+        cache_hit: text(Column::CacheHit).and_then(flag),
+        ..Row::default()
+    };
+    if let (Some(cached), Some(input)) = (row.cached, row.input)
+        && cached > input
+    {
+        return Err(format!(
+            "{cached} cached tokens are more than the {input} input tokens"
+        ));
+    }
+    row.cost_pico = text(Column::Cost).map(money).transpose()?;
+    let start = text(Column::Timestamp)
+        .map(|t| time(Column::Timestamp, t))
+        .transpose()?;
+    let end = text(Column::EndTime)
+        .map(|t| time(Column::EndTime, t))
+        .transpose()?;
+    row.latency_micros = match (text(Column::LatencyMillis), text(Column::LatencySeconds)) {
+        (Some(millis), _) => Some(micros(Column::LatencyMillis, millis, 1e3)?),
+        (None, Some(seconds)) => Some(micros(Column::LatencySeconds, seconds, 1e6)?),
+        (None, None) => None,
+    };
+    if let (Some(start), Some(end), None) = (start, end, row.latency_micros)
+        && start.base == end.base
+    {
+        let nanos = end
+            .nanos
+            .checked_sub(start.nanos)
+            .filter(|nanos| *nanos >= 0);
+        row.latency_micros = Some(nanos.ok_or("the end time is before the start time")? / 1_000);
+    }
+    if let Some(start) = start {
+        if *log.base.get_or_insert(start.base) != start.base {
+            return Err("the time is of another kind than those before".to_owned());
+        }
+        log.assumed_utc |= start.assumed_utc;
+        row.time = Some(start.nanos);
+    }
+    if row.time.is_none() && row.input.is_none() && row.output.is_none() {
+        return Err("no time and no tokens".to_owned());
+    }
+    Ok(row)
+}
+
+fn show(text: &str) -> Cow<'_, str> {
+    cut(text, 40)
+}
+
+/// A count: digits, or a decimal number without a fraction as some exporters write it.
+fn whole(column: Column, text: &str) -> Result<u32, String> {
+    let plain = match text.split_once('.') {
+        Some((whole, zeros)) if !zeros.is_empty() && zeros.bytes().all(|b| b == b'0') => whole,
+        _ => text,
+    };
+    let digits = !plain.is_empty() && plain.bytes().all(|b| b.is_ascii_digit());
+    match plain.parse::<u32>() {
+        Ok(number) if digits && number < u32::MAX => Ok(number),
+        _ => Err(format!(
+            "{} is not a whole number from 0 to 4,294,967,294: \"{}\"",
+            column.name(),
+            show(text)
+        )),
+    }
+}
+
+fn decimal(text: &str, max: f64) -> Option<f64> {
+    let number: f64 = text.parse().ok()?;
+    (number.is_finite() && (0.0..=max).contains(&number)).then_some(number)
+}
+
+fn money(text: &str) -> Result<i64, String> {
+    decimal(text.strip_prefix('$').unwrap_or(text), 1e6)
+        .map(|usd| (usd * 1e12).round() as i64)
+        .ok_or_else(|| {
+            format!(
+                "cost is not an amount from 0 to 1,000,000: \"{}\"",
+                show(text)
+            )
+        })
+}
+
+fn micros(column: Column, text: &str, unit: f64) -> Result<i64, String> {
+    decimal(text, 1e12)
+        .map(|number| (number * unit).round() as i64)
+        .ok_or_else(|| format!("{} is not a duration: \"{}\"", column.name(), show(text)))
+}
+
+fn time(column: Column, text: &str) -> Result<times::Moment, String> {
+    times::parse(text).ok_or_else(|| {
+        format!(
+            "{} is not a time that can be read: \"{}\"",
+            column.name(),
+            show(text)
+        )
+    })
+}
+
+fn flag(text: &str) -> Option<u32> {
+    match text.to_ascii_lowercase().as_str() {
+        "true" | "1" | "yes" | "hit" => Some(1),
+        "false" | "0" | "no" | "miss" | "none" => Some(0),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+#[path = "read_tests.rs"]
+mod tests;
