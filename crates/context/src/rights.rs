@@ -45,7 +45,13 @@ impl Rights {
 
     /// What a signed-in person of this role may do.
     pub fn of_role(role: Role) -> Self {
-        let own = [Right::Read, Right::Run, Right::Files, Right::Account, Right::Approve];
+        let own = [
+            Right::Read,
+            Right::Run,
+            Right::Files,
+            Right::Account,
+            Right::Approve,
+        ];
         let mut rights = Self::NONE;
         for right in own {
             rights = rights.with(right);

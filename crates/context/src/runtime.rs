@@ -158,7 +158,9 @@ impl Runtime {
 
 impl std::fmt::Debug for Runtime {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Runtime").field("live_tasks", &self.live_tasks()).finish_non_exhaustive()
+        f.debug_struct("Runtime")
+            .field("live_tasks", &self.live_tasks())
+            .finish_non_exhaustive()
     }
 }
 

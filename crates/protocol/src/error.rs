@@ -161,7 +161,11 @@ pub struct Failure {
 impl Failure {
     /// A failure without details.
     pub fn new(code: ErrorCode, message: impl Into<String>) -> Self {
-        Self { code, message: message.into(), details: None }
+        Self {
+            code,
+            message: message.into(),
+            details: None,
+        }
     }
 
     /// The same with details.
@@ -181,5 +185,22 @@ mod tests {
         for code in ErrorCode::ALL {
             assert_eq!(serde_json::to_value(code).unwrap(), code.as_str());
         }
+    }
+
+    #[test]
+    fn every_code_has_a_page_and_every_page_a_code() {
+        let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/errors");
+        let mut pages: Vec<String> = std::fs::read_dir(folder)
+            .unwrap()
+            .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+            .filter(|name| name != "README.md")
+            .collect();
+        let mut codes: Vec<String> = ErrorCode::ALL
+            .iter()
+            .map(|code| format!("{code}.md"))
+            .collect();
+        pages.sort();
+        codes.sort();
+        assert_eq!(pages, codes);
     }
 }

@@ -346,7 +346,10 @@ mod tests {
             run_id: RunId::from_parts(1, 4),
             agent: Some("data".into()),
             step: Some(3),
-            kind: EventKind::AgentThinking { message: "hm".into(), progress: None },
+            kind: EventKind::AgentThinking {
+                message: "hm".into(),
+                progress: None,
+            },
         }
     }
 
@@ -367,7 +370,11 @@ mod tests {
 
     #[test]
     fn a_wire_event_round_trips() {
-        let wire = WireEvent { prev: 3, seq: 7, event: event() };
+        let wire = WireEvent {
+            prev: 3,
+            seq: 7,
+            event: event(),
+        };
         let text = serde_json::to_string(&wire).unwrap();
         assert_eq!(serde_json::from_str::<WireEvent>(&text).unwrap(), wire);
     }

@@ -179,7 +179,14 @@ mod tests {
     fn anything_else_is_refused() {
         let good = RunId::from_parts(7, 7).to_string();
         let wrong_prefix = good.replace("run_", "thr_");
-        for bad in ["", "run_", "run_1", &wrong_prefix, &good.to_uppercase(), &format!("{good}0")] {
+        for bad in [
+            "",
+            "run_",
+            "run_1",
+            &wrong_prefix,
+            &good.to_uppercase(),
+            &format!("{good}0"),
+        ] {
             assert_eq!(bad.parse::<RunId>(), Err(InvalidId("run")), "{bad}");
         }
         assert!(format!("run_8{}", "0".repeat(25)).parse::<RunId>().is_err());

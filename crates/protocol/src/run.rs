@@ -32,7 +32,10 @@ pub enum RunStatus {
 impl RunStatus {
     /// Whether nothing follows.
     pub const fn is_terminal(self) -> bool {
-        matches!(self, Self::Completed | Self::Failed | Self::Cancelled | Self::TimedOut)
+        matches!(
+            self,
+            Self::Completed | Self::Failed | Self::Cancelled | Self::TimedOut
+        )
     }
 
     /// As it is written on the wire.
