@@ -160,6 +160,54 @@ fn an_account_within_its_limit_is_left_alone() {
 }
 
 #[test]
+fn a_panic_leaves_the_scope() {
+    let account = Account::user();
+    let outcome = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+        let _entered = account.scope().enter();
+        let _held = vec![0_u8; 1000];
+        std::panic::resume_unwind(Box::new("over"));
+    }));
+    drop(outcome);
+    let outside = vec![0_u8; 100_000];
+    assert!(account.current_bytes() < 100_000);
+    drop(outside);
+}
+
+#[test]
+fn accounts_that_come_and_go_on_many_threads_never_inherit_anything() {
+    let (sender, receiver) = std::sync::mpsc::sync_channel::<Vec<u8>>(64);
+    // Frees what others allocated, often after its account was closed and its line was given to the next.
+    let freeing =
+        std::thread::spawn(move || receiver.into_iter().map(|held| held.len()).sum::<usize>());
+    let threads: Vec<_> = (0..4)
+        .map(|thread| {
+            let sender = sender.clone();
+            std::thread::spawn(move || {
+                for round in 0..500_usize {
+                    let account = Account::user();
+                    assert_eq!(account.current_bytes(), 0, "thread {thread}, round {round}");
+                    let size = 1000 + round * 100;
+                    let held = {
+                        let _entered = account.scope().enter();
+                        vec![1_u8; size]
+                    };
+                    assert_eq!(account.current_bytes(), size as u64 + 8);
+                    sender.send(held).unwrap();
+                }
+            })
+        })
+        .collect();
+    drop(sender);
+    for thread in threads {
+        thread.join().unwrap();
+    }
+    assert_eq!(
+        freeing.join().unwrap(),
+        4 * (0..500).map(|round| 1000 + round * 100).sum::<usize>()
+    );
+}
+
+#[test]
 fn a_closed_account_ends_what_runs_on_it() {
     let account = Account::user();
     let mut future = Box::pin(account.scope().limit(std::future::pending::<()>()));

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use netra_analytics::jobs::InputFile;
 use serde_json::Value;
 use tokio::sync::Semaphore;
 use tokio::time::{Instant, timeout_at};
@@ -12,7 +13,7 @@ use crate::frame::MAX_BODY;
 use crate::limits::{AnalysisLimits, Config};
 use crate::meter::Meter;
 use crate::process::{End, Lost, Process};
-use crate::wire::{FromAnalysis, InputFile, ToAnalysis};
+use crate::wire::{FromAnalysis, ToAnalysis};
 
 /// What a message may have around the part that the output limit counts.
 const ENVELOPE_BYTES: usize = 64 * 1024;

@@ -3,25 +3,26 @@
 use std::io::{self, Read, Write};
 use std::process::ExitCode;
 
+use netra_analytics::jobs::InputFile;
 use serde_json::Value;
 
 use crate::confine;
 use crate::error::JobError;
 use crate::frame::{self, Line};
-use crate::wire::{FromAnalysis, InputFile, ToAnalysis};
+use crate::wire::{FromAnalysis, ToAnalysis};
 
-/// What the program can do with files: carries out `op` with its arguments on the inputs, and may report its share of
-/// progress (0 to 1) with a word on what it is doing.
-pub type JobFn = fn(
+/// What the program can do with files, such as `netra_analytics::jobs::run`: carries out `op` with its arguments on
+/// the inputs, and may report its share of progress (0 to 1) with a word on what it is doing.
+pub type JobFn<E = JobError> = fn(
     op: &str,
     arguments: Value,
     inputs: &[InputFile],
     progress: &mut dyn FnMut(f32, &str),
-) -> Result<Value, JobError>;
+) -> Result<Value, E>;
 
 /// The whole life of a worker for the files of one run. Call it first in `main` when the first argument is
 /// [`crate::ANALYSIS_ARGUMENT`], and return what it returns.
-pub fn analysis_main(run: JobFn) -> ExitCode {
+pub fn analysis_main<E: Into<JobError> + 'static>(run: JobFn<E>) -> ExitCode {
     let work = move || -> io::Result<()> {
         confine::confine()?;
         serve(Line::new(io::stdin().lock(), io::stdout().lock()), run)
@@ -32,7 +33,10 @@ pub fn analysis_main(run: JobFn) -> ExitCode {
     }
 }
 
-fn serve<R: Read, W: Write>(mut line: Line<R, W>, run: JobFn) -> io::Result<()> {
+fn serve<R: Read, W: Write, E: Into<JobError>>(
+    mut line: Line<R, W>,
+    run: JobFn<E>,
+) -> io::Result<()> {
     let Some(first) = line.receive_message()? else {
         return Ok(());
     };
@@ -69,7 +73,7 @@ fn serve<R: Read, W: Write>(mut line: Line<R, W>, run: JobFn) -> io::Result<()> 
         }
         match outcome {
             Ok(result) => send_result(&mut line, result, output_bytes)?,
-            Err(error) => line.send(&FromAnalysis::Failed(error))?,
+            Err(error) => line.send(&FromAnalysis::Failed(error.into()))?,
         }
     }
     Ok(())

@@ -53,7 +53,13 @@ pub(crate) fn allow_snapshot(bytes: u64) {
 
 /// Limits the processor time of this process, so that it ends even if nobody is left to kill it.
 pub(crate) fn limit_processor(time: Duration) -> io::Result<()> {
-    set(Resource::Cpu, time.saturating_add(CPU_SLACK).as_secs())
+    let seconds = time.saturating_add(CPU_SLACK).as_secs();
+    // At the lower of the two the process gets a signal of its own, by which the server knows why it ended.
+    let limit = Rlimit {
+        current: Some(seconds),
+        maximum: Some(seconds.saturating_add(1)),
+    };
+    setrlimit(Resource::Cpu, limit).map_err(io::Error::from)
 }
 
 /// Runs the worker's whole work on a thread with a large stack. `None` when it panicked.

@@ -87,6 +87,23 @@ pub struct JobError {
     pub details: Option<Value>,
 }
 
+impl From<netra_analytics::jobs::Error> for JobError {
+    fn from(error: netra_analytics::jobs::Error) -> JobError {
+        // The code's name on the wire is what it serializes to.
+        let code = serde_json::to_value(error.code).ok();
+        let code = code
+            .as_ref()
+            .and_then(Value::as_str)
+            .unwrap_or("internal")
+            .to_owned();
+        JobError {
+            code,
+            message: error.message,
+            details: None,
+        }
+    }
+}
+
 /// An exception that a call of the script raises, instead of returning something.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ScriptException {

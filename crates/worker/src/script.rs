@@ -1,5 +1,6 @@
 //! Scripts as the server drives them: start, take the next step, answer, until the end.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -75,6 +76,10 @@ pub struct Script {
     scope: Scope,
     meter: Meter,
     state: State,
+    /// The call that it made last.
+    last_call: u32,
+    /// Calls that are to be answered later.
+    deferred: BTreeSet<u32>,
     /// How long it has computed, as its worker says.
     computed: Duration,
     printed_bytes: u64,
@@ -133,6 +138,8 @@ impl ScriptPool {
             scope: Scope::current(),
             meter,
             state: State::Running(seated, Instant::now() + limits.run_time + KILL_GRACE),
+            last_call: 0,
+            deferred: BTreeSet::new(),
             computed: Duration::ZERO,
             printed_bytes: 0,
         })
@@ -189,11 +196,13 @@ impl Script {
     /// Lets the script go on without the answer: its call returns something to `await`. The answer is due when the
     /// script reports [`Step::Waiting`]; so calls under `asyncio.gather` run at the same time.
     pub fn defer(&mut self) {
+        self.deferred.insert(self.last_call);
         self.say(Asked::Call, ToScript::Defer);
     }
 
     /// Answers a deferred call that the script is [`Step::Waiting`] for. Several can be answered before the next step.
     pub fn resolve(&mut self, id: u32, answer: Result<Value, ScriptException>) {
+        self.deferred.remove(&id);
         if let State::Answered(_, ToScript::Resolve(answers)) = &mut self.state {
             answers.push((id, answer));
         } else {
@@ -276,6 +285,7 @@ impl Script {
                 if !self.functions.contains(&name) {
                     return Err(Error::Protocol("a call of an unknown function".to_owned()));
                 }
+                self.last_call = id;
                 self.wait(Asked::Call, computed_us);
                 Ok(Step::Call {
                     id,
@@ -288,6 +298,11 @@ impl Script {
                 pending,
                 computed_us,
             } => {
+                if pending.is_empty() || !pending.iter().all(|id| self.deferred.contains(id)) {
+                    return Err(Error::Protocol(
+                        "it waits for what was not deferred".to_owned(),
+                    ));
+                }
                 self.wait(Asked::Deferred, computed_us);
                 Ok(Step::Waiting(pending))
             }

@@ -1,7 +1,6 @@
 //! The messages between the server and its workers.
 
-use std::path::PathBuf;
-
+use netra_analytics::jobs::InputFile;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
@@ -78,17 +77,6 @@ pub(crate) enum Failure {
     Time,
     Output,
     Raised(Traceback),
-}
-
-/// A file that a job may read.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct InputFile {
-    /// The name that the user knows it by.
-    pub name: String,
-    /// Its media type as uploaded, such as `text/csv`.
-    pub media_type: String,
-    /// Where its bytes are.
-    pub path: PathBuf,
 }
 
 /// From the server to a worker that works on files.

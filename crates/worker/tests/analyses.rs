@@ -58,6 +58,32 @@ async fn a_job_reads_its_files_reports_progress_and_answers() {
 }
 
 #[tokio::test]
+async fn the_real_jobs_run_in_a_worker() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("log.csv");
+    let rows = "TIMESTAMP,ContextTokens,GeneratedTokens\n\
+                2023-11-16 18:17:03.9799600,4808,10\n2023-11-16 18:17:04.0319600,3180,8";
+    std::fs::write(&path, rows).unwrap();
+    let input = InputFile {
+        name: "log.csv".to_owned(),
+        media_type: "text/csv".to_owned(),
+        path,
+    };
+    let profile = Job {
+        op: "log_profile".to_owned(),
+        arguments: json!({}),
+        inputs: vec![input],
+    };
+    let mut analysis = pool(1).open(limits());
+    let result = analysis.run(&profile, &mut |_, _| {}).await.unwrap();
+    assert_eq!(result["input_tokens"]["total"], json!(7988));
+    match run(&mut analysis, "log_nothing", json!({})).await {
+        Err(Error::Job(error)) => assert_eq!(error.code, "unknown_operation"),
+        other => panic!("no failure: {other:?}"),
+    }
+}
+
+#[tokio::test]
 async fn one_run_has_one_process_and_another_run_another() {
     let pool = pool(1);
     let (mut one, mut other) = (pool.open(limits()), pool.open(limits()));

@@ -268,6 +268,34 @@ async fn an_endless_loop_is_stopped() {
 }
 
 #[tokio::test]
+async fn a_computation_that_never_looks_at_the_clock_is_stopped() {
+    let limits = Limits {
+        run_time: Duration::from_millis(100),
+        ..limits()
+    };
+    let code = "x = 3\nwhile True:\n    x = x * x\n";
+    let (_, outcome) = run(&pool(1), code, limits).await;
+    let stopped = matches!(
+        outcome,
+        Err(Error::TimeLimit { .. } | Error::MemoryLimit { .. })
+    );
+    assert!(stopped, "{outcome:?}");
+}
+
+#[tokio::test]
+async fn source_that_nests_without_end_is_an_error_of_the_script() {
+    let pool = pool(1);
+    for code in [
+        "(".repeat(100_000),
+        "-".repeat(200_000) + "1",
+        "[".repeat(50_000) + &"]".repeat(50_000),
+    ] {
+        let (_, outcome) = run(&pool, &code, limits()).await;
+        assert!(matches!(outcome, Err(Error::Script(_))), "{outcome:?}");
+    }
+}
+
+#[tokio::test]
 async fn time_is_counted_over_all_steps_and_cannot_be_caught() {
     let code = "
 while True:

@@ -61,6 +61,9 @@ fn job(
                 details: None,
             }),
         },
+        _ if op.starts_with("log_") => {
+            netra_analytics::jobs::run(op, arguments, inputs, progress).map_err(JobError::from)
+        }
         _ => Err(JobError {
             code: "unknown_op".to_owned(),
             message: format!("there is no job {op}"),
