@@ -58,6 +58,7 @@ export interface ContentPart {
   file_id?: string;
   id?: string;
   name?: string;
+  bytes?: number;
   [key: string]: unknown;
 }
 
@@ -141,7 +142,7 @@ interface Envelope {
 }
 
 export interface EventData {
-  run_queued: { queue_position: number; reason: string };
+  run_queued: { queue_position: number; reason: 'slots' | 'thread_busy' | 'engines' | (string & {}) };
   run_started: { agent: string; deadline: string | null; attempt: number; input_message_id?: string };
   run_waiting: { reason: string };
   run_resumed: { reason: string; attempt: number; deadline: string | null };

@@ -97,7 +97,7 @@ export async function play({ run, body, tell, id, store, signal, question }) {
   };
   try {
     if (slow) {
-      tell('run_queued', { queue_position: 2, reason: 'no free slot' });
+      tell('run_queued', { queue_position: 2, reason: 'slots' });
       await pause(1500, signal);
     }
     tell('run_started', { agent: run.agent, deadline: new Date(Date.now() + 300000).toISOString(), attempt: 1, input_message_id: question.id });

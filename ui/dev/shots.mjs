@@ -71,6 +71,7 @@ for (const [width, scheme] of [[1400, 'light'], [900, 'dark'], [360, 'light'], [
 // Reload during a run, a cut line, stop, sign out, sign in, set up.
 const page = await visit(1400, 'light');
 await page.goto(base);
+await page.getByText('Agents on this server').waitFor();
 await ask(page, 'slow deny');
 await page.getByText('in the queue').waitFor();
 await shot(page, 'queued');

@@ -99,7 +99,12 @@ export const texts = {
       timed_out: 'Out of time',
     },
     queued: (position: number | undefined) =>
-      position === undefined ? 'Waiting for a free slot.' : `Number ${count(position)} in the queue.`,
+      position === undefined ? 'In the queue.' : `Number ${count(position)} in the queue.`,
+    queueReasons: {
+      slots: 'All your slots are in use.',
+      thread_busy: 'Another run of this conversation goes first.',
+      engines: 'The server is working at its limit.',
+    },
     attempt: (n: number) => `attempt ${n}`,
     steps: 'Steps',
     stepsSummary: (agents: number, tools: number) =>

@@ -23,8 +23,8 @@ const usage = { input_tokens: 10, output_tokens: 4, tool_calls: 1 };
 describe('a run from queue to end', () => {
   it('goes through queued and running to completed, with its result and usage', () => {
     const s = script();
-    const run = folded([s.event('run_queued', { queue_position: 3, reason: 'no free slot' })]);
-    expect(run).toMatchObject({ status: 'queued', queuePosition: 3, queueReason: 'no free slot' });
+    const run = folded([s.event('run_queued', { queue_position: 3, reason: 'slots' })]);
+    expect(run).toMatchObject({ status: 'queued', queuePosition: 3, queueReason: 'slots' });
 
     for (const event of started(s)) applyEvent(run, event);
     expect(run).toMatchObject({ status: 'running', queuePosition: undefined, inputMessageId: 'msg_0' });

@@ -18,6 +18,7 @@ export class Runs {
   /** The runs of which every event is known, from the first on. */
   private whole = $state<Record<string, boolean>>({});
   private feeds = new Map<string, Feed>();
+  private asked = new Set<string>();
 
   constructor(private readonly api: Api) {}
 
@@ -89,13 +90,29 @@ export class Runs {
     return false;
   }
 
+  /** Looks up files that are known by id alone. */
+  async readArtifacts(id: string, fileIds: string[]): Promise<void> {
+    const wanted = fileIds.filter((file) => !this.asked.has(file) && !this.isArtifact(id, file));
+    for (const file of wanted) this.asked.add(file);
+    for (const answer of await Promise.allSettled(wanted.map((file) => this.api.file(file)))) {
+      if (answer.status !== 'fulfilled' || this.isArtifact(id, answer.value.id)) continue;
+      const { id: fileId, name, media_type: mediaType, bytes } = answer.value;
+      this.states[id]?.artifacts.push({ fileId, name, mediaType, bytes });
+    }
+  }
+
   /** Forgets all: another user, or a log that cannot be resumed. */
   reset(): void {
     for (const feed of this.feeds.values()) feed.abort.abort();
     this.feeds.clear();
+    this.asked.clear();
     this.states = {};
     this.whole = {};
     this.loading = {};
+  }
+
+  private isArtifact(id: string, fileId: string): boolean {
+    return this.states[id]?.artifacts.some((artifact) => artifact.fileId === fileId) ?? false;
   }
 
   /** A result that was too large for the event stands in the run. */
@@ -126,6 +143,7 @@ export class Runs {
     fresh.error = old.error;
     fresh.usage = old.usage;
     fresh.durationMs = old.durationMs;
+    fresh.artifacts = old.artifacts;
     this.states[id] = fresh;
   }
 

@@ -20,7 +20,7 @@ function filesOf(message: Message): AttachedFile[] {
   if (typeof message.content === 'string') return [];
   return message.content.flatMap((part) => {
     const id = part.file_id ?? part.id;
-    return part.type === 'file' && id ? [{ id, name: part.name }] : [];
+    return part.type === 'file' && id ? [{ id, name: part.name, ...(part.bytes === undefined ? {} : { bytes: part.bytes }) }] : [];
   });
 }
 

@@ -27,6 +27,7 @@ import { Uploads } from './uploads.svelte';
 /** Messages are read in pages of 100; beyond this the beginning of a very long thread is left out. */
 const MESSAGE_PAGES = 20;
 const RUNS_READ_AT_ONCE = 30;
+const STEPS_READ = 8;
 
 export class Workspace {
   readonly api: Api;
@@ -215,8 +216,16 @@ export class Workspace {
       const run = this.runs.states[id];
       if (run && !hasEnded(run.status)) void this.runs.readSteps(id);
     }
-    const latest = ids.at(-1);
-    if (latest) void this.runs.readSteps(latest);
+    void this.readRecentSteps(ids, visit);
+  }
+
+  /** The steps of the latest runs, one run after the other; those of older ones are read when asked for. */
+  private async readRecentSteps(ids: string[], visit: number): Promise<void> {
+    for (const id of ids.slice(-STEPS_READ).reverse()) {
+      if (visit !== this.opened) return;
+      const run = this.runs.states[id];
+      if (run && hasEnded(run.status)) await this.runs.readSteps(id);
+    }
   }
 
   private async readRuns(ids: string[]): Promise<void> {
