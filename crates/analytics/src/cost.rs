@@ -105,7 +105,9 @@ pub(crate) fn cost(log: &Log, list: &PriceList, wanted: Option<&[String]>) -> Re
         match list.require(name) {
             Ok(model) if candidates.iter().any(|c| c.id == model.id) => {}
             Ok(model) => candidates.push(model),
-            Err(error) => not_priced.push(json!({ "model": name, "reason": error.message })),
+            Err(error) => {
+                not_priced.push(json!({ "model": output::cut(name, 80), "reason": error.message }))
+            }
         }
     }
     let priceable = tally::needs_tokens(log).is_ok();
@@ -153,7 +155,7 @@ fn as_used(
     }
     let (mut total, mut priced, mut unpriced) = (0i128, 0u64, 0u64);
     let (mut compared, mut logged) = (0i128, 0i128);
-    let mut shown: Vec<(u64, Value)> = Vec::new();
+    let mut shown = Vec::new();
     for (group, tiers) in models
         .iter()
         .zip(tally::sum(log, groups, &Change::default()))
@@ -174,13 +176,13 @@ fn as_used(
         } else {
             unpriced += requests;
         }
-        shown.push((requests, by_model(log, group, &tiers, cost, priceable)));
+        shown.push((requests, group, tiers, cost));
     }
-    shown.sort_by_key(|(requests, _)| std::cmp::Reverse(*requests));
+    shown.sort_by_key(|(requests, ..)| std::cmp::Reverse(*requests));
     let shown: Vec<Value> = shown
-        .into_iter()
+        .iter()
         .take(MAX_MODELS)
-        .map(|(_, entry)| entry)
+        .map(|(_, group, tiers, cost)| by_model(log, group, tiers, *cost, priceable))
         .collect();
     out.insert("cost_usd".into(), json!((priced > 0).then(|| usd(total))));
     out.insert("priced_requests".into(), json!(priced));

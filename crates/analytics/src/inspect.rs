@@ -10,7 +10,7 @@ use crate::times::Base;
 /// How many records are read for a first look.
 pub(crate) const MAX_RECORDS: u64 = 10_000;
 /// How many headers are told.
-const MAX_HEADERS: usize = 100;
+const MAX_HEADERS: usize = 60;
 
 /// What is there, as far as the questions need it.
 struct Present {

@@ -10,6 +10,9 @@ use crate::log::Log;
 use crate::read::Progress;
 use crate::{arguments, chart, cost, inspect, profile, read, what_if};
 
+/// The longest result, as JSON text in bytes. The limits of the parts keep below it.
+const MAX_RESULT_BYTES: usize = 100_000;
+
 /// A file that a job may read.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct InputFile {
@@ -90,6 +93,9 @@ pub fn run(
             });
         }
     };
+    if result.to_string().len() > MAX_RESULT_BYTES {
+        return Err(Error::internal(format!("the result of {op} is too long")));
+    }
     progress(1.0, "done");
     Ok(result)
 }

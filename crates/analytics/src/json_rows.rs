@@ -4,6 +4,8 @@ use std::collections::HashMap;
 
 use serde_json::{Map, Value};
 
+use crate::columns::{self, Column};
+
 /// How deep objects are followed.
 const MAX_DEPTH: usize = 8;
 /// The most fields of one row; more are ignored.
@@ -97,10 +99,10 @@ fn text(value: &Value) -> String {
     }
 }
 
-/// The headers that a JSON lines file has shown so far, with their number in order of appearance.
+/// The headers that a JSON lines file has shown so far, each with its column, which is looked up only once.
 #[derive(Default)]
 pub(crate) struct Headers {
-    known: HashMap<String, usize>,
+    columns: HashMap<String, Option<(Column, u8)>>,
     /// In order of appearance.
     pub(crate) names: Vec<String>,
 }
@@ -109,17 +111,17 @@ impl Headers {
     /// The most headers that are remembered; further ones are read but not listed.
     const MAX: usize = 512;
 
-    /// The number of a header, `None` when there are too many.
-    pub(crate) fn number(&mut self, name: &str) -> Option<usize> {
-        if let Some(number) = self.known.get(name) {
-            return Some(*number);
+    /// The column of a header and its rank among the headers of that column.
+    pub(crate) fn column(&mut self, name: &str) -> Option<(Column, u8)> {
+        if let Some(column) = self.columns.get(name) {
+            return *column;
         }
-        if self.names.len() >= Self::MAX {
-            return None;
+        let column = columns::column_of(name);
+        if self.names.len() < Self::MAX {
+            self.columns.insert(name.to_owned(), column);
+            self.names.push(name.to_owned());
         }
-        self.known.insert(name.to_owned(), self.names.len());
-        self.names.push(name.to_owned());
-        Some(self.names.len() - 1)
+        column
     }
 }
 

@@ -19,7 +19,9 @@ const HEAD_BYTES: usize = 8 << 10;
 /// How many rows are kept as text, to be shown.
 const FIRST_ROWS: usize = 5;
 /// How many cells of a shown row.
-const FIRST_CELLS: usize = 24;
+const FIRST_CELLS: usize = 16;
+/// The longest header that is kept, and the longest cell that is shown, in characters.
+const SHOWN_CHARS: usize = 60;
 /// Progress is told after so many records.
 const PROGRESS_EVERY: u64 = 1 << 15;
 
@@ -147,7 +149,7 @@ impl<R: BufRead> Reading<'_, '_, R> {
         }
         let headers: Vec<String> = splitter
             .cells()
-            .map(|cell| cut(cell.trim(), 120).into_owned())
+            .map(|cell| cut(cell.trim(), SHOWN_CHARS).into_owned())
             .collect();
         self.log.delimiter = Some(char::from(delimiter));
         self.log.kind = Kind::of(headers.iter().map(String::as_str));
@@ -187,7 +189,8 @@ impl<R: BufRead> Reading<'_, '_, R> {
                 .iter()
                 .zip(splitter.cells())
                 .take(FIRST_CELLS);
-            let row = shown.map(|(h, cell)| (h.header.clone(), cut(&cell, 80).into_owned()));
+            let row =
+                shown.map(|(h, cell)| (h.header.clone(), cut(&cell, SHOWN_CHARS).into_owned()));
             let row = row.collect();
             self.log.first_rows.push(row);
         }
@@ -244,8 +247,7 @@ impl<R: BufRead> Reading<'_, '_, R> {
         let mut cells: Cells<'_> = Default::default();
         let mut ranks = [u8::MAX; COUNT];
         for (path, text) in fields {
-            headers.number(path);
-            if let Some((column, rank)) = columns::column_of(path)
+            if let Some((column, rank)) = headers.column(path)
                 && rank < ranks[column as usize]
                 && !text.is_empty()
             {
@@ -263,8 +265,12 @@ impl<R: BufRead> Reading<'_, '_, R> {
         }
         if self.log.first_rows.len() < FIRST_ROWS {
             let shown = fields.iter().take(FIRST_CELLS);
-            let row =
-                shown.map(|(path, text)| (cut(path, 120).into_owned(), cut(text, 80).into_owned()));
+            let row = shown.map(|(path, text)| {
+                (
+                    cut(path, SHOWN_CHARS).into_owned(),
+                    cut(text, SHOWN_CHARS).into_owned(),
+                )
+            });
             self.log.first_rows.push(row.collect());
         }
         match raw {
@@ -312,7 +318,7 @@ fn object_headers(names: &[String]) -> Vec<Mapped> {
                 columns::reason_unmapped(name)
             };
             Mapped {
-                header: cut(name, 120).into_owned(),
+                header: cut(name, SHOWN_CHARS).into_owned(),
                 column,
                 reason,
             }

@@ -12,8 +12,11 @@ use crate::tally::{self, Change, Groups, Tiers, WHOLE};
 
 /// The most scenarios of a call, and the most steps of a combined one.
 const MAX_SCENARIOS: usize = 20;
-/// How many models are told one by one.
+/// How many models are told one by one in the baseline, and in all scenarios together.
 const MAX_TERMS: usize = 20;
+const MAX_SCENARIO_TERMS: usize = 60;
+/// The longest scenario, as JSON text in bytes.
+const MAX_SCENARIO_BYTES: usize = 1_000;
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -84,6 +87,12 @@ fn scenarios(raw: &[Value]) -> Result<Vec<Scenario>, Error> {
         )));
     }
     let read = |(index, raw): (usize, &Value)| {
+        if raw.to_string().len() > MAX_SCENARIO_BYTES {
+            return Err(Error::invalid(format!(
+                "scenario {} is too long",
+                index + 1
+            )));
+        }
         serde_json::from_value(raw.clone()).map_err(|error| {
             let error = error.to_string();
             Error::invalid(format!(
@@ -129,8 +138,9 @@ pub(crate) fn what_if(log: &Log, list: &PriceList, arguments: &Arguments) -> Res
     let base = baseline.total();
     let mut options = vec![json!({ "label": "As it is", "cost_usd": usd(base) })];
     let mut answers = Vec::new();
+    let most = (MAX_SCENARIO_TERMS / scenarios.len()).min(MAX_TERMS);
     for (scenario, raw) in scenarios.iter().zip(&arguments.scenarios) {
-        let (answer, option) = answer(log, list, &baseline, scenario, raw)?;
+        let (answer, option) = answer(log, list, &baseline, (scenario, raw), most)?;
         answers.push(answer);
         options.extend(option);
     }
@@ -270,14 +280,8 @@ impl Baseline<'_> {
             tally::price_variables(model, &all, false, &mut variables);
         }
         out.insert("variables".into(), Value::Object(variables));
-        let terms = terms(
-            log,
-            &self.models,
-            &self.tiers,
-            &self.costs,
-            &self.costs,
-            false,
-        );
+        let costs = (self.costs.as_slice(), self.costs.as_slice());
+        let terms = terms(log, &self.models, &self.tiers, costs, false, MAX_TERMS);
         out.insert("terms".into(), terms);
         Value::Object(out)
     }
@@ -288,8 +292,8 @@ fn answer(
     log: &Log,
     list: &PriceList,
     baseline: &Baseline<'_>,
-    scenario: &Scenario,
-    raw: &Value,
+    (scenario, raw): (&Scenario, &Value),
+    most: usize,
 ) -> Result<(Value, Option<Value>), Error> {
     let mut plan = Plan::default();
     plan.add(log, list, scenario)?;
@@ -329,7 +333,7 @@ fn answer(
             out.insert("reason".into(), Value::Null);
             out.insert(
                 "terms".into(),
-                terms(log, &models, &tiers, &baseline.costs, &costs, batch),
+                terms(log, &models, &tiers, (&baseline.costs, &costs), batch, most),
             );
             option = Some(json!({ "label": label, "cost_usd": usd(total) }));
         }
@@ -367,10 +371,11 @@ fn terms(
     log: &Log,
     models: &[&Model],
     tiers: &[Tiers],
-    before: &[i128],
-    after: &[i128],
+    costs: (&[i128], &[i128]),
     batch: bool,
+    most: usize,
 ) -> Value {
+    let (before, after) = costs;
     let mut order: Vec<usize> = (0..models.len()).collect();
     order.sort_by_key(|index| std::cmp::Reverse(before[*index]));
     let term = |index: usize| {
@@ -382,7 +387,7 @@ fn terms(
         term.insert("cost_usd".into(), json!(usd(after[index])));
         Value::Object(term)
     };
-    order.into_iter().take(MAX_TERMS).map(term).collect()
+    order.into_iter().take(most).map(term).collect()
 }
 
 impl Scenario {

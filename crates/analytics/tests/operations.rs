@@ -2,6 +2,7 @@
 #![expect(clippy::unwrap_used, reason = "tests")]
 
 use netra_analytics::jobs::{self, Code, Error, InputFile};
+use proptest::prelude::*;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
@@ -301,5 +302,68 @@ fn every_operation_is_described_with_a_closed_schema() {
         assert_eq!(operation.input_schema["additionalProperties"], false);
         let error = files.run(&operation.name, json!({})).unwrap_err();
         assert_ne!(error.code, Code::UnknownOperation);
+    }
+}
+
+#[test]
+fn results_stay_small_over_wide_and_varied_logs() {
+    let header: Vec<String> = (0..800)
+        .map(|i| format!("{}{i}", "\u{10348}".repeat(300)))
+        .collect();
+    let cells = vec!["\u{10348}".repeat(100); 800].join(",");
+    let wide = format!("input_tokens,{}\n1,{cells}\n", header.join(","));
+    let mut varied = String::from("timestamp,model,user,input_tokens,output_tokens\n");
+    for row in 0..600 {
+        let long = "\u{10348}".repeat(200);
+        varied.push_str(&format!(
+            "{},gpt-{row}{long},u{row}{long},{row},{row}\nbad{long}\n",
+            row * 7_000
+        ));
+    }
+    let models: Vec<Value> = (0..600)
+        .map(|i| json!({ "id": format!("model-{i}"), "also": [format!("gpt-{i}{}*", "\u{10348}")], "input": 1, "output": 1 }))
+        .collect();
+    let list = json!({ "name": "many", "models": models });
+    let files = Files::new(&[
+        ("wide.csv", &wide),
+        ("varied.csv", &varied),
+        ("list.json", &list.to_string()),
+    ]);
+    for (op, arguments) in [
+        ("log_inspect", json!({ "file": "wide.csv" })),
+        ("log_inspect", json!({ "file": "varied.csv" })),
+        ("log_profile", json!({ "file": "wide.csv" })),
+        ("log_profile", json!({ "file": "varied.csv" })),
+        (
+            "log_cost",
+            json!({ "file": "varied.csv", "price_list": "list.json" }),
+        ),
+        (
+            "what_if",
+            json!({ "file": "varied.csv", "price_list": "list.json",
+            "scenarios": vec![json!({ "kind": "shorter_prompts", "fraction": 0.1, "label": "x".repeat(800) }); 20] }),
+        ),
+    ] {
+        files.run(op, arguments).unwrap();
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+    #[test]
+    fn any_file_gives_a_result_or_an_error(content in "(timestamp|date),(input_tokens|cost|user),(output_tokens|model|end_time)\n([0-9a-z.:, -]{0,30}\n){0,12}") {
+        let files = Files::new(&[("any.csv", &content)]);
+        for (op, arguments) in [
+            ("log_inspect", json!({})),
+            ("log_profile", json!({})),
+            ("log_cost", json!({})),
+            ("what_if", json!({ "scenarios": [{ "kind": "batching" }, { "kind": "prompt_caching", "cached_share": 1.0 }] })),
+            ("chart", json!({ "kind": "tokens_over_time" })),
+            ("chart", json!({ "kind": "token_histogram" })),
+        ] {
+            if let Err(error) = files.run(op, arguments) {
+                prop_assert_ne!(error.code, Code::Internal, "{}", error.message);
+            }
+        }
     }
 }
