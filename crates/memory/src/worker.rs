@@ -65,6 +65,21 @@ pub fn is_armed() -> bool {
     ARMED.get().is_some()
 }
 
+/// Closes every descriptor that the process was started with, but for standard input, output and error: whoever
+/// started the server may have left some open, and none of them is a worker's business. Not about memory, but it is
+/// here because nothing in the program owns those descriptors, so that closing them takes `unsafe`.
+///
+/// Only for the very beginning of a worker process: later it would close what the program itself has opened.
+pub fn close_inherited() -> std::io::Result<()> {
+    // SAFETY: the call takes three numbers. A worker has opened nothing itself when it calls this.
+    let outcome = unsafe { libc::syscall(libc::SYS_close_range, 3_u32, u32::MAX, 0_u32) };
+    if outcome == 0 {
+        Ok(())
+    } else {
+        Err(std::io::Error::last_os_error())
+    }
+}
+
 /// Counts a new block if this process is a worker, and ends the process if that is too much.
 #[inline]
 pub(crate) fn charge(bytes: usize) -> bool {

@@ -5,16 +5,13 @@
     reason = "the crate that tracks tasks depends on this one"
 )]
 
-use std::process::Command;
 use std::sync::Arc;
-use std::sync::atomic::AtomicUsize;
 use std::task::Poll;
 
 use netra_memory::{Account, Allocator, OverLimit, Scope};
 
 #[global_allocator]
 static GLOBAL: Allocator = Allocator::new();
-static LIVE: AtomicUsize = AtomicUsize::new(0);
 
 const MIB: u64 = 1 << 20;
 
@@ -231,28 +228,4 @@ fn closing_leaves_the_remainder_to_the_system() {
     assert!(netra_memory::system_bytes() >= 64 * MIB);
     assert!(netra_memory::node_bytes() >= before.saturating_add(60 * MIB));
     drop(kept);
-}
-
-/// Not a test of its own: what `a_worker_ends_at_its_hard_limit` starts as a process of its own.
-#[test]
-#[ignore = "run by another test, in a process of its own"]
-fn worker_process() {
-    netra_memory::worker::arm(&LIVE, 65).unwrap();
-    netra_memory::worker::set_limit(netra_memory::worker::live_bytes() + 10 * MIB as usize);
-    let within = vec![1_u8; 9 * MIB as usize];
-    drop(within);
-    let again = vec![1_u8; 9 * MIB as usize];
-    let beyond = vec![1_u8; 2 * MIB as usize];
-    // Reached only if the limit did not hold.
-    drop((again, beyond));
-}
-
-#[test]
-fn a_worker_ends_at_its_hard_limit() {
-    let status = Command::new(std::env::current_exe().unwrap())
-        .args(["--exact", "worker_process", "--ignored", "--test-threads=1"])
-        .stdout(std::process::Stdio::null())
-        .status()
-        .unwrap();
-    assert_eq!(status.code(), Some(65));
 }

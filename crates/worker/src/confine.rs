@@ -19,6 +19,7 @@ const CPU_SLACK: Duration = Duration::from_secs(3);
 
 /// Gives up what a worker never needs, and begins to count its memory. A worker that cannot do this must not work.
 pub(crate) fn confine() -> io::Result<()> {
+    netra_memory::worker::close_inherited()?;
     rustix::thread::set_no_new_privs(true)?;
     set(Resource::Core, 0)?;
     set(Resource::Fsize, 0)?;

@@ -116,6 +116,11 @@ impl ScriptPool {
         self.seats.warm_up();
     }
 
+    /// How many idle workers are ready now.
+    pub fn warm_workers(&self) -> usize {
+        self.seats.warm_workers()
+    }
+
     /// Gives a script to a worker, as soon as there is one for it. The wait has no limit of its own: it counts
     /// toward the caller's deadline. What it holds is charged to the memory scope that this is called in.
     pub async fn start(&self, source: Source, limits: Limits) -> Result<Script, Error> {

@@ -114,6 +114,15 @@ impl Seats {
         }
     }
 
+    /// How many idle workers are ready.
+    pub(crate) fn warm_workers(&self) -> usize {
+        self.warm
+            .lock()
+            .iter_mut()
+            .filter_map(|process| process.is_alive().then_some(()))
+            .count()
+    }
+
     fn spawn(&self) -> io::Result<Process> {
         Process::spawn(&self.config.program, self.argument)
     }

@@ -101,6 +101,24 @@ async fn one_run_has_one_process_and_another_run_another() {
 }
 
 #[tokio::test]
+async fn a_worker_inherits_nothing_of_the_server() {
+    let secret = tempfile::NamedTempFile::new().unwrap();
+    let _open = std::fs::File::open(secret.path()).unwrap();
+    let mut analysis = pool(1).open(limits());
+    let process = run(&mut analysis, "process", Value::Null).await.unwrap();
+    assert_eq!(process["environment"], json!(0));
+    let descriptors: Vec<&str> = process["descriptors"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .filter_map(Value::as_str)
+        .collect();
+    assert_eq!(descriptors.len(), 3, "{descriptors:?}");
+    assert!(descriptors[0].starts_with("pipe:") && descriptors[1].starts_with("pipe:"));
+    assert_eq!(descriptors[2], "/dev/null");
+}
+
+#[tokio::test]
 async fn a_failed_job_says_why_and_leaves_the_process_usable() {
     let mut analysis = pool(1).open(limits());
     match run(&mut analysis, "nothing", Value::Null).await {

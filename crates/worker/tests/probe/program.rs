@@ -33,7 +33,19 @@ fn job(
                 .collect())
         }
         "process" => {
-            Ok(json!({ "id": std::process::id(), "environment": std::env::args_os().count() }))
+            let environment = std::fs::read("/proc/self/environ").map_or(1, |bytes| bytes.len());
+            let descriptors: Vec<String> = std::fs::read_dir("/proc/self/fd")
+                .map(|entries| {
+                    entries
+                        .flatten()
+                        .filter_map(|entry| std::fs::read_link(entry.path()).ok())
+                        .map(|target| target.to_string_lossy().into_owned())
+                        .filter(|target| !target.starts_with("/proc/"))
+                        .collect()
+                })
+                .unwrap_or_default();
+            let id = std::process::id();
+            Ok(json!({ "id": id, "environment": environment, "descriptors": descriptors }))
         }
         "allocate" => {
             let bytes = arguments["bytes"].as_u64().unwrap_or(0);

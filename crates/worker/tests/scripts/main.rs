@@ -1,0 +1,7 @@
+//! Scripts in real worker processes: what they can do, what they cannot, and every limit gone over.
+#![expect(clippy::unwrap_used, clippy::panic, reason = "tests")]
+
+mod driver;
+mod limits;
+mod sharing;
+mod steps;
