@@ -1,1 +1,34 @@
-//! netra-engine.
+//! Factories, admission, the engine, agents, recovery.
+//!
+//! Reading order: [`ExecutionEngineFactory`] (admits a run and makes its engine),
+//! `admission` (who executes and who waits), [`IsolatedExecutionEngine`] (owns one run from start to
+//! end), `execution` (what the agents of a run share), `perform` (how each kind of agent works),
+//! `closing` and `ending` (nothing stays open, and a run ends exactly once), [`agents`] (what there
+//! is to run). No socket, no status code and no SQL is known here.
+
+pub mod agents;
+pub mod order;
+
+mod admission;
+mod closing;
+mod ending;
+mod engine;
+mod error;
+mod execution;
+mod factory;
+mod live;
+mod memory;
+mod message;
+mod perform;
+mod recovery;
+mod request;
+mod usage;
+
+#[cfg(test)]
+mod tests;
+
+pub use admission::Refusal;
+pub use agents::{Agents, Definition, EmbeddedAgent};
+pub use engine::IsolatedExecutionEngine;
+pub use error::Error;
+pub use factory::{Config, ExecutionEngineFactory, Infra, Started};

@@ -1,1 +1,22 @@
-//! netra-tools.
+//! Tools and the only way to call them: registry, permission layers, the dispatcher of one run.
+//!
+//! A tool never decides whether it may be called, and nobody calls a tool but the
+//! [`Dispatcher`]: it checks, announces, runs, records. What has no rule is refused.
+
+mod dispatcher;
+mod executor;
+mod policy;
+mod registry;
+mod scope;
+mod short;
+mod tool;
+
+pub mod builtin;
+
+pub use dispatcher::{Caller, Dispatcher, Error, Request, audit_of_call};
+pub use executor::{Infra, ToolExecutorFactory};
+pub use policy::{Policy, Rule, Verdict};
+pub use registry::{InvalidTool, Registry};
+pub use scope::RunScope;
+pub use short::{bytes_of, cut_text, shorten};
+pub use tool::{Call, Tool, ToolSpec};

@@ -1,0 +1,174 @@
+//! Admission: fallible, decided before anything is stored. What it yields is released exactly once.
+
+mod slots;
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use netra_protocol::id::UserId;
+use netra_protocol::usage::SlotUsage;
+use parking_lot::Mutex;
+use tokio::sync::oneshot;
+
+pub use slots::Refusal;
+pub(crate) use slots::{Standing, Ticket, Wish};
+
+use slots::Slots;
+
+struct State {
+    slots: Slots,
+    waiting: HashMap<Ticket, oneshot::Sender<()>>,
+}
+
+/// The slots of this node. Cheap to clone.
+#[derive(Clone)]
+pub(crate) struct Admission(Arc<Mutex<State>>);
+
+/// What ends with its drop: a place in a queue, or a slot.
+struct Seat {
+    admission: Admission,
+    ticket: Ticket,
+}
+
+/// A run that was let in: it executes or waits. Dropping it gives the place up.
+pub(crate) struct Place {
+    seat: Seat,
+    standing: Standing,
+    granted: Option<oneshot::Receiver<()>>,
+}
+
+/// A slot. Dropping it gives the slot back, once, and starts who is next.
+pub(crate) struct Permit {
+    _seat: Seat,
+}
+
+impl Admission {
+    /// For a node that may have this many engines at once.
+    pub(crate) fn new(engines: usize) -> Self {
+        Self(Arc::new(Mutex::new(State { slots: Slots::new(engines), waiting: HashMap::new() })))
+    }
+
+    /// Lets a run in, to execute or to wait, or says why not.
+    pub(crate) fn enter(&self, wish: &Wish) -> Result<Place, Refusal> {
+        let mut state = self.0.lock();
+        let (ticket, standing) = state.slots.enter(wish)?;
+        let granted = match standing {
+            Standing::Started => None,
+            Standing::Queued { .. } => {
+                let (grant, granted) = oneshot::channel();
+                state.waiting.insert(ticket, grant);
+                Some(granted)
+            }
+        };
+        state.wake_started();
+        drop(state);
+        let seat = Seat { admission: self.clone(), ticket };
+        Ok(Place { seat, standing, granted })
+    }
+
+    /// The place in the user's queue, from 1.
+    pub(crate) fn position(&self, ticket: Ticket) -> Option<u32> {
+        self.0.lock().slots.position(ticket)
+    }
+
+    /// What the user has in use now.
+    pub(crate) fn usage(&self, user: UserId, allowed: u32) -> SlotUsage {
+        let count = self.0.lock().slots.count(user);
+        let number = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
+        SlotUsage { running: number(count.running), queued: number(count.queued), allowed }
+    }
+
+    /// How many runs execute and wait on this node.
+    pub(crate) fn total(&self) -> (usize, usize) {
+        let total = self.0.lock().slots.total();
+        (total.running, total.queued)
+    }
+}
+
+impl State {
+    fn wake_started(&mut self) {
+        for ticket in self.slots.take_started() {
+            if let Some(grant) = self.waiting.remove(&ticket) {
+                // Whoever no longer listens drops its seat, which frees the slot again.
+                grant.send(()).ok();
+            }
+        }
+    }
+}
+
+impl Drop for Seat {
+    fn drop(&mut self) {
+        let mut state = self.admission.0.lock();
+        state.waiting.remove(&self.ticket);
+        state.slots.leave(self.ticket);
+        state.wake_started();
+    }
+}
+
+impl Place {
+    pub(crate) fn ticket(&self) -> Ticket {
+        self.seat.ticket
+    }
+
+    /// How it stood when it was let in.
+    pub(crate) fn standing(&self) -> Standing {
+        self.standing
+    }
+
+    /// Waits for the slot. Dropping the future gives the place up.
+    pub(crate) async fn granted(self) -> Permit {
+        if let Some(granted) = self.granted {
+            // The sender is dropped only together with the seat, which is held here.
+            granted.await.ok();
+        }
+        Permit { _seat: self.seat }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures::FutureExt as _;
+    use netra_protocol::id::ThreadId;
+    use netra_protocol::run::{OnBusy, OnLimit};
+
+    use super::*;
+
+    fn wish(thread: u128) -> Wish {
+        Wish {
+            user: UserId::from_parts(1, 1),
+            thread: ThreadId::from_parts(1, thread),
+            allowed: 1,
+            queue: 10,
+            on_limit: OnLimit::Queue,
+            on_busy: OnBusy::Queue,
+        }
+    }
+
+    #[tokio::test]
+    async fn a_dropped_permit_starts_the_next_and_one_only() {
+        let admission = Admission::new(10);
+        let first = admission.enter(&wish(1)).unwrap().granted().await;
+        let mut second = Box::pin(admission.enter(&wish(2)).unwrap().granted());
+        let mut third = Box::pin(admission.enter(&wish(3)).unwrap().granted());
+        assert!((&mut second).now_or_never().is_none());
+        drop(first);
+        let permit = (&mut second).now_or_never().unwrap();
+        assert!((&mut third).now_or_never().is_none());
+        drop(permit);
+        drop(third.await);
+        assert_eq!(admission.total(), (0, 0));
+    }
+
+    #[tokio::test]
+    async fn who_goes_away_while_the_slot_is_on_its_way_gives_it_to_the_next() {
+        let admission = Admission::new(10);
+        let first = admission.enter(&wish(1)).unwrap().granted().await;
+        let mut second = Box::pin(admission.enter(&wish(2)).unwrap().granted());
+        assert!((&mut second).now_or_never().is_none());
+        let third = admission.enter(&wish(3)).unwrap().granted();
+        drop(first);
+        drop(second);
+        drop(third.now_or_never().unwrap());
+        assert_eq!(admission.total(), (0, 0));
+    }
+}

@@ -1,0 +1,260 @@
+//! Who executes now and who waits: a state machine without I/O, clock or tasks.
+//!
+//! A user has at most `allowed` runs at once and a queue in order of arrival; a run whose thread is
+//! in use is passed over until the thread is free, so each thread is served in order too. The node
+//! has at most `engines` runs at once; users who could start one take turns, so a user with a full
+//! queue delays each other user by one run at most.
+
+use std::collections::{HashMap, HashSet, VecDeque};
+
+use netra_protocol::event::QueueReason;
+use netra_protocol::id::{ThreadId, UserId};
+use netra_protocol::run::{OnBusy, OnLimit};
+
+/// Names one place, from request to release; never used twice.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) struct Ticket(u64);
+
+/// What a run asks for.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Wish {
+    pub(crate) user: UserId,
+    pub(crate) thread: ThreadId,
+    /// The user's limit of concurrent runs.
+    pub(crate) allowed: u32,
+    /// The user's limit of queued runs.
+    pub(crate) queue: u32,
+    pub(crate) on_limit: OnLimit,
+    pub(crate) on_busy: OnBusy,
+}
+
+/// Where a run stands that was let in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Standing {
+    /// It may execute.
+    Started,
+    /// It waits.
+    Queued {
+        /// From 1.
+        position: u32,
+        /// For what.
+        reason: QueueReason,
+    },
+}
+
+/// Why a run is not let in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Refusal {
+    /// All slots of the user are in use, and the run does not want to wait.
+    SlotsExhausted,
+    /// The user's queue is full.
+    QueueFull,
+    /// The thread has an active run, and this one does not want to wait.
+    ThreadBusy,
+    /// The node has as many engines as it may have, and the run does not want to wait.
+    Overloaded,
+}
+
+struct Seat {
+    user: UserId,
+    thread: ThreadId,
+    running: bool,
+}
+
+#[derive(Default)]
+struct Owner {
+    allowed: usize,
+    running: usize,
+    busy: HashSet<ThreadId>,
+    queue: VecDeque<Ticket>,
+    in_ring: bool,
+}
+
+/// How many runs of a user execute and wait.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Count {
+    pub(crate) running: usize,
+    pub(crate) queued: usize,
+}
+
+pub(crate) struct Slots {
+    engines: usize,
+    running: usize,
+    last: u64,
+    seats: HashMap<Ticket, Seat>,
+    owners: HashMap<UserId, Owner>,
+    /// Users who may be able to start a run, in the order of their turns.
+    ring: VecDeque<UserId>,
+    started: Vec<Ticket>,
+}
+
+impl Slots {
+    pub(crate) fn new(engines: usize) -> Self {
+        Self {
+            engines: engines.max(1),
+            running: 0,
+            last: 0,
+            seats: HashMap::new(),
+            owners: HashMap::new(),
+            ring: VecDeque::new(),
+            started: Vec::new(),
+        }
+    }
+
+    /// Lets a run in, to execute or to wait, or refuses it and changes nothing.
+    pub(crate) fn enter(&mut self, wish: &Wish) -> Result<(Ticket, Standing), Refusal> {
+        let reason = self.obstacle(wish);
+        match reason {
+            Some(QueueReason::ThreadBusy) if wish.on_busy == OnBusy::Reject => {
+                return Err(Refusal::ThreadBusy);
+            }
+            Some(QueueReason::Slots) if wish.on_limit == OnLimit::Reject => {
+                return Err(Refusal::SlotsExhausted);
+            }
+            Some(QueueReason::Engines) if wish.on_limit == OnLimit::Reject => {
+                return Err(Refusal::Overloaded);
+            }
+            _ => {}
+        }
+        let queued = self.owners.get(&wish.user).map_or(0, |owner| owner.queue.len());
+        if reason.is_some() && queued >= wish.queue as usize {
+            return Err(Refusal::QueueFull);
+        }
+        self.last += 1;
+        let ticket = Ticket(self.last);
+        let seat = Seat { user: wish.user, thread: wish.thread, running: false };
+        self.seats.insert(ticket, seat);
+        let owner = self.owners.entry(wish.user).or_default();
+        owner.allowed = wish.allowed as usize;
+        owner.queue.push_back(ticket);
+        self.settle(wish.user);
+        // It may have started although something stood in the way: the limit may have been raised.
+        match (self.position(ticket), reason) {
+            (Some(position), reason) => {
+                let reason = reason.unwrap_or(QueueReason::Engines);
+                Ok((ticket, Standing::Queued { position, reason }))
+            }
+            (None, _) => {
+                self.started.retain(|started| *started != ticket);
+                Ok((ticket, Standing::Started))
+            }
+        }
+    }
+
+    /// Takes a run out, whether it executes or waits. Does nothing the second time.
+    pub(crate) fn leave(&mut self, ticket: Ticket) {
+        let Some(seat) = self.seats.remove(&ticket) else { return };
+        let Some(owner) = self.owners.get_mut(&seat.user) else { return };
+        if seat.running {
+            owner.running -= 1;
+            owner.busy.remove(&seat.thread);
+            self.running -= 1;
+        } else {
+            owner.queue.retain(|waiting| *waiting != ticket);
+        }
+        self.settle(seat.user);
+    }
+
+    /// The runs that were started since this was last asked, in order.
+    pub(crate) fn take_started(&mut self) -> Vec<Ticket> {
+        std::mem::take(&mut self.started)
+    }
+
+    /// The place in the user's queue, from 1; none for a run that executes or has left.
+    pub(crate) fn position(&self, ticket: Ticket) -> Option<u32> {
+        let seat = self.seats.get(&ticket)?;
+        let owner = self.owners.get(&seat.user)?;
+        let index = owner.queue.iter().position(|waiting| *waiting == ticket)?;
+        u32::try_from(index + 1).ok()
+    }
+
+    pub(crate) fn count(&self, user: UserId) -> Count {
+        self.owners.get(&user).map_or_else(Count::default, |owner| Count {
+            running: owner.running,
+            queued: owner.queue.len(),
+        })
+    }
+
+    /// All runs that execute and wait on this node.
+    pub(crate) fn total(&self) -> Count {
+        Count { running: self.running, queued: self.seats.len() - self.running }
+    }
+
+    /// What keeps the run from executing at once.
+    fn obstacle(&self, wish: &Wish) -> Option<QueueReason> {
+        let owner = self.owners.get(&wish.user);
+        let in_use = owner.is_some_and(|owner| {
+            let waits = |ticket| self.seats.get(ticket).is_some_and(|s| s.thread == wish.thread);
+            owner.busy.contains(&wish.thread) || owner.queue.iter().any(waits)
+        });
+        if in_use {
+            Some(QueueReason::ThreadBusy)
+        } else if owner.map_or(0, |owner| owner.running) >= wish.allowed as usize {
+            Some(QueueReason::Slots)
+        } else if self.running >= self.engines {
+            Some(QueueReason::Engines)
+        } else {
+            None
+        }
+    }
+
+    /// Restores the rule that nothing waits that could execute, after a change to one user.
+    fn settle(&mut self, changed: UserId) {
+        self.take_a_turn(changed);
+        while self.running < self.engines {
+            let Some(user) = self.ring.pop_front() else { break };
+            if let Some(owner) = self.owners.get_mut(&user) {
+                owner.in_ring = false;
+            }
+            if let Some(ticket) = self.startable(user) {
+                self.start(user, ticket);
+            }
+            self.take_a_turn(user);
+            self.forget_idle(user);
+        }
+        self.forget_idle(changed);
+    }
+
+    fn forget_idle(&mut self, user: UserId) {
+        let idle = |owner: &Owner| owner.running == 0 && owner.queue.is_empty() && !owner.in_ring;
+        if self.owners.get(&user).is_some_and(idle) {
+            self.owners.remove(&user);
+        }
+    }
+
+    /// Puts the user at the end of the ring, if there is something to start and no turn yet.
+    fn take_a_turn(&mut self, user: UserId) {
+        if self.startable(user).is_some()
+            && let Some(owner) = self.owners.get_mut(&user)
+            && !owner.in_ring
+        {
+            owner.in_ring = true;
+            self.ring.push_back(user);
+        }
+    }
+
+    /// The user's first waiting run whose thread is free, if the user has a free slot.
+    fn startable(&self, user: UserId) -> Option<Ticket> {
+        let owner = self.owners.get(&user).filter(|owner| owner.running < owner.allowed)?;
+        let free = |ticket: &&Ticket| {
+            self.seats.get(ticket).is_some_and(|seat| !owner.busy.contains(&seat.thread))
+        };
+        owner.queue.iter().find(free).copied()
+    }
+
+    fn start(&mut self, user: UserId, ticket: Ticket) {
+        let (Some(owner), Some(seat)) = (self.owners.get_mut(&user), self.seats.get_mut(&ticket))
+        else {
+            return;
+        };
+        seat.running = true;
+        owner.queue.retain(|waiting| *waiting != ticket);
+        owner.running += 1;
+        owner.busy.insert(seat.thread);
+        self.running += 1;
+        self.started.push(ticket);
+    }
+}
+
+#[cfg(test)]
+mod tests;

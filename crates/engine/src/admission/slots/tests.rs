@@ -1,0 +1,209 @@
+//! The state machine against a naive model, over random histories.
+
+use proptest::prelude::*;
+
+use super::*;
+
+const USERS: u64 = 4;
+const THREADS: u64 = 3;
+
+fn user(n: u64) -> UserId {
+    UserId::from_parts(1, u128::from(n))
+}
+
+fn thread(owner: u64, n: u64) -> ThreadId {
+    ThreadId::from_parts(1, u128::from(owner * 100 + n))
+}
+
+fn wish(owner: u64, on: u64) -> Wish {
+    Wish {
+        user: user(owner),
+        thread: thread(owner, on),
+        allowed: 2,
+        queue: 6,
+        on_limit: OnLimit::Queue,
+        on_busy: OnBusy::Queue,
+    }
+}
+
+#[derive(Debug, Clone)]
+enum Move {
+    Enter { user: u64, thread: u64, on_limit: OnLimit, on_busy: OnBusy },
+    /// The place in the list of all that are in, modulo its length.
+    Leave(usize),
+    LeaveTwice(usize),
+}
+
+fn moves() -> impl Strategy<Value = Vec<Move>> {
+    let on_limit = prop_oneof![3 => Just(OnLimit::Queue), 1 => Just(OnLimit::Reject)];
+    let on_busy = prop_oneof![
+        3 => Just(OnBusy::Queue), 1 => Just(OnBusy::Reject), 1 => Just(OnBusy::Interrupt)
+    ];
+    let enter = (0..USERS, 0..THREADS, on_limit, on_busy)
+        .prop_map(|(user, thread, on_limit, on_busy)| Move::Enter { user, thread, on_limit, on_busy });
+    let any = prop_oneof![
+        3 => enter,
+        2 => any::<usize>().prop_map(Move::Leave),
+        1 => any::<usize>().prop_map(Move::LeaveTwice),
+    ];
+    proptest::collection::vec(any, 1..120)
+}
+
+/// One run in the naive model, in order of arrival.
+#[derive(Debug, Clone)]
+struct Known {
+    ticket: Ticket,
+    user: u64,
+    thread: u64,
+    running: bool,
+}
+
+/// What must hold after each move, computed from the plain list of runs.
+fn check(slots: &Slots, known: &[Known], engines: usize) -> Result<(), TestCaseError> {
+    let running = |k: &&Known| k.running;
+    let all_running = known.iter().filter(running).count();
+    prop_assert!(all_running <= engines);
+    prop_assert_eq!(slots.total().running, all_running);
+    for owner in 0..USERS {
+        let own: Vec<&Known> = known.iter().filter(|k| k.user == owner).collect();
+        let active: Vec<&&Known> = own.iter().filter(|k| k.running).collect();
+        prop_assert!(active.len() <= 2, "a user has more than the allowed runs");
+        let waiting: Vec<&&Known> = own.iter().filter(|k| !k.running).collect();
+        let count = slots.count(user(owner));
+        prop_assert_eq!((count.running, count.queued), (active.len(), waiting.len()));
+        for on in 0..THREADS {
+            let here: Vec<&&&Known> = active.iter().filter(|k| k.thread == on).collect();
+            prop_assert!(here.len() <= 1, "two active runs on one thread");
+            // First in, first out on each thread: whoever runs came before whoever waits.
+            if let Some(active) = here.first() {
+                let earlier = |k: &&&Known| k.thread == on && k.ticket < active.ticket;
+                prop_assert!(!waiting.iter().any(|k| earlier(&k)));
+            }
+        }
+        for (index, waits) in waiting.iter().enumerate() {
+            prop_assert_eq!(slots.position(waits.ticket), u32::try_from(index + 1).ok());
+        }
+        // Nothing waits that could execute: no wake-up is ever lost.
+        let could = waiting.iter().any(|w| !active.iter().any(|a| a.thread == w.thread));
+        prop_assert!(!(could && active.len() < 2 && all_running < engines), "a wake-up was lost");
+    }
+    Ok(())
+}
+
+fn expected_refusal(known: &[Known], engines: usize, movement: &Move) -> Option<Refusal> {
+    let Move::Enter { user, thread, on_limit, on_busy } = movement else { return None };
+    let own = known.iter().filter(|k| k.user == *user);
+    let busy = own.clone().any(|k| k.thread == *thread);
+    let full = own.clone().filter(|k| k.running).count() >= 2;
+    let node_full = known.iter().filter(|k| k.running).count() >= engines;
+    let queue_full = own.filter(|k| !k.running).count() >= 6;
+    if busy && *on_busy == OnBusy::Reject {
+        Some(Refusal::ThreadBusy)
+    } else if !busy && full && *on_limit == OnLimit::Reject {
+        Some(Refusal::SlotsExhausted)
+    } else if !busy && !full && node_full && *on_limit == OnLimit::Reject {
+        Some(Refusal::Overloaded)
+    } else if (busy || full || node_full) && queue_full {
+        Some(Refusal::QueueFull)
+    } else {
+        None
+    }
+}
+
+fn note_started(slots: &mut Slots, known: &mut [Known]) {
+    for ticket in slots.take_started() {
+        for run in known.iter_mut().filter(|k| k.ticket == ticket) {
+            run.running = true;
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 300, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn every_history_keeps_the_rules(history in moves(), engines in 1_usize..7) {
+        let mut slots = Slots::new(engines);
+        let mut known: Vec<Known> = Vec::new();
+        for movement in history {
+            let refusal = expected_refusal(&known, engines, &movement);
+            match movement {
+                Move::Enter { user, thread, on_limit, on_busy } => {
+                    let entered = slots.enter(&Wish { on_limit, on_busy, ..wish(user, thread) });
+                    prop_assert_eq!(entered.err(), refusal);
+                    if let Ok((ticket, standing)) = entered {
+                        let running = standing == Standing::Started;
+                        known.push(Known { ticket, user, thread, running });
+                    }
+                }
+                Move::Leave(index) | Move::LeaveTwice(index) if !known.is_empty() => {
+                    let left = known.remove(index % known.len());
+                    slots.leave(left.ticket);
+                    if matches!(movement, Move::LeaveTwice(_)) {
+                        slots.leave(left.ticket);
+                    }
+                }
+                Move::Leave(_) | Move::LeaveTwice(_) => {}
+            }
+            note_started(&mut slots, &mut known);
+            check(&slots, &known, engines)?;
+        }
+        for run in known {
+            slots.leave(run.ticket);
+        }
+        prop_assert_eq!(slots.total(), Count::default());
+        prop_assert!(slots.owners.is_empty() && slots.seats.is_empty(), "something was kept");
+    }
+
+    /// With a full queue of one user, another user's run waits for one start of it at most.
+    #[test]
+    fn users_take_turns(engines in 1_usize..5, greedy in 1_u64..60) {
+        let mut slots = Slots::new(engines);
+        let wide = |owner: u64, on: u64| Wish { allowed: 100, queue: 1000, ..wish(owner, on) };
+        let mut running: VecDeque<Ticket> = VecDeque::new();
+        for n in 0..(engines as u64 + greedy) {
+            let (ticket, standing) = slots.enter(&wide(0, n)).unwrap();
+            if standing == Standing::Started {
+                running.push_back(ticket);
+            }
+        }
+        let (polite, standing) = slots.enter(&wide(1, 0)).unwrap();
+        prop_assert_eq!(standing, Standing::Queued { position: 1, reason: QueueReason::Engines });
+        let mut turns = 0;
+        loop {
+            slots.leave(running.pop_front().unwrap());
+            let started = slots.take_started();
+            if started.contains(&polite) {
+                break;
+            }
+            turns += 1;
+            prop_assert!(turns <= 1, "another user's queue was served first");
+            running.extend(started);
+        }
+    }
+}
+
+#[test]
+fn a_run_behind_a_busy_thread_is_passed_over_and_keeps_its_place_in_the_thread() {
+    let mut slots = Slots::new(10);
+    let (first, _) = slots.enter(&wish(0, 0)).unwrap();
+    let (behind, standing) = slots.enter(&wish(0, 0)).unwrap();
+    assert_eq!(standing, Standing::Queued { position: 1, reason: QueueReason::ThreadBusy });
+    let (other, standing) = slots.enter(&wish(0, 1)).unwrap();
+    assert_eq!(standing, Standing::Started);
+    let (third, standing) = slots.enter(&wish(0, 2)).unwrap();
+    assert_eq!(standing, Standing::Queued { position: 2, reason: QueueReason::Slots });
+    slots.leave(other);
+    assert_eq!(slots.take_started(), [third]);
+    slots.leave(first);
+    assert_eq!(slots.take_started(), [behind]);
+}
+
+#[test]
+fn a_raised_limit_starts_what_waits() {
+    let mut slots = Slots::new(10);
+    let tickets: Vec<Ticket> = (0..3).map(|n| slots.enter(&wish(0, n)).unwrap().0).collect();
+    let (_, standing) = slots.enter(&Wish { allowed: 4, ..wish(0, 3) }).unwrap();
+    assert_eq!(standing, Standing::Started);
+    assert_eq!(slots.take_started(), [tickets[2]]);
+}

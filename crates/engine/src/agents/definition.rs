@@ -1,0 +1,145 @@
+//! One agent, as its files define it.
+
+use jsonschema::Validator;
+use netra_protocol::agent::{Agent, AgentKind};
+use serde_json::{Value, json};
+
+/// What an agent is made of, by kind.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Body {
+    /// Gives its input back; compiled in, without model and tools.
+    Echo,
+    /// A language model.
+    Model {
+        /// The system prompt.
+        instructions: String,
+        /// Sampling temperature; the provider's when absent.
+        temperature: Option<f64>,
+        /// The most tokens of one answer; the provider's limit when absent.
+        max_output_tokens: Option<u32>,
+    },
+    /// A script in a worker process.
+    Script {
+        /// The file's name, as tracebacks show it.
+        file: String,
+        /// The Python text.
+        code: String,
+    },
+    /// Not known: the definition cannot be read.
+    Broken,
+}
+
+/// One agent, as its files define it. Immutable; runs hold the version they began with.
+#[derive(Debug)]
+pub struct Definition {
+    /// To start it by.
+    pub name: String,
+    /// For people.
+    pub description: String,
+    /// How it is made.
+    pub kind: AgentKind,
+    /// What it is made of.
+    pub body: Body,
+    /// The tools that it may call, and no others.
+    pub tools: Vec<String>,
+    /// The agents that it may call, and no others.
+    pub sub_agents: Vec<String>,
+    /// The model's `provider/model`; the server's default when absent.
+    pub model: Option<String>,
+    /// Whether users may start it; others are for agents only.
+    pub listed: bool,
+    /// SHA-256 over its files, in hexadecimal.
+    pub hash: String,
+    /// Why it cannot run, with file and line.
+    pub problem: Option<String>,
+    /// Where it comes from: `built-in`, or the folder.
+    pub origin: String,
+    pub(crate) input: Shape,
+    pub(crate) output: Option<Shape>,
+}
+
+/// A JSON Schema and what checks it.
+#[derive(Debug)]
+pub(crate) struct Shape {
+    pub(crate) schema: Value,
+    /// None: everything fits.
+    validator: Option<Validator>,
+}
+
+impl Shape {
+    /// The schema of an agent that names none: a text. It is a constant and compiles; if it did
+    /// not, the tests below would say so.
+    pub(crate) fn of_text() -> Self {
+        let schema = text_schema();
+        let validator = jsonschema::validator_for(&schema).ok();
+        Self { schema, validator }
+    }
+
+    pub(crate) fn new(schema: Value) -> Result<Self, String> {
+        let validator = jsonschema::validator_for(&schema).map_err(|error| error.to_string())?;
+        Ok(Self { schema, validator: Some(validator) })
+    }
+
+    /// The first few places where the value does not fit.
+    pub(crate) fn misfits(&self, value: &Value) -> Vec<String> {
+        self.validator
+            .iter()
+            .flat_map(|validator| validator.iter_errors(value))
+            .take(5)
+            .map(|error| match error.instance_path.to_string() {
+                path if path.is_empty() => error.masked().to_string(),
+                path => format!("{path}: {}", error.masked()),
+            })
+            .collect()
+    }
+}
+
+fn text_schema() -> Value {
+    json!({
+        "type": "object",
+        "properties": { "text": { "type": "string" } },
+        "required": ["text"],
+        "additionalProperties": false
+    })
+}
+
+impl Definition {
+    /// As users see it.
+    pub fn describe(&self) -> Agent {
+        Agent {
+            name: self.name.clone(),
+            description: self.description.clone(),
+            kind: self.kind,
+            input_schema: self.input.schema.clone(),
+            output_schema: self.output.as_ref().map(|shape| shape.schema.clone()),
+            tools: self.tools.clone(),
+            ready: self.problem.is_none(),
+            problem: self.problem.clone(),
+        }
+    }
+
+    /// The input as an object that fits the schema: a text stands for `{"text": …}`. Fails with
+    /// the places that do not fit.
+    pub(crate) fn accept(&self, input: Value) -> Result<Value, Vec<String>> {
+        let object = match input {
+            Value::String(text) => json!({ "text": text }),
+            other => other,
+        };
+        let misfits = self.input.misfits(&object);
+        if misfits.is_empty() { Ok(object) } else { Err(misfits) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_schema_of_a_text_takes_a_text_and_nothing_else() {
+        let shape = Shape::of_text();
+        assert_eq!(shape.misfits(&json!({"text": "hi"})), Vec::<String>::new());
+        for bad in [json!({}), json!({"text": 7}), json!({"text": "hi", "more": 1}), json!("hi")] {
+            assert!(!shape.misfits(&bad).is_empty(), "{bad}");
+        }
+    }
+}

@@ -1,0 +1,301 @@
+//! From files to definitions.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use netra_model::Models;
+use netra_protocol::agent::AgentKind;
+use netra_tools::Registry;
+use serde_json::Value;
+use sha2::{Digest as _, Sha256};
+use toml::Spanned;
+
+use super::definition::{Body, Definition, Shape};
+use super::manifest::{Flaw, Kind, Manifest, Text};
+
+const MANIFEST: &str = "agent.toml";
+/// The largest file of an agent, in bytes.
+const MAX_FILE_BYTES: u64 = 1024 * 1024;
+
+/// An agent that is compiled in.
+#[derive(Debug, Clone, Copy)]
+pub struct EmbeddedAgent {
+    /// The name of its folder.
+    pub name: &'static str,
+    /// Its files: name within the folder, and text.
+    pub files: &'static [(&'static str, &'static str)],
+}
+
+enum Place {
+    BuiltIn(&'static [(&'static str, &'static str)]),
+    Folder(PathBuf),
+}
+
+/// An agent whose files have been found but not understood.
+pub(super) struct Draft {
+    name: String,
+    place: Place,
+}
+
+pub(super) fn embedded(agents: &[EmbeddedAgent]) -> BTreeMap<String, Draft> {
+    let draft = |agent: &EmbeddedAgent| {
+        let name = agent.name.to_owned();
+        (name.clone(), Draft { name, place: Place::BuiltIn(agent.files) })
+    };
+    agents.iter().map(draft).collect()
+}
+
+/// Every folder in `dir` that holds an `agent.toml`.
+pub(super) fn folder(dir: &Path) -> Vec<Draft> {
+    let entries = match std::fs::read_dir(dir) {
+        Ok(entries) => entries,
+        Err(error) => {
+            tracing::warn!(dir = %dir.display(), %error, "the folder of agents cannot be read");
+            return Vec::new();
+        }
+    };
+    let draft = |path: PathBuf| {
+        let name = path.file_name()?.to_str()?.to_owned();
+        path.join(MANIFEST).is_file().then_some(Draft { name, place: Place::Folder(path) })
+    };
+    entries.filter_map(Result::ok).filter_map(|entry| draft(entry.path())).collect()
+}
+
+impl Draft {
+    pub(super) fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Understands the files; what is wrong becomes the definition's problem.
+    pub(super) fn finish(self, tools: &Registry, models: &Models, agents: &[String]) -> Definition {
+        let mut reading = Reading { draft: &self, hash: Sha256::new() };
+        let known = Known { tools, models, agents };
+        match reading.definition(&known) {
+            Ok(definition) => definition,
+            Err(flaw) => self.broken(&flaw),
+        }
+    }
+
+    fn origin(&self) -> String {
+        match &self.place {
+            Place::BuiltIn(_) => "built-in".to_owned(),
+            Place::Folder(path) => path.display().to_string(),
+        }
+    }
+
+    fn broken(&self, flaw: &Flaw) -> Definition {
+        Definition {
+            name: self.name.clone(),
+            description: String::new(),
+            kind: AgentKind::Native,
+            body: Body::Broken,
+            tools: Vec::new(),
+            sub_agents: Vec::new(),
+            model: None,
+            listed: true,
+            hash: String::new(),
+            problem: Some(flaw.to_string()),
+            origin: self.origin(),
+            input: Shape::of_text(),
+            output: None,
+        }
+    }
+}
+
+struct Known<'a> {
+    tools: &'a Registry,
+    models: &'a Models,
+    agents: &'a [String],
+}
+
+struct Reading<'a> {
+    draft: &'a Draft,
+    hash: Sha256,
+}
+
+impl Reading<'_> {
+    fn definition(&mut self, known: &Known<'_>) -> Result<Definition, Flaw> {
+        let text = self.read(MANIFEST).map_err(|message| self.flaw_in(MANIFEST, message))?;
+        let manifest = text.parse()?;
+        self.check_name(&text, &manifest)?;
+        let body = self.body(&text, &manifest)?;
+        let input = match &manifest.input_schema {
+            Some(schema) => self.shape(&text, schema)?,
+            None => Shape::of_text(),
+        };
+        let output = match &manifest.output_schema {
+            Some(schema) => Some(self.shape(&text, schema)?),
+            None => None,
+        };
+        let problem = check_references(&text, &manifest, known).err().map(|flaw| flaw.to_string());
+        let names = |list: &[Spanned<String>]| list.iter().map(|n| n.get_ref().clone()).collect();
+        Ok(Definition {
+            name: self.draft.name.clone(),
+            description: manifest.description.trim().to_owned(),
+            kind: match manifest.kind.get_ref() {
+                Kind::Model => AgentKind::Model,
+                Kind::Script => AgentKind::Script,
+                Kind::Native => AgentKind::Native,
+            },
+            body,
+            tools: names(&manifest.tools),
+            sub_agents: names(&manifest.sub_agents),
+            model: manifest.model.as_ref().map(|model| model.get_ref().clone()),
+            listed: manifest.listed,
+            hash: hex(&self.hash.clone().finalize()),
+            problem,
+            origin: self.draft.origin(),
+            input,
+            output,
+        })
+    }
+
+    fn check_name(&self, text: &Text, manifest: &Manifest) -> Result<(), Flaw> {
+        let folder = &self.draft.name;
+        if let Some(name) = &manifest.name
+            && name.get_ref() != folder
+        {
+            let message = format!("the name must be that of the folder, {folder:?}");
+            return Err(text.flaw(name.span(), message));
+        }
+        let good = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_' || c == '-';
+        let begins_well = folder.starts_with(|c: char| c.is_ascii_lowercase());
+        if !begins_well || folder.len() > 64 || !folder.chars().all(good) {
+            let message = "the folder's name must be a lower-case letter, then at most 63 letters, \
+                           digits, `_` or `-`";
+            return Err(self.flaw_in(MANIFEST, message.to_owned()));
+        }
+        Ok(())
+    }
+
+    fn body(&mut self, text: &Text, manifest: &Manifest) -> Result<Body, Flaw> {
+        let kind = *manifest.kind.get_ref();
+        let lacks = |field: &str| {
+            let message = format!("this kind of agent needs the field `{field}`");
+            text.flaw(manifest.kind.span(), message)
+        };
+        if let (Some(instructions), Kind::Script | Kind::Native) = (&manifest.instructions, kind) {
+            return Err(text.flaw(instructions.span(), "only a model agent has instructions"));
+        }
+        if let (Some(script), Kind::Model | Kind::Native) = (&manifest.script, kind) {
+            return Err(text.flaw(script.span(), "only a script agent has a script"));
+        }
+        match kind {
+            Kind::Model => {
+                let file = manifest.instructions.as_ref().ok_or_else(|| lacks("instructions"))?;
+                let instructions = self.referenced(text, file)?.text;
+                let temperature = manifest.temperature;
+                let max_output_tokens = manifest.max_output_tokens;
+                Ok(Body::Model { instructions, temperature, max_output_tokens })
+            }
+            Kind::Script => {
+                let file = manifest.script.as_ref().ok_or_else(|| lacks("script"))?;
+                let code = self.referenced(text, file)?.text;
+                Ok(Body::Script { file: file.get_ref().clone(), code })
+            }
+            Kind::Native if self.draft.name == "echo" => Ok(Body::Echo),
+            Kind::Native => {
+                Err(text.flaw(manifest.kind.span(), "the server has no native agent of this name"))
+            }
+        }
+    }
+
+    fn shape(&mut self, text: &Text, schema: &Spanned<Value>) -> Result<Shape, Flaw> {
+        let value = match schema.get_ref() {
+            Value::String(name) => {
+                let file = self.referenced(text, &Spanned::new(schema.span(), name.clone()))?;
+                serde_json::from_str(&file.text).map_err(|error| Flaw {
+                    file: file.file.clone(),
+                    line: Some(error.line()),
+                    message: error.to_string(),
+                })?
+            }
+            table => table.clone(),
+        };
+        Shape::new(value).map_err(|error| {
+            text.flaw(schema.span(), format!("this is not a valid JSON Schema: {error}"))
+        })
+    }
+
+    fn referenced(&mut self, text: &Text, name: &Spanned<String>) -> Result<Text, Flaw> {
+        self.read(name.get_ref()).map_err(|message| text.flaw(name.span(), message))
+    }
+
+    /// Reads a file of the agent's own folder; it then counts for the hash.
+    fn read(&mut self, name: &str) -> Result<Text, String> {
+        let plain = !name.is_empty() && !name.contains(['/', '\\', '\0']) && !name.starts_with('.');
+        if !plain {
+            return Err(format!("{name:?} is not the name of a file in the agent's folder"));
+        }
+        let text = match &self.draft.place {
+            Place::BuiltIn(files) => files
+                .iter()
+                .find(|(file, _)| *file == name)
+                .map(|(_, text)| (*text).to_owned())
+                .ok_or_else(|| format!("there is no file {name:?}"))?,
+            Place::Folder(dir) => read_file(&dir.join(name))?,
+        };
+        for part in [name.as_bytes(), text.as_bytes()] {
+            self.hash.update((part.len() as u64).to_be_bytes());
+            self.hash.update(part);
+        }
+        Ok(Text { file: self.path_of(name), text })
+    }
+
+    fn path_of(&self, name: &str) -> String {
+        match &self.draft.place {
+            Place::BuiltIn(_) => format!("agents/{}/{name}", self.draft.name),
+            Place::Folder(dir) => dir.join(name).display().to_string(),
+        }
+    }
+
+    fn flaw_in(&self, name: &str, message: String) -> Flaw {
+        Flaw { file: self.path_of(name), line: None, message }
+    }
+}
+
+fn read_file(path: &Path) -> Result<String, String> {
+    let found = std::fs::metadata(path).map_err(|error| format!("{}: {error}", path.display()))?;
+    if !found.is_file() || found.len() > MAX_FILE_BYTES {
+        return Err(format!("{} is not a file of at most {MAX_FILE_BYTES} bytes", path.display()));
+    }
+    std::fs::read_to_string(path).map_err(|error| format!("{}: {error}", path.display()))
+}
+
+/// Whether all that the agent names is there.
+fn check_references(text: &Text, manifest: &Manifest, known: &Known<'_>) -> Result<(), Flaw> {
+    for tool in &manifest.tools {
+        if !known.tools.contains(tool.get_ref()) {
+            let message = format!("there is no tool named {:?}", tool.get_ref());
+            return Err(text.flaw(tool.span(), message));
+        }
+    }
+    for agent in &manifest.sub_agents {
+        if manifest.kind.get_ref() != &Kind::Script {
+            return Err(text.flaw(agent.span(), "only a script can call other agents"));
+        }
+        if !known.agents.contains(agent.get_ref()) {
+            let message = format!("there is no agent named {:?}", agent.get_ref());
+            return Err(text.flaw(agent.span(), message));
+        }
+    }
+    let kind = *manifest.kind.get_ref();
+    if kind == Kind::Model || manifest.model.is_some() {
+        let span = manifest.model.as_ref().map_or(manifest.kind.span(), Spanned::span);
+        let name = manifest.model.as_ref().map(|model| model.get_ref().as_str());
+        let resolved = known.models.resolve(name);
+        resolved
+            .and_then(|model| known.models.is_ready(&model))
+            .map_err(|error| text.flaw(span, error.to_string()))?;
+    }
+    Ok(())
+}
+
+fn hex(bytes: &[u8]) -> String {
+    use std::fmt::Write as _;
+    bytes.iter().fold(String::with_capacity(bytes.len() * 2), |mut text, byte| {
+        // Writing to a string cannot fail.
+        write!(text, "{byte:02x}").ok();
+        text
+    })
+}

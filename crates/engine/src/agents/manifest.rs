@@ -1,0 +1,83 @@
+//! `agent.toml`: what may stand in it, and where in it something is wrong.
+
+use std::ops::Range;
+
+use serde::Deserialize;
+use toml::Spanned;
+
+/// The file as it is written.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Manifest {
+    pub(super) name: Option<Spanned<String>>,
+    pub(super) description: String,
+    pub(super) kind: Spanned<Kind>,
+    #[serde(default)]
+    pub(super) tools: Vec<Spanned<String>>,
+    #[serde(default)]
+    pub(super) sub_agents: Vec<Spanned<String>>,
+    /// A JSON Schema, as a table or as the name of a JSON file.
+    pub(super) input_schema: Option<Spanned<serde_json::Value>>,
+    /// A JSON Schema, as a table or as the name of a JSON file.
+    pub(super) output_schema: Option<Spanned<serde_json::Value>>,
+    /// The file with a model agent's instructions.
+    pub(super) instructions: Option<Spanned<String>>,
+    /// The file with a script agent's Python text.
+    pub(super) script: Option<Spanned<String>>,
+    pub(super) model: Option<Spanned<String>>,
+    pub(super) temperature: Option<f64>,
+    pub(super) max_output_tokens: Option<u32>,
+    #[serde(default = "yes")]
+    pub(super) listed: bool,
+}
+
+fn yes() -> bool {
+    true
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum Kind {
+    Model,
+    Script,
+    Native,
+}
+
+/// Something wrong in a file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Flaw {
+    pub(super) file: String,
+    pub(super) line: Option<usize>,
+    pub(super) message: String,
+}
+
+impl std::fmt::Display for Flaw {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self.line {
+            Some(line) => write!(f, "{}:{line}: {}", self.file, self.message),
+            None => write!(f, "{}: {}", self.file, self.message),
+        }
+    }
+}
+
+/// The text of a file with its name, to say where in it something is.
+#[derive(Debug, Clone)]
+pub(super) struct Text {
+    pub(super) file: String,
+    pub(super) text: String,
+}
+
+impl Text {
+    pub(super) fn flaw(&self, span: Range<usize>, message: impl Into<String>) -> Flaw {
+        let before = self.text.get(..span.start).unwrap_or(&self.text);
+        let line = Some(before.matches('\n').count() + 1);
+        Flaw { file: self.file.clone(), line, message: message.into() }
+    }
+
+    pub(super) fn parse(&self) -> Result<Manifest, Flaw> {
+        toml::from_str(&self.text).map_err(|error| match error.span() {
+            Some(span) => self.flaw(span, error.message()),
+            None => Flaw { file: self.file.clone(), line: None, message: error.message().into() },
+        })
+    }
+}

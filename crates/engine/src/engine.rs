@@ -1,0 +1,304 @@
+//! The engine of one run: it owns everything that the run needs, and drives it to its one end.
+
+use std::panic::AssertUnwindSafe;
+use std::pin::pin;
+use std::sync::Arc;
+use std::task::Poll;
+use std::time::Duration;
+
+use futures::FutureExt as _;
+use futures::future::poll_fn;
+use netra_context::UserExecutionContext;
+use netra_events::{Emission, UserWebSocketEmitter};
+use netra_memory::Account;
+use netra_protocol::error::{ErrorCode, Failure};
+use netra_protocol::event::EventKind;
+use netra_protocol::run::RunStatus;
+use netra_protocol::usage::RunUsage;
+use netra_store::{Changes, RunUpdate};
+use serde_json::Value;
+use tokio::time::{Instant, MissedTickBehavior};
+
+use crate::admission::Permit;
+use crate::agents::Definition;
+use crate::closing;
+use crate::ending::{self, Ending, Last};
+use crate::execution::{Execution, Fault, Finished, Frame};
+use crate::live::{Listed, LiveRuns, StopReason};
+use crate::perform;
+use crate::request::Commission;
+
+/// How often memory is looked at while nothing else happens.
+const SAMPLE_EVERY: Duration = Duration::from_millis(200);
+/// From which part of a limit the user is warned.
+const WARN_AT: f64 = 0.8;
+
+/// One request's execution: context, slot, memory account, emitter, dispatcher, stop signal and
+/// deadline. [`drive`](Self::drive) consumes it; dropping it, at any point, gives everything back.
+///
+/// Fields are dropped in order: what works for the run first, then its account, its place in the
+/// list of runs, and last the slot, so that whoever gets the slot finds the rest released.
+pub struct IsolatedExecutionEngine {
+    execution: Execution,
+    ctx: UserExecutionContext,
+    agent: Arc<Definition>,
+    input: Value,
+    commission: Begin,
+    account: Arc<Account>,
+    user_account: Arc<Account>,
+    runs: LiveRuns,
+    listed: Listed,
+    deadline: Instant,
+    timeout_ms: u64,
+    _gauge: Active,
+    _permit: Permit,
+}
+
+/// Whether the run's first events are in the log already.
+pub(crate) struct Begin {
+    pub(crate) begun: bool,
+    pub(crate) deadline: netra_protocol::Timestamp,
+    pub(crate) input_message_id: netra_protocol::id::MessageId,
+}
+
+/// Counts the engine as active while it exists.
+struct Active;
+
+impl Active {
+    fn new() -> Self {
+        metrics::counter!("netra_engine_created_total").increment(1);
+        metrics::gauge!("netra_engine_active").increment(1.0);
+        Self
+    }
+}
+
+impl Drop for Active {
+    fn drop(&mut self) {
+        metrics::gauge!("netra_engine_active").decrement(1.0);
+        metrics::counter!("netra_engine_cleaned_total").increment(1);
+    }
+}
+
+/// What an engine is made of.
+pub(crate) struct Parts {
+    pub(crate) execution: Execution,
+    pub(crate) ctx: UserExecutionContext,
+    pub(crate) commission: Commission,
+    pub(crate) user_account: Arc<Account>,
+    pub(crate) runs: LiveRuns,
+    pub(crate) permit: Permit,
+}
+
+impl IsolatedExecutionEngine {
+    pub(crate) fn new(parts: Parts) -> Self {
+        let Parts { execution, ctx, commission, user_account, runs, permit } = parts;
+        let account = Arc::new(Account::execution(&user_account));
+        // The run is listed once and gets one engine, so this is the first account.
+        commission.listed.live.account.set(Arc::clone(&account)).ok();
+        Self {
+            execution,
+            ctx,
+            agent: commission.agent,
+            input: commission.input,
+            commission: Begin {
+                begun: commission.begun,
+                deadline: commission.deadline_at,
+                input_message_id: commission.input_message_id,
+            },
+            account,
+            user_account,
+            runs,
+            listed: commission.listed,
+            deadline: commission.deadline,
+            timeout_ms: commission.timeout_ms,
+            _gauge: Active::new(),
+            _permit: permit,
+        }
+    }
+
+    /// Drives the run to its end. When this returns the end is stored, and everything that the
+    /// engine owned is released.
+    pub async fn drive(self) -> RunStatus {
+        let (ending, last) = match self.work().await {
+            Ok((result, last)) => (Ending::Completed(result), last),
+            Err(ending) => {
+                let last = self.close(&ending).await;
+                (ending, last)
+            }
+        };
+        let status = ending.status();
+        ending::commit(&self.ctx, &self.execution.emitter, ending, last, self.usage()).await;
+        status
+    }
+
+    /// Lets the agent work until it is done, or the run has to stop. Whatever happens, the agent
+    /// and all that it was doing is dropped when this returns.
+    async fn work(&self) -> Result<(Value, Last), Ending> {
+        let frame = Frame::root(&self.execution, &self.ctx, &self.agent, self.input.clone());
+        if !self.commission.begun {
+            self.begin(&frame).await?;
+        }
+        let agent = AssertUnwindSafe(perform::perform(&frame)).catch_unwind();
+        let agent = self.charged(self.account.scope().wrap(agent));
+        let outcome = tokio::select! {
+            biased;
+            reason = self.listed.live.stop.stopped() => return Err(reason.ending()),
+            ending = self.watch() => return Err(ending),
+            outcome = agent => outcome,
+        };
+        match outcome {
+            Ok(Ok(finished)) => Ok(last_of_root(&frame, finished)),
+            Ok(Err(fault)) => Err(self.ending_of(fault)),
+            Err(_) => {
+                tracing::error!(run.id = %self.listed.live.run_id, "an agent panicked");
+                let words = "the run failed by a defect of the server";
+                Err(Ending::Failed(Failure::new(ErrorCode::Internal, words)))
+            }
+        }
+    }
+
+    async fn begin(&self, frame: &Frame<'_>) -> Result<(), Ending> {
+        let started = EventKind::RunStarted {
+            agent: self.agent.name.clone(),
+            deadline: self.commission.deadline,
+            attempt: self.execution.emitter.run().attempt,
+            input_message_id: self.commission.input_message_id,
+        };
+        let mut update = RunUpdate::to(RunStatus::Running);
+        update.started_at = Some(self.ctx.runtime().now());
+        let changes = Changes { run: Some(update), ..Changes::default() };
+        let emissions = vec![Emission::of_run(started), frame.started(None)];
+        let begun = self.execution.emitter.commit(&self.ctx, changes, emissions).await;
+        begun.map(drop).map_err(|error| {
+            let words = format!("the run cannot be stored: {error}");
+            Ending::Failed(Failure::new(ErrorCode::Internal, words))
+        })
+    }
+
+    /// An agent's error says how the run ends; where the deadline has passed, it was the deadline.
+    fn ending_of(&self, fault: Fault) -> Ending {
+        let failure = fault.into_failure();
+        if failure.code == ErrorCode::DeadlineExceeded || Instant::now() >= self.deadline {
+            return Ending::timed_out(self.timeout_ms);
+        }
+        Ending::of_failure(failure)
+    }
+
+    /// Polls the work and looks at the user's memory after each poll. What is over the limit stops
+    /// the user's largest run, which may be another one than this.
+    async fn charged<F: Future>(&self, work: F) -> F::Output {
+        let mut work = pin!(work);
+        poll_fn(|context| {
+            let polled = work.as_mut().poll(context);
+            if polled.is_pending() {
+                self.check_memory();
+            }
+            match polled {
+                Poll::Ready(output) => Poll::Ready(output),
+                Poll::Pending => Poll::Pending,
+            }
+        })
+        .await
+    }
+
+    fn check_memory(&self) {
+        if self.account.is_over() {
+            let (used, limit) = (self.user_account.current_bytes(), self.user_account.limit());
+            let reason = StopReason::Memory { used, limit };
+            self.runs.stop_largest(self.listed.live.user_id, reason);
+        }
+    }
+
+    /// Ends when the deadline has passed. Until then it counts the workers' memory and warns the
+    /// user when a limit comes near.
+    async fn watch(&self) -> Ending {
+        let external = self.account.add_external();
+        let total = Duration::from_millis(self.timeout_ms);
+        let warn_at = self.deadline.checked_sub(total.mul_f64(1.0 - WARN_AT));
+        let mut warnings = Warnings { deadline: false, memory: false };
+        let first = Instant::now() + SAMPLE_EVERY;
+        let mut ticks = tokio::time::interval_at(first, SAMPLE_EVERY);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut end = pin!(tokio::time::sleep_until(self.deadline));
+        loop {
+            tokio::select! {
+                biased;
+                () = &mut end => return Ending::timed_out(self.timeout_ms),
+                _ = ticks.tick() => {}
+            }
+            external.set(self.execution.worker_bytes());
+            self.check_memory();
+            if !warnings.deadline && warn_at.is_some_and(|at| Instant::now() >= at) {
+                warnings.deadline = true;
+                let left = self.deadline.saturating_duration_since(Instant::now());
+                let used = total.saturating_sub(left).as_secs_f64() * 1000.0;
+                self.warn("run_timeout_ms", used, total.as_secs_f64() * 1000.0).await;
+            }
+            let (used, limit) = (self.user_account.current_bytes(), self.user_account.limit());
+            if !warnings.memory && used as f64 >= limit as f64 * WARN_AT {
+                warnings.memory = true;
+                const MIB: f64 = 1024.0 * 1024.0;
+                self.warn("memory_mib", used as f64 / MIB, limit as f64 / MIB).await;
+            }
+        }
+    }
+
+    async fn warn(&self, limit: &str, used: f64, allowed: f64) {
+        let kind = EventKind::LimitWarning { limit: limit.to_owned(), used, allowed };
+        let warned = self.execution.emitter.emit(&self.ctx, vec![Emission::of_run(kind)]).await;
+        if let Err(error) = warned {
+            tracing::warn!(run.id = %self.listed.live.run_id, %error, "a warning was not stored");
+        }
+    }
+
+    /// Closes in the log what the agent left open there.
+    async fn close(&self, ending: &Ending) -> Last {
+        let emitter = &self.execution.emitter;
+        let store = &self.execution.infra.store;
+        match closing::open_in_log(&self.ctx, store, emitter).await {
+            Ok(open) => match ending.failure() {
+                Some(failure) => open.close(emitter, self.ctx.runtime().now(), failure),
+                None => Last::default(),
+            },
+            Err(error) => {
+                tracing::error!(run.id = %self.listed.live.run_id, %error, "what is open cannot be read");
+                Last::default()
+            }
+        }
+    }
+
+    fn usage(&self) -> RunUsage {
+        let counted = netra_memory::is_counting();
+        usage_of_run(
+            &self.ctx,
+            &self.execution.emitter,
+            RunUsage {
+                tool_calls: u64::from(self.execution.dispatcher.calls()),
+                peak_memory_bytes: counted.then(|| self.account.peak_bytes()),
+                ..self.execution.counters.read()
+            },
+        )
+    }
+}
+
+struct Warnings {
+    deadline: bool,
+    memory: bool,
+}
+
+/// The end of the run's own agent, to be committed with the run's end.
+fn last_of_root(frame: &Frame<'_>, finished: Finished) -> (Value, Last) {
+    let Finished { result, mut last } = finished;
+    last.emissions.push(frame.completed(Some(&result)));
+    (result, last)
+}
+
+/// The usage with the run's duration, from acceptance to now.
+pub(crate) fn usage_of_run(
+    ctx: &UserExecutionContext,
+    emitter: &UserWebSocketEmitter,
+    usage: RunUsage,
+) -> RunUsage {
+    let duration_ms = ctx.runtime().now().millis_since(emitter.run().created_at);
+    RunUsage { duration_ms, ..usage }
+}

@@ -1,0 +1,163 @@
+//! The runs that are on this node now, and how each is told to stop.
+
+use std::collections::HashMap;
+use std::sync::{Arc, OnceLock};
+
+use netra_memory::Account;
+use netra_protocol::error::{ErrorCode, Failure};
+use netra_protocol::id::{RunId, ThreadId, UserId};
+use parking_lot::Mutex;
+use serde_json::json;
+use tokio::sync::Notify;
+use tokio_util::sync::CancellationToken;
+
+use crate::admission::Ticket;
+use crate::ending::Ending;
+
+/// Why a run has to stop before its agent is done.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum StopReason {
+    /// A person wants it.
+    Cancelled,
+    /// A new run takes the thread.
+    Replaced,
+    /// The server stops.
+    Drained,
+    /// The user holds more memory than allowed, and this run the most of it.
+    Memory { used: u64, limit: u64 },
+}
+
+impl StopReason {
+    pub(crate) fn ending(self) -> Ending {
+        match self {
+            Self::Cancelled => {
+                Ending::Cancelled(Failure::new(ErrorCode::Cancelled, "the run was cancelled"))
+            }
+            Self::Replaced => Ending::Cancelled(Failure::new(
+                ErrorCode::Cancelled,
+                "the run was cancelled by a new run on its thread",
+            )),
+            Self::Drained => {
+                Ending::Failed(Failure::new(ErrorCode::Interrupted, "the server stopped"))
+            }
+            Self::Memory { used, limit } => {
+                let words = format!("{used} bytes of memory are in use, {limit} are allowed");
+                let details = json!({ "used_bytes": used, "limit_bytes": limit });
+                let failure = Failure::new(ErrorCode::MemoryLimitExceeded, words);
+                Ending::Failed(failure.with_details(details))
+            }
+        }
+    }
+}
+
+/// Tells one run to stop. The first reason holds.
+#[derive(Debug, Default)]
+pub(crate) struct Stop {
+    token: CancellationToken,
+    reason: OnceLock<StopReason>,
+}
+
+impl Stop {
+    pub(crate) fn stop(&self, reason: StopReason) {
+        self.reason.get_or_init(|| reason);
+        self.token.cancel();
+    }
+
+    /// Waits until the run has to stop.
+    pub(crate) async fn stopped(&self) -> StopReason {
+        self.token.cancelled().await;
+        self.reason.get().copied().unwrap_or(StopReason::Cancelled)
+    }
+
+    pub(crate) fn token(&self) -> &CancellationToken {
+        &self.token
+    }
+}
+
+/// A run on this node, from before it is stored until its end is.
+pub(crate) struct Live {
+    pub(crate) run_id: RunId,
+    pub(crate) user_id: UserId,
+    pub(crate) thread_id: ThreadId,
+    pub(crate) ticket: Ticket,
+    pub(crate) stop: Stop,
+    /// Set when its engine is made.
+    pub(crate) account: OnceLock<Arc<Account>>,
+}
+
+#[derive(Default)]
+struct Shared {
+    runs: Mutex<HashMap<RunId, Arc<Live>>>,
+    changed: Notify,
+}
+
+/// The runs on this node.
+#[derive(Clone, Default)]
+pub(crate) struct LiveRuns(Arc<Shared>);
+
+/// Takes its run off the list when dropped.
+pub(crate) struct Listed {
+    runs: LiveRuns,
+    pub(crate) live: Arc<Live>,
+}
+
+impl LiveRuns {
+    pub(crate) fn list(&self, live: Live) -> Listed {
+        let live = Arc::new(live);
+        self.0.runs.lock().insert(live.run_id, Arc::clone(&live));
+        Listed { runs: self.clone(), live }
+    }
+
+    pub(crate) fn get(&self, id: RunId) -> Option<Arc<Live>> {
+        self.0.runs.lock().get(&id).cloned()
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.0.runs.lock().len()
+    }
+
+    /// Stops the other runs of a thread.
+    pub(crate) fn stop_others(&self, thread: ThreadId, but: RunId) {
+        let runs = self.0.runs.lock();
+        for live in runs.values().filter(|live| live.thread_id == thread && live.run_id != but) {
+            live.stop.stop(StopReason::Replaced);
+        }
+    }
+
+    /// Stops every run.
+    pub(crate) fn stop_all(&self, reason: StopReason) {
+        for live in self.0.runs.lock().values() {
+            live.stop.stop(reason);
+        }
+    }
+
+    /// Stops the run of the user that holds the most memory.
+    pub(crate) fn stop_largest(&self, user: UserId, reason: StopReason) {
+        let runs = self.0.runs.lock();
+        let bytes = |live: &&Arc<Live>| live.account.get().map(|account| account.current_bytes());
+        let own = runs.values().filter(|live| live.user_id == user && live.account.get().is_some());
+        if let Some(largest) = own.max_by_key(bytes) {
+            largest.stop.stop(reason);
+        }
+    }
+
+    /// Waits until no run is left.
+    pub(crate) async fn gone(&self) {
+        loop {
+            let changed = self.0.changed.notified();
+            let mut changed = std::pin::pin!(changed);
+            changed.as_mut().enable();
+            if self.len() == 0 {
+                return;
+            }
+            changed.await;
+        }
+    }
+}
+
+impl Drop for Listed {
+    fn drop(&mut self) {
+        self.runs.0.runs.lock().remove(&self.live.run_id);
+        self.runs.0.changed.notify_waiters();
+    }
+}

@@ -1,0 +1,101 @@
+//! The assistant's messages: written piece by piece, then stored whole.
+
+use netra_events::Emission;
+use netra_protocol::event::EventKind;
+use netra_protocol::id::MessageId;
+use netra_protocol::message::{Content, Message, MessageRole};
+use netra_tools::{bytes_of, cut_text};
+use serde_json::Value;
+
+use crate::execution::{Fault, Frame, unwritten};
+
+/// The longest text that stands in a message itself, in bytes of JSON; a longer one becomes a file.
+const MAX_TEXT_BYTES: usize = 160 * 1024;
+/// How much of a text that became a file stands in the message, in bytes.
+const EXCERPT_BYTES: usize = 16 * 1024;
+/// The pieces in which a text that is there as a whole is written, in bytes.
+const PIECE_BYTES: usize = 4 * 1024;
+/// The largest text of a message, in bytes.
+const MAX_FILE_BYTES: u64 = 16 * 1024 * 1024;
+
+/// A whole message: its event, and its row.
+pub(crate) struct Whole {
+    pub(crate) emission: Emission,
+    pub(crate) row: Message,
+}
+
+/// Writes a text that is there as a whole as a message of the agent: its deltas now, its end with
+/// what the caller commits next.
+pub(crate) async fn write_whole(frame: &Frame<'_>, text: &str) -> Result<Whole, Fault> {
+    let id = frame.new_id(MessageId::from_parts);
+    let mut rest = text;
+    while !rest.is_empty() {
+        let (piece, next) = rest.split_at(rest.floor_char_boundary(PIECE_BYTES));
+        write_piece(frame, id, piece).await?;
+        rest = next;
+    }
+    complete(frame, id, text, Vec::new()).await
+}
+
+/// Adds a piece to a message.
+pub(crate) async fn write_piece(
+    frame: &Frame<'_>,
+    id: MessageId,
+    piece: &str,
+) -> Result<(), Fault> {
+    let emitter = &frame.execution.emitter;
+    let written = emitter.delta(frame.ctx, &frame.agent.name, frame.step(), id, piece).await;
+    written.map_err(|error| unwritten(&error))
+}
+
+/// The end of a message whose text has been written.
+pub(crate) async fn complete(
+    frame: &Frame<'_>,
+    id: MessageId,
+    text: &str,
+    tool_calls: Vec<Content>,
+) -> Result<Whole, Fault> {
+    let mut content = text_content(frame, text).await?;
+    content.extend(tool_calls);
+    let kind = EventKind::MessageCompleted {
+        message_id: id,
+        role: MessageRole::Assistant,
+        content: content.clone(),
+        incomplete: false,
+    };
+    Ok(Whole { emission: frame.emission(kind), row: frame.message(id, content, true) })
+}
+
+/// The text as content; with a file in its place where it is larger than an event may be.
+async fn text_content(frame: &Frame<'_>, text: &str) -> Result<Vec<Content>, Fault> {
+    let short = text.len() <= MAX_TEXT_BYTES / 6;
+    if short || bytes_of(&Value::from(text)) <= MAX_TEXT_BYTES {
+        return Ok(vec![Content::Text { text: text.to_owned() }]);
+    }
+    let store = &frame.execution.infra.store;
+    let run = frame.execution.emitter.run().id;
+    let (name, media_type) = ("message.md".to_owned(), "text/markdown".to_owned());
+    let stored = async {
+        let mut writer =
+            store.file_begin(frame.ctx, name, media_type, Some(run), MAX_FILE_BYTES).await?;
+        writer.write(text.as_bytes()).await?;
+        writer.finish(None).await
+    };
+    let file = stored.await.map_err(|error| unwritten(&error))?.value;
+    frame
+        .emit(EventKind::ArtifactCreated {
+            file_id: file.id,
+            name: file.name.clone(),
+            media_type: file.media_type.clone(),
+            bytes: file.bytes,
+        })
+        .await?;
+    let excerpt = Content::Text { text: cut_text(text, EXCERPT_BYTES) };
+    let whole = Content::File {
+        file_id: file.id,
+        name: file.name,
+        media_type: file.media_type,
+        bytes: file.bytes,
+    };
+    Ok(vec![excerpt, whole])
+}

@@ -1,0 +1,184 @@
+//! The order that the contract promises for the events of one run, as a check. Tests of all levels
+//! hold logs against it.
+
+use std::collections::{HashMap, HashSet};
+
+use netra_protocol::event::EventKind;
+use netra_protocol::id::{MessageId, ToolCallId};
+use netra_protocol::message::Content;
+use netra_protocol::{Event, id::RunId};
+
+#[derive(Default)]
+struct State {
+    queued: bool,
+    started: bool,
+    ended: bool,
+    root_ended: bool,
+    /// Agents that have begun and not ended: name and first step.
+    agents: Vec<(String, u32)>,
+    calls: HashMap<ToolCallId, String>,
+    denied: HashSet<ToolCallId>,
+    closed_calls: HashSet<ToolCallId>,
+    messages: HashMap<MessageId, (String, String)>,
+    closed_messages: HashSet<MessageId>,
+}
+
+/// Checks the whole log of one run, from its first event to its last.
+///
+/// # Errors
+/// The first place where the log breaks the contract, in words.
+pub fn check_order(events: &[Event]) -> Result<(), String> {
+    let mut state = check_so_far(events)?;
+    if !std::mem::take(&mut state.ended) {
+        return Err("the log has no terminal event".into());
+    }
+    Ok(())
+}
+
+/// Checks a log whose run may still go on.
+///
+/// # Errors
+/// As [`check_order`].
+pub fn check_prefix(events: &[Event]) -> Result<(), String> {
+    check_so_far(events).map(drop)
+}
+
+fn check_so_far(events: &[Event]) -> Result<State, String> {
+    let mut state = State::default();
+    let run: Option<RunId> = events.first().map(|event| event.run_id);
+    let mut ids = HashSet::new();
+    for (index, event) in events.iter().enumerate() {
+        let at = |message: String| format!("event {index} ({}): {message}", event.kind.name());
+        if Some(event.run_id) != run {
+            return Err(at("it belongs to another run".into()));
+        }
+        if !ids.insert(event.event_id) {
+            return Err(at("its id was there before".into()));
+        }
+        state.take(event).map_err(at)?;
+    }
+    Ok(state)
+}
+
+impl State {
+    fn take(&mut self, event: &Event) -> Result<(), String> {
+        if self.ended {
+            return Err("it comes after the terminal event".into());
+        }
+        match &event.kind {
+            EventKind::RunQueued { .. } => {
+                require(!self.queued && !self.started, "a run is queued once, and first")?;
+                self.queued = true;
+            }
+            EventKind::RunStarted { .. } => {
+                require(!self.started, "a run starts once")?;
+                self.started = true;
+            }
+            kind if kind.is_terminal() => self.end()?,
+            // These are the run's own too, and come at any time after its start.
+            EventKind::LimitWarning { .. }
+            | EventKind::RunWaiting { .. }
+            | EventKind::RunResumed { .. } => require(self.started, "the run has not started")?,
+            _ => {
+                require(self.started, "the run has not started")?;
+                let (Some(agent), Some(step)) = (&event.agent, event.step) else {
+                    return Err("an agent's event names agent and step".into());
+                };
+                self.take_of_agent(agent, step, &event.kind)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn end(&mut self) -> Result<(), String> {
+        require(self.agents.is_empty(), "an agent has not ended")?;
+        require(self.calls.is_empty(), "a tool call has not ended")?;
+        require(self.messages.is_empty(), "a message was not completed")?;
+        require(!self.started || self.root_ended, "the run started without an agent")?;
+        self.ended = true;
+        Ok(())
+    }
+
+    fn take_of_agent(&mut self, agent: &str, step: u32, kind: &EventKind) -> Result<(), String> {
+        if let EventKind::AgentStarted { agent: name, parent_step, .. } = kind {
+            require(name == agent, "the envelope names another agent")?;
+            require(!self.root_ended, "the run's own agent has ended")?;
+            let root = self.agents.is_empty();
+            require(root == parent_step.is_none(), "only the run's own agent has no parent")?;
+            self.agents.push((agent.to_owned(), step));
+            return Ok(());
+        }
+        let active = self.agents.iter().any(|(name, _)| name == agent);
+        require(active, "the agent has not begun, or has ended")?;
+        match kind {
+            EventKind::AgentCompleted { .. } => self.agent_completed(agent, step),
+            EventKind::ToolExecuting { tool_call_id, .. } => {
+                let new = !self.denied.contains(tool_call_id)
+                    && !self.closed_calls.contains(tool_call_id)
+                    && self.calls.insert(*tool_call_id, agent.to_owned()).is_none();
+                require(new, "the call's id was there before")
+            }
+            EventKind::ToolProgress { tool_call_id, .. } => {
+                require(self.calls.contains_key(tool_call_id), "the call is not open")
+            }
+            EventKind::ToolCompleted { tool_call_id, .. } => {
+                self.closed_calls.insert(*tool_call_id);
+                require(self.calls.remove(tool_call_id).is_some(), "the call is not open")
+            }
+            EventKind::ToolDenied { tool_call_id, .. } => {
+                let new = !self.calls.contains_key(tool_call_id)
+                    && !self.closed_calls.contains(tool_call_id)
+                    && self.denied.insert(*tool_call_id);
+                require(new, "the call's id was there before")
+            }
+            EventKind::MessageDelta { message_id, delta } => {
+                require(!self.closed_messages.contains(message_id), "the message was completed")?;
+                let open = self.messages.entry(*message_id);
+                open.or_insert_with(|| (agent.to_owned(), String::new())).1.push_str(delta);
+                Ok(())
+            }
+            EventKind::MessageCompleted { message_id, content, .. } => {
+                require(self.closed_messages.insert(*message_id), "it was completed before")?;
+                match self.messages.remove(message_id) {
+                    Some((_, text)) => require(is_text(&text, content), "its deltas are not its text"),
+                    None => Ok(()),
+                }
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn agent_completed(&mut self, agent: &str, step: u32) -> Result<(), String> {
+        let begun = |(name, first): &(String, u32)| name == agent && *first == step;
+        let Some(index) = self.agents.iter().rposition(begun) else {
+            return Err("no such agent has begun in this step".into());
+        };
+        require(index != 0 || self.agents.len() == 1, "a sub-agent has not ended")?;
+        self.agents.remove(index);
+        // Another frame of the same agent may own what is open; the last one may not leave any.
+        let last = !self.agents.iter().any(|(name, _)| name == agent);
+        let calls = self.calls.values().any(|owner| owner == agent);
+        require(!(last && calls), "one of its tool calls is open")?;
+        let messages = self.messages.values().any(|(owner, _)| owner == agent);
+        require(!(last && messages), "one of its messages is open")?;
+        self.root_ended = self.agents.is_empty();
+        Ok(())
+    }
+}
+
+/// Whether the deltas, joined, are the message's text; one that became a file is told by its part.
+fn is_text(deltas: &str, content: &[Content]) -> bool {
+    let by_file = content.iter().any(|part| matches!(part, Content::File { .. }));
+    let text: String = content
+        .iter()
+        .filter_map(|part| match part {
+            Content::Text { text } => Some(text.as_str()),
+            _ => None,
+        })
+        .collect();
+    by_file || text == deltas
+}
+
+fn require(holds: bool, otherwise: &str) -> Result<(), String> {
+    if holds { Ok(()) } else { Err(otherwise.to_owned()) }
+}

@@ -1,0 +1,163 @@
+//! One call of a model: its answer is streamed to the user as it is written, counted and returned.
+
+use futures::StreamExt as _;
+use netra_model::{ChatRequest, Chunk, ModelRef, StopReason, ToolCall};
+use netra_protocol::error::Failure;
+use netra_protocol::id::MessageId;
+use netra_store::{Changes, JournalEntry};
+use serde_json::json;
+
+use crate::execution::{Fault, Frame, unwritten};
+use crate::message;
+
+/// How much a model may think before the user is told, in bytes.
+const THOUGHT_BYTES: usize = 600;
+
+/// What a model answered.
+pub(super) struct Answer {
+    pub(super) text: String,
+    pub(super) tool_calls: Vec<ToolCall>,
+    pub(super) stop: StopReason,
+    /// The message that the text was streamed into; none where it was not streamed, or is empty.
+    pub(super) message_id: Option<MessageId>,
+}
+
+impl Answer {
+    /// What is kept of the call, so that it need not be made again.
+    pub(super) fn journal(&self, frame: &Frame<'_>, model: &ModelRef) -> JournalEntry {
+        JournalEntry {
+            step: frame.step(),
+            kind: "model_call",
+            key: model.to_string(),
+            value: json!({
+                "text": self.text,
+                "tool_calls": self.tool_calls,
+                "stop": self.stop,
+            }),
+        }
+    }
+}
+
+pub(super) fn fault(error: &netra_model::Error) -> Fault {
+    Fault::Agent(Failure::new(error.code(), error.to_string()))
+}
+
+/// Where the answer's text goes while it is written.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Audience {
+    /// To the user, as a message.
+    User,
+    /// To the agent that asked, and nobody else.
+    Agent,
+}
+
+/// Asks the model once.
+pub(super) async fn ask(
+    frame: &Frame<'_>,
+    model: &ModelRef,
+    request: ChatRequest,
+    audience: Audience,
+) -> Result<Answer, Fault> {
+    let models = &frame.execution.infra.models;
+    frame.execution.counters.model_called();
+    let mut stream =
+        models.chat(frame.ctx, model, request).await.map_err(|error| fault(&error))?;
+    let mut listening = Listening { frame, audience, thought: String::new(), answer: Answer::empty() };
+    let emitter = &frame.execution.emitter;
+    loop {
+        let chunk = tokio::select! {
+            biased;
+            chunk = stream.next() => chunk,
+            () = emitter.flush_due() => {
+                emitter.flush(frame.ctx).await.map_err(|error| unwritten(&error))?;
+                continue;
+            }
+        };
+        match chunk {
+            Some(Ok(chunk)) => {
+                if listening.take(chunk).await? {
+                    return Ok(listening.answer);
+                }
+            }
+            Some(Err(error)) => return Err(fault(&error)),
+            // A stream ends after its last chunk, which returned above.
+            None => {
+                let error = "the model's answer ended before its end";
+                return Err(Fault::agent(netra_protocol::ErrorCode::ModelUnavailable, error));
+            }
+        }
+    }
+}
+
+impl Answer {
+    fn empty() -> Self {
+        let stop = StopReason::Unknown;
+        Self { text: String::new(), tool_calls: Vec::new(), stop, message_id: None }
+    }
+}
+
+struct Listening<'a, 'e> {
+    frame: &'a Frame<'e>,
+    audience: Audience,
+    thought: String,
+    answer: Answer,
+}
+
+impl Listening<'_, '_> {
+    /// Takes a chunk; true after the last one.
+    async fn take(&mut self, chunk: Chunk) -> Result<bool, Fault> {
+        match chunk {
+            Chunk::Thinking(piece) => {
+                self.thought.push_str(&piece);
+                if self.thought.len() >= THOUGHT_BYTES {
+                    self.tell_thought().await?;
+                }
+            }
+            Chunk::Text(piece) => {
+                self.tell_thought().await?;
+                self.answer.text.push_str(&piece);
+                if self.audience == Audience::User {
+                    let id = self.message().await?;
+                    message::write_piece(self.frame, id, &piece).await?;
+                }
+            }
+            Chunk::ToolCall(call) => {
+                self.tell_thought().await?;
+                self.answer.tool_calls.push(call);
+            }
+            Chunk::Done(done) => {
+                self.tell_thought().await?;
+                if let Some(usage) = &done.usage {
+                    self.frame.execution.counters.model_used(usage);
+                }
+                self.answer.stop = done.stop;
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    /// The message that the text goes to. Its row is there from the first piece on, so that
+    /// whoever reads the thread meanwhile sees the message grow.
+    async fn message(&mut self) -> Result<MessageId, Fault> {
+        if let Some(id) = self.answer.message_id {
+            return Ok(id);
+        }
+        let id = self.frame.new_id(MessageId::from_parts);
+        let row = self.frame.message(id, Vec::new(), false);
+        let changes = Changes { messages: vec![row], ..Changes::default() };
+        let emitter = &self.frame.execution.emitter;
+        let written = emitter.commit(self.frame.ctx, changes, Vec::new()).await;
+        written.map_err(|error| unwritten(&error))?;
+        self.answer.message_id = Some(id);
+        Ok(id)
+    }
+
+    async fn tell_thought(&mut self) -> Result<(), Fault> {
+        if self.thought.trim().is_empty() {
+            return Ok(());
+        }
+        let thought = std::mem::take(&mut self.thought);
+        self.frame.think(thought.trim(), None).await
+    }
+}

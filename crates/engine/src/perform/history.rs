@@ -1,0 +1,90 @@
+//! The conversation so far, as a model gets it.
+
+use netra_model::Message as Said;
+use netra_protocol::message::{Content, Message, MessageRole};
+use serde_json::Value;
+
+use crate::execution::{Fault, Frame, unwritten};
+
+/// How much of a thread a model gets, counted from its end.
+const MAX_MESSAGES: usize = 200;
+const MAX_CHARS: usize = 400_000;
+/// How many messages are read at a time.
+const PAGE: u32 = 100;
+
+/// The conversation up to the run's own question, which is last. A sub-agent gets its task only.
+pub(super) async fn conversation(frame: &Frame<'_>) -> Result<Vec<Said>, Fault> {
+    if !frame.is_root() {
+        return Ok(vec![Said::User { text: task(frame) }]);
+    }
+    let before = read_thread(frame).await?;
+    Ok(assemble(before, task(frame)))
+}
+
+/// What the agent is asked, with the files that come with it.
+fn task(frame: &Frame<'_>) -> String {
+    let mut text = match frame.input.get("text").and_then(Value::as_str) {
+        Some(text) if frame.input.as_object().is_some_and(|fields| fields.len() == 1) => {
+            text.to_owned()
+        }
+        _ => frame.input.to_string(),
+    };
+    for file in &frame.execution.files {
+        let line = format!("\n[file: {}, {}, {} bytes]", file.name, file.media_type, file.bytes);
+        text.push_str(&line);
+    }
+    text
+}
+
+/// The thread's messages before the run's own question: not those of runs that come after it.
+async fn read_thread(frame: &Frame<'_>) -> Result<Vec<Message>, Fault> {
+    let (store, run) = (&frame.execution.infra.store, frame.execution.emitter.run());
+    let read = async {
+        let thread = store.thread(frame.ctx, run.thread_id).for_read().await?;
+        let (mut found, mut cursor) = (Vec::new(), None::<String>);
+        loop {
+            let page = store.messages(frame.ctx, &thread, PAGE, cursor.as_deref()).await?;
+            found.extend(page.items);
+            match page.next_cursor {
+                Some(next) => cursor = Some(next),
+                None => return Ok(found),
+            }
+        }
+    };
+    let mut found = read.await.map_err(|error: netra_store::Error| unwritten(&error))?;
+    // Ids of runs rise with time, so a later id is a run that waits behind this one.
+    found.retain(|message| message.run_id.is_none_or(|id| id < run.id));
+    Ok(found)
+}
+
+fn assemble(before: Vec<Message>, question: String) -> Vec<Said> {
+    let mut chars = question.chars().count();
+    let mut said = vec![Said::User { text: question }];
+    for message in before.into_iter().rev().take(MAX_MESSAGES) {
+        let text = text_of(&message.content);
+        chars += text.chars().count();
+        if chars > MAX_CHARS {
+            break;
+        }
+        match message.role {
+            _ if text.is_empty() => {}
+            MessageRole::User => said.push(Said::User { text }),
+            MessageRole::Assistant => said.push(Said::Assistant { text, tool_calls: Vec::new() }),
+            // Results of tools make sense only beside their calls, whose ids were for that run.
+            MessageRole::Tool => {}
+        }
+    }
+    said.reverse();
+    said
+}
+
+fn text_of(content: &[Content]) -> String {
+    let part = |content: &Content| match content {
+        Content::Text { text } => Some(text.clone()),
+        Content::File { name, media_type, bytes, .. } => {
+            Some(format!("[file: {name}, {media_type}, {bytes} bytes]"))
+        }
+        Content::ToolCall { .. } | Content::ToolResult { .. } => None,
+    };
+    content.iter().filter_map(part).collect::<Vec<_>>().join("\n")
+}

@@ -1,0 +1,151 @@
+//! A model agent: ask the model, run the tools that it wants, give it the results, until it answers
+//! without wanting any.
+
+use netra_model::{Arguments, ChatRequest, Message as Said, ModelRef, StopReason, ToolCall, ToolSpec};
+use netra_protocol::ErrorCode;
+use netra_protocol::id::ToolCallId;
+use netra_protocol::message::Content;
+use netra_store::Changes;
+use netra_tools::{Verdict, shorten};
+use serde_json::{Value, json};
+
+use super::ask::{Answer, Audience, ask, fault};
+use super::history::conversation;
+use crate::agents::Body;
+use crate::execution::{Fault, Finished, Frame, unwritten};
+use crate::message;
+
+/// The most of a tool's result that a model gets, in bytes of JSON.
+const MAX_RESULT_BYTES: usize = 48 * 1024;
+/// The most of a tool's arguments that stand in a message, in bytes of JSON.
+const MAX_ARGUMENT_BYTES: usize = 16 * 1024;
+
+pub(super) async fn perform(frame: &Frame<'_>) -> Result<Finished, Fault> {
+    let models = &frame.execution.infra.models;
+    let model = models.resolve(frame.agent.model.as_deref()).map_err(|error| fault(&error))?;
+    let mut said = conversation(frame).await?;
+    let tools = tools(frame);
+    let audience = if frame.is_root() { Audience::User } else { Audience::Agent };
+    loop {
+        frame.next_step()?;
+        let request = request(frame, said.clone(), tools.clone());
+        let answer = ask(frame, &model, request, audience).await?;
+        if answer.tool_calls.is_empty() {
+            return finish(frame, &model, answer).await;
+        }
+        let calls: Vec<(ToolCallId, ToolCall)> = answer
+            .tool_calls
+            .iter()
+            .map(|call| (frame.new_id(ToolCallId::from_parts), call.clone()))
+            .collect();
+        end_round(frame, &model, &answer, &calls).await?;
+        said.push(Said::Assistant { text: answer.text, tool_calls: answer.tool_calls });
+        said.extend(run_tools(frame, calls).await?);
+    }
+}
+
+fn request(frame: &Frame<'_>, messages: Vec<Said>, tools: Vec<ToolSpec>) -> ChatRequest {
+    let mut request = ChatRequest { messages, tools, ..ChatRequest::default() };
+    if let Body::Model { instructions, temperature, max_output_tokens } = &frame.agent.body {
+        request.system = Some(instructions.clone());
+        request.temperature = *temperature;
+        request.max_output_tokens = *max_output_tokens;
+    }
+    request
+}
+
+/// The agent's tools that this user may call: a model is not told of the others.
+fn tools(frame: &Frame<'_>) -> Vec<ToolSpec> {
+    let registry = frame.execution.infra.tools.registry();
+    let named = frame.agent.tools.iter().filter_map(|name| registry.get(name));
+    let allowed = named.filter(|tool| {
+        registry.policy().decide(frame.ctx.principal(), tool.spec()) == Verdict::Allowed
+    });
+    allowed
+        .map(|tool| {
+            let spec = tool.spec();
+            ToolSpec {
+                name: spec.name.clone(),
+                description: spec.description.clone(),
+                input_schema: spec.input_schema.clone(),
+            }
+        })
+        .collect()
+}
+
+/// The end of a round in which the model wanted tools: its message and the journal, in one commit.
+async fn end_round(
+    frame: &Frame<'_>,
+    model: &ModelRef,
+    answer: &Answer,
+    calls: &[(ToolCallId, ToolCall)],
+) -> Result<(), Fault> {
+    let mut changes = Changes { journal: vec![answer.journal(frame, model)], ..Changes::default() };
+    let mut emissions = Vec::new();
+    if let Some(id) = answer.message_id {
+        let wanted = calls.iter().map(|(tool_call_id, call)| Content::ToolCall {
+            tool_call_id: *tool_call_id,
+            tool_name: call.name.clone(),
+            arguments: shorten(&arguments(&call.arguments), MAX_ARGUMENT_BYTES),
+        });
+        let whole = message::complete(frame, id, &answer.text, wanted.collect()).await?;
+        emissions.push(whole.emission);
+        changes.messages.push(whole.row);
+    }
+    let committed = frame.execution.emitter.commit(frame.ctx, changes, emissions).await;
+    committed.map(drop).map_err(|error| unwritten(&error))
+}
+
+fn arguments(given: &Arguments) -> Value {
+    match given {
+        Arguments::Json(value) => value.clone(),
+        Arguments::Invalid(text) => Value::String(text.clone()),
+    }
+}
+
+/// Runs the tools that the model wants, one after the other, and gives what it is told of them. A
+/// call that fails is an answer too.
+async fn run_tools(
+    frame: &Frame<'_>,
+    calls: Vec<(ToolCallId, ToolCall)>,
+) -> Result<Vec<Said>, Fault> {
+    let mut told = Vec::with_capacity(calls.len());
+    for (id, call) in calls {
+        let outcome = frame.call_tool(id, &call.name, arguments(&call.arguments)).await;
+        let content = match outcome {
+            Ok(result) => shorten(&result, MAX_RESULT_BYTES).to_string(),
+            Err(Fault::Agent(failure)) => {
+                json!({ "error": { "code": failure.code, "message": failure.message } }).to_string()
+            }
+            Err(fault) => return Err(fault),
+        };
+        told.push(Said::ToolResult { tool_call_id: call.id, content });
+    }
+    Ok(told)
+}
+
+/// The answer without wishes for tools: the result.
+async fn finish(frame: &Frame<'_>, model: &ModelRef, answer: Answer) -> Result<Finished, Fault> {
+    if answer.text.is_empty() {
+        let words = format!("the model gave no answer ({:?})", answer.stop);
+        return Err(Fault::agent(ErrorCode::AgentFailed, words));
+    }
+    if answer.stop == StopReason::ContentFilter {
+        return Err(Fault::agent(ErrorCode::AgentFailed, "the provider's filter cut the answer"));
+    }
+    let result = match &frame.agent.output {
+        None => json!({ "text": answer.text }),
+        Some(_) => serde_json::from_str(&answer.text).map_err(|error| {
+            let words = format!("the model's answer is not JSON: {error}");
+            Fault::agent(ErrorCode::OutputInvalid, words)
+        })?,
+    };
+    let mut finished = Finished::new(result);
+    finished.last.journal.push(answer.journal(frame, model));
+    if let Some(id) = answer.message_id {
+        let whole = message::complete(frame, id, &answer.text, Vec::new()).await?;
+        finished.last.emissions.push(whole.emission);
+        finished.last.messages.push(whole.row);
+    }
+    Ok(finished)
+}

@@ -1,0 +1,45 @@
+//! What one run uses, counted while it goes on.
+
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
+
+use netra_protocol::usage::RunUsage;
+
+/// Counters of one run; shared by its agents.
+#[derive(Debug, Default)]
+pub(crate) struct Counters {
+    input_tokens: AtomicU64,
+    output_tokens: AtomicU64,
+    model_calls: AtomicU64,
+    steps: AtomicU32,
+}
+
+impl Counters {
+    /// A model was called.
+    pub(crate) fn model_called(&self) {
+        self.model_calls.fetch_add(1, Relaxed);
+    }
+
+    /// A model's provider told what a call used.
+    pub(crate) fn model_used(&self, usage: &netra_model::Usage) {
+        self.input_tokens.fetch_add(usage.input_tokens, Relaxed);
+        self.output_tokens.fetch_add(usage.output_tokens, Relaxed);
+    }
+
+    /// The number of the next step, from 1; none when `allowed` are taken.
+    pub(crate) fn next_step(&self, allowed: u32) -> Option<u32> {
+        let taken = self.steps.fetch_update(Relaxed, Relaxed, |steps| {
+            (steps < allowed).then_some(steps + 1)
+        });
+        taken.ok().map(|steps| steps + 1)
+    }
+
+    /// All counters. What others measure (tool calls, memory, time) is added by the engine.
+    pub(crate) fn read(&self) -> RunUsage {
+        RunUsage {
+            input_tokens: self.input_tokens.load(Relaxed),
+            output_tokens: self.output_tokens.load(Relaxed),
+            model_calls: self.model_calls.load(Relaxed),
+            ..RunUsage::default()
+        }
+    }
+}

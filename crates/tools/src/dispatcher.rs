@@ -1,0 +1,345 @@
+//! The dispatcher of one run: the only way to a tool.
+//!
+//! Each call passes the layers in order (the agent's list, the policy, the schema, the run's
+//! limits); the first that says no is named in one `tool_denied`. A call that passes is announced
+//! by one `tool_executing` before it runs and ended by one `tool_completed`, which commits together
+//! with its journal entry and its audit record. A call whose future is dropped in between stays
+//! open in the log, and the engine closes it there.
+
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
+
+use futures::FutureExt as _;
+use netra_context::UserExecutionContext;
+use netra_protocol::error::{ErrorCode, Failure};
+use netra_protocol::event::{EventKind, MAX_RESULT_BYTES};
+use netra_protocol::id::ToolCallId;
+use netra_store::{AuditRecord, Changes, JournalEntry};
+use serde_json::{Value, json};
+use tokio::time::Instant;
+
+use crate::policy::Verdict;
+use crate::registry::{Entry, Registry};
+use crate::scope::RunScope;
+use crate::short::{bytes_of, cut_text, shorten};
+use crate::tool::Call;
+
+/// The most bytes of arguments in an event.
+const MAX_ARGUMENT_BYTES: usize = 64 * 1024;
+/// The largest result that a tool may give, in bytes of JSON.
+const MAX_TOOL_RESULT_BYTES: usize = 8 * 1024 * 1024;
+/// The longest message of a failure in an event, in bytes.
+const MAX_MESSAGE_BYTES: usize = 8 * 1024;
+
+/// The agent that asks for a call.
+#[derive(Debug, Clone, Copy)]
+pub struct Caller<'a> {
+    /// Its name.
+    pub agent: &'a str,
+    /// The step of the run in which it asks.
+    pub step: u32,
+    /// The tools that its definition names; nothing else is there for it.
+    pub allowed_tools: &'a [String],
+}
+
+/// What is asked for.
+#[derive(Debug, Clone)]
+pub struct Request {
+    /// The call's id, new for each call.
+    pub id: ToolCallId,
+    /// The tool's name, not yet known to exist.
+    pub name: String,
+    /// The arguments, not yet checked.
+    pub arguments: Value,
+    /// Why, in words, where the agent told.
+    pub purpose: Option<String>,
+}
+
+/// Why a call gave no result.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Error {
+    /// The call was refused or failed. The agent is told, and the run may go on.
+    Call(Failure),
+    /// The run cannot go on: a limit of the run is passed, or the log cannot be written.
+    Run(Failure),
+}
+
+impl Error {
+    /// What happened, for the user.
+    pub fn failure(&self) -> &Failure {
+        match self {
+            Self::Call(failure) | Self::Run(failure) => failure,
+        }
+    }
+}
+
+struct Denial {
+    layer: &'static str,
+    reason: String,
+    /// Whether the run ends of it.
+    ends_run: Option<ErrorCode>,
+}
+
+impl Denial {
+    fn new(layer: &'static str, reason: impl Into<String>) -> Self {
+        Self { layer, reason: reason.into(), ends_run: None }
+    }
+}
+
+/// Calls the tools of one run. Owned by the run's engine; sub-agents share it, each with the tools
+/// of its own definition.
+pub struct Dispatcher {
+    registry: Arc<Registry>,
+    scope: RunScope,
+    begun: AtomicU32,
+}
+
+impl Dispatcher {
+    pub(crate) fn new(registry: Arc<Registry>, scope: RunScope) -> Self {
+        Self { registry, scope, begun: AtomicU32::new(0) }
+    }
+
+    /// How many calls have begun.
+    pub fn calls(&self) -> u32 {
+        self.begun.load(Ordering::Relaxed)
+    }
+
+    /// The run's files and artifacts.
+    pub fn scope(&self) -> &RunScope {
+        &self.scope
+    }
+
+    /// Makes one call.
+    ///
+    /// # Errors
+    /// [`Error::Call`] when it was refused or failed; [`Error::Run`] when the run cannot go on.
+    pub async fn call(
+        &self,
+        ctx: &UserExecutionContext,
+        caller: &Caller<'_>,
+        request: Request,
+    ) -> Result<Value, Error> {
+        let entry = match self.check(ctx, caller, &request) {
+            Ok(entry) => entry,
+            Err(denial) => return Err(self.deny(ctx, caller, &request, denial).await),
+        };
+        self.announce(ctx, caller, &request).await?;
+        let began = Instant::now();
+        let result = self.perform(ctx, caller, entry, &request).await;
+        let duration = began.elapsed();
+        self.record(ctx, caller, &request, &result, duration).await?;
+        result.map_err(Error::Call)
+    }
+
+    /// The layers, in order. Each later one may rely on those before it.
+    fn check<'a>(
+        &'a self,
+        ctx: &UserExecutionContext,
+        caller: &Caller<'_>,
+        request: &Request,
+    ) -> Result<&'a Entry, Denial> {
+        let listed = caller.allowed_tools.iter().any(|tool| *tool == request.name);
+        let Some(entry) = self.registry.entry(&request.name).filter(|_| listed) else {
+            return Err(Denial::new("agent_list", "the agent has no tool of this name"));
+        };
+        match self.registry.policy().decide(ctx.principal(), entry.tool.spec()) {
+            Verdict::Allowed => {}
+            Verdict::Refused(reason) => return Err(Denial::new("policy", reason)),
+        }
+        if let Some(misfits) = entry.misfits(&request.arguments) {
+            let reason = format!("the arguments do not fit the tool's schema: {misfits}");
+            return Err(Denial::new("schema", reason));
+        }
+        let allowed = ctx.limits().map_or(0, |limits| limits.tool_calls);
+        let room = self.begun.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |begun| {
+            (begun < allowed).then_some(begun + 1)
+        });
+        if room.is_err() {
+            let reason = format!("the run may make {allowed} tool calls, and has made them");
+            let ends_run = Some(ErrorCode::ToolCallLimitExceeded);
+            return Err(Denial { layer: "limits", reason, ends_run });
+        }
+        Ok(entry)
+    }
+
+    async fn deny(
+        &self,
+        ctx: &UserExecutionContext,
+        caller: &Caller<'_>,
+        request: &Request,
+        denial: Denial,
+    ) -> Error {
+        metrics::counter!("netra_tool_calls_denied_total", "layer" => denial.layer).increment(1);
+        let reason = cut_text(&denial.reason, MAX_MESSAGE_BYTES);
+        let kind = EventKind::ToolDenied {
+            tool_call_id: request.id,
+            tool_name: cut_text(&request.name, 256),
+            layer: denial.layer.into(),
+            reason: reason.clone(),
+        };
+        let mut audit = audit_of_call(request.id, &request.name, caller.agent, "denied");
+        audit.details["layer"] = json!(denial.layer);
+        let changes = Changes { audit: vec![audit], ..Changes::default() };
+        if let Err(error) = self.commit(ctx, caller, changes, kind).await {
+            return error;
+        }
+        match denial.ends_run {
+            Some(code) => Error::Run(Failure::new(code, reason)),
+            None => {
+                let details = json!({ "layer": denial.layer });
+                Error::Call(Failure::new(ErrorCode::ToolDenied, reason).with_details(details))
+            }
+        }
+    }
+
+    async fn announce(
+        &self,
+        ctx: &UserExecutionContext,
+        caller: &Caller<'_>,
+        request: &Request,
+    ) -> Result<(), Error> {
+        let kind = EventKind::ToolExecuting {
+            tool_call_id: request.id,
+            tool_name: request.name.clone(),
+            arguments: shorten(&request.arguments, MAX_ARGUMENT_BYTES),
+            purpose: request.purpose.as_deref().map(|text| cut_text(text, MAX_MESSAGE_BYTES)),
+        };
+        self.commit(ctx, caller, Changes::default(), kind).await
+    }
+
+    /// Runs the tool until it ends, its time is over, or the call is cancelled. A panic in it is
+    /// its failure.
+    async fn perform(
+        &self,
+        ctx: &UserExecutionContext,
+        caller: &Caller<'_>,
+        entry: &Entry,
+        request: &Request,
+    ) -> Result<Value, Failure> {
+        let limit = Duration::from_millis(ctx.limits().map_or(0, |limits| limits.tool_call_ms));
+        let ctx = ctx.child(format!("tool {}", request.name)).within(limit);
+        let call = Call {
+            ctx: &ctx,
+            id: request.id,
+            arguments: request.arguments.clone(),
+            scope: &self.scope,
+            caller,
+        };
+        let work = AssertUnwindSafe(entry.tool.call(call)).catch_unwind();
+        let result = tokio::select! {
+            biased;
+            () = ctx.cancel_token().cancelled() => {
+                return Err(Failure::new(ErrorCode::Cancelled, "the call was cancelled"));
+            }
+            result = tokio::time::timeout(limit, work) => result,
+        };
+        match result {
+            Err(_) => {
+                let words = format!("the call took longer than {} ms", limit.as_millis());
+                Err(Failure::new(ErrorCode::ToolTimeout, words))
+            }
+            Ok(Err(_)) => {
+                tracing::error!(tool.name = request.name, "a tool panicked");
+                Err(Failure::new(ErrorCode::ToolFailed, "the tool failed by a defect of its own"))
+            }
+            Ok(Ok(Err(failure))) => Err(failure),
+            Ok(Ok(Ok(value))) if bytes_of(&value) > MAX_TOOL_RESULT_BYTES => {
+                let words = format!("the result is larger than {MAX_TOOL_RESULT_BYTES} bytes");
+                Err(Failure::new(ErrorCode::ToolFailed, words))
+            }
+            Ok(Ok(Ok(value))) => Ok(value),
+        }
+    }
+
+    async fn record(
+        &self,
+        ctx: &UserExecutionContext,
+        caller: &Caller<'_>,
+        request: &Request,
+        result: &Result<Value, Failure>,
+        duration: Duration,
+    ) -> Result<(), Error> {
+        let outcome = if result.is_ok() { "completed" } else { "failed" };
+        let name = request.name.clone();
+        metrics::counter!("netra_tool_calls_total", "tool" => name.clone(), "outcome" => outcome)
+            .increment(1);
+        metrics::histogram!("netra_tool_call_seconds", "tool" => name.clone())
+            .record(duration.as_secs_f64());
+        let entry = JournalEntry {
+            step: caller.step,
+            kind: "tool_call",
+            key: request.id.to_string(),
+            value: json!({
+                "tool_name": name,
+                "arguments": request.arguments,
+                "result": result.as_ref().ok(),
+                "error": result.as_ref().err(),
+            }),
+        };
+        let changes = Changes {
+            journal: vec![entry],
+            audit: vec![audit_of_call(request.id, &name, caller.agent, outcome)],
+            ..Changes::default()
+        };
+        self.commit(ctx, caller, changes, completed(request, result, duration)).await
+    }
+
+    async fn commit(
+        &self,
+        ctx: &UserExecutionContext,
+        caller: &Caller<'_>,
+        changes: Changes,
+        kind: EventKind,
+    ) -> Result<(), Error> {
+        let emission = caller.emission(kind);
+        match self.scope.emitter().commit(ctx, changes, vec![emission]).await {
+            Ok(_) => Ok(()),
+            Err(error) => {
+                let words = format!("the tool call cannot be recorded: {error}");
+                Err(Error::Run(Failure::new(ErrorCode::Internal, words)))
+            }
+        }
+    }
+}
+
+fn completed(
+    request: &Request,
+    result: &Result<Value, Failure>,
+    duration: Duration,
+) -> EventKind {
+    let error = result.as_ref().err().map(|failure| Failure {
+        code: failure.code,
+        message: cut_text(&failure.message, MAX_MESSAGE_BYTES),
+        details: failure.details.as_ref().map(|details| shorten(details, MAX_ARGUMENT_BYTES)),
+    });
+    let (short, bytes) = match result {
+        Ok(value) => (shorten(value, MAX_RESULT_BYTES), bytes_of(value)),
+        Err(_) => (Value::Null, 0),
+    };
+    EventKind::ToolCompleted {
+        tool_call_id: request.id,
+        tool_name: request.name.clone(),
+        success: result.is_ok(),
+        duration_ms: u64::try_from(duration.as_millis()).unwrap_or(u64::MAX),
+        result: short,
+        result_bytes: bytes as u64,
+        error,
+    }
+}
+
+/// The audit record of a call: who it was for is in the context, arguments are not in it.
+pub fn audit_of_call(
+    id: ToolCallId,
+    tool: &str,
+    agent: &str,
+    outcome: &'static str,
+) -> AuditRecord {
+    AuditRecord {
+        action: "tool.call",
+        object: id.to_string(),
+        outcome,
+        details: json!({ "tool_name": cut_text(tool, 256), "agent": agent }),
+    }
+}

@@ -1,0 +1,58 @@
+//! The factory of dispatchers: shared and immutable, it makes one dispatcher for each run.
+
+use std::sync::Arc;
+
+use netra_context::UserExecutionContext;
+use netra_events::UserWebSocketEmitter;
+use netra_protocol::file::File;
+use netra_store::Store;
+use netra_worker::AnalysisPool;
+
+use crate::dispatcher::Dispatcher;
+use crate::registry::Registry;
+use crate::scope::{RunScope, analysis_limits};
+
+/// What all dispatchers share.
+#[derive(Clone)]
+pub struct Infra {
+    /// Every tool, and the policy.
+    pub registry: Arc<Registry>,
+    /// Where artifacts and files are.
+    pub store: Store,
+    /// Where analyses run.
+    pub analyses: AnalysisPool,
+}
+
+/// Makes a [`Dispatcher`] for each run. Cheap to clone.
+#[derive(Clone)]
+pub struct ToolExecutorFactory(Arc<Infra>);
+
+impl ToolExecutorFactory {
+    /// Over these tools.
+    pub fn new(infra: Infra) -> Self {
+        Self(Arc::new(infra))
+    }
+
+    /// Every tool of the server.
+    pub fn registry(&self) -> &Arc<Registry> {
+        &self.0.registry
+    }
+
+    /// Every tool, with whether this user may call it.
+    pub fn list_for(&self, ctx: &UserExecutionContext) -> Vec<netra_protocol::tool::Tool> {
+        self.0.registry.list_for(ctx)
+    }
+
+    /// The dispatcher of one run: it owns the run's worker process, and its events go out by the
+    /// run's emitter. Cannot fail; nothing is started before the first call needs it.
+    pub fn create(
+        &self,
+        ctx: &UserExecutionContext,
+        emitter: Arc<UserWebSocketEmitter>,
+        files: Vec<File>,
+    ) -> Dispatcher {
+        let analysis = self.0.analyses.open(analysis_limits(ctx));
+        let scope = RunScope::new(self.0.store.clone(), emitter, files, analysis);
+        Dispatcher::new(Arc::clone(&self.0.registry), scope)
+    }
+}

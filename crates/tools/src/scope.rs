@@ -1,0 +1,235 @@
+//! What the tool calls of one run share: its files, its artifacts, its worker for analyses.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use netra_context::UserExecutionContext;
+use netra_events::{Emission, UserWebSocketEmitter};
+use netra_protocol::error::{ErrorCode, Failure};
+use netra_protocol::event::EventKind;
+use netra_protocol::file::File;
+use netra_protocol::id::ToolCallId;
+use netra_store::Store;
+use netra_worker::{Analysis, AnalysisLimits, InputFile, Job, Meter};
+use serde_json::Value;
+use tokio::sync::{Mutex, watch};
+
+use crate::dispatcher::Caller;
+use crate::short::cut_text;
+use crate::tool::Call;
+
+/// The most bytes that one artifact may have.
+const MAX_ARTIFACT_BYTES: u64 = 16 * 1024 * 1024;
+/// The most bytes that one analysis may give back.
+const MAX_ANALYSIS_BYTES: u64 = 8 * 1024 * 1024;
+/// The longest words of progress in an event, in bytes.
+const MAX_PROGRESS_BYTES: usize = 1024;
+
+/// What the tool calls of one run share. Owned by the run's dispatcher; dropping it ends the
+/// run's worker process.
+pub struct RunScope {
+    store: Store,
+    emitter: Arc<UserWebSocketEmitter>,
+    files: Vec<File>,
+    /// One process for all analyses of the run, started by the first; one job at a time.
+    analysis: Mutex<Analysis>,
+    meter: Meter,
+}
+
+impl RunScope {
+    pub(crate) fn new(
+        store: Store,
+        emitter: Arc<UserWebSocketEmitter>,
+        files: Vec<File>,
+        analysis: Analysis,
+    ) -> Self {
+        let meter = analysis.meter();
+        Self { store, emitter, files, analysis: Mutex::new(analysis), meter }
+    }
+
+    /// Memory of the run's worker process now, in bytes; 0 while there is none.
+    pub fn worker_bytes(&self) -> u64 {
+        self.meter.bytes()
+    }
+
+    pub(crate) fn emitter(&self) -> &UserWebSocketEmitter {
+        &self.emitter
+    }
+
+    /// The files that the user gave to the run.
+    pub fn files(&self) -> &[File] {
+        &self.files
+    }
+
+    pub(crate) async fn progress(
+        &self,
+        ctx: &UserExecutionContext,
+        caller: &Caller<'_>,
+        tool_call_id: ToolCallId,
+        progress: Option<f64>,
+        message: Option<String>,
+    ) -> Result<(), Failure> {
+        let kind = EventKind::ToolProgress {
+            tool_call_id,
+            progress: progress.map(|fraction| fraction.clamp(0.0, 1.0)),
+            message: message.map(|text| cut_text(&text, MAX_PROGRESS_BYTES)),
+        };
+        self.tell(ctx, caller, kind).await
+    }
+
+    pub(crate) async fn artifact(
+        &self,
+        ctx: &UserExecutionContext,
+        caller: &Caller<'_>,
+        name: &str,
+        media_type: &str,
+        content: &[u8],
+    ) -> Result<File, Failure> {
+        let name = file_name(name);
+        let run = self.emitter.run().id;
+        let mut writer = self
+            .store
+            .file_begin(ctx, name, media_type.to_owned(), Some(run), MAX_ARTIFACT_BYTES)
+            .await
+            .map_err(|error| store_failure(&error))?;
+        writer.write(content).await.map_err(|error| store_failure(&error))?;
+        let file = writer.finish(None).await.map_err(|error| store_failure(&error))?.value;
+        let kind = EventKind::ArtifactCreated {
+            file_id: file.id,
+            name: file.name.clone(),
+            media_type: file.media_type.clone(),
+            bytes: file.bytes,
+        };
+        self.tell(ctx, caller, kind).await?;
+        Ok(file)
+    }
+
+    async fn tell(
+        &self,
+        ctx: &UserExecutionContext,
+        caller: &Caller<'_>,
+        kind: EventKind,
+    ) -> Result<(), Failure> {
+        self.emitter
+            .emit(ctx, vec![caller.emission(kind)])
+            .await
+            .map(drop)
+            .map_err(|error| Failure::new(error.code(), error.to_string()))
+    }
+
+    /// Runs one operation over the run's files in the run's own worker process, and tells the
+    /// user how it goes on.
+    pub(crate) async fn analyse(
+        &self,
+        call: &Call<'_>,
+        operation: &str,
+    ) -> Result<Value, Failure> {
+        let inputs = self.inputs(call.ctx).await?;
+        let job = Job { op: operation.to_owned(), arguments: call.arguments.clone(), inputs };
+        let mut analysis = self.analysis.lock().await;
+        // Only the newest progress is of interest, so a slow log holds nothing up.
+        let (newest, mut changes) = watch::channel(None::<(f32, String)>);
+        let mut note = |fraction: f32, text: &str| {
+            newest.send_replace(Some((fraction, text.to_owned())));
+        };
+        let mut work = std::pin::pin!(analysis.run(&job, &mut note));
+        loop {
+            tokio::select! {
+                biased;
+                result = &mut work => return result.map_err(worker_failure),
+                Ok(()) = changes.changed() => {
+                    let newest = changes.borrow_and_update().clone();
+                    if let Some((fraction, text)) = newest {
+                        let words = (!text.is_empty()).then_some(text);
+                        call.progress(Some(f64::from(fraction)), words).await?;
+                    }
+                }
+            }
+        }
+    }
+
+    async fn inputs(&self, ctx: &UserExecutionContext) -> Result<Vec<InputFile>, Failure> {
+        let mut inputs = Vec::with_capacity(self.files.len());
+        for file in &self.files {
+            let found = self.store.file(ctx, file.id).for_read().await.map_err(|error| {
+                let words = format!("the file {} cannot be read: {error}", file.name);
+                Failure::new(ErrorCode::ToolFailed, words)
+            })?;
+            inputs.push(InputFile {
+                name: found.name.clone(),
+                media_type: found.media_type.clone(),
+                path: self.store.file_path(&found),
+            });
+        }
+        Ok(inputs)
+    }
+}
+
+/// What the run's worker process may use: what its user may.
+pub(crate) fn analysis_limits(ctx: &UserExecutionContext) -> AnalysisLimits {
+    let limits = ctx.limits().cloned().unwrap_or_default();
+    AnalysisLimits {
+        memory_bytes: limits.memory_mib.saturating_mul(1024 * 1024),
+        wall_time: Duration::from_millis(limits.tool_call_ms),
+        output_bytes: MAX_ANALYSIS_BYTES,
+    }
+}
+
+fn store_failure(error: &netra_store::Error) -> Failure {
+    Failure::new(ErrorCode::ToolFailed, format!("the file cannot be stored: {error}"))
+}
+
+/// What a worker's failure means to the agent that called the tool.
+fn worker_failure(error: netra_worker::Error) -> Failure {
+    match error {
+        netra_worker::Error::Job(job) => {
+            let failure = Failure::new(ErrorCode::ToolFailed, job.message);
+            let mut details = serde_json::json!({ "reason": job.code });
+            if let Some(more) = job.details {
+                details["details"] = more;
+            }
+            failure.with_details(details)
+        }
+        netra_worker::Error::TimeLimit { .. } => {
+            Failure::new(ErrorCode::ToolTimeout, error.to_string())
+        }
+        other => Failure::new(ErrorCode::ToolFailed, other.to_string()),
+    }
+}
+
+/// A name that is a name everywhere: no folders, no control characters, not empty, not too long.
+fn file_name(name: &str) -> String {
+    let last = name.rsplit(['/', '\\']).next().unwrap_or_default();
+    let clean: String = last.chars().filter(|c| !c.is_control()).collect();
+    match clean.trim().trim_start_matches('.') {
+        "" => "artifact".to_owned(),
+        text => cut_text(text, 200),
+    }
+}
+
+impl Caller<'_> {
+    /// An event of this agent at this step.
+    pub(crate) fn emission(&self, kind: EventKind) -> Emission {
+        Emission::of_agent(self.agent, self.step, kind)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_name_has_no_folders_and_no_tricks() {
+        for (given, stored) in [
+            ("report.md", "report.md"),
+            ("../../etc/passwd", "passwd"),
+            ("C:\\temp\\x.csv", "x.csv"),
+            ("..", "artifact"),
+            ("a\nb\0.md", "ab.md"),
+            ("", "artifact"),
+        ] {
+            assert_eq!(file_name(given), stored);
+        }
+        assert!(file_name(&"x".repeat(999)).len() <= 200);
+    }
+}

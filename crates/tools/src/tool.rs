@@ -1,0 +1,85 @@
+//! What a tool is, and what it is given for one call.
+
+use async_trait::async_trait;
+use netra_context::UserExecutionContext;
+use netra_protocol::error::{ErrorCode, Failure};
+use netra_protocol::file::File;
+use netra_protocol::id::ToolCallId;
+use netra_protocol::tool::Risk;
+use serde_json::Value;
+
+use crate::dispatcher::Caller;
+use crate::scope::RunScope;
+
+/// How a tool describes itself: to users, to models, and to the permission layers.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ToolSpec {
+    /// To call it by: a lower-case letter, then letters, digits and `_`, at most 64 in all, so that
+    /// it is a name in scripts and for every model provider.
+    pub name: String,
+    /// For people and models.
+    pub description: String,
+    /// JSON Schema of the arguments.
+    pub input_schema: Value,
+    /// The named permission that a caller needs; see [`crate::Policy`].
+    pub permission: String,
+    /// How much harm it can do.
+    pub risk: Risk,
+    /// Whether calling it twice does no harm.
+    pub idempotent: bool,
+    /// Whether a person is asked before each call.
+    pub needs_approval: bool,
+}
+
+/// Something that agents may call. It is shared by all runs and keeps nothing between calls.
+#[async_trait]
+pub trait Tool: Send + Sync {
+    /// Its description; the same at every call.
+    fn spec(&self) -> &ToolSpec;
+
+    /// Does the work. The arguments fit the schema, permission is given, and the future is dropped
+    /// at the call's deadline or when the run is cancelled.
+    async fn call(&self, call: Call<'_>) -> Result<Value, Failure>;
+}
+
+/// One call, as the tool sees it.
+pub struct Call<'a> {
+    /// Who asks, and until when.
+    pub ctx: &'a UserExecutionContext,
+    /// The call's id.
+    pub id: ToolCallId,
+    /// What the tool is called with.
+    pub arguments: Value,
+    /// The run that the call belongs to.
+    pub scope: &'a RunScope,
+    pub(crate) caller: &'a Caller<'a>,
+}
+
+impl Call<'_> {
+    /// Reads the arguments into a type. The schema was checked before, so a failure here says that
+    /// schema and type disagree.
+    pub fn arguments_as<T: serde::de::DeserializeOwned>(&self) -> Result<T, Failure> {
+        T::deserialize(&self.arguments).map_err(|error| {
+            Failure::new(ErrorCode::ToolFailed, format!("the arguments do not fit: {error}"))
+        })
+    }
+
+    /// Tells the user how far the call is: a fraction from 0 to 1, and words.
+    pub async fn progress(
+        &self,
+        progress: Option<f64>,
+        message: Option<String>,
+    ) -> Result<(), Failure> {
+        self.scope.progress(self.ctx, self.caller, self.id, progress, message).await
+    }
+
+    /// Stores a file that the call made, and tells the user of it.
+    pub async fn artifact(
+        &self,
+        name: &str,
+        media_type: &str,
+        content: &[u8],
+    ) -> Result<File, Failure> {
+        self.scope.artifact(self.ctx, self.caller, name, media_type, content).await
+    }
+}
