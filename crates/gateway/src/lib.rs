@@ -1,1 +1,31 @@
-//! netra-gateway.
+//! The edge: HTTP, server-sent events and the WebSocket over the crates below, and the embedded
+//! page. The only crate that knows status codes.
+//!
+//! Reading order: [`router`] (paths and layers), `extract` (how a request gets its context),
+//! `error` (how an error gets its status), `routes` (a file per resource), `ws` and `sse` (events),
+//! `auth` (who asks). It never decides what an agent may do, and never touches SQL.
+
+mod auth;
+mod config;
+mod error;
+mod extract;
+mod json;
+mod layers;
+mod limit;
+mod openapi;
+mod router;
+mod routes;
+mod serve;
+mod sse;
+mod state;
+mod ui;
+mod ws;
+
+pub use auth::keys::{Error as KeysError, Keys};
+pub use auth::passwords::{Refused as PasswordRefused, hash_password};
+pub use auth::setup::setup_token;
+pub use config::{Config, Registration};
+pub use openapi::openapi;
+pub use router::router;
+pub use serve::serve;
+pub use state::{Metrics, Parts};

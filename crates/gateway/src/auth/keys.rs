@@ -1,0 +1,164 @@
+//! The server's signing key, in `DIR/keys`, readable by its owner only.
+
+use std::fs;
+use std::io::Write as _;
+use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use ed25519_dalek::{SigningKey, VerifyingKey};
+use netra_context::Runtime;
+use netra_protocol::Timestamp;
+use netra_protocol::id::{SessionId, UserId};
+
+use super::token::{self, Claims};
+
+const PREFIX: &str = "ed25519:";
+
+/// Why the keys cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The file cannot be read or made.
+    #[error("the key file {path} cannot be used")]
+    Io {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        #[source]
+        source: std::io::Error,
+    },
+    /// Others than the owner can read the file.
+    #[error("the key file {0} can be read by others: set its mode to 0600")]
+    Exposed(PathBuf),
+    /// The file is not one that this program wrote.
+    #[error("the key file {0} is damaged")]
+    Damaged(PathBuf),
+}
+
+/// The server's signing key. Cheap to clone; never shown.
+#[derive(Clone)]
+pub struct Keys(Arc<SigningKey>);
+
+impl std::fmt::Debug for Keys {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Keys")
+    }
+}
+
+impl Keys {
+    /// Keys of a server that keeps none, for tests.
+    pub fn ephemeral(runtime: &Runtime) -> Self {
+        Self(Arc::new(SigningKey::from_bytes(&runtime.secret_bytes())))
+    }
+
+    /// Reads `dir/keys`, or makes it. Two processes that do so at once get the same key.
+    ///
+    /// # Errors
+    /// When the file cannot be read or made, is damaged, or can be read by others.
+    pub fn load_or_create(runtime: &Runtime, dir: &Path) -> Result<Self, Error> {
+        let path = dir.join("keys");
+        let io = |source| Error::Io {
+            path: path.clone(),
+            source,
+        };
+        if !path.try_exists().map_err(io)? {
+            create(runtime, dir, &path).map_err(io)?;
+        }
+        let mode = fs::metadata(&path).map_err(io)?.permissions().mode();
+        if mode & 0o077 != 0 {
+            return Err(Error::Exposed(path));
+        }
+        let text = fs::read_to_string(&path).map_err(io)?;
+        let seed = text
+            .trim()
+            .strip_prefix(PREFIX)
+            .and_then(|text| STANDARD.decode(text).ok());
+        let seed: Option<[u8; 32]> = seed.and_then(|bytes| bytes.try_into().ok());
+        match seed {
+            Some(seed) => Ok(Self(Arc::new(SigningKey::from_bytes(&seed)))),
+            None => Err(Error::Damaged(path)),
+        }
+    }
+
+    /// An access token for this user, good for `ttl` from now. `session` is none for a token that
+    /// belongs to no sign-in, such as one made at the server's command line.
+    ///
+    /// # Errors
+    /// Never in practice: the claims are plain values.
+    pub fn access_token(
+        &self,
+        user: UserId,
+        session: Option<SessionId>,
+        now: Timestamp,
+        ttl: Duration,
+    ) -> Result<String, serde_json::Error> {
+        token::sign(&self.0, &Claims::new(user, session, now, ttl))
+    }
+
+    pub(crate) fn verifying(&self) -> VerifyingKey {
+        self.0.verifying_key()
+    }
+}
+
+/// Writes the file under another name first and links it into place, so that nobody reads half of
+/// it; when another process was faster, its key stands.
+fn create(runtime: &Runtime, dir: &Path, path: &Path) -> std::io::Result<()> {
+    let seed: [u8; 32] = runtime.secret_bytes();
+    let suffix: [u8; 8] = runtime.secret_bytes();
+    let temporary = dir.join(format!("keys.{:016x}", u64::from_be_bytes(suffix)));
+    let mut file = fs::OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .mode(0o600)
+        .open(&temporary)?;
+    writeln!(file, "{PREFIX}{}", STANDARD.encode(seed))?;
+    file.sync_all()?;
+    let linked = fs::hard_link(&temporary, path);
+    fs::remove_file(&temporary)?;
+    match linked {
+        Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => Ok(()),
+        other => other,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_same_folder_gives_the_same_key_and_nobody_else_reads_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let runtime = Runtime::new();
+        let first = Keys::load_or_create(&runtime, dir.path()).unwrap();
+        let second = Keys::load_or_create(&runtime, dir.path()).unwrap();
+        assert_eq!(first.verifying(), second.verifying());
+        let path = dir.path().join("keys");
+        assert_eq!(
+            fs::metadata(&path).unwrap().permissions().mode() & 0o777,
+            0o600
+        );
+        assert_eq!(
+            fs::read_dir(dir.path()).unwrap().count(),
+            1,
+            "no temporary file stays"
+        );
+
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o644)).unwrap();
+        let error = Keys::load_or_create(&runtime, dir.path()).unwrap_err();
+        assert!(matches!(error, Error::Exposed(_)));
+    }
+
+    #[test]
+    fn a_damaged_file_is_not_replaced() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("keys");
+        fs::write(&path, "ed25519:AAAA").unwrap();
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
+        let error = Keys::load_or_create(&Runtime::new(), dir.path()).unwrap_err();
+        assert!(matches!(error, Error::Damaged(_)));
+        assert_eq!(fs::read_to_string(&path).unwrap(), "ed25519:AAAA");
+    }
+}

@@ -1,0 +1,175 @@
+//! Passwords: argon2id, on blocking threads, few at once.
+
+use argon2::password_hash::{PasswordHash, PasswordHasher as _, PasswordVerifier as _, SaltString};
+use argon2::{Algorithm, Argon2, Params, Version};
+use netra_context::Runtime;
+use netra_protocol::ErrorCode;
+use tokio::sync::Semaphore;
+
+use crate::error::Error;
+
+/// Shortest and longest password, in characters.
+const LENGTH: std::ops::RangeInclusive<usize> = 12..=128;
+/// Checks that may wait for their turn, for each that runs; more are refused.
+const WAITING_PER_TURN: usize = 32;
+
+/// The password is not one that the contract allows.
+#[derive(Debug, thiserror::Error)]
+pub enum Refused {
+    /// Too short or too long.
+    #[error("a password has 12 to 128 characters")]
+    Length,
+    /// The hash could not be made.
+    #[error("the password could not be hashed: {0}")]
+    Hash(String),
+}
+
+/// OWASP's first choice for argon2id: 19 MiB, two passes, one lane.
+fn argon2() -> Result<Argon2<'static>, Refused> {
+    let params = Params::new(19 * 1024, 2, 1, None);
+    let params = params.map_err(|error| Refused::Hash(error.to_string()))?;
+    Ok(Argon2::new(Algorithm::Argon2id, Version::V0x13, params))
+}
+
+/// Hashes a password for the store. Takes tens of milliseconds and 19 MiB: not for async threads.
+///
+/// # Errors
+/// When the password is shorter or longer than allowed.
+pub fn hash_password(runtime: &Runtime, password: &str) -> Result<String, Refused> {
+    if !LENGTH.contains(&password.chars().count()) {
+        return Err(Refused::Length);
+    }
+    let salt: [u8; 16] = runtime.secret_bytes();
+    let salt = SaltString::encode_b64(&salt);
+    let salt = salt.map_err(|error| Refused::Hash(error.to_string()))?;
+    let hash = argon2()?.hash_password(password.as_bytes(), &salt);
+    Ok(hash
+        .map_err(|error| Refused::Hash(error.to_string()))?
+        .to_string())
+}
+
+fn matches(password: &str, hash: &str) -> bool {
+    let Ok(parsed) = PasswordHash::new(hash) else {
+        return false;
+    };
+    let Ok(argon2) = argon2() else { return false };
+    argon2.verify_password(password.as_bytes(), &parsed).is_ok()
+}
+
+/// Hashes and checks passwords, at most so many at once: each takes a core and 19 MiB.
+pub(crate) struct Passwords {
+    runtime: Runtime,
+    turns: Semaphore,
+    waiting: Semaphore,
+    /// Checked where an account is missing or has no password, so that both take as long.
+    decoy: std::sync::OnceLock<String>,
+}
+
+impl Passwords {
+    pub(crate) fn new(runtime: Runtime, at_once: usize) -> Self {
+        let at_once = at_once.max(1);
+        Self {
+            runtime,
+            turns: Semaphore::new(at_once),
+            waiting: Semaphore::new(at_once * (WAITING_PER_TURN + 1)),
+            decoy: std::sync::OnceLock::new(),
+        }
+    }
+
+    async fn blocking<T: Send + 'static>(
+        &self,
+        work: impl FnOnce() -> T + Send + 'static,
+    ) -> Result<T, Error> {
+        let _place = self.waiting.try_acquire().map_err(|_| {
+            Error::new(
+                ErrorCode::Overloaded,
+                "Too many people sign in at once; try again.",
+            )
+        })?;
+        let _turn = self.turns.acquire().await.map_err(Error::internal)?;
+        self.runtime
+            .spawn_blocking(work)
+            .await
+            .map_err(Error::internal)
+    }
+
+    /// Hashes a new password.
+    pub(crate) async fn hash(&self, password: String) -> Result<String, Error> {
+        let runtime = self.runtime.clone();
+        let hashed = self
+            .blocking(move || hash_password(&runtime, &password))
+            .await?;
+        hashed.map_err(|error| match error {
+            Refused::Length => {
+                Error::invalid("A password has 12 to 128 characters.").at_field("password")
+            }
+            Refused::Hash(_) => Error::internal(error),
+        })
+    }
+
+    /// Whether the password fits; false after the same time where there is no hash.
+    pub(crate) async fn check(
+        &self,
+        password: String,
+        hash: Option<String>,
+    ) -> Result<bool, Error> {
+        let known = hash.is_some();
+        let hash = match hash {
+            Some(hash) => hash,
+            None => self.decoy().await?,
+        };
+        // A longer one can belong to nobody; it is cut so that it costs no more than others.
+        let password: String = password.chars().take(*LENGTH.end() + 1).collect();
+        Ok(self.blocking(move || matches(&password, &hash)).await? && known)
+    }
+
+    async fn decoy(&self) -> Result<String, Error> {
+        if let Some(decoy) = self.decoy.get() {
+            return Ok(decoy.clone());
+        }
+        let nobody = super::secret_text(&self.runtime.secret_bytes::<32>());
+        let made = self.hash(nobody).await?;
+        Ok(self.decoy.get_or_init(|| made).clone())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_password_fits_its_own_hash_only() {
+        let passwords = Passwords::new(Runtime::new(), 1);
+        let hash = passwords
+            .hash("correct horse battery".into())
+            .await
+            .unwrap();
+        assert!(hash.starts_with("$argon2id$v=19$m=19456,t=2,p=1$"));
+        let right = passwords
+            .check("correct horse battery".into(), Some(hash.clone()))
+            .await;
+        assert!(right.unwrap());
+        assert!(
+            !passwords
+                .check("correct horse batterx".into(), Some(hash))
+                .await
+                .unwrap()
+        );
+        assert!(
+            !passwords
+                .check("correct horse battery".into(), None)
+                .await
+                .unwrap()
+        );
+    }
+
+    #[tokio::test]
+    async fn length_counts_characters() {
+        let passwords = Passwords::new(Runtime::new(), 1);
+        for bad in ["elevenchars".to_owned(), "x".repeat(129)] {
+            let error = passwords.hash(bad).await.unwrap_err();
+            assert_eq!(error.code(), ErrorCode::InvalidRequest);
+        }
+        assert!(passwords.hash("ä".repeat(128)).await.is_ok());
+    }
+}

@@ -1,0 +1,100 @@
+//! What the edge can be told: origins, registration, lives of tokens, limits.
+
+use std::time::Duration;
+
+use netra_protocol::limits::Limits;
+
+/// Who may make an account by themselves.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Registration {
+    /// Anybody who reaches the server.
+    Open,
+    /// Whoever holds an invitation.
+    Invite,
+    /// Nobody; admins make accounts.
+    #[default]
+    Closed,
+}
+
+impl std::str::FromStr for Registration {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text {
+            "open" => Ok(Self::Open),
+            "invite" => Ok(Self::Invite),
+            "closed" => Ok(Self::Closed),
+            _ => Err("expected one of: open, invite, closed".into()),
+        }
+    }
+}
+
+/// Settings of the edge, already checked.
+#[derive(Clone)]
+pub struct Config {
+    /// Where browsers reach the server, such as `https://netra.example`; none where the `Host`
+    /// that they name is to be taken.
+    pub public_origin: Option<String>,
+    /// Origins of other pages that may use the interface.
+    pub allowed_origins: Vec<String>,
+    /// Who may make an account.
+    pub registration: Registration,
+    /// Signs a browser on the loopback address in as the user `local`.
+    pub dev: bool,
+    /// Life of an access token.
+    pub access_ttl: Duration,
+    /// Life of a refresh token.
+    pub refresh_ttl: Duration,
+    /// Life of a WebSocket ticket.
+    pub ticket_ttl: Duration,
+    /// How long a verified token is believed before its session and user are looked up again. What
+    /// this server itself revokes, it forgets at once; this bounds what another process revokes.
+    pub recheck: Duration,
+    /// The limits of every user.
+    pub limits: Limits,
+    /// WebSockets of all users on this node.
+    pub max_sockets: usize,
+    /// Password checks that may run at once; each holds 19 MiB.
+    pub password_checks: usize,
+    /// A token that reads `GET /api/metrics` and nothing else.
+    pub metrics_token: Option<String>,
+    /// What stands before `#<code>` in the `docs` of an error.
+    pub docs_base: String,
+    /// Between two pings of a WebSocket.
+    pub heartbeat: Duration,
+    /// How long a client may take no byte before its socket is closed.
+    pub write_stall: Duration,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            public_origin: None,
+            allowed_origins: Vec::new(),
+            registration: Registration::Closed,
+            dev: false,
+            access_ttl: Duration::from_secs(15 * 60),
+            refresh_ttl: Duration::from_secs(30 * 24 * 3600),
+            ticket_ttl: Duration::from_secs(30),
+            recheck: Duration::from_secs(60),
+            limits: Limits::default(),
+            max_sockets: 20_000,
+            password_checks: 4,
+            metrics_token: None,
+            docs_base: "/api/docs".into(),
+            heartbeat: Duration::from_millis(netra_protocol::frame::HEARTBEAT_INTERVAL_MS),
+            write_stall: Duration::from_secs(30),
+        }
+    }
+}
+
+impl std::fmt::Debug for Config {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Config")
+            .field("public_origin", &self.public_origin)
+            .field("registration", &self.registration)
+            .field("dev", &self.dev)
+            .field("metrics_token", &self.metrics_token.as_ref().map(|_| "…"))
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,232 @@
+//! The layers around the handlers. Their order, and why, stands in `router.rs`.
+
+use std::panic::AssertUnwindSafe;
+use std::time::Instant;
+
+use axum::extract::{MatchedPath, Request, State};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, Uri, header};
+use axum::middleware::Next;
+use axum::response::{IntoResponse as _, Response};
+use futures::FutureExt as _;
+use netra_protocol::ErrorCode;
+use netra_protocol::id::RequestId;
+
+use crate::auth::origin;
+use crate::error::Error;
+use crate::state::Gateway;
+
+const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+
+/// Gives the request its id, catches panics, writes the body of errors, counts and logs.
+pub(crate) async fn finish(
+    State(gateway): State<Gateway>,
+    mut request: Request,
+    next: Next,
+) -> Response {
+    let began = Instant::now();
+    let request_id = gateway.runtime.new_id(RequestId::from_parts);
+    request.extensions_mut().insert(request_id);
+    let method = request.method().clone();
+    let route = request.extensions().get::<MatchedPath>().cloned();
+    let is_api = request.uri().path().starts_with("/api/");
+    let answered = AssertUnwindSafe(next.run(request)).catch_unwind().await;
+    let answered =
+        answered.unwrap_or_else(|_| Error::internal("the request's code panicked").into_response());
+    let mut response = with_error_body(&gateway, request_id, answered);
+    let headers = response.headers_mut();
+    if let Ok(value) = HeaderValue::try_from(request_id.to_string()) {
+        headers.insert(REQUEST_ID, value);
+    }
+    headers.insert(
+        header::X_CONTENT_TYPE_OPTIONS,
+        HeaderValue::from_static("nosniff"),
+    );
+    headers.insert(
+        header::REFERRER_POLICY,
+        HeaderValue::from_static("no-referrer"),
+    );
+    if is_api {
+        headers
+            .entry(header::CACHE_CONTROL)
+            .or_insert(HeaderValue::from_static("no-store"));
+    }
+    let route = route.as_ref().map_or("other", MatchedPath::as_str);
+    record(method.as_str(), route, response.status(), began);
+    tracing::debug!(
+        request.id = %request_id, http.method = %method, http.route = route,
+        http.status = response.status().as_u16(), "request answered",
+    );
+    response
+}
+
+fn record(method: &str, route: &str, status: StatusCode, began: Instant) {
+    let labels = [
+        ("method", method.to_owned()),
+        ("route", route.to_owned()),
+        ("status", status.as_u16().to_string()),
+    ];
+    metrics::counter!("netra_http_requests_total", &labels).increment(1);
+    let seconds = began.elapsed().as_secs_f64();
+    metrics::histogram!("netra_http_request_duration_seconds", "route" => route.to_owned())
+        .record(seconds);
+}
+
+/// Puts the contract's body into an answer that carries an error, and into the few that the
+/// framework refuses by itself.
+fn with_error_body(gateway: &Gateway, request_id: RequestId, mut response: Response) -> Response {
+    let carried = response.extensions_mut().remove::<Error>();
+    let error = match carried {
+        Some(error) => error,
+        None if response.status().is_client_error() || response.status().is_server_error() => {
+            of_framework(response.status())
+        }
+        None => return response,
+    };
+    error.log(request_id);
+    let mut answer = error.answer(request_id, &gateway.config.docs_base);
+    for (name, value) in response.headers() {
+        // Of the empty answer, what others have put there stays: rate headers, cookies, `Allow`.
+        if name != header::CONTENT_LENGTH && name != header::CONTENT_TYPE {
+            answer.headers_mut().append(name, value.clone());
+        }
+    }
+    answer
+}
+
+fn of_framework(status: StatusCode) -> Error {
+    match status.as_u16() {
+        404 => Error::no_route(),
+        405 => Error::no_method(),
+        413 => crate::json::too_large(0),
+        415 => crate::json::unsupported("This content type is not accepted here."),
+        500.. => Error::internal(format!("the framework answered {status}")),
+        _ => Error::invalid("The request is not understood."),
+    }
+}
+
+/// Parameters that carry credentials in other systems. Addresses end up in logs and histories.
+const CREDENTIALS: [&str; 14] = [
+    "access_token",
+    "api_key",
+    "api-key",
+    "apikey",
+    "auth",
+    "authorization",
+    "bearer",
+    "jwt",
+    "key",
+    "password",
+    "refresh_token",
+    "session",
+    "ticket",
+    "token",
+];
+
+fn credential_in_query(uri: &Uri) -> bool {
+    let Some(query) = uri.query() else {
+        return false;
+    };
+    form_urlencoded::parse(query.as_bytes()).any(|(name, value)| {
+        let name = name.to_ascii_lowercase();
+        let is_ticket = name == "ticket" && uri.path() == "/ws";
+        !is_ticket && (CREDENTIALS.contains(&name.as_str()) || value.starts_with("ntr_"))
+    })
+}
+
+fn is_interface(path: &str) -> bool {
+    path == "/ws" || path.starts_with("/api/") || path.starts_with("/health/")
+}
+
+fn check_host(gateway: &Gateway, headers: &HeaderMap, uri: &Uri) -> Result<(), Error> {
+    // Without credentials of its own, `--dev` must not be reached by a page whose name was made to
+    // resolve to the loopback address.
+    let host = origin::host(headers, uri);
+    if gateway.config.dev && !host.is_some_and(|host| origin::names_loopback(&host)) {
+        let message = "With --dev the server answers to this machine's own names only.";
+        return Err(Error::new(ErrorCode::OriginRefused, message));
+    }
+    Ok(())
+}
+
+/// Refuses foreign pages, and credentials where they do not belong.
+pub(crate) async fn guard(
+    State(gateway): State<Gateway>,
+    request: Request,
+    next: Next,
+) -> Result<Response, Error> {
+    check_host(&gateway, request.headers(), request.uri())?;
+    if is_interface(request.uri().path()) {
+        if credential_in_query(request.uri()) {
+            return Err(Error::unauthenticated(
+                "Credentials do not belong into an address.",
+            ));
+        }
+        origin::check(&gateway.config, request.headers(), request.uri())?;
+    }
+    Ok(next.run(request).await)
+}
+
+/// The access token of the `Authorization` header.
+pub(crate) fn bearer(headers: &HeaderMap) -> Option<&str> {
+    let value = headers.get(header::AUTHORIZATION)?.to_str().ok()?;
+    let (scheme, token) = value.split_once(' ')?;
+    scheme
+        .eq_ignore_ascii_case("bearer")
+        .then_some(token.trim())
+}
+
+/// Lets signed-in users through, as often as they may, and tells them how often that is.
+pub(crate) async fn authenticate(
+    State(gateway): State<Gateway>,
+    mut request: Request,
+    next: Next,
+) -> Result<Response, Error> {
+    let token = bearer(request.headers())
+        .ok_or_else(|| Error::unauthenticated("The credentials are missing or not valid."))?;
+    let verified = gateway.verifier.verify(token).await?;
+    let user = verified.principal.user_id;
+    let limit = verified.principal.limits.requests_per_minute;
+    let verdict = gateway.requests.count(user, limit, gateway.runtime.now());
+    let mut response = if verdict.allowed {
+        request.extensions_mut().insert(verified);
+        next.run(request).await
+    } else {
+        verdict.refusal().into_response()
+    };
+    verdict.write_to(response.headers_mut());
+    Ok(response)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn credentials_in_an_address_are_seen() {
+        for (uri, seen) in [
+            ("/ws?ticket=x", false),
+            ("/ws?token=x", true),
+            ("/ws?ticket=x&access_token=y", true),
+            ("/api/events?ticket=x", true),
+            ("/api/runs?Access%5FToken=x", true),
+            ("/api/runs?q=ntr_abc", true),
+            ("/api/runs?limit=3&cursor=tok", false),
+        ] {
+            assert_eq!(credential_in_query(&uri.parse().unwrap()), seen, "{uri}");
+        }
+    }
+
+    #[test]
+    fn the_bearer_scheme_is_the_only_one() {
+        for (value, expected) in [
+            ("Bearer abc", Some("abc")),
+            ("bearer  abc", Some("abc")),
+            ("Basic abc", None),
+            ("Bearer", None),
+        ] {
+            let mut headers = HeaderMap::new();
+            headers.insert(header::AUTHORIZATION, value.parse().unwrap());
+            assert_eq!(bearer(&headers), expected, "{value}");
+        }
+    }
+}

@@ -1,0 +1,138 @@
+//! Counts per key and minute: requests of a user, sign-ins of a pair of account and address.
+
+use std::collections::HashMap;
+use std::hash::Hash;
+
+use axum::http::{HeaderMap, HeaderName, HeaderValue};
+use netra_protocol::{ErrorCode, Timestamp};
+use parking_lot::Mutex;
+
+use crate::error::Error;
+
+const MINUTE_MS: u64 = 60_000;
+/// Keys that are counted at once. When all are taken within one minute, new ones are refused:
+/// a limit never falls open.
+const KEYS: usize = 1_000_000;
+
+struct Window {
+    began: Timestamp,
+    count: u32,
+}
+
+/// What the count says of one more.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Verdict {
+    pub(crate) allowed: bool,
+    limit: u32,
+    remaining: u32,
+    reset_s: u64,
+}
+
+impl Verdict {
+    /// The error of one too many.
+    pub(crate) fn refusal(&self) -> Error {
+        Error::new(
+            ErrorCode::RateLimited,
+            "Too many requests; wait and try again.",
+        )
+        .with_details(serde_json::json!({ "limit": self.limit, "retry_after_s": self.reset_s }))
+        .retry_after(self.reset_s)
+    }
+
+    /// Tells the caller where the count stands.
+    pub(crate) fn write_to(&self, headers: &mut HeaderMap) {
+        let fields = [
+            (
+                HeaderName::from_static("ratelimit-limit"),
+                u64::from(self.limit),
+            ),
+            (
+                HeaderName::from_static("ratelimit-remaining"),
+                u64::from(self.remaining),
+            ),
+            (HeaderName::from_static("ratelimit-reset"), self.reset_s),
+        ];
+        for (name, value) in fields {
+            headers.insert(name, HeaderValue::from(value));
+        }
+    }
+}
+
+/// Windows of one minute, by key; each begins with its key's first request.
+pub(crate) struct Windows<K>(Mutex<HashMap<K, Window>>);
+
+impl<K: Hash + Eq> Windows<K> {
+    pub(crate) fn new() -> Self {
+        Self(Mutex::new(HashMap::new()))
+    }
+
+    /// Counts one and says whether it is within `limit` per minute.
+    pub(crate) fn count(&self, key: K, limit: u32, now: Timestamp) -> Verdict {
+        let mut windows = self.0.lock();
+        if windows.len() >= KEYS {
+            windows.retain(|_, window| now.millis_since(window.began) < MINUTE_MS);
+        }
+        if windows.len() >= KEYS && !windows.contains_key(&key) {
+            return Verdict {
+                allowed: false,
+                limit,
+                remaining: 0,
+                reset_s: 60,
+            };
+        }
+        let window = windows.entry(key).or_insert(Window {
+            began: now,
+            count: 0,
+        });
+        if now.millis_since(window.began) >= MINUTE_MS {
+            *window = Window {
+                began: now,
+                count: 0,
+            };
+        }
+        let allowed = window.count < limit;
+        window.count = window.count.saturating_add(1);
+        let left_ms = MINUTE_MS.saturating_sub(now.millis_since(window.began));
+        Verdict {
+            allowed,
+            limit,
+            remaining: limit.saturating_sub(window.count),
+            reset_s: left_ms.div_ceil(1_000).max(1),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const START: Timestamp = Timestamp::from_micros(1_000_000_000);
+
+    #[test]
+    fn one_more_than_the_limit_is_refused_until_the_minute_ends() {
+        let windows = Windows::new();
+        for used in 1..=5 {
+            let verdict = windows.count("anna", 5, START);
+            assert!(verdict.allowed);
+            assert_eq!(verdict.remaining, 5 - used);
+        }
+        let refused = windows.count("anna", 5, START.plus_millis(1_500));
+        assert!(!refused.allowed);
+        assert_eq!(refused.reset_s, 59);
+        assert!(
+            windows.count("bert", 5, START).allowed,
+            "another key is not touched"
+        );
+        assert!(windows.count("anna", 5, START.plus_millis(60_000)).allowed);
+    }
+
+    #[test]
+    fn the_headers_say_where_the_count_stands() {
+        let windows = Windows::new();
+        let mut headers = HeaderMap::new();
+        windows.count(1, 600, START).write_to(&mut headers);
+        assert_eq!(headers["ratelimit-limit"], "600");
+        assert_eq!(headers["ratelimit-remaining"], "599");
+        assert_eq!(headers["ratelimit-reset"], "60");
+    }
+}

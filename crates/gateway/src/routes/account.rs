@@ -1,0 +1,335 @@
+//! Accounts: set-up, registration, signing in and on and out.
+
+use axum::Json as Answer;
+use axum::extract::State;
+use axum::http::{HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse as _, Response};
+use netra_protocol::ErrorCode;
+use netra_protocol::account::{Login, Plan, Refresh, Register, Role, Setup, Ticket, Tokens, User};
+use netra_protocol::frame::Empty;
+use netra_store::{NewUser, TicketOwner};
+use sha2::{Digest as _, Sha256};
+
+use crate::auth::{cookie, origin, secret_hash, secret_text, session, setup};
+use crate::config::Registration;
+use crate::error::Error;
+use crate::extract::{Caller, Visitor};
+use crate::json::Payload;
+use crate::layers::bearer;
+use crate::state::Gateway;
+
+/// Counts a sign-in of this account from this address.
+fn throttle(gateway: &Gateway, name: &str, visitor: &Visitor) -> Result<(), Error> {
+    let mut key = Sha256::new();
+    key.update(name.to_lowercase());
+    key.update([0]);
+    key.update(
+        visitor
+            .address
+            .map(|address| address.to_string())
+            .unwrap_or_default(),
+    );
+    let limit = gateway.limits.logins_per_minute;
+    let verdict = gateway
+        .logins
+        .count(key.finalize().into(), limit, gateway.runtime.now());
+    if verdict.allowed {
+        Ok(())
+    } else {
+        Err(verdict.refusal())
+    }
+}
+
+fn check_name(name: &str) -> Result<(), Error> {
+    let known = |letter: char| letter.is_alphanumeric() || "._-@".contains(letter);
+    if (1..=64).contains(&name.chars().count()) && name.chars().all(known) {
+        return Ok(());
+    }
+    let message = "A name has 1 to 64 letters, digits, `.`, `_`, `-` or `@`.";
+    Err(Error::invalid(message).at_field("name"))
+}
+
+/// Whether the browser reaches us over TLS, directly or by way of a proxy.
+fn is_secure(gateway: &Gateway, visitor: &Visitor) -> bool {
+    let starts = |value: Option<&str>| value.is_some_and(|value| value.starts_with("https"));
+    starts(gateway.config.public_origin.as_deref())
+        || starts(origin::origin(&visitor.headers))
+        || starts(
+            visitor
+                .headers
+                .get("x-forwarded-proto")
+                .and_then(|value| value.to_str().ok()),
+        )
+}
+
+/// The tokens, in a cookie too where a browser asks.
+fn signed_in(gateway: &Gateway, visitor: &Visitor, status: StatusCode, tokens: Tokens) -> Response {
+    let keep = origin::from_browser(&visitor.headers).then(|| {
+        let life = gateway.config.refresh_ttl;
+        cookie::keep(&tokens.refresh_token, life, is_secure(gateway, visitor))
+    });
+    with_cookie((status, Answer(tokens)).into_response(), keep.flatten())
+}
+
+fn with_cookie(mut response: Response, cookie: Option<HeaderValue>) -> Response {
+    if let Some(cookie) = cookie {
+        response.headers_mut().append(header::SET_COOKIE, cookie);
+    }
+    response
+}
+
+/// Makes the first admin
+///
+/// With the one-time token of the set-up link that the server prints while it has no users.
+#[utoipa::path(post, path = "/api/auth/setup", tag = "accounts", operation_id = "account_setup",
+    request_body = Setup, responses((status = 201, description = "Signed in", body = Tokens)),
+    security(()))]
+pub(crate) async fn setup(
+    State(gateway): State<Gateway>,
+    visitor: Visitor,
+    body: Payload,
+) -> Result<Response, Error> {
+    let Setup {
+        token,
+        name,
+        password,
+    } = body.read().await?;
+    throttle(&gateway, "", &visitor)?;
+    setup::check(&gateway, &token).await?;
+    check_name(&name)?;
+    let hash = gateway.passwords.hash(password).await?;
+    let new = NewUser {
+        name,
+        role: Role::Admin,
+        plan: Plan::Enterprise,
+        password_hash: Some(hash),
+    };
+    let user = gateway
+        .store
+        .user_create_first(&session::looking_up(&gateway), new)
+        .await?;
+    setup::used(&gateway).await?;
+    let tokens = session::begin(&gateway, user).await?;
+    Ok(signed_in(&gateway, &visitor, StatusCode::CREATED, tokens))
+}
+
+/// Makes an account
+///
+/// Where the server's registration is open; else 403.
+#[utoipa::path(post, path = "/api/auth/register", tag = "accounts",
+    operation_id = "account_register", request_body = Register,
+    responses((status = 201, description = "Signed in", body = Tokens)), security(()))]
+pub(crate) async fn register(
+    State(gateway): State<Gateway>,
+    visitor: Visitor,
+    body: Payload,
+) -> Result<Response, Error> {
+    let Register {
+        name,
+        password,
+        invite: _,
+    } = body.read().await?;
+    throttle(&gateway, &name, &visitor)?;
+    let closed = match gateway.config.registration {
+        Registration::Open => None,
+        Registration::Invite => Some("Registration here needs an invitation that is still good."),
+        Registration::Closed => Some("Registration is closed; ask an admin for an account."),
+    };
+    if let Some(message) = closed {
+        return Err(Error::new(ErrorCode::Forbidden, message));
+    }
+    check_name(&name)?;
+    if name.eq_ignore_ascii_case(session::DEV_USER) {
+        return Err(netra_store::Error::NameTaken.into());
+    }
+    let hash = gateway.passwords.hash(password).await?;
+    let new = NewUser {
+        name,
+        role: Role::User,
+        plan: Plan::Free,
+        password_hash: Some(hash),
+    };
+    let user = gateway
+        .store
+        .user_create(&session::looking_up(&gateway), new)
+        .await?;
+    let tokens = session::begin(&gateway, user).await?;
+    Ok(signed_in(&gateway, &visitor, StatusCode::CREATED, tokens))
+}
+
+/// Signs in
+///
+/// A wrong name and a wrong password give the same answer after the same time.
+#[utoipa::path(post, path = "/api/auth/login", tag = "accounts", operation_id = "account_login",
+    request_body = Login, responses((status = 200, description = "Signed in", body = Tokens)),
+    security(()))]
+pub(crate) async fn login(
+    State(gateway): State<Gateway>,
+    visitor: Visitor,
+    body: Payload,
+) -> Result<Response, Error> {
+    let Login { name, password } = body.read().await?;
+    throttle(&gateway, &name, &visitor)?;
+    let known = gateway
+        .store
+        .user_by_name(&session::looking_up(&gateway), &name)
+        .await?;
+    let (user, hash) = known.map(|known| (known.user, known.password_hash)).unzip();
+    let fits = gateway.passwords.check(password, hash.flatten()).await?;
+    match user {
+        Some(user) if fits && !user.disabled => {
+            let tokens = session::begin(&gateway, user).await?;
+            Ok(signed_in(&gateway, &visitor, StatusCode::OK, tokens))
+        }
+        _ => Err(Error::unauthenticated(
+            "The name or the password is not right.",
+        )),
+    }
+}
+
+/// Whether `--dev` signs this visitor in: a browser on this machine, on a page of this server.
+fn is_dev_visitor(gateway: &Gateway, visitor: &Visitor) -> bool {
+    let headers = &visitor.headers;
+    let host = origin::host(headers, &visitor.uri);
+    let forwarded = ["forwarded", "x-forwarded-for", "x-real-ip"];
+    let site = headers
+        .get("sec-fetch-site")
+        .and_then(|site| site.to_str().ok());
+    gateway.config.dev
+        && visitor.address.is_some_and(|address| address.is_loopback())
+        && host.is_some_and(|host| origin::names_loopback(&host))
+        && !forwarded.iter().any(|name| headers.contains_key(*name))
+        && matches!(site, None | Some("same-origin" | "none"))
+        && origin::is_own(headers, &visitor.uri)
+}
+
+/// Goes on with a new access token
+///
+/// Each refresh token can be used once; using it again ends its session.
+#[utoipa::path(post, path = "/api/auth/refresh", tag = "accounts",
+    operation_id = "account_refresh", request_body = Option<Refresh>,
+    responses((status = 200, description = "Signed in", body = Tokens)), security(()))]
+pub(crate) async fn refresh(
+    State(gateway): State<Gateway>,
+    visitor: Visitor,
+    body: Payload,
+) -> Result<Response, Error> {
+    let Refresh { refresh_token } = body.read_or_default().await?;
+    let by_cookie = refresh_token.is_none();
+    let carried = match refresh_token.or_else(|| cookie::read(&visitor.headers)) {
+        Some(token) => session::carry_on(&gateway, &token).await,
+        None => Err(Error::unauthenticated(
+            "There is no refresh token; sign in.",
+        )),
+    };
+    match carried {
+        Ok(tokens) => Ok(signed_in(&gateway, &visitor, StatusCode::OK, tokens)),
+        Err(error) if error.code() != ErrorCode::Unauthenticated || !by_cookie => Err(error),
+        Err(_) if is_dev_visitor(&gateway, &visitor) => {
+            let tokens = session::begin_dev(&gateway).await?;
+            Ok(signed_in(&gateway, &visitor, StatusCode::OK, tokens))
+        }
+        Err(error) => {
+            let forget = cookie::forget(is_secure(&gateway, &visitor));
+            Ok(with_cookie(error.into_response(), forget))
+        }
+    }
+}
+
+/// Ends the session
+///
+/// Of the access token, of the refresh token, or of the browser's cookie.
+#[utoipa::path(post, path = "/api/auth/logout", tag = "accounts", operation_id = "account_logout",
+    request_body = Option<Refresh>, responses((status = 204, description = "Signed out")))]
+pub(crate) async fn logout(
+    State(gateway): State<Gateway>,
+    visitor: Visitor,
+    body: Payload,
+) -> Result<Response, Error> {
+    let Refresh { refresh_token } = body.read_or_default().await?;
+    let refresh_token = refresh_token.or_else(|| cookie::read(&visitor.headers));
+    let caller = match bearer(&visitor.headers) {
+        Some(token) => match gateway.verifier.verify(token).await {
+            Ok(verified) => Some(verified),
+            // A token past its end must not keep anybody from signing out.
+            Err(_) if refresh_token.is_some() => None,
+            Err(error) => return Err(error),
+        },
+        None if refresh_token.is_some() => None,
+        None => return Err(Error::unauthenticated("The credentials are missing.")),
+    };
+    if let Some(session) = caller.and_then(|verified| verified.principal.session) {
+        session::end(&gateway, &session::looking_up(&gateway), session).await?;
+    }
+    if let Some(token) = refresh_token {
+        session::end_by_token(&gateway, &token).await?;
+    }
+    let forget = cookie::forget(is_secure(&gateway, &visitor));
+    Ok(with_cookie(StatusCode::NO_CONTENT.into_response(), forget))
+}
+
+/// Gives a ticket for one WebSocket
+///
+/// Good once, for 30 seconds, from the page that asked.
+#[utoipa::path(post, path = "/api/auth/ws-ticket", tag = "accounts",
+    operation_id = "account_ws_ticket",
+    responses((status = 200, description = "A ticket", body = Ticket)))]
+pub(crate) async fn ws_ticket(
+    State(gateway): State<Gateway>,
+    caller: Caller,
+    visitor: Visitor,
+    body: Payload,
+) -> Result<Answer<Ticket>, Error> {
+    let Empty {} = body.read_or_default().await?;
+    let ticket = secret_text(&gateway.runtime.secret_bytes::<32>());
+    let owner = TicketOwner {
+        user_id: caller.verified.principal.user_id,
+        session: caller.verified.principal.session,
+        token_expires_at: Some(caller.verified.expires_at),
+        origin: origin::origin(&visitor.headers).map(str::to_owned),
+    };
+    let life = gateway.config.ticket_ttl;
+    if !gateway
+        .store
+        .tickets()
+        .issue(secret_hash(&ticket), owner, life)
+    {
+        return Err(Error::new(
+            ErrorCode::Overloaded,
+            "Too many tickets wait to be used.",
+        ));
+    }
+    let expires_in_ms = u64::try_from(life.as_millis()).unwrap_or(u64::MAX);
+    Ok(Answer(Ticket {
+        ticket,
+        expires_in_ms,
+    }))
+}
+
+/// Tells who is signed in
+#[utoipa::path(get, path = "/api/auth/me", tag = "accounts", operation_id = "account_me",
+    responses((status = 200, description = "The user", body = User)))]
+pub(crate) async fn me(
+    State(gateway): State<Gateway>,
+    caller: Caller,
+) -> Result<Answer<User>, Error> {
+    let id = caller.verified.principal.user_id;
+    let mut user = gateway.store.user_by_id(&caller.ctx, id).await?;
+    user.limits = gateway.config.limits.clone();
+    Ok(Answer(user))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_letters_digits_and_four_signs() {
+        for good in ["a", "anna.b-c_d@example.org", "Jürgen", &"x".repeat(64)] {
+            assert!(check_name(good).is_ok(), "{good}");
+        }
+        for bad in ["", " ", "a b", "a/b", "a\n", &"x".repeat(65)] {
+            assert!(check_name(bad).is_err(), "{bad}");
+        }
+    }
+}

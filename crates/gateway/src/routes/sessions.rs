@@ -1,0 +1,58 @@
+//! The user's own sign-ins.
+
+use axum::Json as Answer;
+use axum::extract::State;
+use axum::http::StatusCode;
+use netra_protocol::Page;
+use netra_protocol::account::Session;
+use netra_protocol::id::SessionId;
+
+use crate::error::Error;
+use crate::extract::{Caller, Id, Paging};
+use crate::state::Gateway;
+
+/// Lists the sign-ins that are still good
+///
+/// Newest first.
+#[utoipa::path(get, path = "/api/auth/sessions", tag = "accounts", operation_id = "session_list",
+    params(Paging), responses((status = 200, description = "Sign-ins", body = Page<Session>)))]
+pub(crate) async fn session_list(
+    State(gateway): State<Gateway>,
+    caller: Caller<Paging>,
+) -> Result<Answer<Page<Session>>, Error> {
+    let limit = caller.query.limit()? as usize;
+    let mut items = gateway.store.sessions(&caller.ctx).await?;
+    if let Some(cursor) = &caller.query.cursor {
+        let last: SessionId = cursor
+            .parse()
+            .map_err(|_| netra_store::Error::InvalidCursor)?;
+        items.retain(|session| session.id < last);
+    }
+    let more = items.len() > limit;
+    items.truncate(limit);
+    let next_cursor = items
+        .last()
+        .filter(|_| more)
+        .map(|session| session.id.to_string());
+    Ok(Answer(Page {
+        items,
+        next_cursor,
+        as_of: None,
+    }))
+}
+
+/// Ends a sign-in
+///
+/// Its tokens are refused and its sockets closed from now on.
+#[utoipa::path(delete, path = "/api/auth/sessions/{id}", tag = "accounts",
+    operation_id = "session_delete", params(("id" = SessionId, Path, description = "The sign-in")),
+    responses((status = 204, description = "Ended")))]
+pub(crate) async fn session_delete(
+    State(gateway): State<Gateway>,
+    caller: Caller,
+    Id(id): Id<SessionId>,
+) -> Result<StatusCode, Error> {
+    gateway.store.session_revoke(&caller.ctx, id).await?;
+    gateway.verifier.revoke(id);
+    Ok(StatusCode::NO_CONTENT)
+}

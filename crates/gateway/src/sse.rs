@@ -1,0 +1,228 @@
+//! Server-sent events: the same log as the WebSocket's, for those who have none.
+
+use std::fmt::Write as _;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::body::{Body, Bytes};
+use axum::http::{HeaderMap, HeaderValue, header};
+use axum::response::{IntoResponse as _, Response};
+use netra_events::{Delivery, Subscription};
+use netra_protocol::error::ErrorBody;
+use netra_protocol::id::RequestId;
+use netra_protocol::id::SessionId;
+use tokio::sync::broadcast;
+use tokio::time::{Instant, Interval};
+
+use crate::auth::verifier::Verified;
+use crate::error::Error;
+use crate::state::Gateway;
+
+/// Between two comments that keep proxies from closing a quiet stream.
+const KEEP_ALIVE: Duration = Duration::from_secs(15);
+
+/// A place in the log as clients write it: `seq` or `epoch:seq`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Cursor {
+    pub(crate) epoch: Option<String>,
+    pub(crate) seq: u64,
+}
+
+impl std::str::FromStr for Cursor {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self, Error> {
+        let (epoch, seq) = match text.rsplit_once(':') {
+            Some((epoch, seq)) if !epoch.is_empty() => (Some(epoch.to_owned()), seq),
+            Some(_) => (None, ""),
+            None => (None, text),
+        };
+        let digits = !seq.is_empty() && seq.bytes().all(|byte| byte.is_ascii_digit());
+        match seq.parse() {
+            Ok(seq) if digits => Ok(Self { epoch, seq }),
+            _ => Err(Error::invalid("A cursor is `seq` or `epoch:seq`.").at_field("after")),
+        }
+    }
+}
+
+/// Where the client wants to go on: `Last-Event-ID`, or `?after=`; the former wins.
+pub(crate) fn resume_at(headers: &HeaderMap, after: Option<&str>) -> Result<Option<Cursor>, Error> {
+    let last = headers
+        .get("last-event-id")
+        .map(|value| value.to_str().unwrap_or("-"));
+    last.filter(|last| !last.is_empty())
+        .or(after)
+        .map(str::parse)
+        .transpose()
+}
+
+/// A stream that is being sent.
+struct Stream {
+    gateway: Gateway,
+    verified: Arc<Verified>,
+    request_id: RequestId,
+    subscription: Subscription,
+    epoch: String,
+    /// Whether the first terminal event ends the stream.
+    one_run: bool,
+    keep_alive: Interval,
+    expires: Instant,
+    revoked: broadcast::Receiver<SessionId>,
+    ended: bool,
+}
+
+/// The answer that carries the subscription until it ends.
+pub(crate) fn answer(
+    gateway: &Gateway,
+    verified: Arc<Verified>,
+    request_id: RequestId,
+    subscription: Subscription,
+    one_run: bool,
+) -> Response {
+    let left_ms = verified.expires_at.millis_since(gateway.runtime.now());
+    let stream = Stream {
+        epoch: subscription.epoch.clone(),
+        keep_alive: tokio::time::interval(KEEP_ALIVE),
+        expires: Instant::now() + Duration::from_millis(left_ms),
+        revoked: gateway.verifier.revoked(),
+        gateway: gateway.clone(),
+        verified,
+        request_id,
+        subscription,
+        one_run,
+        ended: false,
+    };
+    let pieces = futures::stream::unfold(stream, |mut stream| async move {
+        let piece = stream.next().await?;
+        Some((Ok::<_, std::convert::Infallible>(piece), stream))
+    });
+    let headers = [
+        (
+            header::CONTENT_TYPE,
+            HeaderValue::from_static("text/event-stream"),
+        ),
+        // Proxies must hand on what they have, not collect it.
+        (
+            header::HeaderName::from_static("x-accel-buffering"),
+            HeaderValue::from_static("no"),
+        ),
+    ];
+    (headers, Body::from_stream(pieces)).into_response()
+}
+
+impl Stream {
+    /// What to send next; none at the end of the stream, of the server, or of the credentials.
+    async fn next(&mut self) -> Option<Bytes> {
+        let shutdown = self.gateway.runtime.shutdown().clone();
+        while !self.ended {
+            tokio::select! {
+                biased;
+                () = shutdown.cancelled() => return None,
+                () = tokio::time::sleep_until(self.expires) => return None,
+                revoked = self.revoked.recv() => match revoked {
+                    Ok(session) if Some(session) != self.verified.principal.session => {}
+                    _ => return None,
+                },
+                batch = self.subscription.next() => match batch {
+                    Ok(batch) => {
+                        let text = self.write(&batch);
+                        if !text.is_empty() {
+                            return Some(text.into());
+                        }
+                    }
+                    Err(error) => {
+                        self.ended = true;
+                        return self.failure(error.into());
+                    }
+                },
+                _ = self.keep_alive.tick() => return Some(Bytes::from_static(b": keep-alive\n\n")),
+            }
+        }
+        None
+    }
+
+    fn write(&mut self, batch: &[Delivery]) -> String {
+        let mut text = String::new();
+        for delivery in batch {
+            // Writing to a string cannot fail.
+            let written = match delivery {
+                Delivery::Event { entry, .. } => write!(
+                    text,
+                    "id: {}:{}\nevent: {}\ndata: {}\n\n",
+                    self.epoch,
+                    entry.seq,
+                    entry.kind.as_str(),
+                    entry.json(),
+                ),
+                // Without data there is no event, but the client's cursor moves on.
+                Delivery::Position { seq } => write!(text, "id: {}:{seq}\n\n", self.epoch),
+            };
+            written.ok();
+            if let Delivery::Event { entry, .. } = delivery
+                && self.one_run
+                && entry.kind.is_terminal()
+            {
+                self.ended = true;
+                break;
+            }
+        }
+        text
+    }
+
+    fn failure(&self, error: Error) -> Option<Bytes> {
+        error.log(self.request_id);
+        let body = ErrorBody {
+            error: error.detail(self.request_id, &self.gateway.config.docs_base),
+        };
+        let json = serde_json::to_string(&body).ok()?;
+        Some(format!("event: error\ndata: {json}\n\n").into())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_cursor_is_a_number_with_or_without_its_log() {
+        let read = |text: &str| text.parse::<Cursor>().ok();
+        assert_eq!(
+            read("7"),
+            Some(Cursor {
+                epoch: None,
+                seq: 7
+            })
+        );
+        assert_eq!(
+            read("ep:7"),
+            Some(Cursor {
+                epoch: Some("ep".into()),
+                seq: 7
+            })
+        );
+        for bad in [
+            "",
+            ":",
+            ":7",
+            "ep:",
+            "-1",
+            "+7",
+            "ep:+7",
+            "7.0",
+            "99999999999999999999",
+        ] {
+            assert_eq!(read(bad), None, "{bad}");
+        }
+    }
+
+    #[test]
+    fn the_header_wins_over_the_parameter() {
+        let mut headers = HeaderMap::new();
+        assert_eq!(resume_at(&headers, None).unwrap(), None);
+        assert_eq!(resume_at(&headers, Some("3")).unwrap().unwrap().seq, 3);
+        headers.insert("last-event-id", "ep:9".parse().unwrap());
+        assert_eq!(resume_at(&headers, Some("3")).unwrap().unwrap().seq, 9);
+        headers.insert("last-event-id", "x".parse().unwrap());
+        assert!(resume_at(&headers, Some("3")).is_err());
+    }
+}

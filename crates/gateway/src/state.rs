@@ -1,0 +1,111 @@
+//! What all requests share: the parts of the server below the edge, and the edge's own counts.
+
+use std::ops::Deref;
+use std::sync::Arc;
+
+use netra_context::Runtime;
+use netra_engine::ExecutionEngineFactory;
+use netra_events::WebSocketBridgeFactory;
+use netra_protocol::id::UserId;
+use netra_protocol::limits::Limits;
+use netra_store::Store;
+use netra_tools::Registry;
+
+use crate::auth::keys::Keys;
+use crate::auth::passwords::Passwords;
+use crate::auth::verifier::Verifier;
+use crate::config::Config;
+use crate::limit::Windows;
+use crate::ws::connections::Connections;
+
+/// Renders the metrics, as JSON where asked, else as Prometheus text.
+pub type Metrics = Arc<dyn Fn(bool) -> String + Send + Sync>;
+
+/// What the edge stands on.
+pub struct Parts {
+    /// Clock, randomness, tasks; its shutdown ends streams and sockets.
+    pub runtime: Runtime,
+    /// State.
+    pub store: Store,
+    /// Events.
+    pub bridge: WebSocketBridgeFactory,
+    /// Runs and agents.
+    pub engine: ExecutionEngineFactory,
+    /// Tools, to be listed.
+    pub tools: Arc<Registry>,
+    /// The signing key.
+    pub keys: Keys,
+    /// The metrics of this process.
+    pub metrics: Metrics,
+    /// Settings.
+    pub config: Config,
+}
+
+/// What all requests share. Cheap to clone; `&self` only.
+#[derive(Clone)]
+pub(crate) struct Gateway(Arc<Inner>);
+
+pub(crate) struct Inner {
+    pub(crate) runtime: Runtime,
+    pub(crate) store: Store,
+    pub(crate) bridge: WebSocketBridgeFactory,
+    pub(crate) engine: ExecutionEngineFactory,
+    pub(crate) tools: Arc<Registry>,
+    pub(crate) keys: Keys,
+    pub(crate) metrics: Metrics,
+    pub(crate) config: Config,
+    pub(crate) limits: Arc<Limits>,
+    pub(crate) verifier: Verifier,
+    pub(crate) passwords: Passwords,
+    /// Sign-ins, by hash of account and address.
+    pub(crate) logins: Windows<[u8; 32]>,
+    pub(crate) requests: Windows<UserId>,
+    pub(crate) connections: Connections,
+}
+
+impl Gateway {
+    pub(crate) fn new(parts: Parts) -> Self {
+        let Parts {
+            runtime,
+            store,
+            bridge,
+            engine,
+            tools,
+            keys,
+            metrics,
+            config,
+        } = parts;
+        let limits = Arc::new(config.limits.clone());
+        let verifier = Verifier::new(
+            runtime.clone(),
+            store.clone(),
+            keys.verifying(),
+            limits.clone(),
+            config.recheck,
+        );
+        Self(Arc::new(Inner {
+            passwords: Passwords::new(runtime.clone(), config.password_checks),
+            logins: Windows::new(),
+            requests: Windows::new(),
+            connections: Connections::new(config.max_sockets),
+            runtime,
+            store,
+            bridge,
+            engine,
+            tools,
+            keys,
+            metrics,
+            config,
+            limits,
+            verifier,
+        }))
+    }
+}
+
+impl Deref for Gateway {
+    type Target = Inner;
+
+    fn deref(&self) -> &Inner {
+        &self.0
+    }
+}

@@ -1,0 +1,143 @@
+//! The WebSocket of a user: credentials and room are checked before the upgrade, then the socket's
+//! own task takes over.
+
+pub(crate) mod connections;
+pub(crate) mod frames;
+pub(crate) mod socket;
+
+use std::sync::Arc;
+
+use axum::extract::ws::WebSocketUpgrade;
+use axum::extract::{FromRequestParts as _, Request, State};
+use axum::http::request::Parts;
+use axum::http::{HeaderMap, header};
+use axum::response::Response;
+use netra_context::runtime::TaskKind;
+use netra_protocol::ErrorCode;
+use netra_protocol::frame::{MAX_INBOUND_BYTES, SUBPROTOCOL};
+use serde::Deserialize;
+
+use crate::auth::verifier::Verified;
+use crate::auth::{origin, secret_hash};
+use crate::error::Error;
+use crate::extract::parse_query;
+use crate::layers::bearer;
+use crate::state::Gateway;
+
+/// What one socket reads at once, in bytes; most hold still most of the time.
+const READ_BUFFER: usize = 4096;
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Parameters {
+    ticket: Option<String>,
+}
+
+/// The token among the offered subprotocols, which is how a page without a ticket can send one.
+fn offered_token(headers: &HeaderMap) -> Option<&str> {
+    let lines = headers.get_all(header::SEC_WEBSOCKET_PROTOCOL).iter();
+    let mut offers = lines
+        .filter_map(|line| line.to_str().ok())
+        .flat_map(|line| line.split(','));
+    offers.find_map(|offer| offer.trim().strip_prefix("bearer."))
+}
+
+async fn by_ticket(gateway: &Gateway, parts: &Parts, ticket: &str) -> Result<Arc<Verified>, Error> {
+    let refused = || Error::unauthenticated("The ticket is not valid; get a new one.");
+    let owner = gateway
+        .store
+        .tickets()
+        .take(&secret_hash(ticket))
+        .ok_or_else(refused)?;
+    if owner.origin.as_deref() != origin::origin(&parts.headers) {
+        return Err(refused());
+    }
+    let principal = gateway
+        .verifier
+        .look_up(owner.user_id, owner.session)
+        .await?;
+    // The socket lives as long as the token that asked for the ticket.
+    let expires_at = owner.token_expires_at.ok_or_else(refused)?;
+    Ok(Arc::new(Verified {
+        principal,
+        expires_at,
+    }))
+}
+
+async fn credentials(gateway: &Gateway, parts: &Parts) -> Result<Arc<Verified>, Error> {
+    let query = parts.uri.query().unwrap_or_default();
+    let Parameters { ticket } = parse_query(query)?;
+    if let Some(ticket) = ticket {
+        return by_ticket(gateway, parts, &ticket).await;
+    }
+    let token = bearer(&parts.headers).or_else(|| offered_token(&parts.headers));
+    let token = token.ok_or_else(|| Error::unauthenticated("The credentials are missing."))?;
+    gateway.verifier.verify(token).await
+}
+
+/// Opens the user's WebSocket
+///
+/// With the bearer header, the subprotocols `netra.v1` and `bearer.<token>`, or a ticket. The
+/// frames are described in the WebSocket reference.
+#[utoipa::path(get, path = "/ws", tag = "events", operation_id = "socket_open",
+    params(("ticket" = Option<String>, Query, description = "From `/api/auth/ws-ticket`")),
+    responses((status = 101, description = "The socket is open")))]
+pub(crate) async fn socket_open(
+    State(gateway): State<Gateway>,
+    request: Request,
+) -> Result<Response, Error> {
+    let (mut parts, _) = request.into_parts();
+    let verified = credentials(&gateway, &parts).await?;
+    let (user, limits) = (verified.principal.user_id, &verified.principal.limits);
+    let now = gateway.runtime.now();
+    let verdict = gateway
+        .requests
+        .count(user, limits.requests_per_minute, now);
+    if !verdict.allowed {
+        return Err(verdict.refusal());
+    }
+    if gateway.engine.is_draining() || gateway.runtime.shutdown().is_cancelled() {
+        return Err(Error::new(
+            ErrorCode::Draining,
+            "The server is about to stop.",
+        ));
+    }
+    let place = gateway.connections.place_on_node().ok_or_else(|| {
+        Error::new(
+            ErrorCode::Overloaded,
+            "The server has as many sockets as it can take.",
+        )
+    })?;
+    let upgrade = WebSocketUpgrade::from_request_parts(&mut parts, &gateway).await;
+    let upgrade = upgrade.map_err(|error| {
+        Error::invalid("This path takes WebSocket upgrades only.").caused_by(error)
+    })?;
+    Ok(upgrade
+        .protocols([SUBPROTOCOL])
+        .read_buffer_size(READ_BUFFER)
+        .max_message_size(MAX_INBOUND_BYTES)
+        .max_frame_size(MAX_INBOUND_BYTES)
+        .on_upgrade(async move |opened| {
+            let runtime = gateway.runtime.clone();
+            runtime.spawn(
+                TaskKind::Socket,
+                socket::serve(gateway, opened, verified, place),
+            );
+        }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_token_is_found_among_the_subprotocols() {
+        let mut headers = HeaderMap::new();
+        assert_eq!(offered_token(&headers), None);
+        headers.append(
+            header::SEC_WEBSOCKET_PROTOCOL,
+            "netra.v1, bearer.a.b-c".parse().unwrap(),
+        );
+        assert_eq!(offered_token(&headers), Some("a.b-c"));
+    }
+}

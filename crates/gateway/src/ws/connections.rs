@@ -1,0 +1,106 @@
+//! How many sockets are open: of one user, and of all on this node.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use netra_protocol::id::UserId;
+use parking_lot::Mutex;
+
+struct Open {
+    most: usize,
+    counts: Mutex<Counts>,
+}
+
+#[derive(Default)]
+struct Counts {
+    all: usize,
+    by_user: HashMap<UserId, u32>,
+}
+
+/// Counts open sockets.
+pub(crate) struct Connections(Arc<Open>);
+
+/// A socket's place on the node, given back when dropped.
+pub(crate) struct NodePlace(Arc<Open>);
+
+/// A socket's place among its user's, given back when dropped.
+pub(crate) struct UserPlace(Arc<Open>, UserId);
+
+impl Connections {
+    pub(crate) fn new(most: usize) -> Self {
+        Self(Arc::new(Open {
+            most,
+            counts: Mutex::default(),
+        }))
+    }
+
+    /// None when the node is full.
+    pub(crate) fn place_on_node(&self) -> Option<NodePlace> {
+        let mut counts = self.0.counts.lock();
+        if counts.all >= self.0.most {
+            return None;
+        }
+        counts.all += 1;
+        metrics::gauge!("netra_sockets_open").increment(1);
+        Some(NodePlace(self.0.clone()))
+    }
+
+    /// None when the user has as many sockets as allowed.
+    pub(crate) fn place_of_user(&self, user: UserId, most: u32) -> Option<UserPlace> {
+        let mut counts = self.0.counts.lock();
+        let count = counts.by_user.entry(user).or_default();
+        if *count >= most {
+            return None;
+        }
+        *count += 1;
+        Some(UserPlace(self.0.clone(), user))
+    }
+}
+
+impl Drop for NodePlace {
+    fn drop(&mut self) {
+        self.0.counts.lock().all -= 1;
+        metrics::gauge!("netra_sockets_open").decrement(1);
+    }
+}
+
+impl Drop for UserPlace {
+    fn drop(&mut self) {
+        let mut counts = self.0.counts.lock();
+        if let Some(count) = counts.by_user.get_mut(&self.1) {
+            *count -= 1;
+            if *count == 0 {
+                counts.by_user.remove(&self.1);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn places_are_counted_per_user_and_given_back() {
+        let connections = Connections::new(3);
+        let (anna, bert) = (UserId::from_parts(1, 1), UserId::from_parts(1, 2));
+        let first = connections.place_of_user(anna, 2);
+        let second = connections.place_of_user(anna, 2);
+        assert!(first.is_some() && second.is_some());
+        assert!(connections.place_of_user(anna, 2).is_none());
+        assert!(connections.place_of_user(bert, 2).is_some());
+        drop(first);
+        assert!(connections.place_of_user(anna, 2).is_some());
+        drop(second);
+        assert!(connections.0.counts.lock().by_user.is_empty());
+    }
+
+    #[test]
+    fn a_full_node_has_no_place() {
+        let connections = Connections::new(1);
+        let place = connections.place_on_node();
+        assert!(connections.place_on_node().is_none());
+        drop(place);
+        assert!(connections.place_on_node().is_some());
+    }
+}
