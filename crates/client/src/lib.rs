@@ -14,6 +14,7 @@ mod sse;
 
 pub use backoff::Backoff;
 pub use client::{Client, Upload};
+pub use reqwest::Method;
 pub use error::Error;
 pub use feed::Feed;
 pub use run_events::RunEvents;

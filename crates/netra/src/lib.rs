@@ -1,1 +1,18 @@
-//! netra.
+//! Composition root, configuration and command line.
+//!
+//! The only crate that reads arguments, environment and configuration files, and the only one that
+//! knows all others. [`node::Node::start`] is how every server comes up: the one of `netra serve`,
+//! the private one of `netra run`, and those of the end-to-end tests.
+
+pub mod accounts;
+pub mod cli;
+pub mod config;
+pub mod exit;
+pub mod metrics;
+pub mod node;
+pub mod server_file;
+
+mod embedded;
+mod logs;
+
+pub use embedded::AGENTS as BUILT_IN_AGENTS;

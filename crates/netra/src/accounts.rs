@@ -1,0 +1,168 @@
+//! Accounts of a data folder from the server's own command line, beside a running server or not.
+
+use std::time::Duration;
+
+use netra_context::{BackgroundKind, Runtime, UserExecutionContext};
+use netra_events::Hub;
+use netra_gateway::{Keys, hash_password};
+use netra_protocol::account::{Plan, Role, User};
+use netra_store::{NewUser, Store};
+
+use crate::config::Config;
+use crate::exit::{Exit, Problem};
+
+/// Accounts read in one go.
+const PAGE: u32 = 100;
+
+/// An account to be made.
+#[derive(Debug)]
+pub struct NewAccount {
+    /// The name to sign in with.
+    pub name: String,
+    /// What the user may do.
+    pub role: Role,
+    /// What the user has booked.
+    pub plan: Plan,
+    /// None for a user who cannot sign in by password.
+    pub password: Option<String>,
+}
+
+/// The accounts of a data folder, and the key that signs tokens.
+pub struct Accounts {
+    runtime: Runtime,
+    store: Store,
+    keys: Keys,
+}
+
+impl Accounts {
+    /// Opens the folder and makes what is absent. Does not take its lock.
+    pub fn open(config: &Config) -> Result<Self, Problem> {
+        let runtime = Runtime::new();
+        let store_config = netra_store::Config { dir: config.data.clone() };
+        // Nobody listens here; a server on the folder reads the log itself.
+        let store = Store::open(&runtime, store_config, Hub::new()).map_err(failure)?;
+        let keys = Keys::load_or_create(&runtime, &config.data)
+            .map_err(|error| Problem::new(Exit::Failure, error))?;
+        Ok(Self { runtime, store, keys })
+    }
+
+    fn console(&self) -> UserExecutionContext {
+        UserExecutionContext::for_background(&self.runtime, BackgroundKind::Console)
+    }
+
+    /// Makes an account.
+    pub async fn create(&self, new: NewAccount) -> Result<User, Problem> {
+        check_name(&new.name)?;
+        let password_hash = match new.password {
+            None => None,
+            Some(password) => {
+                let runtime = self.runtime.clone();
+                let hash = move || hash_password(&runtime, &password);
+                let hashed = self.runtime.spawn_blocking(hash).await.map_err(anyhow::Error::new)?;
+                Some(hashed.map_err(|error| Problem::new(Exit::Usage, error))?)
+            }
+        };
+        let taken = format!("there is a user `{}` already", new.name);
+        let user = NewUser { name: new.name, role: new.role, plan: new.plan, password_hash };
+        self.store.user_create(&self.console(), user).await.map_err(|error| match error {
+            netra_store::Error::NameTaken => Problem::message(Exit::Failure, taken),
+            other => failure(other),
+        })
+    }
+
+    /// The account of this name.
+    pub async fn find(&self, name: &str) -> Result<Option<User>, Problem> {
+        let found = self.store.user_by_name(&self.console(), name).await.map_err(failure)?;
+        Ok(found.map(|credentials| credentials.user))
+    }
+
+    /// The account of this name; a plain one without a password is made where there is none.
+    pub async fn find_or_create(&self, name: &str) -> Result<User, Problem> {
+        if let Some(user) = self.find(name).await? {
+            return Ok(user);
+        }
+        let new = NewAccount {
+            name: name.to_owned(),
+            role: Role::User,
+            plan: Plan::Free,
+            password: None,
+        };
+        match self.create(new).await {
+            Ok(user) => Ok(user),
+            // Another command may have been faster.
+            Err(problem) => self.find(name).await?.ok_or(problem),
+        }
+    }
+
+    /// All accounts, oldest first.
+    pub async fn all(&self) -> Result<Vec<User>, Problem> {
+        let mut users = Vec::new();
+        let mut cursor = None;
+        loop {
+            let page =
+                self.store.users(&self.console(), PAGE, cursor.as_deref()).await.map_err(failure)?;
+            users.extend(page.items);
+            cursor = page.next_cursor;
+            if cursor.is_none() {
+                return Ok(users);
+            }
+        }
+    }
+
+    /// An access token that belongs to no sign-in.
+    pub fn token(&self, user: &User, ttl: Duration) -> Result<String, Problem> {
+        Ok(self.keys.access_token(user.id, None, self.runtime.now(), ttl)?)
+    }
+}
+
+fn check_name(name: &str) -> Result<(), Problem> {
+    let good = (1..=64).contains(&name.len())
+        && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"._-@".contains(&byte));
+    if good {
+        return Ok(());
+    }
+    Err(Problem::message(
+        Exit::Usage,
+        "a user's name has 1 to 64 letters, digits, `.`, `_`, `-` or `@`",
+    ))
+}
+
+fn failure(error: netra_store::Error) -> Problem {
+    Problem::new(Exit::Failure, error)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_those_of_the_contract() {
+        for good in ["a", "ada.l-1_x@example", &"n".repeat(64)] {
+            assert!(check_name(good).is_ok(), "{good}");
+        }
+        for bad in ["", "a b", "ä", "a/b", &"n".repeat(65)] {
+            assert_eq!(check_name(bad).unwrap_err().exit, Exit::Usage, "{bad}");
+        }
+    }
+
+    #[tokio::test]
+    async fn an_account_is_made_once_and_found_again() {
+        let dir = tempfile::tempdir().unwrap();
+        let accounts = Accounts::open(&Config::for_data(dir.path()).unwrap()).unwrap();
+        let made = accounts.find_or_create("local").await.unwrap();
+        // A second opening, as a command beside a running server.
+        let other = Accounts::open(&Config::for_data(dir.path()).unwrap()).unwrap();
+        assert_eq!(other.find_or_create("local").await.unwrap().id, made.id);
+        assert_eq!(other.all().await.unwrap().len(), 1);
+        assert!(other.token(&made, Duration::from_secs(60)).unwrap().split('.').count() == 3);
+
+        let short = NewAccount {
+            name: "ada".into(),
+            role: Role::User,
+            plan: Plan::Free,
+            password: Some("short".into()),
+        };
+        assert_eq!(accounts.create(short).await.unwrap_err().exit, Exit::Usage);
+        assert!(accounts.find("ada").await.unwrap().is_none());
+    }
+}

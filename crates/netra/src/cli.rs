@@ -1,0 +1,179 @@
+//! The command line: one module per command, one place that turns their ends into exit codes.
+
+mod agents;
+mod config;
+mod connection;
+mod duration;
+mod openapi;
+mod output;
+mod run;
+mod screen;
+mod serve;
+mod token;
+mod tree;
+mod user;
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{CommandFactory as _, Parser, Subcommand};
+
+use crate::config::{Config, Layers, environment};
+use crate::exit::{Exit, Problem, TABLE};
+
+/// Runs AI agents for many users at once, on your own machine.
+#[derive(Debug, Parser)]
+#[command(
+    name = "netra",
+    version,
+    propagate_version = true,
+    after_help = TABLE,
+    after_long_help = format!(
+        "Examples:\n  \
+         netra serve --listen 127.0.0.1:8080 --data ./netra-data\n  \
+         netra run echo \"hello\"\n  \
+         netra run optimizer --file usage.csv \"Cut the cost by 30 %\"\n  \
+         netra agents list\n\n\
+         Every command explains itself: netra COMMAND --help\n\n{TABLE}"
+    ),
+)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Start the server.
+    Serve(serve::Args),
+    /// Run an agent and print its report.
+    Run(Box<run::Args>),
+    /// Make and list accounts.
+    User(user::Args),
+    /// Print an access token.
+    Token(token::Args),
+    /// List, show and check agents.
+    Agents(agents::Args),
+    /// Bring the schema of a data folder up to date.
+    #[command(after_help = "Examples:\n  netra migrate --data ./netra-data")]
+    Migrate(Folder),
+    /// Show the configuration in force.
+    Config(config::Args),
+    /// Print the OpenAPI document of the REST interface.
+    #[command(after_help = "Examples:\n  netra openapi > openapi.json")]
+    Openapi,
+    /// Print a completion script for a shell.
+    #[command(after_help = "Examples:\n  netra completion bash > /etc/bash_completion.d/netra")]
+    Completion {
+        /// The shell.
+        shell: clap_complete::Shell,
+    },
+}
+
+/// Where the data is: flags that several commands share.
+#[derive(Debug, Clone, clap::Args)]
+struct Folder {
+    /// Folder of the database, files and keys [default: ./netra-data].
+    #[arg(long, value_name = "DIR")]
+    data: Option<PathBuf>,
+    /// Configuration file.
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+}
+
+impl Folder {
+    fn layers(&self) -> Layers {
+        let layers = Layers::new().file(self.config.as_deref()).environment(environment());
+        match &self.data {
+            Some(data) => layers.flag("data.dir", "data", data.display().to_string()),
+            None => layers,
+        }
+    }
+
+    fn load(&self) -> Result<Config, Problem> {
+        Ok(Config::load(self.layers())?)
+    }
+}
+
+/// Runs the command of these arguments to its end.
+pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
+    let cli = match Cli::try_parse_from(arguments) {
+        Ok(cli) => cli,
+        Err(error) => {
+            // Help and version come this way too, with the code 0. A closed pipe is no matter.
+            error.print().ok();
+            return if error.use_stderr() { Exit::Usage.into() } else { Exit::Success.into() };
+        }
+    };
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => return tell(&error.into()),
+    };
+    let ended = runtime.block_on(Box::pin(command(cli.command)));
+    // Blocking work of a command that has failed must not keep the program from ending.
+    runtime.shutdown_background();
+    match ended {
+        Ok(exit) => exit.into(),
+        Err(problem) => tell(&problem),
+    }
+}
+
+async fn command(command: Command) -> Result<Exit, Problem> {
+    match command {
+        Command::Serve(args) => serve::serve(args).await,
+        Command::Run(args) => run::run(*args).await,
+        Command::User(args) => user::user(args).await,
+        Command::Token(args) => token::token(args).await,
+        Command::Agents(args) => agents::agents(args),
+        Command::Migrate(folder) => migrate(&folder),
+        Command::Config(args) => config::config(&args),
+        Command::Openapi => openapi::openapi(),
+        Command::Completion { shell } => completion(shell),
+    }
+}
+
+fn tell(problem: &Problem) -> ExitCode {
+    output::note(format!("netra: {:#}", problem.error));
+    problem.exit.into()
+}
+
+fn migrate(folder: &Folder) -> Result<Exit, Problem> {
+    let config = folder.load()?;
+    let version = netra_store::Store::migrate(&config.data)
+        .map_err(|error| Problem::new(Exit::Failure, error))?;
+    output::line(format!("{} is at schema version {version}", config.data.display()))?;
+    Ok(Exit::Success)
+}
+
+fn completion(shell: clap_complete::Shell) -> Result<Exit, Problem> {
+    let mut script = Vec::new();
+    clap_complete::generate(shell, &mut Cli::command(), "netra", &mut script);
+    output::line(String::from_utf8_lossy(&script).trim_end())?;
+    Ok(Exit::Success)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_definitions_hold_together() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn every_command_has_examples() {
+        fn check(command: &clap::Command, path: &str) {
+            let path = format!("{path} {}", command.get_name());
+            let mut parts = command.get_subcommands().filter(|part| part.get_name() != "help");
+            if let Some(first) = parts.next() {
+                std::iter::once(first).chain(parts).for_each(|part| check(part, &path));
+                return;
+            }
+            let help = command.get_after_help().map(ToString::to_string).unwrap_or_default();
+            assert!(help.contains("Examples:\n  netra "), "{path} has no example");
+        }
+        check(&Cli::command(), "");
+    }
+}

@@ -1,0 +1,51 @@
+//! `netra config`: what is in force, and why.
+
+use clap::Subcommand;
+
+use super::{Folder, output};
+use crate::exit::{Exit, Problem};
+
+#[derive(Debug, clap::Args)]
+pub(super) struct Args {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Print every key with its value and where that comes from.
+    #[command(after_help = "Examples:\n  netra config print\n  \
+        NETRA__LIMITS__CONCURRENT_RUNS=10 netra config print --json")]
+    Print {
+        #[command(flatten)]
+        folder: Folder,
+        /// As JSON, with the meaning of each key.
+        #[arg(long)]
+        json: bool,
+    },
+}
+
+pub(super) fn config(args: &Args) -> Result<Exit, Problem> {
+    let Command::Print { folder, json } = &args.command;
+    let layers = folder.layers();
+    let settings = layers.settings()?;
+    // Values that do not fit each other are refused here as when serving.
+    folder.load()?;
+    if *json {
+        output::json(&settings)?;
+        return Ok(Exit::Success);
+    }
+    let rows: Vec<_> = settings
+        .iter()
+        .map(|setting| {
+            let value = match &setting.value {
+                serde_json::Value::Null => "(unset)".to_owned(),
+                serde_json::Value::String(text) => text.clone(),
+                other => other.to_string(),
+            };
+            vec![setting.key.clone(), value, setting.source.to_string()]
+        })
+        .collect();
+    output::line(output::table(&rows))?;
+    Ok(Exit::Success)
+}

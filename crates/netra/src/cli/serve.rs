@@ -1,0 +1,80 @@
+//! `netra serve`: the server, from ready to drained.
+
+use std::path::PathBuf;
+
+use tokio::signal::unix::{SignalKind, signal};
+
+use super::{Folder, output};
+use crate::config::{Config, Layers};
+use crate::exit::{Exit, Problem};
+use crate::logs;
+use crate::node::Node;
+
+#[derive(Debug, clap::Args)]
+#[command(after_help = "When it is ready it prints one line: ready http://ADDRESS:PORT. \
+    Logs go to standard error. SIGTERM or Ctrl-C ends it after the runs had time to end.\n\n\
+    Examples:\n  netra serve\n  \
+    netra serve --listen 127.0.0.1:0 --data /var/lib/netra --agents ./agents\n  \
+    NETRA__AUTH__REGISTRATION=open netra serve")]
+pub(super) struct Args {
+    /// Address and port; port 0 takes a free one [default: 127.0.0.1:8080].
+    #[arg(long, value_name = "ADDRESS")]
+    listen: Option<String>,
+    #[command(flatten)]
+    folder: Folder,
+    /// Folder of agents besides the built-in ones.
+    #[arg(long, value_name = "DIR")]
+    agents: Option<PathBuf>,
+    /// Sign a browser on this machine in as `local`; needs a loopback address.
+    #[arg(long)]
+    dev: bool,
+}
+
+impl Args {
+    fn layers(&self) -> Layers {
+        let mut layers = self.folder.layers();
+        if let Some(listen) = &self.listen {
+            layers = layers.flag("server.listen", "listen", listen.clone());
+        }
+        if let Some(agents) = &self.agents {
+            layers = layers.flag("agents.dir", "agents", agents.display().to_string());
+        }
+        if self.dev {
+            layers = layers.flag("server.dev", "dev", true);
+        }
+        layers
+    }
+}
+
+pub(super) async fn serve(args: Args) -> Result<Exit, Problem> {
+    let config = Config::load(args.layers())?;
+    logs::start(config.log_format, &config.log_level)?;
+    // From here on a signal drains, even one that comes before the server is ready.
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let data = config.data.clone();
+    let node = Box::pin(Node::start(config)).await?;
+    output::line(format!("ready {}", node.url()))?;
+    if let Some(link) = node.setup_link() {
+        output::note(format!(
+            "No users yet. Make the first admin at\n  {link}\nor try an agent without an \
+             account:\n  netra run echo --data {} \"hello\"",
+            data.display()
+        ));
+    }
+    tokio::select! {
+        _ = terminate.recv() => {}
+        _ = interrupt.recv() => {}
+    }
+    tracing::info!("stopping: no new runs; the running ones have time to end");
+    tokio::select! {
+        left = node.stop() => {
+            if left > 0 {
+                tracing::warn!(tasks.left = left, "stopped before everything had ended");
+            }
+        }
+        // Whoever asks twice does not want to wait.
+        _ = interrupt.recv() => tracing::warn!("stopped at once"),
+    }
+    Ok(Exit::Success)
+}

@@ -1,0 +1,90 @@
+//! `netra user`: accounts of a data folder, whether a server runs on it or not.
+
+use std::io::Read as _;
+
+use clap::Subcommand;
+use netra_protocol::account::{Plan, Role};
+
+use super::{Folder, output};
+use crate::accounts::{Accounts, NewAccount};
+use crate::exit::{Exit, Problem};
+
+/// More than the longest password with its line end.
+const LONGEST_INPUT: u64 = 4096;
+
+#[derive(Debug, clap::Args)]
+pub(super) struct Args {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Make an account and print its id. Works while a server runs on the folder.
+    #[command(after_help = "Examples:\n  \
+        netra user add ada --data ./netra-data --role admin --password-stdin < password.txt")]
+    Add {
+        /// The name to sign in with.
+        name: String,
+        #[command(flatten)]
+        folder: Folder,
+        /// user, developer or admin.
+        #[arg(long, default_value = "user")]
+        role: Role,
+        /// free, pro or enterprise.
+        #[arg(long, default_value = "free")]
+        plan: Plan,
+        /// Read the password, 12 to 128 characters, from standard input. Without it the account
+        /// cannot sign in by password, only by `netra token`.
+        #[arg(long)]
+        password_stdin: bool,
+    },
+    /// List the accounts.
+    #[command(after_help = "Examples:\n  netra user list --data ./netra-data --json")]
+    List {
+        #[command(flatten)]
+        folder: Folder,
+        /// As JSON.
+        #[arg(long)]
+        json: bool,
+    },
+}
+
+pub(super) async fn user(args: Args) -> Result<Exit, Problem> {
+    match args.command {
+        Command::Add { name, folder, role, plan, password_stdin } => {
+            let password = if password_stdin { Some(read_password()?) } else { None };
+            let accounts = Accounts::open(&folder.load()?)?;
+            let account = NewAccount { name, role, plan, password };
+            let user = accounts.create(account).await?;
+            output::line(user.id.to_string())?;
+        }
+        Command::List { folder, json } => {
+            let users = Accounts::open(&folder.load()?)?.all().await?;
+            if json {
+                output::json(&users)?;
+            } else {
+                let head = ["ID", "NAME", "ROLE", "PLAN", "CREATED"].map(str::to_owned).to_vec();
+                let rows = users.into_iter().map(|user| {
+                    vec![
+                        user.id.to_string(),
+                        user.name,
+                        user.role.as_str().to_owned(),
+                        user.plan.as_str().to_owned(),
+                        user.created_at.to_string(),
+                    ]
+                });
+                let rows: Vec<_> = std::iter::once(head).chain(rows).collect();
+                output::line(output::table(&rows))?;
+            }
+        }
+    }
+    Ok(Exit::Success)
+}
+
+/// One line, without its line end.
+fn read_password() -> Result<String, Problem> {
+    let mut text = String::new();
+    std::io::stdin().lock().take(LONGEST_INPUT).read_to_string(&mut text)?;
+    Ok(text.trim_end_matches(['\r', '\n']).to_owned())
+}

@@ -1,0 +1,212 @@
+//! Everything that can be configured, from defaults, a file, the environment and flags.
+//!
+//! Later layers win: built-in defaults, `netra.toml`, `NETRA__SECTION__KEY`, flags. A key that is
+//! not in the catalogue is refused, with the nearest one that is.
+
+mod catalogue;
+mod layer;
+mod nearest;
+mod raw;
+mod report;
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use netra_protocol::limits::Limits;
+
+pub use catalogue::{CATALOGUE, Key, Kind};
+pub use layer::{Layers, environment};
+pub use raw::{LogFormat, Registration};
+pub use report::{Setting, Source};
+
+use raw::Raw;
+
+/// Why the configuration cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The file is not there or cannot be read.
+    #[error("cannot read the configuration file {path}")]
+    File {
+        /// Which.
+        path: String,
+        /// Why.
+        #[source]
+        source: std::io::Error,
+    },
+    /// A key that does not exist.
+    #[error("unknown key `{key}` ({origin}){}", .nearest.as_ref().map_or_else(
+        || "; `netra config print` lists all keys".to_owned(),
+        |nearest| format!("; did you mean `{nearest}`?"),
+    ))]
+    UnknownKey {
+        /// As it was written.
+        key: String,
+        /// The layer that it stands in.
+        origin: String,
+        /// The most similar key.
+        nearest: Option<String>,
+    },
+    /// A value that does not fit its key, or values that do not fit each other.
+    #[error("{0}")]
+    Invalid(String),
+}
+
+impl From<figment::Error> for Error {
+    fn from(error: figment::Error) -> Self {
+        // figment puts its profile in front of the key, which nobody has chosen.
+        Self::Invalid(error.to_string().replace("default.", ""))
+    }
+}
+
+/// The validated configuration of a server.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// The address to listen on; port 0 takes a free one.
+    pub listen: SocketAddr,
+    /// Where browsers reach the server, when that is not where it listens.
+    pub public_origin: Option<String>,
+    /// Browsers' origins besides the server's own.
+    pub allowed_origins: Vec<String>,
+    /// Signs a browser on the loopback address in as `local`.
+    pub dev: bool,
+    /// How long runs may go on after the server was told to stop.
+    pub drain: Duration,
+    /// The folder of the database, the files and the keys.
+    pub data: PathBuf,
+    /// Limits of users that have no others.
+    pub limits: Limits,
+    /// Who may make an account.
+    pub registration: Registration,
+    /// Life of an access token.
+    pub access_ttl: Duration,
+    /// Life of a sign-in that is not refreshed.
+    pub refresh_ttl: Duration,
+    /// Providers of language models.
+    pub models: netra_model::Config,
+    /// Folder of agents besides the built-in ones.
+    pub agents: Option<PathBuf>,
+    /// How log lines look.
+    pub log_format: LogFormat,
+    /// A level, or directives by module.
+    pub log_level: String,
+    /// Lets a scraper read the metrics.
+    pub metrics_token: Option<netra_model::Secret>,
+    /// Worker processes.
+    pub workers: Workers,
+}
+
+/// Worker processes: how many, and what one may use.
+#[derive(Debug, Clone)]
+pub struct Workers {
+    /// The program that is started with the worker arguments.
+    pub program: PathBuf,
+    /// Script processes at the same time.
+    pub scripts: usize,
+    /// Script processes that wait ready.
+    pub warm: usize,
+    /// Analysis processes at the same time.
+    pub analyses: usize,
+}
+
+impl Config {
+    /// Reads all layers.
+    pub fn load(layers: Layers) -> Result<Self, Error> {
+        Self::from_raw(layers.merge()?)
+    }
+
+    /// The defaults with another data folder: for tests and private servers.
+    pub fn for_data(data: &Path) -> Result<Self, Error> {
+        Self::load(Layers::new().flag("data.dir", "data", data.display().to_string()))
+    }
+
+    fn from_raw(raw: Raw) -> Result<Self, Error> {
+        let listen = address(&raw.server.listen)?;
+        if raw.server.dev && !listen.ip().is_loopback() {
+            return Err(Error::Invalid(format!(
+                "server.dev signs everybody in who can reach the server, so it needs a loopback \
+                 address; {listen} is none"
+            )));
+        }
+        check_limits(&raw.limits)?;
+        Ok(Self {
+            listen,
+            public_origin: raw.server.public_origin,
+            allowed_origins: raw.server.allowed_origins,
+            dev: raw.server.dev,
+            drain: Duration::from_millis(raw.server.drain_ms),
+            data: raw.data.dir,
+            limits: raw.limits,
+            registration: raw.auth.registration,
+            access_ttl: Duration::from_millis(raw.auth.access_ttl_ms),
+            refresh_ttl: Duration::from_millis(raw.auth.refresh_ttl_ms),
+            models: raw.models.resolve()?,
+            agents: raw.agents.dir,
+            log_format: raw.log.format,
+            log_level: raw.log.level,
+            metrics_token: raw.metrics.token.map(netra_model::Secret::new),
+            workers: workers(raw.workers)?,
+        })
+    }
+}
+
+fn address(text: &str) -> Result<SocketAddr, Error> {
+    let numeric = text.replace("localhost:", "127.0.0.1:");
+    numeric.parse().map_err(|_| {
+        Error::Invalid(format!(
+            "server.listen: `{text}` is no address with a port, such as 127.0.0.1:8080"
+        ))
+    })
+}
+
+/// A limit of nothing would make the server useless in a way that is hard to see.
+fn check_limits(limits: &Limits) -> Result<(), Error> {
+    let positive = [
+        ("concurrent_runs", u64::from(limits.concurrent_runs)),
+        ("memory_mib", limits.memory_mib),
+        ("run_timeout_ms", limits.run_timeout_ms),
+        ("run_timeout_max_ms", limits.run_timeout_max_ms),
+        ("model_call_ms", limits.model_call_ms),
+        ("tool_call_ms", limits.tool_call_ms),
+        ("steps", u64::from(limits.steps)),
+        ("attempts", u64::from(limits.attempts)),
+        ("sockets", u64::from(limits.sockets)),
+        ("logins_per_minute", u64::from(limits.logins_per_minute)),
+        ("requests_per_minute", u64::from(limits.requests_per_minute)),
+        ("messages_per_10s", u64::from(limits.messages_per_10s)),
+        ("upload_mib", limits.upload_mib),
+        ("message_chars", u64::from(limits.message_chars)),
+    ];
+    if let Some((name, _)) = positive.iter().find(|(_, value)| *value == 0) {
+        return Err(Error::Invalid(format!("limits.{name} must be at least 1")));
+    }
+    if limits.run_timeout_ms > limits.run_timeout_max_ms {
+        return Err(Error::Invalid(format!(
+            "limits.run_timeout_ms ({}) is over limits.run_timeout_max_ms ({})",
+            limits.run_timeout_ms, limits.run_timeout_max_ms
+        )));
+    }
+    if limits.budget_usd.is_some_and(|usd| !usd.is_finite() || usd < 0.0) {
+        return Err(Error::Invalid("limits.budget_usd must be 0 or more".into()));
+    }
+    Ok(())
+}
+
+fn workers(raw: raw::Workers) -> Result<Workers, Error> {
+    let cores = std::thread::available_parallelism().map_or(2, std::num::NonZero::get);
+    let program = match raw.program {
+        Some(program) => program,
+        None => std::env::current_exe().map_err(|error| {
+            Error::Invalid(format!("this program's own path is not known ({error}): set workers.program"))
+        })?,
+    };
+    let scripts = raw.scripts.unwrap_or(cores.max(2) * 2);
+    let analyses = raw.analyses.unwrap_or(cores.max(2));
+    if scripts == 0 || analyses == 0 {
+        return Err(Error::Invalid("workers.scripts and workers.analyses must be at least 1".into()));
+    }
+    Ok(Workers { program, scripts, warm: raw.warm.min(scripts), analyses })
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,208 @@
+//! The shape of the configuration as it is written, before it is checked.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use netra_model::{MaxTokensField, ProviderConfig, Secret};
+use netra_protocol::limits::Limits;
+use serde::{Deserialize, Serialize};
+
+use super::Error;
+
+/// Who may make an account.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Registration {
+    /// Everybody.
+    Open,
+    /// Who has an invitation.
+    Invite,
+    /// Nobody: accounts are made by an admin.
+    Closed,
+}
+
+/// How log lines look.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum LogFormat {
+    /// For people.
+    Text,
+    /// One JSON object per line.
+    Json,
+}
+
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+pub(super) struct Raw {
+    pub(super) server: Server,
+    pub(super) data: Data,
+    pub(super) limits: Limits,
+    pub(super) auth: Auth,
+    pub(super) models: Models,
+    pub(super) agents: Agents,
+    pub(super) log: Log,
+    pub(super) metrics: Metrics,
+    pub(super) workers: Workers,
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(super) struct Server {
+    pub(super) listen: String,
+    pub(super) public_origin: Option<String>,
+    pub(super) allowed_origins: Vec<String>,
+    pub(super) dev: bool,
+    pub(super) drain_ms: u64,
+}
+
+impl Default for Server {
+    fn default() -> Self {
+        Self {
+            listen: "127.0.0.1:8080".into(),
+            public_origin: None,
+            allowed_origins: Vec::new(),
+            dev: false,
+            drain_ms: 10_000,
+        }
+    }
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(super) struct Data {
+    pub(super) dir: PathBuf,
+}
+
+impl Default for Data {
+    fn default() -> Self {
+        Self { dir: PathBuf::from("./netra-data") }
+    }
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(super) struct Auth {
+    pub(super) registration: Registration,
+    pub(super) access_ttl_ms: u64,
+    pub(super) refresh_ttl_ms: u64,
+}
+
+impl Default for Auth {
+    fn default() -> Self {
+        Self {
+            registration: Registration::Closed,
+            access_ttl_ms: 15 * 60 * 1000,
+            refresh_ttl_ms: 30 * 24 * 60 * 60 * 1000,
+        }
+    }
+}
+
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+pub(super) struct Models {
+    pub(super) default: Option<String>,
+    pub(super) providers: BTreeMap<String, ModelProvider>,
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(super) struct ModelProvider {
+    base_url: String,
+    #[serde(default)]
+    api_key: Option<String>,
+    #[serde(default)]
+    api_key_file: Option<PathBuf>,
+    #[serde(default)]
+    models: Vec<String>,
+    #[serde(default)]
+    headers: BTreeMap<String, String>,
+    #[serde(default)]
+    proxy: Option<String>,
+    #[serde(default)]
+    max_tokens_field: Option<String>,
+    #[serde(default)]
+    usage_in_stream: Option<bool>,
+}
+
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+pub(super) struct Agents {
+    pub(super) dir: Option<PathBuf>,
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(super) struct Log {
+    pub(super) format: LogFormat,
+    pub(super) level: String,
+}
+
+impl Default for Log {
+    fn default() -> Self {
+        Self { format: LogFormat::Text, level: "info".into() }
+    }
+}
+
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+pub(super) struct Metrics {
+    pub(super) token: Option<String>,
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(super) struct Workers {
+    pub(super) program: Option<PathBuf>,
+    pub(super) scripts: Option<usize>,
+    pub(super) warm: usize,
+    pub(super) analyses: Option<usize>,
+}
+
+impl Default for Workers {
+    fn default() -> Self {
+        Self { program: None, scripts: None, warm: 1, analyses: None }
+    }
+}
+
+impl Models {
+    /// Reads the keys that stand in files and puts the types of the model crate together.
+    pub(super) fn resolve(self) -> Result<netra_model::Config, Error> {
+        let mut config =
+            netra_model::Config { default: self.default, ..netra_model::Config::default() };
+        for (name, provider) in self.providers {
+            let resolved = provider.resolve(&name)?;
+            config.providers.insert(name, resolved);
+        }
+        Ok(config)
+    }
+}
+
+impl ModelProvider {
+    fn resolve(self, name: &str) -> Result<ProviderConfig, Error> {
+        let api_key = match (self.api_key, self.api_key_file) {
+            (Some(_), Some(_)) => {
+                return Err(Error::Invalid(format!(
+                    "models.providers.{name}: give api_key or api_key_file, not both"
+                )));
+            }
+            (Some(key), None) => Some(Secret::new(key)),
+            (None, Some(path)) => {
+                let text = std::fs::read_to_string(&path).map_err(|source| Error::File {
+                    path: path.display().to_string(),
+                    source,
+                })?;
+                Some(Secret::new(text.trim()))
+            }
+            (None, None) => None,
+        };
+        let max_tokens_field = match self.max_tokens_field.as_deref() {
+            None => None,
+            Some("max_tokens") => Some(MaxTokensField::MaxTokens),
+            Some("max_completion_tokens") => Some(MaxTokensField::MaxCompletionTokens),
+            Some(other) => {
+                return Err(Error::Invalid(format!(
+                    "models.providers.{name}.max_tokens_field: `{other}` is neither max_tokens \
+                     nor max_completion_tokens"
+                )));
+            }
+        };
+        Ok(ProviderConfig {
+            models: self.models,
+            headers: self.headers.into_iter().map(|(k, v)| (k, Secret::new(v))).collect(),
+            proxy: self.proxy.map(Secret::new),
+            max_tokens_field,
+            usage_in_stream: self.usage_in_stream.unwrap_or(true),
+            ..ProviderConfig::openai_compatible(self.base_url, api_key)
+        })
+    }
+}

@@ -1,0 +1,142 @@
+//! The one recorder of the process, and what it has recorded as text and as JSON.
+
+use std::sync::OnceLock;
+
+use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
+use serde_json::{Map, Value, json};
+
+/// The `metrics` crate knows one recorder per process, so its handle is one per process too.
+static HANDLE: OnceLock<PrometheusHandle> = OnceLock::new();
+
+/// Bounds of histograms in seconds, from a fast answer to a long run.
+const SECONDS: [f64; 13] =
+    [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0, 30.0, 300.0];
+
+/// What has been recorded. Cheap to clone.
+#[derive(Clone)]
+pub struct Recorded(PrometheusHandle);
+
+/// Installs the recorder where that has not happened, and gives the handle to it.
+pub fn install() -> anyhow::Result<Recorded> {
+    if let Some(handle) = HANDLE.get() {
+        return Ok(Recorded(handle.clone()));
+    }
+    let recorder = PrometheusBuilder::new().set_buckets(&SECONDS)?.build_recorder();
+    let handle = HANDLE.get_or_init(|| recorder.handle()).clone();
+    // Two servers that start at once in one process: the second finds the first's recorder.
+    metrics::set_global_recorder(recorder).ok();
+    Ok(Recorded(handle))
+}
+
+impl Recorded {
+    /// Prometheus text, or the same as JSON.
+    pub fn render(&self, as_json: bool) -> String {
+        let text = self.0.render();
+        if as_json { to_json(&text).to_string() } else { text }
+    }
+
+    /// Folds what histograms have collected; to be called now and then, or they grow.
+    pub fn fold(&self) {
+        self.0.run_upkeep();
+    }
+}
+
+/// `{name: {type, help?, samples: [{labels, value}]}}`.
+fn to_json(text: &str) -> Value {
+    let mut families: Map<String, Value> = Map::new();
+    let mut current = String::new();
+    for line in text.lines() {
+        let family = |families: &mut Map<String, Value>, name: &str, key: &str, value: &str| {
+            let entry = families.entry(name).or_insert_with(|| json!({"samples": []}));
+            entry[key] = value.into();
+        };
+        if let Some(rest) = line.strip_prefix("# TYPE ") {
+            if let Some((name, kind)) = rest.split_once(' ') {
+                family(&mut families, name, "type", kind);
+                name.clone_into(&mut current);
+            }
+        } else if let Some(rest) = line.strip_prefix("# HELP ") {
+            if let Some((name, help)) = rest.split_once(' ') {
+                family(&mut families, name, "help", help);
+            }
+        } else if let Some(sample) = sample(line)
+            && let Some(samples) =
+                families.get_mut(&current).and_then(|family| family["samples"].as_array_mut())
+        {
+            samples.push(sample);
+        }
+    }
+    Value::Object(families)
+}
+
+/// `name{a="b"} 1` as `{name, labels, value}`.
+fn sample(line: &str) -> Option<Value> {
+    if line.is_empty() || line.starts_with('#') {
+        return None;
+    }
+    let (head, value) = line.rsplit_once(' ')?;
+    let (name, labels) = match head.split_once('{') {
+        Some((name, labels)) => (name, read_labels(labels.strip_suffix('}')?)?),
+        None => (head, Map::new()),
+    };
+    // JSON has no infinity: what is no number stays text.
+    let value = value.parse::<f64>().ok().and_then(serde_json::Number::from_f64).map_or_else(
+        || Value::from(value),
+        Value::Number,
+    );
+    Some(json!({"name": name, "labels": labels, "value": value}))
+}
+
+fn read_labels(text: &str) -> Option<Map<String, Value>> {
+    let mut labels = Map::new();
+    let mut rest = text;
+    while !rest.is_empty() {
+        let (name, after) = rest.split_once("=\"")?;
+        let mut value = String::new();
+        let mut characters = after.char_indices();
+        let end = loop {
+            match characters.next()? {
+                (place, '"') => break place + 1,
+                (_, '\\') => match characters.next()?.1 {
+                    'n' => value.push('\n'),
+                    other => value.push(other),
+                },
+                (_, other) => value.push(other),
+            }
+        };
+        labels.insert(name.to_owned(), value.into());
+        rest = after[end..].trim_start_matches(',');
+    }
+    Some(labels)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn text_becomes_json_with_its_labels() {
+        let text = "# HELP runs Runs.\n# TYPE runs counter\nruns{agent=\"a\\\"b,c\",end=\"ok\"} 3\n\n\
+                    # TYPE wait histogram\nwait_bucket{le=\"+Inf\"} 2\nwait_sum 0.5\n";
+        assert_eq!(
+            to_json(text),
+            json!({
+                "runs": {"help": "Runs.", "type": "counter", "samples": [
+                    {"name": "runs", "labels": {"agent": "a\"b,c", "end": "ok"}, "value": 3.0}]},
+                "wait": {"type": "histogram", "samples": [
+                    {"name": "wait_bucket", "labels": {"le": "+Inf"}, "value": 2.0},
+                    {"name": "wait_sum", "labels": {}, "value": 0.5}]},
+            })
+        );
+    }
+
+    #[test]
+    fn what_is_recorded_is_rendered() {
+        let recorded = install().unwrap();
+        metrics::counter!("netra_test_total").increment(2);
+        assert!(recorded.render(false).contains("netra_test_total 2"));
+        let json: Value = serde_json::from_str(&recorded.render(true)).unwrap();
+        assert_eq!(json["netra_test_total"]["samples"][0]["value"], 2.0);
+        assert!(install().unwrap().render(false).contains("netra_test_total"));
+    }
+}

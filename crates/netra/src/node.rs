@@ -1,0 +1,313 @@
+//! One server from start to stop: puts the crates together, and takes them apart in order.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use netra_context::runtime::TaskKind;
+use netra_context::{BackgroundKind, Runtime, UserExecutionContext};
+use netra_engine::agents::Agents;
+use netra_engine::{ExecutionEngineFactory, Infra};
+use netra_events::{Hub, WebSocketBridgeFactory};
+use netra_gateway::{Keys, Parts};
+use netra_model::Models;
+use netra_store::{DirLock, Store};
+use netra_tools::builtin::{AnalysisOperation, analysis_tools};
+use netra_tools::{Registry, ToolExecutorFactory};
+use netra_worker::{AnalysisPool, ScriptPool};
+use tokio::net::TcpListener;
+
+use crate::config::{Config, Registration};
+use crate::embedded;
+use crate::exit::{Exit, Problem};
+use crate::metrics::{self, Recorded};
+use crate::server_file::{Published, ServerFile};
+
+/// How often the metrics' histograms are folded.
+const FOLD_METRICS: Duration = Duration::from_secs(5);
+
+/// Why a server did not start.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// Another server has the data folder.
+    #[error(
+        "the data folder {dir} is in use by another server{}",
+        .address.as_ref().map(|address| format!(" at {address}")).unwrap_or_default()
+    )]
+    DataInUse {
+        /// The folder.
+        dir: String,
+        /// Where the other server answers, if it has said so.
+        address: Option<String>,
+    },
+    /// The address cannot be listened on.
+    #[error("cannot listen on {address}: {reason}")]
+    Address {
+        /// The address.
+        address: SocketAddr,
+        /// In words.
+        reason: String,
+    },
+    /// The data folder cannot be used.
+    #[error(transparent)]
+    Store(#[from] netra_store::Error),
+    /// The key file cannot be used.
+    #[error(transparent)]
+    Keys(#[from] netra_gateway::KeysError),
+    /// A model provider's configuration is wrong.
+    #[error("models: {0}")]
+    Models(netra_model::Error),
+    /// A defect, or something that the system refused.
+    #[error("the server cannot start")]
+    Other(#[source] anyhow::Error),
+}
+
+impl From<Error> for Problem {
+    fn from(error: Error) -> Self {
+        let exit = match &error {
+            Error::DataInUse { .. } => Exit::DataInUse,
+            Error::Address { .. } => Exit::Address,
+            Error::Models(_) => Exit::Usage,
+            Error::Store(_) | Error::Keys(_) | Error::Other(_) => Exit::Failure,
+        };
+        Self::new(exit, error)
+    }
+}
+
+/// A server that is ready. Dropping it without `stop` cuts everything off.
+pub struct Node {
+    url: String,
+    setup_link: Option<String>,
+    drain: Duration,
+    runtime: Runtime,
+    engine: ExecutionEngineFactory,
+    // In the order in which they are let go: first nobody finds the server, last the lock.
+    published: Published,
+    lock: DirLock,
+}
+
+impl Node {
+    /// Brings a server up. When this returns, it answers.
+    pub async fn start(config: Config) -> Result<Self, Error> {
+        let lock = take_lock(&config)?;
+        let listener = listen(config.listen).await?;
+        let address = listener.local_addr().map_err(other)?;
+        let url = format!("http://{}", reachable(address));
+
+        let recorded = metrics::install().map_err(Error::Other)?;
+        let runtime = Runtime::new();
+        let hub = Hub::new();
+        let store_config = netra_store::Config { dir: config.data.clone() };
+        let store = Store::open(&runtime, store_config, Arc::clone(&hub) as _)?;
+        let keys = Keys::load_or_create(&runtime, &config.data)?;
+        let bridge = WebSocketBridgeFactory::new(&runtime, store.clone(), hub);
+        let tools = tools(&config, &store)?;
+        let registry = Arc::clone(tools.registry());
+        let engine = engine(&config, &runtime, &store, &bridge, tools)?;
+
+        // What a stopped server left open is closed before anybody can ask for it.
+        let recovery = UserExecutionContext::for_background(&runtime, BackgroundKind::Recovery);
+        engine.recover(&recovery).await.map_err(other)?;
+        let setup = netra_gateway::setup_token(&runtime, &store).await?;
+
+        let file = ServerFile { address: url.clone(), pid: std::process::id() };
+        let parts = Parts {
+            runtime: runtime.clone(),
+            store,
+            bridge,
+            engine: engine.clone(),
+            tools: registry,
+            keys,
+            metrics: render(&recorded),
+            config: gateway_config(&config),
+        };
+        runtime.spawn(TaskKind::Listener, async move {
+            if let Err(error) = netra_gateway::serve(listener, parts).await {
+                tracing::error!("the server no longer accepts connections: {error}");
+            }
+        });
+        fold_metrics(&runtime, recorded);
+        let published = file.publish(&config.data).map_err(other)?;
+        tracing::info!(server.url = %url, data.dir = %config.data.display(), "ready");
+        Ok(Self {
+            setup_link: setup.map(|token| format!("{url}/setup?token={token}")),
+            url,
+            drain: config.drain,
+            runtime,
+            engine,
+            published,
+            lock,
+        })
+    }
+
+    /// Such as `http://127.0.0.1:8080`.
+    pub fn url(&self) -> &str {
+        &self.url
+    }
+
+    /// Makes the first admin, once; none when there are users.
+    pub fn setup_link(&self) -> Option<&str> {
+        self.setup_link.as_deref()
+    }
+
+    /// Takes no new runs, gives the running ones time to end, ends the rest, then everything
+    /// else. Returns the number of tasks that did not end.
+    pub async fn stop(self) -> usize {
+        // Nobody is to find a server that is about to go.
+        drop(self.published);
+        self.engine.drain(self.drain).await;
+        let left = self.runtime.drain(Duration::from_secs(5)).await;
+        // Only now may another server have the folder.
+        drop(self.engine);
+        drop(self.lock);
+        left
+    }
+}
+
+fn other(error: impl Into<anyhow::Error>) -> Error {
+    Error::Other(error.into())
+}
+
+fn take_lock(config: &Config) -> Result<DirLock, Error> {
+    DirLock::take(&config.data).map_err(|error| match error {
+        netra_store::Error::InUse { dir } => Error::DataInUse {
+            address: ServerFile::read(&config.data).map(|file| file.address),
+            dir,
+        },
+        other => Error::Store(other),
+    })
+}
+
+async fn listen(address: SocketAddr) -> Result<TcpListener, Error> {
+    TcpListener::bind(address).await.map_err(|error| Error::Address {
+        address,
+        reason: match error.kind() {
+            std::io::ErrorKind::AddrInUse => {
+                "another program listens there; --listen takes another port, 0 a free one".into()
+            }
+            std::io::ErrorKind::AddrNotAvailable => "it is no address of this machine".into(),
+            std::io::ErrorKind::PermissionDenied => "ports below 1024 need a permission".into(),
+            _ => error.to_string(),
+        },
+    })
+}
+
+/// The address that a program on this machine reaches the server at.
+fn reachable(address: SocketAddr) -> SocketAddr {
+    let mut reachable = address;
+    if address.ip().is_unspecified() {
+        reachable.set_ip(match address {
+            SocketAddr::V4(_) => std::net::Ipv4Addr::LOCALHOST.into(),
+            SocketAddr::V6(_) => std::net::Ipv6Addr::LOCALHOST.into(),
+        });
+    }
+    reachable
+}
+
+/// The tools, built in all of them.
+pub fn registry() -> Result<Registry, Error> {
+    let operations = netra_analytics::jobs::operations().into_iter().map(|operation| {
+        AnalysisOperation {
+            name: operation.name.to_string(),
+            description: operation.description.to_string(),
+            input_schema: operation.input_schema,
+            artifact: operation.makes_artifact,
+        }
+    });
+    let mut tools = netra_tools::builtin::tools();
+    tools.extend(analysis_tools(operations.collect()));
+    Registry::new(tools).map_err(other)
+}
+
+/// The agents: those that are built in, and those of the folder.
+pub fn agents(config: &Config, registry: &Registry, models: &Models) -> Agents {
+    Agents::load(embedded::AGENTS, config.agents.as_deref(), registry, models)
+}
+
+/// The providers of language models.
+pub fn models(config: &Config) -> Result<Models, Error> {
+    Models::new(config.models.clone()).map_err(Error::Models)
+}
+
+fn pool(config: &Config, workers: usize, warm: usize) -> netra_worker::Config {
+    netra_worker::Config { program: config.workers.program.clone(), workers, warm }
+}
+
+fn tools(config: &Config, store: &Store) -> Result<ToolExecutorFactory, Error> {
+    Ok(ToolExecutorFactory::new(netra_tools::Infra {
+        registry: Arc::new(registry()?),
+        store: store.clone(),
+        analyses: AnalysisPool::new(pool(config, config.workers.analyses, 0)),
+    }))
+}
+
+fn engine(
+    config: &Config,
+    runtime: &Runtime,
+    store: &Store,
+    bridge: &WebSocketBridgeFactory,
+    tools: ToolExecutorFactory,
+) -> Result<ExecutionEngineFactory, Error> {
+    let models = Arc::new(models(config)?);
+    let agents = Arc::new(agents(config, tools.registry(), &models));
+    let scripts = ScriptPool::new(pool(config, config.workers.scripts, config.workers.warm));
+    Ok(ExecutionEngineFactory::new(Infra {
+        runtime: runtime.clone(),
+        store: store.clone(),
+        bridge: bridge.clone(),
+        tools,
+        models,
+        agents,
+        scripts,
+        config: netra_engine::Config::default(),
+    }))
+}
+
+fn gateway_config(config: &Config) -> netra_gateway::Config {
+    netra_gateway::Config {
+        public_origin: config.public_origin.clone(),
+        allowed_origins: config.allowed_origins.clone(),
+        registration: match config.registration {
+            Registration::Open => netra_gateway::Registration::Open,
+            Registration::Invite => netra_gateway::Registration::Invite,
+            Registration::Closed => netra_gateway::Registration::Closed,
+        },
+        dev: config.dev,
+        access_ttl: config.access_ttl,
+        refresh_ttl: config.refresh_ttl,
+        limits: config.limits.clone(),
+        metrics_token: config.metrics_token.as_ref().map(|token| token.expose().to_owned()),
+        ..netra_gateway::Config::default()
+    }
+}
+
+fn render(recorded: &Recorded) -> Arc<dyn Fn(bool) -> String + Send + Sync> {
+    let recorded = recorded.clone();
+    Arc::new(move |as_json| recorded.render(as_json))
+}
+
+fn fold_metrics(runtime: &Runtime, recorded: Recorded) {
+    let shutdown = runtime.shutdown().clone();
+    runtime.spawn(TaskKind::Sweep, async move {
+        let mut turns = tokio::time::interval(FOLD_METRICS);
+        loop {
+            tokio::select! {
+                () = shutdown.cancelled() => break,
+                _ = turns.tick() => recorded.fold(),
+            }
+        }
+    });
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_server_that_listens_everywhere_is_reached_on_this_machine() {
+        let shown = |text: &str| reachable(text.parse().unwrap()).to_string();
+        assert_eq!(shown("0.0.0.0:80"), "127.0.0.1:80");
+        assert_eq!(shown("[::]:80"), "[::1]:80");
+        assert_eq!(shown("192.0.2.1:80"), "192.0.2.1:80");
+    }
+}
