@@ -114,6 +114,28 @@ def tables(p, ref):
     return [one for one in found if one["rows"]]
 
 
+def answers(p, ref):
+    """What the log says on each topic that a question may name, in a sentence."""
+    said = {}
+    if p["latency_ms"]:
+        it = p["latency_ms"]
+        said["latency"] = (f"Latency: half of the answers come within {count(it['p50'])} ms, 95 % within {count(it['p95'])} "
+                           f"ms, the slowest took {count(it['max'])} ms [{ref}].")
+    if p["peak_minute"]:
+        it = p["peak_minute"]
+        said["volume"] = f"Volume: the peak is the minute from {when(it['start'])} with {count(it['requests'])} requests [{ref}]."
+    for topic, key in [("users", "by_user"), ("models", "by_model")]:
+        if p[key]:
+            it = p[key]["shown"][0]
+            said[topic] = (f"Of {count(p[key]['distinct'])} {topic}, {it['name']} makes most requests: "
+                           f"{count(it['requests'])}, {100 * it['share_of_requests']:.1f} % [{ref}].")
+    if p["cached_input_tokens"]:
+        share = p["cached_input_tokens"]["share_of_input"]
+        said["caching"] = f"Caching: {100 * share:.1f} % of the input tokens came from a prompt cache [{ref}]." if share else (
+            f"Caching: no input token came from a prompt cache [{ref}].")
+    return said
+
+
 def in_short(p, file, ref):
     """The figures as the result's `data` has them."""
     return {"file": file["name"], "rows": p["rows"], "requests": p["requests"], "first_ts": p["first_ts"],
@@ -127,10 +149,10 @@ def in_short(p, file, ref):
 
 def profile_file(file, prefix):
     """The profile without the points that only charts need."""
-    profile, ref = call("log_profile", log_profile, {"file": file["name"]}, {"file": file["name"]})
+    profile, ref = call("log_profile", log_profile, {"file": file["file"]}, {"file": file["name"]})
     drawn = charts(profile, ref, prefix)
     kept = {key: profile[key] for key in profile if key not in ["time_series", "token_histogram", "_call"]}
-    return {"name": file["name"], "ref": ref, "profile": kept, "short": in_short(kept, file, ref),
+    return {"name": file["name"], "file": file["file"], "ref": ref, "profile": kept, "short": in_short(kept, file, ref), "answers": answers(kept, ref),
             "tables": tables(kept, ref), "charts": drawn}
 
 

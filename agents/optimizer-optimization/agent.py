@@ -117,12 +117,12 @@ def choose(rungs, target):
     return {**rungs[-1], "reaches_target": False}
 
 
-def price(name, named, more):
+def price(file, named, more):
     """What the log costs, and which of the named models have a price."""
-    cost, ref, _ = call("log_cost", log_cost, {"file": name, **more})
+    cost, ref, _ = call("log_cost", log_cost, {"file": file, **more})
     found = []
     if named:
-        asked, asked_ref, _ = call("log_cost", log_cost, {"file": name, "models": named, **more})
+        asked, asked_ref, _ = call("log_cost", log_cost, {"file": file, "models": named, **more})
         found = [model["model"] for model in asked["on_models"]]
         for gap in asked["not_priced"]:
             missing.append({"what": f"what {gap['model']} would cost", "why": f"{gap['reason']} [{asked_ref}]",
@@ -131,27 +131,28 @@ def price(name, named, more):
 
 
 def optimize(file, wanted, price_list):
-    name, target = file["name"], wanted.get("target_fraction")
+    name, log, target = file["name"], file["file"], wanted.get("target_fraction")
     slower_refused = "no_slower" in wanted["conditions"]
     more = {"price_list": price_list} if price_list else {}
-    cost, named = price(name, wanted["models"], more)
+    cost, named = price(log, wanted["models"], more)
     if len(named) == 1 and not cost["by_model"]:
         more["baseline_model"] = named[0]
-    first, ref, source = call("what_if", what_if, {"file": name, "scenarios": changes(file["profile"]), **more})
+    first, ref, source = call("what_if", what_if, {"file": log, "scenarios": changes(file["profile"]), **more})
     baseline = {**first["baseline"], "ref": ref}
     options = [option(scenario, name, ref, source, slower_refused) for scenario in first["scenarios"]]
     models = [{"kind": "other_model", "model": model} for model in other_models(cost, baseline, named)]
     bars, rungs, alone = first["options_for_chart"], [], []
     if models:
-        second, ref, source = call("what_if", what_if, {"file": name, "scenarios": models, **more})
+        second, ref, source = call("what_if", what_if, {"file": log, "scenarios": models, **more})
         options += [option(scenario, name, ref, source, slower_refused) for scenario in second["scenarios"]]
         bars = bars + second["options_for_chart"][1:]
     combined, steps = ladder(options)
     rungs += [{**o, "steps": [o["arguments"]]} for o in options if steps and o["arguments"] == steps[0]]
-    tried = [{"kind": "combined", "label": f"Steps 1 to {len(rung)} together", "steps": rung} for rung in combined]
+    tried = [{"kind": "combined", "label": " + ".join(step["kind"].replace("_", " ") for step in rung), "steps": rung}
+             for rung in combined]
     tried += enough_alone(options, target) if target else []
     if tried:
-        third, ref, source = call("what_if", what_if, {"file": name, "scenarios": tried, **more})
+        third, ref, source = call("what_if", what_if, {"file": log, "scenarios": tried, **more})
         answers = [option(scenario, name, ref, source, False) for scenario in third["scenarios"]]
         together = answers[: len(combined)]
         rungs += [{**answer, "steps": answer["arguments"]["steps"]} for answer in together]

@@ -18,13 +18,13 @@ def count(value):
 
 
 def percent(fraction):
-    return "not known" if fraction is None else f"{100 * fraction:.1f} %"
+    return "not known" if fraction is None else f"{100 * fraction:.1f} %".replace(".0 %", " %")
 
 
 def usd(amount):
     if amount is None:
         return "not known"
-    return f"${amount:,.2f}" if abs(amount) >= 0.1 or amount == 0 else f"${amount:.6f}".rstrip("0")
+    return f"${amount:,.2f}" if abs(amount) >= 1 or amount == 0 else f"${amount:.4g}"
 
 
 def when(time):
@@ -88,23 +88,27 @@ def verdict(costed):
     chosen, target = costed["chosen"], costed["target_fraction"]
     if not chosen:
         return "No option saves enough to plan a step."
-    what = f"{contents(costed, chosen)}: {percent(chosen['saving_fraction'])} [{chosen['source_refs'][0]}]"
+    names, saving = contents(costed, chosen), f"{percent(chosen['saving_fraction'])} [{chosen['source_refs'][0]}]"
     if target is None:
-        return f"The question names no target. The low-risk steps together save, on the stated assumptions, by {what}."
-    word = "can be reached" if chosen["reaches_target"] else "is not reached"
-    line = f"The target of {percent(target)} {word}, on the stated assumptions, by {what}."
+        known = "The question names no target." if found.get("triage") else "The question was not read."
+        return f"{known} On the stated assumptions, {names} would save {saving}."
+    if chosen["reaches_target"]:
+        line = f"The target of {percent(target)} can be reached, on the stated assumptions, by {names}: {saving}."
+    else:
+        line = f"The target of {percent(target)} is not reached: on the stated assumptions {names} would save {saving}."
     for alone in costed["enough_alone"][:1]:
         line += f" Enough alone: {alone['name']}, {percent(alone['saving_fraction'])} [{alone['source_refs'][0]}]."
     return line
 
 
 def summary(profiles, costs, missing):
-    lines = []
+    lines, topics = [], part("triage", "wanted", {"topics": []})["topics"]
     for file in profiles:
         costed = next(iter([c for c in costs if c["name"] == file["name"]]), None)
         name = f"{clean(file['name'])}: " if len(profiles) > 1 else ""
         lines.append(name + summary_of_file(file, costed))
-        lines += [name + verdict(costed)] if costed else []
+        lines += [name + clean(said) for topic, said in file["answers"].items() if topic in topics]
+        lines += [name + verdict(costed)] if costed and ("cost" in topics or not topics) else []
     if not profiles:
         lines.append("There is no log that could be read, so this report has no figures. What to bring stands below.")
     open_points = unique([clean(one["what"]) for one in missing])
@@ -171,7 +175,8 @@ def options_section(costed):
     lines += [JUDGED, "", "What each rests on, and how it is computed:", ""]
     for number, o in enumerate(costed["options"], 1):
         excluded = f" **Left out: {o['excluded']}.**" if o["excluded"] else ""
-        lines.append(f"{number}. {'; '.join(clean(a) for a in o['assumptions'] or [o['reason']])}.{excluded} `{o['formula']}`")
+        excluded += f" **No cost: {clean(o['reason'])}.**" if o["reason"] else ""
+        lines.append(f"{number}. {'; '.join(clean(a) for a in o['assumptions'])}.{excluded} `{o['formula']}`")
     named = [(contents(costed, o), o) for o in costed["rungs"][1:]]
     named += [(f"{o['name']}, nothing else", o) for o in costed["enough_alone"]]
     together = [[name, percent(o["saving_fraction"]), usd(o["cost_usd"]), reaches(o, target),

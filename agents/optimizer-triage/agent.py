@@ -38,9 +38,17 @@ NEEDS = {
 }
 BRING = (
     "Bring a log of LLM requests as CSV or JSON lines (UTF-8) with one row for each request: a time, the input tokens "
-    "and the output tokens; better with model, latency, cost and user too. Exports of OpenAI, LiteLLM and "
+    "and the output tokens; better with model, latency, cost and user too. Headers such as timestamp, model, "
+    "prompt_tokens, completion_tokens, latency_ms, spend and user are known, and exports of OpenAI, LiteLLM and "
     "OpenTelemetry GenAI spans are read as they are."
 )
+
+# What nobody on this team measures, by the topics that ask for it together.
+NOT_MEASURED = {
+    ("users", "cost"): "what each user costs in money (use by user is given in requests and tokens)",
+    ("users", "latency"): "how long each user waits (latency is given for all requests together)",
+    ("models", "latency"): "how fast each model is (latency is given for all requests together)",
+}
 
 missing = []
 sources = []
@@ -109,33 +117,35 @@ def read_question(text):
     return wanted
 
 
-def look_at(file, name):
-    """One file: what it is, and whether the team can work with it."""
+def look_at(name, file):
+    """One file: what it is, and whether the team can work with it. `file` is what the tools know it by."""
     try:
-        look, ref = inspect(name)
+        look, ref = inspect(file)
     except Exception as error:
-        missing.append({"what": f"everything about {file['name']}", "why": str(error), "to_answer": BRING})
-        return {"name": name, "usable": False, "sufficiency": "insufficient", "reason": str(error)}
+        missing.append({"what": f"everything about {name}", "why": str(error), "to_answer": BRING})
+        return {"name": name, "file": file, "usable": False, "sufficiency": "insufficient", "reason": str(error)}
     usable = look["rows_examined"] > 0
     if not usable:
         headers = ", ".join(column["header"] for column in look["unmapped"][:12])
         why = f"it has no row with a time or tokens [{ref}]" + (f"; its columns are: {headers}" if headers else "")
-        missing.append({"what": f"everything about {file['name']}", "why": why, "to_answer": BRING})
+        missing.append({"what": f"everything about {name}", "why": why, "to_answer": BRING})
     keep = ["kind_title", "format", "columns", "unmapped", "rows_examined", "bad_rows", "sufficiency", "missing",
             "not_answerable"]
-    return {"name": name, "usable": usable, "ref": ref, **{key: look[key] for key in keep}}
+    return {"name": name, "file": file, "usable": usable, "ref": ref, **{key: look[key] for key in keep}}
 
 
 def look_at_all(files):
     """All files but price lists, each once."""
     names = [file["name"] for file in files]
     looks, price_list = [], None
-    for file in files:
-        name = file["name"] if names.count(file["name"]) == 1 else file["id"]
-        if name.endswith(".toml") or "price" in name.lower() and name.endswith(".json"):
-            price_list = name
+    for number, one in enumerate(files, 1):
+        alone = names.count(one["name"]) == 1
+        name = one["name"] if alone else f"{one['name']} (file {number})"
+        file = one["name"] if alone else one["id"]
+        if one["name"].endswith(".toml") or "price" in one["name"].lower() and one["name"].endswith(".json"):
+            price_list = file
         elif len(looks) < MAX_FILES:
-            looks.append(look_at(file, name))
+            looks.append(look_at(name, file))
         else:
             missing.append({"what": f"everything about {name}", "why": f"only {MAX_FILES} logs are read in one run",
                             "to_answer": "Ask again with the rest of the files."})
@@ -154,8 +164,20 @@ def cannot(looks, wanted):
         for topic in asked if look["usable"] else []:
             question, what, advice = NEEDS[topic]
             if question in reasons:
+                what += f" ({look['name']})" if len(looks) > 1 else ""
                 why = f"{reasons[question]['reason']} [{look['ref']}]"
                 missing.append({"what": what, "why": why, "to_answer": advice, "file": look["name"], "topic": topic})
+
+
+def beyond_the_team(topics):
+    """What is asked and no tool of the team answers."""
+    if not topics:
+        known = ", ".join(sorted(TOPICS))
+        missing.append({"what": "the question itself", "to_answer": "Ask about one of these, with other words.",
+                        "why": f"no word of it belongs to what this team knows: {known}; it gives its standard report"})
+    for asked, what in NOT_MEASURED.items():
+        if all(topic in topics for topic in asked):
+            missing.append({"what": what, "why": "no tool of this team measures it", "to_answer": "Ask your own tools."})
 
 
 def sufficiency(looks):
@@ -169,8 +191,7 @@ def sufficiency(looks):
 
 def triage(text):
     wanted = read_question(text)
-    if not wanted["topics"]:
-        think("The question names no topic that this team knows; it gets the standard report on cost.")
+    beyond_the_team(wanted["topics"])
     looks, price_list = look_at_all(files)
     cannot(looks, wanted)
     level, why = sufficiency(looks)

@@ -32,7 +32,7 @@ def call_numbers():
 def analyse(text, assume):
     run("triage", "Triage: what is asked, and which data is there", 0.05, {"text": text})
     triage = steps["triage"]
-    usable = [{"name": file["name"], "unmapped": []} for file in files]
+    usable = [{"name": file["name"], "file": file["id"], "unmapped": []} for file in files]
     if triage:
         usable = [look for look in triage["files"] if look["usable"]]
     if not usable:
@@ -43,7 +43,7 @@ def analyse(text, assume):
         return skip("options", "there is no profile of a log")
     wanted = triage["wanted"] if triage else {"topics": [], "conditions": [], "models": [], "target_fraction": None}
     price_list = triage["price_list"] if triage else None
-    profiles = [{"name": file["name"], "profile": file["profile"]} for file in data["files"]]
+    profiles = [{"name": file["name"], "file": file["file"], "profile": file["profile"]} for file in data["files"]]
     run("optimization", "Optimization: what each change would save", 0.5,
         {"files": profiles, "wanted": wanted, "price_list": price_list, "assume": assume, "numbers": call_numbers()})
     optimization = steps["optimization"]
