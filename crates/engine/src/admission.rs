@@ -45,7 +45,10 @@ pub(crate) struct Permit {
 impl Admission {
     /// For a node that may have this many engines at once.
     pub(crate) fn new(engines: usize) -> Self {
-        Self(Arc::new(Mutex::new(State { slots: Slots::new(engines), waiting: HashMap::new() })))
+        Self(Arc::new(Mutex::new(State {
+            slots: Slots::new(engines),
+            waiting: HashMap::new(),
+        })))
     }
 
     /// Lets a run in, to execute or to wait, or says why not.
@@ -62,8 +65,15 @@ impl Admission {
         };
         state.wake_started();
         drop(state);
-        let seat = Seat { admission: self.clone(), ticket };
-        Ok(Place { seat, standing, granted })
+        let seat = Seat {
+            admission: self.clone(),
+            ticket,
+        };
+        Ok(Place {
+            seat,
+            standing,
+            granted,
+        })
     }
 
     /// The place in the user's queue, from 1.
@@ -75,7 +85,11 @@ impl Admission {
     pub(crate) fn usage(&self, user: UserId, allowed: u32) -> SlotUsage {
         let count = self.0.lock().slots.count(user);
         let number = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
-        SlotUsage { running: number(count.running), queued: number(count.queued), allowed }
+        SlotUsage {
+            running: number(count.running),
+            queued: number(count.queued),
+            allowed,
+        }
     }
 
     /// How many runs execute and wait on this node.

@@ -82,7 +82,10 @@ impl Agents {
     pub fn check(&self) -> Vec<Problem> {
         let problem = |agent: &Arc<Definition>| {
             let problem = agent.problem.clone()?;
-            Some(Problem { agent: agent.name.clone(), problem })
+            Some(Problem {
+                agent: agent.name.clone(),
+                problem,
+            })
         };
         self.by_name.values().filter_map(problem).collect()
     }

@@ -61,20 +61,37 @@ impl Open {
                     self.agents.remove(index);
                 }
             }
-            EventKind::ToolExecuting { tool_call_id: id, tool_name, .. } => {
-                self.calls.push(OpenCall { id, tool_name, agent, step, since });
+            EventKind::ToolExecuting {
+                tool_call_id: id,
+                tool_name,
+                ..
+            } => {
+                self.calls.push(OpenCall {
+                    id,
+                    tool_name,
+                    agent,
+                    step,
+                    since,
+                });
             }
             EventKind::ToolCompleted { tool_call_id, .. } => {
                 self.calls.retain(|open| open.id != tool_call_id);
             }
-            EventKind::MessageDelta { message_id: id, delta } => {
-                match self.messages.iter_mut().find(|open| open.id == id) {
-                    Some(open) => open.text.push_str(&delta),
-                    None => {
-                        self.messages.push(OpenMessage { id, agent, step, since, text: delta });
-                    }
+            EventKind::MessageDelta {
+                message_id: id,
+                delta,
+            } => match self.messages.iter_mut().find(|open| open.id == id) {
+                Some(open) => open.text.push_str(&delta),
+                None => {
+                    self.messages.push(OpenMessage {
+                        id,
+                        agent,
+                        step,
+                        since,
+                        text: delta,
+                    });
                 }
-            }
+            },
             EventKind::MessageCompleted { message_id, .. } => {
                 self.messages.retain(|open| open.id != message_id);
             }
@@ -92,7 +109,12 @@ impl Open {
     ) -> Last {
         let mut last = Last::default();
         for call in self.calls {
-            last.audit.push(audit_of_call(call.id, &call.tool_name, &call.agent, "ended_with_run"));
+            last.audit.push(audit_of_call(
+                call.id,
+                &call.tool_name,
+                &call.agent,
+                "ended_with_run",
+            ));
             let kind = EventKind::ToolCompleted {
                 tool_call_id: call.id,
                 tool_name: call.tool_name,
@@ -102,7 +124,8 @@ impl Open {
                 result_bytes: 0,
                 error: Some(of_calls.clone()),
             };
-            last.emissions.push(Emission::of_agent(&call.agent, call.step, kind));
+            last.emissions
+                .push(Emission::of_agent(&call.agent, call.step, kind));
         }
         for message in self.messages {
             let content = vec![Content::Text { text: message.text }];
@@ -112,7 +135,8 @@ impl Open {
                 content: content.clone(),
                 incomplete: true,
             };
-            last.emissions.push(Emission::of_agent(&message.agent, message.step, kind));
+            last.emissions
+                .push(Emission::of_agent(&message.agent, message.step, kind));
             last.messages.push(Message {
                 id: message.id,
                 thread_id: emitter.run().thread_id,
@@ -131,7 +155,8 @@ impl Open {
                 duration_ms: now.millis_since(agent.since),
                 result: Value::Null,
             };
-            last.emissions.push(Emission::of_agent(&agent.agent, agent.step, kind));
+            last.emissions
+                .push(Emission::of_agent(&agent.agent, agent.step, kind));
         }
         last
     }
@@ -145,7 +170,10 @@ pub(crate) async fn open_in_log(
 ) -> Result<Open, Error> {
     // A commit whose future was dropped may still be on its way. The writer takes commits in
     // order, so after one of our own that is written the log holds all that came before.
-    let changes = Changes { run: Some(RunUpdate::to(RunStatus::Running)), ..Changes::default() };
+    let changes = Changes {
+        run: Some(RunUpdate::to(RunStatus::Running)),
+        ..Changes::default()
+    };
     emitter.commit(ctx, changes, Vec::new()).await?;
     read_open(ctx, store, emitter).await
 }

@@ -69,7 +69,9 @@ impl Ending {
         let cut = |failure: Failure| Failure {
             code: failure.code,
             message: cut_text(&failure.message, MAX_MESSAGE_BYTES),
-            details: failure.details.map(|details| shorten(&details, MAX_DETAILS_BYTES)),
+            details: failure
+                .details
+                .map(|details| shorten(&details, MAX_DETAILS_BYTES)),
         };
         match self {
             Self::Completed(result) => Self::Completed(result),
@@ -84,12 +86,33 @@ impl Ending {
         match self.clone() {
             Self::Completed(result) => {
                 let result_truncated = bytes_of(&result) > MAX_RESULT_BYTES;
-                let result = if result_truncated { Value::Null } else { result };
-                EventKind::RunCompleted { result, result_truncated, usage, duration_ms }
+                let result = if result_truncated {
+                    Value::Null
+                } else {
+                    result
+                };
+                EventKind::RunCompleted {
+                    result,
+                    result_truncated,
+                    usage,
+                    duration_ms,
+                }
             }
-            Self::Failed(error) => EventKind::RunFailed { error, usage, duration_ms },
-            Self::Cancelled(error) => EventKind::RunCancelled { error, usage, duration_ms },
-            Self::TimedOut(error) => EventKind::RunTimedOut { error, usage, duration_ms },
+            Self::Failed(error) => EventKind::RunFailed {
+                error,
+                usage,
+                duration_ms,
+            },
+            Self::Cancelled(error) => EventKind::RunCancelled {
+                error,
+                usage,
+                duration_ms,
+            },
+            Self::TimedOut(error) => EventKind::RunTimedOut {
+                error,
+                usage,
+                duration_ms,
+            },
         }
     }
 
@@ -166,8 +189,11 @@ mod tests {
     #[test]
     fn a_large_result_stands_in_the_run_alone() {
         let ending = Ending::Completed(Value::String("x".repeat(MAX_RESULT_BYTES)));
-        let EventKind::RunCompleted { result, result_truncated, .. } =
-            ending.event(RunUsage::default())
+        let EventKind::RunCompleted {
+            result,
+            result_truncated,
+            ..
+        } = ending.event(RunUsage::default())
         else {
             panic!("another event");
         };

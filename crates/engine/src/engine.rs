@@ -91,10 +91,22 @@ pub(crate) struct Parts {
 
 impl IsolatedExecutionEngine {
     pub(crate) fn new(parts: Parts) -> Self {
-        let Parts { execution, ctx, commission, user_account, runs, permit } = parts;
+        let Parts {
+            execution,
+            ctx,
+            commission,
+            user_account,
+            runs,
+            permit,
+        } = parts;
         let account = Arc::new(Account::execution(&user_account));
         // The run is listed once and gets one engine, so this is the first account.
-        commission.listed.live.account.set(Arc::clone(&account)).ok();
+        commission
+            .listed
+            .live
+            .account
+            .set(Arc::clone(&account))
+            .ok();
         Self {
             execution,
             ctx,
@@ -127,7 +139,14 @@ impl IsolatedExecutionEngine {
             }
         };
         let status = ending.status();
-        ending::commit(&self.ctx, &self.execution.emitter, ending, last, self.usage()).await;
+        ending::commit(
+            &self.ctx,
+            &self.execution.emitter,
+            ending,
+            last,
+            self.usage(),
+        )
+        .await;
         status
     }
 
@@ -166,9 +185,16 @@ impl IsolatedExecutionEngine {
         };
         let mut update = RunUpdate::to(RunStatus::Running);
         update.started_at = Some(self.ctx.runtime().now());
-        let changes = Changes { run: Some(update), ..Changes::default() };
+        let changes = Changes {
+            run: Some(update),
+            ..Changes::default()
+        };
         let emissions = vec![Emission::of_run(started), frame.started(None)];
-        let begun = self.execution.emitter.commit(&self.ctx, changes, emissions).await;
+        let begun = self
+            .execution
+            .emitter
+            .commit(&self.ctx, changes, emissions)
+            .await;
         begun.map(drop).map_err(|error| {
             let words = format!("the run cannot be stored: {error}");
             Ending::Failed(Failure::new(ErrorCode::Internal, words))
@@ -215,7 +241,10 @@ impl IsolatedExecutionEngine {
         let external = self.account.add_external();
         let total = Duration::from_millis(self.timeout_ms);
         let warn_at = self.deadline.checked_sub(total.mul_f64(1.0 - WARN_AT));
-        let mut warnings = Warnings { deadline: false, memory: false };
+        let mut warnings = Warnings {
+            deadline: false,
+            memory: false,
+        };
         let first = Instant::now() + SAMPLE_EVERY;
         let mut ticks = tokio::time::interval_at(first, SAMPLE_EVERY);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -232,20 +261,30 @@ impl IsolatedExecutionEngine {
                 warnings.deadline = true;
                 let left = self.deadline.saturating_duration_since(Instant::now());
                 let used = total.saturating_sub(left).as_secs_f64() * 1000.0;
-                self.warn("run_timeout_ms", used, total.as_secs_f64() * 1000.0).await;
+                self.warn("run_timeout_ms", used, total.as_secs_f64() * 1000.0)
+                    .await;
             }
             let (used, limit) = (self.user_account.current_bytes(), self.user_account.limit());
             if !warnings.memory && used as f64 >= limit as f64 * WARN_AT {
                 warnings.memory = true;
                 const MIB: f64 = 1024.0 * 1024.0;
-                self.warn("memory_mib", used as f64 / MIB, limit as f64 / MIB).await;
+                self.warn("memory_mib", used as f64 / MIB, limit as f64 / MIB)
+                    .await;
             }
         }
     }
 
     async fn warn(&self, limit: &str, used: f64, allowed: f64) {
-        let kind = EventKind::LimitWarning { limit: limit.to_owned(), used, allowed };
-        let warned = self.execution.emitter.emit(&self.ctx, vec![Emission::of_run(kind)]).await;
+        let kind = EventKind::LimitWarning {
+            limit: limit.to_owned(),
+            used,
+            allowed,
+        };
+        let warned = self
+            .execution
+            .emitter
+            .emit(&self.ctx, vec![Emission::of_run(kind)])
+            .await;
         if let Err(error) = warned {
             tracing::warn!(run.id = %self.listed.live.run_id, %error, "a warning was not stored");
         }
@@ -300,5 +339,8 @@ pub(crate) fn usage_of_run(
     usage: RunUsage,
 ) -> RunUsage {
     let duration_ms = ctx.runtime().now().millis_since(emitter.run().created_at);
-    RunUsage { duration_ms, ..usage }
+    RunUsage {
+        duration_ms,
+        ..usage
+    }
 }

@@ -73,7 +73,10 @@ pub(crate) struct Finished {
 
 impl Finished {
     pub(crate) fn new(result: Value) -> Self {
-        Self { result, last: Last::default() }
+        Self {
+            result,
+            last: Last::default(),
+        }
     }
 }
 
@@ -121,7 +124,10 @@ impl<'e> Frame<'e> {
         input: Value,
     ) -> Self {
         // Even with a limit of no steps at all the agent begins somewhere.
-        let first_step = execution.counters.next_step(execution.limits.steps).unwrap_or(1);
+        let first_step = execution
+            .counters
+            .next_step(execution.limits.steps)
+            .unwrap_or(1);
         Self::begun(execution, ctx, agent, input, 0, first_step)
     }
 
@@ -182,7 +188,11 @@ impl<'e> Frame<'e> {
     pub(crate) fn started(&self, parent_step: Option<u32>) -> Emission {
         let task = task_of(&self.input);
         let agent = self.agent.name.clone();
-        let kind = EventKind::AgentStarted { agent, parent_step, task };
+        let kind = EventKind::AgentStarted {
+            agent,
+            parent_step,
+            task,
+        };
         Emission::of_agent(&self.agent.name, self.first_step, kind)
     }
 
@@ -208,7 +218,8 @@ impl<'e> Frame<'e> {
     pub(crate) async fn think(&self, message: &str, progress: Option<f64>) -> Result<(), Fault> {
         let message = cut_text(message, MAX_THOUGHT_BYTES);
         let progress = progress.map(|fraction| fraction.clamp(0.0, 1.0));
-        self.emit(EventKind::AgentThinking { message, progress }).await
+        self.emit(EventKind::AgentThinking { message, progress })
+            .await
     }
 
     /// Calls one of the agent's tools in the step that it is in.
@@ -223,8 +234,17 @@ impl<'e> Frame<'e> {
             step: self.step(),
             allowed_tools: &self.agent.tools,
         };
-        let request = Request { id, name: name.to_owned(), arguments, purpose: None };
-        let result = self.execution.dispatcher.call(self.ctx, &caller, request).await;
+        let request = Request {
+            id,
+            name: name.to_owned(),
+            arguments,
+            purpose: None,
+        };
+        let result = self
+            .execution
+            .dispatcher
+            .call(self.ctx, &caller, request)
+            .await;
         result.map_err(|error| match error {
             netra_tools::Error::Call(failure) => Fault::Agent(failure),
             netra_tools::Error::Run(failure) => Fault::Run(failure),
@@ -235,12 +255,17 @@ impl<'e> Frame<'e> {
     pub(crate) async fn call_agent(&self, name: &str, input: Value) -> Result<Value, Fault> {
         let refused = |words: String| Fault::agent(ErrorCode::AgentFailed, words);
         if !self.agent.sub_agents.iter().any(|agent| agent == name) {
-            return Err(refused(format!("the agent has no sub-agent named {name:?}")));
+            return Err(refused(format!(
+                "the agent has no sub-agent named {name:?}"
+            )));
         }
         let allowed = self.execution.limits.depth;
         if self.depth >= allowed {
             let words = format!("agents may be nested {allowed} deep");
-            return Err(Fault::Run(Failure::new(ErrorCode::DepthLimitExceeded, words)));
+            return Err(Fault::Run(Failure::new(
+                ErrorCode::DepthLimitExceeded,
+                words,
+            )));
         }
         let Some(agent) = self.execution.infra.agents.get(name) else {
             return Err(refused(format!("there is no agent named {name:?}")));
@@ -249,13 +274,22 @@ impl<'e> Frame<'e> {
             return Err(refused(format!("the agent {name} is not ready: {problem}")));
         }
         let input = agent.accept(input).map_err(|misfits| {
-            let words = format!("the input does not fit the agent {name}: {}", misfits.join("; "));
+            let words = format!(
+                "the input does not fit the agent {name}: {}",
+                misfits.join("; ")
+            );
             Fault::agent(ErrorCode::InvalidInput, words)
         })?;
         let ctx = self.ctx.child(format!("agent {name}"));
         let first_step = self.take_step()?;
-        let frame =
-            Frame::begun(self.execution, &ctx, agent, input, self.depth + 1, first_step);
+        let frame = Frame::begun(
+            self.execution,
+            &ctx,
+            agent,
+            input,
+            self.depth + 1,
+            first_step,
+        );
         frame.drive(self.step()).await
     }
 
@@ -263,7 +297,10 @@ impl<'e> Frame<'e> {
     async fn drive(self, parent_step: u32) -> Result<Value, Fault> {
         let emitter = &self.execution.emitter;
         let started = vec![self.started(Some(parent_step))];
-        emitter.emit(self.ctx, started).await.map_err(|error| unwritten(&error))?;
+        emitter
+            .emit(self.ctx, started)
+            .await
+            .map_err(|error| unwritten(&error))?;
         let outcome = Box::pin(perform::perform(&self)).await;
         let (changes, mut emissions) = match &outcome {
             Ok(finished) => (

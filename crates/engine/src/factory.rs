@@ -10,8 +10,8 @@ use netra_events::{Emission, WebSocketBridgeFactory};
 use netra_model::Models;
 use netra_protocol::error::{ErrorCode, Failure};
 use netra_protocol::event::EventKind;
-use netra_protocol::id::{EventId, MessageId, RunId, ThreadId};
-use netra_protocol::run::{OnBusy, Run, StartRun};
+use netra_protocol::id::{EventId, MessageId, RequestId, RunId, ThreadId};
+use netra_protocol::run::{OnBusy, OnLimit, Run, StartRun};
 use netra_protocol::thread::Thread;
 use netra_protocol::usage::{RunUsage, SlotUsage};
 use netra_protocol::{Event, Timestamp};
@@ -28,7 +28,7 @@ use crate::ending::{self, Ending, Last};
 use crate::engine::{IsolatedExecutionEngine, Parts, usage_of_run};
 use crate::error::Error;
 use crate::execution::{Execution, task_of};
-use crate::live::{Live, LiveRuns, Stop, StopReason};
+use crate::live::{Listed, Live, LiveRuns, Stop, StopReason};
 use crate::memory::Accounts;
 use crate::request::{self, Accepted, Commission};
 use crate::usage::Counters;
@@ -127,12 +127,85 @@ impl ExecutionEngineFactory {
         if self.is_draining() {
             return Err(Error::Draining);
         }
+        match self.make(ctx, thread, request, idempotency).await? {
+            Made::Replayed(id) => self.replay(ctx, id).await,
+            Made::New { commission, place } => {
+                let answer = self.present(commission.run.as_readable());
+                let attended = self
+                    .clone()
+                    .attend(ctx.request_id(), principal, *commission, place);
+                infra.runtime.spawn(TaskKind::Run, attended);
+                Ok(Started {
+                    run: answer,
+                    replayed: false,
+                })
+            }
+        }
+    }
+
+    /// Admits the run and stores it. If anything fails, place and listing are dropped with this
+    /// future, and nothing has happened.
+    async fn make(
+        &self,
+        ctx: &UserExecutionContext,
+        thread: Option<Writable<Thread>>,
+        request: StartRun,
+        idempotency: Option<Idempotency>,
+    ) -> Result<Made, Error> {
+        let infra = &self.0.infra;
         let (on_limit, on_busy) = (request.on_limit, request.on_busy);
         let accepted = request::accept(ctx, &infra.store, &infra.agents, request).await?;
-        let (run_id, thread_id) = match &thread {
-            Some(thread) => (self.new_id(RunId::from_parts), thread.id),
-            None => (self.new_id(RunId::from_parts), self.new_id(ThreadId::from_parts)),
+        let run_id = self.new_id(RunId::from_parts);
+        let target = match thread {
+            Some(thread) => Target::Thread(thread),
+            None => Target::New {
+                id: self.new_id(ThreadId::from_parts),
+                title: request::title(&accepted.input),
+            },
         };
+        let thread_id = match &target {
+            Target::Thread(thread) => thread.id,
+            Target::New { id, .. } => *id,
+        };
+        let (place, listed) = self.admit(ctx, run_id, thread_id, (on_limit, on_busy))?;
+        let planned = self.plan(run_id, thread_id, &accepted, place.standing());
+        let (deadline, begun) = (planned.clock, planned.new.started);
+        let (deadline_at, input_message_id) = (planned.new.deadline, planned.new.input_message_id);
+        let created = infra
+            .store
+            .run_create(ctx, target, planned.new, idempotency.as_ref())
+            .await?;
+        if created.replayed {
+            return Ok(Made::Replayed(created.value.id));
+        }
+        if on_busy == OnBusy::Interrupt {
+            self.0.runs.stop_others(thread_id, run_id);
+        }
+        let commission = Box::new(Commission {
+            run: created.value,
+            agent: accepted.agent,
+            input: accepted.input,
+            files: accepted.files,
+            timeout_ms: accepted.timeout_ms,
+            deadline,
+            deadline_at,
+            input_message_id,
+            begun,
+            listed,
+        });
+        Ok(Made::New { commission, place })
+    }
+
+    /// Takes a slot or a place in the user's queue, and lists the run, so that it can be told to
+    /// stop from the moment that anybody can see it.
+    fn admit(
+        &self,
+        ctx: &UserExecutionContext,
+        run_id: RunId,
+        thread_id: ThreadId,
+        (on_limit, on_busy): (OnLimit, OnBusy),
+    ) -> Result<(Place, Listed), Error> {
+        let principal = ctx.principal().ok_or(Error::Forbidden)?;
         let place = self.0.admission.enter(&Wish {
             user: principal.user_id,
             thread: thread_id,
@@ -149,41 +222,7 @@ impl ExecutionEngineFactory {
             stop: Stop::default(),
             account: std::sync::OnceLock::new(),
         });
-        let planned = self.plan(run_id, thread_id, &accepted, place.standing());
-        let target = match thread {
-            Some(thread) => Target::Thread(thread),
-            None => Target::New { id: thread_id, title: request::title(&accepted.input) },
-        };
-        let (deadline, begun) = (planned.clock, planned.new.started);
-        let (deadline_at, input_message_id) = (planned.new.deadline, planned.new.input_message_id);
-        // If this fails, place and listing are dropped, and nothing has happened.
-        let created =
-            infra.store.run_create(ctx, target, planned.new, idempotency.as_ref()).await?;
-        if created.replayed {
-            let id = created.value.id;
-            drop((place, listed));
-            return self.replay(ctx, id).await;
-        }
-        if on_busy == OnBusy::Interrupt {
-            self.0.runs.stop_others(thread_id, run_id);
-        }
-        let run = created.value;
-        let answer = self.present(run.as_readable());
-        let commission = Commission {
-            run,
-            agent: accepted.agent,
-            input: accepted.input,
-            files: accepted.files,
-            timeout_ms: accepted.timeout_ms,
-            deadline,
-            deadline_at,
-            input_message_id,
-            begun,
-            listed,
-        };
-        let attended = self.clone().attend(ctx.request_id(), principal, commission, place);
-        infra.runtime.spawn(TaskKind::Run, attended);
-        Ok(Started { run: answer, replayed: false })
+        Ok((place, listed))
     }
 
     /// Tells a run to stop. Its end is written by its engine, within a moment.
@@ -204,7 +243,8 @@ impl ExecutionEngineFactory {
             return Err(Error::RunEnded);
         }
         // No engine has it: its end could not be written when it ended. It is written now.
-        self.end_abandoned(ctx, &now, StopReason::Cancelled.ending()).await?;
+        self.end_abandoned(ctx, &now, StopReason::Cancelled.ending())
+            .await?;
         Ok(())
     }
 
@@ -230,7 +270,7 @@ impl ExecutionEngineFactory {
             files: input.files.iter().map(|file| file.id).collect(),
             metadata: Some(run.metadata.clone()),
             timeout_ms: Some(input.timeout_ms),
-            on_limit: netra_protocol::run::OnLimit::Queue,
+            on_limit: OnLimit::Queue,
             on_busy: OnBusy::Queue,
         };
         self.start(ctx, Some(thread), request, idempotency).await
@@ -247,8 +287,13 @@ impl ExecutionEngineFactory {
         let limits = Arc::new(ctx.limits().cloned().unwrap_or_default());
         let emitter = Arc::new(infra.bridge.create_emitter(&commission.run));
         let files = commission.files.clone();
-        let dispatcher = infra.tools.create(&ctx, Arc::clone(&emitter), files.clone());
-        let user_account = self.0.accounts.of(commission.listed.live.user_id, limits.memory_mib);
+        let dispatcher = infra
+            .tools
+            .create(&ctx, Arc::clone(&emitter), files.clone());
+        let user_account = self
+            .0
+            .accounts
+            .of(commission.listed.live.user_id, limits.memory_mib);
         let execution = Execution {
             infra,
             emitter,
@@ -259,7 +304,14 @@ impl ExecutionEngineFactory {
             workers: Mutex::default(),
         };
         let runs = self.0.runs.clone();
-        IsolatedExecutionEngine::new(Parts { execution, ctx, commission, user_account, runs, permit })
+        IsolatedExecutionEngine::new(Parts {
+            execution,
+            ctx,
+            commission,
+            user_account,
+            runs,
+            permit,
+        })
     }
 
     /// Stops taking runs, gives those that execute `grace` to end by themselves, and ends the
@@ -297,9 +349,15 @@ impl ExecutionEngineFactory {
 
     /// What the user has in use.
     pub fn slots(&self, ctx: &UserExecutionContext) -> SlotUsage {
-        let none = SlotUsage { running: 0, queued: 0, allowed: 0 };
+        let none = SlotUsage {
+            running: 0,
+            queued: 0,
+            allowed: 0,
+        };
         ctx.principal().map_or(none, |principal| {
-            self.0.admission.usage(principal.user_id, principal.limits.concurrent_runs)
+            self.0
+                .admission
+                .usage(principal.user_id, principal.limits.concurrent_runs)
         })
     }
 
@@ -325,7 +383,10 @@ impl ExecutionEngineFactory {
 
     async fn replay(&self, ctx: &UserExecutionContext, id: RunId) -> Result<Started, Error> {
         let run = self.0.infra.store.run(ctx, id).for_read().await?;
-        Ok(Started { run: self.present(&run), replayed: true })
+        Ok(Started {
+            run: self.present(&run),
+            replayed: true,
+        })
     }
 
     /// The run as the answer to starting it.
@@ -345,12 +406,14 @@ impl ExecutionEngineFactory {
     ) -> Planned {
         let now = self.0.infra.runtime.now();
         let clock = Instant::now() + Duration::from_millis(accepted.timeout_ms);
-        let deadline =
-            now.plus_millis(i64::try_from(accepted.timeout_ms).unwrap_or(i64::MAX));
+        let deadline = now.plus_millis(i64::try_from(accepted.timeout_ms).unwrap_or(i64::MAX));
         let input_message_id = self.new_id(MessageId::from_parts);
         let emissions = match standing {
             Standing::Queued { position, reason } => {
-                vec![Emission::of_run(EventKind::RunQueued { queue_position: position, reason })]
+                vec![Emission::of_run(EventKind::RunQueued {
+                    queue_position: position,
+                    reason,
+                })]
             }
             Standing::Started => first_events(accepted, deadline, input_message_id),
         };
@@ -382,19 +445,12 @@ impl ExecutionEngineFactory {
     /// Waits for the slot, then makes the engine and drives it. The run ends in any case.
     async fn attend(
         self,
-        request_id: netra_protocol::id::RequestId,
+        request_id: RequestId,
         principal: Principal,
         commission: Commission,
         place: Place,
     ) {
-        let origin = RunOrigin {
-            principal,
-            run_id: commission.run.id,
-            request_id,
-            deadline: Some(commission.deadline),
-            cancel: commission.listed.live.stop.token().clone(),
-        };
-        let ctx = UserExecutionContext::for_run(&self.0.infra.runtime, origin);
+        let ctx = self.context_of(request_id, principal, &commission);
         let waited = Instant::now();
         let granted = tokio::select! {
             biased;
@@ -420,6 +476,22 @@ impl ExecutionEngineFactory {
         }
     }
 
+    fn context_of(
+        &self,
+        request_id: RequestId,
+        principal: Principal,
+        commission: &Commission,
+    ) -> UserExecutionContext {
+        let origin = RunOrigin {
+            principal,
+            run_id: commission.run.id,
+            request_id,
+            deadline: Some(commission.deadline),
+            cancel: commission.listed.live.stop.token().clone(),
+        };
+        UserExecutionContext::for_run(&self.0.infra.runtime, origin)
+    }
+
     /// Ends a run that no engine has: closes what is open in its log and writes its end. Of a tool
     /// call that was begun nobody knows whether it did its work.
     pub(crate) async fn end_abandoned(
@@ -440,6 +512,16 @@ impl ExecutionEngineFactory {
     }
 }
 
+/// What became of a request to start a run.
+enum Made {
+    /// The same request had come before, and made this run.
+    Replayed(RunId),
+    New {
+        commission: Box<Commission>,
+        place: Place,
+    },
+}
+
 struct Planned {
     new: NewRun,
     clock: Instant,
@@ -453,9 +535,45 @@ fn first_events(
     input_message_id: MessageId,
 ) -> Vec<Emission> {
     let agent = accepted.agent.name.clone();
-    let started =
-        EventKind::RunStarted { agent: agent.clone(), deadline, attempt: 1, input_message_id };
+    let started = EventKind::RunStarted {
+        agent: agent.clone(),
+        deadline,
+        attempt: 1,
+        input_message_id,
+    };
     let task = task_of(&accepted.input);
-    let begun = EventKind::AgentStarted { agent: agent.clone(), parent_step: None, task };
-    vec![Emission::of_run(started), Emission::of_agent(&agent, 1, begun)]
+    let begun = EventKind::AgentStarted {
+        agent: agent.clone(),
+        parent_step: None,
+        task,
+    };
+    vec![
+        Emission::of_run(started),
+        Emission::of_agent(&agent, 1, begun),
+    ]
+}
+
+#[cfg(test)]
+impl ExecutionEngineFactory {
+    /// An engine that nobody drives yet.
+    pub(crate) async fn for_test(
+        &self,
+        ctx: &UserExecutionContext,
+        request: StartRun,
+    ) -> (RunId, IsolatedExecutionEngine) {
+        let Ok(Made::New { commission, place }) = self.make(ctx, None, request, None).await else {
+            panic!("the run was not made");
+        };
+        let Some(principal) = ctx.principal().cloned() else {
+            panic!("nobody asks")
+        };
+        let ctx = self.context_of(ctx.request_id(), principal, &commission);
+        let id = commission.run.id;
+        (id, self.create(ctx, *commission, place.granted().await))
+    }
+
+    /// The memory account of a run that is on this node.
+    pub(crate) fn account(&self, run: RunId) -> Option<Arc<netra_memory::Account>> {
+        self.0.runs.get(run)?.account.get().cloned()
+    }
 }

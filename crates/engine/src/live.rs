@@ -105,7 +105,10 @@ impl LiveRuns {
     pub(crate) fn list(&self, live: Live) -> Listed {
         let live = Arc::new(live);
         self.0.runs.lock().insert(live.run_id, Arc::clone(&live));
-        Listed { runs: self.clone(), live }
+        Listed {
+            runs: self.clone(),
+            live,
+        }
     }
 
     pub(crate) fn get(&self, id: RunId) -> Option<Arc<Live>> {
@@ -119,7 +122,10 @@ impl LiveRuns {
     /// Stops the other runs of a thread.
     pub(crate) fn stop_others(&self, thread: ThreadId, but: RunId) {
         let runs = self.0.runs.lock();
-        for live in runs.values().filter(|live| live.thread_id == thread && live.run_id != but) {
+        for live in runs
+            .values()
+            .filter(|live| live.thread_id == thread && live.run_id != but)
+        {
             live.stop.stop(StopReason::Replaced);
         }
     }
@@ -135,7 +141,9 @@ impl LiveRuns {
     pub(crate) fn stop_largest(&self, user: UserId, reason: StopReason) {
         let runs = self.0.runs.lock();
         let bytes = |live: &&Arc<Live>| live.account.get().map(|account| account.current_bytes());
-        let own = runs.values().filter(|live| live.user_id == user && live.account.get().is_some());
+        let own = runs
+            .values()
+            .filter(|live| live.user_id == user && live.account.get().is_some());
         if let Some(largest) = own.max_by_key(bytes) {
             largest.stop.stop(reason);
         }

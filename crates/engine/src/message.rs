@@ -44,7 +44,9 @@ pub(crate) async fn write_piece(
     piece: &str,
 ) -> Result<(), Fault> {
     let emitter = &frame.execution.emitter;
-    let written = emitter.delta(frame.ctx, &frame.agent.name, frame.step(), id, piece).await;
+    let written = emitter
+        .delta(frame.ctx, &frame.agent.name, frame.step(), id, piece)
+        .await;
     written.map_err(|error| unwritten(&error))
 }
 
@@ -63,21 +65,27 @@ pub(crate) async fn complete(
         content: content.clone(),
         incomplete: false,
     };
-    Ok(Whole { emission: frame.emission(kind), row: frame.message(id, content, true) })
+    Ok(Whole {
+        emission: frame.emission(kind),
+        row: frame.message(id, content, true),
+    })
 }
 
 /// The text as content; with a file in its place where it is larger than an event may be.
 async fn text_content(frame: &Frame<'_>, text: &str) -> Result<Vec<Content>, Fault> {
     let short = text.len() <= MAX_TEXT_BYTES / 6;
     if short || bytes_of(&Value::from(text)) <= MAX_TEXT_BYTES {
-        return Ok(vec![Content::Text { text: text.to_owned() }]);
+        return Ok(vec![Content::Text {
+            text: text.to_owned(),
+        }]);
     }
     let store = &frame.execution.infra.store;
     let run = frame.execution.emitter.run().id;
     let (name, media_type) = ("message.md".to_owned(), "text/markdown".to_owned());
     let stored = async {
-        let mut writer =
-            store.file_begin(frame.ctx, name, media_type, Some(run), MAX_FILE_BYTES).await?;
+        let mut writer = store
+            .file_begin(frame.ctx, name, media_type, Some(run), MAX_FILE_BYTES)
+            .await?;
         writer.write(text.as_bytes()).await?;
         writer.finish(None).await
     };
@@ -90,7 +98,9 @@ async fn text_content(frame: &Frame<'_>, text: &str) -> Result<Vec<Content>, Fau
             bytes: file.bytes,
         })
         .await?;
-    let excerpt = Content::Text { text: cut_text(text, EXCERPT_BYTES) };
+    let excerpt = Content::Text {
+        text: cut_text(text, EXCERPT_BYTES),
+    };
     let whole = Content::File {
         file_id: file.id,
         name: file.name,

@@ -20,15 +20,23 @@ pub(crate) async fn perform(frame: &Frame<'_>) -> Result<Finished, Fault> {
         Body::Model { .. } => Box::pin(model::perform(frame)).await?,
         Body::Script { file, code } => Box::pin(script::perform(frame, file, code)).await?,
         Body::Broken => {
-            return Err(Fault::agent(ErrorCode::AgentFailed, "the agent cannot be read"));
+            return Err(Fault::agent(
+                ErrorCode::AgentFailed,
+                "the agent cannot be read",
+            ));
         }
     };
     if let Some(output) = &frame.agent.output {
         let misfits = output.misfits(&finished.result);
         if !misfits.is_empty() {
-            let words = format!("the result does not fit the agent's schema: {}", misfits.join("; "));
+            let words = format!(
+                "the result does not fit the agent's schema: {}",
+                misfits.join("; ")
+            );
             let failure = Failure::new(ErrorCode::OutputInvalid, words);
-            return Err(Fault::Agent(failure.with_details(json!({ "misfits": misfits }))));
+            return Err(Fault::Agent(
+                failure.with_details(json!({ "misfits": misfits })),
+            ));
         }
     }
     Ok(finished)

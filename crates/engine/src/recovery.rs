@@ -4,8 +4,8 @@
 use std::sync::Arc;
 
 use netra_context::{Principal, Rights, RunOrigin, UserExecutionContext};
-use netra_protocol::error::{ErrorCode, Failure};
 use netra_protocol::account::User;
+use netra_protocol::error::{ErrorCode, Failure};
 use netra_protocol::id::{RequestId, RunId};
 use tokio_util::sync::CancellationToken;
 
@@ -34,11 +34,7 @@ impl ExecutionEngineFactory {
         Ok(ended)
     }
 
-    async fn end_interrupted(
-        &self,
-        user: User,
-        run_id: RunId,
-    ) -> Result<(), netra_store::Error> {
+    async fn end_interrupted(&self, user: User, run_id: RunId) -> Result<(), netra_store::Error> {
         let infra = self.infra();
         // Who asked was read anew: the run ends with the rights that the user has now.
         let principal = Principal {

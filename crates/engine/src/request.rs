@@ -69,10 +69,15 @@ pub(crate) async fn accept(
         return Err(Error::InvalidRequest(words));
     }
     check_length(&request.input, limits.message_chars)?;
-    let input = agent.accept(request.input.clone()).map_err(|misfits| Error::InvalidInput {
-        message: format!("the input does not fit the agent's schema: {}", misfits.join("; ")),
-        details: Some(json!({ "misfits": misfits })),
-    })?;
+    let input = agent
+        .accept(request.input.clone())
+        .map_err(|misfits| Error::InvalidInput {
+            message: format!(
+                "the input does not fit the agent's schema: {}",
+                misfits.join("; ")
+            ),
+            details: Some(json!({ "misfits": misfits })),
+        })?;
     if let Some(problem) = &agent.problem {
         return Err(Error::AgentNotReady(problem.clone()));
     }
@@ -92,7 +97,9 @@ async fn find_files(
     ids: &[FileId],
 ) -> Result<Vec<File>, Error> {
     if ids.len() > MAX_FILES {
-        return Err(Error::InvalidRequest(format!("a run may have at most {MAX_FILES} files")));
+        return Err(Error::InvalidRequest(format!(
+            "a run may have at most {MAX_FILES} files"
+        )));
     }
     let mut files: Vec<File> = Vec::with_capacity(ids.len());
     for id in ids {
@@ -113,7 +120,9 @@ fn timeout(request: &StartRun, limits: &Limits) -> Result<u64, Error> {
     match request.timeout_ms {
         None => Ok(limits.run_timeout_ms.min(most)),
         Some(ms) if (1..=most).contains(&ms) => Ok(ms),
-        Some(_) => Err(Error::InvalidRequest(format!("timeout_ms must be from 1 to {most}"))),
+        Some(_) => Err(Error::InvalidRequest(format!(
+            "timeout_ms must be from 1 to {most}"
+        ))),
     }
 }
 
@@ -140,8 +149,15 @@ fn chars_of(value: &Value) -> u64 {
 
 /// The title of a thread that a run makes: the beginning of the first line of its text.
 pub(crate) fn title(input: &Value) -> String {
-    let text = input.get("text").and_then(Value::as_str).unwrap_or_default();
-    let line = text.lines().map(str::trim).find(|line| !line.is_empty()).unwrap_or("Untitled");
+    let text = input
+        .get("text")
+        .and_then(Value::as_str)
+        .unwrap_or_default();
+    let line = text
+        .lines()
+        .map(str::trim)
+        .find(|line| !line.is_empty())
+        .unwrap_or("Untitled");
     match line.char_indices().nth(TITLE_CHARS) {
         None => line.to_owned(),
         Some((end, _)) => format!("{}…", line[..end].trim_end()),
@@ -154,7 +170,10 @@ mod tests {
 
     #[test]
     fn a_title_is_the_beginning_of_the_first_line() {
-        assert_eq!(title(&json!({"text": "\n  Cut the cost \nmore"})), "Cut the cost");
+        assert_eq!(
+            title(&json!({"text": "\n  Cut the cost \nmore"})),
+            "Cut the cost"
+        );
         assert_eq!(title(&json!({"query": 1})), "Untitled");
         let long = title(&json!({"text": "é".repeat(500)}));
         assert_eq!(long.chars().count(), TITLE_CHARS + 1);

@@ -1,1 +1,10 @@
-//! Engine tests.
+//! The engine against a real store and real events: every way to end, forced, not waited for.
+
+mod admitted;
+mod dropped;
+mod endings;
+mod house;
+mod memory;
+mod model;
+mod recovery;
+mod tools;

@@ -12,5 +12,8 @@ use crate::tool::Tool;
 
 /// The built-in tools but the analyses, whose list [`analysis_tools`] takes as data.
 pub fn tools() -> Vec<Arc<dyn Tool>> {
-    vec![Arc::new(time_now::TimeNow::new()), Arc::new(save_file::SaveFile::new())]
+    vec![
+        Arc::new(time_now::TimeNow::new()),
+        Arc::new(save_file::SaveFile::new()),
+    ]
 }

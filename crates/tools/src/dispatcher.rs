@@ -84,7 +84,11 @@ struct Denial {
 
 impl Denial {
     fn new(layer: &'static str, reason: impl Into<String>) -> Self {
-        Self { layer, reason: reason.into(), ends_run: None }
+        Self {
+            layer,
+            reason: reason.into(),
+            ends_run: None,
+        }
     }
 }
 
@@ -98,7 +102,11 @@ pub struct Dispatcher {
 
 impl Dispatcher {
     pub(crate) fn new(registry: Arc<Registry>, scope: RunScope) -> Self {
-        Self { registry, scope, begun: AtomicU32::new(0) }
+        Self {
+            registry,
+            scope,
+            begun: AtomicU32::new(0),
+        }
     }
 
     /// How many calls have begun.
@@ -129,7 +137,8 @@ impl Dispatcher {
         let began = Instant::now();
         let result = self.perform(ctx, caller, entry, &request).await;
         let duration = began.elapsed();
-        self.record(ctx, caller, &request, &result, duration).await?;
+        self.record(ctx, caller, &request, &result, duration)
+            .await?;
         result.map_err(Error::Call)
     }
 
@@ -140,11 +149,18 @@ impl Dispatcher {
         caller: &Caller<'_>,
         request: &Request,
     ) -> Result<&'a Entry, Denial> {
-        let listed = caller.allowed_tools.iter().any(|tool| *tool == request.name);
+        let listed = caller.allowed_tools.contains(&request.name);
         let Some(entry) = self.registry.entry(&request.name).filter(|_| listed) else {
-            return Err(Denial::new("agent_list", "the agent has no tool of this name"));
+            return Err(Denial::new(
+                "agent_list",
+                "the agent has no tool of this name",
+            ));
         };
-        match self.registry.policy().decide(ctx.principal(), entry.tool.spec()) {
+        match self
+            .registry
+            .policy()
+            .decide(ctx.principal(), entry.tool.spec())
+        {
             Verdict::Allowed => {}
             Verdict::Refused(reason) => return Err(Denial::new("policy", reason)),
         }
@@ -153,13 +169,19 @@ impl Dispatcher {
             return Err(Denial::new("schema", reason));
         }
         let allowed = ctx.limits().map_or(0, |limits| limits.tool_calls);
-        let room = self.begun.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |begun| {
-            (begun < allowed).then_some(begun + 1)
-        });
+        let room = self
+            .begun
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |begun| {
+                (begun < allowed).then_some(begun + 1)
+            });
         if room.is_err() {
             let reason = format!("the run may make {allowed} tool calls, and has made them");
             let ends_run = Some(ErrorCode::ToolCallLimitExceeded);
-            return Err(Denial { layer: "limits", reason, ends_run });
+            return Err(Denial {
+                layer: "limits",
+                reason,
+                ends_run,
+            });
         }
         Ok(entry)
     }
@@ -181,7 +203,10 @@ impl Dispatcher {
         };
         let mut audit = audit_of_call(request.id, &request.name, caller.agent, "denied");
         audit.details["layer"] = json!(denial.layer);
-        let changes = Changes { audit: vec![audit], ..Changes::default() };
+        let changes = Changes {
+            audit: vec![audit],
+            ..Changes::default()
+        };
         if let Err(error) = self.commit(ctx, caller, changes, kind).await {
             return error;
         }
@@ -204,7 +229,10 @@ impl Dispatcher {
             tool_call_id: request.id,
             tool_name: request.name.clone(),
             arguments: shorten(&request.arguments, MAX_ARGUMENT_BYTES),
-            purpose: request.purpose.as_deref().map(|text| cut_text(text, MAX_MESSAGE_BYTES)),
+            purpose: request
+                .purpose
+                .as_deref()
+                .map(|text| cut_text(text, MAX_MESSAGE_BYTES)),
         };
         self.commit(ctx, caller, Changes::default(), kind).await
     }
@@ -242,7 +270,10 @@ impl Dispatcher {
             }
             Ok(Err(_)) => {
                 tracing::error!(tool.name = request.name, "a tool panicked");
-                Err(Failure::new(ErrorCode::ToolFailed, "the tool failed by a defect of its own"))
+                Err(Failure::new(
+                    ErrorCode::ToolFailed,
+                    "the tool failed by a defect of its own",
+                ))
             }
             Ok(Ok(Err(failure))) => Err(failure),
             Ok(Ok(Ok(value))) if bytes_of(&value) > MAX_TOOL_RESULT_BYTES => {
@@ -261,7 +292,11 @@ impl Dispatcher {
         result: &Result<Value, Failure>,
         duration: Duration,
     ) -> Result<(), Error> {
-        let outcome = if result.is_ok() { "completed" } else { "failed" };
+        let outcome = if result.is_ok() {
+            "completed"
+        } else {
+            "failed"
+        };
         let name = request.name.clone();
         metrics::counter!("netra_tool_calls_total", "tool" => name.clone(), "outcome" => outcome)
             .increment(1);
@@ -283,7 +318,8 @@ impl Dispatcher {
             audit: vec![audit_of_call(request.id, &name, caller.agent, outcome)],
             ..Changes::default()
         };
-        self.commit(ctx, caller, changes, completed(request, result, duration)).await
+        self.commit(ctx, caller, changes, completed(request, result, duration))
+            .await
     }
 
     async fn commit(
@@ -294,7 +330,12 @@ impl Dispatcher {
         kind: EventKind,
     ) -> Result<(), Error> {
         let emission = caller.emission(kind);
-        match self.scope.emitter().commit(ctx, changes, vec![emission]).await {
+        match self
+            .scope
+            .emitter()
+            .commit(ctx, changes, vec![emission])
+            .await
+        {
             Ok(_) => Ok(()),
             Err(error) => {
                 let words = format!("the tool call cannot be recorded: {error}");
@@ -304,15 +345,14 @@ impl Dispatcher {
     }
 }
 
-fn completed(
-    request: &Request,
-    result: &Result<Value, Failure>,
-    duration: Duration,
-) -> EventKind {
+fn completed(request: &Request, result: &Result<Value, Failure>, duration: Duration) -> EventKind {
     let error = result.as_ref().err().map(|failure| Failure {
         code: failure.code,
         message: cut_text(&failure.message, MAX_MESSAGE_BYTES),
-        details: failure.details.as_ref().map(|details| shorten(details, MAX_ARGUMENT_BYTES)),
+        details: failure
+            .details
+            .as_ref()
+            .map(|details| shorten(details, MAX_ARGUMENT_BYTES)),
     });
     let (short, bytes) = match result {
         Ok(value) => (shorten(value, MAX_RESULT_BYTES), bytes_of(value)),

@@ -59,7 +59,12 @@ impl Default for Policy {
             because: because.into(),
         };
         Self::new(vec![
-            rule("basic", &EVERY_PLAN, &EVERY_ROLE, "reads nothing but the caller's own"),
+            rule(
+                "basic",
+                &EVERY_PLAN,
+                &EVERY_ROLE,
+                "reads nothing but the caller's own",
+            ),
             rule(
                 "artifacts",
                 &EVERY_PLAN,
@@ -128,12 +133,16 @@ impl Policy {
         if !rule.plans.contains(&principal.plan) {
             let plans: Vec<&str> = rule.plans.iter().map(|plan| plan.as_str()).collect();
             let plans = plans.join(" or ");
-            return Verdict::Refused(format!("the permission {permission:?} needs the plan {plans}"));
+            return Verdict::Refused(format!(
+                "the permission {permission:?} needs the plan {plans}"
+            ));
         }
         if !rule.roles.contains(&principal.role) {
             let roles: Vec<&str> = rule.roles.iter().map(|role| role.as_str()).collect();
             let roles = roles.join(" or ");
-            return Verdict::Refused(format!("the permission {permission:?} needs the role {roles}"));
+            return Verdict::Refused(format!(
+                "the permission {permission:?} needs the role {roles}"
+            ));
         }
         Verdict::Allowed
     }
@@ -184,7 +193,11 @@ mod tests {
                 for role in EVERY_ROLE {
                     let asked = principal(role, plan);
                     let verdict = policy.decide(Some(&asked), &needing(&rule.permission));
-                    row.push(if verdict == Verdict::Allowed { '+' } else { '-' });
+                    row.push(if verdict == Verdict::Allowed {
+                        '+'
+                    } else {
+                        '-'
+                    });
                 }
                 row.push(' ');
             }
@@ -210,7 +223,10 @@ developer_tools       -++ -++ -++
         let unknown = policy.decide(Some(&admin), &needing("teleport"));
         assert!(unknown.reason().unwrap().contains("no rule"));
         assert_ne!(policy.decide(None, &needing("basic")), Verdict::Allowed);
-        let asking = ToolSpec { needs_approval: true, ..needing("basic") };
+        let asking = ToolSpec {
+            needs_approval: true,
+            ..needing("basic")
+        };
         assert_ne!(policy.decide(Some(&admin), &asking), Verdict::Allowed);
     }
 }

@@ -20,7 +20,9 @@ pub enum InvalidTool {
     #[error("there are two tools named {0}")]
     Duplicate(String),
     /// The name is not one that every caller can use.
-    #[error("{0:?} cannot be a tool's name: a lower-case letter, then at most 63 letters, digits or `_`, and not `agent`, `think`, `ask_model` or `print`")]
+    #[error(
+        "{0:?} cannot be a tool's name: a lower-case letter, then at most 63 letters, digits or `_`, and not `agent`, `think`, `ask_model` or `print`"
+    )]
     Name(String),
     /// The schema of the arguments is none.
     #[error("the input schema of the tool {name} is not valid: {problem}")]
@@ -69,14 +71,23 @@ impl Registry {
                 return Err(InvalidTool::Name(spec.name.clone()));
             }
             let schema = jsonschema::validator_for(&spec.input_schema).map_err(|error| {
-                InvalidTool::Schema { name: spec.name.clone(), problem: error.to_string() }
+                InvalidTool::Schema {
+                    name: spec.name.clone(),
+                    problem: error.to_string(),
+                }
             })?;
             let name = spec.name.clone();
-            if entries.insert(name.clone(), Entry { tool, schema }).is_some() {
+            if entries
+                .insert(name.clone(), Entry { tool, schema })
+                .is_some()
+            {
                 return Err(InvalidTool::Duplicate(name));
             }
         }
-        Ok(Self { tools: entries, policy: Policy::default() })
+        Ok(Self {
+            tools: entries,
+            policy: Policy::default(),
+        })
     }
 
     /// The same tools under another policy.
@@ -189,6 +200,9 @@ mod tests {
         let entry = registry.entry("a").unwrap();
         assert_eq!(entry.misfits(&json!({"n": 1})), None);
         let misfit = entry.misfits(&json!({"n": "secret"})).unwrap();
-        assert!(misfit.contains("/n") && !misfit.contains("secret"), "{misfit}");
+        assert!(
+            misfit.contains("/n") && !misfit.contains("secret"),
+            "{misfit}"
+        );
     }
 }

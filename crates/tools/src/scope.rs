@@ -44,7 +44,13 @@ impl RunScope {
         analysis: Analysis,
     ) -> Self {
         let meter = analysis.meter();
-        Self { store, emitter, files, analysis: Mutex::new(analysis), meter }
+        Self {
+            store,
+            emitter,
+            files,
+            analysis: Mutex::new(analysis),
+            meter,
+        }
     }
 
     /// Memory of the run's worker process now, in bytes; 0 while there is none.
@@ -89,11 +95,24 @@ impl RunScope {
         let run = self.emitter.run().id;
         let mut writer = self
             .store
-            .file_begin(ctx, name, media_type.to_owned(), Some(run), MAX_ARTIFACT_BYTES)
+            .file_begin(
+                ctx,
+                name,
+                media_type.to_owned(),
+                Some(run),
+                MAX_ARTIFACT_BYTES,
+            )
             .await
             .map_err(|error| store_failure(&error))?;
-        writer.write(content).await.map_err(|error| store_failure(&error))?;
-        let file = writer.finish(None).await.map_err(|error| store_failure(&error))?.value;
+        writer
+            .write(content)
+            .await
+            .map_err(|error| store_failure(&error))?;
+        let file = writer
+            .finish(None)
+            .await
+            .map_err(|error| store_failure(&error))?
+            .value;
         let kind = EventKind::ArtifactCreated {
             file_id: file.id,
             name: file.name.clone(),
@@ -119,13 +138,13 @@ impl RunScope {
 
     /// Runs one operation over the run's files in the run's own worker process, and tells the
     /// user how it goes on.
-    pub(crate) async fn analyse(
-        &self,
-        call: &Call<'_>,
-        operation: &str,
-    ) -> Result<Value, Failure> {
+    pub(crate) async fn analyse(&self, call: &Call<'_>, operation: &str) -> Result<Value, Failure> {
         let inputs = self.inputs(call.ctx).await?;
-        let job = Job { op: operation.to_owned(), arguments: call.arguments.clone(), inputs };
+        let job = Job {
+            op: operation.to_owned(),
+            arguments: call.arguments.clone(),
+            inputs,
+        };
         let mut analysis = self.analysis.lock().await;
         // Only the newest progress is of interest, so a slow log holds nothing up.
         let (newest, mut changes) = watch::channel(None::<(f32, String)>);
@@ -151,10 +170,15 @@ impl RunScope {
     async fn inputs(&self, ctx: &UserExecutionContext) -> Result<Vec<InputFile>, Failure> {
         let mut inputs = Vec::with_capacity(self.files.len());
         for file in &self.files {
-            let found = self.store.file(ctx, file.id).for_read().await.map_err(|error| {
-                let words = format!("the file {} cannot be read: {error}", file.name);
-                Failure::new(ErrorCode::ToolFailed, words)
-            })?;
+            let found = self
+                .store
+                .file(ctx, file.id)
+                .for_read()
+                .await
+                .map_err(|error| {
+                    let words = format!("the file {} cannot be read: {error}", file.name);
+                    Failure::new(ErrorCode::ToolFailed, words)
+                })?;
             inputs.push(InputFile {
                 name: found.name.clone(),
                 media_type: found.media_type.clone(),
@@ -176,7 +200,10 @@ pub(crate) fn analysis_limits(ctx: &UserExecutionContext) -> AnalysisLimits {
 }
 
 fn store_failure(error: &netra_store::Error) -> Failure {
-    Failure::new(ErrorCode::ToolFailed, format!("the file cannot be stored: {error}"))
+    Failure::new(
+        ErrorCode::ToolFailed,
+        format!("the file cannot be stored: {error}"),
+    )
 }
 
 /// What a worker's failure means to the agent that called the tool.

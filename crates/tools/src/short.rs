@@ -57,10 +57,15 @@ pub fn shorten(value: &Value, max_bytes: usize) -> Value {
 fn cut(value: &Value, text_bytes: usize, items: usize, depth: usize) -> Value {
     match value {
         Value::String(text) => Value::String(cut_text(text, text_bytes)),
-        Value::Array(_) | Value::Object(_) if depth == 0 => json!({ "omitted_bytes": bytes_of(value) }),
+        Value::Array(_) | Value::Object(_) if depth == 0 => {
+            json!({ "omitted_bytes": bytes_of(value) })
+        }
         Value::Array(list) => {
-            let mut short: Vec<Value> =
-                list.iter().take(items).map(|item| cut(item, text_bytes, items, depth - 1)).collect();
+            let mut short: Vec<Value> = list
+                .iter()
+                .take(items)
+                .map(|item| cut(item, text_bytes, items, depth - 1))
+                .collect();
             if list.len() > items {
                 short.push(json!({ "omitted": list.len() - items }));
             }
@@ -71,9 +76,7 @@ fn cut(value: &Value, text_bytes: usize, items: usize, depth: usize) -> Value {
             let mut short: Map<String, Value> = fields
                 .iter()
                 .take(most)
-                .map(|(key, field)| {
-                    (cut_text(key, 128), cut(field, text_bytes, items, depth - 1))
-                })
+                .map(|(key, field)| (cut_text(key, 128), cut(field, text_bytes, items, depth - 1)))
                 .collect();
             if fields.len() > most {
                 short.insert("omitted".into(), json!(fields.len() - most));
@@ -97,7 +100,9 @@ mod tests {
 
     #[test]
     fn what_does_not_fit_is_cut_and_says_so() {
-        let rows: Vec<Value> = (0..10_000).map(|n| json!({"row": n, "text": "x".repeat(50)})).collect();
+        let rows: Vec<Value> = (0..10_000)
+            .map(|n| json!({"row": n, "text": "x".repeat(50)}))
+            .collect();
         let value = json!({"rows": rows, "total": 10_000});
         let short = shorten(&value, 2_000);
         assert!(bytes_of(&short) <= 2_000);

@@ -60,7 +60,10 @@ impl Call<'_> {
     /// schema and type disagree.
     pub fn arguments_as<T: serde::de::DeserializeOwned>(&self) -> Result<T, Failure> {
         T::deserialize(&self.arguments).map_err(|error| {
-            Failure::new(ErrorCode::ToolFailed, format!("the arguments do not fit: {error}"))
+            Failure::new(
+                ErrorCode::ToolFailed,
+                format!("the arguments do not fit: {error}"),
+            )
         })
     }
 
@@ -70,7 +73,9 @@ impl Call<'_> {
         progress: Option<f64>,
         message: Option<String>,
     ) -> Result<(), Failure> {
-        self.scope.progress(self.ctx, self.caller, self.id, progress, message).await
+        self.scope
+            .progress(self.ctx, self.caller, self.id, progress, message)
+            .await
     }
 
     /// Stores a file that the call made, and tells the user of it.
@@ -80,6 +85,8 @@ impl Call<'_> {
         media_type: &str,
         content: &[u8],
     ) -> Result<File, Failure> {
-        self.scope.artifact(self.ctx, self.caller, name, media_type, content).await
+        self.scope
+            .artifact(self.ctx, self.caller, name, media_type, content)
+            .await
     }
 }

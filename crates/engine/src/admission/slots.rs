@@ -116,13 +116,20 @@ impl Slots {
             }
             _ => {}
         }
-        let queued = self.owners.get(&wish.user).map_or(0, |owner| owner.queue.len());
+        let queued = self
+            .owners
+            .get(&wish.user)
+            .map_or(0, |owner| owner.queue.len());
         if reason.is_some() && queued >= wish.queue as usize {
             return Err(Refusal::QueueFull);
         }
         self.last += 1;
         let ticket = Ticket(self.last);
-        let seat = Seat { user: wish.user, thread: wish.thread, running: false };
+        let seat = Seat {
+            user: wish.user,
+            thread: wish.thread,
+            running: false,
+        };
         self.seats.insert(ticket, seat);
         let owner = self.owners.entry(wish.user).or_default();
         owner.allowed = wish.allowed as usize;
@@ -143,8 +150,12 @@ impl Slots {
 
     /// Takes a run out, whether it executes or waits. Does nothing the second time.
     pub(crate) fn leave(&mut self, ticket: Ticket) {
-        let Some(seat) = self.seats.remove(&ticket) else { return };
-        let Some(owner) = self.owners.get_mut(&seat.user) else { return };
+        let Some(seat) = self.seats.remove(&ticket) else {
+            return;
+        };
+        let Some(owner) = self.owners.get_mut(&seat.user) else {
+            return;
+        };
         if seat.running {
             owner.running -= 1;
             owner.busy.remove(&seat.thread);
@@ -169,22 +180,31 @@ impl Slots {
     }
 
     pub(crate) fn count(&self, user: UserId) -> Count {
-        self.owners.get(&user).map_or_else(Count::default, |owner| Count {
-            running: owner.running,
-            queued: owner.queue.len(),
-        })
+        self.owners
+            .get(&user)
+            .map_or_else(Count::default, |owner| Count {
+                running: owner.running,
+                queued: owner.queue.len(),
+            })
     }
 
     /// All runs that execute and wait on this node.
     pub(crate) fn total(&self) -> Count {
-        Count { running: self.running, queued: self.seats.len() - self.running }
+        Count {
+            running: self.running,
+            queued: self.seats.len() - self.running,
+        }
     }
 
     /// What keeps the run from executing at once.
     fn obstacle(&self, wish: &Wish) -> Option<QueueReason> {
         let owner = self.owners.get(&wish.user);
         let in_use = owner.is_some_and(|owner| {
-            let waits = |ticket| self.seats.get(ticket).is_some_and(|s| s.thread == wish.thread);
+            let waits = |ticket| {
+                self.seats
+                    .get(ticket)
+                    .is_some_and(|s| s.thread == wish.thread)
+            };
             owner.busy.contains(&wish.thread) || owner.queue.iter().any(waits)
         });
         if in_use {
@@ -202,7 +222,9 @@ impl Slots {
     fn settle(&mut self, changed: UserId) {
         self.take_a_turn(changed);
         while self.running < self.engines {
-            let Some(user) = self.ring.pop_front() else { break };
+            let Some(user) = self.ring.pop_front() else {
+                break;
+            };
             if let Some(owner) = self.owners.get_mut(&user) {
                 owner.in_ring = false;
             }
@@ -235,9 +257,14 @@ impl Slots {
 
     /// The user's first waiting run whose thread is free, if the user has a free slot.
     fn startable(&self, user: UserId) -> Option<Ticket> {
-        let owner = self.owners.get(&user).filter(|owner| owner.running < owner.allowed)?;
+        let owner = self
+            .owners
+            .get(&user)
+            .filter(|owner| owner.running < owner.allowed)?;
         let free = |ticket: &&Ticket| {
-            self.seats.get(ticket).is_some_and(|seat| !owner.busy.contains(&seat.thread))
+            self.seats
+                .get(ticket)
+                .is_some_and(|seat| !owner.busy.contains(&seat.thread))
         };
         owner.queue.iter().find(free).copied()
     }

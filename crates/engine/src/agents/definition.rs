@@ -77,7 +77,10 @@ impl Shape {
 
     pub(crate) fn new(schema: Value) -> Result<Self, String> {
         let validator = jsonschema::validator_for(&schema).map_err(|error| error.to_string())?;
-        Ok(Self { schema, validator: Some(validator) })
+        Ok(Self {
+            schema,
+            validator: Some(validator),
+        })
     }
 
     /// The first few places where the value does not fit.
@@ -126,7 +129,11 @@ impl Definition {
             other => other,
         };
         let misfits = self.input.misfits(&object);
-        if misfits.is_empty() { Ok(object) } else { Err(misfits) }
+        if misfits.is_empty() {
+            Ok(object)
+        } else {
+            Err(misfits)
+        }
     }
 }
 
@@ -138,7 +145,12 @@ mod tests {
     fn the_schema_of_a_text_takes_a_text_and_nothing_else() {
         let shape = Shape::of_text();
         assert_eq!(shape.misfits(&json!({"text": "hi"})), Vec::<String>::new());
-        for bad in [json!({}), json!({"text": 7}), json!({"text": "hi", "more": 1}), json!("hi")] {
+        for bad in [
+            json!({}),
+            json!({"text": 7}),
+            json!({"text": "hi", "more": 1}),
+            json!("hi"),
+        ] {
             assert!(!shape.misfits(&bad).is_empty(), "{bad}");
         }
     }

@@ -40,7 +40,13 @@ pub(super) struct Draft {
 pub(super) fn embedded(agents: &[EmbeddedAgent]) -> BTreeMap<String, Draft> {
     let draft = |agent: &EmbeddedAgent| {
         let name = agent.name.to_owned();
-        (name.clone(), Draft { name, place: Place::BuiltIn(agent.files) })
+        (
+            name.clone(),
+            Draft {
+                name,
+                place: Place::BuiltIn(agent.files),
+            },
+        )
     };
     agents.iter().map(draft).collect()
 }
@@ -56,9 +62,15 @@ pub(super) fn folder(dir: &Path) -> Vec<Draft> {
     };
     let draft = |path: PathBuf| {
         let name = path.file_name()?.to_str()?.to_owned();
-        path.join(MANIFEST).is_file().then_some(Draft { name, place: Place::Folder(path) })
+        path.join(MANIFEST).is_file().then_some(Draft {
+            name,
+            place: Place::Folder(path),
+        })
     };
-    entries.filter_map(Result::ok).filter_map(|entry| draft(entry.path())).collect()
+    entries
+        .filter_map(Result::ok)
+        .filter_map(|entry| draft(entry.path()))
+        .collect()
 }
 
 impl Draft {
@@ -68,8 +80,15 @@ impl Draft {
 
     /// Understands the files; what is wrong becomes the definition's problem.
     pub(super) fn finish(self, tools: &Registry, models: &Models, agents: &[String]) -> Definition {
-        let mut reading = Reading { draft: &self, hash: Sha256::new() };
-        let known = Known { tools, models, agents };
+        let mut reading = Reading {
+            draft: &self,
+            hash: Sha256::new(),
+        };
+        let known = Known {
+            tools,
+            models,
+            agents,
+        };
         match reading.definition(&known) {
             Ok(definition) => definition,
             Err(flaw) => self.broken(&flaw),
@@ -115,7 +134,9 @@ struct Reading<'a> {
 
 impl Reading<'_> {
     fn definition(&mut self, known: &Known<'_>) -> Result<Definition, Flaw> {
-        let text = self.read(MANIFEST).map_err(|message| self.flaw_in(MANIFEST, message))?;
+        let text = self
+            .read(MANIFEST)
+            .map_err(|message| self.flaw_in(MANIFEST, message))?;
         let manifest = text.parse()?;
         self.check_name(&text, &manifest)?;
         let body = self.body(&text, &manifest)?;
@@ -127,7 +148,9 @@ impl Reading<'_> {
             Some(schema) => Some(self.shape(&text, schema)?),
             None => None,
         };
-        let problem = check_references(&text, &manifest, known).err().map(|flaw| flaw.to_string());
+        let problem = check_references(&text, &manifest, known)
+            .err()
+            .map(|flaw| flaw.to_string());
         let names = |list: &[Spanned<String>]| list.iter().map(|n| n.get_ref().clone()).collect();
         Ok(Definition {
             name: self.draft.name.clone(),
@@ -182,21 +205,32 @@ impl Reading<'_> {
         }
         match kind {
             Kind::Model => {
-                let file = manifest.instructions.as_ref().ok_or_else(|| lacks("instructions"))?;
+                let file = manifest
+                    .instructions
+                    .as_ref()
+                    .ok_or_else(|| lacks("instructions"))?;
                 let instructions = self.referenced(text, file)?.text;
                 let temperature = manifest.temperature;
                 let max_output_tokens = manifest.max_output_tokens;
-                Ok(Body::Model { instructions, temperature, max_output_tokens })
+                Ok(Body::Model {
+                    instructions,
+                    temperature,
+                    max_output_tokens,
+                })
             }
             Kind::Script => {
                 let file = manifest.script.as_ref().ok_or_else(|| lacks("script"))?;
                 let code = self.referenced(text, file)?.text;
-                Ok(Body::Script { file: file.get_ref().clone(), code })
+                Ok(Body::Script {
+                    file: file.get_ref().clone(),
+                    code,
+                })
             }
             Kind::Native if self.draft.name == "echo" => Ok(Body::Echo),
-            Kind::Native => {
-                Err(text.flaw(manifest.kind.span(), "the server has no native agent of this name"))
-            }
+            Kind::Native => Err(text.flaw(
+                manifest.kind.span(),
+                "the server has no native agent of this name",
+            )),
         }
     }
 
@@ -213,19 +247,25 @@ impl Reading<'_> {
             table => table.clone(),
         };
         Shape::new(value).map_err(|error| {
-            text.flaw(schema.span(), format!("this is not a valid JSON Schema: {error}"))
+            text.flaw(
+                schema.span(),
+                format!("this is not a valid JSON Schema: {error}"),
+            )
         })
     }
 
     fn referenced(&mut self, text: &Text, name: &Spanned<String>) -> Result<Text, Flaw> {
-        self.read(name.get_ref()).map_err(|message| text.flaw(name.span(), message))
+        self.read(name.get_ref())
+            .map_err(|message| text.flaw(name.span(), message))
     }
 
     /// Reads a file of the agent's own folder; it then counts for the hash.
     fn read(&mut self, name: &str) -> Result<Text, String> {
         let plain = !name.is_empty() && !name.contains(['/', '\\', '\0']) && !name.starts_with('.');
         if !plain {
-            return Err(format!("{name:?} is not the name of a file in the agent's folder"));
+            return Err(format!(
+                "{name:?} is not the name of a file in the agent's folder"
+            ));
         }
         let text = match &self.draft.place {
             Place::BuiltIn(files) => files
@@ -239,7 +279,10 @@ impl Reading<'_> {
             self.hash.update((part.len() as u64).to_be_bytes());
             self.hash.update(part);
         }
-        Ok(Text { file: self.path_of(name), text })
+        Ok(Text {
+            file: self.path_of(name),
+            text,
+        })
     }
 
     fn path_of(&self, name: &str) -> String {
@@ -250,14 +293,21 @@ impl Reading<'_> {
     }
 
     fn flaw_in(&self, name: &str, message: String) -> Flaw {
-        Flaw { file: self.path_of(name), line: None, message }
+        Flaw {
+            file: self.path_of(name),
+            line: None,
+            message,
+        }
     }
 }
 
 fn read_file(path: &Path) -> Result<String, String> {
     let found = std::fs::metadata(path).map_err(|error| format!("{}: {error}", path.display()))?;
     if !found.is_file() || found.len() > MAX_FILE_BYTES {
-        return Err(format!("{} is not a file of at most {MAX_FILE_BYTES} bytes", path.display()));
+        return Err(format!(
+            "{} is not a file of at most {MAX_FILE_BYTES} bytes",
+            path.display()
+        ));
     }
     std::fs::read_to_string(path).map_err(|error| format!("{}: {error}", path.display()))
 }
@@ -281,8 +331,14 @@ fn check_references(text: &Text, manifest: &Manifest, known: &Known<'_>) -> Resu
     }
     let kind = *manifest.kind.get_ref();
     if kind == Kind::Model || manifest.model.is_some() {
-        let span = manifest.model.as_ref().map_or(manifest.kind.span(), Spanned::span);
-        let name = manifest.model.as_ref().map(|model| model.get_ref().as_str());
+        let span = manifest
+            .model
+            .as_ref()
+            .map_or(manifest.kind.span(), Spanned::span);
+        let name = manifest
+            .model
+            .as_ref()
+            .map(|model| model.get_ref().as_str());
         let resolved = known.models.resolve(name);
         resolved
             .and_then(|model| known.models.is_ready(&model))
@@ -293,9 +349,11 @@ fn check_references(text: &Text, manifest: &Manifest, known: &Known<'_>) -> Resu
 
 fn hex(bytes: &[u8]) -> String {
     use std::fmt::Write as _;
-    bytes.iter().fold(String::with_capacity(bytes.len() * 2), |mut text, byte| {
-        // Writing to a string cannot fail.
-        write!(text, "{byte:02x}").ok();
-        text
-    })
+    bytes
+        .iter()
+        .fold(String::with_capacity(bytes.len() * 2), |mut text, byte| {
+            // Writing to a string cannot fail.
+            write!(text, "{byte:02x}").ok();
+            text
+        })
 }

@@ -71,13 +71,21 @@ impl Text {
     pub(super) fn flaw(&self, span: Range<usize>, message: impl Into<String>) -> Flaw {
         let before = self.text.get(..span.start).unwrap_or(&self.text);
         let line = Some(before.matches('\n').count() + 1);
-        Flaw { file: self.file.clone(), line, message: message.into() }
+        Flaw {
+            file: self.file.clone(),
+            line,
+            message: message.into(),
+        }
     }
 
     pub(super) fn parse(&self) -> Result<Manifest, Flaw> {
         toml::from_str(&self.text).map_err(|error| match error.span() {
             Some(span) => self.flaw(span, error.message()),
-            None => Flaw { file: self.file.clone(), line: None, message: error.message().into() },
+            None => Flaw {
+                file: self.file.clone(),
+                line: None,
+                message: error.message().into(),
+            },
         })
     }
 }

@@ -1,1 +1,167 @@
-//! Tests of loading.
+//! Loading agents: what is right, and that each flaw is named with its file and line.
+
+use std::path::Path;
+
+use netra_model::{Config, Models};
+use netra_tools::Registry;
+
+use super::*;
+
+fn load(dir: Option<&Path>, builtin: &[EmbeddedAgent]) -> Agents {
+    let registry = Registry::new(netra_tools::builtin::tools()).unwrap();
+    Agents::load(
+        builtin,
+        dir,
+        &registry,
+        &Models::new(Config::default()).unwrap(),
+    )
+}
+
+fn problem_of(toml: &str) -> String {
+    let dir = tempfile::tempdir().unwrap();
+    let folder = dir.path().join("helper");
+    std::fs::create_dir(&folder).unwrap();
+    std::fs::write(folder.join("agent.toml"), toml).unwrap();
+    std::fs::write(folder.join("agent.py"), "{}").unwrap();
+    std::fs::write(folder.join("bad.json"), "{\n  nope\n}").unwrap();
+    let agents = load(Some(dir.path()), &[]);
+    let problem = agents
+        .get("helper")
+        .unwrap()
+        .problem
+        .clone()
+        .unwrap_or_default();
+    problem.replace(&format!("{}/", folder.display()), "")
+}
+
+#[test]
+fn each_flaw_is_named_with_file_and_line() {
+    let script = "description = \"x\"\nkind = \"script\"\nscript = \"agent.py\"\n";
+    for (toml, expected) in [
+        (script.to_owned(), ""),
+        (
+            format!("{script}speed = 3\n"),
+            "agent.toml:4: unknown field `speed`",
+        ),
+        (
+            format!("{script}tools = [\n  \"time_now\",\n  \"fly\",\n]\n"),
+            "agent.toml:6: there is no tool named \"fly\"",
+        ),
+        (
+            format!("{script}sub_agents = [\"nobody\"]\n"),
+            "agent.toml:4: there is no agent named",
+        ),
+        (
+            format!("{script}name = \"other\"\n"),
+            "agent.toml:4: the name must be that of the folder",
+        ),
+        (
+            format!("{script}input_schema = {{ type = 7 }}\n"),
+            "agent.toml:4: this is not a valid JSON Schema",
+        ),
+        (
+            format!("{script}input_schema = \"bad.json\"\n"),
+            "bad.json:2: ",
+        ),
+        (format!("{script}model = \"no/model\"\n"), "agent.toml:4: "),
+        (
+            "description = \"x\"\nkind = \"script\"\nscript = \"gone.py\"\n".into(),
+            "agent.toml:3: ",
+        ),
+        (
+            "description = \"x\"\nkind = \"script\"\nscript = \"../../x\"\n".into(),
+            "agent.toml:3: \"../../x\" is not the name of a file",
+        ),
+        (
+            "description = \"x\"\nkind = \"model\"\n".into(),
+            "agent.toml:2: this kind of agent needs the field `instructions`",
+        ),
+        (
+            "description = \"x\"\nkind = \"native\"\n".into(),
+            "agent.toml:2: the server has no native agent",
+        ),
+        (
+            "description = \"x\"\nkind = \"magic\"\n".into(),
+            "agent.toml:2: unknown variant `magic`",
+        ),
+        ("description = \n".into(), "agent.toml:1: "),
+        (
+            "kind = \"native\"\n".into(),
+            "agent.toml:1: missing field `description`",
+        ),
+    ] {
+        let problem = problem_of(&toml);
+        let fits = if expected.is_empty() {
+            problem.is_empty()
+        } else {
+            problem.starts_with(expected)
+        };
+        assert!(fits, "{toml}\n  gave {problem:?}\n  not  {expected:?}");
+    }
+}
+
+#[test]
+fn a_folder_replaces_a_built_in_agent_and_changes_its_hash() {
+    let builtin = EmbeddedAgent {
+        name: "greeter",
+        files: &[
+            (
+                "agent.toml",
+                "description = \"one\"\nkind = \"script\"\nscript = \"a.py\"\n",
+            ),
+            ("a.py", "1"),
+        ],
+    };
+    let dir = tempfile::tempdir().unwrap();
+    let folder = dir.path().join("greeter");
+    std::fs::create_dir(&folder).unwrap();
+    for (name, text) in builtin.files {
+        std::fs::write(folder.join(name), text).unwrap();
+    }
+    let one = load(None, &[builtin]);
+    let same = load(Some(dir.path()), &[builtin]);
+    assert_eq!(one.get("greeter").unwrap().origin, "built-in");
+    assert_ne!(same.get("greeter").unwrap().origin, "built-in");
+    assert_eq!(
+        one.get("greeter").unwrap().hash,
+        same.get("greeter").unwrap().hash
+    );
+    std::fs::write(folder.join("a.py"), "2").unwrap();
+    let other = load(Some(dir.path()), &[builtin]);
+    assert_ne!(
+        one.get("greeter").unwrap().hash,
+        other.get("greeter").unwrap().hash
+    );
+}
+
+#[test]
+fn a_model_agent_without_a_model_is_there_and_says_why_it_is_not_ready() {
+    let builtin = EmbeddedAgent {
+        name: "assistant",
+        files: &[
+            (
+                "agent.toml",
+                "description = \"x\"\nkind = \"model\"\ninstructions = \"i.md\"\n",
+            ),
+            ("i.md", "Be brief."),
+        ],
+    };
+    let agents = load(None, &[builtin]);
+    let agent = agents.get("assistant").unwrap().describe();
+    assert!(!agent.ready);
+    assert!(
+        agent
+            .problem
+            .unwrap()
+            .starts_with("agents/assistant/agent.toml:2: ")
+    );
+    assert_eq!(agents.check().len(), 1);
+}
+
+#[test]
+fn a_folder_that_is_not_there_stops_nothing() {
+    assert_eq!(
+        load(Some(Path::new("/no/such/folder")), &[]).all().count(),
+        0
+    );
+}

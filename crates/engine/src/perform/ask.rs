@@ -60,9 +60,16 @@ pub(super) async fn ask(
 ) -> Result<Answer, Fault> {
     let models = &frame.execution.infra.models;
     frame.execution.counters.model_called();
-    let mut stream =
-        models.chat(frame.ctx, model, request).await.map_err(|error| fault(&error))?;
-    let mut listening = Listening { frame, audience, thought: String::new(), answer: Answer::empty() };
+    let mut stream = models
+        .chat(frame.ctx, model, request)
+        .await
+        .map_err(|error| fault(&error))?;
+    let mut listening = Listening {
+        frame,
+        audience,
+        thought: String::new(),
+        answer: Answer::empty(),
+    };
     let emitter = &frame.execution.emitter;
     loop {
         let chunk = tokio::select! {
@@ -83,7 +90,10 @@ pub(super) async fn ask(
             // A stream ends after its last chunk, which returned above.
             None => {
                 let error = "the model's answer ended before its end";
-                return Err(Fault::agent(netra_protocol::ErrorCode::ModelUnavailable, error));
+                return Err(Fault::agent(
+                    netra_protocol::ErrorCode::ModelUnavailable,
+                    error,
+                ));
             }
         }
     }
@@ -92,7 +102,12 @@ pub(super) async fn ask(
 impl Answer {
     fn empty() -> Self {
         let stop = StopReason::Unknown;
-        Self { text: String::new(), tool_calls: Vec::new(), stop, message_id: None }
+        Self {
+            text: String::new(),
+            tool_calls: Vec::new(),
+            stop,
+            message_id: None,
+        }
     }
 }
 
@@ -145,7 +160,10 @@ impl Listening<'_, '_> {
         }
         let id = self.frame.new_id(MessageId::from_parts);
         let row = self.frame.message(id, Vec::new(), false);
-        let changes = Changes { messages: vec![row], ..Changes::default() };
+        let changes = Changes {
+            messages: vec![row],
+            ..Changes::default()
+        };
         let emitter = &self.frame.execution.emitter;
         let written = emitter.commit(self.frame.ctx, changes, Vec::new()).await;
         written.map_err(|error| unwritten(&error))?;

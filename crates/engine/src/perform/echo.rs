@@ -9,7 +9,10 @@ use crate::message;
 
 pub(super) async fn perform(frame: &Frame<'_>) -> Result<Finished, Fault> {
     let Some(text) = frame.input.get("text").and_then(Value::as_str) else {
-        return Err(Fault::agent(ErrorCode::InvalidInput, "there is no text to give back"));
+        return Err(Fault::agent(
+            ErrorCode::InvalidInput,
+            "there is no text to give back",
+        ));
     };
     frame.next_step()?;
     let mut finished = Finished::new(json!({ "text": text }));

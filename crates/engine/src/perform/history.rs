@@ -24,13 +24,21 @@ pub(super) async fn conversation(frame: &Frame<'_>) -> Result<Vec<Said>, Fault> 
 /// What the agent is asked, with the files that come with it.
 fn task(frame: &Frame<'_>) -> String {
     let mut text = match frame.input.get("text").and_then(Value::as_str) {
-        Some(text) if frame.input.as_object().is_some_and(|fields| fields.len() == 1) => {
+        Some(text)
+            if frame
+                .input
+                .as_object()
+                .is_some_and(|fields| fields.len() == 1) =>
+        {
             text.to_owned()
         }
         _ => frame.input.to_string(),
     };
     for file in &frame.execution.files {
-        let line = format!("\n[file: {}, {}, {} bytes]", file.name, file.media_type, file.bytes);
+        let line = format!(
+            "\n[file: {}, {}, {} bytes]",
+            file.name, file.media_type, file.bytes
+        );
         text.push_str(&line);
     }
     text
@@ -43,7 +51,9 @@ async fn read_thread(frame: &Frame<'_>) -> Result<Vec<Message>, Fault> {
         let thread = store.thread(frame.ctx, run.thread_id).for_read().await?;
         let (mut found, mut cursor) = (Vec::new(), None::<String>);
         loop {
-            let page = store.messages(frame.ctx, &thread, PAGE, cursor.as_deref()).await?;
+            let page = store
+                .messages(frame.ctx, &thread, PAGE, cursor.as_deref())
+                .await?;
             found.extend(page.items);
             match page.next_cursor {
                 Some(next) => cursor = Some(next),
@@ -51,7 +61,9 @@ async fn read_thread(frame: &Frame<'_>) -> Result<Vec<Message>, Fault> {
             }
         }
     };
-    let mut found = read.await.map_err(|error: netra_store::Error| unwritten(&error))?;
+    let mut found = read
+        .await
+        .map_err(|error: netra_store::Error| unwritten(&error))?;
     // Ids of runs rise with time, so a later id is a run that waits behind this one.
     found.retain(|message| message.run_id.is_none_or(|id| id < run.id));
     Ok(found)
@@ -69,7 +81,10 @@ fn assemble(before: Vec<Message>, question: String) -> Vec<Said> {
         match message.role {
             _ if text.is_empty() => {}
             MessageRole::User => said.push(Said::User { text }),
-            MessageRole::Assistant => said.push(Said::Assistant { text, tool_calls: Vec::new() }),
+            MessageRole::Assistant => said.push(Said::Assistant {
+                text,
+                tool_calls: Vec::new(),
+            }),
             // Results of tools make sense only beside their calls, whose ids were for that run.
             MessageRole::Tool => {}
         }
@@ -81,10 +96,17 @@ fn assemble(before: Vec<Message>, question: String) -> Vec<Said> {
 fn text_of(content: &[Content]) -> String {
     let part = |content: &Content| match content {
         Content::Text { text } => Some(text.clone()),
-        Content::File { name, media_type, bytes, .. } => {
-            Some(format!("[file: {name}, {media_type}, {bytes} bytes]"))
-        }
+        Content::File {
+            name,
+            media_type,
+            bytes,
+            ..
+        } => Some(format!("[file: {name}, {media_type}, {bytes} bytes]")),
         Content::ToolCall { .. } | Content::ToolResult { .. } => None,
     };
-    content.iter().filter_map(part).collect::<Vec<_>>().join("\n")
+    content
+        .iter()
+        .filter_map(part)
+        .collect::<Vec<_>>()
+        .join("\n")
 }

@@ -1,7 +1,9 @@
 //! A model agent: ask the model, run the tools that it wants, give it the results, until it answers
 //! without wanting any.
 
-use netra_model::{Arguments, ChatRequest, Message as Said, ModelRef, StopReason, ToolCall, ToolSpec};
+use netra_model::{
+    Arguments, ChatRequest, Message as Said, ModelRef, StopReason, ToolCall, ToolSpec,
+};
 use netra_protocol::ErrorCode;
 use netra_protocol::id::ToolCallId;
 use netra_protocol::message::Content;
@@ -22,10 +24,16 @@ const MAX_ARGUMENT_BYTES: usize = 16 * 1024;
 
 pub(super) async fn perform(frame: &Frame<'_>) -> Result<Finished, Fault> {
     let models = &frame.execution.infra.models;
-    let model = models.resolve(frame.agent.model.as_deref()).map_err(|error| fault(&error))?;
+    let model = models
+        .resolve(frame.agent.model.as_deref())
+        .map_err(|error| fault(&error))?;
     let mut said = conversation(frame).await?;
     let tools = tools(frame);
-    let audience = if frame.is_root() { Audience::User } else { Audience::Agent };
+    let audience = if frame.is_root() {
+        Audience::User
+    } else {
+        Audience::Agent
+    };
     loop {
         frame.next_step()?;
         let request = request(frame, said.clone(), tools.clone());
@@ -39,14 +47,26 @@ pub(super) async fn perform(frame: &Frame<'_>) -> Result<Finished, Fault> {
             .map(|call| (frame.new_id(ToolCallId::from_parts), call.clone()))
             .collect();
         end_round(frame, &model, &answer, &calls).await?;
-        said.push(Said::Assistant { text: answer.text, tool_calls: answer.tool_calls });
+        said.push(Said::Assistant {
+            text: answer.text,
+            tool_calls: answer.tool_calls,
+        });
         said.extend(run_tools(frame, calls).await?);
     }
 }
 
 fn request(frame: &Frame<'_>, messages: Vec<Said>, tools: Vec<ToolSpec>) -> ChatRequest {
-    let mut request = ChatRequest { messages, tools, ..ChatRequest::default() };
-    if let Body::Model { instructions, temperature, max_output_tokens } = &frame.agent.body {
+    let mut request = ChatRequest {
+        messages,
+        tools,
+        ..ChatRequest::default()
+    };
+    if let Body::Model {
+        instructions,
+        temperature,
+        max_output_tokens,
+    } = &frame.agent.body
+    {
         request.system = Some(instructions.clone());
         request.temperature = *temperature;
         request.max_output_tokens = *max_output_tokens;
@@ -57,7 +77,11 @@ fn request(frame: &Frame<'_>, messages: Vec<Said>, tools: Vec<ToolSpec>) -> Chat
 /// The agent's tools that this user may call: a model is not told of the others.
 fn tools(frame: &Frame<'_>) -> Vec<ToolSpec> {
     let registry = frame.execution.infra.tools.registry();
-    let named = frame.agent.tools.iter().filter_map(|name| registry.get(name));
+    let named = frame
+        .agent
+        .tools
+        .iter()
+        .filter_map(|name| registry.get(name));
     let allowed = named.filter(|tool| {
         registry.policy().decide(frame.ctx.principal(), tool.spec()) == Verdict::Allowed
     });
@@ -80,7 +104,10 @@ async fn end_round(
     answer: &Answer,
     calls: &[(ToolCallId, ToolCall)],
 ) -> Result<(), Fault> {
-    let mut changes = Changes { journal: vec![answer.journal(frame, model)], ..Changes::default() };
+    let mut changes = Changes {
+        journal: vec![answer.journal(frame, model)],
+        ..Changes::default()
+    };
     let mut emissions = Vec::new();
     if let Some(id) = answer.message_id {
         let wanted = calls.iter().map(|(tool_call_id, call)| Content::ToolCall {
@@ -92,7 +119,11 @@ async fn end_round(
         emissions.push(whole.emission);
         changes.messages.push(whole.row);
     }
-    let committed = frame.execution.emitter.commit(frame.ctx, changes, emissions).await;
+    let committed = frame
+        .execution
+        .emitter
+        .commit(frame.ctx, changes, emissions)
+        .await;
     committed.map(drop).map_err(|error| unwritten(&error))
 }
 
@@ -111,7 +142,9 @@ async fn run_tools(
 ) -> Result<Vec<Said>, Fault> {
     let mut told = Vec::with_capacity(calls.len());
     for (id, call) in calls {
-        let outcome = frame.call_tool(id, &call.name, arguments(&call.arguments)).await;
+        let outcome = frame
+            .call_tool(id, &call.name, arguments(&call.arguments))
+            .await;
         let content = match outcome {
             Ok(result) => shorten(&result, MAX_RESULT_BYTES).to_string(),
             Err(Fault::Agent(failure)) => {
@@ -119,7 +152,10 @@ async fn run_tools(
             }
             Err(fault) => return Err(fault),
         };
-        told.push(Said::ToolResult { tool_call_id: call.id, content });
+        told.push(Said::ToolResult {
+            tool_call_id: call.id,
+            content,
+        });
     }
     Ok(told)
 }
@@ -131,7 +167,10 @@ async fn finish(frame: &Frame<'_>, model: &ModelRef, answer: Answer) -> Result<F
         return Err(Fault::agent(ErrorCode::AgentFailed, words));
     }
     if answer.stop == StopReason::ContentFilter {
-        return Err(Fault::agent(ErrorCode::AgentFailed, "the provider's filter cut the answer"));
+        return Err(Fault::agent(
+            ErrorCode::AgentFailed,
+            "the provider's filter cut the answer",
+        ));
     }
     let result = match &frame.agent.output {
         None => json!({ "text": answer.text }),

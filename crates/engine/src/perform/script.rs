@@ -32,11 +32,7 @@ use crate::message;
 const FUNCTIONS: [&str; 3] = ["agent", "think", "ask_model"];
 const MIB: u64 = 1024 * 1024;
 
-pub(super) async fn perform(
-    frame: &Frame<'_>,
-    file: &str,
-    code: &str,
-) -> Result<Finished, Fault> {
+pub(super) async fn perform(frame: &Frame<'_>, file: &str, code: &str) -> Result<Finished, Fault> {
     let source = Source {
         name: format!("agents/{}/{file}", frame.agent.name),
         code: code.to_owned(),
@@ -53,7 +49,10 @@ pub(super) async fn perform(
     let result = converse(frame, &mut script).await?;
     let mut finished = Finished::new(result);
     if frame.is_root()
-        && let Some(report) = finished.result.get("report_markdown").and_then(Value::as_str)
+        && let Some(report) = finished
+            .result
+            .get("report_markdown")
+            .and_then(Value::as_str)
     {
         let whole = message::write_whole(frame, report).await?;
         finished.last.emissions.push(whole.emission);
@@ -86,17 +85,28 @@ async fn converse(frame: &Frame<'_>, script: &mut Script) -> Result<Value, Fault
     // What the last failing call raised: a script that does not catch it fails for that reason.
     let mut raised = None::<Failure>;
     loop {
-        match script.next().await.map_err(|error| failed(error, raised.take()))? {
+        match script
+            .next()
+            .await
+            .map_err(|error| failed(error, raised.take()))?
+        {
             Step::Finished(result) => return Ok(result),
             Step::Printed(text) => {
-                tracing::debug!(agent = frame.agent.name, bytes = text.len(), "a script printed");
+                tracing::debug!(
+                    agent = frame.agent.name,
+                    bytes = text.len(),
+                    "a script printed"
+                );
             }
-            Step::Call { name, args, kwargs, .. } => {
+            Step::Call {
+                name, args, kwargs, ..
+            } => {
                 let answer = match answer(frame, &name, args, kwargs).await {
                     Ok(value) => Ok(value),
-                    Err(Refused::Misused(words)) => {
-                        Err(ScriptException { kind: "TypeError".into(), message: words })
-                    }
+                    Err(Refused::Misused(words)) => Err(ScriptException {
+                        kind: "TypeError".into(),
+                        message: words,
+                    }),
                     Err(Refused::Fault(Fault::Agent(failure))) => {
                         let words = format!("{}: {}", failure.code, failure.message);
                         raised = Some(failure);
@@ -108,7 +118,10 @@ async fn converse(frame: &Frame<'_>, script: &mut Script) -> Result<Value, Fault
             }
             Step::Waiting(_) => {
                 // No call is ever deferred, so there is nothing that it could wait for.
-                return Err(Fault::agent(ErrorCode::Internal, "the script waits for nothing"));
+                return Err(Fault::agent(
+                    ErrorCode::Internal,
+                    "the script waits for nothing",
+                ));
             }
         }
     }
@@ -138,7 +151,11 @@ async fn answer(
             let message = text(name, "message", message)?;
             let progress = match progress {
                 Value::Null => None,
-                value => Some(value.as_f64().ok_or_else(|| wrong(name, "progress", "a number"))?),
+                value => Some(
+                    value
+                        .as_f64()
+                        .ok_or_else(|| wrong(name, "progress", "a number"))?,
+                ),
             };
             frame.think(&message, progress).await?;
             Ok(Value::Null)
@@ -161,7 +178,9 @@ async fn answer(
         }
         tool => {
             if !args.is_empty() {
-                return Err(Refused::Misused(format!("{tool}() takes keyword arguments only")));
+                return Err(Refused::Misused(format!(
+                    "{tool}() takes keyword arguments only"
+                )));
             }
             frame.next_step()?;
             let id = frame.new_id(ToolCallId::from_parts);
@@ -176,9 +195,15 @@ async fn ask_model(
     system: Option<String>,
 ) -> Result<String, Fault> {
     let models = &frame.execution.infra.models;
-    let model = models.resolve(frame.agent.model.as_deref()).map_err(|error| fault(&error))?;
+    let model = models
+        .resolve(frame.agent.model.as_deref())
+        .map_err(|error| fault(&error))?;
     let messages = vec![Said::User { text: prompt }];
-    let request = ChatRequest { system, messages, ..ChatRequest::default() };
+    let request = ChatRequest {
+        system,
+        messages,
+        ..ChatRequest::default()
+    };
     let answer = ask(frame, &model, request, Audience::Agent).await?;
     let changes = netra_store::Changes {
         journal: vec![answer.journal(frame, &model)],
@@ -198,7 +223,10 @@ fn bind<const N: usize>(
     mut kwargs: Map<String, Value>,
 ) -> Result<[Value; N], Refused> {
     if args.len() > N {
-        let words = format!("{function}() takes at most {N} arguments, {} were given", args.len());
+        let words = format!(
+            "{function}() takes at most {N} arguments, {} were given",
+            args.len()
+        );
         return Err(Refused::Misused(words));
     }
     let mut positional = args.into_iter();
@@ -214,9 +242,9 @@ fn bind<const N: usize>(
         }
     }
     match kwargs.keys().next() {
-        Some(unknown) => {
-            Err(Refused::Misused(format!("{function}() has no argument named {unknown:?}")))
-        }
+        Some(unknown) => Err(Refused::Misused(format!(
+            "{function}() has no argument named {unknown:?}"
+        ))),
         None => Ok(bound),
     }
 }
@@ -246,10 +274,12 @@ fn failed(error: WorkerError, raised: Option<Failure>) -> Fault {
             });
             let failure = match uncaught {
                 // The limits and errors of a call keep their code.
-                Some(failure) => Failure { details: Some(details), ..failure },
-                None => {
-                    Failure::new(ErrorCode::AgentFailed, traceback.to_string()).with_details(details)
-                }
+                Some(failure) => Failure {
+                    details: Some(details),
+                    ..failure
+                },
+                None => Failure::new(ErrorCode::AgentFailed, traceback.to_string())
+                    .with_details(details),
             };
             return Fault::Agent(failure);
         }
@@ -270,7 +300,9 @@ mod tests {
     use super::*;
 
     fn bound(args: Value, kwargs: Value) -> Result<[Value; 2], String> {
-        let (Value::Array(args), Value::Object(kwargs)) = (args, kwargs) else { panic!() };
+        let (Value::Array(args), Value::Object(kwargs)) = (args, kwargs) else {
+            panic!()
+        };
         bind("f", ["a", "b"], args, kwargs).map_err(|refused| match refused {
             Refused::Misused(words) => words,
             Refused::Fault(fault) => fault.into_failure().message,
@@ -280,10 +312,25 @@ mod tests {
     #[test]
     fn arguments_are_bound_as_python_binds_them() {
         assert_eq!(bound(json!([1]), json!({"b": 2})), Ok([json!(1), json!(2)]));
-        assert_eq!(bound(json!([]), json!({"b": 2})), Ok([Value::Null, json!(2)]));
-        assert!(bound(json!([1, 2, 3]), json!({})).unwrap_err().contains("at most 2"));
-        assert!(bound(json!([1]), json!({"a": 1})).unwrap_err().contains("twice"));
-        assert!(bound(json!([]), json!({"c": 1})).unwrap_err().contains("no argument"));
+        assert_eq!(
+            bound(json!([]), json!({"b": 2})),
+            Ok([Value::Null, json!(2)])
+        );
+        assert!(
+            bound(json!([1, 2, 3]), json!({}))
+                .unwrap_err()
+                .contains("at most 2")
+        );
+        assert!(
+            bound(json!([1]), json!({"a": 1}))
+                .unwrap_err()
+                .contains("twice")
+        );
+        assert!(
+            bound(json!([]), json!({"c": 1}))
+                .unwrap_err()
+                .contains("no argument")
+        );
     }
 
     #[test]
@@ -297,7 +344,10 @@ mod tests {
                 traceback: String::new(),
             })
         };
-        let kept = failed(traceback("model_not_configured: no model"), Some(raised.clone()));
+        let kept = failed(
+            traceback("model_not_configured: no model"),
+            Some(raised.clone()),
+        );
         assert_eq!(kept.into_failure().code, ErrorCode::ModelNotConfigured);
         let other = failed(traceback("something else"), Some(raised));
         assert_eq!(other.into_failure().code, ErrorCode::AgentFailed);

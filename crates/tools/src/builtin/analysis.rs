@@ -56,7 +56,11 @@ impl Tool for Analyse {
 
     async fn call(&self, call: Call<'_>) -> Result<Value, Failure> {
         let result = call.scope.analyse(&call, &self.spec.name).await?;
-        if self.artifact { store_drawing(&call, result).await } else { Ok(result) }
+        if self.artifact {
+            store_drawing(&call, result).await
+        } else {
+            Ok(result)
+        }
     }
 }
 
@@ -64,7 +68,9 @@ impl Tool for Analyse {
 async fn store_drawing(call: &Call<'_>, mut result: Value) -> Result<Value, Failure> {
     let broken = || Failure::new(ErrorCode::ToolFailed, "the operation gave no drawing");
     let fields = result.as_object_mut().ok_or_else(broken)?;
-    let Some(Value::String(svg)) = fields.remove("svg") else { return Err(broken()) };
+    let Some(Value::String(svg)) = fields.remove("svg") else {
+        return Err(broken());
+    };
     let text = |key: &str| fields.get(key).and_then(Value::as_str);
     let (Some(name), Some(media_type)) = (text("name"), text("media_type")) else {
         return Err(broken());

@@ -11,8 +11,12 @@ use crate::tool::{Call, Tool, ToolSpec};
 pub(super) struct SaveFile(ToolSpec);
 
 /// The media types that a text may be stored as; none of them is run by a browser.
-const MEDIA_TYPES: [&str; 4] =
-    ["text/plain", "text/markdown", "text/csv", "application/json"];
+const MEDIA_TYPES: [&str; 4] = [
+    "text/plain",
+    "text/markdown",
+    "text/csv",
+    "application/json",
+];
 
 #[derive(Deserialize)]
 struct Arguments {
@@ -60,8 +64,13 @@ impl Tool for SaveFile {
 
     async fn call(&self, call: Call<'_>) -> Result<Value, Failure> {
         let arguments: Arguments = call.arguments_as()?;
-        let media_type = arguments.media_type.as_deref().unwrap_or(by_ending(&arguments.name));
-        let file = call.artifact(&arguments.name, media_type, arguments.content.as_bytes()).await?;
+        let media_type = arguments
+            .media_type
+            .as_deref()
+            .unwrap_or(by_ending(&arguments.name));
+        let file = call
+            .artifact(&arguments.name, media_type, arguments.content.as_bytes())
+            .await?;
         Ok(json!({
             "file_id": file.id,
             "name": file.name,
@@ -72,7 +81,11 @@ impl Tool for SaveFile {
 }
 
 fn by_ending(name: &str) -> &'static str {
-    match name.rsplit_once('.').map(|(_, ending)| ending.to_ascii_lowercase()).as_deref() {
+    match name
+        .rsplit_once('.')
+        .map(|(_, ending)| ending.to_ascii_lowercase())
+        .as_deref()
+    {
         Some("md" | "markdown") => "text/markdown",
         Some("json") => "application/json",
         Some("csv") => "text/csv",

@@ -28,7 +28,12 @@ fn wish(owner: u64, on: u64) -> Wish {
 
 #[derive(Debug, Clone)]
 enum Move {
-    Enter { user: u64, thread: u64, on_limit: OnLimit, on_busy: OnBusy },
+    Enter {
+        user: u64,
+        thread: u64,
+        on_limit: OnLimit,
+        on_busy: OnBusy,
+    },
     /// The place in the list of all that are in, modulo its length.
     Leave(usize),
     LeaveTwice(usize),
@@ -39,8 +44,15 @@ fn moves() -> impl Strategy<Value = Vec<Move>> {
     let on_busy = prop_oneof![
         3 => Just(OnBusy::Queue), 1 => Just(OnBusy::Reject), 1 => Just(OnBusy::Interrupt)
     ];
-    let enter = (0..USERS, 0..THREADS, on_limit, on_busy)
-        .prop_map(|(user, thread, on_limit, on_busy)| Move::Enter { user, thread, on_limit, on_busy });
+    let enter =
+        (0..USERS, 0..THREADS, on_limit, on_busy).prop_map(|(user, thread, on_limit, on_busy)| {
+            Move::Enter {
+                user,
+                thread,
+                on_limit,
+                on_busy,
+            }
+        });
     let any = prop_oneof![
         3 => enter,
         2 => any::<usize>().prop_map(Move::Leave),
@@ -77,21 +89,34 @@ fn check(slots: &Slots, known: &[Known], engines: usize) -> Result<(), TestCaseE
             // First in, first out on each thread: whoever runs came before whoever waits.
             if let Some(active) = here.first() {
                 let earlier = |k: &&&Known| k.thread == on && k.ticket < active.ticket;
-                prop_assert!(!waiting.iter().any(|k| earlier(&k)));
+                prop_assert!(!waiting.iter().any(earlier));
             }
         }
         for (index, waits) in waiting.iter().enumerate() {
             prop_assert_eq!(slots.position(waits.ticket), u32::try_from(index + 1).ok());
         }
         // Nothing waits that could execute: no wake-up is ever lost.
-        let could = waiting.iter().any(|w| !active.iter().any(|a| a.thread == w.thread));
-        prop_assert!(!(could && active.len() < 2 && all_running < engines), "a wake-up was lost");
+        let could = waiting
+            .iter()
+            .any(|w| !active.iter().any(|a| a.thread == w.thread));
+        prop_assert!(
+            !(could && active.len() < 2 && all_running < engines),
+            "a wake-up was lost"
+        );
     }
     Ok(())
 }
 
 fn expected_refusal(known: &[Known], engines: usize, movement: &Move) -> Option<Refusal> {
-    let Move::Enter { user, thread, on_limit, on_busy } = movement else { return None };
+    let Move::Enter {
+        user,
+        thread,
+        on_limit,
+        on_busy,
+    } = movement
+    else {
+        return None;
+    };
     let own = known.iter().filter(|k| k.user == *user);
     let busy = own.clone().any(|k| k.thread == *thread);
     let full = own.clone().filter(|k| k.running).count() >= 2;
@@ -188,11 +213,23 @@ fn a_run_behind_a_busy_thread_is_passed_over_and_keeps_its_place_in_the_thread()
     let mut slots = Slots::new(10);
     let (first, _) = slots.enter(&wish(0, 0)).unwrap();
     let (behind, standing) = slots.enter(&wish(0, 0)).unwrap();
-    assert_eq!(standing, Standing::Queued { position: 1, reason: QueueReason::ThreadBusy });
+    assert_eq!(
+        standing,
+        Standing::Queued {
+            position: 1,
+            reason: QueueReason::ThreadBusy
+        }
+    );
     let (other, standing) = slots.enter(&wish(0, 1)).unwrap();
     assert_eq!(standing, Standing::Started);
     let (third, standing) = slots.enter(&wish(0, 2)).unwrap();
-    assert_eq!(standing, Standing::Queued { position: 2, reason: QueueReason::Slots });
+    assert_eq!(
+        standing,
+        Standing::Queued {
+            position: 2,
+            reason: QueueReason::Slots
+        }
+    );
     slots.leave(other);
     assert_eq!(slots.take_started(), [third]);
     slots.leave(first);
@@ -202,8 +239,15 @@ fn a_run_behind_a_busy_thread_is_passed_over_and_keeps_its_place_in_the_thread()
 #[test]
 fn a_raised_limit_starts_what_waits() {
     let mut slots = Slots::new(10);
-    let tickets: Vec<Ticket> = (0..3).map(|n| slots.enter(&wish(0, n)).unwrap().0).collect();
-    let (_, standing) = slots.enter(&Wish { allowed: 4, ..wish(0, 3) }).unwrap();
+    let tickets: Vec<Ticket> = (0..3)
+        .map(|n| slots.enter(&wish(0, n)).unwrap().0)
+        .collect();
+    let (_, standing) = slots
+        .enter(&Wish {
+            allowed: 4,
+            ..wish(0, 3)
+        })
+        .unwrap();
     assert_eq!(standing, Standing::Started);
     assert_eq!(slots.take_started(), [tickets[2]]);
 }

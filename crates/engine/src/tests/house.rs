@@ -1,0 +1,411 @@
+//! A server without edges, for tests: store, events, tools, a scripted model, engines.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use netra_context::{BackgroundKind, Principal, Rights, Runtime, UserExecutionContext};
+use netra_events::{Filter, Hub, Start, WebSocketBridgeFactory};
+use netra_model::scripted::{Answer, ScriptedModel};
+use netra_model::{Config as ModelConfig, Models};
+use netra_protocol::Event;
+use netra_protocol::account::{Plan, Role, User};
+use netra_protocol::error::{ErrorCode, Failure};
+use netra_protocol::event::EventKind;
+use netra_protocol::id::{RunId, ThreadId};
+use netra_protocol::limits::Limits;
+use netra_protocol::run::{OnBusy, OnLimit, Run, StartRun};
+use netra_protocol::tool::Risk;
+use netra_store::{Config as StoreConfig, NewUser, Store};
+use netra_tools::{Call, Registry, Tool, ToolExecutorFactory, ToolSpec};
+use netra_worker::{AnalysisPool, Config as WorkerConfig, ScriptPool};
+use serde_json::{Value, json};
+use tokio::sync::watch;
+
+use crate::agents::{Agents, EmbeddedAgent};
+use crate::order::check_order;
+use crate::{Config, Error, ExecutionEngineFactory, Infra, Started};
+
+/// How long anything may take before a test gives up; nothing waits for it when all is well.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+const ECHO: EmbeddedAgent = EmbeddedAgent {
+    name: "echo",
+    files: &[(
+        "agent.toml",
+        "description = \"Says it again\"\nkind = \"native\"\n",
+    )],
+};
+const ASSISTANT: EmbeddedAgent = EmbeddedAgent {
+    name: "assistant",
+    files: &[
+        (
+            "agent.toml",
+            "description = \"Answers\"\nkind = \"model\"\ninstructions = \"instructions.md\"\n\
+             tools = [\"time_now\", \"hold\", \"boom\", \"fail\", \"large\", \"unruled\", \
+             \"save_file\"]\n",
+        ),
+        ("instructions.md", "Be brief."),
+    ],
+};
+const STRICT: EmbeddedAgent = EmbeddedAgent {
+    name: "strict",
+    files: &[
+        (
+            "agent.toml",
+            "description = \"Gives an object\"\nkind = \"model\"\n\
+             instructions = \"instructions.md\"\n\
+             output_schema = { type = \"object\", required = [\"answer\"] }\n",
+        ),
+        ("instructions.md", "Answer in JSON."),
+    ],
+};
+const BROKEN: EmbeddedAgent = EmbeddedAgent {
+    name: "broken",
+    files: &[(
+        "agent.toml",
+        "description = \"x\"\nkind = \"model\"\nspeed = 3\n",
+    )],
+};
+const HIDDEN: EmbeddedAgent = EmbeddedAgent {
+    name: "hidden",
+    files: &[
+        (
+            "agent.toml",
+            "description = \"x\"\nkind = \"script\"\nscript = \"a.py\"\nlisted = false\n",
+        ),
+        ("a.py", "{}"),
+    ],
+};
+
+/// A tool that tells when it is reached and goes on when it is let.
+pub(super) struct Hold {
+    spec: ToolSpec,
+    reached: watch::Sender<usize>,
+    open: watch::Sender<bool>,
+}
+
+#[async_trait]
+impl Tool for Hold {
+    fn spec(&self) -> &ToolSpec {
+        &self.spec
+    }
+
+    async fn call(&self, call: Call<'_>) -> Result<Value, Failure> {
+        call.progress(Some(0.5), Some("half".into())).await?;
+        self.reached.send_modify(|count| *count += 1);
+        self.open.subscribe().wait_for(|open| *open).await.unwrap();
+        Ok(json!("let go"))
+    }
+}
+
+struct Fixed {
+    spec: ToolSpec,
+    act: fn() -> Result<Value, Failure>,
+}
+
+#[async_trait]
+impl Tool for Fixed {
+    fn spec(&self) -> &ToolSpec {
+        &self.spec
+    }
+
+    async fn call(&self, _call: Call<'_>) -> Result<Value, Failure> {
+        (self.act)()
+    }
+}
+
+fn spec(name: &str, permission: &str) -> ToolSpec {
+    ToolSpec {
+        name: name.into(),
+        description: String::new(),
+        input_schema: json!({
+            "type": "object",
+            "properties": { "n": { "type": "integer" } },
+            "additionalProperties": false
+        }),
+        permission: permission.into(),
+        risk: Risk::Low,
+        idempotent: true,
+        needs_approval: false,
+    }
+}
+
+fn fixed(name: &str, permission: &str, act: fn() -> Result<Value, Failure>) -> Arc<dyn Tool> {
+    Arc::new(Fixed {
+        spec: spec(name, permission),
+        act,
+    })
+}
+
+pub(super) struct House {
+    pub(super) runtime: Runtime,
+    pub(super) store: Store,
+    pub(super) bridge: WebSocketBridgeFactory,
+    pub(super) engine: ExecutionEngineFactory,
+    pub(super) model: Arc<ScriptedModel>,
+    hold: Arc<Hold>,
+    _dir: tempfile::TempDir,
+}
+
+impl House {
+    /// With a model that makes each answer from the request.
+    pub(super) fn with_model(model: ScriptedModel) -> Self {
+        Self::open(model, 1_000)
+    }
+
+    /// With a model that gives these answers in order.
+    pub(super) fn answering(answers: impl IntoIterator<Item = Answer>) -> Self {
+        Self::with_model(ScriptedModel::new("test", answers))
+    }
+
+    /// For runs that ask no model.
+    pub(super) fn plain() -> Self {
+        Self::answering([])
+    }
+
+    pub(super) fn open(model: ScriptedModel, engines: usize) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let runtime = Runtime::new();
+        let hub = Hub::new();
+        let config = StoreConfig {
+            dir: dir.path().to_owned(),
+        };
+        let store = Store::open(&runtime, config, hub.clone()).unwrap();
+        let bridge = WebSocketBridgeFactory::new(&runtime, store.clone(), hub);
+        let hold = Arc::new(Hold {
+            spec: spec("hold", "basic"),
+            reached: watch::channel(0).0,
+            open: watch::channel(false).0,
+        });
+        let mut tools = netra_tools::builtin::tools();
+        tools.push(hold.clone());
+        tools.push(fixed("boom", "basic", || panic!("on purpose")));
+        tools.push(fixed("fail", "basic", || {
+            Err(Failure::new(ErrorCode::ToolFailed, "no luck"))
+        }));
+        tools.push(fixed("large", "basic", || Ok(json!("x".repeat(400_000)))));
+        tools.push(fixed("unruled", "teleport", || Ok(json!("never"))));
+        let registry = Arc::new(Registry::new(tools).unwrap());
+        let model = Arc::new(model);
+        let models = Models::new(ModelConfig::default())
+            .unwrap()
+            .with(model.clone())
+            .with_default("test/model".parse().unwrap());
+        let agents = Agents::load(
+            &[ECHO, ASSISTANT, STRICT, BROKEN, HIDDEN],
+            None,
+            &registry,
+            &models,
+        );
+        let nowhere = || WorkerConfig {
+            program: "/nonexistent".into(),
+            workers: 1,
+            warm: 0,
+        };
+        let engine = ExecutionEngineFactory::new(Infra {
+            runtime: runtime.clone(),
+            store: store.clone(),
+            bridge: bridge.clone(),
+            tools: ToolExecutorFactory::new(netra_tools::Infra {
+                registry,
+                store: store.clone(),
+                analyses: AnalysisPool::new(nowhere()),
+            }),
+            models: Arc::new(models),
+            agents: Arc::new(agents),
+            scripts: ScriptPool::new(nowhere()),
+            config: Config { engines },
+        });
+        Self {
+            runtime,
+            store,
+            bridge,
+            engine,
+            model,
+            hold,
+            _dir: dir,
+        }
+    }
+
+    /// A new user with these limits.
+    pub(super) async fn user_with(&self, limits: Limits) -> UserExecutionContext {
+        let console = UserExecutionContext::for_background(&self.runtime, BackgroundKind::Console);
+        let name = format!("u{}", self.runtime.new_id(RunId::from_parts));
+        let new = NewUser {
+            name,
+            role: Role::User,
+            plan: Plan::Free,
+            password_hash: None,
+        };
+        let user = self.store.user_create(&console, new).await.unwrap();
+        self.context_of(&user, limits)
+    }
+
+    pub(super) async fn user(&self) -> UserExecutionContext {
+        self.user_with(Limits::default()).await
+    }
+
+    fn context_of(&self, user: &User, limits: Limits) -> UserExecutionContext {
+        let principal = Principal {
+            user_id: user.id,
+            role: user.role,
+            plan: user.plan,
+            rights: Rights::of_role(user.role),
+            limits: Arc::new(limits),
+            session: None,
+        };
+        UserExecutionContext::for_test(&self.runtime, principal)
+    }
+
+    pub(super) async fn start(
+        &self,
+        ctx: &UserExecutionContext,
+        request: StartRun,
+    ) -> Result<Started, Error> {
+        self.engine.start(ctx, None, request, None).await
+    }
+
+    pub(super) async fn start_on(
+        &self,
+        ctx: &UserExecutionContext,
+        thread: ThreadId,
+        request: StartRun,
+    ) -> Result<Started, Error> {
+        let thread = self.store.thread(ctx, thread).for_write().await.unwrap();
+        self.engine.start(ctx, Some(thread), request, None).await
+    }
+
+    pub(super) async fn cancel(&self, ctx: &UserExecutionContext, id: RunId) -> Result<(), Error> {
+        let run = self.store.run(ctx, id).for_write().await.unwrap();
+        self.engine.cancel(ctx, &run).await
+    }
+
+    /// Waits for the end of a run, holds its log against the contract, and gives both.
+    pub(super) async fn ended(&self, ctx: &UserExecutionContext, id: RunId) -> (Run, Vec<Event>) {
+        let run = self
+            .bridge
+            .wait_run(ctx, id, PATIENCE)
+            .await
+            .unwrap()
+            .into_inner();
+        assert!(
+            run.status.is_terminal(),
+            "the run did not end: {:?}",
+            self.log(ctx, id).await
+        );
+        let log = self.log(ctx, id).await;
+        if let Err(problem) = check_order(&log) {
+            panic!("{problem}\n{}", names(&log).join("\n"));
+        }
+        (run, log)
+    }
+
+    /// The run's events so far.
+    pub(super) async fn log(&self, ctx: &UserExecutionContext, id: RunId) -> Vec<Event> {
+        let entries = self.store.events(ctx, 0, 100_000).await.unwrap();
+        entries
+            .iter()
+            .filter(|entry| entry.run_id == id)
+            .map(|e| e.event().unwrap())
+            .collect()
+    }
+
+    /// Waits until the run has an event of this type.
+    pub(super) async fn seen(&self, ctx: &UserExecutionContext, id: RunId, name: &str) {
+        self.until(ctx, id, |log| {
+            log.iter().any(|event| event.kind.name() == name)
+        })
+        .await;
+    }
+
+    /// Waits until the run's log is as wanted.
+    pub(super) async fn until(
+        &self,
+        ctx: &UserExecutionContext,
+        id: RunId,
+        wanted: impl Fn(&[Event]) -> bool,
+    ) {
+        let filter = Filter {
+            threads: None,
+            run: Some(id),
+            deltas: true,
+        };
+        let mut news = self
+            .bridge
+            .subscribe(ctx, Start::Now, None, filter)
+            .await
+            .unwrap();
+        let all = async {
+            while !wanted(&self.log(ctx, id).await) {
+                news.next().await.unwrap();
+            }
+        };
+        tokio::time::timeout(PATIENCE, all)
+            .await
+            .expect("the event did not come");
+    }
+
+    /// Waits until the holding tool was reached this often.
+    pub(super) async fn held(&self, times: usize) {
+        let mut reached = self.hold.reached.subscribe();
+        let reached = reached.wait_for(|count| *count >= times);
+        tokio::time::timeout(PATIENCE, reached)
+            .await
+            .expect("the tool was not reached")
+            .unwrap();
+    }
+
+    pub(super) fn let_go(&self) {
+        self.hold.open.send_replace(true);
+    }
+
+    /// Waits until nothing is left of any run, and says what is in use then.
+    pub(super) async fn quiet(&self) {
+        let all = async {
+            while self.engine.load() != (0, 0) || self.runtime.live_tasks() > 0 {
+                tokio::task::yield_now().await;
+            }
+        };
+        let quiet = tokio::time::timeout(PATIENCE, all).await;
+        assert!(
+            quiet.is_ok(),
+            "left: {:?} {}",
+            self.engine.load(),
+            self.runtime.live_tasks()
+        );
+    }
+}
+
+pub(super) fn ask(agent: &str, input: impl Into<Value>) -> StartRun {
+    StartRun {
+        agent: agent.into(),
+        input: input.into(),
+        files: Vec::new(),
+        metadata: None,
+        timeout_ms: None,
+        on_limit: OnLimit::Queue,
+        on_busy: OnBusy::Queue,
+    }
+}
+
+pub(super) fn names(log: &[Event]) -> Vec<&'static str> {
+    log.iter().map(|event| event.kind.name()).collect()
+}
+
+/// The events without the pieces of messages, whose number is not promised.
+pub(super) fn names_without_deltas(log: &[Event]) -> Vec<&'static str> {
+    log.iter()
+        .filter(|event| !event.kind.is_delta())
+        .map(|event| event.kind.name())
+        .collect()
+}
+
+pub(super) fn failure_of(log: &[Event]) -> &Failure {
+    match &log.last().unwrap().kind {
+        EventKind::RunFailed { error, .. }
+        | EventKind::RunCancelled { error, .. }
+        | EventKind::RunTimedOut { error, .. } => error,
+        other => panic!("ended with {}", other.name()),
+    }
+}
