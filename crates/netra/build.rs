@@ -20,7 +20,10 @@ fn main() -> io::Result<()> {
 }
 
 fn variable(name: &str) -> io::Result<String> {
-    #[expect(clippy::disallowed_methods, reason = "how cargo speaks to build scripts")]
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "how cargo speaks to build scripts"
+    )]
     std::env::var(name).map_err(io::Error::other)
 }
 

@@ -1,1 +1,29 @@
-//! netra-integration.
+//! Harness of the end-to-end tests and benchmarks: real servers, real clients, no doubles of ours.
+//!
+//! [`TestServer`] runs in the test's process through the same function as `netra serve`;
+//! [`TestProcess`] is the binary itself, for signals, limits and exit codes. [`FakeModel`] is the
+//! one thing that is not real: a language model's HTTP endpoint with answers that a test gives.
+
+mod binary;
+mod fake_model;
+mod process;
+mod server;
+mod user;
+
+pub use binary::{binary, output, run_netra};
+pub use fake_model::{FakeModel, Reply};
+pub use process::{Options as ProcessOptions, TestProcess};
+pub use server::{Options, TestServer};
+pub use user::{TestUser, start, start_with_files, text_of};
+
+/// How long a test waits for what must come; only a broken test waits so long.
+pub const PATIENCE: std::time::Duration = std::time::Duration::from_secs(30);
+
+/// The result of `future`, or a failure that says what did not come.
+pub async fn soon<T>(what: &str, future: impl Future<Output = T>) -> T {
+    match tokio::time::timeout(PATIENCE, future).await {
+        Ok(output) => output,
+        #[expect(clippy::panic, reason = "the harness runs in tests only")]
+        Err(_) => panic!("waited {PATIENCE:?} for {what}"),
+    }
+}

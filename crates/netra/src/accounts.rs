@@ -38,12 +38,18 @@ impl Accounts {
     /// Opens the folder and makes what is absent. Does not take its lock.
     pub fn open(config: &Config) -> Result<Self, Problem> {
         let runtime = Runtime::new();
-        let store_config = netra_store::Config { dir: config.data.clone() };
+        let store_config = netra_store::Config {
+            dir: config.data.clone(),
+        };
         // Nobody listens here; a server on the folder reads the log itself.
         let store = Store::open(&runtime, store_config, Hub::new()).map_err(failure)?;
         let keys = Keys::load_or_create(&runtime, &config.data)
             .map_err(|error| Problem::new(Exit::Failure, error))?;
-        Ok(Self { runtime, store, keys })
+        Ok(Self {
+            runtime,
+            store,
+            keys,
+        })
     }
 
     fn console(&self) -> UserExecutionContext {
@@ -58,21 +64,37 @@ impl Accounts {
             Some(password) => {
                 let runtime = self.runtime.clone();
                 let hash = move || hash_password(&runtime, &password);
-                let hashed = self.runtime.spawn_blocking(hash).await.map_err(anyhow::Error::new)?;
+                let hashed = self
+                    .runtime
+                    .spawn_blocking(hash)
+                    .await
+                    .map_err(anyhow::Error::new)?;
                 Some(hashed.map_err(|error| Problem::new(Exit::Usage, error))?)
             }
         };
         let taken = format!("there is a user `{}` already", new.name);
-        let user = NewUser { name: new.name, role: new.role, plan: new.plan, password_hash };
-        self.store.user_create(&self.console(), user).await.map_err(|error| match error {
-            netra_store::Error::NameTaken => Problem::message(Exit::Failure, taken),
-            other => failure(other),
-        })
+        let user = NewUser {
+            name: new.name,
+            role: new.role,
+            plan: new.plan,
+            password_hash,
+        };
+        self.store
+            .user_create(&self.console(), user)
+            .await
+            .map_err(|error| match error {
+                netra_store::Error::NameTaken => Problem::message(Exit::Failure, taken),
+                other => failure(other),
+            })
     }
 
     /// The account of this name.
     pub async fn find(&self, name: &str) -> Result<Option<User>, Problem> {
-        let found = self.store.user_by_name(&self.console(), name).await.map_err(failure)?;
+        let found = self
+            .store
+            .user_by_name(&self.console(), name)
+            .await
+            .map_err(failure)?;
         Ok(found.map(|credentials| credentials.user))
     }
 
@@ -99,8 +121,11 @@ impl Accounts {
         let mut users = Vec::new();
         let mut cursor = None;
         loop {
-            let page =
-                self.store.users(&self.console(), PAGE, cursor.as_deref()).await.map_err(failure)?;
+            let page = self
+                .store
+                .users(&self.console(), PAGE, cursor.as_deref())
+                .await
+                .map_err(failure)?;
             users.extend(page.items);
             cursor = page.next_cursor;
             if cursor.is_none() {
@@ -111,13 +136,17 @@ impl Accounts {
 
     /// An access token that belongs to no sign-in.
     pub fn token(&self, user: &User, ttl: Duration) -> Result<String, Problem> {
-        Ok(self.keys.access_token(user.id, None, self.runtime.now(), ttl)?)
+        Ok(self
+            .keys
+            .access_token(user.id, None, self.runtime.now(), ttl)?)
     }
 }
 
 fn check_name(name: &str) -> Result<(), Problem> {
     let good = (1..=64).contains(&name.len())
-        && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"._-@".contains(&byte));
+        && name
+            .bytes()
+            .all(|byte| byte.is_ascii_alphanumeric() || b"._-@".contains(&byte));
     if good {
         return Ok(());
     }
@@ -154,7 +183,14 @@ mod tests {
         let other = Accounts::open(&Config::for_data(dir.path()).unwrap()).unwrap();
         assert_eq!(other.find_or_create("local").await.unwrap().id, made.id);
         assert_eq!(other.all().await.unwrap().len(), 1);
-        assert!(other.token(&made, Duration::from_secs(60)).unwrap().split('.').count() == 3);
+        assert!(
+            other
+                .token(&made, Duration::from_secs(60))
+                .unwrap()
+                .split('.')
+                .count()
+                == 3
+        );
 
         let short = NewAccount {
             name: "ada".into(),

@@ -84,7 +84,9 @@ struct Folder {
 
 impl Folder {
     fn layers(&self) -> Layers {
-        let layers = Layers::new().file(self.config.as_deref()).environment(environment());
+        let layers = Layers::new()
+            .file(self.config.as_deref())
+            .environment(environment());
         match &self.data {
             Some(data) => layers.flag("data.dir", "data", data.display().to_string()),
             None => layers,
@@ -103,10 +105,17 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         Err(error) => {
             // Help and version come this way too, with the code 0. A closed pipe is no matter.
             error.print().ok();
-            return if error.use_stderr() { Exit::Usage.into() } else { Exit::Success.into() };
+            return if error.use_stderr() {
+                Exit::Usage.into()
+            } else {
+                Exit::Success.into()
+            };
         }
     };
-    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+    let runtime = match tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+    {
         Ok(runtime) => runtime,
         Err(error) => return tell(&error.into()),
     };
@@ -142,7 +151,10 @@ fn migrate(folder: &Folder) -> Result<Exit, Problem> {
     let config = folder.load()?;
     let version = netra_store::Store::migrate(&config.data)
         .map_err(|error| Problem::new(Exit::Failure, error))?;
-    output::line(format!("{} is at schema version {version}", config.data.display()))?;
+    output::line(format!(
+        "{} is at schema version {version}",
+        config.data.display()
+    ))?;
     Ok(Exit::Success)
 }
 
@@ -166,13 +178,23 @@ mod tests {
     fn every_command_has_examples() {
         fn check(command: &clap::Command, path: &str) {
             let path = format!("{path} {}", command.get_name());
-            let mut parts = command.get_subcommands().filter(|part| part.get_name() != "help");
+            let mut parts = command
+                .get_subcommands()
+                .filter(|part| part.get_name() != "help");
             if let Some(first) = parts.next() {
-                std::iter::once(first).chain(parts).for_each(|part| check(part, &path));
+                std::iter::once(first)
+                    .chain(parts)
+                    .for_each(|part| check(part, &path));
                 return;
             }
-            let help = command.get_after_help().map(ToString::to_string).unwrap_or_default();
-            assert!(help.contains("Examples:\n  netra "), "{path} has no example");
+            let help = command
+                .get_after_help()
+                .map(ToString::to_string)
+                .unwrap_or_default();
+            assert!(
+                help.contains("Examples:\n  netra "),
+                "{path} has no example"
+            );
         }
         check(&Cli::command(), "");
     }

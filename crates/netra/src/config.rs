@@ -186,7 +186,10 @@ fn check_limits(limits: &Limits) -> Result<(), Error> {
             limits.run_timeout_ms, limits.run_timeout_max_ms
         )));
     }
-    if limits.budget_usd.is_some_and(|usd| !usd.is_finite() || usd < 0.0) {
+    if limits
+        .budget_usd
+        .is_some_and(|usd| !usd.is_finite() || usd < 0.0)
+    {
         return Err(Error::Invalid("limits.budget_usd must be 0 or more".into()));
     }
     Ok(())
@@ -197,15 +200,24 @@ fn workers(raw: raw::Workers) -> Result<Workers, Error> {
     let program = match raw.program {
         Some(program) => program,
         None => std::env::current_exe().map_err(|error| {
-            Error::Invalid(format!("this program's own path is not known ({error}): set workers.program"))
+            Error::Invalid(format!(
+                "this program's own path is not known ({error}): set workers.program"
+            ))
         })?,
     };
     let scripts = raw.scripts.unwrap_or(cores.max(2) * 2);
     let analyses = raw.analyses.unwrap_or(cores.max(2));
     if scripts == 0 || analyses == 0 {
-        return Err(Error::Invalid("workers.scripts and workers.analyses must be at least 1".into()));
+        return Err(Error::Invalid(
+            "workers.scripts and workers.analyses must be at least 1".into(),
+        ));
     }
-    Ok(Workers { program, scripts, warm: raw.warm.min(scripts), analyses })
+    Ok(Workers {
+        program,
+        scripts,
+        warm: raw.warm.min(scripts),
+        analyses,
+    })
 }
 
 #[cfg(test)]

@@ -59,18 +59,27 @@ pub struct Problem {
 impl Problem {
     /// An error with this code.
     pub fn new(exit: Exit, error: impl Into<anyhow::Error>) -> Self {
-        Self { exit, error: error.into() }
+        Self {
+            exit,
+            error: error.into(),
+        }
     }
 
     /// A message with this code.
     pub fn message(exit: Exit, message: impl Into<String>) -> Self {
-        Self { exit, error: anyhow::Error::msg(message.into()) }
+        Self {
+            exit,
+            error: anyhow::Error::msg(message.into()),
+        }
     }
 }
 
 impl From<anyhow::Error> for Problem {
     fn from(error: anyhow::Error) -> Self {
-        Self { exit: Exit::Failure, error }
+        Self {
+            exit: Exit::Failure,
+            error,
+        }
     }
 }
 

@@ -11,7 +11,11 @@ static GLOBAL: netra_memory::Allocator = netra_memory::Allocator::new();
 
 fn main() -> ExitCode {
     // Workers first: they must find nothing set up, and standard output is theirs.
-    match std::env::args_os().nth(1).as_deref().and_then(std::ffi::OsStr::to_str) {
+    match std::env::args_os()
+        .nth(1)
+        .as_deref()
+        .and_then(std::ffi::OsStr::to_str)
+    {
         Some(SCRIPT_ARGUMENT) => netra_worker::subprocess_main(),
         Some(ANALYSIS_ARGUMENT) => netra_worker::analysis_main(analyse),
         _ => netra::cli::main(std::env::args_os()),

@@ -9,8 +9,9 @@ use serde_json::{Map, Value, json};
 static HANDLE: OnceLock<PrometheusHandle> = OnceLock::new();
 
 /// Bounds of histograms in seconds, from a fast answer to a long run.
-const SECONDS: [f64; 13] =
-    [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0, 30.0, 300.0];
+const SECONDS: [f64; 13] = [
+    0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0, 30.0, 300.0,
+];
 
 /// What has been recorded. Cheap to clone.
 #[derive(Clone)]
@@ -21,7 +22,9 @@ pub fn install() -> anyhow::Result<Recorded> {
     if let Some(handle) = HANDLE.get() {
         return Ok(Recorded(handle.clone()));
     }
-    let recorder = PrometheusBuilder::new().set_buckets(&SECONDS)?.build_recorder();
+    let recorder = PrometheusBuilder::new()
+        .set_buckets(&SECONDS)?
+        .build_recorder();
     let handle = HANDLE.get_or_init(|| recorder.handle()).clone();
     // Two servers that start at once in one process: the second finds the first's recorder.
     metrics::set_global_recorder(recorder).ok();
@@ -32,7 +35,11 @@ impl Recorded {
     /// Prometheus text, or the same as JSON.
     pub fn render(&self, as_json: bool) -> String {
         let text = self.0.render();
-        if as_json { to_json(&text).to_string() } else { text }
+        if as_json {
+            to_json(&text).to_string()
+        } else {
+            text
+        }
     }
 
     /// Folds what histograms have collected; to be called now and then, or they grow.
@@ -47,7 +54,9 @@ fn to_json(text: &str) -> Value {
     let mut current = String::new();
     for line in text.lines() {
         let family = |families: &mut Map<String, Value>, name: &str, key: &str, value: &str| {
-            let entry = families.entry(name).or_insert_with(|| json!({"samples": []}));
+            let entry = families
+                .entry(name)
+                .or_insert_with(|| json!({"samples": []}));
             entry[key] = value.into();
         };
         if let Some(rest) = line.strip_prefix("# TYPE ") {
@@ -60,8 +69,9 @@ fn to_json(text: &str) -> Value {
                 family(&mut families, name, "help", help);
             }
         } else if let Some(sample) = sample(line)
-            && let Some(samples) =
-                families.get_mut(&current).and_then(|family| family["samples"].as_array_mut())
+            && let Some(samples) = families
+                .get_mut(&current)
+                .and_then(|family| family["samples"].as_array_mut())
         {
             samples.push(sample);
         }
@@ -80,10 +90,11 @@ fn sample(line: &str) -> Option<Value> {
         None => (head, Map::new()),
     };
     // JSON has no infinity: what is no number stays text.
-    let value = value.parse::<f64>().ok().and_then(serde_json::Number::from_f64).map_or_else(
-        || Value::from(value),
-        Value::Number,
-    );
+    let value = value
+        .parse::<f64>()
+        .ok()
+        .and_then(serde_json::Number::from_f64)
+        .map_or_else(|| Value::from(value), Value::Number);
     Some(json!({"name": name, "labels": labels, "value": value}))
 }
 
@@ -137,6 +148,11 @@ mod tests {
         assert!(recorded.render(false).contains("netra_test_total 2"));
         let json: Value = serde_json::from_str(&recorded.render(true)).unwrap();
         assert_eq!(json["netra_test_total"]["samples"][0]["value"], 2.0);
-        assert!(install().unwrap().render(false).contains("netra_test_total"));
+        assert!(
+            install()
+                .unwrap()
+                .render(false)
+                .contains("netra_test_total")
+        );
     }
 }

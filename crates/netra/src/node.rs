@@ -97,7 +97,9 @@ impl Node {
         let recorded = metrics::install().map_err(Error::Other)?;
         let runtime = Runtime::new();
         let hub = Hub::new();
-        let store_config = netra_store::Config { dir: config.data.clone() };
+        let store_config = netra_store::Config {
+            dir: config.data.clone(),
+        };
         let store = Store::open(&runtime, store_config, Arc::clone(&hub) as _)?;
         let keys = Keys::load_or_create(&runtime, &config.data)?;
         let bridge = WebSocketBridgeFactory::new(&runtime, store.clone(), hub);
@@ -110,7 +112,10 @@ impl Node {
         engine.recover(&recovery).await.map_err(other)?;
         let setup = netra_gateway::setup_token(&runtime, &store).await?;
 
-        let file = ServerFile { address: url.clone(), pid: std::process::id() };
+        let file = ServerFile {
+            address: url.clone(),
+            pid: std::process::id(),
+        };
         let parts = Parts {
             runtime: runtime.clone(),
             store,
@@ -179,17 +184,20 @@ fn take_lock(config: &Config) -> Result<DirLock, Error> {
 }
 
 async fn listen(address: SocketAddr) -> Result<TcpListener, Error> {
-    TcpListener::bind(address).await.map_err(|error| Error::Address {
-        address,
-        reason: match error.kind() {
-            std::io::ErrorKind::AddrInUse => {
-                "another program listens there; --listen takes another port, 0 a free one".into()
-            }
-            std::io::ErrorKind::AddrNotAvailable => "it is no address of this machine".into(),
-            std::io::ErrorKind::PermissionDenied => "ports below 1024 need a permission".into(),
-            _ => error.to_string(),
-        },
-    })
+    TcpListener::bind(address)
+        .await
+        .map_err(|error| Error::Address {
+            address,
+            reason: match error.kind() {
+                std::io::ErrorKind::AddrInUse => {
+                    "another program listens there; --listen takes another port, 0 a free one"
+                        .into()
+                }
+                std::io::ErrorKind::AddrNotAvailable => "it is no address of this machine".into(),
+                std::io::ErrorKind::PermissionDenied => "ports below 1024 need a permission".into(),
+                _ => error.to_string(),
+            },
+        })
 }
 
 /// The address that a program on this machine reaches the server at.
@@ -206,14 +214,14 @@ fn reachable(address: SocketAddr) -> SocketAddr {
 
 /// The tools, built in all of them.
 pub fn registry() -> Result<Registry, Error> {
-    let operations = netra_analytics::jobs::operations().into_iter().map(|operation| {
-        AnalysisOperation {
+    let operations = netra_analytics::jobs::operations()
+        .into_iter()
+        .map(|operation| AnalysisOperation {
             name: operation.name.to_string(),
             description: operation.description.to_string(),
             input_schema: operation.input_schema,
             artifact: operation.makes_artifact,
-        }
-    });
+        });
     let mut tools = netra_tools::builtin::tools();
     tools.extend(analysis_tools(operations.collect()));
     Registry::new(tools).map_err(other)
@@ -230,7 +238,11 @@ pub fn models(config: &Config) -> Result<Models, Error> {
 }
 
 fn pool(config: &Config, workers: usize, warm: usize) -> netra_worker::Config {
-    netra_worker::Config { program: config.workers.program.clone(), workers, warm }
+    netra_worker::Config {
+        program: config.workers.program.clone(),
+        workers,
+        warm,
+    }
 }
 
 fn tools(config: &Config, store: &Store) -> Result<ToolExecutorFactory, Error> {
@@ -276,7 +288,10 @@ fn gateway_config(config: &Config) -> netra_gateway::Config {
         access_ttl: config.access_ttl,
         refresh_ttl: config.refresh_ttl,
         limits: config.limits.clone(),
-        metrics_token: config.metrics_token.as_ref().map(|token| token.expose().to_owned()),
+        metrics_token: config
+            .metrics_token
+            .as_ref()
+            .map(|token| token.expose().to_owned()),
         ..netra_gateway::Config::default()
     }
 }

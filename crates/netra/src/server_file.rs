@@ -29,7 +29,12 @@ impl ServerFile {
         let path = dir.join(NAME);
         let new = dir.join(format!(".{NAME}.{}", self.pid));
         let mut options = std::fs::OpenOptions::new();
-        let mut file = options.write(true).create(true).truncate(true).mode(0o600).open(&new)?;
+        let mut file = options
+            .write(true)
+            .create(true)
+            .truncate(true)
+            .mode(0o600)
+            .open(&new)?;
         file.write_all(&serde_json::to_vec(self)?)?;
         file.write_all(b"\n")?;
         std::fs::rename(&new, &path)?;
@@ -59,10 +64,16 @@ mod tests {
     #[test]
     fn the_file_is_private_and_goes_with_its_guard() {
         let dir = tempfile::tempdir().unwrap();
-        let file = ServerFile { address: "http://127.0.0.1:1".into(), pid: 7 };
+        let file = ServerFile {
+            address: "http://127.0.0.1:1".into(),
+            pid: 7,
+        };
         let published = file.publish(dir.path()).unwrap();
         assert_eq!(ServerFile::read(dir.path()), Some(file));
-        let mode = std::fs::metadata(dir.path().join(NAME)).unwrap().permissions().mode();
+        let mode = std::fs::metadata(dir.path().join(NAME))
+            .unwrap()
+            .permissions()
+            .mode();
         assert_eq!(mode & 0o777, 0o600);
         assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 1);
         drop(published);

@@ -37,8 +37,10 @@ enum Command {
         place: Place,
     },
     /// Check the agents' files; names file and line of what is wrong.
-    #[command(after_help = "Ends with 0 when every agent's files are right, else with 1.\n\n\
-        Examples:\n  netra agents check --agents ./agents")]
+    #[command(
+        after_help = "Ends with 0 when every agent's files are right, else with 1.\n\n\
+        Examples:\n  netra agents check --agents ./agents"
+    )]
     Check {
         #[command(flatten)]
         place: Place,
@@ -66,20 +68,39 @@ impl Place {
         }
     }
 
-    fn load(&self) -> Result<Vec<Agent>, Problem> {
+    fn load(&self) -> Result<Found, Problem> {
         let config = Config::load(self.layers())?;
         let registry = node::registry()?;
         let models = node::models(&config)?;
         let agents = node::agents(&config, &registry, &models);
-        Ok(agents.all().map(|agent| agent.describe()).collect())
+        Ok(Found {
+            agents: agents.all().map(|agent| agent.describe()).collect(),
+            no_model: models.resolve(None).err().map(|error| error.to_string()),
+        })
+    }
+}
+
+/// The agents, and what those that want a model say where none is configured.
+struct Found {
+    agents: Vec<Agent>,
+    no_model: Option<String>,
+}
+
+impl Found {
+    /// Whether nothing but a configured model is missing: that is no defect of the files.
+    fn lacks_model_only(&self, agent: &Agent) -> bool {
+        match (&agent.problem, &self.no_model) {
+            (Some(problem), Some(no_model)) => problem.ends_with(no_model),
+            _ => false,
+        }
     }
 }
 
 pub(super) fn agents(args: Args) -> Result<Exit, Problem> {
     match args.command {
-        Command::List { place, json } => list(&place.load()?, json),
-        Command::Show { name, place } => show(&place.load()?, &name),
-        Command::Check { place, json } => check(place.load()?, json),
+        Command::List { place, json } => list(&place.load()?.agents, json),
+        Command::Show { name, place } => show(&place.load()?.agents, &name),
+        Command::Check { place, json } => check(&place.load()?, json),
     }
 }
 
@@ -88,10 +109,15 @@ fn list(agents: &[Agent], json: bool) -> Result<Exit, Problem> {
         output::json(&agents)?;
         return Ok(Exit::Success);
     }
-    let head = ["NAME", "KIND", "READY", "DESCRIPTION"].map(str::to_owned).to_vec();
+    let head = ["NAME", "KIND", "READY", "DESCRIPTION"]
+        .map(str::to_owned)
+        .to_vec();
     let rows = agents.iter().map(|agent| {
         let ready = if agent.ready { "yes" } else { "no" };
-        let told = agent.problem.clone().unwrap_or_else(|| agent.description.clone());
+        let told = agent
+            .problem
+            .clone()
+            .unwrap_or_else(|| agent.description.clone());
         vec![agent.name.clone(), kind(agent), ready.to_owned(), told]
     });
     let rows: Vec<_> = std::iter::once(head).chain(rows).collect();
@@ -116,17 +142,35 @@ fn show(agents: &[Agent], name: &str) -> Result<Exit, Problem> {
     }
 }
 
-fn check(agents: Vec<Agent>, json: bool) -> Result<Exit, Problem> {
-    let count = agents.len();
-    let broken: Vec<_> = agents.into_iter().filter(|agent| !agent.ready).collect();
+fn check(found: &Found, json: bool) -> Result<Exit, Problem> {
+    let not_ready = found.agents.iter().filter(|agent| !agent.ready);
+    let (waiting, broken): (Vec<_>, Vec<_>) =
+        not_ready.partition(|agent| found.lacks_model_only(agent));
+    let told = |agent: &Agent| {
+        format!(
+            "{}: {}",
+            agent.name,
+            agent.problem.as_deref().unwrap_or("not ready")
+        )
+    };
     if json {
         output::json(&broken)?;
     } else {
         for agent in &broken {
-            let problem = agent.problem.as_deref().unwrap_or("not ready");
-            output::line(format!("{}: {problem}", agent.name))?;
+            output::line(told(agent))?;
         }
-        output::note(format!("{count} agents, {} with a problem", broken.len()));
+        for agent in &waiting {
+            output::note(format!("(not counted) {}", told(agent)));
+        }
+        output::note(format!(
+            "{} agents, {} with a problem",
+            found.agents.len(),
+            broken.len()
+        ));
     }
-    Ok(if broken.is_empty() { Exit::Success } else { Exit::Failure })
+    Ok(if broken.is_empty() {
+        Exit::Success
+    } else {
+        Exit::Failure
+    })
 }

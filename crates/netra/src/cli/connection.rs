@@ -26,7 +26,10 @@ pub(super) struct Connection {
 impl Connection {
     /// To a server that was named.
     pub(super) fn to(server: &str, token: String) -> Result<Self, Problem> {
-        Ok(Self { client: Client::new(server, Some(token))?, private: None })
+        Ok(Self {
+            client: Client::new(server, Some(token))?,
+            private: None,
+        })
     }
 
     /// To the server of this data folder, as this user, who is made on first use. Starts a private
@@ -37,13 +40,19 @@ impl Connection {
         loop {
             if let Some(address) = answering(&dir).await {
                 let token = token(&config, user).await?;
-                return Ok(Self { client: Client::new(&address, Some(token))?, private: None });
+                return Ok(Self {
+                    client: Client::new(&address, Some(token))?,
+                    private: None,
+                });
             }
             match Box::pin(Node::start(config.clone())).await {
                 Ok(node) => {
                     let token = token(&config, user).await?;
                     let client = Client::new(node.url(), Some(token))?;
-                    return Ok(Self { client, private: Some(node) });
+                    return Ok(Self {
+                        client,
+                        private: Some(node),
+                    });
                 }
                 // Another program has the lock: its server is about to be ready, or to stop.
                 Err(node::Error::DataInUse { .. }) if tokio::time::Instant::now() < deadline => {
@@ -72,7 +81,10 @@ async fn answering(dir: &Path) -> Option<String> {
     let file = ServerFile::read(dir)?;
     let client = Client::new(&file.address, None).ok()?;
     let request = client.request(netra_client::Method::GET, "/health/live");
-    client.send(request.timeout(Duration::from_secs(2))).await.ok()?;
+    client
+        .send(request.timeout(Duration::from_secs(2)))
+        .await
+        .ok()?;
     Some(file.address)
 }
 

@@ -11,7 +11,9 @@ pub(crate) fn parse(text: &str) -> Result<Duration, String> {
         let digits = rest.find(|c: char| !c.is_ascii_digit()).ok_or_else(wrong)?;
         let number: u64 = rest[..digits].parse().map_err(|_| wrong())?;
         let after = &rest[digits..];
-        let letters = after.find(|c: char| c.is_ascii_digit()).unwrap_or(after.len());
+        let letters = after
+            .find(|c: char| c.is_ascii_digit())
+            .unwrap_or(after.len());
         let unit_ms = match &after[..letters] {
             "ms" => 1,
             "s" => 1_000,
@@ -20,11 +22,18 @@ pub(crate) fn parse(text: &str) -> Result<Duration, String> {
             "d" => 86_400_000,
             _ => return Err(wrong()),
         };
-        let part = number.checked_mul(unit_ms).map(Duration::from_millis).ok_or_else(wrong)?;
+        let part = number
+            .checked_mul(unit_ms)
+            .map(Duration::from_millis)
+            .ok_or_else(wrong)?;
         total = total.checked_add(part).ok_or_else(wrong)?;
         rest = &after[letters..];
     }
-    if total.is_zero() { Err(wrong()) } else { Ok(total) }
+    if total.is_zero() {
+        Err(wrong())
+    } else {
+        Ok(total)
+    }
 }
 
 /// A length of time in the unit that fits, for people.
@@ -45,7 +54,16 @@ mod tests {
         assert_eq!(parse("1h30m"), Ok(Duration::from_secs(5_400)));
         assert_eq!(parse("250ms"), Ok(Duration::from_millis(250)));
         assert_eq!(parse("7d"), Ok(Duration::from_secs(7 * 86_400)));
-        for wrong in ["", "5", "h", "1x", "-1s", "0s", "1h5", "99999999999999999999s"] {
+        for wrong in [
+            "",
+            "5",
+            "h",
+            "1x",
+            "-1s",
+            "0s",
+            "1h5",
+            "99999999999999999999s",
+        ] {
             assert!(parse(wrong).is_err(), "{wrong}");
         }
     }

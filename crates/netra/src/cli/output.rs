@@ -29,7 +29,10 @@ pub(crate) fn note(text: impl AsRef<str>) {
 
 /// Whether standard error is a terminal that can draw.
 pub(crate) fn is_drawable() -> bool {
-    #[expect(clippy::disallowed_methods, reason = "this crate is the one that reads it")]
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "this crate is the one that reads it"
+    )]
     let dumb = std::env::var_os("TERM").is_none_or(|term| term == "dumb");
     io::stderr().is_terminal() && !dumb
 }
@@ -38,9 +41,14 @@ pub(crate) fn is_drawable() -> bool {
 pub(crate) fn table(rows: &[Vec<String>]) -> String {
     let columns = rows.iter().map(Vec::len).max().unwrap_or(0);
     let width = |column: usize| {
-        rows.iter().filter_map(|row| row.get(column)).map(|cell| cell.chars().count()).max()
+        rows.iter()
+            .filter_map(|row| row.get(column))
+            .map(|cell| cell.chars().count())
+            .max()
     };
-    let widths: Vec<usize> = (0..columns).map(|column| width(column).unwrap_or(0)).collect();
+    let widths: Vec<usize> = (0..columns)
+        .map(|column| width(column).unwrap_or(0))
+        .collect();
     let mut text = String::new();
     for row in rows {
         let mut line = String::new();
@@ -61,7 +69,10 @@ mod tests {
 
     #[test]
     fn columns_are_as_wide_as_their_widest_cell() {
-        let rows = [vec!["a".into(), "long".into(), "x".into()], vec!["bé".into(), "y".into()]];
+        let rows = [
+            vec!["a".into(), "long".into(), "x".into()],
+            vec!["bé".into(), "y".into()],
+        ];
         assert_eq!(table(&rows), "a   long  x\nbé  y");
         assert_eq!(table(&[]), "");
     }

@@ -8,6 +8,7 @@ use netra_client::{Client, RunEvents, Upload};
 use netra_protocol::id::{RunId, ThreadId};
 use netra_protocol::run::{Run, RunStatus, StartRun};
 use serde_json::Value;
+use tokio::signal::unix::{SignalKind, signal};
 
 use super::connection::Connection;
 use super::screen::Screen;
@@ -23,13 +24,15 @@ const TICK: Duration = Duration::from_millis(120);
 const LONGEST_QUESTION: u64 = 1 << 20;
 
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Without --server it goes to the server that holds the data folder, or \
+#[command(
+    after_help = "Without --server it goes to the server that holds the data folder, or \
     starts a private one for this run.\nThe report goes to standard output, what happens \
     meanwhile to standard error. Ctrl-C cancels the run.\n\n\
     Examples:\n  netra run echo \"hello\"\n  \
     netra run optimizer --file usage.csv --out ./report \"Cut the cost by 30 %\"\n  \
     netra run assistant --server https://netra.example --token \"$TOKEN\" --json \"hello\"\n  \
-    cat question.txt | netra run assistant -")]
+    cat question.txt | netra run assistant -"
+)]
 pub(super) struct Args {
     /// The agent's name; `netra agents list` shows which there are.
     agent: String,
@@ -97,13 +100,19 @@ impl Args {
                 .map_err(|error| Problem::message(Exit::Usage, format!("--input: {error}")))?;
             return match value {
                 Value::Object(_) => Ok(value),
-                _ => Err(Problem::message(Exit::Usage, "--input must be a JSON object")),
+                _ => Err(Problem::message(
+                    Exit::Usage,
+                    "--input must be a JSON object",
+                )),
             };
         }
         match self.question.as_deref() {
             Some("-") => {
                 let mut text = String::new();
-                std::io::stdin().lock().take(LONGEST_QUESTION).read_to_string(&mut text)?;
+                std::io::stdin()
+                    .lock()
+                    .take(LONGEST_QUESTION)
+                    .read_to_string(&mut text)?;
                 Ok(text.trim_end().into())
             }
             question => Ok(question.unwrap_or_default().into()),
@@ -114,7 +123,10 @@ impl Args {
         if let (Some(server), Some(token)) = (&self.server, &self.token) {
             return Connection::to(server, token.clone());
         }
-        let mut layers = self.folder.layers().flag("server.listen", "private", "127.0.0.1:0");
+        let mut layers = self
+            .folder
+            .layers()
+            .flag("server.listen", "private", "127.0.0.1:0");
         if let Some(agents) = &self.agents {
             layers = layers.flag("agents.dir", "agents", agents.display().to_string());
         }
@@ -125,7 +137,11 @@ impl Args {
     }
 }
 
-async fn follow_one(args: &Args, connection: &Connection, mut start: StartRun) -> Result<Exit, Problem> {
+async fn follow_one(
+    args: &Args,
+    connection: &Connection,
+    mut start: StartRun,
+) -> Result<Exit, Problem> {
     let client = &connection.client;
     for path in &args.files {
         start.files.push(upload(client, path).await?.id);
@@ -142,13 +158,17 @@ async fn follow_one(args: &Args, connection: &Connection, mut start: StartRun) -
 }
 
 async fn upload(client: &Client, path: &Path) -> Result<netra_protocol::file::File, Problem> {
-    let name = path.file_name().map_or_else(|| "file".into(), |name| name.to_string_lossy());
+    let name = path
+        .file_name()
+        .map_or_else(|| "file".into(), |name| name.to_string_lossy());
     client
         .file_upload(&name, Upload::Path(path))
         .await
         .map_err(Problem::from)
         .map_err(|problem| Problem {
-            error: problem.error.context(format!("{} was not taken", path.display())),
+            error: problem
+                .error
+                .context(format!("{} was not taken", path.display())),
             ..problem
         })
 }
@@ -169,12 +189,23 @@ impl Live {
     fn new(client: Client, run: RunId, json: bool) -> Self {
         let events = client.run_events(run);
         let screen = (!json && output::is_drawable()).then(Screen::default);
-        Self { client, run, events, tree: Tree::default(), screen, json, tick: 0, cancels: 0 }
+        Self {
+            client,
+            run,
+            events,
+            tree: Tree::default(),
+            screen,
+            json,
+            tick: 0,
+            cancels: 0,
+        }
     }
 
     /// Until the run's last event.
     async fn follow(&mut self) -> Result<(), Problem> {
         let mut ticks = tokio::time::interval(TICK);
+        // One listener for the whole time: a signal that comes between two turns counts too.
+        let mut interrupts = signal(SignalKind::interrupt())?;
         loop {
             tokio::select! {
                 event = self.events.next() => match event? {
@@ -186,10 +217,7 @@ impl Live {
                     self.tick += 1;
                     self.draw();
                 }
-                interrupted = tokio::signal::ctrl_c() => {
-                    interrupted?;
-                    self.cancel().await?;
-                }
+                _ = interrupts.recv() => self.cancel().await?,
             }
         }
         self.draw();
@@ -209,7 +237,9 @@ impl Live {
         if let Some(screen) = &mut self.screen {
             let (width, height) = Screen::size();
             let now = netra_context::Runtime::new().now();
-            let lines = self.tree.lines(now, self.tick, width, height.saturating_sub(1));
+            let lines = self
+                .tree
+                .lines(now, self.tick, width, height.saturating_sub(1));
             screen.draw(&lines);
         }
     }
@@ -244,14 +274,26 @@ fn end(run: &Run) -> Exit {
 /// The report on standard output, or what went wrong on standard error.
 fn report(run: &Run, tree: &Tree) -> Result<(), Problem> {
     if let Some(error) = &run.error {
-        output::note(format!("{} {}: {}", run.status.as_str(), error.code, error.message));
+        output::note(format!(
+            "{} {}: {}",
+            run.status.as_str(),
+            error.code,
+            error.message
+        ));
         return Ok(());
     }
-    Ok(output::line(report_text(run.result.as_ref(), tree.last_message.as_deref()))?)
+    Ok(output::line(report_text(
+        run.result.as_ref(),
+        tree.last_message.as_deref(),
+    ))?)
 }
 
 fn report_text(result: Option<&Value>, message: Option<&str>) -> String {
-    let field = |name: &str| result.and_then(|result| result.get(name)).and_then(Value::as_str);
+    let field = |name: &str| {
+        result
+            .and_then(|result| result.get(name))
+            .and_then(Value::as_str)
+    };
     let whole = || match result {
         Some(Value::String(text)) => Some(text.clone()),
         Some(Value::Null) | None => None,
@@ -274,11 +316,16 @@ async fn artifacts(args: &Args, connection: &Connection, tree: &Tree) -> Result<
     };
     let Some(out) = &args.out else {
         for file in &files {
-            output::note(format!("file {} ({} bytes), {}", file.name, file.bytes, file.id));
+            output::note(format!(
+                "file {} ({} bytes), {}",
+                file.name, file.bytes, file.id
+            ));
         }
         if !files.is_empty() {
             output::note(match connection.is_private() {
-                true => "--out DIR saves them; `netra serve` on the same folder has them too".into(),
+                true => {
+                    "--out DIR saves them; `netra serve` on the same folder has them too".into()
+                }
                 false => format!(
                     "--out DIR saves them, or GET {}/api/files/ID/content",
                     connection.client.base()
@@ -319,7 +366,10 @@ mod tests {
         assert_eq!(report_text(Some(&result), Some("m")), "# R");
         assert_eq!(report_text(Some(&json!({"text": "t"})), Some("m")), "t");
         assert_eq!(report_text(Some(&json!({"n": 1})), Some("m")), "m");
-        assert_eq!(report_text(Some(&json!({"n": 1})), None), "{\n  \"n\": 1\n}");
+        assert_eq!(
+            report_text(Some(&json!({"n": 1})), None),
+            "{\n  \"n\": 1\n}"
+        );
         assert_eq!(report_text(None, None), "");
     }
 

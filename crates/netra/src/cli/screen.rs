@@ -11,8 +11,9 @@ pub(super) struct Screen {
 impl Screen {
     /// Width and height of the terminal; a common size where it does not tell.
     pub(super) fn size() -> (usize, usize) {
-        terminal_size::terminal_size_of(std::io::stderr())
-            .map_or((80, 24), |(width, height)| (width.0.into(), height.0.into()))
+        terminal_size::terminal_size_of(std::io::stderr()).map_or((80, 24), |(width, height)| {
+            (width.0.into(), height.0.into())
+        })
     }
 
     /// Puts these lines in the place of those before.

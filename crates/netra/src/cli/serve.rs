@@ -11,11 +11,13 @@ use crate::logs;
 use crate::node::Node;
 
 #[derive(Debug, clap::Args)]
-#[command(after_help = "When it is ready it prints one line: ready http://ADDRESS:PORT. \
+#[command(
+    after_help = "When it is ready it prints one line: ready http://ADDRESS:PORT. \
     Logs go to standard error. SIGTERM or Ctrl-C ends it after the runs had time to end.\n\n\
     Examples:\n  netra serve\n  \
     netra serve --listen 127.0.0.1:0 --data /var/lib/netra --agents ./agents\n  \
-    NETRA__AUTH__REGISTRATION=open netra serve")]
+    NETRA__AUTH__REGISTRATION=open netra serve"
+)]
 pub(super) struct Args {
     /// Address and port; port 0 takes a free one [default: 127.0.0.1:8080].
     #[arg(long, value_name = "ADDRESS")]

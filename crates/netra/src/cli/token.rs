@@ -7,8 +7,10 @@ use crate::accounts::Accounts;
 use crate::exit::{Exit, Problem};
 
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Examples:\n  netra token ada --data ./netra-data --ttl 8h\n  \
-    curl -H \"Authorization: Bearer $(netra token ada)\" http://127.0.0.1:8080/api/auth/me")]
+#[command(
+    after_help = "Examples:\n  netra token ada --data ./netra-data --ttl 8h\n  \
+    curl -H \"Authorization: Bearer $(netra token ada)\" http://127.0.0.1:8080/api/auth/me"
+)]
 pub(super) struct Args {
     /// The account's name.
     name: String,
@@ -24,7 +26,10 @@ pub(super) async fn token(args: Args) -> Result<Exit, Problem> {
     let Some(user) = accounts.find(&args.name).await? else {
         return Err(Problem::message(
             Exit::Failure,
-            format!("there is no user `{}`: `netra user add {}` makes one", args.name, args.name),
+            format!(
+                "there is no user `{}`: `netra user add {}` makes one",
+                args.name, args.name
+            ),
         ));
     };
     let token = accounts.token(&user, args.ttl)?;

@@ -66,9 +66,11 @@ impl Tree {
             EventKind::RunStarted { .. } => self.say("started".into()),
             EventKind::RunWaiting { reason } => self.say(format!("waiting: {reason}")),
             EventKind::RunResumed { reason, .. } => self.say(format!("goes on: {reason}")),
-            EventKind::LimitWarning { limit, used, allowed } => {
-                self.say(format!("{limit}: {used} of {allowed} used"))
-            }
+            EventKind::LimitWarning {
+                limit,
+                used,
+                allowed,
+            } => self.say(format!("{limit}: {used} of {allowed} used")),
             EventKind::AgentStarted { .. } | EventKind::AgentCompleted { .. } => {
                 self.fold_agent(event)
             }
@@ -82,8 +84,17 @@ impl Tree {
                 self.fold_message(event);
                 None
             }
-            EventKind::ArtifactCreated { file_id, name, bytes, .. } => {
-                self.artifacts.push(Artifact { id: *file_id, name: name.clone(), bytes: *bytes });
+            EventKind::ArtifactCreated {
+                file_id,
+                name,
+                bytes,
+                ..
+            } => {
+                self.artifacts.push(Artifact {
+                    id: *file_id,
+                    name: name.clone(),
+                    bytes: *bytes,
+                });
                 Some(format!("file {name} ({bytes} bytes)"))
             }
             EventKind::ApprovalRequested { .. } => self.say("waiting for an approval".into()),
@@ -101,7 +112,11 @@ impl Tree {
 
     fn fold_agent(&mut self, event: &Event) -> Option<String> {
         match &event.kind {
-            EventKind::AgentStarted { agent, parent_step, task } => {
+            EventKind::AgentStarted {
+                agent,
+                parent_step,
+                task,
+            } => {
                 let parent = parent_step.and_then(|step| self.steps.get(&step).copied());
                 let depth = parent.map_or(0, |parent| self.nodes[parent].depth + 1);
                 let node = Node {
@@ -120,11 +135,19 @@ impl Tree {
                 }
                 Some(format!("{agent} started"))
             }
-            EventKind::AgentCompleted { agent, success, duration_ms, .. } => {
+            EventKind::AgentCompleted {
+                agent,
+                success,
+                duration_ms,
+                ..
+            } => {
                 let node = self.open_agent(agent)?;
                 self.close(node, *success, *duration_ms);
                 let end = if *success { "done" } else { "failed" };
-                Some(format!("{agent} {end} after {}", duration::show(*duration_ms)))
+                Some(format!(
+                    "{agent} {end} after {}",
+                    duration::show(*duration_ms)
+                ))
             }
             _ => None,
         }
@@ -132,7 +155,12 @@ impl Tree {
 
     fn fold_tool(&mut self, event: &Event) -> Option<String> {
         match &event.kind {
-            EventKind::ToolExecuting { tool_call_id, tool_name, arguments, purpose } => {
+            EventKind::ToolExecuting {
+                tool_call_id,
+                tool_name,
+                arguments,
+                purpose,
+            } => {
                 let parent = self.node_of(event);
                 let node = Node {
                     depth: parent.map_or(0, |parent| self.nodes[parent].depth + 1),
@@ -148,7 +176,11 @@ impl Tree {
                 self.calls.insert(*tool_call_id, place);
                 Some(format!("  {tool_name} …"))
             }
-            EventKind::ToolProgress { tool_call_id, progress, message } => {
+            EventKind::ToolProgress {
+                tool_call_id,
+                progress,
+                message,
+            } => {
                 let node = *self.calls.get(tool_call_id)?;
                 self.nodes[node].progress = *progress;
                 if let Some(message) = message {
@@ -157,7 +189,12 @@ impl Tree {
                 None
             }
             EventKind::ToolCompleted {
-                tool_call_id, tool_name, success, duration_ms, error, ..
+                tool_call_id,
+                tool_name,
+                success,
+                duration_ms,
+                error,
+                ..
             } => {
                 let took = duration::show(*duration_ms);
                 if let Some(node) = self.calls.get(tool_call_id).copied() {
@@ -171,9 +208,12 @@ impl Tree {
                     None => format!("  {tool_name} done after {took}"),
                 })
             }
-            EventKind::ToolDenied { tool_name, layer, reason, .. } => {
-                Some(format!("  {tool_name} denied by {layer}: {reason}"))
-            }
+            EventKind::ToolDenied {
+                tool_name,
+                layer,
+                reason,
+                ..
+            } => Some(format!("  {tool_name} denied by {layer}: {reason}")),
             _ => None,
         }
     }
@@ -183,12 +223,21 @@ impl Tree {
             EventKind::MessageDelta { message_id, delta } => {
                 let text = self.messages.entry(*message_id).or_default();
                 text.push_str(delta);
-                let line = text.trim_end().rsplit('\n').next().map(short).unwrap_or_default();
+                let line = text
+                    .trim_end()
+                    .rsplit('\n')
+                    .next()
+                    .map(short)
+                    .unwrap_or_default();
                 if let Some(node) = self.node_of(event) {
                     self.nodes[node].text = line;
                 }
             }
-            EventKind::MessageCompleted { message_id, content, .. } => {
+            EventKind::MessageCompleted {
+                message_id,
+                content,
+                ..
+            } => {
                 self.messages.remove(message_id);
                 let text = message_text(content);
                 if !text.is_empty() {
@@ -210,7 +259,9 @@ impl Tree {
             None => self.nodes.len(),
             Some(parent) => {
                 let depth = self.nodes[parent].depth;
-                let below = self.nodes[parent + 1..].iter().take_while(|node| node.depth > depth);
+                let below = self.nodes[parent + 1..]
+                    .iter()
+                    .take_while(|node| node.depth > depth);
                 parent + 1 + below.count()
             }
         };
@@ -242,9 +293,18 @@ impl Tree {
     }
 
     /// The lines to draw, at most `height`, each at most `width` characters.
-    pub(crate) fn lines(&self, now: Timestamp, tick: usize, width: usize, height: usize) -> Vec<String> {
-        let mut lines: Vec<_> =
-            self.nodes.iter().map(|node| cut(&node.line(now, tick), width)).collect();
+    pub(crate) fn lines(
+        &self,
+        now: Timestamp,
+        tick: usize,
+        width: usize,
+        height: usize,
+    ) -> Vec<String> {
+        let mut lines: Vec<_> = self
+            .nodes
+            .iter()
+            .map(|node| cut(&node.line(now, tick), width))
+            .collect();
         if !self.status.is_empty() && self.nodes.is_empty() {
             lines.push(cut(&format!("{} {}", spinner(tick), self.status), width));
         }
@@ -264,8 +324,16 @@ impl Node {
         let took = duration::show(self.took_ms.unwrap_or_else(|| now.millis_since(self.since)));
         let progress = self.progress.map(|part| format!(" {:.0} %", part * 100.0));
         let indent = "  ".repeat(self.depth);
-        let text = if self.text.is_empty() { String::new() } else { format!("  {}", self.text) };
-        format!("{indent}{mark} {}{}  {took}{text}", self.name, progress.unwrap_or_default())
+        let text = if self.text.is_empty() {
+            String::new()
+        } else {
+            format!("  {}", self.text)
+        };
+        format!(
+            "{indent}{mark} {}{}  {took}{text}",
+            self.name,
+            progress.unwrap_or_default()
+        )
     }
 }
 
@@ -291,8 +359,10 @@ fn arguments_text(arguments: &serde_json::Value) -> String {
 
 /// One line without control characters, which could otherwise redraw the terminal.
 fn short(text: &str) -> String {
-    let line: String =
-        text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
+    let line: String = text
+        .chars()
+        .map(|c| if c.is_control() { ' ' } else { c })
+        .collect();
     cut(line.trim(), SHORT)
 }
 

@@ -52,10 +52,25 @@ enum Command {
 
 pub(super) async fn user(args: Args) -> Result<Exit, Problem> {
     match args.command {
-        Command::Add { name, folder, role, plan, password_stdin } => {
-            let password = if password_stdin { Some(read_password()?) } else { None };
+        Command::Add {
+            name,
+            folder,
+            role,
+            plan,
+            password_stdin,
+        } => {
+            let password = if password_stdin {
+                Some(read_password()?)
+            } else {
+                None
+            };
             let accounts = Accounts::open(&folder.load()?)?;
-            let account = NewAccount { name, role, plan, password };
+            let account = NewAccount {
+                name,
+                role,
+                plan,
+                password,
+            };
             let user = accounts.create(account).await?;
             output::line(user.id.to_string())?;
         }
@@ -64,7 +79,9 @@ pub(super) async fn user(args: Args) -> Result<Exit, Problem> {
             if json {
                 output::json(&users)?;
             } else {
-                let head = ["ID", "NAME", "ROLE", "PLAN", "CREATED"].map(str::to_owned).to_vec();
+                let head = ["ID", "NAME", "ROLE", "PLAN", "CREATED"]
+                    .map(str::to_owned)
+                    .to_vec();
                 let rows = users.into_iter().map(|user| {
                     vec![
                         user.id.to_string(),
@@ -85,6 +102,9 @@ pub(super) async fn user(args: Args) -> Result<Exit, Problem> {
 /// One line, without its line end.
 fn read_password() -> Result<String, Problem> {
     let mut text = String::new();
-    std::io::stdin().lock().take(LONGEST_INPUT).read_to_string(&mut text)?;
+    std::io::stdin()
+        .lock()
+        .take(LONGEST_INPUT)
+        .read_to_string(&mut text)?;
     Ok(text.trim_end_matches(['\r', '\n']).to_owned())
 }

@@ -44,35 +44,79 @@ impl Key {
 }
 
 const fn text(path: &'static str, meaning: &'static str) -> Key {
-    Key { path, kind: Kind::Text, secret: false, meaning }
+    Key {
+        path,
+        kind: Kind::Text,
+        secret: false,
+        meaning,
+    }
 }
 
 const fn value(path: &'static str, meaning: &'static str) -> Key {
-    Key { path, kind: Kind::Value, secret: false, meaning }
+    Key {
+        path,
+        kind: Kind::Value,
+        secret: false,
+        meaning,
+    }
 }
 
 const fn texts(path: &'static str, meaning: &'static str) -> Key {
-    Key { path, kind: Kind::Texts, secret: false, meaning }
+    Key {
+        path,
+        kind: Kind::Texts,
+        secret: false,
+        meaning,
+    }
 }
 
 const fn secret(path: &'static str, meaning: &'static str) -> Key {
-    Key { path, kind: Kind::Text, secret: true, meaning }
+    Key {
+        path,
+        kind: Kind::Text,
+        secret: true,
+        meaning,
+    }
 }
 
 /// All keys, by section.
 pub const CATALOGUE: &[Key] = &[
-    text("server.listen", "address and port to listen on; port 0 takes a free one"),
-    text("server.public_origin", "where browsers reach the server, such as https://netra.example"),
-    texts("server.allowed_origins", "browsers' origins besides the server's own"),
-    value("server.dev", "sign a browser on the loopback address in as `local`"),
-    value("server.drain_ms", "how long runs may go on after the server was told to stop"),
+    text(
+        "server.listen",
+        "address and port to listen on; port 0 takes a free one",
+    ),
+    text(
+        "server.public_origin",
+        "where browsers reach the server, such as https://netra.example",
+    ),
+    texts(
+        "server.allowed_origins",
+        "browsers' origins besides the server's own",
+    ),
+    value(
+        "server.dev",
+        "sign a browser on the loopback address in as `local`",
+    ),
+    value(
+        "server.drain_ms",
+        "how long runs may go on after the server was told to stop",
+    ),
     text("data.dir", "folder of the database, files and keys"),
     value("limits.concurrent_runs", "concurrent executions per user"),
     value("limits.queued_runs", "queued runs per user"),
-    value("limits.memory_mib", "memory per user over all runs and workers"),
+    value(
+        "limits.memory_mib",
+        "memory per user over all runs and workers",
+    ),
     value("limits.run_timeout_ms", "deadline of a run that names none"),
-    value("limits.run_timeout_max_ms", "the longest deadline that a run may ask for"),
-    value("limits.approval_ttl_ms", "how long an approval may be answered"),
+    value(
+        "limits.run_timeout_max_ms",
+        "the longest deadline that a run may ask for",
+    ),
+    value(
+        "limits.approval_ttl_ms",
+        "how long an approval may be answered",
+    ),
     value("limits.model_call_ms", "one model call"),
     value("limits.tool_call_ms", "one tool call"),
     value("limits.steps", "steps of a run"),
@@ -80,31 +124,79 @@ pub const CATALOGUE: &[Key] = &[
     value("limits.depth", "nesting of sub-agents"),
     value("limits.attempts", "attempts of a run after crashes"),
     value("limits.sockets", "open WebSockets per user"),
-    value("limits.logins_per_minute", "sign-ins per pair of account and address"),
+    value(
+        "limits.logins_per_minute",
+        "sign-ins per pair of account and address",
+    ),
     value("limits.requests_per_minute", "requests per user"),
     value("limits.messages_per_10s", "WebSocket messages per socket"),
-    value("limits.budget_usd", "money for models per user and day; unset: by plan"),
-    value("limits.budget_tokens", "tokens per user and day; unset: by plan"),
+    value(
+        "limits.budget_usd",
+        "money for models per user and day; unset: by plan",
+    ),
+    value(
+        "limits.budget_tokens",
+        "tokens per user and day; unset: by plan",
+    ),
     value("limits.upload_mib", "the largest upload"),
     value("limits.message_chars", "the longest text of a message"),
-    text("auth.registration", "who may make an account: open, invite or closed"),
+    text(
+        "auth.registration",
+        "who may make an account: open, invite or closed",
+    ),
     value("auth.access_ttl_ms", "life of an access token"),
-    value("auth.refresh_ttl_ms", "life of a sign-in that is not refreshed"),
-    text("models.default", "model of agents that name none, as provider/model"),
-    text("models.providers.*.base_url", "address up to, and without, /chat/completions"),
-    secret("models.providers.*.api_key", "key that is sent to the provider"),
+    value(
+        "auth.refresh_ttl_ms",
+        "life of a sign-in that is not refreshed",
+    ),
+    text(
+        "models.default",
+        "model of agents that name none, as provider/model",
+    ),
+    text(
+        "models.providers.*.base_url",
+        "address up to, and without, /chat/completions",
+    ),
+    secret(
+        "models.providers.*.api_key",
+        "key that is sent to the provider",
+    ),
     text("models.providers.*.api_key_file", "file that holds the key"),
-    texts("models.providers.*.models", "models to list; others are refused when there are any"),
+    texts(
+        "models.providers.*.models",
+        "models to list; others are refused when there are any",
+    ),
     secret("models.providers.*.headers.*", "a further header"),
-    secret("models.providers.*.proxy", "proxy's URL, which may contain credentials"),
-    text("models.providers.*.max_tokens_field", "max_tokens or max_completion_tokens"),
-    value("models.providers.*.usage_in_stream", "ask for usage in the stream"),
+    secret(
+        "models.providers.*.proxy",
+        "proxy's URL, which may contain credentials",
+    ),
+    text(
+        "models.providers.*.max_tokens_field",
+        "max_tokens or max_completion_tokens",
+    ),
+    value(
+        "models.providers.*.usage_in_stream",
+        "ask for usage in the stream",
+    ),
     text("agents.dir", "folder of agents besides the built-in ones"),
     text("log.format", "text or json"),
-    text("log.level", "error, warn, info, debug, trace, or directives by module"),
+    text(
+        "log.level",
+        "error, warn, info, debug, trace, or directives by module",
+    ),
     secret("metrics.token", "bearer token that may read /api/metrics"),
-    text("workers.program", "program of the worker processes; unset: this one"),
-    value("workers.scripts", "script processes at the same time; unset: two per core"),
+    text(
+        "workers.program",
+        "program of the worker processes; unset: this one",
+    ),
+    value(
+        "workers.scripts",
+        "script processes at the same time; unset: two per core",
+    ),
     value("workers.warm", "script processes that wait ready"),
-    value("workers.analyses", "analysis processes at the same time; unset: one per core"),
+    value(
+        "workers.analyses",
+        "analysis processes at the same time; unset: one per core",
+    ),
 ];

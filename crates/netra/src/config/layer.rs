@@ -16,7 +16,10 @@ const PREFIX: &str = "NETRA__";
 
 /// The process's own environment, for [`Layers::environment`].
 pub fn environment() -> Vec<(String, String)> {
-    #[expect(clippy::disallowed_methods, reason = "this crate is the one that reads it")]
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "this crate is the one that reads it"
+    )]
     let all = std::env::vars_os();
     all.filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
         .collect()
@@ -53,7 +56,8 @@ impl Layers {
     /// One key from the command line; `flag` without its dashes.
     #[must_use]
     pub fn flag(mut self, key: &str, flag: &str, value: impl Into<Value>) -> Self {
-        self.flags.push((key.to_owned(), format!("--{flag}"), value.into()));
+        self.flags
+            .push((key.to_owned(), format!("--{flag}"), value.into()));
         self
     }
 
@@ -75,8 +79,10 @@ impl Layers {
     fn figment(&self) -> Result<Figment, Error> {
         let mut figment = Figment::from(Defaults(Serialized::defaults(raw::Raw::default())));
         if let Some(path) = &self.file {
-            let text = std::fs::read_to_string(path)
-                .map_err(|source| Error::File { path: path.display().to_string(), source })?;
+            let text = std::fs::read_to_string(path).map_err(|source| Error::File {
+                path: path.display().to_string(),
+                source,
+            })?;
             // Parsed once on its own: an error then names the file's line.
             toml::from_str::<toml::Table>(&text)
                 .map_err(|error| Error::Invalid(format!("{}: {error}", path.display())))?;
@@ -88,7 +94,11 @@ impl Layers {
                 let value = read(&path, text).map_err(|problem| {
                     Error::Invalid(format!("environment variable {name}: {problem}"))
                 })?;
-                figment = figment.merge(One::new(format!("environment variable {name}"), &path, value));
+                figment = figment.merge(One::new(
+                    format!("environment variable {name}"),
+                    &path,
+                    value,
+                ));
             }
         }
         for (path, flag, value) in &self.flags {
@@ -104,7 +114,10 @@ fn read(path: &str, text: &str) -> Result<Value, String> {
         Some(Kind::Text) if text.is_empty() => Ok(Value::from(figment::value::Empty::None)),
         Some(Kind::Text) | None => Ok(Value::from(text)),
         Some(Kind::Texts) if !text.trim_start().starts_with('[') => {
-            let items = text.split(',').map(str::trim).filter(|item| !item.is_empty());
+            let items = text
+                .split(',')
+                .map(str::trim)
+                .filter(|item| !item.is_empty());
             Ok(Value::from(items.map(Value::from).collect::<Vec<_>>()))
         }
         Some(Kind::Value) if text.is_empty() => Ok(Value::from(figment::value::Empty::None)),
@@ -122,7 +135,10 @@ struct One {
 
 impl One {
     fn new(origin: String, path: &str, value: Value) -> Self {
-        Self { origin, dict: nest(path, value) }
+        Self {
+            origin,
+            dict: nest(path, value),
+        }
     }
 }
 
@@ -164,7 +180,11 @@ fn check_keys(figment: &Figment) -> Result<(), Error> {
         }
         let origin = report::source_of(figment, &value).to_string();
         let nearest = nearest(&path, CATALOGUE.iter().map(|key| key.path));
-        return Err(Error::UnknownKey { key: path, origin, nearest: nearest.map(str::to_owned) });
+        return Err(Error::UnknownKey {
+            key: path,
+            origin,
+            nearest: nearest.map(str::to_owned),
+        });
     }
     Ok(())
 }
@@ -179,7 +199,10 @@ fn is_known(path: &str, value: &Value) -> bool {
                         let depth = path.split('.').count();
                         let head: Vec<_> = key.path.split('.').take(depth).collect();
                         head.len() == depth
-                            && head.iter().zip(path.split('.')).all(|(k, p)| *k == "*" || *k == p)
+                            && head
+                                .iter()
+                                .zip(path.split('.'))
+                                .all(|(k, p)| *k == "*" || *k == p)
                     }))
         })
 }

@@ -1,8 +1,13 @@
 //! The most similar of some words.
 
 /// The candidate with the fewest edits, if they are few for the word's length.
-pub(super) fn nearest<'a>(word: &str, candidates: impl Iterator<Item = &'a str>) -> Option<&'a str> {
-    let best = candidates.map(|candidate| (edits(word, candidate), candidate)).min()?;
+pub(super) fn nearest<'a>(
+    word: &str,
+    candidates: impl Iterator<Item = &'a str>,
+) -> Option<&'a str> {
+    let best = candidates
+        .map(|candidate| (edits(word, candidate), candidate))
+        .min()?;
     (best.0 <= (word.chars().count() / 3).max(2)).then_some(best.1)
 }
 
@@ -36,7 +41,10 @@ mod tests {
     #[test]
     fn what_is_far_away_is_not_suggested() {
         let keys = ["limits.steps", "log.level"];
-        assert_eq!(nearest("limit.steps", keys.into_iter()), Some("limits.steps"));
+        assert_eq!(
+            nearest("limit.steps", keys.into_iter()),
+            Some("limits.steps")
+        );
         assert_eq!(nearest("something.else", keys.into_iter()), None);
     }
 }

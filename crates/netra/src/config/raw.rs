@@ -72,7 +72,9 @@ pub(super) struct Data {
 
 impl Default for Data {
     fn default() -> Self {
-        Self { dir: PathBuf::from("./netra-data") }
+        Self {
+            dir: PathBuf::from("./netra-data"),
+        }
     }
 }
 
@@ -131,7 +133,10 @@ pub(super) struct Log {
 
 impl Default for Log {
     fn default() -> Self {
-        Self { format: LogFormat::Text, level: "info".into() }
+        Self {
+            format: LogFormat::Text,
+            level: "info".into(),
+        }
     }
 }
 
@@ -150,15 +155,22 @@ pub(super) struct Workers {
 
 impl Default for Workers {
     fn default() -> Self {
-        Self { program: None, scripts: None, warm: 1, analyses: None }
+        Self {
+            program: None,
+            scripts: None,
+            warm: 1,
+            analyses: None,
+        }
     }
 }
 
 impl Models {
     /// Reads the keys that stand in files and puts the types of the model crate together.
     pub(super) fn resolve(self) -> Result<netra_model::Config, Error> {
-        let mut config =
-            netra_model::Config { default: self.default, ..netra_model::Config::default() };
+        let mut config = netra_model::Config {
+            default: self.default,
+            ..netra_model::Config::default()
+        };
         for (name, provider) in self.providers {
             let resolved = provider.resolve(&name)?;
             config.providers.insert(name, resolved);
@@ -198,7 +210,11 @@ impl ModelProvider {
         };
         Ok(ProviderConfig {
             models: self.models,
-            headers: self.headers.into_iter().map(|(k, v)| (k, Secret::new(v))).collect(),
+            headers: self
+                .headers
+                .into_iter()
+                .map(|(k, v)| (k, Secret::new(v)))
+                .collect(),
             proxy: self.proxy.map(Secret::new),
             max_tokens_field,
             usage_in_stream: self.usage_in_stream.unwrap_or(true),

@@ -68,7 +68,9 @@ pub(super) fn source_of(figment: &Figment, value: &Value) -> Source {
 pub(super) fn settings(figment: &Figment) -> Result<Vec<Setting>, Error> {
     let mut settings = Vec::new();
     for (path, value) in leaves(figment)? {
-        let Some(key) = Key::find(&path) else { continue };
+        let Some(key) = Key::find(&path) else {
+            continue;
+        };
         let source = source_of(figment, &value);
         let value = match serde_json::to_value(&value) {
             Ok(serde_json::Value::Null) => serde_json::Value::Null,
@@ -76,12 +78,23 @@ pub(super) fn settings(figment: &Figment) -> Result<Vec<Setting>, Error> {
             Ok(value) => value,
             Err(error) => return Err(Error::Invalid(format!("{path}: {error}"))),
         };
-        settings.push((place(key), Setting { key: path, value, source, meaning: key.meaning }));
+        settings.push((
+            place(key),
+            Setting {
+                key: path,
+                value,
+                source,
+                meaning: key.meaning,
+            },
+        ));
     }
     settings.sort_by(|(a, left), (b, right)| a.cmp(b).then_with(|| left.key.cmp(&right.key)));
     Ok(settings.into_iter().map(|(_, setting)| setting).collect())
 }
 
 fn place(key: &Key) -> usize {
-    super::CATALOGUE.iter().position(|other| other.path == key.path).unwrap_or(usize::MAX)
+    super::CATALOGUE
+        .iter()
+        .position(|other| other.path == key.path)
+        .unwrap_or(usize::MAX)
 }

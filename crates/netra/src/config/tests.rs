@@ -5,7 +5,10 @@ use std::io::Write as _;
 use super::*;
 
 fn env(pairs: &[(&str, &str)]) -> Layers {
-    let pairs = pairs.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect();
+    let pairs = pairs
+        .iter()
+        .map(|(k, v)| ((*k).to_owned(), (*v).to_owned()))
+        .collect();
     Layers::new().environment(pairs)
 }
 
@@ -26,28 +29,56 @@ fn without_any_layer_the_contracts_defaults_hold() {
 
 #[test]
 fn the_catalogue_and_the_defaults_know_the_same_keys() {
-    let printed: Vec<_> =
-        Layers::new().settings().unwrap().into_iter().map(|setting| setting.key).collect();
-    let catalogue: Vec<_> =
-        CATALOGUE.iter().map(|key| key.path).filter(|path| !path.contains('*')).collect();
+    let printed: Vec<_> = Layers::new()
+        .settings()
+        .unwrap()
+        .into_iter()
+        .map(|setting| setting.key)
+        .collect();
+    let catalogue: Vec<_> = CATALOGUE
+        .iter()
+        .map(|key| key.path)
+        .filter(|path| !path.contains('*'))
+        .collect();
     assert_eq!(printed, catalogue);
 }
 
 #[test]
 fn flags_win_over_the_environment_and_that_over_the_file() {
     let file = file("[limits]\nsteps = 1\ndepth = 1\ntool_calls = 1\n");
-    let layers = env(&[("NETRA__LIMITS__DEPTH", "2"), ("NETRA__LIMITS__TOOL_CALLS", "2")])
-        .file(Some(file.path()))
-        .flag("limits.tool_calls", "tool-calls", 3);
+    let layers = env(&[
+        ("NETRA__LIMITS__DEPTH", "2"),
+        ("NETRA__LIMITS__TOOL_CALLS", "2"),
+    ])
+    .file(Some(file.path()))
+    .flag("limits.tool_calls", "tool-calls", 3);
     let config = Config::load(layers.clone()).unwrap();
-    assert_eq!((config.limits.steps, config.limits.depth, config.limits.tool_calls), (1, 2, 3));
+    assert_eq!(
+        (
+            config.limits.steps,
+            config.limits.depth,
+            config.limits.tool_calls
+        ),
+        (1, 2, 3)
+    );
 
     let source = |key: &str| {
         let settings = layers.settings().unwrap();
-        settings.into_iter().find(|setting| setting.key == key).unwrap().source.to_string()
+        settings
+            .into_iter()
+            .find(|setting| setting.key == key)
+            .unwrap()
+            .source
+            .to_string()
     };
-    assert_eq!(source("limits.steps"), format!("file {}", file.path().display()));
-    assert_eq!(source("limits.depth"), "environment variable NETRA__LIMITS__DEPTH");
+    assert_eq!(
+        source("limits.steps"),
+        format!("file {}", file.path().display())
+    );
+    assert_eq!(
+        source("limits.depth"),
+        "environment variable NETRA__LIMITS__DEPTH"
+    );
     assert_eq!(source("limits.tool_calls"), "flag --tool-calls");
     assert_eq!(source("limits.attempts"), "default");
 }
@@ -61,9 +92,13 @@ fn an_unknown_key_is_refused_with_the_nearest() {
          NETRA__LIMITS__CONCURENT_RUNS); did you mean `limits.concurrent_runs`?"
     );
     let file = file("[sever]\nlisten = \"127.0.0.1:1\"\n");
-    let error = Config::load(Layers::new().file(Some(file.path()))).unwrap_err().to_string();
+    let error = Config::load(Layers::new().file(Some(file.path())))
+        .unwrap_err()
+        .to_string();
     assert!(error.contains("did you mean `server.listen`?"), "{error}");
-    let error = Config::load(env(&[("NETRA__ZZZ", "2")])).unwrap_err().to_string();
+    let error = Config::load(env(&[("NETRA__ZZZ", "2")]))
+        .unwrap_err()
+        .to_string();
     assert!(error.contains("netra config print"), "{error}");
 }
 
@@ -73,9 +108,17 @@ fn wrong_values_name_their_key() {
         ("NETRA__LIMITS__STEPS", "many", "limits.steps"),
         ("NETRA__LIMITS__STEPS", "0", "limits.steps"),
         ("NETRA__LIMITS__STEPS", "-1", "limits.steps"),
-        ("NETRA__AUTH__REGISTRATION", "sometimes", "auth.registration"),
+        (
+            "NETRA__AUTH__REGISTRATION",
+            "sometimes",
+            "auth.registration",
+        ),
         ("NETRA__SERVER__LISTEN", "everywhere", "server.listen"),
-        ("NETRA__LIMITS__RUN_TIMEOUT_MS", "999999999", "limits.run_timeout_ms"),
+        (
+            "NETRA__LIMITS__RUN_TIMEOUT_MS",
+            "999999999",
+            "limits.run_timeout_ms",
+        ),
         ("NETRA__WORKERS__SCRIPTS", "0", "workers.scripts"),
     ] {
         let error = Config::load(env(&[(name, value)])).unwrap_err().to_string();
@@ -86,10 +129,17 @@ fn wrong_values_name_their_key() {
 #[test]
 fn a_broken_file_names_its_line() {
     let file = file("[limits]\nsteps = \n");
-    let error = Config::load(Layers::new().file(Some(file.path()))).unwrap_err().to_string();
+    let error = Config::load(Layers::new().file(Some(file.path())))
+        .unwrap_err()
+        .to_string();
     assert!(error.contains("line 2"), "{error}");
     let missing = Layers::new().file(Some(Path::new("/no/such/netra.toml")));
-    assert!(Config::load(missing).unwrap_err().to_string().contains("/no/such/netra.toml"));
+    assert!(
+        Config::load(missing)
+            .unwrap_err()
+            .to_string()
+            .contains("/no/such/netra.toml")
+    );
 }
 
 #[test]
@@ -97,17 +147,33 @@ fn providers_come_from_the_environment_and_their_keys_are_not_shown() {
     let key = file("  sk-from-file\n");
     let layers = env(&[
         ("NETRA__MODELS__DEFAULT", "local/small"),
-        ("NETRA__MODELS__PROVIDERS__LOCAL__BASE_URL", "http://127.0.0.1:1/v1"),
+        (
+            "NETRA__MODELS__PROVIDERS__LOCAL__BASE_URL",
+            "http://127.0.0.1:1/v1",
+        ),
         ("NETRA__MODELS__PROVIDERS__LOCAL__API_KEY", "12345"),
         ("NETRA__MODELS__PROVIDERS__LOCAL__MODELS", "small, large"),
-        ("NETRA__MODELS__PROVIDERS__FAR__BASE_URL", "https://far.example/v1"),
-        ("NETRA__MODELS__PROVIDERS__FAR__API_KEY_FILE", &key.path().display().to_string()),
+        (
+            "NETRA__MODELS__PROVIDERS__FAR__BASE_URL",
+            "https://far.example/v1",
+        ),
+        (
+            "NETRA__MODELS__PROVIDERS__FAR__API_KEY_FILE",
+            &key.path().display().to_string(),
+        ),
     ]);
     let config = Config::load(layers.clone()).unwrap();
     let local = &config.models.providers["local"];
     assert_eq!(local.api_key.as_ref().unwrap().expose(), "12345");
     assert_eq!(local.models, ["small", "large"]);
-    assert_eq!(config.models.providers["far"].api_key.as_ref().unwrap().expose(), "sk-from-file");
+    assert_eq!(
+        config.models.providers["far"]
+            .api_key
+            .as_ref()
+            .unwrap()
+            .expose(),
+        "sk-from-file"
+    );
 
     let printed = serde_json::to_string(&layers.settings().unwrap()).unwrap();
     assert!(printed.contains("models.providers.local.api_key"));
@@ -116,10 +182,16 @@ fn providers_come_from_the_environment_and_their_keys_are_not_shown() {
 
 #[test]
 fn the_development_mode_stays_on_this_machine() {
-    let everywhere = env(&[("NETRA__SERVER__DEV", "true"), ("NETRA__SERVER__LISTEN", "0.0.0.0:1")]);
+    let everywhere = env(&[
+        ("NETRA__SERVER__DEV", "true"),
+        ("NETRA__SERVER__LISTEN", "0.0.0.0:1"),
+    ]);
     let error = Config::load(everywhere).unwrap_err().to_string();
     assert!(error.contains("loopback"), "{error}");
-    let here = env(&[("NETRA__SERVER__DEV", "true"), ("NETRA__SERVER__LISTEN", "localhost:1")]);
+    let here = env(&[
+        ("NETRA__SERVER__DEV", "true"),
+        ("NETRA__SERVER__LISTEN", "localhost:1"),
+    ]);
     assert!(Config::load(here).unwrap().dev);
 }
 

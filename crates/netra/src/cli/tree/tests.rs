@@ -42,7 +42,11 @@ fn agents_and_tools_nest_as_they_called_each_other() {
     let mut tree = Tree::default();
     for event in [
         event(Some("boss"), Some(1), started("boss", None)),
-        event(Some("boss"), Some(2), json!({"type": "agent_thinking", "data": {"message": "plan"}})),
+        event(
+            Some("boss"),
+            Some(2),
+            json!({"type": "agent_thinking", "data": {"message": "plan"}}),
+        ),
         event(Some("data"), Some(3), started("data", Some(2))),
         event(Some("data"), Some(4), executing(1, "profile")),
         event(Some("cost"), Some(5), started("cost", Some(2))),
@@ -92,7 +96,10 @@ fn messages_and_files_are_kept_for_the_end() {
     let file = json!({"type": "artifact_created", "data": {
         "file_id": netra_protocol::id::FileId::from_parts(1, 1), "name": "a.svg",
         "media_type": "image/svg+xml", "bytes": 5}});
-    assert_eq!(tree.fold(&event(None, None, file)).unwrap(), "file a.svg (5 bytes)");
+    assert_eq!(
+        tree.fold(&event(None, None, file)).unwrap(),
+        "file a.svg (5 bytes)"
+    );
     assert_eq!(tree.last_message.as_deref(), Some("the answer"));
     assert_eq!(tree.artifacts.len(), 1);
 }

@@ -1,0 +1,156 @@
+//! A language model's HTTP endpoint whose answers a test gives.
+
+use std::sync::Arc;
+
+use anyhow::Result;
+use netra_context::Runtime;
+use netra_context::runtime::TaskKind;
+use serde_json::{Value, json};
+use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::watch;
+
+/// What the model answers to one request.
+#[derive(Debug, Clone)]
+pub enum Reply {
+    /// Text, in these pieces.
+    Text(Vec<String>),
+    /// A call of a tool with these arguments.
+    ToolCall(String, Value),
+    /// A first piece of text, then nothing until the caller goes away.
+    Hang(String),
+}
+
+type Answer = Arc<dyn Fn(&Value) -> Reply + Send + Sync>;
+
+/// Speaks OpenAI's streaming chat completions.
+pub struct FakeModel {
+    url: String,
+    open: watch::Receiver<usize>,
+    runtime: Runtime,
+}
+
+impl FakeModel {
+    /// Answers each request with what `answer` makes of its body.
+    pub async fn start(answer: impl Fn(&Value) -> Reply + Send + Sync + 'static) -> Result<Self> {
+        let listener = TcpListener::bind("127.0.0.1:0").await?;
+        let url = format!("http://{}/v1", listener.local_addr()?);
+        let runtime = Runtime::new();
+        let (count, open) = watch::channel(0);
+        let tasks = runtime.clone();
+        let (answer, count): (Answer, _) = (Arc::new(answer), Arc::new(count));
+        runtime.spawn(TaskKind::Listener, async move {
+            while let Ok((stream, _)) = listener.accept().await {
+                let (answer, count) = (Arc::clone(&answer), Arc::clone(&count));
+                tasks.spawn(TaskKind::Part, async move {
+                    // A caller that goes away is what some tests want.
+                    serve(stream, &answer, &count).await.ok();
+                });
+            }
+        });
+        Ok(Self { url, open, runtime })
+    }
+
+    /// The base URL for a provider's configuration.
+    pub fn url(&self) -> &str {
+        &self.url
+    }
+
+    /// Waits until so many requests are being answered.
+    pub async fn until_open(&self, count: usize) -> Result<()> {
+        let mut open = self.open.clone();
+        tokio::time::timeout(crate::PATIENCE, open.wait_for(|now| *now == count)).await??;
+        Ok(())
+    }
+}
+
+impl Drop for FakeModel {
+    fn drop(&mut self) {
+        self.runtime.shutdown().cancel();
+    }
+}
+
+/// Counts a request as open for as long as it lives.
+struct Open<'a>(&'a watch::Sender<usize>);
+
+impl<'a> Open<'a> {
+    fn new(count: &'a watch::Sender<usize>) -> Self {
+        count.send_modify(|open| *open += 1);
+        Self(count)
+    }
+}
+
+impl Drop for Open<'_> {
+    fn drop(&mut self) {
+        self.0.send_modify(|open| *open -= 1);
+    }
+}
+
+async fn serve(stream: TcpStream, answer: &Answer, count: &watch::Sender<usize>) -> Result<()> {
+    let mut stream = BufReader::new(stream);
+    let body = read_body(&mut stream).await?;
+    let _open = Open::new(count);
+    let head = "HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\nconnection: close\r\n\r\n";
+    stream.write_all(head.as_bytes()).await?;
+    match answer(&body) {
+        Reply::Text(pieces) => {
+            for piece in pieces {
+                stream
+                    .write_all(chunk(&json!({"content": piece}), None).as_bytes())
+                    .await?;
+            }
+            stream
+                .write_all(chunk(&json!({}), Some("stop")).as_bytes())
+                .await?;
+        }
+        Reply::ToolCall(name, arguments) => {
+            let call = json!({"index": 0, "id": "call_1", "type": "function",
+                "function": {"name": name, "arguments": arguments.to_string()}});
+            let delta = json!({"tool_calls": [call]});
+            stream.write_all(chunk(&delta, None).as_bytes()).await?;
+            stream
+                .write_all(chunk(&json!({}), Some("tool_calls")).as_bytes())
+                .await?;
+        }
+        Reply::Hang(text) => {
+            stream
+                .write_all(chunk(&json!({"content": text}), None).as_bytes())
+                .await?;
+            // Ends when the caller closes.
+            stream.read_u8().await?;
+        }
+    }
+    let usage = json!({"id": "c", "object": "chat.completion.chunk", "choices": [],
+        "usage": {"prompt_tokens": 11, "completion_tokens": 7, "total_tokens": 18}});
+    stream
+        .write_all(format!("data: {usage}\n\ndata: [DONE]\n\n").as_bytes())
+        .await?;
+    stream.shutdown().await?;
+    Ok(())
+}
+
+fn chunk(delta: &Value, finish: Option<&str>) -> String {
+    let choice = json!({"index": 0, "delta": delta, "finish_reason": finish});
+    let chunk = json!({"id": "c", "object": "chat.completion.chunk", "choices": [choice]});
+    format!("data: {chunk}\n\n")
+}
+
+async fn read_body(stream: &mut BufReader<TcpStream>) -> Result<Value> {
+    let mut length = 0;
+    loop {
+        let mut line = String::new();
+        stream.read_line(&mut line).await?;
+        let line = line.trim_end();
+        if line.is_empty() {
+            break;
+        }
+        if let Some((name, value)) = line.split_once(':')
+            && name.eq_ignore_ascii_case("content-length")
+        {
+            length = value.trim().parse()?;
+        }
+    }
+    let mut body = vec![0; length];
+    stream.read_exact(&mut body).await?;
+    Ok(serde_json::from_slice(&body)?)
+}

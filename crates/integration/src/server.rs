@@ -1,0 +1,165 @@
+//! A server in the test's own process, with a data folder of its own.
+
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
+
+use anyhow::{Context as _, Result};
+use netra::accounts::{Accounts, NewAccount};
+use netra::config::{Config, Layers};
+use netra::node::Node;
+use netra_client::Client;
+use netra_protocol::account::{Plan, Role};
+
+use crate::binary::binary;
+use crate::user::TestUser;
+
+/// How a server is set up; everything else as by default.
+#[derive(Debug, Default, Clone)]
+pub struct Options {
+    settings: Vec<(String, String)>,
+    agents: Option<PathBuf>,
+}
+
+impl Options {
+    /// The defaults.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// One key, such as `limits.steps`, as its environment variable would set it.
+    #[must_use]
+    pub fn set(mut self, key: &str, value: impl ToString) -> Self {
+        let name = format!("NETRA__{}", key.to_uppercase().replace('.', "__"));
+        self.settings.push((name, value.to_string()));
+        self
+    }
+
+    /// Agents besides the built-in ones.
+    #[must_use]
+    pub fn agents(mut self, dir: &Path) -> Self {
+        self.agents = Some(dir.to_owned());
+        self
+    }
+
+    /// As variables of an environment.
+    pub fn environment(&self) -> Vec<(String, String)> {
+        self.settings.clone()
+    }
+
+    fn config(&self, data: &Path) -> Result<Config> {
+        let mut layers = Layers::new()
+            .environment(self.settings.clone())
+            .flag("server.listen", "listen", "127.0.0.1:0")
+            .flag("data.dir", "data", data.display().to_string())
+            // Workers are processes of the binary, not of this test program.
+            .flag(
+                "workers.program",
+                "program",
+                binary()?.display().to_string(),
+            );
+        if let Some(agents) = &self.agents {
+            layers = layers.flag("agents.dir", "agents", agents.display().to_string());
+        }
+        Ok(Config::load(layers)?)
+    }
+}
+
+/// A server that is ready.
+pub struct TestServer {
+    node: Node,
+    accounts: Accounts,
+    config: Config,
+    data: tempfile::TempDir,
+    users: AtomicU32,
+}
+
+impl TestServer {
+    /// With the defaults.
+    pub async fn start() -> Result<Self> {
+        Self::start_with(Options::new()).await
+    }
+
+    /// With other settings.
+    pub async fn start_with(options: Options) -> Result<Self> {
+        Self::start_on(tempfile::tempdir()?, options).await
+    }
+
+    /// On a data folder that is there already.
+    pub async fn start_on(data: tempfile::TempDir, options: Options) -> Result<Self> {
+        let config = options.config(data.path())?;
+        let node = Box::pin(Node::start(config.clone())).await?;
+        let accounts = Accounts::open(&config).map_err(|problem| problem.error)?;
+        Ok(Self {
+            node,
+            accounts,
+            config,
+            data,
+            users: AtomicU32::new(0),
+        })
+    }
+
+    /// Such as `http://127.0.0.1:40001`.
+    pub fn url(&self) -> &str {
+        self.node.url()
+    }
+
+    /// The set-up link, where there was no user at the start.
+    pub fn setup_link(&self) -> Option<&str> {
+        self.node.setup_link()
+    }
+
+    /// The data folder.
+    pub fn data(&self) -> &Path {
+        self.data.path()
+    }
+
+    /// Its configuration.
+    pub fn config(&self) -> &Config {
+        &self.config
+    }
+
+    /// A client without credentials.
+    pub fn anonymous(&self) -> Result<Client> {
+        Ok(Client::new(self.url(), None)?)
+    }
+
+    /// A new user with a token.
+    pub async fn user(&self) -> Result<TestUser> {
+        self.user_as(Role::User, None).await
+    }
+
+    /// A new user with this role, and a password where it is to sign in by it.
+    pub async fn user_as(&self, role: Role, password: Option<&str>) -> Result<TestUser> {
+        let number = self.users.fetch_add(1, Ordering::Relaxed);
+        let new = NewAccount {
+            name: format!("user-{number}"),
+            role,
+            plan: Plan::Free,
+            password: password.map(str::to_owned),
+        };
+        let user = self
+            .accounts
+            .create(new)
+            .await
+            .map_err(|problem| problem.error)?;
+        let hour = Duration::from_secs(3600);
+        let token = self
+            .accounts
+            .token(&user, hour)
+            .map_err(|problem| problem.error)?;
+        let client = Client::new(self.url(), Some(token)).context("the server's address")?;
+        Ok(TestUser {
+            id: user.id,
+            name: user.name,
+            client,
+        })
+    }
+
+    /// Stops the server as a signal would, and gives the data folder back.
+    pub async fn stop(self) -> (tempfile::TempDir, usize) {
+        drop(self.accounts);
+        let left = self.node.stop().await;
+        (self.data, left)
+    }
+}

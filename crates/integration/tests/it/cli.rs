@@ -1,0 +1,337 @@
+//! The command line, as people and scripts use it.
+
+use std::process::{Output, Stdio};
+
+use anyhow::{Context as _, Result, ensure};
+use netra_integration::{FakeModel, Reply, TestProcess, output, run_netra, soon};
+use rustix::process::{Pid, Signal, kill_process};
+use serde_json::Value;
+use tokio::io::{AsyncBufReadExt as _, BufReader};
+
+use crate::Test;
+use crate::expect::with_model;
+use crate::scripts::script;
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+async fn good(arguments: &[&str], input: &str) -> Result<String> {
+    let ended: Output = output(arguments, input).await?;
+    ensure!(
+        ended.status.success(),
+        "{arguments:?}: {}",
+        text(&ended.stderr)
+    );
+    Ok(text(&ended.stdout).trim_end().to_owned())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn accounts_and_tokens_are_made_with_and_without_a_server() -> Test {
+    let data = tempfile::tempdir()?;
+    let folder = data.path().to_string_lossy().into_owned();
+    let add = [
+        "user",
+        "add",
+        "ada",
+        "--data",
+        &folder,
+        "--role",
+        "admin",
+        "--password-stdin",
+    ];
+    let id = good(&add, "correct horse battery\n").await?;
+    ensure!(id.starts_with("usr_") && id.lines().count() == 1, "{id}");
+    assert_eq!(
+        output(&add, "correct horse battery\n").await?.status.code(),
+        Some(1),
+        "taken"
+    );
+    let short = ["user", "add", "bob", "--data", &folder, "--password-stdin"];
+    assert_eq!(output(&short, "short\n").await?.status.code(), Some(2));
+
+    let server = TestProcess::start(data.path()).await?;
+    ensure!(
+        !server.log()?.contains("/setup?token="),
+        "there is an admin"
+    );
+    let client = netra_client::Client::new(server.url(), None)?;
+    let signed_in = client.login("ada", "correct horse battery").await?;
+    assert_eq!(signed_in.user.id.to_string(), id);
+    let token = good(&["token", "ada", "--data", &folder, "--ttl", "5m"], "").await?;
+    assert_eq!(client.with_token(token).me().await?.id.to_string(), id);
+
+    let second = good(&["user", "add", "bob", "--data", &folder], "").await?;
+    let listed: Value =
+        serde_json::from_str(&good(&["user", "list", "--data", &folder, "--json"], "").await?)?;
+    let ids: Vec<_> = listed
+        .as_array()
+        .context("a list")?
+        .iter()
+        .map(|user| user["id"].clone())
+        .collect();
+    assert_eq!(ids, [id, second]);
+    assert_eq!(
+        output(&["token", "nobody", "--data", &folder], "")
+            .await?
+            .status
+            .code(),
+        Some(1)
+    );
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn run_starts_a_server_of_its_own_or_finds_the_one_that_is_there() -> Test {
+    let data = tempfile::tempdir()?;
+    let folder = data.path().to_string_lossy().into_owned();
+    let run = ["run", "echo", "--data", &folder, "good morning"];
+    assert_eq!(good(&run, "").await?, "good morning");
+    ensure!(
+        !data.path().join("server.json").exists(),
+        "the private server is gone"
+    );
+
+    let server = TestProcess::start(data.path()).await?;
+    assert_eq!(good(&run, "").await?, "good morning");
+    assert_eq!(
+        good(&["run", "echo", "--data", &folder, "-"], "from a pipe\n").await?,
+        "from a pipe"
+    );
+    let token = good(&["token", "local", "--data", &folder], "").await?;
+    let client = netra_client::Client::new(server.url(), Some(token.clone()))?;
+    assert_eq!(
+        client.runs(None, None).await?.items.len(),
+        3,
+        "all as the same user"
+    );
+    let named = [
+        "run",
+        "echo",
+        "--server",
+        server.url(),
+        "--token",
+        &token,
+        "by address",
+    ];
+    assert_eq!(good(&named, "").await?, "by address");
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn json_is_the_wire() -> Test {
+    let data = tempfile::tempdir()?;
+    let folder = data.path().to_string_lossy().into_owned();
+    let printed = good(&["run", "echo", "--data", &folder, "--json", "hello"], "").await?;
+    let events: Vec<netra_protocol::WireEvent> = printed
+        .lines()
+        .map(serde_json::from_str)
+        .collect::<Result<_, _>>()?;
+    assert_eq!(events[0].event.kind.name(), "run_started");
+    ensure!(
+        events
+            .last()
+            .is_some_and(|last| last.event.kind.name() == "run_completed")
+    );
+    let numbers: Vec<_> = events.iter().map(|event| event.seq).collect();
+    ensure!(numbers.is_sorted_by(|a, b| a < b));
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn exit_codes_say_what_happened() -> Test {
+    let data = tempfile::tempdir()?;
+    let agents = tempfile::tempdir()?;
+    script(agents.path(), "fails", "", "1 / 0\n")?;
+    script(agents.path(), "forever", "", "while True:\n    pass\n")?;
+    let folder = data.path().to_string_lossy().into_owned();
+    let of = agents.path().to_string_lossy().into_owned();
+    let closed = std::net::TcpListener::bind("127.0.0.1:0")?.local_addr()?;
+    let nobody = format!("http://{closed}");
+    for (code, arguments) in [
+        (2, vec!["run"]),
+        (2, vec!["no-such-command"]),
+        (
+            2,
+            vec!["run", "echo", "--config", "/no/such/file.toml", "x"],
+        ),
+        (
+            3,
+            vec!["run", "fails", "--data", &folder, "--agents", &of, "x"],
+        ),
+        (
+            5,
+            vec![
+                "run",
+                "forever",
+                "--data",
+                &folder,
+                "--agents",
+                &of,
+                "--timeout",
+                "1s",
+                "x",
+            ],
+        ),
+        (
+            6,
+            vec!["run", "echo", "--server", &nobody, "--token", "t", "x"],
+        ),
+        (7, vec!["run", "no-such-agent", "--data", &folder, "x"]),
+        (7, vec!["run", "assistant", "--data", &folder, "x"]),
+    ] {
+        let ended = output(&arguments, "").await?;
+        assert_eq!(
+            ended.status.code(),
+            Some(code),
+            "{arguments:?}: {}",
+            text(&ended.stderr)
+        );
+        ensure!(
+            !ended.stderr.is_empty() && ended.stdout.is_empty(),
+            "{arguments:?}"
+        );
+    }
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn ctrl_c_cancels_the_run() -> Test {
+    let model = FakeModel::start(|_| Reply::Hang("let me think".into())).await?;
+    let data = tempfile::tempdir()?;
+    let folder = data.path().to_string_lossy().into_owned();
+    let mut command = run_netra(&["run", "assistant", "--data", &folder, "--json", "hello"])?;
+    command.envs(with_model(&model).environment());
+    let mut child = command
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()?;
+    let mut lines = BufReader::new(child.stdout.take().context("asked for")?).lines();
+    let mut seen = Vec::new();
+    while let Some(line) = soon("an event", lines.next_line()).await? {
+        seen.push(serde_json::from_str::<Value>(&line)?["type"].clone());
+        if seen.last().is_some_and(|last| last == "message_delta") {
+            let pid = child
+                .id()
+                .and_then(|id| Pid::from_raw(i32::try_from(id).ok()?));
+            kill_process(pid.context("it runs")?, Signal::INT)?;
+        }
+    }
+    assert_eq!(soon("the end", child.wait()).await?.code(), Some(4));
+    ensure!(
+        seen.last().is_some_and(|last| last == "run_cancelled"),
+        "{seen:?}"
+    );
+    model.until_open(0).await?;
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn agents_are_listed_shown_and_checked() -> Test {
+    let agents = tempfile::tempdir()?;
+    script(agents.path(), "typo", "tools = [\"no_such_tool\"]\n", "1\n")?;
+    let of = agents.path().to_string_lossy().into_owned();
+    let listed: Value =
+        serde_json::from_str(&good(&["agents", "list", "--agents", &of, "--json"], "").await?)?;
+    let names: Vec<_> = listed
+        .as_array()
+        .context("a list")?
+        .iter()
+        .map(|a| a["name"].clone())
+        .collect();
+    for name in ["assistant", "echo", "optimizer", "typo"] {
+        ensure!(
+            names.contains(&name.into()),
+            "{name} is missing in {names:?}"
+        );
+    }
+    ensure!(
+        good(&["agents", "show", "echo"], "")
+            .await?
+            .contains("native")
+    );
+    assert_eq!(
+        output(&["agents", "show", "nobody"], "")
+            .await?
+            .status
+            .code(),
+        Some(1)
+    );
+    let checked = output(&["agents", "check", "--agents", &of], "").await?;
+    assert_eq!(checked.status.code(), Some(1));
+    let told = text(&checked.stdout);
+    ensure!(
+        told.contains("typo/agent.toml:4") && told.contains("no_such_tool"),
+        "{told}"
+    );
+    good(&["agents", "check"], "")
+        .await
+        .context("the built-in agents are right")?;
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_configuration_is_shown_with_its_sources_and_without_secrets() -> Test {
+    let folder = tempfile::tempdir()?;
+    let file = folder.path().join("netra.toml");
+    std::fs::write(
+        &file,
+        "[limits]\nsteps = 7\n\n[metrics]\ntoken = \"very-secret\"\n",
+    )?;
+    let file = file.to_string_lossy().into_owned();
+    let printed = good(&["config", "print", "--config", &file, "--json"], "").await?;
+    ensure!(!printed.contains("very-secret"));
+    let settings: Value = serde_json::from_str(&printed)?;
+    let find = |key: &str| -> Result<Value> {
+        let all = settings.as_array().context("a list")?;
+        all.iter()
+            .find(|setting| setting["key"] == key)
+            .cloned()
+            .context("the key is there")
+    };
+    assert_eq!(find("limits.steps")?["value"], 7);
+    assert_eq!(find("limits.steps")?["source"], format!("file {file}"));
+    assert_eq!(find("limits.depth")?["source"], "default");
+
+    let mut command = run_netra(&["config", "print"])?;
+    command.env("NETRA__LIMITS__CONCURENT_RUNS", "9");
+    let ended = command
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .output()
+        .await?;
+    assert_eq!(ended.status.code(), Some(2));
+    ensure!(text(&ended.stderr).contains("did you mean `limits.concurrent_runs`?"));
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn every_command_explains_itself() -> Test {
+    for arguments in [
+        vec!["--help"],
+        vec!["serve", "--help"],
+        vec!["run", "--help"],
+        vec!["user", "add", "--help"],
+        vec!["token", "--help"],
+        vec!["agents", "check", "--help"],
+        vec!["config", "print", "--help"],
+    ] {
+        ensure!(
+            good(&arguments, "").await?.contains("Examples:"),
+            "{arguments:?}"
+        );
+    }
+    ensure!(good(&["--help"], "").await?.contains("Exit codes:"));
+    ensure!(good(&["--version"], "").await?.starts_with("netra "));
+    let openapi: Value = serde_json::from_str(&good(&["openapi"], "").await?)?;
+    ensure!(openapi["paths"]["/api/runs"]["post"].is_object());
+    ensure!(good(&["completion", "bash"], "").await?.contains("netra"));
+    let data = tempfile::tempdir()?;
+    let folder = data.path().to_string_lossy().into_owned();
+    ensure!(
+        good(&["migrate", "--data", &folder], "")
+            .await?
+            .contains("schema version")
+    );
+    Ok(())
+}

@@ -1,0 +1,21 @@
+//! The one end-to-end test program: a module per resource.
+
+mod auth;
+mod bad_input;
+mod cancel;
+mod cli;
+mod events;
+mod expect;
+mod files;
+mod idempotency;
+mod limits;
+mod optimizer;
+mod processes;
+mod resume;
+mod runs;
+mod scripts;
+mod security;
+mod threads;
+
+/// Every test ends with this.
+type Test = anyhow::Result<()>;
