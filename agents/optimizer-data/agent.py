@@ -35,7 +35,8 @@ def charts(profile, ref, prefix):
     """Requests and tokens over time, and how large prompts and answers are; of several logs two charts each."""
     made = []
     if profile["time_series"]:
-        for kind in ["requests_per_minute"] if prefix else ["requests_per_minute", "tokens_over_time"]:
+        tokens = ["tokens_over_time"] if profile["input_tokens"] and not prefix else []
+        for kind in ["requests_per_minute"] + tokens:
             name = prefix + kind.replace("_", "-")
             arguments = {"kind": kind, "name": name, "time_series": profile["time_series"]}
             made += draw(arguments, {"kind": kind, "time_series": f"of {ref}"})

@@ -95,6 +95,21 @@ def ladder(options):
     return [steps[:count] for count in range(2, min(len(steps), 5) + 1)], steps
 
 
+def short_name(rung):
+    name = " + ".join(step["kind"].replace("_", " ") for step in rung)
+    return name[0].upper() + name[1:]
+
+
+def until_unknown(answers):
+    """The combinations up to the first whose cost is not known, since a plan takes no step over it."""
+    known = []
+    for answer in answers:
+        if answer["saving_fraction"] is None:
+            break
+        known.append(answer)
+    return known
+
+
 def enough_alone(options, target):
     """How large a change would have to be to reach the target alone, where the saving grows in proportion."""
     found = []
@@ -125,7 +140,7 @@ def price(file, named, more):
         asked, asked_ref, _ = call("log_cost", log_cost, {"file": file, "models": named, **more})
         found = [model["model"] for model in asked["on_models"]]
         for gap in asked["not_priced"]:
-            missing.append({"what": f"what {gap['model']} would cost", "why": f"{gap['reason']} [{asked_ref}]",
+            missing.append({"what": f"what {gap['model']} would cost", "why": f"{gap['reason'].split('; it has')[0]} [{asked_ref}]",
                             "to_answer": "Attach a price list (TOML) that has it."})
     return {**cost, "ref": ref}, found
 
@@ -148,15 +163,14 @@ def optimize(file, wanted, price_list):
         bars = bars + second["options_for_chart"][1:]
     combined, steps = ladder(options)
     rungs += [{**o, "steps": [o["arguments"]]} for o in options if steps and o["arguments"] == steps[0]]
-    tried = [{"kind": "combined", "label": " + ".join(step["kind"].replace("_", " ") for step in rung), "steps": rung}
-             for rung in combined]
+    tried = [{"kind": "combined", "label": short_name(rung), "steps": rung} for rung in combined]
     tried += enough_alone(options, target) if target else []
     if tried:
         third, ref, source = call("what_if", what_if, {"file": log, "scenarios": tried, **more})
         answers = [option(scenario, name, ref, source, False) for scenario in third["scenarios"]]
-        together = answers[: len(combined)]
+        together = until_unknown(answers[: len(combined)])
         rungs += [{**answer, "steps": answer["arguments"]["steps"]} for answer in together]
-        alone = answers[len(combined):]
+        alone = [answer for answer in answers[len(combined):] if answer["saving_fraction"] is not None]
         bars = bars + [bar for bar in third["options_for_chart"] if bar["label"] in [o["name"] for o in together]]
     chosen = choose(rungs, target) if rungs else None
     kept = ["logged_cost_usd", "cost_usd", "by_model", "on_models", "unpriced_requests", "comparison", "ref"]

@@ -39,7 +39,7 @@ def clean(text):
 
 def why(text):
     """The words of an error, without its code."""
-    return clean(re.sub(r"^[a-z_]+: ", "", str(text)))
+    return re.sub(r"^[a-z_]+: ", "", str(text))
 
 
 def table(head, rows):
@@ -68,7 +68,8 @@ def summary_of_file(file, costed):
     p = file["profile"]
     tokens = [f"{count(p[key]['total'])} {name}" for key, name in
               [("input_tokens", "context (input) tokens"), ("output_tokens", "generated (output) tokens")] if p[key]]
-    line = f"{count(p['requests'])} requests from {when(p['first_ts'])} to {when(p['last_ts'])}"
+    line = f"{count(p['requests'])} request{'' if p['requests'] == 1 else 's'}"
+    line += f" from {when(p['first_ts'])} to {when(p['last_ts'])}" if p["first_ts"] else " without a time"
     line += f", {' and '.join(tokens)} [{file['ref']}]" if tokens else f", no tokens [{file['ref']}]"
     if costed:
         logged = costed["cost"]["logged_cost_usd"]
@@ -96,7 +97,7 @@ def verdict(costed):
         line = f"The target of {percent(target)} can be reached, on the stated assumptions, by {names}: {saving}."
     else:
         line = f"The target of {percent(target)} is not reached: on the stated assumptions {names} would save {saving}."
-    for alone in costed["enough_alone"][:1]:
+    for alone in [option for option in costed["enough_alone"] if option["name"] != names][:1]:
         line += f" Enough alone: {alone['name']}, {percent(alone['saving_fraction'])} [{alone['source_refs'][0]}]."
     return line
 
@@ -126,7 +127,7 @@ def asked():
             f"- Target: save {percent(target)} of the cost (from “{words}”)" if target else "- Target: none for the cost",
             f"- Conditions: {', '.join(CONDITIONS[c] for c in wanted['conditions']) or 'none'}"]
     for look in part("triage", "files", []):
-        state = f"{count(look['rows_examined'])} rows looked at [{look['ref']}]" if "ref" in look else why(look["reason"])
+        state = f"{count(look['rows_examined'])} rows looked at [{look['ref']}]" if "ref" in look else clean(why(look["reason"]))
         rows.append(f"- File {clean(look['name'])}: {look.get('kind_title', 'not readable')}, {state}")
     level = f"{found['triage']['data_sufficiency']}: {found['triage']['why']}"
     return quote + [""] + rows + [f"- Data: {level}", "", "(Read by keywords in English and German; the report is in "

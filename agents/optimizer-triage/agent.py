@@ -107,6 +107,7 @@ def read_question(text):
             rest = re.sub(pattern, " ", rest)
     wanted["topics"] = topics_in(rest)
     names = re.findall(r"[a-z][a-z0-9]*(?:[-.][a-z0-9]+)+", lower)
+    names = [name for name in names if not name.endswith((".csv", ".json", ".jsonl", ".toml", ".txt"))]
     wanted["models"] = [name for name in names if any(c in "0123456789" for c in name)][:5]
     target, words = percentage_in(rest)
     wanted["target_words"] = words
