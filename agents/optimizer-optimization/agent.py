@@ -201,7 +201,7 @@ def optimization(files):
             results.append(optimize(file, input["wanted"], input.get("price_list")))
         except Exception as error:
             missing.append({"what": f"costed options for {file['name']}", "why": str(error),
-                            "to_answer": "Bring a log with input and output tokens and models that the price list has."})
+                            "to_answer": "Bring a log with input and output tokens; attach a price list (TOML) if its models are not known."})
     return {"files": results, "missing": missing, "sources": sources}
 
 
