@@ -5,6 +5,7 @@
 
 use std::path::PathBuf;
 
+use netra_context::runtime::TaskKind;
 use netra_context::{Right, UserExecutionContext};
 use netra_protocol::file::File;
 use netra_protocol::id::{FileId, RunId, UserId};
@@ -20,6 +21,8 @@ use crate::owner::require;
 use crate::sqlite::Tx;
 use crate::{Store, cursor};
 
+/// How the name of content ends that is being written.
+pub(crate) const PART: &str = ".part";
 const COLUMNS: &str = "id, name, media_type, bytes, sha256, run_id, created_at";
 
 fn file(row: &Row<'_>) -> rusqlite::Result<File> {
@@ -113,15 +116,26 @@ impl FileWriter {
     ///
     /// # Errors
     /// `IdempotencyKeyReused`; `Unavailable` when the disk is full or cannot be written.
-    pub async fn finish(
-        mut self,
-        idempotency: Option<&Idempotency>,
-    ) -> Result<Created<File>, Error> {
+    pub async fn finish(self, idempotency: Option<&Idempotency>) -> Result<Created<File>, Error> {
+        let runtime = self.store.0.runtime.clone();
+        let key = idempotency.cloned();
+        // A task of its own: a caller that goes away must not part the content from its row.
+        let recording = runtime.spawn(TaskKind::Part, self.record(key));
+        let recorded = recording.await.ok().flatten();
+        recorded.unwrap_or_else(|| Err(Error::Bug("a file could not be recorded".into())))
+    }
+
+    async fn record(mut self, key: Option<Idempotency>) -> Result<Created<File>, Error> {
         self.content.flush().await?;
         self.content.sync_all().await?;
         let path = self.store.content_path(self.id);
         tokio::fs::rename(&self.temporary.0, &path).await?;
         let kept = Temporary(path);
+        // The name is durable only with its folder.
+        tokio::fs::File::open(self.store.content_dir())
+            .await?
+            .sync_all()
+            .await?;
         let file = File {
             id: self.id,
             name: self.name,
@@ -131,7 +145,7 @@ impl FileWriter {
             run_id: self.run_id,
             created_at: self.store.0.runtime.now(),
         };
-        let (user, key) = (self.user, idempotency.cloned());
+        let user = self.user;
         let work = move |tx: &mut Tx<'_>| {
             once(tx, user, key.as_ref(), |tx| {
                 insert(tx, user, &file).map(|()| file)
@@ -205,7 +219,7 @@ impl Store {
     ) -> Result<FileWriter, Error> {
         let user = require(ctx, Right::Files)?;
         let id = self.0.runtime.new_id(FileId::from_parts);
-        let temporary = Temporary(self.0.dir.join("files").join(format!("{id}.part")));
+        let temporary = Temporary(self.content_dir().join(format!("{id}{PART}")));
         let content = tokio::fs::OpenOptions::new()
             .write(true)
             .create_new(true)
@@ -264,7 +278,11 @@ impl Store {
     }
 
     fn content_path(&self, id: FileId) -> PathBuf {
-        self.0.dir.join("files").join(id.to_string())
+        self.content_dir().join(id.to_string())
+    }
+
+    pub(crate) fn content_dir(&self) -> PathBuf {
+        self.0.dir.join("files")
     }
 
     /// Deletes a file.

@@ -12,7 +12,7 @@ use crate::owner::require;
 use crate::sqlite::Tx;
 
 /// How long a key is remembered, in milliseconds: 24 h.
-const REMEMBERED_MS: i64 = 24 * 3_600 * 1_000;
+pub(crate) const REMEMBERED_MS: i64 = 24 * 3_600 * 1_000;
 
 /// A key that the client gave to a request that creates.
 #[derive(Debug, Clone)]

@@ -24,6 +24,7 @@ mod owner;
 mod run;
 mod session;
 mod sqlite;
+mod sweep;
 mod thread;
 mod usage;
 

@@ -95,6 +95,14 @@ fn page(
     Ok(found)
 }
 
+/// Where a message stands in its thread.
+fn place(connection: &Connection, thread: ThreadId, id: MessageId) -> Result<Option<i64>, Error> {
+    Ok(connection
+        .prepare_cached("SELECT ord FROM messages WHERE id = ?1 AND thread_id = ?2")?
+        .query_row((id.to_bytes(), thread.to_bytes()), |row| row.get(0))
+        .optional()?)
+}
+
 /// Copies complete messages, up to and with `last`, under new ids and without their runs.
 pub(crate) fn copy(
     tx: &Tx<'_>,
@@ -104,11 +112,7 @@ pub(crate) fn copy(
 ) -> Result<(), Error> {
     let through: i64 = match last {
         None => i64::MAX,
-        Some(last) => tx
-            .prepare("SELECT ord FROM messages WHERE id = ?1 AND thread_id = ?2")?
-            .query_row((last.to_bytes(), from.to_bytes()), |row| row.get(0))
-            .optional()?
-            .ok_or(Error::NotFound)?,
+        Some(last) => place(tx.connection(), from, last)?.ok_or(Error::NotFound)?,
     };
     for found in page(tx.connection(), from, 0, u32::MAX)? {
         if found.ord <= through && found.message.complete {
@@ -142,14 +146,19 @@ impl Store {
     ) -> Result<Page<Message>, Error> {
         let user = require(ctx, Right::Read)?;
         let after = cursor
-            .map(cursor::read::<8>)
+            .map(cursor::read)
             .transpose()?
-            .map(i64::from_be_bytes);
+            .map(MessageId::from_bytes);
         let (id, store) = (thread.id, self.clone());
         let read = move |connection: &Connection| {
-            let mut found = page(connection, id, after.unwrap_or(0), limit.saturating_add(1))?;
+            let from = match after {
+                None => 0,
+                Some(last) => place(connection, id, last)?.ok_or(Error::InvalidCursor)?,
+            };
+            let mut found = page(connection, id, from, limit.saturating_add(1))?;
+            // The id, not the place: that is counted over all users.
             let next_cursor = cursor::next(&mut found, limit, |last| {
-                cursor::write(&last.ord.to_be_bytes())
+                cursor::write(&last.message.id.to_bytes())
             });
             let as_of = match after {
                 None => Some(store.as_of(connection, user)?),

@@ -5,6 +5,7 @@ mod reader;
 mod transaction;
 mod writer;
 
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -68,6 +69,14 @@ pub(crate) fn migrate_file(path: &Path) -> Result<u32, Error> {
 
 fn connect(path: &Path) -> Result<Connection, Error> {
     let at = |error: rusqlite::Error| Error::Unavailable(format!("{}: {error}", path.display()));
+    // Made by us where it is absent: SQLite would let others read it, and gives its other files
+    // the rights of this one.
+    std::fs::OpenOptions::new()
+        .create(true)
+        .append(true)
+        .mode(0o600)
+        .open(path)
+        .map_err(|error| Error::Unavailable(format!("{}: {error}", path.display())))?;
     let connection = Connection::open(path).map_err(at)?;
     connection
         .busy_timeout(std::time::Duration::from_secs(5))
