@@ -29,3 +29,6 @@ pub use openapi::openapi;
 pub use router::router;
 pub use serve::serve;
 pub use state::{Metrics, Parts};
+
+#[cfg(test)]
+mod tests;

@@ -38,6 +38,20 @@ pub(crate) async fn start(
     Ok(run)
 }
 
+/// Tells a run to end; for REST and WebSocket alike.
+pub(crate) async fn cancel(
+    gateway: &Gateway,
+    ctx: &UserExecutionContext,
+    id: RunId,
+) -> Result<(), Error> {
+    let run = gateway.store.run(ctx, id).for_write().await?;
+    // Between the last event and the engine's own end a run has ended for everybody else.
+    if run.status.is_terminal() {
+        return Err(netra_store::Error::RunEnded.into());
+    }
+    Ok(gateway.engine.cancel(ctx, &run).await?)
+}
+
 /// The run with its place in the queue, while it has one.
 fn shown(gateway: &Gateway, mut run: Run) -> Run {
     if run.status == RunStatus::Queued {
@@ -167,9 +181,10 @@ pub(crate) async fn run_cancel(
     Id(id): Id<RunId>,
     body: Payload,
 ) -> Result<(StatusCode, Answer<Run>), Error> {
-    let run = gateway.store.run(&caller.ctx, id).for_write().await?;
+    // Looked up before the body is validated, as everywhere.
+    gateway.store.run(&caller.ctx, id).for_write().await?;
     let Empty {} = body.read_or_default().await?;
-    gateway.engine.cancel(&caller.ctx, &run).await?;
+    cancel(&gateway, &caller.ctx, id).await?;
     let run = gateway.store.run(&caller.ctx, id).for_read().await?;
     Ok((
         StatusCode::ACCEPTED,

@@ -48,8 +48,7 @@ impl Socket {
         match frame {
             ClientFrame::RunStart(start) => self.run_start(&ctx, start).await,
             ClientFrame::RunCancel(RunCancel { run_id }) => {
-                let run = self.gateway.store.run(&ctx, run_id).for_write().await?;
-                self.gateway.engine.cancel(&ctx, &run).await?;
+                runs::cancel(&self.gateway, &ctx, run_id).await?;
                 Ok(fields([("run_id", json!(run_id))]))
             }
             ClientFrame::ApprovalRespond(_) => {

@@ -1,0 +1,284 @@
+//! Setting up, signing in and out, sessions, the browser's cookie, `--dev`.
+
+use serde_json::json;
+
+use super::*;
+use crate::Registration;
+
+fn open() -> Config {
+    Config {
+        registration: Registration::Open,
+        ..Config::default()
+    }
+}
+
+fn cookie_of(answer: &Answer) -> Option<String> {
+    let line = answer.headers.get(header::SET_COOKIE)?.to_str().unwrap();
+    Some(line.split(';').next().unwrap().to_owned())
+}
+
+fn credentials(name: &str) -> Value {
+    json!({"name": name, "password": PASSWORD})
+}
+
+#[tokio::test]
+async fn the_set_up_token_makes_one_admin() {
+    let edge = Edge::new(Config::default());
+    let token = crate::setup_token(&edge.runtime, &edge.store)
+        .await
+        .unwrap()
+        .unwrap();
+    let body = |token: &str| json!({"token": token, "name": "root", "password": PASSWORD});
+    let wrong = edge.post("/api/auth/setup", None, body("guess")).await;
+    assert_eq!(wrong.refused(), (401, "unauthenticated"));
+    let made = edge.post("/api/auth/setup", None, body(&token)).await;
+    assert_eq!(
+        (made.status.as_u16(), &made.body["user"]["role"]),
+        (201, &json!("admin"))
+    );
+    let again = edge.post("/api/auth/setup", None, body(&token)).await;
+    assert_eq!(again.refused(), (401, "unauthenticated"));
+    assert!(
+        crate::setup_token(&edge.runtime, &edge.store)
+            .await
+            .unwrap()
+            .is_none()
+    );
+}
+
+#[tokio::test]
+async fn a_wrong_name_and_a_wrong_password_look_alike_and_are_counted() {
+    let edge = Edge::new(open());
+    assert_eq!(
+        edge.post("/api/auth/register", None, credentials("anna"))
+            .await
+            .status,
+        201
+    );
+    assert_eq!(
+        edge.post("/api/auth/login", None, credentials("anna"))
+            .await
+            .status,
+        200
+    );
+    let taken = edge
+        .post("/api/auth/register", None, credentials("Anna"))
+        .await;
+    assert_eq!(taken.refused(), (409, "conflict"));
+    let wrong = |name: &str| json!({"name": name, "password": "wrong horse battery"});
+    let mut texts = Vec::new();
+    for name in ["anna", "nobody"] {
+        let answer = edge.post("/api/auth/login", None, wrong(name)).await;
+        assert_eq!(answer.refused(), (401, "unauthenticated"));
+        texts.push(answer.body["error"]["message"].clone());
+    }
+    assert_eq!(texts[0], texts[1]);
+    // Four of five are used for this account (its registrations too), one for the other.
+    assert_eq!(
+        edge.post("/api/auth/login", None, wrong("ANNA"))
+            .await
+            .status,
+        401
+    );
+    let refused = edge
+        .post("/api/auth/login", None, credentials("anna"))
+        .await;
+    assert_eq!(refused.refused(), (429, "rate_limited"));
+    assert!(refused.headers.contains_key(header::RETRY_AFTER));
+    assert_eq!(
+        edge.post("/api/auth/login", None, wrong("nobody"))
+            .await
+            .status,
+        401
+    );
+}
+
+#[tokio::test]
+async fn registration_is_closed_unless_opened() {
+    let edge = Edge::new(Config::default());
+    let answer = edge
+        .post("/api/auth/register", None, credentials("anna"))
+        .await;
+    assert_eq!(answer.refused(), (403, "forbidden"));
+}
+
+#[tokio::test]
+async fn a_refresh_token_works_once_and_reuse_ends_the_session() {
+    let edge = Edge::new(open());
+    let first = edge
+        .post("/api/auth/register", None, credentials("anna"))
+        .await;
+    let refresh = |token: &Value| json!({ "refresh_token": token });
+    let second = edge
+        .post(
+            "/api/auth/refresh",
+            None,
+            refresh(&first.body["refresh_token"]),
+        )
+        .await;
+    assert_eq!(second.status, 200);
+    let access = second.body["access_token"].as_str().unwrap();
+    assert_eq!(edge.get("/api/auth/me", access).await.status, 200);
+    let reused = edge
+        .post(
+            "/api/auth/refresh",
+            None,
+            refresh(&first.body["refresh_token"]),
+        )
+        .await;
+    assert_eq!(reused.refused(), (401, "unauthenticated"));
+    // The family is over: its newest refresh token, and the access token that was remembered.
+    let newest = edge
+        .post(
+            "/api/auth/refresh",
+            None,
+            refresh(&second.body["refresh_token"]),
+        )
+        .await;
+    assert_eq!(newest.refused(), (401, "unauthenticated"));
+    assert_eq!(
+        edge.get("/api/auth/me", access).await.refused(),
+        (401, "unauthenticated")
+    );
+}
+
+#[tokio::test]
+async fn a_browser_gets_a_cookie_that_refreshes_and_signs_out_and_nothing_else() {
+    let edge = Edge::new(open());
+    let from_page = |path: &str, body: Value| {
+        let sent = request(Method::POST, path, None, Some(body));
+        with(sent, "origin", "http://127.0.0.1:1")
+    };
+    let program = edge
+        .post("/api/auth/register", None, credentials("anna"))
+        .await;
+    assert!(cookie_of(&program).is_none(), "a program gets no cookie");
+    let signed_in = edge
+        .send(from_page("/api/auth/login", credentials("anna")))
+        .await;
+    let cookie = cookie_of(&signed_in).unwrap();
+    for path in ["/api/auth/me", "/api/threads", "/ws"] {
+        let asked = with(request(Method::GET, path, None, None), "cookie", &cookie);
+        assert_eq!(
+            edge.send(asked).await.refused(),
+            (401, "unauthenticated"),
+            "{path}"
+        );
+    }
+    let refreshed = edge
+        .send(with(
+            from_page("/api/auth/refresh", json!({})),
+            "cookie",
+            &cookie,
+        ))
+        .await;
+    assert_eq!(refreshed.status, 200);
+    let cookie = cookie_of(&refreshed).unwrap();
+    let foreign = with(
+        request(Method::POST, "/api/auth/refresh", None, None),
+        "cookie",
+        &cookie,
+    );
+    let foreign = with(foreign, "origin", "https://evil.example");
+    assert_eq!(edge.send(foreign).await.refused(), (403, "origin_refused"));
+    let out = edge
+        .send(with(
+            from_page("/api/auth/logout", json!({})),
+            "cookie",
+            &cookie,
+        ))
+        .await;
+    assert_eq!(out.status, 204);
+    assert_eq!(cookie_of(&out).as_deref(), Some("netra_refresh="));
+    let after = edge
+        .send(with(
+            from_page("/api/auth/refresh", json!({})),
+            "cookie",
+            &cookie,
+        ))
+        .await;
+    assert_eq!(after.refused(), (401, "unauthenticated"));
+}
+
+#[tokio::test]
+async fn ending_a_session_ends_its_tokens_at_once() {
+    let edge = Edge::new(open());
+    let first = edge
+        .post("/api/auth/register", None, credentials("anna"))
+        .await;
+    let second = edge
+        .post("/api/auth/login", None, credentials("anna"))
+        .await;
+    let (first, second) = (
+        first.body["access_token"].as_str().unwrap(),
+        second.body["access_token"].as_str().unwrap(),
+    );
+    assert_eq!(edge.get("/api/auth/me", first).await.status, 200);
+    let list = edge.get("/api/auth/sessions", second).await;
+    let items = list.body["items"].as_array().unwrap();
+    assert_eq!(items.len(), 2);
+    let other = items.iter().find(|item| item["current"] == false).unwrap();
+    let path = format!("/api/auth/sessions/{}", other["id"].as_str().unwrap());
+    let delete = || edge.send(request(Method::DELETE, &path, Some(second), None));
+    assert_eq!(delete().await.status, 204);
+    assert_eq!(
+        edge.get("/api/auth/me", first).await.refused(),
+        (401, "unauthenticated")
+    );
+    assert_eq!(edge.get("/api/auth/me", second).await.status, 200);
+    assert_eq!(delete().await.refused(), (404, "not_found"));
+}
+
+#[tokio::test]
+async fn an_access_token_ends_with_its_time() {
+    let edge = Edge::new(Config::default());
+    let (user, _) = edge.user("anna", Role::User).await;
+    let long_ago = edge.runtime.now().plus_millis(-60_000);
+    let ended = edge
+        .keys
+        .access_token(user, None, long_ago, std::time::Duration::from_secs(30));
+    assert_eq!(
+        edge.get("/api/auth/me", &ended.unwrap()).await.refused(),
+        (401, "token_expired")
+    );
+}
+
+#[tokio::test]
+async fn dev_signs_in_a_browser_on_this_machine_and_nobody_else() {
+    let edge = Edge::new(Config {
+        dev: true,
+        ..Config::default()
+    });
+    let ask = || request(Method::POST, "/api/auth/refresh", None, Some(json!({})));
+    let page = |request| with(request, "origin", "http://127.0.0.1:1");
+    let signed_in = edge.send(page(ask())).await;
+    assert_eq!(signed_in.status, 200);
+    assert_eq!(signed_in.body["user"]["name"], "local");
+    assert_eq!(signed_in.body["user"]["role"], "admin");
+    let again = edge.send(page(ask())).await;
+    assert_eq!(again.body["user"]["id"], signed_in.body["user"]["id"]);
+
+    let rebound = with(
+        with(ask(), "host", "evil.example"),
+        "origin",
+        "http://evil.example",
+    );
+    assert_eq!(edge.send(rebound).await.refused(), (403, "origin_refused"));
+    let foreign = with(ask(), "origin", "https://evil.example");
+    assert_eq!(edge.send(foreign).await.refused(), (403, "origin_refused"));
+    let forwarded = with(page(ask()), "x-forwarded-for", "203.0.113.7");
+    assert_eq!(
+        edge.send(forwarded).await.refused(),
+        (401, "unauthenticated")
+    );
+    let mut remote = page(ask());
+    let peer: SocketAddr = "203.0.113.7:9".parse().unwrap();
+    remote.extensions_mut().insert(ConnectInfo(peer));
+    assert_eq!(edge.send(remote).await.refused(), (401, "unauthenticated"));
+
+    let normal = Edge::new(Config::default());
+    assert_eq!(
+        normal.send(page(ask())).await.refused(),
+        (401, "unauthenticated")
+    );
+}
