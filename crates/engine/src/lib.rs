@@ -22,6 +22,7 @@ mod message;
 mod perform;
 mod recovery;
 mod request;
+mod start;
 mod usage;
 
 #[cfg(test)]
@@ -31,4 +32,5 @@ pub use admission::Refusal;
 pub use agents::{Agents, Definition, EmbeddedAgent};
 pub use engine::IsolatedExecutionEngine;
 pub use error::Error;
-pub use factory::{Config, ExecutionEngineFactory, Infra, Started};
+pub use factory::{Config, ExecutionEngineFactory, Infra};
+pub use start::Started;

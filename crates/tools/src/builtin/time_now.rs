@@ -14,7 +14,9 @@ impl TimeNow {
         Self(ToolSpec {
             name: "time_now".into(),
             description: "The current date and time in UTC.".into(),
-            input_schema: json!({ "type": "object", "additionalProperties": false }),
+            input_schema: json!({
+                "type": "object", "properties": {}, "additionalProperties": false
+            }),
             permission: "basic".into(),
             risk: Risk::Low,
             idempotent: true,
