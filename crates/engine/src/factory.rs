@@ -98,6 +98,10 @@ impl ExecutionEngineFactory {
         ctx: &UserExecutionContext,
         run: &Writable<Run>,
     ) -> Result<(), Error> {
+        // An engine that has written the end is listed for a moment more.
+        if run.status.is_terminal() {
+            return Err(Error::RunEnded);
+        }
         if let Some(live) = self.0.runs.get(run.id) {
             live.stop.stop(StopReason::Cancelled);
             return Ok(());

@@ -5,7 +5,8 @@
 //! dictionaries with `id`, `name`, `media_type` and `bytes`. The value of its last expression is
 //! the agent's result. It may call
 //!
-//! - each of the agent's tools, with keyword arguments: `log_profile(file="log.csv")`;
+//! - each of the agent's tools, with keyword arguments: `log_profile(file="log.csv")`; a result that
+//!   is a dictionary also has `_call`, the id of the call, to be named as the source of what it says;
 //! - `agent(name, input)`: one of the agent's sub-agents, with a text or a dictionary; returns its
 //!   result;
 //! - `think(message, progress=None)`: tells the user what is being done;
@@ -30,6 +31,8 @@ use crate::message;
 
 /// The functions beside the tools.
 const FUNCTIONS: [&str; 3] = ["agent", "think", "ask_model"];
+/// Where a tool's result tells the script which call it came from.
+const CALL: &str = "_call";
 const MIB: u64 = 1024 * 1024;
 
 pub(super) async fn perform(frame: &Frame<'_>, file: &str, code: &str) -> Result<Finished, Fault> {
@@ -184,7 +187,11 @@ async fn answer(
             }
             frame.next_step()?;
             let id = frame.new_id(ToolCallId::from_parts);
-            Ok(frame.call_tool(id, tool, Value::Object(kwargs)).await?)
+            let mut result = frame.call_tool(id, tool, Value::Object(kwargs)).await?;
+            if let Value::Object(fields) = &mut result {
+                fields.insert(CALL.to_owned(), Value::String(id.to_string()));
+            }
+            Ok(result)
         }
     }
 }
