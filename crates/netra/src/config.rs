@@ -74,6 +74,8 @@ pub struct Config {
     pub drain: Duration,
     /// The folder of the database, the files and the keys.
     pub data: PathBuf,
+    /// Active engines of the node; none: by its memory.
+    pub engines: Option<usize>,
     /// Limits of users that have no others.
     pub limits: Limits,
     /// Who may make an account.
@@ -128,7 +130,10 @@ impl Config {
                  address; {listen} is none"
             )));
         }
-        check_limits(&raw.limits)?;
+        check_limits(&raw.limits.user)?;
+        if raw.limits.engines == Some(0) {
+            return Err(Error::Invalid("limits.engines must be at least 1".into()));
+        }
         Ok(Self {
             listen,
             public_origin: raw.server.public_origin,
@@ -136,7 +141,8 @@ impl Config {
             dev: raw.server.dev,
             drain: Duration::from_millis(raw.server.drain_ms),
             data: raw.data.dir,
-            limits: raw.limits,
+            engines: raw.limits.engines,
+            limits: raw.limits.user,
             registration: raw.auth.registration,
             access_ttl: Duration::from_millis(raw.auth.access_ttl_ms),
             refresh_ttl: Duration::from_millis(raw.auth.refresh_ttl_ms),

@@ -25,6 +25,8 @@ use crate::server_file::{Published, ServerFile};
 
 /// How often the metrics' histograms are folded.
 const FOLD_METRICS: Duration = Duration::from_secs(5);
+/// Between two deletions of what is past its time.
+const SWEEP: Duration = Duration::from_secs(3_600);
 
 /// Why a server did not start.
 #[derive(Debug, thiserror::Error)]
@@ -116,6 +118,7 @@ impl Node {
             address: url.clone(),
             pid: std::process::id(),
         };
+        sweep(&runtime, &store);
         let parts = Parts {
             runtime: runtime.clone(),
             store,
@@ -271,8 +274,37 @@ fn engine(
         models,
         agents,
         scripts,
-        config: netra_engine::Config::default(),
+        config: engine_config(config),
     }))
+}
+
+/// What one engine is reckoned with where the number of engines goes by the memory.
+const MIB_PER_ENGINE: u64 = 1;
+/// The most engines of a node, however much memory it has.
+const MOST_ENGINES: u64 = 10_000;
+
+fn engine_config(config: &Config) -> netra_engine::Config {
+    let by_memory = || {
+        let mib = memory_mib().unwrap_or(1024);
+        usize::try_from((mib / MIB_PER_ENGINE).clamp(1, MOST_ENGINES)).unwrap_or(1)
+    };
+    netra_engine::Config {
+        engines: config.engines.unwrap_or_else(by_memory),
+    }
+}
+
+/// The machine's memory.
+fn memory_mib() -> Option<u64> {
+    let text = std::fs::read_to_string("/proc/meminfo").ok()?;
+    let line = text
+        .lines()
+        .find_map(|line| line.strip_prefix("MemTotal:"))?;
+    line.trim()
+        .strip_suffix("kB")?
+        .trim()
+        .parse::<u64>()
+        .ok()
+        .map(|kib| kib / 1024)
 }
 
 fn gateway_config(config: &Config) -> netra_gateway::Config {
@@ -299,6 +331,25 @@ fn gateway_config(config: &Config) -> netra_gateway::Config {
 fn render(recorded: &Recorded) -> Arc<dyn Fn(bool) -> String + Send + Sync> {
     let recorded = recorded.clone();
     Arc::new(move |as_json| recorded.render(as_json))
+}
+
+/// Deletes what is past its time.
+fn sweep(runtime: &Runtime, store: &Store) {
+    let (shutdown, store) = (runtime.shutdown().clone(), store.clone());
+    let ctx = UserExecutionContext::for_background(runtime, BackgroundKind::Sweep);
+    runtime.spawn(TaskKind::Sweep, async move {
+        let mut turns = tokio::time::interval(SWEEP);
+        loop {
+            tokio::select! {
+                () = shutdown.cancelled() => break,
+                _ = turns.tick() => match store.sweep(&ctx).await {
+                    Ok(0) => {}
+                    Ok(swept) => tracing::info!(swept, "deleted what was past its time"),
+                    Err(error) => tracing::warn!(%error, "what is past its time stays for now"),
+                },
+            }
+        }
+    });
 }
 
 fn fold_metrics(runtime: &Runtime, recorded: Recorded) {

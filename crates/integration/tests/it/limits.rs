@@ -4,14 +4,16 @@ use std::time::Duration;
 
 use anyhow::{Context as _, ensure};
 use netra_client::{Error, Method, Socket, Upload};
-use netra_integration::{FakeModel, Options, Reply, TestServer, soon, start};
+use netra_integration::{FakeModel, Options, Reply, TestServer, soon, start, start_with_files};
 use netra_protocol::ErrorCode;
 use netra_protocol::account::Role;
+use netra_protocol::event::{EventKind, QueueReason};
 use netra_protocol::run::{OnLimit, RunStatus, StartRun};
 use serde_json::json;
 
 use crate::Test;
 use crate::expect::{hanging_model, names, refused, with_model};
+use crate::scripts::script;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn over_the_slots_runs_wait_and_over_the_queue_they_are_refused() -> Test {
@@ -297,5 +299,92 @@ async fn uploads_and_texts_have_a_size() -> Test {
         400,
         ErrorCode::InvalidInput,
     )?;
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_full_node_makes_other_users_wait_and_says_why() -> Test {
+    let (model, options) = hanging_model().await?;
+    let server = TestServer::start_with(options.set("limits.engines", 1)).await?;
+    let (user, other) = (server.user().await?, server.user().await?);
+    let first = user.start("assistant", "one").await?;
+    model.until_open(1).await?;
+    let second = other.start("echo", "two").await?;
+    assert_eq!(second.status, RunStatus::Queued);
+    user.client.run_cancel(first.id).await?;
+    assert_eq!(
+        other.client.run_end(second.id).await?.status,
+        RunStatus::Completed
+    );
+    let events = other.events(second.id).await?;
+    let EventKind::RunQueued { reason, .. } = &events[0].event.event.kind else {
+        anyhow::bail!("{:?}", names(&events));
+    };
+    assert_eq!(*reason, QueueReason::Engines);
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn agents_that_call_themselves_end_at_the_depth() -> Test {
+    let agents = tempfile::tempdir()?;
+    script(
+        agents.path(),
+        "deep",
+        "sub_agents = [\"deep\"]\n",
+        "agent('deep', {'text': input['text']})\n",
+    )?;
+    let options = Options::new().agents(agents.path()).set("limits.depth", 3);
+    let server = TestServer::start_with(options).await?;
+    let user = server.user().await?;
+    let run = user.run("deep", "down").await?;
+    assert_eq!(run.status, RunStatus::Failed);
+    assert_eq!(
+        run.error.map(|error| error.code),
+        Some(ErrorCode::DepthLimitExceeded)
+    );
+    let events = user.events(run.id).await?;
+    let names = names(&events);
+    let count = |name: &str| names.iter().filter(|other| **other == name).count();
+    assert_eq!(count("agent_started"), count("agent_completed"));
+    ensure!(count("agent_started") <= 4, "{names:?}");
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_tool_call_that_takes_too_long_fails_and_the_run_goes_on() -> Test {
+    let agents = tempfile::tempdir()?;
+    script(
+        agents.path(),
+        "patient",
+        "tools = [\"log_profile\"]\n",
+        "try:\n    log_profile()\n    told = 'none'\nexcept Exception as error:\n    \
+         told = str(error)\n{'told': told}\n",
+    )?;
+    let options = Options::new()
+        .agents(agents.path())
+        .set("limits.tool_call_ms", 1);
+    let server = TestServer::start_with(options).await?;
+    let user = server.user().await?;
+    let rows: String = (0..20_000)
+        .map(|n| format!("2023-11-16 18:17:03.{n:07},{n},7\n"))
+        .collect();
+    let log = format!("TIMESTAMP,ContextTokens,GeneratedTokens\n{rows}");
+    let file = user
+        .client
+        .file_upload("log.csv", Upload::Bytes(log.into()))
+        .await?;
+    let start = start_with_files("patient", "x", vec![file.id]);
+    let run = user.client.run_start(None, &start, None).await?;
+    let run = user.client.run_end(run.id).await?;
+    assert_eq!(run.status, RunStatus::Completed, "{:?}", run.error);
+    let events = user.events(run.id).await?;
+    let failure = events
+        .iter()
+        .find_map(|received| match &received.event.event.kind {
+            EventKind::ToolCompleted { error, .. } => error.clone(),
+            _ => None,
+        });
+    let failure = failure.context("the call failed")?;
+    assert_eq!(failure.code, ErrorCode::ToolTimeout, "{failure:?}");
     Ok(())
 }

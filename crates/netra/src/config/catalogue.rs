@@ -105,6 +105,10 @@ pub const CATALOGUE: &[Key] = &[
     value("limits.concurrent_runs", "concurrent executions per user"),
     value("limits.queued_runs", "queued runs per user"),
     value(
+        "limits.engines",
+        "active engines of the node; unset: by its memory",
+    ),
+    value(
         "limits.memory_mib",
         "memory per user over all runs and workers",
     ),

@@ -64,6 +64,7 @@ impl Layers {
     pub(super) fn merge(&self) -> Result<Raw, Error> {
         let figment = self.figment()?;
         check_keys(&figment)?;
+        check_limits(&figment)?;
         Ok(figment.extract()?)
     }
 
@@ -71,6 +72,7 @@ impl Layers {
     pub fn settings(&self) -> Result<Vec<Setting>, Error> {
         let figment = self.figment()?;
         check_keys(&figment)?;
+        check_limits(&figment)?;
         // Values that do not fit their keys are an error here as when serving.
         figment.extract::<Raw>()?;
         report::settings(&figment)
@@ -185,6 +187,21 @@ fn check_keys(figment: &Figment) -> Result<(), Error> {
             origin,
             nearest: nearest.map(str::to_owned),
         });
+    }
+    Ok(())
+}
+
+/// Reads each limit by itself: read together, an error does not say which key it belongs to.
+fn check_limits(figment: &Figment) -> Result<(), Error> {
+    for key in CATALOGUE
+        .iter()
+        .filter(|key| key.path.starts_with("limits."))
+    {
+        if key.path == "limits.budget_usd" {
+            figment.extract_inner::<Option<f64>>(key.path)?;
+        } else {
+            figment.extract_inner::<Option<u64>>(key.path)?;
+        }
     }
     Ok(())
 }

@@ -35,13 +35,21 @@ pub enum LogFormat {
 pub(super) struct Raw {
     pub(super) server: Server,
     pub(super) data: Data,
-    pub(super) limits: Limits,
+    pub(super) limits: LimitKeys,
     pub(super) auth: Auth,
     pub(super) models: Models,
     pub(super) agents: Agents,
     pub(super) log: Log,
     pub(super) metrics: Metrics,
     pub(super) workers: Workers,
+}
+
+/// What stands under `limits`: a user's, and the node's.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+pub(super) struct LimitKeys {
+    pub(super) engines: Option<usize>,
+    #[serde(flatten)]
+    pub(super) user: Limits,
 }
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
