@@ -14,8 +14,8 @@ mod sse;
 
 pub use backoff::Backoff;
 pub use client::{Client, Upload};
-pub use reqwest::Method;
 pub use error::Error;
 pub use feed::Feed;
+pub use reqwest::Method;
 pub use run_events::RunEvents;
 pub use socket::{Credential, Incoming, Ready, Received, RunAccepted, Socket, Subscribed};

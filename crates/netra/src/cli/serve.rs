@@ -56,7 +56,6 @@ pub(super) async fn serve(args: Args) -> Result<Exit, Problem> {
     let mut interrupt = signal(SignalKind::interrupt())?;
     let data = config.data.clone();
     let node = Box::pin(Node::start(config)).await?;
-    output::line(format!("ready {}", node.url()))?;
     if let Some(link) = node.setup_link() {
         output::note(format!(
             "No users yet. Make the first admin at\n  {link}\nor try an agent without an \
@@ -64,6 +63,8 @@ pub(super) async fn serve(args: Args) -> Result<Exit, Problem> {
             data.display()
         ));
     }
+    // Last, so that whoever waits for this line finds all the others written.
+    output::line(format!("ready {}", node.url()))?;
     tokio::select! {
         _ = terminate.recv() => {}
         _ = interrupt.recv() => {}
