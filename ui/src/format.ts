@@ -47,11 +47,16 @@ export function day(time: string): string {
   return Number.isNaN(date.getTime()) ? time : date.toLocaleDateString('en', { dateStyle: 'medium', timeZone: 'UTC' });
 }
 
-/** From the first to the last day, as short as it can be said. */
+const DAY_MS = 86_400_000;
+
+/** From the first to the last day, as short as it can be said; with the time of day where it is about hours. */
 export function period(first: string, last: string): string {
   const [from, to] = [new Date(first), new Date(last)];
   if (Number.isNaN(from.getTime()) || Number.isNaN(to.getTime())) return `${first} – ${last}`;
-  return new Intl.DateTimeFormat('en', { dateStyle: 'medium', timeZone: 'UTC' }).formatRange(from, to);
+  const hours = to.getTime() - from.getTime() < 2 * DAY_MS;
+  const style = hours ? ({ timeStyle: 'short', hourCycle: 'h23' } as const) : {};
+  const range = new Intl.DateTimeFormat('en', { dateStyle: 'medium', timeZone: 'UTC', ...style }).formatRange(from, to);
+  return hours ? `${range} UTC` : range;
 }
 
 /** How long ago, coarsely, for lists. */
@@ -74,14 +79,27 @@ export function oneLine(value: unknown, limit = 120): string {
   return flat.length > limit ? `${flat.slice(0, limit - 1)}…` : flat;
 }
 
+/** What an agent was asked, on one line: its words. Data that it was given are not words. */
+export function taskLine(task: unknown, limit = 160): string {
+  if (typeof task === 'object' && task !== null) {
+    const { text } = task as { text?: unknown };
+    return typeof text === 'string' ? oneLine(text, limit) : '';
+  }
+  // The server cuts long tasks, so JSON may have lost its end.
+  const flat = oneLine(task ?? '', limit);
+  return /^[{[]/.test(flat) ? '' : flat;
+}
+
 /** A JSON value laid out for reading. */
 export function pretty(value: unknown): string {
   return typeof value === 'string' ? value : (JSON.stringify(value, null, 2) ?? '');
 }
 
-/** Arguments as `name: value` pairs, which read better than JSON. */
+/** Arguments as `name: value` pairs, which read better than JSON. Tables and the like only where there is nothing plain. */
 export function argumentLine(value: unknown, limit = 120): string {
   if (value === null || typeof value !== 'object' || Array.isArray(value)) return value === null ? '' : oneLine(value, limit);
-  const pairs = Object.entries(value).map(([key, part]) => `${key}: ${oneLine(part, 60)}`);
+  const all = Object.entries(value);
+  const plain = all.filter(([, part]) => typeof part !== 'object');
+  const pairs = (plain.length > 0 ? plain : all).map(([key, part]) => `${key}: ${oneLine(part, 60)}`);
   return oneLine(pairs.join(', '), limit);
 }

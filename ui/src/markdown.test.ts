@@ -55,3 +55,9 @@ it('a growing text keeps the blocks that have not changed', () => {
   expect(box.firstElementChild).toBe(first);
   expect(box.textContent?.replace(/\s+/g, ' ').trim()).toBe('one two and more three');
 });
+
+it('keeps a percent sign with its number, and leaves code as it is', () => {
+  const shown = html('saves 42.1 % by `1 %`');
+  expect(shown).toContain('42.1&nbsp;%');
+  expect(shown).toContain('<code>1 %</code>');
+});

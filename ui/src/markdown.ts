@@ -26,6 +26,7 @@ export function render(text: string, resolve: ResolveFile = () => undefined): Do
   });
   for (const image of fragment.querySelectorAll('img')) placeImage(image, resolve);
   for (const link of fragment.querySelectorAll('a')) placeLink(link, resolve);
+  keepTogether(fragment);
   for (const table of fragment.querySelectorAll('table')) frameTable(table);
   for (const input of fragment.querySelectorAll('input')) {
     if (input.getAttribute('type') !== 'checkbox') input.remove();
@@ -78,12 +79,20 @@ function placeLink(link: HTMLAnchorElement, resolve: ResolveFile): void {
   }
 }
 
+/** A number stays on one line with its percent sign. */
+function keepTogether(fragment: DocumentFragment): void {
+  const texts = fragment.ownerDocument.createTreeWalker(fragment, NodeFilter.SHOW_TEXT);
+  for (let node = texts.nextNode(); node; node = texts.nextNode()) {
+    if (!node.parentElement?.closest('code')) node.textContent = (node.textContent ?? '').replace(/(\d) %/g, '$1\u00a0%');
+  }
+}
+
 /** Wide tables scroll by themselves, also with the keyboard. */
 function frameTable(table: HTMLTableElement): void {
   const frame = table.ownerDocument.createElement('div');
   frame.className = 'table-frame';
   frame.setAttribute('tabindex', '0');
-  frame.setAttribute('role', 'region');
+  frame.setAttribute('role', 'group');
   frame.setAttribute('aria-label', 'Table');
   table.replaceWith(frame);
   frame.append(table);

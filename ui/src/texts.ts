@@ -30,6 +30,7 @@ export const texts = {
     lead: 'You are the first one here. This makes the administrator’s account.',
     name: 'Your name',
     password: 'Choose a password',
+    hint: 'At least 12 characters.',
     repeat: 'Repeat the password',
     mismatch: 'The two passwords differ.',
     submit: 'Create the account',

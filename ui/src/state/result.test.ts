@@ -22,6 +22,8 @@ it('is no report without its text, and says the summary once', () => {
   expect(reportOf({ report_markdown: '  ', data: { rows: 1 } })).toBeUndefined();
   expect(reportOf(null)).toBeUndefined();
   expect(reportOf({ report_markdown: 'It is short.', summary: 'It is short.' })?.summary).toBeUndefined();
+  expect(reportOf({ report_markdown: '# R\n\nIt is short.\n\nAnd true.', summary: 'It is short. And true.' })?.summary).toBeUndefined();
+  expect(reportOf({ report_markdown: 'It is long.', summary: 'It is short.' })?.summary).toBe('It is short.');
 });
 
 it('knows a plain text, and lists files once', () => {

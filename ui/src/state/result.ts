@@ -29,10 +29,16 @@ export function reportOf(result: Json | undefined): ReportResult | undefined {
   const summary = object['summary'];
   return {
     markdown,
-    summary: typeof summary === 'string' && !markdown.includes(summary.trim()) ? summary : undefined,
+    summary: typeof summary === 'string' && !says(markdown, summary) ? summary : undefined,
     facts: factsOf(fields(object['data'])),
     artifacts: artifactsOf(object['artifacts']),
   };
+}
+
+/** Whether the text holds these words in this order, however they are broken into lines and paragraphs. */
+function says(text: string, words: string): boolean {
+  const flat = (value: string): string => value.replace(/\s+/g, ' ').trim();
+  return flat(text).includes(flat(words));
 }
 
 /** A result that is nothing but text, as `{"text": …}` or a string. */

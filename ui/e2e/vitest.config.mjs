@@ -1,0 +1,13 @@
+import { defineConfig } from 'vitest/config';
+
+// Two cores are shared by a server, a browser and this program, so one file goes after the other.
+export default defineConfig({
+  test: {
+    root: import.meta.dirname,
+    environment: 'node',
+    include: ['*.test.mjs'],
+    fileParallelism: false,
+    testTimeout: 90_000,
+    hookTimeout: 60_000,
+  },
+});

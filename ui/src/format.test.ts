@@ -1,0 +1,27 @@
+// How values are said in short, and what is left out then.
+
+import { expect, it } from 'vitest';
+import { argumentLine, period, taskLine } from './format';
+
+it('says the hours of a log of hours, and the days of a log of days', () => {
+  const hours = period('2023-11-16T18:17:03.979960Z', '2023-11-16T19:14:19.928016Z');
+  expect(hours).toContain('18:17');
+  expect(hours).toContain('19:14');
+  expect(hours).toMatch(/UTC$/);
+  expect(period('2026-10-01T00:00:00Z', '2026-10-31T23:00:00Z')).not.toMatch(/\d:\d|UTC/);
+  expect(period('a', 'b')).toBe('a – b');
+});
+
+it('names plain arguments before tables, and tables when there is nothing else', () => {
+  expect(argumentLine({ bins: [{ from: 0 }], kind: 'histogram', top: 3 })).toBe('kind: histogram, top: 3');
+  expect(argumentLine({ files: ['a'] })).toBe('files: ["a"]');
+  expect(argumentLine(null)).toBe('');
+});
+
+it('shows the words of a task and not its data, whole or cut', () => {
+  expect(taskLine('Cut the\ncost')).toBe('Cut the cost');
+  expect(taskLine({ text: 'why', files: [] })).toBe('why');
+  expect(taskLine({ files: [] })).toBe('');
+  expect(taskLine('{"files":[{"na…')).toBe('');
+  expect(taskLine(null)).toBe('');
+});
