@@ -16,12 +16,14 @@
 mod account;
 mod allocator;
 mod ledger;
+mod pages;
 mod scope;
 mod tally;
 pub mod worker;
 
 pub use account::{Account, External, OverLimit, Reservation};
 pub use allocator::Allocator;
+pub use pages::use_small_pages;
 pub use scope::{Entered, Limited, Scope, Scoped};
 
 /// All bytes that are accounted for in this process now: of every user, and of the system.

@@ -10,6 +10,8 @@ use serde_json::Value;
 static GLOBAL: netra_memory::Allocator = netra_memory::Allocator::new();
 
 fn main() -> ExitCode {
+    // Where the kernel does not agree, the program works as well and only holds more memory.
+    netra_memory::use_small_pages();
     // Workers first: they must find nothing set up, and standard output is theirs.
     match std::env::args_os()
         .nth(1)

@@ -138,7 +138,7 @@ impl Store {
                     ends.then(|| seqs.last().copied()).flatten(),
                 )?;
                 if update.status.is_terminal() {
-                    thread::touch(tx, handle.thread_id)?;
+                    thread::touch(tx, handle.owner(), handle.thread_id)?;
                     usage::add_run(tx, handle.owner(), update.usage.as_ref())?;
                 }
             }

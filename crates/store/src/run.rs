@@ -75,6 +75,8 @@ pub struct RunInput {
     pub input: serde_json::Value,
     /// Those of its files that still exist.
     pub files: Vec<File>,
+    /// How many of its files were deleted since.
+    pub missing_files: usize,
     /// Queued and running time, in milliseconds.
     pub timeout_ms: u64,
     /// The message that asked.
@@ -235,7 +237,7 @@ fn create(tx: &mut Tx<'_>, creation: Creation) -> Result<Run, Error> {
             };
             thread::insert(tx, user, thread_id, &body)?;
         }
-        Target::Thread(_) => thread::touch(tx, thread_id)?,
+        Target::Thread(_) => thread::touch(tx, user, thread_id)?,
     }
     let files: Vec<FileId> = new.files.iter().map(|file| file.id).collect();
     let status = if new.started {
@@ -411,16 +413,18 @@ impl Store {
             let mut rows = statement.query((id.to_bytes(), user.to_bytes()))?;
             let row = rows.next()?.ok_or(Error::NotFound)?;
             let ids: Vec<FileId> = json(row.get(3)?)?.unwrap_or_default();
+            let asked = ids.len();
             let files = ids
                 .into_iter()
-                .map(|file_id| file::find(connection, user, file_id));
+                .map(|file_id| file::find(connection, user, file_id))
+                .filter(|file| !matches!(file, Err(Error::NotFound)))
+                .collect::<Result<Vec<_>, _>>()?;
             Ok(RunInput {
                 agent: row.get(0)?,
                 agent_hash: row.get(1)?,
                 input: json(row.get(2)?)?.unwrap_or_default(),
-                files: files
-                    .filter(|file| !matches!(file, Err(Error::NotFound)))
-                    .collect::<Result<_, _>>()?,
+                missing_files: asked - files.len(),
+                files,
                 timeout_ms: row.get(4)?,
                 input_message_id: MessageId::from_bytes(row.get(5)?),
                 request_id: RequestId::from_bytes(row.get(6)?),

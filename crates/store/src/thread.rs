@@ -79,10 +79,17 @@ pub(crate) fn insert(
 }
 
 /// Notes that the thread or one of its messages has changed.
-pub(crate) fn touch(tx: &Tx<'_>, id: ThreadId) -> Result<(), Error> {
-    let sql = "UPDATE threads SET updated_at = ?2 WHERE id = ?1";
-    tx.execute(sql, (id.to_bytes(), tx.now().as_micros()))?;
-    Ok(())
+///
+/// Fails with `NotFound` where the thread was deleted meanwhile, so nothing is added to one that
+/// is gone.
+pub(crate) fn touch(tx: &Tx<'_>, user: UserId, id: ThreadId) -> Result<(), Error> {
+    let sql = "UPDATE threads SET updated_at = ?3 WHERE id = ?1 AND user_id = ?2";
+    let changed = tx.execute(sql, (id.to_bytes(), user.to_bytes(), tx.now().as_micros()))?;
+    if changed == 0 {
+        Err(Error::NotFound)
+    } else {
+        Ok(())
+    }
 }
 
 pub(crate) fn has_active_run(connection: &Connection, id: ThreadId) -> Result<bool, Error> {
@@ -301,6 +308,7 @@ impl Store {
             metadata: Some(source.metadata.clone()),
         };
         let fork = move |tx: &mut Tx<'_>| {
+            find(tx.connection(), user, source_id)?;
             let thread = insert(tx, user, id, &new)?;
             crate::message::copy(tx, &runtime, (user, source_id, id), body.after_message_id)?;
             Ok(thread)

@@ -538,3 +538,42 @@ async fn recovery_finds_what_has_not_ended_and_nobody_else_may_ask() {
     );
     let _: UserId = run.owner();
 }
+
+#[tokio::test]
+async fn a_run_on_a_thread_that_is_deleted_at_the_same_moment_is_refused() {
+    let fixture = Fixture::new();
+    let alice = fixture.user("alice").await;
+    let body = CreateThread::default();
+    let id = fixture
+        .store
+        .thread_create(&alice, body, None)
+        .await
+        .unwrap()
+        .value
+        .id;
+    let thread = fixture.store.thread(&alice, id).for_write().await.unwrap();
+    fixture
+        .store
+        .thread_delete(&alice, thread.clone())
+        .await
+        .unwrap();
+    let target = Target::Thread(thread.clone());
+    let run = fixture
+        .store
+        .run_create(&alice, target, fixture.new_run(), None)
+        .await;
+    assert!(matches!(run, Err(Error::NotFound)));
+    let fork = fixture
+        .store
+        .thread_fork(&alice, thread.as_readable(), ForkThread::default(), None);
+    assert!(matches!(fork.await, Err(Error::NotFound)));
+    assert!(
+        fixture
+            .store
+            .runs(&alice, 10, None)
+            .await
+            .unwrap()
+            .items
+            .is_empty()
+    );
+}

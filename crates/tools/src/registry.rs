@@ -46,7 +46,7 @@ impl Entry {
             .schema
             .iter_errors(arguments)
             .take(3)
-            .map(|error| match error.instance_path.to_string() {
+            .map(|error| match error.instance_path().to_string() {
                 path if path.is_empty() => error.masked().to_string(),
                 path => format!("{path}: {}", error.masked()),
             })

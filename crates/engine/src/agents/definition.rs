@@ -89,7 +89,7 @@ impl Shape {
             .iter()
             .flat_map(|validator| validator.iter_errors(value))
             .take(5)
-            .map(|error| match error.instance_path.to_string() {
+            .map(|error| match error.instance_path().to_string() {
                 path if path.is_empty() => error.masked().to_string(),
                 path => format!("{path}: {}", error.masked()),
             })
