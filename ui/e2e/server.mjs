@@ -59,7 +59,7 @@ export class Server {
     this.url = await ready;
   }
 
-  /** The link for the first admin; it is printed after the line that says that the server is ready. */
+  /** The link for the first admin, which comes by another pipe than the line that says that the server is ready. */
   async firstAdminLink() {
     while (this.setupLink === undefined) await once(this.#child.stderr, 'data');
     return this.setupLink;

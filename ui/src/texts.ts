@@ -194,7 +194,7 @@ export const texts = {
   connection: {
     connecting: 'Connecting…',
     live: 'Connected',
-    again: (n: number) => `Reconnected, ${plural(n, 'event', 'events')} replayed`,
+    again: (n: number) => (n === 0 ? 'Reconnected' : `Reconnected, ${plural(n, 'event', 'events')} replayed`),
     waiting: (seconds: number) => `Connection lost, trying again in ${seconds} s`,
     draining: (seconds: number) => `The server is restarting, trying again in ${seconds} s`,
     rateLimited: (seconds: number) => `Too many messages, trying again in ${seconds} s`,

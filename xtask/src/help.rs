@@ -56,7 +56,8 @@ Usage: cargo xtask test [--fail-fast] [--list] [part]...
   unit         tests of every crate but netra-integration
   openapi      openapi/netra.json is what the server serves
   integration  end-to-end tests of netra-integration
-  security     its tests in modules named `security`
+  browser      the page in Chromium against the server (needs Node; as root it installs Chromium)
+  security     tests of netra-integration in modules named `security`
 
   --fail-fast  stop at the first part that fails
   --list       print the names of the parts

@@ -7,6 +7,7 @@
 )]
 
 mod bench;
+mod browser;
 mod coverage;
 mod deps;
 mod finding;

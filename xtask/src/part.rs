@@ -6,7 +6,7 @@ use anyhow::{Result, bail};
 
 use crate::tally::Tally;
 use crate::workspace::Workspace;
-use crate::{deps, openapi, process, tidy, ui};
+use crate::{browser, deps, openapi, process, tidy, ui};
 
 /// What came out of a part.
 pub(crate) struct Outcome {
@@ -31,7 +31,7 @@ const fn part(name: &'static str, run: fn(&Workspace) -> Result<Outcome>) -> Par
 }
 
 /// Cheap parts first. The page comes before the server because the server's build takes it in.
-pub(crate) const ALL: [Part; 9] = [
+pub(crate) const ALL: [Part; 10] = [
     part("fmt", fmt),
     part("tidy", |workspace| plain(tidy::check(workspace)?)),
     part("deps", |workspace| plain(deps::check(workspace)?)),
@@ -46,6 +46,7 @@ pub(crate) const ALL: [Part; 9] = [
         run: |workspace| integration(workspace, &[]),
         run_among_all: Some(|workspace| integration(workspace, &["--skip", SECURITY])),
     },
+    part("browser", browser::check),
     part("security", |workspace| integration(workspace, &[SECURITY])),
 ];
 

@@ -11,7 +11,7 @@ use anyhow::{Context as _, Result, anyhow, bail};
 use crate::workspace::Workspace;
 
 /// How to get a program that may be missing.
-const SOURCES: [(&str, &str); 4] = [
+const SOURCES: [(&str, &str); 5] = [
     (
         "cargo",
         "install Rust from https://rustup.rs; rust-toolchain.toml picks the version",
@@ -19,6 +19,10 @@ const SOURCES: [(&str, &str); 4] = [
     (
         "cc",
         "the embedded database is C: `apt-get install build-essential` on Debian",
+    ),
+    (
+        "chromium",
+        "the page is tested in it: `apt-get install chromium` on Debian, or put Google Chrome in the PATH",
     ),
     (
         "node",
