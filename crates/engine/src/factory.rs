@@ -27,6 +27,7 @@ use crate::execution::Execution;
 use crate::live::{LiveRuns, StopReason};
 use crate::memory::Accounts;
 use crate::request::Commission;
+use crate::turns::Turns;
 use crate::usage::Counters;
 
 /// How long runs that were told to stop may take to write their ends.
@@ -69,6 +70,7 @@ pub(crate) struct Shared {
     pub(crate) infra: Arc<Infra>,
     pub(crate) admission: Admission,
     pub(crate) runs: LiveRuns,
+    pub(crate) turns: Turns,
     accounts: Accounts,
     draining: AtomicBool,
 }
@@ -84,6 +86,7 @@ impl ExecutionEngineFactory {
             admission: Admission::new(infra.config.engines),
             infra: Arc::new(infra),
             runs: LiveRuns::default(),
+            turns: Turns::default(),
             accounts: Accounts::default(),
             draining: AtomicBool::new(false),
         }))

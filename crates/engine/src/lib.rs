@@ -10,6 +10,7 @@ pub mod agents;
 pub mod order;
 
 mod admission;
+mod attend;
 mod closing;
 mod ending;
 mod engine;
@@ -23,6 +24,7 @@ mod perform;
 mod recovery;
 mod request;
 mod start;
+mod turns;
 mod usage;
 
 #[cfg(test)]

@@ -102,13 +102,19 @@ pub(crate) struct Listed {
 }
 
 impl LiveRuns {
-    pub(crate) fn list(&self, live: Live) -> Listed {
+    /// Lists the run that `enter` lets in. Both are one step for everybody else, so whoever looks
+    /// at the list finds every run with an earlier ticket.
+    pub(crate) fn list<T, E>(
+        &self,
+        enter: impl FnOnce() -> Result<(T, Live), E>,
+    ) -> Result<(T, Listed), E> {
+        let mut runs = self.0.runs.lock();
+        let (entered, live) = enter()?;
         let live = Arc::new(live);
-        self.0.runs.lock().insert(live.run_id, Arc::clone(&live));
-        Listed {
-            runs: self.clone(),
-            live,
-        }
+        runs.insert(live.run_id, Arc::clone(&live));
+        drop(runs);
+        let runs = self.clone();
+        Ok((entered, Listed { runs, live }))
     }
 
     pub(crate) fn get(&self, id: RunId) -> Option<Arc<Live>> {
@@ -119,13 +125,11 @@ impl LiveRuns {
         self.0.runs.lock().len()
     }
 
-    /// Stops the other runs of a thread.
-    pub(crate) fn stop_others(&self, thread: ThreadId, but: RunId) {
-        let runs = self.0.runs.lock();
-        for live in runs
-            .values()
-            .filter(|live| live.thread_id == thread && live.run_id != but)
-        {
+    /// Stops the runs that were let in on the same thread before this one.
+    pub(crate) fn stop_earlier(&self, than: &Live) {
+        let earlier =
+            |live: &&Arc<Live>| live.thread_id == than.thread_id && live.ticket < than.ticket;
+        for live in self.0.runs.lock().values().filter(earlier) {
             live.stop.stop(StopReason::Replaced);
         }
     }

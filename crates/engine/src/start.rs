@@ -1,28 +1,28 @@
 //! Starting a run: everything that can be refused is refused before anything is stored; what is
 //! stored will end.
 
+use std::sync::OnceLock;
 use std::time::Duration;
 
 use netra_context::runtime::TaskKind;
-use netra_context::{Principal, Right, RunOrigin, UserExecutionContext};
+use netra_context::{Principal, Right, UserExecutionContext};
 use netra_events::Emission;
 use netra_protocol::event::EventKind;
-use netra_protocol::id::{EventId, MessageId, RequestId, RunId, ThreadId};
+use netra_protocol::id::{EventId, MessageId, RunId, ThreadId};
 use netra_protocol::run::{OnBusy, OnLimit, Run, StartRun};
 use netra_protocol::thread::Thread;
-use netra_protocol::usage::RunUsage;
 use netra_protocol::{Event, Timestamp};
 use netra_store::{Idempotency, NewRun, Readable, Target, Writable};
+use tokio::sync::oneshot;
 use tokio::time::Instant;
 
-use crate::admission::{Place, Standing, Wish};
-use crate::ending::{self, Ending, Last};
-use crate::engine::usage_of_run;
+use crate::admission::{Place, Refusal, Standing, Wish};
 use crate::error::Error;
 use crate::execution::task_of;
 use crate::factory::ExecutionEngineFactory;
 use crate::live::{Listed, Live, Stop};
 use crate::request::{self, Accepted, Commission};
+use crate::turns::Turn;
 
 /// A run that was accepted.
 #[derive(Debug, Clone, PartialEq)]
@@ -35,7 +35,9 @@ pub struct Started {
 
 impl ExecutionEngineFactory {
     /// Starts a run on the thread, or on a new one. Everything that can be refused is refused
-    /// before anything is stored; when this returns, the run is stored and will end.
+    /// before anything is stored; when this returns, the run is stored and will end. A caller that
+    /// goes away meanwhile changes nothing: either nothing has happened, or the run is stored and
+    /// ends all the same.
     ///
     /// # Errors
     /// As [`Error`] lists them.
@@ -50,43 +52,64 @@ impl ExecutionEngineFactory {
             return Err(Error::Forbidden);
         }
         let principal = ctx.principal().ok_or(Error::Forbidden)?.clone();
-        let infra = &self.0.infra;
-        if let Some(key) = &idempotency
-            && let Some(run) = infra.store.replayed::<Run>(ctx, key).await?
-        {
-            return self.replay(ctx, run.id).await;
+        // A repeat waits for the first: admission would see a run of the same request as another.
+        let turn = match &idempotency {
+            Some(idempotency) => Some(self.0.turns.take(principal.user_id, &idempotency.key).await),
+            None => None,
+        };
+        if let Some(first) = self.replayed(ctx, idempotency.as_ref()).await? {
+            return Ok(first);
         }
         if self.is_draining() {
             return Err(Error::Draining);
         }
-        match self.make(ctx, thread, request, idempotency).await? {
-            Made::Replayed(id) => self.replay(ctx, id).await,
-            Made::New { commission, place } => {
-                let answer = self.present(commission.run.as_readable());
-                let attended = self
-                    .clone()
-                    .attend(ctx.request_id(), principal, *commission, place);
-                infra.runtime.spawn(TaskKind::Run, attended);
-                Ok(Started {
-                    run: answer,
-                    replayed: false,
-                })
-            }
+        let infra = &self.0.infra;
+        let wishes = (request.on_limit, request.on_busy);
+        let accepted = request::accept(ctx, &infra.store, &infra.agents, request).await?;
+        let admitted = self.admit(ctx, thread, wishes, accepted)?;
+        // Nothing is awaited between admission and this: from here on the run is nobody's but its
+        // own task's.
+        let (answer, answered) = oneshot::channel();
+        let asked = Asked {
+            ctx: ctx.child("start"),
+            principal,
+            idempotency,
+            turn,
+        };
+        let carried_out = self.clone().carry_out(asked, admitted, answer);
+        infra.runtime.spawn(TaskKind::Run, carried_out);
+        answered.await.unwrap_or_else(|_| {
+            let words = "starting the run ended without an answer";
+            Err(netra_store::Error::Bug(words.into()).into())
+        })
+    }
+
+    /// The run that the same request made when it came first.
+    async fn replayed(
+        &self,
+        ctx: &UserExecutionContext,
+        idempotency: Option<&Idempotency>,
+    ) -> Result<Option<Started>, Error> {
+        let Some(key) = idempotency else {
+            return Ok(None);
+        };
+        match self.0.infra.store.replayed::<Run>(ctx, key).await? {
+            Some(run) => Ok(Some(self.replay(ctx, run.id).await?)),
+            None => Ok(None),
         }
     }
 
-    /// Admits the run and stores it. If anything fails, place and listing are dropped with this
-    /// future, and nothing has happened.
-    async fn make(
+    /// Takes a slot or a place in the user's queue, lists the run, so that it can be told to stop
+    /// from the moment that anybody can see it, and plans what is to be stored. Dropping what this
+    /// yields gives both back, and nothing has happened.
+    fn admit(
         &self,
         ctx: &UserExecutionContext,
         thread: Option<Writable<Thread>>,
-        request: StartRun,
-        idempotency: Option<Idempotency>,
-    ) -> Result<Made, Error> {
-        let infra = &self.0.infra;
-        let (on_limit, on_busy) = (request.on_limit, request.on_busy);
-        let accepted = request::accept(ctx, &infra.store, &infra.agents, request).await?;
+        (on_limit, on_busy): (OnLimit, OnBusy),
+        accepted: Accepted,
+    ) -> Result<Admitted, Error> {
+        let principal = ctx.principal().ok_or(Error::Forbidden)?;
         let run_id = self.new_id(RunId::from_parts);
         let target = match thread {
             Some(thread) => Target::Thread(thread),
@@ -99,19 +122,92 @@ impl ExecutionEngineFactory {
             Target::Thread(thread) => thread.id,
             Target::New { id, .. } => *id,
         };
-        let (place, listed) = self.admit(ctx, run_id, thread_id, (on_limit, on_busy))?;
+        let wish = Wish {
+            user: principal.user_id,
+            thread: thread_id,
+            allowed: principal.limits.concurrent_runs,
+            queue: principal.limits.queued_runs,
+            on_limit,
+            on_busy,
+        };
+        let (place, listed) = self.0.runs.list(|| {
+            let place = self.0.admission.enter(&wish)?;
+            let live = Live {
+                run_id,
+                user_id: wish.user,
+                thread_id,
+                ticket: place.ticket(),
+                stop: Stop::default(),
+                account: OnceLock::new(),
+            };
+            Ok::<_, Refusal>((place, live))
+        })?;
         let planned = self.plan(run_id, thread_id, &accepted, place.standing());
-        let (deadline, begun) = (planned.clock, planned.new.started);
-        let (deadline_at, input_message_id) = (planned.new.deadline, planned.new.input_message_id);
-        let created = infra
-            .store
-            .run_create(ctx, target, planned.new, idempotency.as_ref())
+        Ok(Admitted {
+            target,
+            accepted,
+            planned,
+            interrupts: on_busy == OnBusy::Interrupt,
+            listed,
+            place,
+        })
+    }
+
+    /// Stores the run, answers whoever asked for it, and brings it to its end.
+    async fn carry_out(
+        self,
+        asked: Asked,
+        admitted: Admitted,
+        answer: oneshot::Sender<Result<Started, Error>>,
+    ) {
+        let ctx = asked.ctx;
+        let made = self.make(&ctx, admitted, asked.idempotency).await;
+        drop(asked.turn);
+        // Whoever has gone away meanwhile is not told; the run is carried out all the same.
+        match made {
+            Err(error) => drop(answer.send(Err(error))),
+            Ok(Made::Replayed(id)) => drop(answer.send(self.replay(&ctx, id).await)),
+            Ok(Made::New { commission, place }) => {
+                let started = Started {
+                    run: self.present(commission.run.as_readable()),
+                    replayed: false,
+                };
+                answer.send(Ok(started)).ok();
+                let request_id = ctx.request_id();
+                drop(ctx);
+                self.attend(request_id, asked.principal, *commission, place)
+                    .await;
+            }
+        }
+    }
+
+    /// Stores the run, and stops those that it interrupts. If it cannot be stored, place and
+    /// listing are dropped with this future, and nothing has happened.
+    async fn make(
+        &self,
+        ctx: &UserExecutionContext,
+        admitted: Admitted,
+        idempotency: Option<Idempotency>,
+    ) -> Result<Made, Error> {
+        let Admitted {
+            target,
+            accepted,
+            planned: Planned { new, clock },
+            interrupts,
+            listed,
+            place,
+        } = admitted;
+        let (begun, deadline_at, input_message_id) =
+            (new.started, new.deadline, new.input_message_id);
+        let store = &self.0.infra.store;
+        let created = store
+            .run_create(ctx, target, new, idempotency.as_ref())
             .await?;
         if created.replayed {
             return Ok(Made::Replayed(created.value.id));
         }
-        if on_busy == OnBusy::Interrupt {
-            self.0.runs.stop_others(thread_id, run_id);
+        if interrupts {
+            self.0.runs.stop_earlier(&listed.live);
         }
         let commission = Box::new(Commission {
             run: created.value,
@@ -119,7 +215,7 @@ impl ExecutionEngineFactory {
             input: accepted.input,
             files: accepted.files,
             timeout_ms: accepted.timeout_ms,
-            deadline,
+            deadline: clock,
             deadline_at,
             input_message_id,
             begun,
@@ -128,39 +224,11 @@ impl ExecutionEngineFactory {
         Ok(Made::New { commission, place })
     }
 
-    /// Takes a slot or a place in the user's queue, and lists the run, so that it can be told to
-    /// stop from the moment that anybody can see it.
-    fn admit(
-        &self,
-        ctx: &UserExecutionContext,
-        run_id: RunId,
-        thread_id: ThreadId,
-        (on_limit, on_busy): (OnLimit, OnBusy),
-    ) -> Result<(Place, Listed), Error> {
-        let principal = ctx.principal().ok_or(Error::Forbidden)?;
-        let place = self.0.admission.enter(&Wish {
-            user: principal.user_id,
-            thread: thread_id,
-            allowed: principal.limits.concurrent_runs,
-            queue: principal.limits.queued_runs,
-            on_limit,
-            on_busy,
-        })?;
-        let listed = self.0.runs.list(Live {
-            run_id,
-            user_id: principal.user_id,
-            thread_id,
-            ticket: place.ticket(),
-            stop: Stop::default(),
-            account: std::sync::OnceLock::new(),
-        });
-        Ok((place, listed))
-    }
-
     /// Starts a run again as it was asked for: same thread, input and files.
     ///
     /// # Errors
-    /// `Conflict` when it has not ended; otherwise as [`start`](Self::start).
+    /// `Conflict` when it has not ended; `NotFound` when one of its files was deleted; otherwise
+    /// as [`start`](Self::start).
     pub async fn retry(
         &self,
         ctx: &UserExecutionContext,
@@ -172,6 +240,11 @@ impl ExecutionEngineFactory {
         }
         let store = &self.0.infra.store;
         let input = store.run_input(ctx, run).await?;
+        if input.missing_files > 0 {
+            // A repeat gets the first answer, whatever became of the files since.
+            let first = self.replayed(ctx, idempotency.as_ref()).await?;
+            return first.ok_or(Error::NotFound);
+        }
         let thread = store.thread(ctx, run.thread_id).for_write().await?;
         let request = StartRun {
             agent: run.agent.clone(),
@@ -245,56 +318,26 @@ impl ExecutionEngineFactory {
         };
         Planned { new, clock }
     }
+}
 
-    /// Waits for the slot, then makes the engine and drives it. The run ends in any case.
-    async fn attend(
-        self,
-        request_id: RequestId,
-        principal: Principal,
-        commission: Commission,
-        place: Place,
-    ) {
-        let ctx = self.context_of(request_id, principal, &commission);
-        let waited = Instant::now();
-        let granted = tokio::select! {
-            biased;
-            reason = commission.listed.live.stop.stopped(), if !commission.begun => {
-                Err(reason.ending())
-            }
-            permit = place.granted() => Ok(permit),
-            () = tokio::time::sleep_until(commission.deadline) => {
-                Err(Ending::timed_out(commission.timeout_ms))
-            }
-        };
-        metrics::histogram!("netra_run_wait_seconds").record(waited.elapsed().as_secs_f64());
-        match granted {
-            Ok(permit) => {
-                let engine = self.create(ctx, commission, permit);
-                Box::pin(engine.drive()).await;
-            }
-            Err(ending) => {
-                let emitter = self.0.infra.bridge.create_emitter(&commission.run);
-                let usage = usage_of_run(&ctx, &emitter, RunUsage::default());
-                ending::commit(&ctx, &emitter, ending, Last::default(), usage).await;
-            }
-        }
-    }
+/// Who asks for a run, and in which request.
+struct Asked {
+    ctx: UserExecutionContext,
+    principal: Principal,
+    idempotency: Option<Idempotency>,
+    /// The request's turn among those with the same key, until the run is stored.
+    turn: Option<Turn>,
+}
 
-    fn context_of(
-        &self,
-        request_id: RequestId,
-        principal: Principal,
-        commission: &Commission,
-    ) -> UserExecutionContext {
-        let origin = RunOrigin {
-            principal,
-            run_id: commission.run.id,
-            request_id,
-            deadline: Some(commission.deadline),
-            cancel: commission.listed.live.stop.token().clone(),
-        };
-        UserExecutionContext::for_run(&self.0.infra.runtime, origin)
-    }
+/// A run that was let in and is not stored yet. The slot is the last to be given back.
+struct Admitted {
+    target: Target,
+    accepted: Accepted,
+    planned: Planned,
+    /// Whether it takes the thread from the runs before it.
+    interrupts: bool,
+    listed: Listed,
+    place: Place,
 }
 
 /// What became of a request to start a run.
@@ -346,7 +389,13 @@ impl ExecutionEngineFactory {
         ctx: &UserExecutionContext,
         request: StartRun,
     ) -> (RunId, crate::engine::IsolatedExecutionEngine) {
-        let Ok(Made::New { commission, place }) = self.make(ctx, None, request, None).await else {
+        let (infra, wishes) = (&self.0.infra, (request.on_limit, request.on_busy));
+        let accepted = request::accept(ctx, &infra.store, &infra.agents, request).await;
+        let admitted = accepted.and_then(|accepted| self.admit(ctx, None, wishes, accepted));
+        let Ok(admitted) = admitted else {
+            panic!("the run was refused");
+        };
+        let Ok(Made::New { commission, place }) = self.make(ctx, admitted, None).await else {
             panic!("the run was not made");
         };
         let Some(principal) = ctx.principal().cloned() else {

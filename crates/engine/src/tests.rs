@@ -7,4 +7,5 @@ mod house;
 mod memory;
 mod model;
 mod recovery;
+mod together;
 mod tools;

@@ -55,6 +55,14 @@ pub enum Refusal {
     Overloaded,
 }
 
+/// By what a thread is in use.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Busy {
+    Running,
+    /// Nothing of it executes, but it has a queue.
+    Waiting,
+}
+
 struct Seat {
     user: UserId,
     thread: ThreadId,
@@ -103,19 +111,22 @@ impl Slots {
 
     /// Lets a run in, to execute or to wait, or refuses it and changes nothing.
     pub(crate) fn enter(&mut self, wish: &Wish) -> Result<(Ticket, Standing), Refusal> {
-        let reason = self.obstacle(wish);
-        match reason {
-            Some(QueueReason::ThreadBusy) if wish.on_busy == OnBusy::Reject => {
-                return Err(Refusal::ThreadBusy);
-            }
-            Some(QueueReason::Slots) if wish.on_limit == OnLimit::Reject => {
-                return Err(Refusal::SlotsExhausted);
-            }
-            Some(QueueReason::Engines) if wish.on_limit == OnLimit::Reject => {
-                return Err(Refusal::Overloaded);
-            }
-            _ => {}
+        let (thread, limit) = (self.busy_thread(wish), self.full(wish));
+        if wish.on_busy == OnBusy::Reject && thread.is_some() {
+            return Err(Refusal::ThreadBusy);
         }
+        // A run that interrupts one at work takes over what that one has in use.
+        let takes_over = wish.on_busy == OnBusy::Interrupt && thread == Some(Busy::Running);
+        if let Some((_, refusal)) = limit
+            && wish.on_limit == OnLimit::Reject
+            && !takes_over
+        {
+            return Err(refusal);
+        }
+        let reason = match thread {
+            Some(_) => Some(QueueReason::ThreadBusy),
+            None => limit.map(|(reason, _)| reason),
+        };
         let queued = self
             .owners
             .get(&wish.user)
@@ -196,23 +207,29 @@ impl Slots {
         }
     }
 
-    /// What keeps the run from executing at once.
-    fn obstacle(&self, wish: &Wish) -> Option<QueueReason> {
-        let owner = self.owners.get(&wish.user);
-        let in_use = owner.is_some_and(|owner| {
-            let waits = |ticket| {
-                self.seats
-                    .get(ticket)
-                    .is_some_and(|s| s.thread == wish.thread)
-            };
-            owner.busy.contains(&wish.thread) || owner.queue.iter().any(waits)
-        });
-        if in_use {
-            Some(QueueReason::ThreadBusy)
-        } else if owner.map_or(0, |owner| owner.running) >= wish.allowed as usize {
-            Some(QueueReason::Slots)
+    /// By what the run's thread is in use.
+    fn busy_thread(&self, wish: &Wish) -> Option<Busy> {
+        let owner = self.owners.get(&wish.user)?;
+        let waits = |ticket| {
+            self.seats
+                .get(ticket)
+                .is_some_and(|seat| seat.thread == wish.thread)
+        };
+        if owner.busy.contains(&wish.thread) {
+            Some(Busy::Running)
+        } else if owner.queue.iter().any(waits) {
+            Some(Busy::Waiting)
+        } else {
+            None
+        }
+    }
+
+    /// Which limit of runs at once is reached.
+    fn full(&self, wish: &Wish) -> Option<(QueueReason, Refusal)> {
+        if self.count(wish.user).running >= wish.allowed as usize {
+            Some((QueueReason::Slots, Refusal::SlotsExhausted))
         } else if self.running >= self.engines {
-            Some(QueueReason::Engines)
+            Some((QueueReason::Engines, Refusal::Overloaded))
         } else {
             None
         }

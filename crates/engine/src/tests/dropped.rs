@@ -8,7 +8,7 @@ use std::task::Poll;
 use netra_context::{BackgroundKind, UserExecutionContext};
 use netra_model::scripted::{Answer, ScriptedModel};
 use netra_protocol::ErrorCode;
-use netra_protocol::run::RunStatus;
+use netra_protocol::run::{OnBusy, RunStatus, StartRun};
 use serde_json::json;
 
 use super::house::{House, ask, failure_of};
@@ -65,5 +65,61 @@ async fn whatever_was_done_is_ended_at_the_next_start_and_all_is_released() {
         finished > 5 && interrupted > 5,
         "{finished} finished, {interrupted} interrupted"
     );
+    house.quiet().await;
+}
+
+#[tokio::test]
+async fn a_client_that_hangs_up_while_its_run_is_started_leaves_no_run_without_an_end() {
+    let house = House::plain();
+    let ctx = house.user().await;
+    let (mut answered, mut stored) = (0, 0);
+    for times in 0..6 {
+        let start = Box::pin(house.start(&ctx, ask("echo", "x")));
+        answered += usize::from(polled(start, times).await);
+        // What was on its way to the store has arrived there.
+        house.store.health().await.unwrap();
+        house.quiet().await;
+        let runs = house.store.runs(&ctx, 100, None).await.unwrap().items;
+        stored = runs.len();
+        for run in &runs {
+            assert!(
+                run.status.is_terminal(),
+                "dropped at poll {times}: {:?}",
+                run.status
+            );
+        }
+    }
+    assert!(
+        answered < stored,
+        "no run was stored for a client that had gone: {answered} of {stored}"
+    );
+}
+
+#[tokio::test]
+async fn a_client_that_hangs_up_while_it_interrupts_leaves_one_of_both_runs() {
+    let house = House::with_model(ScriptedModel::from_fn("test", |_| Answer::new().hang()));
+    let ctx = house.user().await;
+    let mut interrupted = 0;
+    for times in 0..6 {
+        let first = house.start(&ctx, ask("assistant", "1")).await.unwrap().run;
+        let interrupt = StartRun {
+            on_busy: OnBusy::Interrupt,
+            ..ask("echo", "2")
+        };
+        let start = Box::pin(house.start_on(&ctx, first.thread_id, interrupt));
+        polled(start, times).await;
+        house.store.health().await.unwrap();
+        let newest = house.store.runs(&ctx, 1, None).await.unwrap().items[0].id;
+        if newest == first.id {
+            house.cancel(&ctx, first.id).await.unwrap();
+        } else {
+            let (run, _) = house.ended(&ctx, newest).await;
+            assert_eq!(run.status, RunStatus::Completed);
+            interrupted += 1;
+        }
+        let (run, _) = house.ended(&ctx, first.id).await;
+        assert_eq!(run.status, RunStatus::Cancelled);
+    }
+    assert!(interrupted > 0, "nothing was ever stored");
     house.quiet().await;
 }

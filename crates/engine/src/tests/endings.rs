@@ -181,9 +181,11 @@ async fn a_deadline_that_passes_in_the_queue_ends_the_run_there() {
         timeout_ms: Some(30),
         ..ask("echo", "2")
     };
+    let asked = house.runtime.now();
     let second = house.start(&ctx, hasty).await.unwrap().run;
     let (run, log) = house.ended(&ctx, second.id).await;
     assert_eq!(run.status, RunStatus::TimedOut);
+    assert!(run.ended_at.unwrap() >= asked.plus_millis(30));
     assert_eq!(names(&log), ["run_queued", "run_timed_out"]);
     assert_eq!(failure_of(&log).code, ErrorCode::DeadlineExceeded);
     house.cancel(&ctx, first.id).await.unwrap();
@@ -199,6 +201,7 @@ async fn a_deadline_that_passes_at_work_warns_and_ends_the_run() {
         timeout_ms: Some(3_000),
         ..ask("assistant", "x")
     };
+    let asked = house.runtime.now();
     let run = house.start(&ctx, hasty).await.unwrap().run;
     let (run, log) = house.ended(&ctx, run.id).await;
     assert_eq!(run.status, RunStatus::TimedOut);
@@ -217,8 +220,15 @@ async fn a_deadline_that_passes_at_work_warns_and_ends_the_run() {
     };
     assert_eq!((limit.as_str(), *allowed), ("run_timeout_ms", 3_000.0));
     assert!((0.8..1.0).contains(&(used / allowed)), "{used}");
-    // The deadline counts from the request, the duration from the moment that it was stored.
-    assert!(run.usage.duration_ms > 2_000);
+    // The deadline counts from the request, and the run has all the time until then.
+    let (deadline, ended) = (run.deadline.unwrap(), run.ended_at.unwrap());
+    assert!(
+        deadline >= asked.plus_millis(3_000),
+        "{deadline:?} {asked:?}"
+    );
+    assert!(ended >= deadline, "{ended:?} {deadline:?}");
+    // The duration counts from the moment that the run was stored.
+    assert!(run.usage.duration_ms >= deadline.millis_since(run.created_at));
     house.quiet().await;
 }
 

@@ -119,14 +119,17 @@ fn expected_refusal(known: &[Known], engines: usize, movement: &Move) -> Option<
     };
     let own = known.iter().filter(|k| k.user == *user);
     let busy = own.clone().any(|k| k.thread == *thread);
+    let takes_over =
+        *on_busy == OnBusy::Interrupt && own.clone().any(|k| k.thread == *thread && k.running);
+    let wants_now = *on_limit == OnLimit::Reject && !takes_over;
     let full = own.clone().filter(|k| k.running).count() >= 2;
     let node_full = known.iter().filter(|k| k.running).count() >= engines;
     let queue_full = own.filter(|k| !k.running).count() >= 6;
     if busy && *on_busy == OnBusy::Reject {
         Some(Refusal::ThreadBusy)
-    } else if !busy && full && *on_limit == OnLimit::Reject {
+    } else if full && wants_now {
         Some(Refusal::SlotsExhausted)
-    } else if !busy && !full && node_full && *on_limit == OnLimit::Reject {
+    } else if node_full && wants_now {
         Some(Refusal::Overloaded)
     } else if (busy || full || node_full) && queue_full {
         Some(Refusal::QueueFull)
@@ -250,4 +253,28 @@ fn a_raised_limit_starts_what_waits() {
         .unwrap();
     assert_eq!(standing, Standing::Started);
     assert_eq!(slots.take_started(), [tickets[2]]);
+}
+
+#[test]
+fn who_does_not_want_to_wait_for_a_slot_is_refused_although_the_thread_has_a_queue() {
+    let mut slots = Slots::new(10);
+    for n in 0..3 {
+        slots.enter(&wish(0, n)).unwrap();
+    }
+    // Two execute, on threads 0 and 1; the third waits on thread 2.
+    let mut reject = |on: u64, on_busy: OnBusy| {
+        let wish = Wish {
+            on_limit: OnLimit::Reject,
+            on_busy,
+            ..wish(0, on)
+        };
+        slots.enter(&wish).map(drop)
+    };
+    for on_busy in [OnBusy::Queue, OnBusy::Interrupt] {
+        assert_eq!(reject(2, on_busy), Err(Refusal::SlotsExhausted));
+    }
+    assert_eq!(reject(2, OnBusy::Reject), Err(Refusal::ThreadBusy));
+    assert_eq!(reject(0, OnBusy::Queue), Err(Refusal::SlotsExhausted));
+    // The run that it interrupts leaves it a slot.
+    assert_eq!(reject(0, OnBusy::Interrupt), Ok(()));
 }

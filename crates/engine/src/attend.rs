@@ -1,0 +1,161 @@
+//! From its place to its engine: a run waits for its slot, and whoever waited is authorised anew.
+
+use netra_context::{Principal, Right, Rights, RunOrigin, UserExecutionContext};
+use netra_protocol::account::User;
+use netra_protocol::error::{ErrorCode, Failure};
+use netra_protocol::id::RequestId;
+use netra_protocol::usage::RunUsage;
+use tokio::time::Instant;
+
+use crate::admission::{Permit, Place};
+use crate::ending::{self, Ending, Last};
+use crate::engine::usage_of_run;
+use crate::factory::ExecutionEngineFactory;
+use crate::request::Commission;
+
+impl ExecutionEngineFactory {
+    /// Waits for the slot, then makes the engine and drives it. The run ends in any case.
+    pub(crate) async fn attend(
+        &self,
+        request_id: RequestId,
+        principal: Principal,
+        commission: Commission,
+        place: Place,
+    ) {
+        let ctx = self.context_of(request_id, principal.clone(), &commission);
+        match self.ready(&ctx, principal, &commission, place).await {
+            Ok((principal, permit)) => {
+                let ctx = self.context_of(request_id, principal, &commission);
+                let engine = self.create(ctx, commission, permit);
+                Box::pin(engine.drive()).await;
+            }
+            Err(ending) => {
+                let emitter = self.0.infra.bridge.create_emitter(&commission.run);
+                let usage = usage_of_run(&ctx, &emitter, RunUsage::default());
+                ending::commit(&ctx, &emitter, ending, Last::default(), usage).await;
+            }
+        }
+    }
+
+    /// Waits until the run may begin: it has its slot, and who asked for it may still run agents.
+    async fn ready(
+        &self,
+        ctx: &UserExecutionContext,
+        principal: Principal,
+        commission: &Commission,
+        place: Place,
+    ) -> Result<(Principal, Permit), Ending> {
+        let waited = Instant::now();
+        let granted = tokio::select! {
+            biased;
+            reason = commission.listed.live.stop.stopped(), if !commission.begun => {
+                Err(reason.ending())
+            }
+            permit = place.granted() => Ok(permit),
+            () = tokio::time::sleep_until(commission.deadline) => {
+                Err(Ending::timed_out(commission.timeout_ms))
+            }
+        };
+        metrics::histogram!("netra_run_wait_seconds").record(waited.elapsed().as_secs_f64());
+        let permit = granted?;
+        if commission.begun {
+            return Ok((principal, permit));
+        }
+        let user = match self.0.infra.store.user_by_id(ctx, principal.user_id).await {
+            Ok(user) => Some(user),
+            Err(netra_store::Error::NotFound) => None,
+            Err(error) => {
+                let words = format!("who asked for the run cannot be looked up: {error}");
+                return Err(Ending::Failed(Failure::new(ErrorCode::Internal, words)));
+            }
+        };
+        let principal = user.and_then(|user| authorised_anew(principal, &user));
+        principal
+            .map(|principal| (principal, permit))
+            .ok_or_else(|| {
+                let words = "who asked for the run may no longer run agents";
+                Ending::Cancelled(Failure::new(ErrorCode::Cancelled, words))
+            })
+    }
+
+    pub(crate) fn context_of(
+        &self,
+        request_id: RequestId,
+        principal: Principal,
+        commission: &Commission,
+    ) -> UserExecutionContext {
+        let origin = RunOrigin {
+            principal,
+            run_id: commission.run.id,
+            request_id,
+            deadline: Some(commission.deadline),
+            cancel: commission.listed.live.stop.token().clone(),
+        };
+        UserExecutionContext::for_run(&self.0.infra.runtime, origin)
+    }
+}
+
+/// Who asked, as the store describes the user now, and never with more rights than the request
+/// had. None when the user may no longer run agents. Limits are the server's, so they stay.
+fn authorised_anew(principal: Principal, user: &User) -> Option<Principal> {
+    let rights = principal.rights.intersect(Rights::of_role(user.role));
+    (!user.disabled && rights.contains(Right::Run)).then(|| Principal {
+        role: user.role,
+        plan: user.plan,
+        rights,
+        ..principal
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use netra_context::Runtime;
+    use netra_protocol::account::{Plan, Role};
+    use netra_protocol::id::UserId;
+    use netra_protocol::limits::Limits;
+
+    use super::*;
+
+    fn admin_and_user(disabled: bool) -> (Principal, User) {
+        let id = Runtime::new().new_id(UserId::from_parts);
+        let principal = Principal {
+            user_id: id,
+            role: Role::Admin,
+            plan: Plan::Free,
+            rights: Rights::of_role(Role::Admin),
+            limits: Arc::new(Limits::default()),
+            session: None,
+        };
+        let user = User {
+            id,
+            name: "u".into(),
+            role: Role::User,
+            plan: Plan::Pro,
+            disabled,
+            created_at: Runtime::new().now(),
+            limits: Limits::default(),
+        };
+        (principal, user)
+    }
+
+    #[test]
+    fn a_disabled_user_is_not_authorised_anew() {
+        let (principal, user) = admin_and_user(true);
+        assert!(authorised_anew(principal, &user).is_none());
+    }
+
+    #[test]
+    fn a_waiting_run_gets_the_role_of_now_and_no_right_that_its_request_lacked() {
+        let (admin, user) = admin_and_user(false);
+        let now = authorised_anew(admin.clone(), &user).unwrap();
+        assert_eq!((now.role, now.plan), (Role::User, Plan::Pro));
+        assert!(now.rights.contains(Right::Run) && !now.rights.contains(Right::Admin));
+        let key_of_reader = Principal {
+            rights: Rights::NONE,
+            ..admin
+        };
+        assert!(authorised_anew(key_of_reader, &user).is_none());
+    }
+}
