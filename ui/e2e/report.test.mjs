@@ -63,7 +63,7 @@ it('shows the team at work and its report, with charts in place, and keeps it', 
   const title = /^# (.+)$/m.exec(paper.text)?.[1] ?? 'the report has no title';
   await run.getByRole('heading', { name: title }).waitFor();
 
-  const chart = await saved(page, () => run.getByRole('button', { name: /^Download .*\.svg$/ }).first().click());
+  const chart = await saved(page, () => run.getByRole('button', { name: /^Download .*\.svg/ }).first().click());
   expect(chart.text).toMatch(/^<svg|^<\?xml/);
 
   await run.getByRole('button', { name: 'JSON', exact: true }).click();

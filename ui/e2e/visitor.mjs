@@ -7,7 +7,8 @@ import { PASSWORD } from './server.mjs';
 
 const FLAGS = ['--no-sandbox', '--disable-gpu', '--disable-quic', '--no-first-run', '--disable-background-networking', '--disable-component-update', '--disable-sync'];
 const PATIENCE_MS = 20_000;
-const AXE = readFileSync(createRequire(import.meta.url).resolve('axe-core/axe.min.js'), 'utf8');
+const CHECKER = readFileSync(createRequire(import.meta.url).resolve('accessibility-checker-engine/ace.js'), 'utf8');
+const RULES = 'WCAG_2_2';
 
 export function openBrowser() {
   return chromium.launch({ executablePath: process.env.CHROMIUM ?? '/usr/bin/chromium', headless: true, args: FLAGS });
@@ -113,12 +114,17 @@ export class Visitor {
     return this.page.getByRole('navigation', { name: 'Conversations' });
   }
 
-  /** What a checker of accessibility finds wrong with the page as it is shown now. */
+  /** What a checker of accessibility finds wrong with the page as it is shown now, by the rules of WCAG 2.2, A and AA. */
   async barriers() {
     // Not as a script element, which the page's policy forbids, and rightly.
-    await this.page.evaluate(AXE);
-    const { violations } = await this.page.evaluate(() => window.axe.run(document, { resultTypes: ['violations'] }));
-    return violations.map(({ id, help, nodes }) => `${id}: ${help}: ${nodes.map((node) => node.html).join(' | ')}`);
+    await this.page.evaluate(`${CHECKER}; globalThis.accessibility = ace;`);
+    const { results, rules } = await this.page.evaluate(async (policy) => {
+      const { results } = await new globalThis.accessibility.Checker().check(document, [policy]);
+      return { rules: results.length, results: results.filter(({ value }) => value[0] === 'VIOLATION' && value[1] === 'FAIL') };
+    }, RULES);
+    // A checker that has not looked at anything finds nothing wrong either.
+    if (rules === 0) throw new Error('the checker of accessibility applied no rule');
+    return results.map(({ ruleId, message, snippet }) => `${ruleId}: ${message}: ${snippet}`);
   }
 
   scrollsSideways() {

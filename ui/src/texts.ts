@@ -158,6 +158,7 @@ export const texts = {
 
   artifact: {
     title: 'Files made by this run',
+    get: 'Download',
     download: (name: string) => `Download ${name}`,
     loading: 'Loading the chart…',
     failed: 'The file could not be loaded.',
