@@ -82,9 +82,13 @@ fn connect(path: &Path) -> Result<Connection, Error> {
         .busy_timeout(std::time::Duration::from_secs(5))
         .map_err(at)?;
     // FULL: a commit is on the disk before it is answered, so neither a killed process nor a
-    // power cut loses what was told to anybody.
+    // power cut loses what was told to anybody. MEMORY: what a savepoint would take back is kept
+    // in memory, not in a temporary file, which would cost a quarter of the writer's time.
     connection
-        .execute_batch("PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL;")
+        .execute_batch(
+            "PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA temp_store = MEMORY;
+             PRAGMA cache_size = -8192;",
+        )
         .map_err(at)?;
     connection.set_prepared_statement_cache_capacity(STATEMENT_CACHE);
     Ok(connection)

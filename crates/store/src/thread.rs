@@ -108,12 +108,20 @@ fn delete(tx: &Tx<'_>, user: UserId, id: ThreadId) -> Result<(), Error> {
     if tx.execute("DELETE FROM threads WHERE id = ?1 AND user_id = ?2", both)? == 0 {
         return Err(Error::NotFound);
     }
+    // By the runs' own spans of the log: a user's whole log may be long, and everybody waits here.
+    tx.execute(
+        "DELETE FROM events WHERE user_id = ?2 AND rowid IN (
+           SELECT e.rowid FROM runs r JOIN events e
+             ON e.user_id = ?2 AND e.seq > r.log_start AND e.seq <= r.log_end AND e.run_id = r.id
+           WHERE r.thread_id = ?1)",
+        both,
+    )?;
     tx.execute(
         "DELETE FROM journal WHERE run_id IN (SELECT id FROM runs WHERE thread_id = ?1)
          AND user_id = ?2",
         both,
     )?;
-    for table in ["events", "messages", "runs"] {
+    for table in ["messages", "runs"] {
         tx.execute(
             &format!("DELETE FROM {table} WHERE thread_id = ?1 AND user_id = ?2"),
             both,

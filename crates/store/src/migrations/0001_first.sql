@@ -101,6 +101,7 @@ CREATE TABLE runs (
     log_end          INTEGER
 ) STRICT;
 CREATE INDEX runs_by_user ON runs (user_id, id);
+CREATE INDEX runs_by_thread ON runs (thread_id, id);
 CREATE INDEX runs_active ON runs (thread_id, id) WHERE status IN ('queued', 'running', 'waiting');
 
 CREATE TABLE journal (

@@ -154,15 +154,23 @@ impl Thread {
     ) -> rusqlite::Result<()> {
         let run = |sql: &str| self.connection.prepare_cached(sql)?.execute([]).map(drop);
         run("BEGIN IMMEDIATE")?;
+        let alone = batch.len() == 1;
         for work in batch {
             let kept = appended.len();
-            run("SAVEPOINT work")?;
+            if !alone {
+                run("SAVEPOINT work")?;
+            }
             let mut tx = Tx::new(&self.connection, self.runtime.now(), appended);
             if !work.carry_out(&mut tx) {
-                run("ROLLBACK TO work")?;
                 appended.truncate(kept);
+                if alone {
+                    return run("ROLLBACK");
+                }
+                run("ROLLBACK TO work")?;
             }
-            run("RELEASE work")?;
+            if !alone {
+                run("RELEASE work")?;
+            }
         }
         run("COMMIT")
     }
