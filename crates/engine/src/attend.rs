@@ -99,7 +99,8 @@ impl ExecutionEngineFactory {
 /// had. None when the user may no longer run agents. Limits are the server's, so they stay.
 fn authorised_anew(principal: Principal, user: &User) -> Option<Principal> {
     let rights = principal.rights.intersect(Rights::of_role(user.role));
-    (!user.disabled && rights.contains(Right::Run)).then(|| Principal {
+    let allowed = !user.disabled && rights.contains(Right::Run);
+    allowed.then_some(Principal {
         role: user.role,
         plan: user.plan,
         rights,

@@ -1,7 +1,8 @@
 //! Factories, admission, the engine, agents, recovery.
 //!
 //! Reading order: [`ExecutionEngineFactory`] (admits a run and makes its engine),
-//! `admission` (who executes and who waits), [`IsolatedExecutionEngine`] (owns one run from start to
+//! `start` (what may be refused, then a task of its own), `admission` (who executes and who waits),
+//! `attend` (the way to the slot), [`IsolatedExecutionEngine`] (owns one run from start to
 //! end), `execution` (what the agents of a run share), `perform` (how each kind of agent works),
 //! `closing` and `ending` (nothing stays open, and a run ends exactly once), [`agents`] (what there
 //! is to run). No socket, no status code and no SQL is known here.
