@@ -177,13 +177,16 @@ fn other(error: impl Into<anyhow::Error>) -> Error {
 }
 
 fn take_lock(config: &Config) -> Result<DirLock, Error> {
-    DirLock::take(&config.data).map_err(|error| match error {
+    let lock = DirLock::take(&config.data).map_err(|error| match error {
         netra_store::Error::InUse { dir } => Error::DataInUse {
             address: ServerFile::read(&config.data).map(|file| file.address),
             dir,
         },
-        other => Error::Store(other),
-    })
+        error => Error::Store(error),
+    })?;
+    // A killed server's: nobody must go to its address with a token of this folder.
+    ServerFile::remove_stale(&config.data).map_err(other)?;
+    Ok(lock)
 }
 
 async fn listen(address: SocketAddr) -> Result<TcpListener, Error> {

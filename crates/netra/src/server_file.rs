@@ -23,6 +23,14 @@ impl ServerFile {
         serde_json::from_slice(&std::fs::read(dir.join(NAME)).ok()?).ok()
     }
 
+    /// Removes the one that a killed server left behind. For whoever holds the folder's lock.
+    pub fn remove_stale(dir: &Path) -> std::io::Result<()> {
+        match std::fs::remove_file(dir.join(NAME)) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(error),
+            _ => Ok(()),
+        }
+    }
+
     /// Writes it for the life of the guard, readable by the owner only. A reader sees all of it or
     /// nothing.
     pub fn publish(&self, dir: &Path) -> std::io::Result<Published> {

@@ -335,3 +335,26 @@ async fn every_command_explains_itself() -> Test {
     );
     Ok(())
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_file_that_a_killed_server_left_behind_sends_no_token_to_its_address() -> Test {
+    let data = tempfile::tempdir()?;
+    let folder = data.path().to_string_lossy().into_owned();
+    let stranger = tokio::net::TcpListener::bind("127.0.0.1:0").await?;
+    let left_behind = serde_json::json!({
+        "address": format!("http://{}", stranger.local_addr()?),
+        "pid": 1,
+    });
+    std::fs::write(data.path().join("server.json"), left_behind.to_string())?;
+    let ask = ["run", "echo", "--data", &folder, "hello"];
+    let answer = tokio::select! {
+        answer = good(&ask, "") => answer?,
+        _ = stranger.accept() => anyhow::bail!("the command went to the stale address"),
+    };
+    assert_eq!(answer, "hello");
+    ensure!(
+        !data.path().join("server.json").exists(),
+        "the stale file is gone"
+    );
+    Ok(())
+}

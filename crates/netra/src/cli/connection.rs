@@ -4,6 +4,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use netra_client::Client;
+use netra_store::DirLock;
 
 use crate::accounts::Accounts;
 use crate::config::Config;
@@ -76,8 +77,14 @@ impl Connection {
     }
 }
 
-/// The address in the folder's `server.json`, if a server answers there.
+/// The address in the folder's `server.json`, if the folder is held and a server answers there.
+///
+/// A killed server leaves its file behind, and anybody may listen at its address by now; the lock
+/// tells, since whoever takes it removes such a file before anything else.
 async fn answering(dir: &Path) -> Option<String> {
+    if DirLock::take(dir).is_ok() {
+        return None;
+    }
     let file = ServerFile::read(dir)?;
     let client = Client::new(&file.address, None).ok()?;
     let request = client.request(netra_client::Method::GET, "/health/live");
