@@ -54,6 +54,13 @@ pub struct Config {
     pub limits: Limits,
     /// WebSockets of all users on this node.
     pub max_sockets: usize,
+    /// Connections of all kinds on this node; beyond it the oldest on which nobody has signed in
+    /// is closed. A quarter of them is never taken by WebSockets and event streams.
+    pub max_connections: usize,
+    /// How long a new connection may take to bring the head of its first request.
+    pub header_timeout: Duration,
+    /// How long the body of a request may bring nothing.
+    pub body_stall: Duration,
     /// Password checks that may run at once; each holds 19 MiB.
     pub password_checks: usize,
     /// A token that reads `GET /api/metrics` and nothing else.
@@ -79,6 +86,9 @@ impl Default for Config {
             recheck: Duration::from_secs(60),
             limits: Limits::default(),
             max_sockets: 20_000,
+            max_connections: 30_000,
+            header_timeout: Duration::from_secs(10),
+            body_stall: Duration::from_secs(30),
             password_checks: 4,
             metrics_token: None,
             docs_base: "/api/docs".into(),

@@ -6,7 +6,7 @@
 use std::borrow::Cow;
 use std::sync::Arc;
 
-use axum::http::{HeaderValue, StatusCode, header};
+use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use netra_protocol::ErrorCode;
 use netra_protocol::error::{ErrorBody, ErrorDetail};
@@ -23,6 +23,7 @@ pub(crate) struct Error {
     details: Option<Value>,
     status: Option<StatusCode>,
     retry_after_s: Option<u64>,
+    headers: Option<Box<HeaderMap>>,
     source: Option<Source>,
 }
 
@@ -42,6 +43,7 @@ impl Error {
             details: None,
             status: None,
             retry_after_s,
+            headers: None,
             source: None,
         }
     }
@@ -83,6 +85,13 @@ impl Error {
         error
     }
 
+    /// The body of the request brought nothing for too long.
+    pub(crate) fn stalled_body() -> Self {
+        let mut error = Self::invalid("The body brought nothing for too long.");
+        error.status = Some(StatusCode::REQUEST_TIMEOUT);
+        error
+    }
+
     /// Adds what belongs to the code.
     #[must_use]
     pub(crate) fn with_details(mut self, details: Value) -> Self {
@@ -100,6 +109,13 @@ impl Error {
     #[must_use]
     pub(crate) fn retry_after(mut self, seconds: u64) -> Self {
         self.retry_after_s = Some(seconds.max(1));
+        self
+    }
+
+    /// Headers that go out with it.
+    #[must_use]
+    pub(crate) fn with_headers(mut self, headers: HeaderMap) -> Self {
+        self.headers = Some(Box::new(headers));
         self
     }
 
@@ -143,6 +159,9 @@ impl Error {
             error: self.detail(request_id, docs_base),
         };
         let mut response = (self.status(), axum::Json(body)).into_response();
+        if let Some(headers) = &self.headers {
+            response.headers_mut().extend(headers.as_ref().clone());
+        }
         if let Some(seconds) = self.retry_after_s {
             response
                 .headers_mut()
@@ -212,17 +231,23 @@ fn told(code: ErrorCode, own: String) -> Cow<'static, str> {
     }
 }
 
-/// The text as a sentence: a capital at its beginning, a full stop at its end.
+/// The text as a sentence: a capital at its beginning, unless a field's name stands there, and a
+/// full stop at its end.
 fn sentence(text: String) -> String {
     let mut chars = text.chars();
     let Some(first) = chars.next() else {
         return text;
     };
+    let word = text.split_whitespace().next().unwrap_or_default();
+    let is_name = word.contains(['_', '.', '`', '[', '"']);
     let end = if text.ends_with(['.', '!', '?']) {
         ""
     } else {
         "."
     };
+    if is_name {
+        return format!("{text}{end}");
+    }
     format!("{}{}{end}", first.to_uppercase(), chars.as_str())
 }
 
@@ -327,5 +352,18 @@ mod tests {
     fn words_of_lower_crates_become_sentences() {
         let error = Error::from(netra_store::Error::ThreadBusy);
         assert_eq!(error.to_string(), "The thread has an active run.");
+    }
+
+    #[test]
+    fn names_of_fields_get_no_capital() {
+        for (told, sentence_of) in [
+            ("timeout_ms must be from 1", "timeout_ms must be from 1."),
+            ("input.text is too long.", "input.text is too long."),
+            ("`files` names it twice", "`files` names it twice."),
+            ("the run has ended", "The run has ended."),
+            ("", ""),
+        ] {
+            assert_eq!(sentence(told.to_owned()), sentence_of);
+        }
     }
 }

@@ -8,9 +8,10 @@ use axum::extract::{FromRequest, Request};
 use axum::http::{HeaderMap, header};
 use http_body_util::{BodyExt as _, Limited};
 use netra_protocol::ErrorCode;
-use serde::de::DeserializeOwned;
+use serde::de::{DeserializeOwned, IgnoredAny};
 
 use crate::error::Error;
+use crate::serve::pace::is_stalled;
 use crate::state::Gateway;
 
 /// The largest JSON body, in bytes.
@@ -86,7 +87,16 @@ fn broken_body(error: Box<dyn std::error::Error + Send + Sync>, limit_bytes: u64
     if error.is::<http_body_util::LengthLimitError>() {
         return too_large(limit_bytes);
     }
-    Error::invalid("The body could not be read to its end.").caused_by(error)
+    unread(&*error).caused_by(error)
+}
+
+/// The error for a body that could not be read to its end.
+pub(crate) fn unread(cause: &(dyn std::error::Error + 'static)) -> Error {
+    if is_stalled(cause) {
+        Error::stalled_body()
+    } else {
+        Error::invalid("The body could not be read to its end.")
+    }
 }
 
 /// The body is larger than allowed.
@@ -125,6 +135,9 @@ pub(crate) fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Error> {
         let inner = error.inner();
         if inner.is_data() {
             refusal(&error.path().to_string(), &inner.to_string())
+        } else if serde_json::from_slice::<IgnoredAny>(bytes).is_ok() {
+            // JSON it is, but no value of this field, as null is where one of some words belongs.
+            refusal(&error.path().to_string(), "")
         } else {
             let place = format!("line {}, column {}", inner.line(), inner.column());
             Error::invalid(format!("The body is not valid JSON ({place})."))
@@ -170,7 +183,8 @@ pub(crate) fn refusal(path: &str, reason: &str) -> Error {
     }
     if reason.starts_with("duplicate field") {
         let name = quoted(reason).unwrap_or(path);
-        return Error::invalid(format!("The field `{name}` is there twice.")).at_field(name);
+        let name = name.chars().take(100).collect::<String>();
+        return Error::invalid(format!("The field `{name}` is there twice.")).at_field(&name);
     }
     let reason = reason.split(" at line ").next().unwrap_or_default();
     let expected = match reason.rsplit_once("expected ") {
@@ -232,6 +246,11 @@ mod tests {
                 r#"{"agent":"e","agent":"f","input":1}"#,
                 ErrorCode::InvalidRequest,
                 "\"agent\"",
+            ),
+            (
+                r#"{"agent":"e","input":1,"on_limit":null}"#,
+                ErrorCode::InvalidRequest,
+                "\"on_limit\"",
             ),
             ("[]", ErrorCode::InvalidRequest, "\"\""),
             ("{", ErrorCode::InvalidRequest, ""),

@@ -1,10 +1,11 @@
 //! The layers around the handlers. Their order, and why, stands in `router.rs`.
 
 use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
 use std::time::Instant;
 
 use axum::extract::{MatchedPath, Request, State};
-use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, Uri, header};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse as _, Response};
 use futures::FutureExt as _;
@@ -13,6 +14,7 @@ use netra_protocol::id::RequestId;
 
 use crate::auth::origin;
 use crate::error::Error;
+use crate::serve::places::Place;
 use crate::state::Gateway;
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
@@ -51,7 +53,7 @@ pub(crate) async fn finish(
             .or_insert(HeaderValue::from_static("no-store"));
     }
     let route = route.as_ref().map_or("other", MatchedPath::as_str);
-    record(method.as_str(), route, response.status(), began);
+    record(&method, route, response.status(), began);
     tracing::debug!(
         request.id = %request_id, http.method = %method, http.route = route,
         http.status = response.status().as_u16(), "request answered",
@@ -59,13 +61,21 @@ pub(crate) async fn finish(
     response
 }
 
-fn record(method: &str, route: &str, status: StatusCode, began: Instant) {
-    let labels = [
-        ("method", method.to_owned()),
-        ("route", route.to_owned()),
-        ("status", status.as_u16().to_string()),
-    ];
-    metrics::counter!("netra_http_requests_total", &labels).increment(1);
+/// The method as a label. Clients may invent methods; labels stay for ever.
+fn label(method: &Method) -> &'static str {
+    const KNOWN: [&str; 7] = ["GET", "POST", "PUT", "PATCH", "DELETE", "HEAD", "OPTIONS"];
+    let known = KNOWN.into_iter().find(|known| *known == method.as_str());
+    known.unwrap_or("other")
+}
+
+fn record(method: &Method, route: &str, status: StatusCode, began: Instant) {
+    let counter = metrics::counter!(
+        "netra_http_requests_total",
+        "method" => label(method),
+        "route" => route.to_owned(),
+        "status" => status.as_str().to_owned(),
+    );
+    counter.increment(1);
     let seconds = began.elapsed().as_secs_f64();
     metrics::histogram!("netra_http_request_duration_seconds", "route" => route.to_owned())
         .record(seconds);
@@ -77,7 +87,7 @@ fn with_error_body(gateway: &Gateway, request_id: RequestId, mut response: Respo
     let carried = response.extensions_mut().remove::<Error>();
     let error = match carried {
         Some(error) => error,
-        None if response.status().is_client_error() || response.status().is_server_error() => {
+        None if is_error(response.status()) && !is_json(response.headers()) => {
             of_framework(response.status())
         }
         None => return response,
@@ -91,6 +101,17 @@ fn with_error_body(gateway: &Gateway, request_id: RequestId, mut response: Respo
         }
     }
     answer
+}
+
+fn is_error(status: StatusCode) -> bool {
+    status.is_client_error() || status.is_server_error()
+}
+
+/// The framework refuses in plain words; a JSON body is a handler's own.
+fn is_json(headers: &HeaderMap) -> bool {
+    headers
+        .get(header::CONTENT_TYPE)
+        .is_some_and(|value| value.as_bytes().starts_with(b"application/json"))
 }
 
 fn of_framework(status: StatusCode) -> Error {
@@ -137,11 +158,11 @@ fn is_interface(path: &str) -> bool {
     path == "/ws" || path.starts_with("/api/") || path.starts_with("/health/")
 }
 
-fn check_host(gateway: &Gateway, headers: &HeaderMap, uri: &Uri) -> Result<(), Error> {
+fn check_host(gateway: &Gateway, request: &Request) -> Result<(), Error> {
+    let host = origin::checked_host(request.version(), request.headers(), request.uri())?;
     // Without credentials of its own, `--dev` must not be reached by a page whose name was made to
     // resolve to the loopback address.
-    let host = origin::host(headers, uri);
-    if gateway.config.dev && !host.is_some_and(|host| origin::names_loopback(&host)) {
+    if gateway.config.dev && !host.is_some_and(origin::Host::is_loopback) {
         let message = "With --dev the server answers to this machine's own names only.";
         return Err(Error::new(ErrorCode::OriginRefused, message));
     }
@@ -154,7 +175,7 @@ pub(crate) async fn guard(
     request: Request,
     next: Next,
 ) -> Result<Response, Error> {
-    check_host(&gateway, request.headers(), request.uri())?;
+    check_host(&gateway, &request)?;
     if is_interface(request.uri().path()) {
         if credential_in_query(request.uri()) {
             return Err(Error::unauthenticated(
@@ -184,15 +205,17 @@ pub(crate) async fn authenticate(
     let token = bearer(request.headers())
         .ok_or_else(|| Error::unauthenticated("The credentials are missing or not valid."))?;
     let verified = gateway.verifier.verify(token).await?;
+    if let Some(place) = request.extensions().get::<Arc<Place>>() {
+        place.keep();
+    }
     let user = verified.principal.user_id;
     let limit = verified.principal.limits.requests_per_minute;
     let verdict = gateway.requests.count(user, limit, gateway.runtime.now());
-    let mut response = if verdict.allowed {
-        request.extensions_mut().insert(verified);
-        next.run(request).await
-    } else {
-        verdict.refusal().into_response()
-    };
+    if !verdict.allowed {
+        return Err(verdict.refusal());
+    }
+    request.extensions_mut().insert(verified);
+    let mut response = next.run(request).await;
     verdict.write_to(response.headers_mut());
     Ok(response)
 }
@@ -213,6 +236,23 @@ mod tests {
             ("/api/runs?limit=3&cursor=tok", false),
         ] {
             assert_eq!(credential_in_query(&uri.parse().unwrap()), seen, "{uri}");
+        }
+    }
+
+    #[test]
+    fn a_handlers_own_refusal_is_no_frameworks() {
+        let own = (StatusCode::SERVICE_UNAVAILABLE, axum::Json("found")).into_response();
+        assert!(is_error(own.status()) && is_json(own.headers()));
+        let frameworks = (StatusCode::SERVICE_UNAVAILABLE, "found").into_response();
+        assert!(!is_json(frameworks.headers()));
+    }
+
+    #[test]
+    fn invented_methods_make_no_labels() {
+        assert_eq!(label(&Method::PATCH), "PATCH");
+        for invented in ["M1XXX", "get", "TRACE", "CONNECT"] {
+            let method = Method::from_bytes(invented.as_bytes()).unwrap();
+            assert_eq!(label(&method), "other", "{invented}");
         }
     }
 

@@ -29,14 +29,17 @@ pub(crate) struct Verdict {
 }
 
 impl Verdict {
-    /// The error of one too many.
+    /// The error of one too many; it carries the headers.
     pub(crate) fn refusal(&self) -> Error {
+        let mut headers = HeaderMap::new();
+        self.write_to(&mut headers);
         Error::new(
             ErrorCode::RateLimited,
             "Too many requests; wait and try again.",
         )
         .with_details(serde_json::json!({ "limit": self.limit, "retry_after_s": self.reset_s }))
         .retry_after(self.reset_s)
+        .with_headers(headers)
     }
 
     /// Tells the caller where the count stands.

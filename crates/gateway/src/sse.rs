@@ -8,6 +8,7 @@ use axum::body::{Body, Bytes};
 use axum::http::{HeaderMap, HeaderValue, header};
 use axum::response::{IntoResponse as _, Response};
 use netra_events::{Delivery, Subscription};
+use netra_protocol::ErrorCode;
 use netra_protocol::error::ErrorBody;
 use netra_protocol::id::RequestId;
 use netra_protocol::id::SessionId;
@@ -17,9 +18,13 @@ use tokio::time::{Instant, Interval};
 use crate::auth::verifier::Verified;
 use crate::error::Error;
 use crate::state::Gateway;
+use crate::ws;
+use crate::ws::connections::{Kind, NodePlace, UserPlace};
 
 /// Between two comments that keep proxies from closing a quiet stream.
 const KEEP_ALIVE: Duration = Duration::from_secs(15);
+/// When one stream too many may be asked for again, in seconds. Nobody knows when another ends.
+const AGAIN_S: u64 = 5;
 
 /// A place in the log as clients write it: `seq` or `epoch:seq`.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -69,6 +74,23 @@ struct Stream {
     expires: Instant,
     revoked: broadcast::Receiver<SessionId>,
     ended: bool,
+    _places: (NodePlace, UserPlace),
+}
+
+/// Streams count like sockets, against the same limits.
+fn places(gateway: &Gateway, verified: &Verified) -> Result<(NodePlace, UserPlace), Error> {
+    let principal = &verified.principal;
+    let (user, most) = (principal.user_id, principal.limits.sockets);
+    let on_node = gateway.connections.place_on_node(Kind::Stream);
+    let on_node = on_node.ok_or_else(ws::node_is_full)?;
+    let of_user = gateway.connections.place_of_user(user, most);
+    let of_user = of_user.ok_or_else(|| {
+        let message = "Too many event streams and sockets are open; close one of them.";
+        Error::new(ErrorCode::RateLimited, message)
+            .with_details(serde_json::json!({ "limit": most }))
+            .retry_after(AGAIN_S)
+    })?;
+    Ok((on_node, of_user))
 }
 
 /// The answer that carries the subscription until it ends.
@@ -78,7 +100,8 @@ pub(crate) fn answer(
     request_id: RequestId,
     subscription: Subscription,
     one_run: bool,
-) -> Response {
+) -> Result<Response, Error> {
+    let places = places(gateway, &verified)?;
     let left_ms = verified.expires_at.millis_since(gateway.runtime.now());
     let stream = Stream {
         epoch: subscription.epoch.clone(),
@@ -91,6 +114,7 @@ pub(crate) fn answer(
         subscription,
         one_run,
         ended: false,
+        _places: places,
     };
     let pieces = futures::stream::unfold(stream, |mut stream| async move {
         let piece = stream.next().await?;
@@ -107,7 +131,7 @@ pub(crate) fn answer(
             HeaderValue::from_static("no"),
         ),
     ];
-    (headers, Body::from_stream(pieces)).into_response()
+    Ok((headers, Body::from_stream(pieces)).into_response())
 }
 
 impl Stream {
@@ -152,7 +176,7 @@ impl Stream {
                     self.epoch,
                     entry.seq,
                     entry.kind.as_str(),
-                    entry.json(),
+                    delivery.frame(),
                 ),
                 // Without data there is no event, but the client's cursor moves on.
                 Delivery::Position { seq } => write!(text, "id: {}:{seq}\n\n", self.epoch),

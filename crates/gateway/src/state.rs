@@ -87,7 +87,11 @@ impl Gateway {
             passwords: Passwords::new(runtime.clone(), config.password_checks),
             logins: Windows::new(),
             requests: Windows::new(),
-            connections: Connections::new(config.max_sockets),
+            connections: Connections::new(
+                config
+                    .max_sockets
+                    .min(config.max_connections.div_ceil(4) * 3),
+            ),
             runtime,
             store,
             bridge,

@@ -1,8 +1,11 @@
 //! The edge as a whole, over a real store and engine.
 
 mod accounts;
+mod connections;
 mod requests;
+mod slow_sockets;
 mod sockets;
+mod streams;
 
 use std::net::SocketAddr;
 use std::sync::Arc;

@@ -17,11 +17,13 @@ use netra_protocol::ErrorCode;
 use netra_protocol::frame::{MAX_INBOUND_BYTES, SUBPROTOCOL};
 use serde::Deserialize;
 
+use self::connections::Kind;
 use crate::auth::verifier::Verified;
 use crate::auth::{origin, secret_hash};
 use crate::error::Error;
 use crate::extract::parse_query;
 use crate::layers::bearer;
+use crate::serve::places::Place;
 use crate::state::Gateway;
 
 /// What one socket reads at once, in bytes; most hold still most of the time.
@@ -75,6 +77,12 @@ async fn credentials(gateway: &Gateway, parts: &Parts) -> Result<Arc<Verified>, 
     gateway.verifier.verify(token).await
 }
 
+/// What is said where no more sockets and streams fit on the node.
+pub(crate) fn node_is_full() -> Error {
+    let message = "The server has as many sockets and streams as it can take.";
+    Error::new(ErrorCode::Overloaded, message)
+}
+
 /// Opens the user's WebSocket
 ///
 /// With the bearer header, the subprotocols `netra.v1` and `bearer.<token>`, or a ticket. The
@@ -102,12 +110,11 @@ pub(crate) async fn socket_open(
             "The server is about to stop.",
         ));
     }
-    let place = gateway.connections.place_on_node().ok_or_else(|| {
-        Error::new(
-            ErrorCode::Overloaded,
-            "The server has as many sockets as it can take.",
-        )
-    })?;
+    if let Some(place) = parts.extensions.get::<Arc<Place>>() {
+        place.keep();
+    }
+    let place = gateway.connections.place_on_node(Kind::Socket);
+    let place = place.ok_or_else(node_is_full)?;
     let upgrade = WebSocketUpgrade::from_request_parts(&mut parts, &gateway).await;
     let upgrade = upgrade.map_err(|error| {
         Error::invalid("This path takes WebSocket upgrades only.").caused_by(error)

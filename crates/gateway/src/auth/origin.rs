@@ -1,35 +1,111 @@
 //! Which pages may speak to the server: its own, and those on the allow-list.
 
-use axum::http::{HeaderMap, Uri, header};
+use axum::http::{HeaderMap, Uri, Version, header};
 use netra_protocol::ErrorCode;
 
 use crate::config::Config;
 use crate::error::Error;
 
-/// Host and port, in lower case, without the port that the scheme implies.
-fn authority(text: &str, scheme: Option<&str>) -> String {
-    let text = text.to_ascii_lowercase();
-    let implied = match scheme {
-        Some("https") => &[":443"][..],
-        Some("http") => &[":80"],
-        _ => &[":443", ":80"],
-    };
-    for port in implied {
-        if let Some(host) = text.strip_suffix(port) {
-            return host.to_owned();
-        }
-    }
-    text
+/// A host and the port, if one is named. Names have no case.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Host<'a> {
+    /// An address of IP version 6 stands in brackets.
+    name: &'a str,
+    port: Option<u16>,
 }
 
-/// The `Host` that the client named: a header in HTTP/1.1, a part of the URI in HTTP/2.
-pub(crate) fn host(headers: &HeaderMap, uri: &Uri) -> Option<String> {
-    let named = headers
-        .get(header::HOST)
-        .and_then(|host| host.to_str().ok());
-    named
-        .or_else(|| uri.authority().map(|authority| authority.as_str()))
-        .map(str::to_owned)
+impl<'a> Host<'a> {
+    /// None for what is no `host` or `host:port`: user names, and anything behind a bracket but a
+    /// port, too.
+    fn parse(text: &'a str) -> Option<Self> {
+        let end = match text.strip_prefix('[') {
+            Some(rest) => rest.find(']')? + 2,
+            None => text.find(':').unwrap_or(text.len()),
+        };
+        let (name, rest) = text.split_at(end);
+        let port = match rest.strip_prefix(':') {
+            None if rest.is_empty() => None,
+            None => return None,
+            // A colon without a port is allowed, and means nothing.
+            Some("") => None,
+            Some(port) if port.bytes().all(|digit| digit.is_ascii_digit()) => {
+                Some(port.parse().ok()?)
+            }
+            Some(_) => return None,
+        };
+        let is_good = match name.strip_prefix('[') {
+            Some(inner) => inner
+                .strip_suffix(']')
+                .is_some_and(|inner| inner.parse::<std::net::Ipv6Addr>().is_ok()),
+            None => {
+                let known = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~%".contains(&byte);
+                !name.is_empty() && name.bytes().all(known)
+            }
+        };
+        is_good.then_some(Self { name, port })
+    }
+
+    /// The port that is meant. Who names none means the scheme's, where the scheme is known.
+    fn port_for(self, scheme: Option<&str>) -> Option<u16> {
+        let implied = match scheme {
+            Some("https") => Some(443),
+            Some("http") => Some(80),
+            _ => None,
+        };
+        self.port.or(implied)
+    }
+
+    fn is(self, other: Host<'_>, scheme: Option<&str>) -> bool {
+        self.name.eq_ignore_ascii_case(other.name)
+            && self.port_for(scheme) == other.port_for(scheme)
+    }
+
+    /// Whether this is the machine's own loopback: a page that had its own name resolved to the
+    /// loopback address did not name it so.
+    pub(crate) fn is_loopback(self) -> bool {
+        let name = self.name.trim_start_matches('[').trim_end_matches(']');
+        name.eq_ignore_ascii_case("localhost")
+            || name
+                .parse::<std::net::IpAddr>()
+                .is_ok_and(|address| address.is_loopback())
+    }
+}
+
+/// The `Host` that the client named, where it named one that can be read.
+pub(crate) fn host<'a>(headers: &'a HeaderMap, uri: &'a Uri) -> Option<Host<'a>> {
+    match headers.get(header::HOST) {
+        Some(named) => Host::parse(named.to_str().ok()?),
+        None => Host::parse(uri.authority()?.as_str()),
+    }
+}
+
+/// The same, refused where it is missing, there twice, unreadable, or not the one of the address:
+/// whoever stands before the server may have gone by another of them.
+pub(crate) fn checked_host<'a>(
+    version: Version,
+    headers: &'a HeaderMap,
+    uri: &'a Uri,
+) -> Result<Option<Host<'a>>, Error> {
+    let refused =
+        || Error::invalid("A request names one host, in `Host`, as `host` or `host:port`.");
+    let mut lines = headers.get_all(header::HOST).iter();
+    let named = match (lines.next(), lines.next()) {
+        (_, Some(_)) => return Err(refused()),
+        (Some(line), None) => {
+            let host = line.to_str().ok().and_then(Host::parse);
+            Some(host.ok_or_else(refused)?)
+        }
+        (None, None) if version == Version::HTTP_11 => return Err(refused()),
+        (None, None) => None,
+    };
+    let Some(authority) = uri.authority() else {
+        return Ok(named);
+    };
+    let addressed = Host::parse(authority.as_str()).ok_or_else(refused)?;
+    match named {
+        Some(named) if !named.is(addressed, uri.scheme_str()) => Err(refused()),
+        _ => Ok(Some(addressed)),
+    }
 }
 
 /// The page that sent the request, if it was a page.
@@ -39,14 +115,16 @@ pub(crate) fn origin(headers: &HeaderMap) -> Option<&str> {
         .map(|origin| origin.to_str().unwrap_or("null"))
 }
 
-fn same_host(origin: &str, host: Option<&str>) -> bool {
+fn same_host(origin: &str, host: Option<Host<'_>>) -> bool {
     let Some((scheme, rest)) = origin.split_once("://") else {
         return false;
     };
-    if !matches!(scheme, "http" | "https") || rest.is_empty() {
+    if !matches!(scheme, "http" | "https") {
         return false;
     }
-    host.is_some_and(|host| authority(rest, Some(scheme)) == authority(host, Some(scheme)))
+    let page = Host::parse(rest);
+    page.zip(host)
+        .is_some_and(|(page, host)| page.is(host, Some(scheme)))
 }
 
 /// Refuses a page that is neither the server's own nor on the allow-list. A request without
@@ -59,7 +137,7 @@ pub(crate) fn check(config: &Config, headers: &HeaderMap, uri: &Uri) -> Result<(
     let listed = listed
         .into_iter()
         .any(|allowed| allowed.eq_ignore_ascii_case(origin));
-    if listed || same_host(origin, host(headers, uri).as_deref()) {
+    if listed || same_host(origin, host(headers, uri)) {
         return Ok(());
     }
     Err(Error::new(
@@ -70,20 +148,7 @@ pub(crate) fn check(config: &Config, headers: &HeaderMap, uri: &Uri) -> Result<(
 
 /// Whether no page sent the request, or one of the very host that it was sent to.
 pub(crate) fn is_own(headers: &HeaderMap, uri: &Uri) -> bool {
-    origin(headers).is_none_or(|origin| same_host(origin, host(headers, uri).as_deref()))
-}
-
-/// Whether the client named this machine's own loopback: a page that had its own name resolved to
-/// the loopback address did not.
-pub(crate) fn names_loopback(host: &str) -> bool {
-    let name = match host.strip_prefix('[') {
-        Some(rest) => rest.split(']').next().unwrap_or_default(),
-        None => host.split(':').next().unwrap_or_default(),
-    };
-    name.eq_ignore_ascii_case("localhost")
-        || name
-            .parse::<std::net::IpAddr>()
-            .is_ok_and(|address| address.is_loopback())
+    origin(headers).is_none_or(|origin| same_host(origin, host(headers, uri)))
 }
 
 /// Whether a browser sent the request: only browsers send these, and pages cannot forge them.
@@ -143,7 +208,7 @@ mod tests {
             "[::1]:8080",
             "127.9.9.9",
         ] {
-            assert!(names_loopback(own), "{own}");
+            assert!(Host::parse(own).unwrap().is_loopback(), "{own}");
         }
         for other in [
             "evil.example:8080",
@@ -151,8 +216,50 @@ mod tests {
             "10.0.0.1",
             "",
             "[::2]:1",
+            "[::1].evil.example",
+            "localhost:80@evil.example",
+            "127.0.0.1@evil.example",
         ] {
-            assert!(!names_loopback(other), "{other}");
+            let is_loopback = Host::parse(other).is_some_and(Host::is_loopback);
+            assert!(!is_loopback, "{other}");
+        }
+    }
+
+    fn checked(version: Version, hosts: &[&str], uri: &'static str) -> bool {
+        let mut headers = HeaderMap::new();
+        for host in hosts {
+            headers.append(header::HOST, host.parse().unwrap());
+        }
+        checked_host(version, &headers, &Uri::from_static(uri)).is_ok()
+    }
+
+    #[test]
+    fn a_request_names_one_host() {
+        let v11 = Version::HTTP_11;
+        for (hosts, uri) in [
+            (&["example.org"][..], "/"),
+            (&["example.org:8080"], "/"),
+            (&["example.org:"], "/"),
+            (&["[::1]:8080"], "/"),
+            (&["netra_1"], "/"),
+            (&["Example.org"], "http://example.org:80/"),
+        ] {
+            assert!(checked(v11, hosts, uri), "{hosts:?} {uri}");
+        }
+        assert!(checked(Version::HTTP_10, &[], "/"));
+        for (hosts, uri) in [
+            (&[][..], "/"),
+            (&[""], "/"),
+            (&["127.0.0.1", "evil.example"], "/"),
+            (&["127.0.0.1", "127.0.0.1"], "/"),
+            (&["127.0.0.1"], "http://evil.example/"),
+            (&["[::1].evil.example"], "/"),
+            (&["localhost:80@evil.example"], "/"),
+            (&["example.org:99999"], "/"),
+            (&["example.org:+80"], "/"),
+            (&["a b"], "/"),
+        ] {
+            assert!(!checked(v11, hosts, uri), "{hosts:?} {uri}");
         }
     }
 }

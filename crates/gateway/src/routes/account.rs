@@ -190,6 +190,7 @@ pub(crate) async fn login(
 /// Whether `--dev` signs this visitor in: a browser on this machine, on a page of this server.
 fn is_dev_visitor(gateway: &Gateway, visitor: &Visitor) -> bool {
     let headers = &visitor.headers;
+    // The layers have checked it; this only reads it again.
     let host = origin::host(headers, &visitor.uri);
     let forwarded = ["forwarded", "x-forwarded-for", "x-real-ip"];
     let site = headers
@@ -197,7 +198,7 @@ fn is_dev_visitor(gateway: &Gateway, visitor: &Visitor) -> bool {
         .and_then(|site| site.to_str().ok());
     gateway.config.dev
         && visitor.address.is_some_and(|address| address.is_loopback())
-        && host.is_some_and(|host| origin::names_loopback(&host))
+        && host.is_some_and(origin::Host::is_loopback)
         && !forwarded.iter().any(|name| headers.contains_key(*name))
         && matches!(site, None | Some("same-origin" | "none"))
         && origin::is_own(headers, &visitor.uri)

@@ -73,13 +73,7 @@ pub(crate) async fn event_stream(
         .subscribe(&caller.ctx, start, epoch.as_deref(), filter)
         .await?;
     let request_id = caller.ctx.request_id();
-    Ok(sse::answer(
-        &gateway,
-        caller.verified,
-        request_id,
-        subscription,
-        false,
-    ))
+    sse::answer(&gateway, caller.verified, request_id, subscription, false)
 }
 
 /// Streams the events of a run from its start to its end
@@ -130,11 +124,5 @@ pub(crate) async fn run_event_stream(
         return Ok(StatusCode::NO_CONTENT.into_response());
     }
     let request_id = caller.ctx.request_id();
-    Ok(sse::answer(
-        &gateway,
-        caller.verified,
-        request_id,
-        subscription,
-        true,
-    ))
+    sse::answer(&gateway, caller.verified, request_id, subscription, true)
 }

@@ -4,7 +4,8 @@ use std::time::Instant;
 
 use axum::Json as Answer;
 use axum::extract::State;
-use axum::http::StatusCode;
+use axum::http::{HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse as _, Response};
 use netra_context::Right;
 use netra_protocol::ErrorCode;
 use serde::Serialize;
@@ -77,7 +78,7 @@ pub(crate) async fn health_ready(
 pub(crate) async fn health_dependencies(
     State(gateway): State<Gateway>,
     caller: Caller,
-) -> Result<(StatusCode, Answer<Dependencies>), Error> {
+) -> Result<Response, Error> {
     caller.require(Right::Admin)?;
     let began = Instant::now();
     let problem = gateway
@@ -92,15 +93,14 @@ pub(crate) async fn health_dependencies(
         duration_ms: u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX),
         problem,
     };
-    let (code, status) = match store.problem {
-        None => (StatusCode::OK, "ok"),
-        Some(_) => (StatusCode::SERVICE_UNAVAILABLE, "failed"),
-    };
-    Ok((
-        code,
-        Answer(Dependencies {
-            status,
-            dependencies: vec![store],
-        }),
-    ))
+    let status = store.status;
+    let found = Answer(Dependencies {
+        status,
+        dependencies: vec![store],
+    });
+    if status == "ok" {
+        return Ok(found.into_response());
+    }
+    let again = [(header::RETRY_AFTER, HeaderValue::from_static("1"))];
+    Ok((StatusCode::SERVICE_UNAVAILABLE, again, found).into_response())
 }

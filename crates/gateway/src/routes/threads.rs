@@ -20,6 +20,21 @@ const MAX_TITLE_CHARS: usize = 200;
 /// The largest metadata, in bytes of JSON.
 const MAX_METADATA_BYTES: usize = 16 * 1024;
 
+/// The longest text that is searched for.
+const MAX_SEARCH_CHARS: usize = 1_000;
+
+/// The text to search for; none where it is blank.
+fn checked_search(q: Option<&str>) -> Result<Option<&str>, Error> {
+    let q = q.filter(|q| !q.trim().is_empty());
+    let is_bad =
+        |q: &str| q.chars().count() > MAX_SEARCH_CHARS || q.chars().any(|sign| sign.is_control());
+    if q.is_some_and(is_bad) {
+        let message = "`q` has at most 1,000 characters, none of them a control character.";
+        return Err(Error::invalid(message).at_field("q"));
+    }
+    Ok(q)
+}
+
 /// Refuses metadata that is too large.
 pub(crate) fn check_metadata(metadata: Option<&Map<String, Value>>) -> Result<(), Error> {
     let bytes = metadata
@@ -44,7 +59,7 @@ fn check_title(title: Option<&String>) -> Result<(), Error> {
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub(crate) struct Search {
-    /// Words to look for in titles and messages.
+    /// Text to look for in titles and messages, at most 1,000 characters.
     q: Option<String>,
     /// Items of a page, 1 to 100; 20 when absent.
     #[param(minimum = 1, maximum = 100)]
@@ -64,7 +79,7 @@ pub(crate) async fn thread_list(
 ) -> Result<Answer<Page<Thread>>, Error> {
     let Search { q, limit, cursor } = &caller.query;
     let limit = checked_limit(*limit)?;
-    let q = q.as_deref().filter(|q| !q.trim().is_empty());
+    let q = checked_search(q.as_deref())?;
     let page = gateway
         .store
         .threads(&caller.ctx, q, limit, cursor.as_deref())

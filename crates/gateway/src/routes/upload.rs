@@ -22,7 +22,8 @@ use sha2::{Digest as _, Sha256};
 
 use crate::error::Error;
 use crate::extract::{Caller, IdempotencyKey};
-use crate::json::{declared_length, too_large};
+use crate::json::{declared_length, too_large, unread};
+use crate::serve::pace::is_stalled;
 use crate::state::Gateway;
 
 const MAX_NAME_CHARS: usize = 255;
@@ -147,6 +148,7 @@ fn broken_multipart(error: MultipartError) -> Error {
         StatusCode::PAYLOAD_TOO_LARGE => {
             Error::new(ErrorCode::TooLarge, "The upload is too large.")
         }
+        _ if is_stalled(&error) => Error::stalled_body().caused_by(error),
         _ => Error::invalid(message).caused_by(error),
     }
 }
@@ -225,9 +227,7 @@ async fn store_raw(
         .and_then(|value| value.to_str().ok());
     let mut incoming = Incoming::begin(gateway, caller, name, media_type(declared)).await?;
     while let Some(piece) = body.next().await {
-        let piece = piece.map_err(|error| {
-            Error::invalid("The body could not be read to its end.").caused_by(error)
-        })?;
+        let piece = piece.map_err(|error| unread(&error).caused_by(error))?;
         incoming.write(&piece).await?;
     }
     incoming.finish(key).await

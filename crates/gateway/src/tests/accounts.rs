@@ -84,6 +84,9 @@ async fn a_wrong_name_and_a_wrong_password_look_alike_and_are_counted() {
         .post("/api/auth/login", None, credentials("anna"))
         .await;
     assert_eq!(refused.refused(), (429, "rate_limited"));
+    for name in ["ratelimit-limit", "ratelimit-remaining", "ratelimit-reset"] {
+        assert_eq!(refused.headers.get_all(name).iter().count(), 1, "{name}");
+    }
     assert!(refused.headers.contains_key(header::RETRY_AFTER));
     assert_eq!(
         edge.post("/api/auth/login", None, wrong("nobody"))

@@ -99,6 +99,8 @@ async fn unknown_parameters_and_fields_are_refused_by_name() {
         "/api/runs?limit=101",
         "/api/files?cursor=zz",
         "/api/agents?limit=x",
+        "/api/threads?q=a%00",
+        &format!("/api/threads?q={}", "a".repeat(1_001)),
     ] {
         assert_eq!(
             edge.get(path, &token).await.refused(),

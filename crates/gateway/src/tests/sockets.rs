@@ -16,12 +16,12 @@ type Opened = WebSocketStream<MaybeTlsStream<TcpStream>>;
 type Headers<'a> = &'a [(&'static str, &'a str)];
 
 /// How long a test waits for what must come.
-const SOON: Duration = Duration::from_secs(20);
+pub(super) const SOON: Duration = Duration::from_secs(20);
 
-struct Client(Opened);
+pub(super) struct Client(pub(super) Opened);
 
 /// Listens, and serves until the test's runtime ends.
-async fn listen(edge: &Edge) -> SocketAddr {
+pub(super) async fn listen(edge: &Edge) -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let served = crate::serve(listener, (edge.parts)());
@@ -48,7 +48,7 @@ async fn connect(
     }
 }
 
-async fn open(address: SocketAddr, token: &str) -> Client {
+pub(super) async fn open(address: SocketAddr, token: &str) -> Client {
     let bearer = format!("Bearer {token}");
     let (mut client, _) = connect(address, "", &[("authorization", &bearer)])
         .await
@@ -95,7 +95,7 @@ impl Client {
     }
 
     /// The code that the server closes with, whatever it sends before.
-    async fn close_code(&mut self) -> u16 {
+    pub(super) async fn close_code(&mut self) -> u16 {
         loop {
             if let Message::Close(frame) = self.message().await {
                 return frame.unwrap().code.into();

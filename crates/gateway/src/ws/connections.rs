@@ -1,4 +1,4 @@
-//! How many sockets are open: of one user, and of all on this node.
+//! How many sockets and event streams are open: of one user, and of all on this node.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -17,13 +17,29 @@ struct Counts {
     by_user: HashMap<UserId, u32>,
 }
 
-/// Counts open sockets.
+/// What is counted. Both count against the same limits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Kind {
+    Socket,
+    Stream,
+}
+
+impl Kind {
+    fn gauge(self) -> metrics::Gauge {
+        match self {
+            Self::Socket => metrics::gauge!("netra_sockets_open"),
+            Self::Stream => metrics::gauge!("netra_streams_open"),
+        }
+    }
+}
+
+/// Counts open sockets and streams.
 pub(crate) struct Connections(Arc<Open>);
 
-/// A socket's place on the node, given back when dropped.
-pub(crate) struct NodePlace(Arc<Open>);
+/// A place on the node, given back when dropped.
+pub(crate) struct NodePlace(Arc<Open>, Kind);
 
-/// A socket's place among its user's, given back when dropped.
+/// A place among its user's, given back when dropped.
 pub(crate) struct UserPlace(Arc<Open>, UserId);
 
 impl Connections {
@@ -35,17 +51,17 @@ impl Connections {
     }
 
     /// None when the node is full.
-    pub(crate) fn place_on_node(&self) -> Option<NodePlace> {
+    pub(crate) fn place_on_node(&self, kind: Kind) -> Option<NodePlace> {
         let mut counts = self.0.counts.lock();
         if counts.all >= self.0.most {
             return None;
         }
         counts.all += 1;
-        metrics::gauge!("netra_sockets_open").increment(1);
-        Some(NodePlace(self.0.clone()))
+        kind.gauge().increment(1);
+        Some(NodePlace(self.0.clone(), kind))
     }
 
-    /// None when the user has as many sockets as allowed.
+    /// None when the user has as many as allowed.
     pub(crate) fn place_of_user(&self, user: UserId, most: u32) -> Option<UserPlace> {
         let mut counts = self.0.counts.lock();
         let count = counts.by_user.entry(user).or_default();
@@ -60,7 +76,7 @@ impl Connections {
 impl Drop for NodePlace {
     fn drop(&mut self) {
         self.0.counts.lock().all -= 1;
-        metrics::gauge!("netra_sockets_open").decrement(1);
+        self.1.gauge().decrement(1);
     }
 }
 
@@ -98,9 +114,9 @@ mod tests {
     #[test]
     fn a_full_node_has_no_place() {
         let connections = Connections::new(1);
-        let place = connections.place_on_node();
-        assert!(connections.place_on_node().is_none());
+        let place = connections.place_on_node(Kind::Stream);
+        assert!(connections.place_on_node(Kind::Socket).is_none());
         drop(place);
-        assert!(connections.place_on_node().is_some());
+        assert!(connections.place_on_node(Kind::Socket).is_some());
     }
 }

@@ -4,8 +4,8 @@ use netra_protocol::frame::{
     ApprovalRespond, AuthRefresh, ClientFrame, Delivered, Empty, RunCancel, RunStart, Subscribe,
 };
 use netra_protocol::id::{ApprovalId, ThreadId};
-use serde::Deserialize;
-use serde::de::DeserializeOwned;
+use serde::de::{DeserializeOwned, MapAccess, Visitor};
+use serde::{Deserialize, Deserializer};
 use serde_json::{Map, Value};
 
 use crate::error::Error;
@@ -22,9 +22,43 @@ pub(crate) struct Read {
     pub(crate) frame: Result<ClientFrame, Error>,
 }
 
+/// The fields of a frame, and the first of them that is there twice.
+struct Fields {
+    fields: Map<String, Value>,
+    twice: Option<String>,
+}
+
+impl<'de> Deserialize<'de> for Fields {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_map(FieldsVisitor)
+    }
+}
+
+struct FieldsVisitor;
+
+impl<'de> Visitor<'de> for FieldsVisitor {
+    type Value = Fields;
+
+    fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("an object")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Fields, A::Error> {
+        let (mut fields, mut twice) = (Map::new(), None);
+        while let Some((name, value)) = map.next_entry::<String, Value>()? {
+            if fields.contains_key(&name) {
+                twice.get_or_insert(name);
+            } else {
+                fields.insert(name, value);
+            }
+        }
+        Ok(Fields { fields, twice })
+    }
+}
+
 /// Reads one text frame.
 pub(crate) fn read(text: &str) -> Read {
-    let mut fields: Map<String, Value> = match json::parse(text.as_bytes()) {
+    let Fields { mut fields, twice } = match json::parse(text.as_bytes()) {
         Ok(fields) => fields,
         Err(error) => {
             return Read {
@@ -35,6 +69,14 @@ pub(crate) fn read(text: &str) -> Read {
     };
     let given = fields.remove("id");
     let id = given.clone().filter(is_id).unwrap_or(Value::Null);
+    if let Some(twice) = twice {
+        let id = if twice == "id" { Value::Null } else { id };
+        let reason = format!("duplicate field `{twice}`");
+        return Read {
+            id,
+            frame: Err(json::refusal("", &reason)),
+        };
+    }
     let kind = match fields.remove("type") {
         Some(Value::String(kind)) => kind,
         _ => {
@@ -179,6 +221,27 @@ mod tests {
                 (id, ErrorCode::InvalidRequest),
                 "{frame}"
             );
+        }
+    }
+
+    #[test]
+    fn a_field_that_is_there_twice_is_refused() {
+        for (text, id) in [
+            (
+                r#"{"type":"run.start","id":1,"agent":"nope","agent":"echo","input":"x"}"#,
+                json!(1),
+            ),
+            (r#"{"type":"ping","type":"subscribe","id":2}"#, json!(2)),
+            (r#"{"type":"ping","id":1,"id":2}"#, Value::Null),
+        ] {
+            let read = read(text);
+            let error = read.frame.unwrap_err();
+            assert_eq!(
+                (read.id, error.code()),
+                (id, ErrorCode::InvalidRequest),
+                "{text}"
+            );
+            assert!(error.to_string().contains("there twice"), "{error}");
         }
     }
 

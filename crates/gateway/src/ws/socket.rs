@@ -44,6 +44,8 @@ pub(super) enum End {
     Normal,
     Draining,
     TooBig,
+    BrokenFrame,
+    NotText,
     Unauthenticated,
     RateLimited,
     Stalled,
@@ -58,6 +60,8 @@ impl End {
             Self::Normal => "normal",
             Self::Draining => "draining",
             Self::TooBig => "too_big",
+            Self::BrokenFrame => "broken_frame",
+            Self::NotText => "not_text",
             Self::Unauthenticated => "unauthenticated",
             Self::RateLimited => "rate_limited",
             Self::Stalled => "stalled",
@@ -71,6 +75,8 @@ impl End {
             Self::Gone | Self::Normal => return None,
             Self::Draining => (1001, "the server is about to stop; resume elsewhere"),
             Self::TooBig => (1009, "a message is at most 64 KiB"),
+            Self::BrokenFrame => (1002, "a frame broke the protocol"),
+            Self::NotText => (1007, "a text is UTF-8"),
             Self::Internal => (1011, "the server failed"),
             Self::Unauthenticated => (4001, "the token has expired or was revoked"),
             Self::RateLimited => (4003, "too many messages"),
@@ -408,10 +414,16 @@ async fn write_chunk(
     stream.flush().await
 }
 
-/// A read that failed: the message was too long, or the connection broke.
+/// A read that failed: the message was too long, the client broke the protocol, or the connection
+/// broke. The framework tells them apart in words only.
 fn of_broken_read(error: &axum::Error) -> End {
-    if error.to_string().contains("too long") {
+    let words = error.to_string();
+    if words.contains("too long") {
         End::TooBig
+    } else if words.starts_with("UTF-8") {
+        End::NotText
+    } else if words.contains("protocol error") && !words.contains("reset without closing") {
+        End::BrokenFrame
     } else {
         End::Gone
     }
@@ -420,4 +432,25 @@ fn of_broken_read(error: &axum::Error) -> End {
 /// The fields of an answer that has none.
 fn no_fields() -> Map<String, Value> {
     Map::new()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ends_have_the_codes_of_the_contract() {
+        for (end, code) in [
+            (End::Draining, 1001),
+            (End::BrokenFrame, 1002),
+            (End::NotText, 1007),
+            (End::TooBig, 1009),
+            (End::Unauthenticated, 4001),
+            (End::RateLimited, 4003),
+            (End::Stalled, 4008),
+            (End::TooMany, 4009),
+        ] {
+            assert_eq!(end.close().map(|(code, _)| code), Some(code), "{end:?}");
+        }
+    }
 }
