@@ -327,8 +327,36 @@ fn gateway_config(config: &Config) -> netra_gateway::Config {
             .metrics_token
             .as_ref()
             .map(|token| token.expose().to_owned()),
+        // The other half is for the files behind the connections, the database and the workers.
+        max_connections: open_files() / 2,
         ..netra_gateway::Config::default()
     }
+}
+
+/// The most files that are asked for, whatever the system would allow.
+const MOST_FILES: u64 = 65_536;
+
+/// The number of files that this process may have open, raised as far as the system allows.
+fn open_files() -> usize {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let allowed = getrlimit(Resource::Nofile);
+    let now = allowed.current.unwrap_or(MOST_FILES);
+    let wanted = allowed
+        .maximum
+        .map_or(MOST_FILES, |most| most.min(MOST_FILES));
+    let raised = Rlimit {
+        current: Some(wanted),
+        maximum: allowed.maximum,
+    };
+    let files = if wanted <= now {
+        now
+    } else if let Err(error) = setrlimit(Resource::Nofile, raised) {
+        tracing::warn!("no more than {now} files can be open at once: {error}");
+        now
+    } else {
+        wanted
+    };
+    usize::try_from(files.min(MOST_FILES)).unwrap_or(usize::MAX)
 }
 
 fn render(recorded: &Recorded) -> Arc<dyn Fn(bool) -> String + Send + Sync> {
@@ -371,6 +399,14 @@ fn fold_metrics(runtime: &Runtime, recorded: Recorded) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn as_many_files_may_be_open_as_the_system_allows() {
+        let files = open_files() as u64;
+        let allowed = rustix::process::getrlimit(rustix::process::Resource::Nofile);
+        let most = allowed.maximum.unwrap_or(MOST_FILES).min(MOST_FILES);
+        assert!(files >= most && files > 0, "{files} of {most}");
+    }
 
     #[test]
     fn a_server_that_listens_everywhere_is_reached_on_this_machine() {
