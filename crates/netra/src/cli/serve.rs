@@ -48,6 +48,17 @@ impl Args {
     }
 }
 
+/// This program as it was called, so that what is printed can be typed as it stands.
+fn program() -> String {
+    let called = std::env::args_os().next().map(std::path::PathBuf::from);
+    let called = called.unwrap_or_else(|| "netra".into());
+    let here = std::env::current_dir().ok();
+    let short = here
+        .as_deref()
+        .and_then(|here| called.strip_prefix(here).ok());
+    short.unwrap_or(&called).display().to_string()
+}
+
 pub(super) async fn serve(args: Args) -> Result<Exit, Problem> {
     let config = Config::load(args.layers())?;
     logs::start(config.log_format, &config.log_level)?;
@@ -59,7 +70,8 @@ pub(super) async fn serve(args: Args) -> Result<Exit, Problem> {
     if let Some(link) = node.setup_link() {
         output::note(format!(
             "No users yet. Make the first admin at\n  {link}\nor try an agent without an \
-             account:\n  netra run echo --data {} \"hello\"",
+             account:\n  {} run echo --data {} \"hello\"",
+            program(),
             data.display()
         ));
     }
