@@ -9,6 +9,7 @@ use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri, he
 use axum::middleware::Next;
 use axum::response::{IntoResponse as _, Response};
 use futures::FutureExt as _;
+use netra_context::runtime::TaskKind;
 use netra_protocol::ErrorCode;
 use netra_protocol::id::RequestId;
 
@@ -185,6 +186,26 @@ pub(crate) async fn guard(
         origin::check(&gateway.config, request.headers(), request.uri())?;
     }
     Ok(next.run(request).await)
+}
+
+/// Carries out what changes something in a task of its own, so that it is done to its end where the
+/// client hangs up meanwhile: a session that the store has ended must be forgotten here too.
+///
+/// The task holds the place of its connection, so these are never more than connections.
+pub(crate) async fn to_the_end(
+    State(gateway): State<Gateway>,
+    request: Request,
+    next: Next,
+) -> Result<Response, Error> {
+    if request.method().is_safe() {
+        return Ok(next.run(request).await);
+    }
+    let carried_out = gateway.runtime.spawn(TaskKind::Part, next.run(request));
+    match carried_out.await {
+        Ok(Some(response)) => Ok(response),
+        Ok(None) => Err(Error::internal("the request's code panicked")),
+        Err(error) => Err(Error::internal(error)),
+    }
 }
 
 /// The access token of the `Authorization` header.

@@ -100,6 +100,8 @@ pub fn router(parts: Parts) -> Router {
 /// The layers that every request passes, outermost last.
 fn layered(routes: Router<Gateway>, gateway: &Gateway) -> Router<Gateway> {
     routes
+        // Innermost, so that what the other layers refuse needs no task.
+        .layer(from_fn_with_state(gateway.clone(), layers::to_the_end))
         // Bodies are bounded where they are read: 1 MiB of JSON, the user's limit for uploads.
         .layer(DefaultBodyLimit::disable())
         // Foreign pages and credentials in addresses are refused before anything is looked up.

@@ -1,7 +1,9 @@
 //! Setting up, signing in and out, sessions, the browser's cookie, `--dev`.
 
+use futures::FutureExt as _;
 use serde_json::json;
 
+use super::sockets::SOON;
 use super::*;
 use crate::Registration;
 
@@ -230,6 +232,26 @@ async fn ending_a_session_ends_its_tokens_at_once() {
     );
     assert_eq!(edge.get("/api/auth/me", second).await.status, 200);
     assert_eq!(delete().await.refused(), (404, "not_found"));
+}
+
+#[tokio::test]
+async fn a_client_that_hangs_up_while_it_signs_out_is_signed_out() {
+    let edge = Edge::new(open());
+    let signed_in = edge
+        .post("/api/auth/register", None, credentials("anna"))
+        .await;
+    let access = signed_in.body["access_token"].as_str().unwrap();
+    let stream = request(Method::GET, "/api/events", Some(access), None);
+    let stream = edge.router.clone().oneshot(stream).await.unwrap();
+    assert_eq!(stream.status(), 200);
+    let sign_out = edge.post("/api/auth/logout", Some(access), json!({}));
+    assert!(sign_out.now_or_never().is_none(), "dropped half-way");
+    let ended = stream.into_body().collect();
+    tokio::time::timeout(SOON, ended).await.unwrap().unwrap();
+    assert_eq!(
+        edge.get("/api/auth/me", access).await.refused(),
+        (401, "unauthenticated")
+    );
 }
 
 #[tokio::test]
