@@ -20,6 +20,7 @@ use sha2::{Digest as _, Sha256};
 use crate::auth::verifier::Verified;
 use crate::error::Error;
 use crate::json;
+use crate::serve::places::Place;
 use crate::state::Gateway;
 
 /// The context of one HTTP request or WebSocket frame, from credentials that were verified.
@@ -44,6 +45,8 @@ pub(crate) fn request_id(parts: &Parts) -> Result<RequestId, Error> {
 pub(crate) struct Caller<Q = Nothing> {
     pub(crate) ctx: UserExecutionContext,
     pub(crate) verified: Arc<Verified>,
+    /// Of the connection, where there is one.
+    pub(crate) place: Option<Arc<Place>>,
     pub(crate) query: Q,
 }
 
@@ -71,6 +74,7 @@ impl<Q: DeserializeOwned> FromRequestParts<Gateway> for Caller<Q> {
         Ok(Self {
             ctx,
             verified,
+            place: parts.extensions.get().cloned(),
             query,
         })
     }

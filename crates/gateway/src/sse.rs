@@ -5,24 +5,32 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::body::{Body, Bytes};
-use axum::http::{HeaderMap, HeaderValue, header};
+use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse as _, Response};
+use netra_context::runtime::TaskKind;
 use netra_events::{Delivery, Subscription};
 use netra_protocol::ErrorCode;
 use netra_protocol::error::ErrorBody;
 use netra_protocol::id::RequestId;
 use netra_protocol::id::SessionId;
-use tokio::sync::broadcast;
+use tokio::sync::{broadcast, mpsc};
 use tokio::time::{Instant, Interval};
+use tokio_util::sync::{CancellationToken, DropGuard};
 
 use crate::auth::verifier::Verified;
 use crate::error::Error;
+use crate::extract::Caller;
+use crate::serve::places::Place;
 use crate::state::Gateway;
 use crate::ws;
 use crate::ws::connections::{Kind, NodePlace, UserPlace};
 
 /// Between two comments that keep proxies from closing a quiet stream.
 const KEEP_ALIVE: Duration = Duration::from_secs(15);
+/// Batches that wait for a client which reads slowly; more stay in the log.
+const PIECES: usize = 2;
+/// How long a client may take to see the end of a stream that is no longer allowed.
+const GOODBYE: Duration = Duration::from_secs(2);
 /// When one stream too many may be asked for again, in seconds. Nobody knows when another ends.
 const AGAIN_S: u64 = 5;
 
@@ -61,19 +69,29 @@ pub(crate) fn resume_at(headers: &HeaderMap, after: Option<&str>) -> Result<Opti
         .transpose()
 }
 
-/// A stream that is being sent.
+/// What is read of the log and handed to the connection.
 struct Stream {
     gateway: Gateway,
-    verified: Arc<Verified>,
     request_id: RequestId,
     subscription: Subscription,
     epoch: String,
     /// Whether the first terminal event ends the stream.
     one_run: bool,
     keep_alive: Interval,
-    expires: Instant,
-    revoked: broadcast::Receiver<SessionId>,
     ended: bool,
+}
+
+/// What the stream may last for, looked at whether or not the client reads.
+struct Allowed {
+    gateway: Gateway,
+    verified: Arc<Verified>,
+    revoked: broadcast::Receiver<SessionId>,
+}
+
+/// The answer's end of a stream; dropping it tells the task that the client has gone.
+struct Reading {
+    pieces: mpsc::Receiver<Bytes>,
+    _gone: DropGuard,
     _places: (NodePlace, UserPlace),
 }
 
@@ -94,31 +112,35 @@ fn places(gateway: &Gateway, verified: &Verified) -> Result<(NodePlace, UserPlac
 }
 
 /// The answer that carries the subscription until it ends.
-pub(crate) fn answer(
+pub(crate) async fn answer(
     gateway: &Gateway,
-    verified: Arc<Verified>,
-    request_id: RequestId,
+    caller: Caller<impl Sized>,
     subscription: Subscription,
     one_run: bool,
 ) -> Result<Response, Error> {
-    let places = places(gateway, &verified)?;
-    let left_ms = verified.expires_at.millis_since(gateway.runtime.now());
+    let places = places(gateway, &caller.verified)?;
+    let allowed = Allowed::begin(gateway, caller.verified).await?;
     let stream = Stream {
         epoch: subscription.epoch.clone(),
         keep_alive: tokio::time::interval(KEEP_ALIVE),
-        expires: Instant::now() + Duration::from_millis(left_ms),
-        revoked: gateway.verifier.revoked(),
         gateway: gateway.clone(),
-        verified,
-        request_id,
+        request_id: caller.ctx.request_id(),
         subscription,
         one_run,
         ended: false,
+    };
+    let (sender, pieces) = mpsc::channel(PIECES);
+    let gone = CancellationToken::new();
+    let reading = Reading {
+        pieces,
+        _gone: gone.clone().drop_guard(),
         _places: places,
     };
-    let pieces = futures::stream::unfold(stream, |mut stream| async move {
-        let piece = stream.next().await?;
-        Some((Ok::<_, std::convert::Infallible>(piece), stream))
+    let task = drive(stream, allowed, sender, gone, caller.place);
+    gateway.runtime.spawn(TaskKind::Socket, task);
+    let pieces = futures::stream::unfold(reading, |mut reading| async move {
+        let piece = reading.pieces.recv().await?;
+        Some((Ok::<_, std::convert::Infallible>(piece), reading))
     });
     let headers = [
         (
@@ -134,19 +156,99 @@ pub(crate) fn answer(
     Ok((headers, Body::from_stream(pieces)).into_response())
 }
 
-impl Stream {
-    /// What to send next; none at the end of the stream, of the server, or of the credentials.
-    async fn next(&mut self) -> Option<Bytes> {
+/// Sends the stream until it ends, the client goes, or it is no longer allowed. The answer's body
+/// cannot tell of the latter by itself: nobody asks it for more while the client reads nothing.
+async fn drive(
+    stream: Stream,
+    mut allowed: Allowed,
+    sender: mpsc::Sender<Bytes>,
+    gone: CancellationToken,
+    place: Option<Arc<Place>>,
+) {
+    tokio::select! {
+        biased;
+        () = gone.cancelled() => return,
+        () = allowed.over() => {}
+        // What is left of a stream that has ended is the client's, as slowly as it reads.
+        () = stream.send(sender) => return,
+    }
+    // The sender is gone, so whoever reads sees the end; whoever does not is not waited for.
+    if tokio::time::timeout(GOODBYE, gone.cancelled())
+        .await
+        .is_err()
+        && let Some(place) = place
+    {
+        place.close();
+    }
+}
+
+impl Allowed {
+    /// Looks the credentials up again: they were verified before revocations were listened to.
+    async fn begin(gateway: &Gateway, verified: Arc<Verified>) -> Result<Self, Error> {
+        let mut allowed = Self {
+            revoked: gateway.verifier.revoked(),
+            gateway: gateway.clone(),
+            verified,
+        };
+        allowed.look_up_again().await?;
+        Ok(allowed)
+    }
+
+    async fn look_up_again(&mut self) -> Result<(), Error> {
+        let principal = &self.verified.principal;
+        let (user, session) = (principal.user_id, principal.session);
+        self.gateway.verifier.look_up(user, session).await?;
+        Ok(())
+    }
+
+    /// Waits for the end of the credentials or of the server.
+    async fn over(&mut self) {
         let shutdown = self.gateway.runtime.shutdown().clone();
+        let left_ms = self
+            .verified
+            .expires_at
+            .millis_since(self.gateway.runtime.now());
+        let expires = Instant::now() + Duration::from_millis(left_ms);
+        let every = self.gateway.config.heartbeat;
+        let mut heartbeat = tokio::time::interval_at(Instant::now() + every, every);
+        loop {
+            tokio::select! {
+                biased;
+                () = shutdown.cancelled() => return,
+                () = tokio::time::sleep_until(expires) => return,
+                revoked = self.revoked.recv() => match revoked {
+                    Ok(session) if Some(session) == self.verified.principal.session => return,
+                    Ok(_) => continue,
+                    // Too many at once to follow: ask.
+                    Err(_) => {}
+                },
+                _ = heartbeat.tick() => {}
+            }
+            match self.look_up_again().await {
+                Err(error) if error.status() == StatusCode::UNAUTHORIZED => return,
+                // Where the store does not answer, it is asked again at the next heartbeat.
+                Ok(()) | Err(_) => {}
+            }
+        }
+    }
+}
+
+impl Stream {
+    /// Hands over one piece after the other, as the client takes them. How long it may take none
+    /// is the connection's to say, which sees single bytes.
+    async fn send(mut self, sender: mpsc::Sender<Bytes>) {
+        while let Some(piece) = self.next().await {
+            if sender.send(piece).await.is_err() {
+                return;
+            }
+        }
+    }
+
+    /// What to send next; none at the end of the stream.
+    async fn next(&mut self) -> Option<Bytes> {
         while !self.ended {
             tokio::select! {
                 biased;
-                () = shutdown.cancelled() => return None,
-                () = tokio::time::sleep_until(self.expires) => return None,
-                revoked = self.revoked.recv() => match revoked {
-                    Ok(session) if Some(session) != self.verified.principal.session => {}
-                    _ => return None,
-                },
                 batch = self.subscription.next() => match batch {
                     Ok(batch) => {
                         let text = self.write(&batch);

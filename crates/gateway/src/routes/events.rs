@@ -72,8 +72,7 @@ pub(crate) async fn event_stream(
         .bridge
         .subscribe(&caller.ctx, start, epoch.as_deref(), filter)
         .await?;
-    let request_id = caller.ctx.request_id();
-    sse::answer(&gateway, caller.verified, request_id, subscription, false)
+    sse::answer(&gateway, caller, subscription, false).await
 }
 
 /// Streams the events of a run from its start to its end
@@ -123,6 +122,5 @@ pub(crate) async fn run_event_stream(
     if !passes || terminal.is_some_and(|terminal| after >= terminal) {
         return Ok(StatusCode::NO_CONTENT.into_response());
     }
-    let request_id = caller.ctx.request_id();
-    sse::answer(&gateway, caller.verified, request_id, subscription, true)
+    sse::answer(&gateway, caller, subscription, true).await
 }

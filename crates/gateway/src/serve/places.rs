@@ -109,7 +109,13 @@ impl Place {
         self.token.cancelled().await;
     }
 
-    /// Whether the place is needed for another.
+    /// Closes the connection at once, whatever is still to be sent.
+    pub(crate) fn close(&self) {
+        self.evicted.store(true, Ordering::Release);
+        self.token.cancel();
+    }
+
+    /// Whether the connection is to be closed at once.
     pub(crate) fn is_evicted(&self) -> bool {
         self.evicted.load(Ordering::Acquire)
     }

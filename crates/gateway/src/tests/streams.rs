@@ -1,9 +1,14 @@
 //! Event streams over HTTP: the same frames as the WebSocket's, counted like sockets.
 
+use std::time::Duration;
+
 use axum::response::Response;
 use netra_protocol::limits::Limits;
 use serde_json::json;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpSocket;
 
+use super::sockets::{SOON, listen};
 use super::*;
 
 async fn stream(edge: &Edge, path: &str, token: &str) -> Response {
@@ -81,4 +86,41 @@ async fn a_full_node_takes_no_stream() {
     let _first = stream(&edge, "/api/events", &anna).await;
     let refused = edge.get("/api/events", &bert).await;
     assert_eq!(refused.refused(), (503, "overloaded"));
+}
+
+#[tokio::test]
+async fn a_stream_that_nobody_reads_ends_with_its_token() {
+    let edge = Edge::new(Config {
+        max_connections: 1,
+        ..Config::default()
+    });
+    let (user, token) = edge.user("anna", Role::User).await;
+    // More than fits between the two, also where the system lends much.
+    for _ in 0..60 {
+        let body = json!({"agent": "echo", "input": "x".repeat(90_000)});
+        let run = edge.post("/api/runs", Some(&token), body).await.body;
+        let path = format!("/api/runs/{}/wait", run["id"].as_str().unwrap());
+        assert_eq!(edge.get(&path, &token).await.body["status"], "completed");
+    }
+    let address = listen(&edge).await;
+    let now = edge.runtime.now();
+    let short = edge
+        .keys
+        .access_token(user, None, now, Duration::from_secs(2))
+        .unwrap();
+    let socket = TcpSocket::new_v4().unwrap();
+    socket.set_recv_buffer_size(16 * 1024).unwrap();
+    let mut deaf = socket.connect(address).await.unwrap();
+    let ask = format!(
+        "GET /api/events?after=0 HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {short}\r\n\r\n"
+    );
+    deaf.write_all(ask.as_bytes()).await.unwrap();
+    let mut answer = [0; 12];
+    deaf.read_exact(&mut answer).await.unwrap();
+    assert_eq!(&answer, b"HTTP/1.1 200");
+    // It has the only place, as a user's: another is served once it has been let go, which the
+    // connection's own patience would do after the test's.
+    let live = reqwest::get(format!("http://{address}/health/live"));
+    let live = tokio::time::timeout(SOON, live).await.unwrap();
+    assert_eq!(live.unwrap().status(), 200);
 }
