@@ -129,7 +129,7 @@ pub(crate) async fn register(
         password,
         invite: _,
     } = body.read().await?;
-    throttle(&gateway, &name, &visitor)?;
+    // Before the count, which would keep a name for each of such requests.
     let closed = match gateway.config.registration {
         Registration::Open => None,
         Registration::Invite => Some("Registration here needs an invitation that is still good."),
@@ -138,6 +138,7 @@ pub(crate) async fn register(
     if let Some(message) = closed {
         return Err(Error::new(ErrorCode::Forbidden, message));
     }
+    throttle(&gateway, &name, &visitor)?;
     check_name(&name)?;
     if name.eq_ignore_ascii_case(session::DEV_USER) {
         return Err(netra_store::Error::NameTaken.into());

@@ -108,6 +108,21 @@ async fn registration_is_closed_unless_opened() {
 }
 
 #[tokio::test]
+async fn asking_where_registration_is_closed_uses_up_no_sign_ins() {
+    let edge = Edge::new(Config::default());
+    for _ in 0..=Config::default().limits.logins_per_minute {
+        let refused = edge
+            .post("/api/auth/register", None, credentials("anna"))
+            .await;
+        assert_eq!(refused.refused(), (403, "forbidden"));
+    }
+    let counted = edge
+        .post("/api/auth/login", None, credentials("anna"))
+        .await;
+    assert_eq!(counted.refused(), (401, "unauthenticated"));
+}
+
+#[tokio::test]
 async fn a_refresh_token_works_once_and_reuse_ends_the_session() {
     let edge = Edge::new(open());
     let first = edge
