@@ -62,18 +62,31 @@ impl Verdict {
 }
 
 /// Windows of one minute, by key; each begins with its key's first request.
-pub(crate) struct Windows<K>(Mutex<HashMap<K, Window>>);
+pub(crate) struct Windows<K>(Mutex<Counted<K>>);
+
+struct Counted<K> {
+    windows: HashMap<K, Window>,
+    /// When those that had ended were last forgotten.
+    swept: Timestamp,
+}
 
 impl<K: Hash + Eq> Windows<K> {
     pub(crate) fn new() -> Self {
-        Self(Mutex::new(HashMap::new()))
+        Self(Mutex::new(Counted {
+            windows: HashMap::new(),
+            swept: Timestamp::from_micros(0),
+        }))
     }
 
     /// Counts one and says whether it is within `limit` per minute.
     pub(crate) fn count(&self, key: K, limit: u32, now: Timestamp) -> Verdict {
-        let mut windows = self.0.lock();
-        if windows.len() >= KEYS {
+        let mut counted = self.0.lock();
+        let Counted { windows, swept } = &mut *counted;
+        // Once a minute, also when all are taken: looking at each of them takes time.
+        if now.millis_since(*swept) >= MINUTE_MS {
             windows.retain(|_, window| now.millis_since(window.began) < MINUTE_MS);
+            windows.shrink_to(2 * windows.len());
+            *swept = now;
         }
         if windows.len() >= KEYS && !windows.contains_key(&key) {
             return Verdict {
@@ -127,6 +140,16 @@ mod tests {
             "another key is not touched"
         );
         assert!(windows.count("anna", 5, START.plus_millis(60_000)).allowed);
+    }
+
+    #[test]
+    fn names_that_are_not_used_again_are_forgotten() {
+        let windows = Windows::new();
+        for key in 0..1_000 {
+            windows.count(key, 5, START);
+        }
+        windows.count(1_000, 5, START.plus_millis(60_000));
+        assert_eq!(windows.0.lock().windows.len(), 1);
     }
 
     #[test]
