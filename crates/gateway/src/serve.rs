@@ -20,6 +20,7 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use netra_context::runtime::TaskKind;
+use socket2::SockRef;
 use tokio::net::{TcpListener, TcpStream};
 use tower::Service as _;
 
@@ -29,6 +30,8 @@ use crate::config::Config;
 use crate::router::router;
 use crate::state::Parts;
 
+/// What the kernel may hold of an answer that the client has no room for, in bytes.
+const UNSENT: u32 = 128 * 1024;
 /// How long a connection may be quiet after an answer.
 const IDLE: Duration = Duration::from_secs(75);
 /// What the system may need to be able to accept again.
@@ -101,6 +104,10 @@ impl Served {
         // Answers are small and written whole: waiting to fill packets only adds delay.
         if let Err(error) = stream.set_nodelay(true) {
             tracing::debug!("a connection keeps its delay: {error}");
+        }
+        // The kernel says soon that a slow client takes something, and holds little for it.
+        if let Err(error) = SockRef::from(&stream).set_tcp_notsent_lowat(UNSENT) {
+            tracing::debug!("a connection holds as much as it likes: {error}");
         }
         let place = Arc::new(place);
         let service = service_fn(|request| self.answer(request, address, &place));

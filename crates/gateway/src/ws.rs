@@ -4,6 +4,7 @@
 pub(crate) mod connections;
 pub(crate) mod frames;
 pub(crate) mod socket;
+mod stall;
 
 use std::sync::Arc;
 
@@ -110,9 +111,9 @@ pub(crate) async fn socket_open(
             "The server is about to stop.",
         ));
     }
-    if let Some(place) = parts.extensions.get::<Arc<Place>>() {
-        place.keep();
-    }
+    let connection = parts.extensions.get::<Arc<Place>>().cloned();
+    let connection = connection.ok_or_else(|| Error::internal("a request without a place"))?;
+    connection.keep();
     let place = gateway.connections.place_on_node(Kind::Socket);
     let place = place.ok_or_else(node_is_full)?;
     let upgrade = WebSocketUpgrade::from_request_parts(&mut parts, &gateway).await;
@@ -128,7 +129,7 @@ pub(crate) async fn socket_open(
             let runtime = gateway.runtime.clone();
             runtime.spawn(
                 TaskKind::Socket,
-                socket::serve(gateway, opened, verified, place),
+                socket::serve(gateway, opened, verified, place, connection),
             );
         }))
 }

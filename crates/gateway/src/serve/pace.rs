@@ -106,7 +106,7 @@ pub(crate) struct PacedStream {
     stream: TcpStream,
     allowed: Duration,
     watch: Watch,
-    _place: Arc<Place>,
+    place: Arc<Place>,
 }
 
 impl PacedStream {
@@ -115,7 +115,7 @@ impl PacedStream {
             stream,
             allowed,
             watch: Watch::default(),
-            _place: place,
+            place,
         }
     }
 
@@ -124,8 +124,9 @@ impl PacedStream {
         cx: &mut Context<'_>,
         written: Poll<io::Result<usize>>,
     ) -> Poll<io::Result<usize>> {
-        if written.is_ready() {
+        if let Poll::Ready(outcome) = &written {
             self.watch.moved();
+            self.place.took(*outcome.as_ref().unwrap_or(&0));
             return written;
         }
         ready!(self.watch.poll_stalled(cx, self.allowed));

@@ -6,7 +6,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use parking_lot::Mutex;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
@@ -41,6 +41,7 @@ pub(crate) struct Place {
     evicted: Arc<AtomicBool>,
     asked: AtomicBool,
     known: AtomicBool,
+    taken: AtomicU64,
 }
 
 impl Places {
@@ -84,6 +85,7 @@ impl Places {
             evicted,
             asked: AtomicBool::new(false),
             known: AtomicBool::new(false),
+            taken: AtomicU64::new(0),
         }
     }
 
@@ -128,6 +130,16 @@ impl Place {
     /// Whether a request has ever come.
     pub(crate) fn has_asked(&self) -> bool {
         self.asked.load(Ordering::Relaxed)
+    }
+
+    /// The connection has taken bytes.
+    pub(crate) fn took(&self, bytes: usize) {
+        self.taken.fetch_add(bytes as u64, Ordering::Relaxed);
+    }
+
+    /// How many bytes the connection has taken so far.
+    pub(crate) fn taken(&self) -> u64 {
+        self.taken.load(Ordering::Relaxed)
     }
 
     /// Somebody has signed in here: the place is kept from now on.

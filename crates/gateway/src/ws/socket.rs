@@ -19,9 +19,11 @@ use tokio::time::Instant;
 
 use super::connections::NodePlace;
 use super::frames;
+use super::stall::unless_stalled;
 use crate::auth::verifier::Verified;
 use crate::error::Error;
 use crate::extract;
+use crate::serve::places::Place;
 use crate::state::Gateway;
 
 mod operations;
@@ -103,6 +105,8 @@ pub(super) struct Socket {
     revoked: broadcast::Receiver<SessionId>,
     recent: VecDeque<Instant>,
     unanswered_pings: u8,
+    /// Counts the bytes that the client has taken.
+    connection: Arc<Place>,
 }
 
 /// Serves a socket until it ends.
@@ -111,6 +115,7 @@ pub(super) async fn serve(
     stream: WebSocket,
     verified: Arc<Verified>,
     _node: NodePlace,
+    connection: Arc<Place>,
 ) {
     let user = verified.principal.user_id;
     let mine = gateway
@@ -120,6 +125,7 @@ pub(super) async fn serve(
         revoked: gateway.verifier.revoked(),
         gateway,
         stream,
+        connection,
         verified,
         subscription: None,
         recent: VecDeque::new(),
@@ -361,12 +367,14 @@ impl Socket {
         let mut messages = VecDeque::from(messages);
         let shutdown = self.gateway.runtime.shutdown().clone();
         let stall = self.gateway.config.write_stall;
+        let connection = Arc::clone(&self.connection);
         while !messages.is_empty() {
             let chunk = write_chunk(&mut self.stream, &mut messages);
             tokio::select! {
-                written = chunk => written.map_err(|_| End::Gone)?,
+                written = unless_stalled(chunk, stall, || connection.taken()) => {
+                    written.ok_or(End::Stalled)?.map_err(|_| End::Gone)?;
+                }
                 () = shutdown.cancelled() => return Err(End::Draining),
-                () = tokio::time::sleep(stall) => return Err(End::Stalled),
             }
         }
         Ok(())
