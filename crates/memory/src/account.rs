@@ -81,11 +81,6 @@ impl Account {
         Scope::of(self.tag)
     }
 
-    /// The same as [`Account::scope`].
-    pub fn handle(&self) -> Scope {
-        self.scope()
-    }
-
     /// Sets bytes aside before something large is allocated, or fails if they do not fit within the limits of this
     /// account and its user. They count until the reservation is dropped: drop it once the buffer exists.
     pub fn reserve(&self, bytes: u64) -> Result<Reservation, OverLimit> {

@@ -2,8 +2,7 @@
 
 use std::process::ExitCode;
 
-use netra_worker::{ANALYSIS_ARGUMENT, InputFile, JobError, SCRIPT_ARGUMENT};
-use serde_json::Value;
+use netra_worker::{ANALYSIS_ARGUMENT, SCRIPT_ARGUMENT};
 
 /// Counts every block by its owner, and holds workers to their limits.
 #[global_allocator]
@@ -19,40 +18,7 @@ fn main() -> ExitCode {
         .and_then(std::ffi::OsStr::to_str)
     {
         Some(SCRIPT_ARGUMENT) => netra_worker::subprocess_main(),
-        Some(ANALYSIS_ARGUMENT) => netra_worker::analysis_main(analyse),
+        Some(ANALYSIS_ARGUMENT) => netra_worker::analysis_main(netra_analytics::jobs::run),
         _ => netra::cli::main(std::env::args_os()),
-    }
-}
-
-/// The analyses as the worker calls them.
-fn analyse(
-    op: &str,
-    arguments: Value,
-    inputs: &[InputFile],
-    progress: &mut dyn FnMut(f32, &str),
-) -> Result<Value, JobError> {
-    let inputs: Vec<_> = inputs
-        .iter()
-        .map(|input| netra_analytics::jobs::InputFile {
-            name: input.name.clone(),
-            media_type: input.media_type.clone(),
-            path: input.path.clone(),
-        })
-        .collect();
-    netra_analytics::jobs::run(op, arguments, &inputs, progress).map_err(|error| JobError {
-        code: code(error.code).to_owned(),
-        message: error.message,
-        details: None,
-    })
-}
-
-/// As it stands on the wire.
-const fn code(code: netra_analytics::Code) -> &'static str {
-    use netra_analytics::Code;
-    match code {
-        Code::InvalidInput => "invalid_input",
-        Code::UnreadableFile => "unreadable_file",
-        Code::UnknownOperation => "unknown_operation",
-        Code::Internal => "internal",
     }
 }
