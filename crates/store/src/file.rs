@@ -17,6 +17,7 @@ use tokio::io::AsyncWriteExt as _;
 use crate::error::Error;
 use crate::handle::{Readable, Writable};
 use crate::idempotency::{Created, Idempotency, once};
+use crate::lookup::Lookup;
 use crate::owner::require;
 use crate::sqlite::Tx;
 use crate::{Store, cursor};
@@ -159,50 +160,16 @@ impl FileWriter {
     }
 }
 
-/// A look-up of one file.
-pub struct FileLookup<'a> {
-    store: &'a Store,
-    ctx: &'a UserExecutionContext,
-    id: FileId,
-}
-
-impl FileLookup<'_> {
-    /// Proof that the user may read it.
-    ///
-    /// # Errors
-    /// `NotFound` where there is none for this user.
-    pub async fn for_read(self) -> Result<Readable<File>, Error> {
-        let user = require(self.ctx, Right::Read)?;
-        Ok(Readable::new(user, self.find(user).await?))
-    }
-
-    /// Proof that the user may delete it.
-    ///
-    /// # Errors
-    /// `NotFound` where there is none for this user; `Forbidden` without the right over files.
-    pub async fn for_write(self) -> Result<Writable<File>, Error> {
-        let user = require(self.ctx, Right::Files)?;
-        Ok(Writable::new(user, self.find(user).await?))
-    }
-
-    async fn find(self, user: UserId) -> Result<File, Error> {
-        let id = self.id;
-        self.store
-            .0
-            .db
-            .read(move |connection| find(connection, user, id))
-            .await
-    }
-}
-
 impl Store {
     /// Looks a file up.
-    pub fn file<'a>(&'a self, ctx: &'a UserExecutionContext, id: FileId) -> FileLookup<'a> {
-        FileLookup {
-            store: self,
-            ctx,
-            id,
-        }
+    pub fn file<'a>(
+        &'a self,
+        ctx: &'a UserExecutionContext,
+        id: FileId,
+    ) -> Lookup<'a, File, FileId> {
+        Lookup::new(self, ctx, id, Right::Files, |_, connection, user, id| {
+            find(connection, user, id)
+        })
     }
 
     /// Begins a file. Its content may have at most `limit_bytes`.

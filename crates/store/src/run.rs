@@ -16,6 +16,7 @@ use crate::error::Error;
 use crate::handle::{Readable, Writable};
 use crate::idempotency::{Created, Idempotency, once};
 use crate::log::Encoded;
+use crate::lookup::Lookup;
 use crate::owner::{require, require_background};
 use crate::sqlite::Tx;
 use crate::{Store, account, cursor, file, message, thread};
@@ -275,51 +276,14 @@ fn create(tx: &mut Tx<'_>, creation: Creation) -> Result<Run, Error> {
     find(tx.connection(), user, new.id)
 }
 
-/// A look-up of one run.
-pub struct RunLookup<'a> {
-    store: &'a Store,
-    ctx: &'a UserExecutionContext,
-    id: RunId,
-}
-
-impl RunLookup<'_> {
-    /// Proof that the user may read it, and its state with the log's position.
-    ///
-    /// # Errors
-    /// `NotFound` where there is none for this user.
-    pub async fn for_read(self) -> Result<Readable<Run>, Error> {
-        let user = require(self.ctx, Right::Read)?;
-        Ok(Readable::new(user, self.find(user).await?))
-    }
-
-    /// Proof that the user may change it, and its state with the log's position.
-    ///
-    /// # Errors
-    /// `NotFound` where there is none for this user; `Forbidden` without the right to run.
-    pub async fn for_write(self) -> Result<Writable<Run>, Error> {
-        let user = require(self.ctx, Right::Run)?;
-        Ok(Writable::new(user, self.find(user).await?))
-    }
-
-    async fn find(self, user: UserId) -> Result<Run, Error> {
-        let (store, id) = (self.store.clone(), self.id);
-        let read = move |connection: &Connection| {
+impl Store {
+    /// Looks a run up; its state carries the log's position of the snapshot.
+    pub fn run<'a>(&'a self, ctx: &'a UserExecutionContext, id: RunId) -> Lookup<'a, Run, RunId> {
+        Lookup::new(self, ctx, id, Right::Run, |store, connection, user, id| {
             let mut run = find(connection, user, id)?;
             run.as_of = Some(store.as_of(connection, user)?);
             Ok(run)
-        };
-        self.store.0.db.read(read).await
-    }
-}
-
-impl Store {
-    /// Looks a run up.
-    pub fn run<'a>(&'a self, ctx: &'a UserExecutionContext, id: RunId) -> RunLookup<'a> {
-        RunLookup {
-            store: self,
-            ctx,
-            id,
-        }
+        })
     }
 
     /// Makes a run with its thread, where that is new, its input message, and its first events.

@@ -9,6 +9,7 @@ use rusqlite::{Connection, OptionalExtension as _, Row};
 use crate::error::Error;
 use crate::handle::{Readable, Writable};
 use crate::idempotency::{Created, Idempotency, once};
+use crate::lookup::Lookup;
 use crate::owner::require;
 use crate::sqlite::Tx;
 use crate::{Store, cursor};
@@ -130,51 +131,18 @@ fn delete(tx: &Tx<'_>, user: UserId, id: ThreadId) -> Result<(), Error> {
     Ok(())
 }
 
-/// A look-up of one thread.
-pub struct ThreadLookup<'a> {
-    store: &'a Store,
-    ctx: &'a UserExecutionContext,
-    id: ThreadId,
-}
-
-impl ThreadLookup<'_> {
-    /// Proof that the user may read it, and its state with the log's position.
-    ///
-    /// # Errors
-    /// `NotFound` where there is none for this user.
-    pub async fn for_read(self) -> Result<Readable<Thread>, Error> {
-        let user = require(self.ctx, Right::Read)?;
-        Ok(Readable::new(user, self.find(user).await?))
-    }
-
-    /// Proof that the user may change it, and its state with the log's position.
-    ///
-    /// # Errors
-    /// `NotFound` where there is none for this user; `Forbidden` without the right to run.
-    pub async fn for_write(self) -> Result<Writable<Thread>, Error> {
-        let user = require(self.ctx, Right::Run)?;
-        Ok(Writable::new(user, self.find(user).await?))
-    }
-
-    async fn find(self, user: UserId) -> Result<Thread, Error> {
-        let (store, id) = (self.store.clone(), self.id);
-        let read = move |connection: &Connection| {
+impl Store {
+    /// Looks a thread up; its state carries the log's position of the snapshot.
+    pub fn thread<'a>(
+        &'a self,
+        ctx: &'a UserExecutionContext,
+        id: ThreadId,
+    ) -> Lookup<'a, Thread, ThreadId> {
+        Lookup::new(self, ctx, id, Right::Run, |store, connection, user, id| {
             let mut thread = find(connection, user, id)?;
             thread.as_of = Some(store.as_of(connection, user)?);
             Ok(thread)
-        };
-        self.store.0.db.read(read).await
-    }
-}
-
-impl Store {
-    /// Looks a thread up.
-    pub fn thread<'a>(&'a self, ctx: &'a UserExecutionContext, id: ThreadId) -> ThreadLookup<'a> {
-        ThreadLookup {
-            store: self,
-            ctx,
-            id,
-        }
+        })
     }
 
     /// Makes a thread.

@@ -1,0 +1,65 @@
+//! The one look-up that yields proof: of any object, for reading or for changing it.
+
+use netra_context::{Right, UserExecutionContext};
+use netra_protocol::id::UserId;
+use rusqlite::Connection;
+
+use crate::Store;
+use crate::error::Error;
+use crate::handle::{Readable, Writable};
+use crate::owner::require;
+
+/// How an object of this user is read from one snapshot; `NotFound` where there is none.
+pub(crate) type Find<T, Id> = fn(&Store, &Connection, UserId, Id) -> Result<T, Error>;
+
+/// A look-up of one object.
+pub struct Lookup<'a, T, Id> {
+    store: &'a Store,
+    ctx: &'a UserExecutionContext,
+    id: Id,
+    write: Right,
+    find: Find<T, Id>,
+}
+
+impl<'a, T: Send + 'static, Id: Send + 'static> Lookup<'a, T, Id> {
+    /// `write` is the right that changing such an object needs.
+    pub(crate) fn new(
+        store: &'a Store,
+        ctx: &'a UserExecutionContext,
+        id: Id,
+        write: Right,
+        find: Find<T, Id>,
+    ) -> Self {
+        Self {
+            store,
+            ctx,
+            id,
+            write,
+            find,
+        }
+    }
+
+    /// Proof that the user may read it, and its state now.
+    ///
+    /// # Errors
+    /// `NotFound` where there is none for this user; `Forbidden` without the right to read.
+    pub async fn for_read(self) -> Result<Readable<T>, Error> {
+        let user = require(self.ctx, Right::Read)?;
+        Ok(Readable::new(user, self.read(user).await?))
+    }
+
+    /// Proof that the user may change it, and its state now.
+    ///
+    /// # Errors
+    /// `NotFound` where there is none for this user; `Forbidden` without the right to change it.
+    pub async fn for_write(self) -> Result<Writable<T>, Error> {
+        let user = require(self.ctx, self.write)?;
+        Ok(Writable::new(user, self.read(user).await?))
+    }
+
+    async fn read(self, user: UserId) -> Result<T, Error> {
+        let (store, find, id) = (self.store.clone(), self.find, self.id);
+        let read = move |connection: &Connection| find(&store, connection, user, id);
+        self.store.0.db.read(read).await
+    }
+}
