@@ -74,6 +74,19 @@ impl Rights {
         Self(self.0 & other.0)
     }
 
+    /// The set as bits, as a run keeps it.
+    pub const fn bits(self) -> u32 {
+        self.0
+    }
+
+    /// The set that these bits stand for; bits that stand for no right are none.
+    pub fn from_bits(bits: u32) -> Self {
+        let known = Right::ALL
+            .iter()
+            .fold(Self::NONE, |set, (right, _)| set.with(*right));
+        Self(bits).intersect(known)
+    }
+
     /// Whether the set holds this right.
     pub const fn contains(self, right: Right) -> bool {
         self.0 & right as u32 != 0
@@ -83,6 +96,13 @@ impl Rights {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_set_is_kept_as_bits_and_unknown_bits_are_no_rights() {
+        let admin = Rights::of_role(Role::Admin);
+        assert_eq!(Rights::from_bits(admin.bits()), admin);
+        assert_eq!(Rights::from_bits(1 << 31), Rights::NONE);
+    }
 
     #[test]
     fn intersecting_never_widens() {

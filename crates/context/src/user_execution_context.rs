@@ -183,6 +183,11 @@ impl UserExecutionContext {
         self.rights.contains(right)
     }
 
+    /// Everything that the context may do.
+    pub fn rights(&self) -> Rights {
+        self.rights
+    }
+
     /// Where it came from.
     pub fn origin(&self) -> Origin {
         self.origin

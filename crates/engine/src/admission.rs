@@ -5,7 +5,7 @@ mod slots;
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use netra_protocol::id::UserId;
+use netra_protocol::id::{ThreadId, UserId};
 use netra_protocol::usage::SlotUsage;
 use parking_lot::Mutex;
 use tokio::sync::oneshot;
@@ -39,7 +39,44 @@ pub(crate) struct Place {
 
 /// A slot. Dropping it gives the slot back, once, and starts who is next.
 pub(crate) struct Permit {
-    _seat: Seat,
+    seat: Seat,
+}
+
+/// The place of a run that waits for a person: no slot, but its thread. Dropping it gives that up.
+pub(crate) struct Parked {
+    seat: Seat,
+}
+
+impl Permit {
+    /// Gives the slot back and keeps the thread.
+    pub(crate) fn park(self) -> Parked {
+        let mut state = self.seat.admission.0.lock();
+        state.slots.park(self.seat.ticket);
+        state.wake_started();
+        drop(state);
+        Parked { seat: self.seat }
+    }
+}
+
+impl Parked {
+    pub(crate) fn ticket(&self) -> Ticket {
+        self.seat.ticket
+    }
+
+    /// Goes back in line for a slot.
+    pub(crate) fn rejoin(self, allowed: u32) -> Place {
+        let ticket = self.seat.ticket;
+        let mut state = self.seat.admission.0.lock();
+        let standing = state.slots.rejoin(ticket, allowed);
+        let granted = state.listen(ticket, standing);
+        state.wake_started();
+        drop(state);
+        Place {
+            seat: self.seat,
+            standing,
+            granted,
+        }
+    }
 }
 
 impl Admission {
@@ -55,14 +92,7 @@ impl Admission {
     pub(crate) fn enter(&self, wish: &Wish) -> Result<Place, Refusal> {
         let mut state = self.0.lock();
         let (ticket, standing) = state.slots.enter(wish)?;
-        let granted = match standing {
-            Standing::Started => None,
-            Standing::Queued { .. } => {
-                let (grant, granted) = oneshot::channel();
-                state.waiting.insert(ticket, grant);
-                Some(granted)
-            }
-        };
+        let granted = state.listen(ticket, standing);
         state.wake_started();
         drop(state);
         let seat = Seat {
@@ -74,6 +104,15 @@ impl Admission {
             standing,
             granted,
         })
+    }
+
+    /// Lets a run in that waits for a person.
+    pub(crate) fn enter_parked(&self, user: UserId, thread: ThreadId) -> Parked {
+        let ticket = self.0.lock().slots.enter_parked(user, thread);
+        let admission = self.clone();
+        Parked {
+            seat: Seat { admission, ticket },
+        }
     }
 
     /// The place in the user's queue, from 1.
@@ -100,6 +139,17 @@ impl Admission {
 }
 
 impl State {
+    fn listen(&mut self, ticket: Ticket, standing: Standing) -> Option<oneshot::Receiver<()>> {
+        match standing {
+            Standing::Started => None,
+            Standing::Queued { .. } => {
+                let (grant, granted) = oneshot::channel();
+                self.waiting.insert(ticket, grant);
+                Some(granted)
+            }
+        }
+    }
+
     fn wake_started(&mut self) {
         for ticket in self.slots.take_started() {
             if let Some(grant) = self.waiting.remove(&ticket) {
@@ -135,14 +185,13 @@ impl Place {
             // The sender is dropped only together with the seat, which is held here.
             granted.await.ok();
         }
-        Permit { _seat: self.seat }
+        Permit { seat: self.seat }
     }
 }
 
 #[cfg(test)]
 mod tests {
     use futures::FutureExt as _;
-    use netra_protocol::id::ThreadId;
     use netra_protocol::run::{OnBusy, OnLimit};
 
     use super::*;

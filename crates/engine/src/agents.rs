@@ -54,6 +54,18 @@ impl Agents {
         Self { by_name }
     }
 
+    /// An earlier version of an agent, from its files; the agents that it may call are those of now.
+    pub(crate) fn version(
+        &self,
+        name: &str,
+        files: BTreeMap<String, String>,
+        tools: &Registry,
+        models: &Models,
+    ) -> Definition {
+        let names: Vec<String> = self.by_name.keys().cloned().collect();
+        load::version(name, files).finish(tools, models, &names)
+    }
+
     /// The agent of this name, whether it is ready or not, listed or not.
     pub fn get(&self, name: &str) -> Option<&Arc<Definition>> {
         self.by_name.get(name)

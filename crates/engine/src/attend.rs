@@ -4,17 +4,18 @@ use netra_context::{Principal, Right, Rights, RunOrigin, UserExecutionContext};
 use netra_protocol::account::User;
 use netra_protocol::error::{ErrorCode, Failure};
 use netra_protocol::id::RequestId;
-use netra_protocol::usage::RunUsage;
+use netra_store::{Changes, Hold, RunUpdate};
 use tokio::time::Instant;
 
-use crate::admission::{Permit, Place};
-use crate::ending::{self, Ending, Last};
-use crate::engine::usage_of_run;
+use crate::admission::{Permit, Place, Standing};
+use crate::ending::Ending;
+use crate::engine::Driven;
 use crate::factory::ExecutionEngineFactory;
 use crate::request::Commission;
 
 impl ExecutionEngineFactory {
-    /// Waits for the slot, then makes the engine and drives it. The run ends in any case.
+    /// Waits for the slot, then makes the engine and drives it. The run ends in any case, unless it
+    /// waits for a person or the server stops.
     pub(crate) async fn attend(
         &self,
         request_id: RequestId,
@@ -27,38 +28,41 @@ impl ExecutionEngineFactory {
             Ok((principal, permit)) => {
                 let ctx = self.context_of(request_id, principal, &commission);
                 let engine = self.create(ctx, commission, permit);
-                Box::pin(engine.drive()).await;
+                if let Driven::Waiting { permit, listed } = Box::pin(engine.drive()).await {
+                    self.park(permit, listed).await;
+                }
             }
-            Err(ending) => {
-                let emitter = self.0.infra.bridge.create_emitter(&commission.run);
-                let usage = usage_of_run(&ctx, &emitter, RunUsage::default());
-                ending::commit(&ctx, &emitter, ending, Last::default(), usage).await;
+            Err(Some(ending)) => {
+                if let Err(error) = self.end_abandoned(&ctx, &commission.run, ending).await {
+                    tracing::error!(run.id = %commission.run.id, %error, "a run was not ended");
+                }
             }
+            Err(None) => self.release(&ctx, &commission).await,
         }
     }
 
     /// Waits until the run may begin: it has its slot, and who asked for it may still run agents.
+    /// Fails with how it ends instead, or with none when it is to be let go.
     async fn ready(
         &self,
         ctx: &UserExecutionContext,
         principal: Principal,
         commission: &Commission,
         place: Place,
-    ) -> Result<(Principal, Permit), Ending> {
+    ) -> Result<(Principal, Permit), Option<Ending>> {
+        let waits = place.standing() != Standing::Started;
         let waited = Instant::now();
         let granted = tokio::select! {
             biased;
-            reason = commission.listed.live.stop.stopped(), if !commission.begun => {
-                Err(reason.ending())
-            }
+            reason = commission.listed.live.stop.stopped() => Err(reason.ending()),
             permit = place.granted() => Ok(permit),
             () = tokio::time::sleep_until(commission.deadline) => {
-                Err(Ending::timed_out(commission.timeout_ms))
+                Err(Some(Ending::timed_out(commission.timeout_ms)))
             }
         };
         metrics::histogram!("netra_run_wait_seconds").record(waited.elapsed().as_secs_f64());
         let permit = granted?;
-        if commission.begun {
+        if !waits {
             return Ok((principal, permit));
         }
         let user = match self.0.infra.store.user_by_id(ctx, principal.user_id).await {
@@ -66,7 +70,10 @@ impl ExecutionEngineFactory {
             Err(netra_store::Error::NotFound) => None,
             Err(error) => {
                 let words = format!("who asked for the run cannot be looked up: {error}");
-                return Err(Ending::Failed(Failure::new(ErrorCode::Internal, words)));
+                return Err(Some(Ending::Failed(Failure::new(
+                    ErrorCode::Internal,
+                    words,
+                ))));
             }
         };
         let principal = user.and_then(|user| authorised_anew(principal, &user));
@@ -74,8 +81,23 @@ impl ExecutionEngineFactory {
             .map(|principal| (principal, permit))
             .ok_or_else(|| {
                 let words = "who asked for the run may no longer run agents";
-                Ending::Cancelled(Failure::new(ErrorCode::Cancelled, words))
+                Some(Ending::Cancelled(Failure::new(ErrorCode::Cancelled, words)))
             })
+    }
+
+    /// Notes that no engine has the run, because the server stops.
+    async fn release(&self, ctx: &UserExecutionContext, commission: &Commission) {
+        let changes = Changes {
+            run: Some(RunUpdate {
+                hold: Some(Hold::Released),
+                ..RunUpdate::default()
+            }),
+            ..Changes::default()
+        };
+        let emitter = self.0.infra.bridge.create_emitter(&commission.run);
+        if let Err(error) = emitter.commit(ctx, changes, Vec::new()).await {
+            tracing::warn!(run.id = %commission.run.id, %error, "a run was let go unnoted");
+        }
     }
 
     pub(crate) fn context_of(

@@ -3,13 +3,14 @@
 
 use netra_context::UserExecutionContext;
 use netra_events::{Emission, UserWebSocketEmitter};
-use netra_protocol::error::Failure;
+use netra_protocol::approval::Decision;
+use netra_protocol::error::{ErrorCode, Failure};
 use netra_protocol::event::EventKind;
-use netra_protocol::id::{MessageId, ToolCallId};
+use netra_protocol::event::ResolvedBy;
+use netra_protocol::id::{ApprovalId, MessageId, ToolCallId};
 use netra_protocol::message::{Content, Message, MessageRole};
-use netra_protocol::run::RunStatus;
 use netra_protocol::{Event, Timestamp};
-use netra_store::{Changes, Error, RunUpdate, Store};
+use netra_store::{Changes, Error, Store};
 use netra_tools::audit_of_call;
 use serde_json::Value;
 
@@ -32,12 +33,45 @@ struct OpenCall {
     since: Timestamp,
 }
 
-struct OpenMessage {
-    id: MessageId,
+struct OpenApproval {
+    id: ApprovalId,
+    tool_call_id: ToolCallId,
     agent: String,
     step: u32,
+}
+
+/// A message that was begun and not ended.
+#[derive(Debug)]
+pub(crate) struct OpenMessage {
+    pub(crate) id: MessageId,
+    pub(crate) agent: String,
+    step: u32,
     since: Timestamp,
-    text: String,
+    pub(crate) text: String,
+}
+
+impl OpenMessage {
+    /// Its end, cut off as it is.
+    pub(crate) fn cut_off(self, emitter: &UserWebSocketEmitter) -> (Emission, Message) {
+        let content = vec![Content::Text { text: self.text }];
+        let kind = EventKind::MessageCompleted {
+            message_id: self.id,
+            role: MessageRole::Assistant,
+            content: content.clone(),
+            incomplete: true,
+        };
+        let row = Message {
+            id: self.id,
+            thread_id: emitter.run().thread_id,
+            run_id: Some(emitter.run().id),
+            role: MessageRole::Assistant,
+            agent: Some(self.agent.clone()),
+            content,
+            complete: false,
+            created_at: self.since,
+        };
+        (Emission::of_agent(&self.agent, self.step, kind), row)
+    }
 }
 
 /// What was begun in a run and has no end in its log yet.
@@ -45,6 +79,7 @@ struct OpenMessage {
 pub(crate) struct Open {
     agents: Vec<OpenAgent>,
     calls: Vec<OpenCall>,
+    approvals: Vec<OpenApproval>,
     messages: Vec<OpenMessage>,
 }
 
@@ -77,6 +112,19 @@ impl Open {
             EventKind::ToolCompleted { tool_call_id, .. } => {
                 self.calls.retain(|open| open.id != tool_call_id);
             }
+            EventKind::ApprovalRequested {
+                approval_id: id,
+                tool_call_id,
+                ..
+            } => self.approvals.push(OpenApproval {
+                id,
+                tool_call_id,
+                agent,
+                step,
+            }),
+            EventKind::ApprovalResolved { approval_id, .. } => {
+                self.approvals.retain(|open| open.id != approval_id);
+            }
             EventKind::MessageDelta {
                 message_id: id,
                 delta,
@@ -99,15 +147,56 @@ impl Open {
         }
     }
 
-    /// What closes it all, innermost first: calls (with this failure) and messages, then agents
-    /// from the last begun to the first.
+    /// What closes it all, innermost first: calls (with this failure), questions and messages, then
+    /// agents from the last begun to the first.
     pub(crate) fn close(
-        self,
+        mut self,
         emitter: &UserWebSocketEmitter,
         now: Timestamp,
         of_calls: &Failure,
     ) -> Last {
+        let agents = std::mem::take(&mut self.agents);
         let mut last = Last::default();
+        for asked in std::mem::take(&mut self.approvals) {
+            last.emissions.push(withdrawn(asked));
+        }
+        self.close_calls_and_messages(emitter, now, of_calls, &mut last);
+        for agent in agents.into_iter().rev() {
+            let kind = EventKind::AgentCompleted {
+                agent: agent.agent.clone(),
+                success: false,
+                duration_ms: now.millis_since(agent.since),
+                result: Value::Null,
+            };
+            last.emissions
+                .push(Emission::of_agent(&agent.agent, agent.step, kind));
+        }
+        last
+    }
+
+    /// What closes the calls and messages that a stopped engine left: agents go on, and so do the
+    /// messages of `goes_on`, which are given back.
+    pub(crate) fn close_cut_off(
+        mut self,
+        emitter: &UserWebSocketEmitter,
+        now: Timestamp,
+        goes_on: impl Fn(&OpenMessage) -> bool,
+    ) -> (Last, Vec<OpenMessage>) {
+        let messages = std::mem::take(&mut self.messages);
+        let (kept, cut_off) = messages.into_iter().partition(goes_on);
+        self.messages = cut_off;
+        let mut last = Last::default();
+        self.close_calls_and_messages(emitter, now, &outcome_unknown(), &mut last);
+        (last, kept)
+    }
+
+    fn close_calls_and_messages(
+        self,
+        emitter: &UserWebSocketEmitter,
+        now: Timestamp,
+        of_calls: &Failure,
+        last: &mut Last,
+    ) {
         for call in self.calls {
             last.audit.push(audit_of_call(
                 call.id,
@@ -128,38 +217,28 @@ impl Open {
                 .push(Emission::of_agent(&call.agent, call.step, kind));
         }
         for message in self.messages {
-            let content = vec![Content::Text { text: message.text }];
-            let kind = EventKind::MessageCompleted {
-                message_id: message.id,
-                role: MessageRole::Assistant,
-                content: content.clone(),
-                incomplete: true,
-            };
-            last.emissions
-                .push(Emission::of_agent(&message.agent, message.step, kind));
-            last.messages.push(Message {
-                id: message.id,
-                thread_id: emitter.run().thread_id,
-                run_id: Some(emitter.run().id),
-                role: MessageRole::Assistant,
-                agent: Some(message.agent),
-                content,
-                complete: false,
-                created_at: message.since,
-            });
+            let (emission, row) = message.cut_off(emitter);
+            last.emissions.push(emission);
+            last.messages.push(row);
         }
-        for agent in self.agents.into_iter().rev() {
-            let kind = EventKind::AgentCompleted {
-                agent: agent.agent.clone(),
-                success: false,
-                duration_ms: now.millis_since(agent.since),
-                result: Value::Null,
-            };
-            last.emissions
-                .push(Emission::of_agent(&agent.agent, agent.step, kind));
-        }
-        last
     }
+}
+
+/// Of a call that was begun nobody knows whether it did its work.
+pub(crate) fn outcome_unknown() -> Failure {
+    let words = "the call was begun, and its end is not known";
+    Failure::new(ErrorCode::OutcomeUnknown, words)
+}
+
+/// A question that nobody answers any more.
+fn withdrawn(asked: OpenApproval) -> Emission {
+    let kind = EventKind::ApprovalResolved {
+        approval_id: asked.id,
+        tool_call_id: asked.tool_call_id,
+        decision: Decision::Deny,
+        by: ResolvedBy("cancel".to_owned()),
+    };
+    Emission::of_agent(&asked.agent, asked.step, kind)
 }
 
 /// What is open in a run whose agents have been dropped.
@@ -170,11 +249,7 @@ pub(crate) async fn open_in_log(
 ) -> Result<Open, Error> {
     // A commit whose future was dropped may still be on its way. The writer takes commits in
     // order, so after one of our own that is written the log holds all that came before.
-    let changes = Changes {
-        run: Some(RunUpdate::to(RunStatus::Running)),
-        ..Changes::default()
-    };
-    emitter.commit(ctx, changes, Vec::new()).await?;
+    emitter.commit(ctx, Changes::default(), Vec::new()).await?;
     read_open(ctx, store, emitter).await
 }
 

@@ -159,6 +159,7 @@ pub(crate) async fn commit(
             messages: last.messages.clone(),
             journal: last.journal.clone(),
             audit: last.audit.clone(),
+            ..Changes::default()
         };
         match emitter.commit(ctx, changes, emissions.clone()).await {
             Ok(_) => {

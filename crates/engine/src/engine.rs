@@ -15,18 +15,18 @@ use netra_protocol::error::{ErrorCode, Failure};
 use netra_protocol::event::EventKind;
 use netra_protocol::run::RunStatus;
 use netra_protocol::usage::RunUsage;
-use netra_store::{Changes, RunUpdate};
+use netra_store::{Changes, Hold, RunUpdate};
 use serde_json::Value;
 use tokio::time::{Instant, MissedTickBehavior};
 
 use crate::admission::Permit;
-use crate::agents::Definition;
-use crate::closing;
+use crate::agents::{Body, Definition};
+use crate::closing::{self, OpenMessage};
 use crate::ending::{self, Ending, Last};
 use crate::execution::{Execution, Fault, Finished, Frame};
 use crate::live::{Listed, LiveRuns, StopReason};
 use crate::perform;
-use crate::request::Commission;
+use crate::request::{Begin, Commission, Resumption};
 
 /// How often memory is looked at while nothing else happens.
 const SAMPLE_EVERY: Duration = Duration::from_millis(200);
@@ -43,7 +43,7 @@ pub struct IsolatedExecutionEngine {
     ctx: UserExecutionContext,
     agent: Arc<Definition>,
     input: Value,
-    commission: Begin,
+    opening: Opening,
     account: Arc<Account>,
     user_account: Arc<Account>,
     runs: LiveRuns,
@@ -51,14 +51,37 @@ pub struct IsolatedExecutionEngine {
     deadline: Instant,
     timeout_ms: u64,
     _gauge: Active,
-    _permit: Permit,
+    permit: Permit,
 }
 
-/// Whether the run's first events are in the log already.
-pub(crate) struct Begin {
-    pub(crate) begun: bool,
-    pub(crate) deadline: netra_protocol::Timestamp,
-    pub(crate) input_message_id: netra_protocol::id::MessageId,
+/// What an engine writes first.
+struct Opening {
+    begin: Begin,
+    deadline: netra_protocol::Timestamp,
+    input_message_id: netra_protocol::id::MessageId,
+}
+
+/// How an engine has left its run.
+pub(crate) enum Driven {
+    /// The run has ended.
+    Ended,
+    /// A person has been asked. The slot is still held, and the run is still listed.
+    Waiting { permit: Permit, listed: Listed },
+    /// The server stops; the run goes on at its next start.
+    Released,
+}
+
+/// Why an agent was stopped before it gave a result.
+enum Stopped {
+    Ending(Ending),
+    Waiting,
+    Released,
+}
+
+impl From<Ending> for Stopped {
+    fn from(ending: Ending) -> Self {
+        Self::Ending(ending)
+    }
 }
 
 /// Counts the engine as active while it exists.
@@ -112,8 +135,8 @@ impl IsolatedExecutionEngine {
             ctx,
             agent: commission.agent,
             input: commission.input,
-            commission: Begin {
-                begun: commission.begun,
+            opening: Opening {
+                begin: commission.begin,
                 deadline: commission.deadline_at,
                 input_message_id: commission.input_message_id,
             },
@@ -124,21 +147,29 @@ impl IsolatedExecutionEngine {
             deadline: commission.deadline,
             timeout_ms: commission.timeout_ms,
             _gauge: Active::new(),
-            _permit: permit,
+            permit,
         }
     }
 
-    /// Drives the run to its end. When this returns the end is stored, and everything that the
-    /// engine owned is released.
-    pub async fn drive(self) -> RunStatus {
+    /// Drives the run until it ends, waits for a person, or has to be let go. When this returns,
+    /// that is stored, and everything that the engine owned is released but what it gives back.
+    pub(crate) async fn drive(self) -> Driven {
         let (ending, last) = match self.work().await {
             Ok((result, last)) => (Ending::Completed(result), last),
-            Err(ending) => {
+            Err(Stopped::Ending(ending)) => {
                 let last = self.close(&ending).await;
                 (ending, last)
             }
+            Err(Stopped::Waiting) => {
+                self.keep(None).await;
+                let Self { permit, listed, .. } = self;
+                return Driven::Waiting { permit, listed };
+            }
+            Err(Stopped::Released) => {
+                self.keep(Some(Hold::Released)).await;
+                return Driven::Released;
+            }
         };
-        let status = ending.status();
         ending::commit(
             &self.ctx,
             &self.execution.emitter,
@@ -147,31 +178,35 @@ impl IsolatedExecutionEngine {
             self.usage(),
         )
         .await;
-        status
+        Driven::Ended
     }
 
     /// Lets the agent work until it is done, or the run has to stop. Whatever happens, the agent
     /// and all that it was doing is dropped when this returns.
-    async fn work(&self) -> Result<(Value, Last), Ending> {
+    async fn work(&self) -> Result<(Value, Last), Stopped> {
         let frame = Frame::root(&self.execution, &self.ctx, &self.agent, self.input.clone());
-        if !self.commission.begun {
-            self.begin(&frame).await?;
+        match self.opening.begin {
+            Begin::Begun => {}
+            Begin::First => self.begin(&frame).await?,
+            Begin::Again(resumption) => self.go_on(resumption).await?,
         }
         let agent = AssertUnwindSafe(perform::perform(&frame)).catch_unwind();
         let agent = self.charged(self.account.scope().wrap(agent));
         let outcome = tokio::select! {
             biased;
-            reason = self.listed.live.stop.stopped() => return Err(reason.ending()),
-            ending = self.watch() => return Err(ending),
+            reason = self.listed.live.stop.stopped() => {
+                return Err(reason.ending().map_or(Stopped::Released, Stopped::Ending));
+            }
+            ending = self.watch() => return Err(ending.into()),
             outcome = agent => outcome,
         };
         match outcome {
             Ok(Ok(finished)) => Ok(last_of_root(&frame, finished)),
-            Ok(Err(fault)) => Err(self.ending_of(fault)),
+            Ok(Err(fault)) => Err(self.stopped_by(fault)),
             Err(_) => {
                 tracing::error!(run.id = %self.listed.live.run_id, "an agent panicked");
                 let words = "the run failed by a defect of the server";
-                Err(Ending::Failed(Failure::new(ErrorCode::Internal, words)))
+                Err(Ending::Failed(Failure::new(ErrorCode::Internal, words)).into())
             }
         }
     }
@@ -179,35 +214,100 @@ impl IsolatedExecutionEngine {
     async fn begin(&self, frame: &Frame<'_>) -> Result<(), Ending> {
         let started = EventKind::RunStarted {
             agent: self.agent.name.clone(),
-            deadline: self.commission.deadline,
+            deadline: self.opening.deadline,
             attempt: self.execution.emitter.run().attempt,
-            input_message_id: self.commission.input_message_id,
+            input_message_id: self.opening.input_message_id,
         };
-        let mut update = RunUpdate::to(RunStatus::Running);
-        update.started_at = Some(self.ctx.runtime().now());
-        let changes = Changes {
-            run: Some(update),
-            ..Changes::default()
+        let update = RunUpdate {
+            started_at: Some(self.ctx.runtime().now()),
+            ..self.taken()
         };
         let emissions = vec![Emission::of_run(started), frame.started(None)];
-        let begun = self
-            .execution
-            .emitter
-            .commit(&self.ctx, changes, emissions)
-            .await;
-        begun.map(drop).map_err(|error| {
-            let words = format!("the run cannot be stored: {error}");
-            Ending::Failed(Failure::new(ErrorCode::Internal, words))
-        })
+        self.open(update, Last::default(), emissions).await
+    }
+
+    /// Takes the run up where an earlier engine left it: what that one was in the middle of is
+    /// closed, and what is done is in the journal.
+    async fn go_on(&self, resumption: Resumption) -> Result<(), Ending> {
+        let (emitter, store) = (&self.execution.emitter, &self.execution.infra.store);
+        let open = closing::read_open(&self.ctx, store, emitter).await;
+        let open = open.map_err(|error| unstored(&error))?;
+        // A text that its agent has as a whole is written on; what a model was saying is lost.
+        let root = &self.agent;
+        let goes_on = |message: &OpenMessage| {
+            message.agent == root.name && !matches!(root.body, Body::Model { .. })
+        };
+        let now = self.ctx.runtime().now();
+        let (last, unfinished) = open.close_cut_off(emitter, now, goes_on);
+        *self.execution.unfinished.lock() = unfinished;
+        let run = emitter.run();
+        let attempt = run.attempt + u32::from(resumption == Resumption::Crash);
+        let resumed = EventKind::RunResumed {
+            reason: resumption.reason().to_owned(),
+            attempt,
+            deadline: self.opening.deadline,
+        };
+        let update = RunUpdate {
+            attempt: Some(attempt),
+            ..self.taken()
+        };
+        metrics::counter!("netra_runs_resumed_total", "reason" => resumption.reason()).increment(1);
+        self.open(update, last, vec![Emission::of_run(resumed)])
+            .await
+    }
+
+    fn taken(&self) -> RunUpdate {
+        RunUpdate {
+            hold: Some(Hold::Taken),
+            deadline: Some(self.opening.deadline),
+            ..RunUpdate::to(RunStatus::Running)
+        }
+    }
+
+    async fn open(
+        &self,
+        update: RunUpdate,
+        last: Last,
+        mut emissions: Vec<Emission>,
+    ) -> Result<(), Ending> {
+        emissions.extend(last.emissions);
+        let changes = Changes {
+            run: Some(update),
+            messages: last.messages,
+            audit: last.audit,
+            ..Changes::default()
+        };
+        let emitter = &self.execution.emitter;
+        let opened = emitter.commit(&self.ctx, changes, emissions).await;
+        opened.map(drop).map_err(|error| unstored(&error))
+    }
+
+    /// Notes what the run has used so far, and whether an engine holds it.
+    async fn keep(&self, hold: Option<Hold>) {
+        let changes = Changes {
+            run: Some(RunUpdate {
+                hold,
+                usage: Some(self.usage()),
+                ..RunUpdate::default()
+            }),
+            ..Changes::default()
+        };
+        let emitter = &self.execution.emitter;
+        if let Err(error) = emitter.commit(&self.ctx, changes, Vec::new()).await {
+            // Its next engine takes this for a crash, which is as safe.
+            tracing::warn!(run.id = %self.listed.live.run_id, %error, "a run was let go unnoted");
+        }
     }
 
     /// An agent's error says how the run ends; where the deadline has passed, it was the deadline.
-    fn ending_of(&self, fault: Fault) -> Ending {
-        let failure = fault.into_failure();
+    fn stopped_by(&self, fault: Fault) -> Stopped {
+        let Some(failure) = fault.failure() else {
+            return Stopped::Waiting;
+        };
         if failure.code == ErrorCode::DeadlineExceeded || Instant::now() >= self.deadline {
-            return Ending::timed_out(self.timeout_ms);
+            return Ending::timed_out(self.timeout_ms).into();
         }
-        Ending::of_failure(failure)
+        Ending::of_failure(failure).into()
     }
 
     /// Polls the work and looks at the user's memory after each poll. What is over the limit stops
@@ -318,6 +418,11 @@ impl IsolatedExecutionEngine {
             },
         )
     }
+}
+
+fn unstored(error: &netra_store::Error) -> Ending {
+    let words = format!("the run cannot be stored: {error}");
+    Ending::Failed(Failure::new(ErrorCode::Internal, words))
 }
 
 struct Warnings {

@@ -7,20 +7,20 @@ use netra_context::UserExecutionContext;
 use netra_events::{Emission, UserWebSocketEmitter};
 use netra_protocol::error::{ErrorCode, Failure};
 use netra_protocol::event::EventKind;
-use netra_protocol::file::File;
 use netra_protocol::id::{MessageId, ToolCallId};
 use netra_protocol::limits::Limits;
 use netra_protocol::message::{Content, Message, MessageRole};
-use netra_tools::{Caller, Dispatcher, Request, cut_text, shorten};
+use netra_protocol::{Timestamp, file::File};
+use netra_store::{Changes, Journal, JournalEntry, JournalKind, Recorded};
+use netra_tools::{Caller, Dispatcher, Done, Past, Request, cut_text, shorten};
 use netra_worker::Meter;
 use parking_lot::Mutex;
 use serde_json::{Value, json};
-use tokio::time::Instant;
 
 use crate::agents::Definition;
+use crate::closing::OpenMessage;
 use crate::ending::Last;
 use crate::factory::Infra;
-use crate::perform;
 use crate::usage::Counters;
 
 /// The longest message of a thought in an event, in bytes.
@@ -37,6 +37,8 @@ pub(crate) enum Fault {
     Agent(Failure),
     /// The run cannot go on: a limit of it is passed, or the log cannot be written.
     Run(Failure),
+    /// A person has been asked: the run waits, and its engine is to be dropped.
+    Waiting,
 }
 
 impl Fault {
@@ -44,9 +46,11 @@ impl Fault {
         Self::Agent(Failure::new(code, message))
     }
 
-    pub(crate) fn into_failure(self) -> Failure {
+    /// Why, where it is for a failure.
+    pub(crate) fn failure(self) -> Option<Failure> {
         match self {
-            Self::Agent(failure) | Self::Run(failure) => failure,
+            Self::Agent(failure) | Self::Run(failure) => Some(failure),
+            Self::Waiting => None,
         }
     }
 }
@@ -88,6 +92,10 @@ pub(crate) struct Execution {
     pub(crate) files: Vec<File>,
     pub(crate) limits: Arc<Limits>,
     pub(crate) counters: Counters,
+    /// What earlier attempts of the run have done.
+    pub(crate) journal: Journal,
+    /// Messages of an earlier attempt that go on.
+    pub(crate) unfinished: Mutex<Vec<OpenMessage>>,
     /// The workers of the run's scripts.
     pub(crate) workers: Mutex<Vec<Meter>>,
 }
@@ -108,11 +116,22 @@ pub(crate) struct Frame<'e> {
     pub(crate) input: Value,
     /// 0 for the run's own agent.
     pub(crate) depth: u32,
+    /// The key of the call that the agent is for, in the run's journal; empty for the run's own.
+    pub(crate) key: String,
+    operations: AtomicU32,
     first_step: u32,
     step: AtomicU32,
     /// Whether the step that the agent began in has not been used for anything yet.
     fresh: AtomicBool,
-    began: Instant,
+    began: Timestamp,
+}
+
+/// Where a sub-agent stands in its run.
+pub(crate) struct Place {
+    pub(crate) depth: u32,
+    pub(crate) key: String,
+    pub(crate) first_step: u32,
+    pub(crate) began: Timestamp,
 }
 
 impl<'e> Frame<'e> {
@@ -123,32 +142,61 @@ impl<'e> Frame<'e> {
         agent: &'e Definition,
         input: Value,
     ) -> Self {
-        // Even with a limit of no steps at all the agent begins somewhere.
-        let first_step = execution
-            .counters
-            .next_step(execution.limits.steps)
-            .unwrap_or(1);
-        Self::begun(execution, ctx, agent, input, 0, first_step)
+        let run = execution.emitter.run();
+        let place = Place {
+            depth: 0,
+            key: String::new(),
+            first_step: 1,
+            began: run.started_at.unwrap_or_else(|| ctx.runtime().now()),
+        };
+        Self::begun(execution, ctx, agent, input, place)
     }
 
-    fn begun(
+    pub(crate) fn begun(
         execution: &'e Execution,
         ctx: &'e UserExecutionContext,
         agent: &'e Definition,
         input: Value,
-        depth: u32,
-        first_step: u32,
+        place: Place,
     ) -> Self {
         Self {
             execution,
             ctx,
             agent,
             input,
-            depth,
-            first_step,
-            step: AtomicU32::new(first_step),
+            depth: place.depth,
+            key: place.key,
+            operations: AtomicU32::new(0),
+            first_step: place.first_step,
+            step: AtomicU32::new(place.first_step),
             fresh: AtomicBool::new(true),
-            began: Instant::now(),
+            began: place.began,
+        }
+    }
+
+    /// The key of the agent's next operation in the run's journal. Agents do the same things in
+    /// the same order, so it is the same in each attempt.
+    pub(crate) fn next_key(&self) -> String {
+        let ordinal = self.operations.fetch_add(1, Relaxed) + 1;
+        if self.key.is_empty() {
+            ordinal.to_string()
+        } else {
+            format!("{}.{ordinal}", self.key)
+        }
+    }
+
+    /// What an earlier attempt recorded of an operation.
+    pub(crate) fn recorded(&self, key: &str, kind: JournalKind) -> Option<&'e Recorded> {
+        self.execution.journal.get(key, kind)
+    }
+
+    /// An entry for the run's journal, in the step that the agent is in.
+    pub(crate) fn entry(&self, key: String, kind: JournalKind, value: Value) -> JournalEntry {
+        JournalEntry {
+            key,
+            kind,
+            step: self.step(),
+            value,
         }
     }
 
@@ -162,16 +210,31 @@ impl<'e> Frame<'e> {
     }
 
     /// Begins the agent's next step; the first one is the step that the agent began in.
-    pub(crate) fn next_step(&self) -> Result<u32, Fault> {
-        if self.fresh.swap(false, Relaxed) {
-            return Ok(self.first_step);
+    pub(crate) fn next_step(&self) -> Result<(), Fault> {
+        if !self.fresh.swap(false, Relaxed) {
+            self.step.store(self.take_step()?, Relaxed);
         }
-        let step = self.take_step()?;
-        self.step.store(step, Relaxed);
-        Ok(step)
+        Ok(())
     }
 
-    fn take_step(&self) -> Result<u32, Fault> {
+    /// Begins the step of this operation, which is the one of an earlier attempt where there was.
+    pub(crate) fn step_for(&self, key: &str) -> Result<(), Fault> {
+        match self.execution.journal.step_of(key) {
+            Some(step) => {
+                self.in_step(step);
+                Ok(())
+            }
+            None => self.next_step(),
+        }
+    }
+
+    /// Is in a step that an earlier attempt has taken.
+    pub(crate) fn in_step(&self, step: u32) {
+        self.fresh.store(false, Relaxed);
+        self.step.store(step, Relaxed);
+    }
+
+    pub(crate) fn take_step(&self) -> Result<u32, Fault> {
         let allowed = self.execution.limits.steps;
         self.execution.counters.next_step(allowed).ok_or_else(|| {
             let words = format!("the run may take {allowed} steps, and has taken them");
@@ -202,33 +265,55 @@ impl<'e> Frame<'e> {
         let kind = EventKind::AgentCompleted {
             agent: self.agent.name.clone(),
             success: result.is_some(),
-            duration_ms: u64::try_from(self.began.elapsed().as_millis()).unwrap_or(u64::MAX),
+            duration_ms: self.ctx.runtime().now().millis_since(self.began),
             result: result.map_or(Value::Null, |value| shorten(value, MAX_SHORT_RESULT_BYTES)),
         };
         Emission::of_agent(&self.agent.name, self.first_step, kind)
     }
 
     pub(crate) async fn emit(&self, kind: EventKind) -> Result<(), Fault> {
-        let emission = self.emission(kind);
-        let emitted = self.execution.emitter.emit(self.ctx, vec![emission]).await;
-        emitted.map(drop).map_err(|error| unwritten(&error))
-    }
-
-    /// Tells the user a reasoning step, progress or plan.
-    pub(crate) async fn think(&self, message: &str, progress: Option<f64>) -> Result<(), Fault> {
-        let message = cut_text(message, MAX_THOUGHT_BYTES);
-        let progress = progress.map(|fraction| fraction.clamp(0.0, 1.0));
-        self.emit(EventKind::AgentThinking { message, progress })
+        self.commit(Changes::default(), vec![self.emission(kind)])
             .await
     }
 
-    /// Calls one of the agent's tools in the step that it is in.
+    /// Tells the user what a model thinks while it answers.
+    pub(crate) async fn think_aloud(&self, message: &str) -> Result<(), Fault> {
+        self.emit(thought(message, None)).await
+    }
+
+    /// Tells the user a reasoning step, progress or plan: an operation of its own, told once.
+    pub(crate) async fn think(&self, message: &str, progress: Option<f64>) -> Result<(), Fault> {
+        let key = self.next_key();
+        if self.recorded(&key, JournalKind::Thought).is_some() {
+            return Ok(());
+        }
+        let changes = Changes {
+            journal: vec![self.entry(key, JournalKind::Thought, Value::Null)],
+            ..Changes::default()
+        };
+        let emissions = vec![self.emission(thought(message, progress))];
+        self.commit(changes, emissions).await
+    }
+
+    pub(crate) async fn commit(
+        &self,
+        changes: Changes,
+        emissions: Vec<Emission>,
+    ) -> Result<(), Fault> {
+        let emitter = &self.execution.emitter;
+        let committed = emitter.commit(self.ctx, changes, emissions).await;
+        committed.map(drop).map_err(|error| unwritten(&error))
+    }
+
+    /// Calls one of the agent's tools, as an operation of its own. It gets this id, unless it has
+    /// another one from an earlier attempt.
     pub(crate) async fn call_tool(
         &self,
+        key: String,
         id: ToolCallId,
         name: &str,
         arguments: Value,
-    ) -> Result<Value, Fault> {
+    ) -> Result<Done, Fault> {
         let caller = Caller {
             agent: &self.agent.name,
             step: self.step(),
@@ -239,84 +324,15 @@ impl<'e> Frame<'e> {
             name: name.to_owned(),
             arguments,
             purpose: None,
+            past: Past::of(&self.execution.journal, key),
         };
-        let result = self
-            .execution
-            .dispatcher
-            .call(self.ctx, &caller, request)
-            .await;
+        let dispatcher = &self.execution.dispatcher;
+        let result = dispatcher.call(self.ctx, &caller, request).await;
         result.map_err(|error| match error {
             netra_tools::Error::Call(failure) => Fault::Agent(failure),
             netra_tools::Error::Run(failure) => Fault::Run(failure),
+            netra_tools::Error::Waiting => Fault::Waiting,
         })
-    }
-
-    /// Lets one of the agent's sub-agents work, in a frame of its own, and gives its result.
-    pub(crate) async fn call_agent(&self, name: &str, input: Value) -> Result<Value, Fault> {
-        let refused = |words: String| Fault::agent(ErrorCode::AgentFailed, words);
-        if !self.agent.sub_agents.iter().any(|agent| agent == name) {
-            return Err(refused(format!(
-                "the agent has no sub-agent named {name:?}"
-            )));
-        }
-        let allowed = self.execution.limits.depth;
-        if self.depth >= allowed {
-            let words = format!("agents may be nested {allowed} deep");
-            return Err(Fault::Run(Failure::new(
-                ErrorCode::DepthLimitExceeded,
-                words,
-            )));
-        }
-        let Some(agent) = self.execution.infra.agents.get(name) else {
-            return Err(refused(format!("there is no agent named {name:?}")));
-        };
-        if let Some(problem) = &agent.problem {
-            return Err(refused(format!("the agent {name} is not ready: {problem}")));
-        }
-        let input = agent.accept(input).map_err(|misfits| {
-            let words = format!(
-                "the input does not fit the agent {name}: {}",
-                misfits.join("; ")
-            );
-            Fault::agent(ErrorCode::InvalidInput, words)
-        })?;
-        let ctx = self.ctx.child(format!("agent {name}"));
-        let first_step = self.take_step()?;
-        let frame = Frame::begun(
-            self.execution,
-            &ctx,
-            agent,
-            input,
-            self.depth + 1,
-            first_step,
-        );
-        frame.drive(self.step()).await
-    }
-
-    /// Begin, work and end of a sub-agent.
-    async fn drive(self, parent_step: u32) -> Result<Value, Fault> {
-        let emitter = &self.execution.emitter;
-        let started = vec![self.started(Some(parent_step))];
-        emitter
-            .emit(self.ctx, started)
-            .await
-            .map_err(|error| unwritten(&error))?;
-        let outcome = Box::pin(perform::perform(&self)).await;
-        let (changes, mut emissions) = match &outcome {
-            Ok(finished) => (
-                netra_store::Changes {
-                    messages: finished.last.messages.clone(),
-                    journal: finished.last.journal.clone(),
-                    ..netra_store::Changes::default()
-                },
-                finished.last.emissions.clone(),
-            ),
-            Err(_) => (netra_store::Changes::default(), Vec::new()),
-        };
-        emissions.push(self.completed(outcome.as_ref().ok().map(|finished| &finished.result)));
-        let committed = emitter.commit(self.ctx, changes, emissions).await;
-        committed.map_err(|error| unwritten(&error))?;
-        outcome.map(|finished| finished.result)
     }
 
     /// A new id.
@@ -350,5 +366,12 @@ impl<'e> Frame<'e> {
             })
         };
         self.execution.files.iter().map(file).collect()
+    }
+}
+
+fn thought(message: &str, progress: Option<f64>) -> EventKind {
+    EventKind::AgentThinking {
+        message: cut_text(message, MAX_THOUGHT_BYTES),
+        progress: progress.map(|fraction| fraction.clamp(0.0, 1.0)),
     }
 }

@@ -7,11 +7,11 @@ use std::time::Duration;
 use netra_context::{Runtime, UserExecutionContext};
 use netra_events::WebSocketBridgeFactory;
 use netra_model::Models;
-use netra_protocol::error::{ErrorCode, Failure};
 use netra_protocol::id::RunId;
+use netra_protocol::limits::Limits;
 use netra_protocol::run::Run;
 use netra_protocol::usage::SlotUsage;
-use netra_store::{Store, Writable};
+use netra_store::{JournalKind, Store, Writable};
 use netra_tools::ToolExecutorFactory;
 use netra_worker::ScriptPool;
 use parking_lot::Mutex;
@@ -29,6 +29,7 @@ use crate::memory::Accounts;
 use crate::request::Commission;
 use crate::turns::Turns;
 use crate::usage::Counters;
+use crate::waiting::Waiting;
 
 /// How long runs that were told to stop may take to write their ends.
 const STOP_GRACE: Duration = Duration::from_secs(5);
@@ -38,11 +39,16 @@ const STOP_GRACE: Duration = Duration::from_secs(5);
 pub struct Config {
     /// The most engines that this node has at once.
     pub engines: usize,
+    /// The limits of users, for runs that go on without a request.
+    pub limits: Limits,
 }
 
 impl Default for Config {
     fn default() -> Self {
-        Self { engines: 1_000 }
+        Self {
+            engines: 1_000,
+            limits: Limits::default(),
+        }
     }
 }
 
@@ -71,6 +77,7 @@ pub(crate) struct Shared {
     pub(crate) admission: Admission,
     pub(crate) runs: LiveRuns,
     pub(crate) turns: Turns,
+    pub(crate) waiting: Waiting,
     accounts: Accounts,
     draining: AtomicBool,
 }
@@ -87,12 +94,14 @@ impl ExecutionEngineFactory {
             infra: Arc::new(infra),
             runs: LiveRuns::default(),
             turns: Turns::default(),
+            waiting: Waiting::default(),
             accounts: Accounts::default(),
             draining: AtomicBool::new(false),
         }))
     }
 
-    /// Tells a run to stop. Its end is written by its engine, within a moment.
+    /// Tells a run to stop. Its end is written by its engine, within a moment; that of a run that
+    /// waits is written when this returns.
     ///
     /// # Errors
     /// `RunEnded` when it has ended.
@@ -109,13 +118,17 @@ impl ExecutionEngineFactory {
             live.stop.stop(StopReason::Cancelled);
             return Ok(());
         }
+        // Whoever takes the place of a run that waits decides how it goes on.
+        let place = self.0.waiting.take(run.id);
         let now = self.0.infra.store.run(ctx, run.id).for_write().await?;
         if now.status.is_terminal() {
             return Err(Error::RunEnded);
         }
-        // No engine has it: its end could not be written when it ended. It is written now.
-        self.end_abandoned(ctx, &now, StopReason::Cancelled.ending())
-            .await?;
+        // No engine has it: it waits, or its end could not be written when it ended.
+        if let Some(ending) = StopReason::Cancelled.ending() {
+            self.end_abandoned(ctx, &now, ending).await?;
+        }
+        drop(place);
         Ok(())
     }
 
@@ -130,9 +143,12 @@ impl ExecutionEngineFactory {
         let limits = Arc::new(ctx.limits().cloned().unwrap_or_default());
         let emitter = Arc::new(infra.bridge.create_emitter(&commission.run));
         let files = commission.files.clone();
+        let journal = commission.journal.clone();
+        let begun = journal.of_kind(JournalKind::ToolBegun).count();
+        let begun = u32::try_from(begun).unwrap_or(u32::MAX);
         let dispatcher = infra
             .tools
-            .create(&ctx, Arc::clone(&emitter), files.clone());
+            .create(&ctx, Arc::clone(&emitter), files.clone(), begun);
         let user_account = self
             .0
             .accounts
@@ -143,7 +159,9 @@ impl ExecutionEngineFactory {
             dispatcher,
             files,
             limits,
-            counters: Counters::default(),
+            counters: Counters::of(&journal),
+            journal,
+            unfinished: Mutex::default(),
             workers: Mutex::default(),
         };
         let runs = self.0.runs.clone();
@@ -157,8 +175,8 @@ impl ExecutionEngineFactory {
         })
     }
 
-    /// Stops taking runs, gives those that execute `grace` to end by themselves, and ends the
-    /// others as interrupted.
+    /// Stops taking runs, gives those that execute `grace` to end by themselves, and lets the
+    /// others go: they go on at the next start.
     pub async fn drain(&self, grace: Duration) {
         self.0.draining.store(true, Ordering::SeqCst);
         let runs = &self.0.runs;
@@ -235,9 +253,7 @@ impl ExecutionEngineFactory {
         let infra = &self.0.infra;
         let emitter = infra.bridge.create_emitter(run);
         let open = closing::read_open(ctx, &infra.store, &emitter).await?;
-        let words = "the call was begun, and its end is not known";
-        let unknown = Failure::new(ErrorCode::OutcomeUnknown, words);
-        let last = open.close(&emitter, infra.runtime.now(), &unknown);
+        let last = open.close(&emitter, infra.runtime.now(), &closing::outcome_unknown());
         let usage = usage_of_run(ctx, &emitter, run.usage.clone());
         ending::commit(ctx, &emitter, ending, last, usage).await;
         Ok(())

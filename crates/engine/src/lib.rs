@@ -4,8 +4,9 @@
 //! `start` (what may be refused, then a task of its own), `admission` (who executes and who waits),
 //! `attend` (the way to the slot), [`IsolatedExecutionEngine`] (owns one run from start to
 //! end), `execution` (what the agents of a run share), `perform` (how each kind of agent works),
-//! `closing` and `ending` (nothing stays open, and a run ends exactly once), [`agents`] (what there
-//! is to run). No socket, no status code and no SQL is known here.
+//! `closing` and `ending` (nothing stays open, and a run ends exactly once), `waiting` (a person is
+//! asked), `recovery` (the one way back, after an answer, a drain or a crash), [`agents`] (what
+//! there is to run). No socket, no status code and no SQL is known here.
 
 pub mod agents;
 pub mod order;
@@ -25,8 +26,11 @@ mod perform;
 mod recovery;
 mod request;
 mod start;
+mod sub_agent;
 mod turns;
 mod usage;
+mod version;
+mod waiting;
 
 #[cfg(test)]
 mod tests;

@@ -21,15 +21,17 @@ pub(crate) enum StopReason {
     Cancelled,
     /// A new run takes the thread.
     Replaced,
-    /// The server stops.
+    /// The server stops: the run is let go, and goes on at the next start.
     Drained,
     /// The user holds more memory than allowed, and this run the most of it.
     Memory { used: u64, limit: u64 },
 }
 
 impl StopReason {
-    pub(crate) fn ending(self) -> Ending {
-        match self {
+    /// How the run ends; none when it is let go, to go on later.
+    pub(crate) fn ending(self) -> Option<Ending> {
+        Some(match self {
+            Self::Drained => return None,
             Self::Cancelled => {
                 Ending::Cancelled(Failure::new(ErrorCode::Cancelled, "the run was cancelled"))
             }
@@ -37,16 +39,13 @@ impl StopReason {
                 ErrorCode::Cancelled,
                 "the run was cancelled by a new run on its thread",
             )),
-            Self::Drained => {
-                Ending::Failed(Failure::new(ErrorCode::Interrupted, "the server stopped"))
-            }
             Self::Memory { used, limit } => {
                 let words = format!("{used} bytes of memory are in use, {limit} are allowed");
                 let details = json!({ "used_bytes": used, "limit_bytes": limit });
                 let failure = Failure::new(ErrorCode::MemoryLimitExceeded, words);
                 Ending::Failed(failure.with_details(details))
             }
-        }
+        })
     }
 }
 
@@ -66,7 +65,12 @@ impl Stop {
     /// Waits until the run has to stop.
     pub(crate) async fn stopped(&self) -> StopReason {
         self.token.cancelled().await;
-        self.reason.get().copied().unwrap_or(StopReason::Cancelled)
+        self.reason().unwrap_or(StopReason::Cancelled)
+    }
+
+    /// Why the run has to stop, where it has to.
+    pub(crate) fn reason(&self) -> Option<StopReason> {
+        self.reason.get().copied()
     }
 
     pub(crate) fn token(&self) -> &CancellationToken {

@@ -4,9 +4,11 @@ use netra_events::Emission;
 use netra_protocol::event::EventKind;
 use netra_protocol::id::MessageId;
 use netra_protocol::message::{Content, Message, MessageRole};
+use netra_store::Changes;
 use netra_tools::{bytes_of, cut_text};
 use serde_json::Value;
 
+use crate::closing::OpenMessage;
 use crate::execution::{Fault, Frame, unwritten};
 
 /// The longest text that stands in a message itself, in bytes of JSON; a longer one becomes a file.
@@ -25,16 +27,45 @@ pub(crate) struct Whole {
 }
 
 /// Writes a text that is there as a whole as a message of the agent: its deltas now, its end with
-/// what the caller commits next.
+/// what the caller commits next. What an earlier attempt has written of it is not written again.
 pub(crate) async fn write_whole(frame: &Frame<'_>, text: &str) -> Result<Whole, Fault> {
-    let id = frame.new_id(MessageId::from_parts);
-    let mut rest = text;
+    let (id, written) = match go_on(frame, text).await? {
+        Some(begun) => begun,
+        None => (frame.new_id(MessageId::from_parts), 0),
+    };
+    let mut rest = &text[written..];
     while !rest.is_empty() {
         let (piece, next) = rest.split_at(rest.floor_char_boundary(PIECE_BYTES));
         write_piece(frame, id, piece).await?;
         rest = next;
     }
     complete(frame, id, text, Vec::new()).await
+}
+
+/// The message of an earlier attempt that this text goes on, and how much of it is written. One of
+/// another text is cut off.
+async fn go_on(frame: &Frame<'_>, text: &str) -> Result<Option<(MessageId, usize)>, Fault> {
+    let unfinished = {
+        let mut unfinished = frame.execution.unfinished.lock();
+        let own = |open: &OpenMessage| open.agent == frame.agent.name;
+        unfinished
+            .iter()
+            .position(own)
+            .map(|index| unfinished.remove(index))
+    };
+    match unfinished {
+        None => Ok(None),
+        Some(open) if text.starts_with(&open.text) => Ok(Some((open.id, open.text.len()))),
+        Some(open) => {
+            let (emission, row) = open.cut_off(&frame.execution.emitter);
+            let changes = Changes {
+                messages: vec![row],
+                ..Changes::default()
+            };
+            frame.commit(changes, vec![emission]).await?;
+            Ok(None)
+        }
+    }
 }
 
 /// Adds a piece to a message.

@@ -4,7 +4,7 @@
 use std::collections::{HashMap, HashSet};
 
 use netra_protocol::event::EventKind;
-use netra_protocol::id::{MessageId, ToolCallId};
+use netra_protocol::id::{ApprovalId, MessageId, ToolCallId};
 use netra_protocol::message::Content;
 use netra_protocol::{Event, id::RunId};
 
@@ -12,6 +12,9 @@ use netra_protocol::{Event, id::RunId};
 struct State {
     queued: bool,
     started: bool,
+    /// A person is asked, and nothing but the answer and the way back to a slot comes now.
+    waiting: bool,
+    approvals: HashSet<ApprovalId>,
     ended: bool,
     root_ended: bool,
     /// Agents that have begun and not ended: name and first step.
@@ -68,8 +71,8 @@ impl State {
         match &event.kind {
             EventKind::RunQueued { .. } => {
                 require(
-                    !self.queued && !self.started,
-                    "a run is queued once, and first",
+                    self.waiting || (!self.queued && !self.started),
+                    "a run is queued once, and first, or after it waited",
                 )?;
                 self.queued = true;
             }
@@ -79,11 +82,22 @@ impl State {
             }
             kind if kind.is_terminal() => self.end()?,
             // These are the run's own too, and come at any time after its start.
-            EventKind::LimitWarning { .. }
-            | EventKind::RunWaiting { .. }
-            | EventKind::RunResumed { .. } => require(self.started, "the run has not started")?,
+            EventKind::RunWaiting { .. } => {
+                require(self.started && !self.waiting, "the run does not execute")?;
+                self.waiting = true;
+            }
+            EventKind::RunResumed { .. } => {
+                require(self.started, "the run has not started")?;
+                require(self.approvals.is_empty(), "a person is still asked")?;
+                self.waiting = false;
+            }
+            EventKind::LimitWarning { .. } => require(self.started, "the run has not started")?,
             _ => {
                 require(self.started, "the run has not started")?;
+                let answers = matches!(event.kind, EventKind::ApprovalResolved { .. });
+                // An end closes what is open, also while the run waits.
+                let closes = matches!(event.kind, EventKind::AgentCompleted { .. });
+                require(!self.waiting || answers || closes, "the run waits")?;
                 let (Some(agent), Some(step)) = (&event.agent, event.step) else {
                     return Err("an agent's event names agent and step".into());
                 };
@@ -97,6 +111,7 @@ impl State {
         require(self.agents.is_empty(), "an agent has not ended")?;
         require(self.calls.is_empty(), "a tool call has not ended")?;
         require(self.messages.is_empty(), "a message was not completed")?;
+        require(self.approvals.is_empty(), "an approval was not resolved")?;
         require(
             !self.started || self.root_ended,
             "the run started without an agent",
@@ -149,6 +164,14 @@ impl State {
                     && self.denied.insert(*tool_call_id);
                 require(new, "the call's id was there before")
             }
+            EventKind::ApprovalRequested { approval_id, .. } => require(
+                self.approvals.insert(*approval_id),
+                "the approval was there before",
+            ),
+            EventKind::ApprovalResolved { approval_id, .. } => require(
+                self.approvals.remove(approval_id),
+                "the approval is not open",
+            ),
             EventKind::MessageDelta { message_id, delta } => {
                 require(
                     !self.closed_messages.contains(message_id),

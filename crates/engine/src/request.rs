@@ -9,7 +9,7 @@ use netra_protocol::file::File;
 use netra_protocol::id::{FileId, MessageId};
 use netra_protocol::limits::Limits;
 use netra_protocol::run::{Run, StartRun};
-use netra_store::{Store, Writable};
+use netra_store::{Journal, Store, Writable};
 use netra_tools::bytes_of;
 use serde_json::{Map, Value, json};
 use tokio::time::Instant;
@@ -47,9 +47,43 @@ pub(crate) struct Commission {
     pub(crate) deadline: Instant,
     pub(crate) deadline_at: Timestamp,
     pub(crate) input_message_id: MessageId,
-    /// Whether the run's first events are in the log already.
-    pub(crate) begun: bool,
+    pub(crate) begin: Begin,
+    /// What earlier attempts have done.
+    pub(crate) journal: Journal,
     pub(crate) listed: Listed,
+}
+
+/// With what an engine begins.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Begin {
+    /// The run's first events are in the log already, written with the run.
+    Begun,
+    /// The run begins after it has waited for its slot.
+    First,
+    /// An earlier engine has begun the run.
+    Again(Resumption),
+}
+
+/// After what a run goes on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Resumption {
+    /// Its server was killed.
+    Crash,
+    /// Its server was told to stop.
+    Drain,
+    /// What a person was asked is answered.
+    Answer,
+}
+
+impl Resumption {
+    /// As `run_resumed` tells it.
+    pub(crate) const fn reason(self) -> &'static str {
+        match self {
+            Self::Crash => "crash",
+            Self::Drain => "drain",
+            Self::Answer => "approval",
+        }
+    }
 }
 
 /// Checks the request. Look-ups come before what depends on the object.

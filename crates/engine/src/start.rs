@@ -12,7 +12,7 @@ use netra_protocol::id::{EventId, MessageId, RunId, ThreadId};
 use netra_protocol::run::{OnBusy, OnLimit, Run, StartRun};
 use netra_protocol::thread::Thread;
 use netra_protocol::{Event, Timestamp};
-use netra_store::{Idempotency, NewRun, Readable, Target, Writable};
+use netra_store::{Idempotency, Journal, NewRun, Readable, Target, Writable};
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
@@ -21,7 +21,7 @@ use crate::error::Error;
 use crate::execution::task_of;
 use crate::factory::ExecutionEngineFactory;
 use crate::live::{Listed, Live, Stop};
-use crate::request::{self, Accepted, Commission};
+use crate::request::{self, Accepted, Begin, Commission};
 use crate::turns::Turn;
 
 /// A run that was accepted.
@@ -197,8 +197,12 @@ impl ExecutionEngineFactory {
             listed,
             place,
         } = admitted;
-        let (begun, deadline_at, input_message_id) =
-            (new.started, new.deadline, new.input_message_id);
+        let (deadline_at, input_message_id) = (new.deadline, new.input_message_id);
+        let begin = if new.started {
+            Begin::Begun
+        } else {
+            Begin::First
+        };
         let store = &self.0.infra.store;
         let created = store
             .run_create(ctx, target, new, idempotency.as_ref())
@@ -208,6 +212,7 @@ impl ExecutionEngineFactory {
         }
         if interrupts {
             self.0.runs.stop_earlier(&listed.live);
+            self.replace_waiting(&listed.live).await;
         }
         let commission = Box::new(Commission {
             run: created.value,
@@ -218,7 +223,8 @@ impl ExecutionEngineFactory {
             deadline: clock,
             deadline_at,
             input_message_id,
-            begun,
+            begin,
+            journal: Journal::default(),
             listed,
         });
         Ok(Made::New { commission, place })

@@ -1,6 +1,7 @@
 //! The engine against a real store and real events: every way to end, forced, not waited for.
 
 mod admitted;
+mod crashes;
 mod dropped;
 mod endings;
 mod house;
@@ -9,3 +10,4 @@ mod model;
 mod recovery;
 mod together;
 mod tools;
+mod waiting;

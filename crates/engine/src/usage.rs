@@ -3,6 +3,8 @@
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
 
 use netra_protocol::usage::RunUsage;
+use netra_store::{Journal, JournalKind};
+use serde::Deserialize as _;
 
 /// Counters of one run; shared by its agents.
 #[derive(Debug, Default)]
@@ -14,6 +16,22 @@ pub(crate) struct Counters {
 }
 
 impl Counters {
+    /// With what earlier attempts of the run have used, as the journal has it.
+    pub(crate) fn of(journal: &Journal) -> Self {
+        let counters = Self {
+            // The run's own agent began in the first step, which no entry may tell of.
+            steps: AtomicU32::new(journal.last_step().max(1)),
+            ..Self::default()
+        };
+        for call in journal.of_kind(JournalKind::ModelCall) {
+            counters.model_called();
+            if let Ok(usage) = netra_model::Usage::deserialize(&call.value["usage"]) {
+                counters.model_used(&usage);
+            }
+        }
+        counters
+    }
+
     /// A model was called.
     pub(crate) fn model_called(&self) {
         self.model_calls.fetch_add(1, Relaxed);

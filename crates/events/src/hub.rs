@@ -55,6 +55,9 @@ impl Hub {
 
 impl Fanout for Hub {
     fn committed(&self, entries: &[Arc<Entry>]) {
+        if entries.is_empty() {
+            return;
+        }
         metrics::counter!("netra_bridge_events_total").increment(entries.len() as u64);
         let users = self.users.read();
         for entry in entries {

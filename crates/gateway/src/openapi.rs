@@ -8,7 +8,8 @@ use utoipa::openapi::security::{Http, HttpAuthScheme, SecurityRequirement, Secur
 use utoipa::openapi::{Content, Ref, RefOr, ResponseBuilder};
 
 use crate::routes::{
-    account, agents, docs, events, files, health, metrics, runs, sessions, threads, upload, usage,
+    account, agents, approvals, docs, events, files, health, metrics, runs, sessions, threads,
+    upload, usage,
 };
 use crate::ws;
 
@@ -53,6 +54,8 @@ const SCHEME: &str = "bearer";
         runs::run_wait,
         runs::run_cancel,
         runs::run_retry,
+        approvals::approval_list,
+        approvals::approval_resolve,
         events::event_stream,
         events::run_event_stream,
         ws::socket_open,
@@ -136,6 +139,7 @@ fn complete(path: &str, operation: &mut Operation) {
         "thread_create" | "thread_fork" | "file_create" => &[ErrorCode::IdempotencyKeyReused],
         "thread_delete" => &[ErrorCode::ThreadBusy],
         "run_cancel" => &[ErrorCode::RunEnded],
+        "approval_resolve" => &[ErrorCode::ApprovalResolved],
         "account_register" | "account_setup" => &[ErrorCode::Conflict],
         "event_stream" | "run_event_stream" => &[ErrorCode::CursorExpired],
         _ => &[],

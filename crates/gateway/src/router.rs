@@ -7,7 +7,8 @@ use axum::routing::{MethodRouter, delete, get, post};
 
 use crate::error::Error;
 use crate::routes::{
-    account, agents, docs, events, files, health, metrics, runs, sessions, threads, upload, usage,
+    account, agents, approvals, docs, events, files, health, metrics, runs, sessions, threads,
+    upload, usage,
 };
 use crate::state::{Gateway, Parts};
 use crate::{layers, ui, ws};
@@ -69,6 +70,8 @@ fn signed_in_routes() -> Routes {
         ("/api/runs/{id}/events", get(events::run_event_stream)),
         ("/api/runs/{id}/cancel", post(runs::run_cancel)),
         ("/api/runs/{id}/retry", post(runs::run_retry)),
+        ("/api/approvals", get(approvals::approval_list)),
+        ("/api/approvals/{id}", post(approvals::approval_resolve)),
         ("/api/events", get(events::event_stream)),
         ("/api/usage", get(usage::usage_get)),
         ("/health/dependencies", get(health::health_dependencies)),

@@ -2,6 +2,7 @@
 
 pub(crate) mod account;
 pub(crate) mod agents;
+pub(crate) mod approvals;
 pub(crate) mod docs;
 pub(crate) mod events;
 pub(crate) mod files;

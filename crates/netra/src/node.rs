@@ -109,9 +109,10 @@ impl Node {
         let registry = Arc::clone(tools.registry());
         let engine = engine(&config, &runtime, &store, &bridge, tools)?;
 
-        // What a stopped server left open is closed before anybody can ask for it.
+        // What a stopped server left has its place again before anybody asks for a new one.
         let recovery = UserExecutionContext::for_background(&runtime, BackgroundKind::Recovery);
         engine.recover(&recovery).await.map_err(other)?;
+        engine.keep_watch();
         let setup = netra_gateway::setup_token(&runtime, &store).await?;
 
         let file = ServerFile {
@@ -158,8 +159,8 @@ impl Node {
         self.setup_link.as_deref()
     }
 
-    /// Takes no new runs, gives the running ones time to end, ends the rest, then everything
-    /// else. Returns the number of tasks that did not end.
+    /// Takes no new runs, gives the running ones time to end, lets the rest go until the next
+    /// start, then everything else. Returns the number of tasks that did not end.
     pub async fn stop(self) -> usize {
         // Nobody is to find a server that is about to go.
         drop(self.published);
@@ -293,6 +294,7 @@ fn engine_config(config: &Config) -> netra_engine::Config {
     };
     netra_engine::Config {
         engines: config.engines.unwrap_or_else(by_memory),
+        limits: config.limits.clone(),
     }
 }
 

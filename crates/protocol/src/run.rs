@@ -52,6 +52,40 @@ impl RunStatus {
     }
 }
 
+/// Every change of a run's status that there is, and when it happens. The store refuses others.
+pub const TRANSITIONS: [(RunStatus, RunStatus, &str); 14] = {
+    use RunStatus::{Cancelled, Completed, Failed, Queued, Running, TimedOut, Waiting};
+    [
+        (Queued, Running, "a slot is free, and its thread too"),
+        (Queued, Failed, "it cannot begin, or not go on"),
+        (Queued, Cancelled, "cancelled, or replaced by another run"),
+        (Queued, TimedOut, "its deadline passed while it waited"),
+        (Running, Running, "it goes on, after a crash or a drain"),
+        (Running, Waiting, "a person is asked"),
+        (Running, Completed, "its agent gave a result"),
+        (Running, Failed, "its agent failed, or a limit was passed"),
+        (Running, Cancelled, "cancelled, or replaced by another run"),
+        (Running, TimedOut, "its deadline passed"),
+        (Waiting, Queued, "answered, by a person or by expiry"),
+        (Waiting, Failed, "it cannot go on"),
+        (Waiting, Cancelled, "cancelled, or replaced by another run"),
+        (
+            Waiting,
+            TimedOut,
+            "its deadline had passed when it was asked",
+        ),
+    ]
+};
+
+impl RunStatus {
+    /// Whether [`TRANSITIONS`] has the change.
+    pub fn may_become(self, next: Self) -> bool {
+        TRANSITIONS
+            .iter()
+            .any(|(from, to, _)| (*from, *to) == (self, next))
+    }
+}
+
 impl std::str::FromStr for RunStatus {
     type Err = String;
 
@@ -161,4 +195,39 @@ pub struct Run {
     /// The log's position of this snapshot, when one run was read.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub as_of: Option<AsOf>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_table_in_the_documents_is_this_one() {
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/run-lifecycle.md");
+        let text = std::fs::read_to_string(path).unwrap();
+        let begin = text
+            .split("<!-- the table of TRANSITIONS -->")
+            .nth(1)
+            .unwrap();
+        let table = begin.split("<!-- end of the table -->").next().unwrap();
+        let row = |(from, to, when): (RunStatus, RunStatus, &str)| {
+            format!("| `{}` | `{}` | {when} |\n", from.as_str(), to.as_str())
+        };
+        let rows: String = TRANSITIONS.into_iter().map(row).collect();
+        assert_eq!(
+            table,
+            format!("\n| From | To | When |\n|---|---|---|\n{rows}")
+        );
+    }
+
+    #[test]
+    fn nothing_follows_an_end_and_every_state_is_left() {
+        for (from, _, _) in TRANSITIONS {
+            assert!(!from.is_terminal());
+        }
+        for state in [RunStatus::Queued, RunStatus::Running, RunStatus::Waiting] {
+            assert!(state.may_become(RunStatus::Failed));
+        }
+        assert!(!RunStatus::Waiting.may_become(RunStatus::Running));
+    }
 }

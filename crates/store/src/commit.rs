@@ -12,9 +12,11 @@ use netra_protocol::{Event, Failure, Timestamp};
 use rusqlite::Connection;
 
 use crate::Store;
+use crate::approval::{self, Ask};
 use crate::audit::{self, AuditRecord};
 use crate::error::Error;
 use crate::handle::Writable;
+use crate::journal::{self, JournalEntry};
 use crate::log::Encoded;
 use crate::owner::require;
 use crate::sqlite::Tx;
@@ -27,17 +29,32 @@ pub struct Changes {
     pub run: Option<RunUpdate>,
     /// Messages to be written, or their later state under the same id.
     pub messages: Vec<Message>,
-    /// Finished steps.
+    /// What was done.
     pub journal: Vec<JournalEntry>,
+    /// What a person is asked.
+    pub asks: Vec<Ask>,
     /// What is to be remembered of who did what.
     pub audit: Vec<AuditRecord>,
 }
 
+/// Whether an engine holds the run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Hold {
+    /// An engine has it from now on.
+    Taken,
+    /// No engine has it from now on; this is not a crash.
+    Released,
+}
+
 /// A run's new state; what is none stays.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct RunUpdate {
     /// Where it stands now.
-    pub status: RunStatus,
+    pub status: Option<RunStatus>,
+    /// Whether an engine holds it.
+    pub hold: Option<Hold>,
+    /// How often it has been tried, from 1.
+    pub attempt: Option<u32>,
     /// When its engine began.
     pub started_at: Option<Timestamp>,
     /// When it ends by itself.
@@ -54,44 +71,14 @@ impl RunUpdate {
     /// A new status and nothing else.
     pub fn to(status: RunStatus) -> Self {
         Self {
-            status,
-            started_at: None,
-            deadline: None,
-            result: None,
-            error: None,
-            usage: None,
+            status: Some(status),
+            ..Self::default()
         }
     }
-}
 
-/// One finished step, to be found again by a later attempt.
-#[derive(Debug, Clone)]
-pub struct JournalEntry {
-    /// The step of the run, from 1.
-    pub step: u32,
-    /// What kind of step, such as `tool_call` or `model_call`.
-    pub kind: &'static str,
-    /// Which one, within its kind.
-    pub key: String,
-    /// What it gave.
-    pub value: serde_json::Value,
-}
-
-fn write_journal(tx: &Tx<'_>, handle: &Writable<Run>, entry: &JournalEntry) -> Result<(), Error> {
-    tx.execute(
-        "INSERT INTO journal (run_id, user_id, step, kind, key, value, created_at)
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
-        (
-            handle.id.to_bytes(),
-            handle.owner().to_bytes(),
-            entry.step,
-            entry.kind,
-            &entry.key,
-            serde_json::to_string(&entry.value)?,
-            tx.now().as_micros(),
-        ),
-    )?;
-    Ok(())
+    fn ends(&self) -> bool {
+        self.status.is_some_and(RunStatus::is_terminal)
+    }
 }
 
 impl Store {
@@ -118,12 +105,16 @@ impl Store {
         let handle = handle.clone();
         let audit = audit::Origin::of(ctx);
         let work = move |tx: &mut Tx<'_>| {
-            run::refuse_ended(tx, &handle)?;
+            let status = run::refuse_ended(tx, &handle)?;
+            run::refuse_transition(status, changes.run.as_ref())?;
             for message in &changes.messages {
                 message::put(tx, handle.owner(), message)?;
             }
             for entry in &changes.journal {
-                write_journal(tx, &handle, entry)?;
+                journal::write(tx, &handle, entry)?;
+            }
+            for ask in &changes.asks {
+                approval::insert(tx, &handle, ask)?;
             }
             for record in &changes.audit {
                 audit::insert(tx, &audit, handle.owner(), record)?;
@@ -137,7 +128,8 @@ impl Store {
                     update,
                     ends.then(|| seqs.last().copied()).flatten(),
                 )?;
-                if update.status.is_terminal() {
+                if update.ends() {
+                    approval::withdraw(tx, &handle)?;
                     thread::touch(tx, handle.owner(), handle.thread_id)?;
                     usage::add_run(tx, handle.owner(), update.usage.as_ref())?;
                 }

@@ -23,6 +23,9 @@ pub enum Error {
     /// The run has ended.
     #[error("the run has ended")]
     RunEnded,
+    /// The approval has been answered.
+    #[error("the approval has been answered")]
+    ApprovalResolved,
     /// The same idempotency key came with another body.
     #[error("the idempotency key was used with another request")]
     IdempotencyKeyReused,
@@ -61,6 +64,7 @@ impl Error {
             Self::Conflict(_) | Self::NameTaken => ErrorCode::Conflict,
             Self::ThreadBusy => ErrorCode::ThreadBusy,
             Self::RunEnded => ErrorCode::RunEnded,
+            Self::ApprovalResolved => ErrorCode::ApprovalResolved,
             Self::IdempotencyKeyReused => ErrorCode::IdempotencyKeyReused,
             Self::InvalidCursor => ErrorCode::InvalidRequest,
             Self::TooLarge { .. } => ErrorCode::TooLarge,

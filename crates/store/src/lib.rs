@@ -11,10 +11,14 @@ pub mod audit;
 pub mod commit;
 pub mod handle;
 pub mod idempotency;
+pub mod journal;
 pub mod log;
 pub mod ticket;
 
 mod account;
+mod agent_version;
+mod alive;
+mod approval;
 mod cursor;
 mod error;
 mod file;
@@ -27,6 +31,7 @@ mod session;
 mod sqlite;
 mod sweep;
 mod thread;
+mod unfinished;
 mod usage;
 
 use std::path::PathBuf;
@@ -35,18 +40,22 @@ use std::sync::Arc;
 use netra_context::Runtime;
 
 pub use account::{Credentials, NewUser};
+pub use agent_version::AgentVersion;
+pub use approval::Ask;
 pub use audit::AuditRecord;
-pub use commit::{Changes, JournalEntry, RunUpdate};
+pub use commit::{Changes, Hold, RunUpdate};
 pub use error::Error;
 pub use file::FileWriter;
 pub use handle::{Readable, Writable};
 pub use idempotency::{Created, Idempotency};
+pub use journal::{Journal, JournalEntry, JournalKind, Recorded};
 pub use lock::DirLock;
 pub use log::{Entry, EventName, Fanout};
 pub use lookup::Lookup;
 pub use run::{NewRun, RunInput, RunSpan, Target};
 pub use session::Refreshed;
 pub use ticket::{TicketOwner, Tickets};
+pub use unfinished::Unfinished;
 
 /// Where the embedded store lives.
 #[derive(Debug, Clone)]

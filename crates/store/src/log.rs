@@ -19,7 +19,7 @@ use crate::owner::require;
 /// Takes what has been committed, in commit order, on the store's writer thread, before the
 /// committing call returns. It must neither block nor fail.
 pub trait Fanout: Send + Sync {
-    /// These entries are durable.
+    /// These entries are durable. Comes after each commit, also after one without entries.
     fn committed(&self, entries: &[Arc<Entry>]);
 }
 

@@ -1,7 +1,6 @@
 //! Runs: how they are made, looked up and changed.
 
-use netra_context::{BackgroundKind, Right, UserExecutionContext};
-use netra_protocol::account::User;
+use netra_context::{Right, Rights, UserExecutionContext};
 use netra_protocol::file::File;
 use netra_protocol::id::{FileId, MessageId, RequestId, RunId, ThreadId, UserId};
 use netra_protocol::message::{Content, Message, MessageRole};
@@ -11,15 +10,15 @@ use netra_protocol::usage::RunUsage;
 use netra_protocol::{Event, Page, Timestamp};
 use rusqlite::{Connection, OptionalExtension as _, Row};
 
-use crate::commit::RunUpdate;
+use crate::commit::{Hold, RunUpdate};
 use crate::error::Error;
 use crate::handle::{Readable, Writable};
 use crate::idempotency::{Created, Idempotency, once};
 use crate::log::Encoded;
 use crate::lookup::Lookup;
-use crate::owner::{require, require_background};
+use crate::owner::require;
 use crate::sqlite::Tx;
-use crate::{Store, account, cursor, file, message, thread};
+use crate::{Store, cursor, file, message, thread};
 
 const COLUMNS: &str = "id, thread_id, agent, status, attempt, created_at, started_at, ended_at,
      deadline, result, error, usage, metadata";
@@ -84,6 +83,10 @@ pub struct RunInput {
     pub input_message_id: MessageId,
     /// The request that started it.
     pub request_id: RequestId,
+    /// What that request's credentials allowed.
+    pub rights: Rights,
+    /// When its last engine let it go; none after a crash, and before its first engine.
+    pub released_at: Option<Timestamp>,
 }
 
 /// Where a run's events stand in its user's log.
@@ -127,15 +130,15 @@ fn run(row: &Row<'_>) -> Result<Run, Error> {
     })
 }
 
-fn find(connection: &Connection, user: UserId, id: RunId) -> Result<Run, Error> {
+pub(crate) fn find(connection: &Connection, user: UserId, id: RunId) -> Result<Run, Error> {
     let sql = format!("SELECT {COLUMNS} FROM runs WHERE id = ?1 AND user_id = ?2");
     let mut statement = connection.prepare_cached(&sql)?;
     let mut rows = statement.query((id.to_bytes(), user.to_bytes()))?;
     rows.next()?.map_or(Err(Error::NotFound), run)
 }
 
-/// A run ends exactly once: everything that changes one asks this first.
-pub(crate) fn refuse_ended(tx: &Tx<'_>, handle: &Writable<Run>) -> Result<(), Error> {
+/// A run ends exactly once: everything that changes one asks this first. Gives its status now.
+pub(crate) fn refuse_ended(tx: &Tx<'_>, handle: &Writable<Run>) -> Result<RunStatus, Error> {
     let status: Option<String> = tx
         .prepare("SELECT status FROM runs WHERE id = ?1 AND user_id = ?2")?
         .query_row((handle.id.to_bytes(), handle.owner().to_bytes()), |row| {
@@ -149,8 +152,29 @@ pub(crate) fn refuse_ended(tx: &Tx<'_>, handle: &Writable<Run>) -> Result<(), Er
     if status.is_terminal() {
         Err(Error::RunEnded)
     } else {
-        Ok(())
+        Ok(status)
     }
+}
+
+/// A run changes as the table of transitions says, and in no other way.
+pub(crate) fn refuse_transition(now: RunStatus, update: Option<&RunUpdate>) -> Result<(), Error> {
+    match update.and_then(|update| update.status) {
+        Some(next) if !now.may_become(next) => Err(Error::Bug(format!(
+            "a run cannot become {} while it is {}",
+            next.as_str(),
+            now.as_str()
+        ))),
+        _ => Ok(()),
+    }
+}
+
+/// A new status and nothing else.
+pub(crate) fn set_status(
+    tx: &Tx<'_>,
+    handle: &Writable<Run>,
+    status: RunStatus,
+) -> Result<(), Error> {
+    update(tx, handle, &RunUpdate::to(status), None)
 }
 
 pub(crate) fn update(
@@ -160,17 +184,23 @@ pub(crate) fn update(
     terminal_seq: Option<u64>,
 ) -> Result<(), Error> {
     let text = |value: Option<serde_json::Result<String>>| value.transpose().map_err(Error::from);
-    let ended_at = update.status.is_terminal().then(|| tx.now().as_micros());
+    let status = update.status;
+    let ended_at = status
+        .filter(|status| status.is_terminal())
+        .map(|_| tx.now().as_micros());
     tx.execute(
-        "UPDATE runs SET status = ?3, started_at = coalesce(?4, started_at),
+        "UPDATE runs SET status = coalesce(?3, status), started_at = coalesce(?4, started_at),
          ended_at = coalesce(?5, ended_at), deadline = coalesce(?6, deadline),
          result = coalesce(?7, result), error = coalesce(?8, error),
-         usage = coalesce(?9, usage), log_end = coalesce(?10, log_end)
+         usage = coalesce(?9, usage), log_end = coalesce(?10, log_end),
+         attempt = coalesce(?11, attempt),
+         released_at = CASE ?12 WHEN 'taken' THEN NULL WHEN 'released' THEN ?13
+                       ELSE released_at END
          WHERE id = ?1 AND user_id = ?2",
-        (
+        rusqlite::params![
             handle.id.to_bytes(),
             handle.owner().to_bytes(),
-            update.status.as_str(),
+            status.map(RunStatus::as_str),
             update.started_at.map(Timestamp::as_micros),
             ended_at,
             update.deadline.map(Timestamp::as_micros),
@@ -178,7 +208,13 @@ pub(crate) fn update(
             text(update.error.as_ref().map(serde_json::to_string))?,
             text(update.usage.as_ref().map(serde_json::to_string))?,
             terminal_seq,
-        ),
+            update.attempt,
+            update.hold.map(|hold| match hold {
+                Hold::Taken => "taken",
+                Hold::Released => "released",
+            }),
+            tx.now().as_micros(),
+        ],
     )?;
     Ok(())
 }
@@ -214,6 +250,7 @@ fn input_message(new: &NewRun, thread_id: ThreadId, created_at: Timestamp) -> Me
 
 struct Creation {
     user: UserId,
+    rights: Rights,
     request_id: RequestId,
     target: Target,
     thread_id: ThreadId,
@@ -224,6 +261,7 @@ struct Creation {
 fn create(tx: &mut Tx<'_>, creation: Creation) -> Result<Run, Error> {
     let Creation {
         user,
+        rights,
         request_id,
         target,
         thread_id,
@@ -249,8 +287,9 @@ fn create(tx: &mut Tx<'_>, creation: Creation) -> Result<Run, Error> {
     tx.execute(
         "INSERT INTO runs (id, user_id, thread_id, agent, agent_hash, status, attempt, input,
          files, metadata, timeout_ms, input_message_id, request_id, created_at, deadline, usage,
-         log_start, started_at)
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6, 1, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17)",
+         log_start, started_at, rights)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, 1, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17,
+                 ?18)",
         rusqlite::params![
             new.id.to_bytes(),
             user.to_bytes(),
@@ -269,6 +308,7 @@ fn create(tx: &mut Tx<'_>, creation: Creation) -> Result<Run, Error> {
             serde_json::to_string(&RunUsage::default())?,
             tx.latest_seq(user)?,
             new.started.then(|| tx.now().as_micros()),
+            rights.bits(),
         ],
     )?;
     message::put(tx, user, &input_message(&new, thread_id, tx.now()))?;
@@ -305,6 +345,7 @@ impl Store {
         };
         let creation = Creation {
             user,
+            rights: ctx.rights(),
             request_id: ctx.request_id(),
             target,
             thread_id,
@@ -372,7 +413,8 @@ impl Store {
         let id = handle.id;
         let read = move |connection: &Connection| {
             let sql = "SELECT agent, agent_hash, input, files, timeout_ms, input_message_id,
-                       request_id FROM runs WHERE id = ?1 AND user_id = ?2";
+                       request_id, rights, released_at FROM runs
+                       WHERE id = ?1 AND user_id = ?2";
             let mut statement = connection.prepare_cached(sql)?;
             let mut rows = statement.query((id.to_bytes(), user.to_bytes()))?;
             let row = rows.next()?.ok_or(Error::NotFound)?;
@@ -392,6 +434,8 @@ impl Store {
                 timeout_ms: row.get(4)?,
                 input_message_id: MessageId::from_bytes(row.get(5)?),
                 request_id: RequestId::from_bytes(row.get(6)?),
+                rights: Rights::from_bits(row.get(7)?),
+                released_at: time(row, 8)?,
             })
         };
         self.0.db.read(read).await
@@ -419,31 +463,6 @@ impl Store {
                     })
                 },
             )?)
-        };
-        self.0.db.read(read).await
-    }
-
-    /// Every run that has not ended, with its owner: what a stopped server left behind. As
-    /// `for_background(Recovery)` only; the runs themselves are then looked up `for_run`.
-    ///
-    /// # Errors
-    /// `Forbidden` for anybody else.
-    pub async fn runs_unfinished(
-        &self,
-        ctx: &UserExecutionContext,
-    ) -> Result<Vec<(User, RunId)>, Error> {
-        require_background(ctx, &[BackgroundKind::Recovery])?;
-        let sql = "SELECT user_id, id FROM runs
-                   WHERE status IN ('queued', 'running', 'waiting') ORDER BY id";
-        let read = move |connection: &Connection| {
-            let mut statement = connection.prepare_cached(sql)?;
-            let mut rows = statement.query([])?;
-            let mut found = Vec::new();
-            while let Some(row) = rows.next()? {
-                let owner = account::user_by_id(connection, UserId::from_bytes(row.get(0)?))?;
-                found.push((owner, RunId::from_bytes(row.get(1)?)));
-            }
-            Ok(found)
         };
         self.0.db.read(read).await
     }

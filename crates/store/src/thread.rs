@@ -122,7 +122,7 @@ fn delete(tx: &Tx<'_>, user: UserId, id: ThreadId) -> Result<(), Error> {
          AND user_id = ?2",
         both,
     )?;
-    for table in ["messages", "runs"] {
+    for table in ["messages", "approvals", "runs"] {
         tx.execute(
             &format!("DELETE FROM {table} WHERE thread_id = ?1 AND user_id = ?2"),
             both,

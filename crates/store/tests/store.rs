@@ -505,7 +505,7 @@ async fn recovery_finds_what_has_not_ended_and_nobody_else_may_ask() {
     let found = fixture.store.runs_unfinished(&ctx).await.unwrap();
     assert_eq!(found.len(), 1);
     assert_eq!(
-        (found[0].0.id, found[0].1),
+        (found[0].owner.id, found[0].run_id),
         (alice.user_id().unwrap(), run.id)
     );
     assert!(matches!(

@@ -1,10 +1,11 @@
 //! The dispatcher of one run: the only way to a tool.
 //!
 //! Each call passes the layers in order (the agent's list, the policy, the schema, the run's
-//! limits); the first that says no is named in one `tool_denied`. A call that passes is announced
-//! by one `tool_executing` before it runs and ended by one `tool_completed`, which commits together
-//! with its journal entry and its audit record. A call whose future is dropped in between stays
-//! open in the log, and the engine closes it there.
+//! limits, a person where one is to be asked); the first that says no is named in one
+//! `tool_denied`. A call that passes is announced by one `tool_executing` before it runs and ended
+//! by one `tool_completed`, which commits together with its journal entry and its audit record. A
+//! call whose future is dropped in between stays open in the log, and the engine closes it there.
+//! What the journal has of a call is not done again.
 
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
@@ -13,13 +14,16 @@ use std::time::Duration;
 
 use futures::FutureExt as _;
 use netra_context::UserExecutionContext;
+use netra_events::Emission;
 use netra_protocol::error::{ErrorCode, Failure};
 use netra_protocol::event::{EventKind, MAX_RESULT_BYTES};
 use netra_protocol::id::ToolCallId;
-use netra_store::{AuditRecord, Changes, JournalEntry};
+use netra_store::{AuditRecord, Changes, JournalEntry, JournalKind};
 use serde_json::{Value, json};
 use tokio::time::Instant;
 
+use crate::consent::Consent;
+use crate::past::{Ended, Past, named};
 use crate::policy::Verdict;
 use crate::registry::{Entry, Registry};
 use crate::scope::RunScope;
@@ -27,7 +31,7 @@ use crate::short::{bytes_of, cut_text, shorten};
 use crate::tool::Call;
 
 /// The most bytes of arguments in an event.
-const MAX_ARGUMENT_BYTES: usize = 64 * 1024;
+pub(crate) const MAX_ARGUMENT_BYTES: usize = 64 * 1024;
 /// The largest result that a tool may give, in bytes of JSON.
 const MAX_TOOL_RESULT_BYTES: usize = 8 * 1024 * 1024;
 /// The longest message of a failure in an event, in bytes.
@@ -47,7 +51,7 @@ pub struct Caller<'a> {
 /// What is asked for.
 #[derive(Debug, Clone)]
 pub struct Request {
-    /// The call's id, new for each call.
+    /// The call's id, new for each call. A call that is made again gets another one.
     pub id: ToolCallId,
     /// The tool's name, not yet known to exist.
     pub name: String,
@@ -55,6 +59,17 @@ pub struct Request {
     pub arguments: Value,
     /// Why, in words, where the agent told.
     pub purpose: Option<String>,
+    /// What earlier attempts of the run did of it.
+    pub past: Past,
+}
+
+/// A call that gave a result.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Done {
+    /// The call's id.
+    pub id: ToolCallId,
+    /// What it gave.
+    pub value: Value,
 }
 
 /// Why a call gave no result.
@@ -64,18 +79,11 @@ pub enum Error {
     Call(Failure),
     /// The run cannot go on: a limit of the run is passed, or the log cannot be written.
     Run(Failure),
+    /// A person has been asked, and the run waits: its engine is to be dropped.
+    Waiting,
 }
 
-impl Error {
-    /// What happened, for the user.
-    pub fn failure(&self) -> &Failure {
-        match self {
-            Self::Call(failure) | Self::Run(failure) => failure,
-        }
-    }
-}
-
-struct Denial {
+pub(crate) struct Denial {
     layer: &'static str,
     reason: String,
     /// Whether the run ends of it.
@@ -83,7 +91,7 @@ struct Denial {
 }
 
 impl Denial {
-    fn new(layer: &'static str, reason: impl Into<String>) -> Self {
+    pub(crate) fn new(layer: &'static str, reason: impl Into<String>) -> Self {
         Self {
             layer,
             reason: reason.into(),
@@ -101,11 +109,12 @@ pub struct Dispatcher {
 }
 
 impl Dispatcher {
-    pub(crate) fn new(registry: Arc<Registry>, scope: RunScope) -> Self {
+    /// Of a run whose earlier attempts have begun this many calls.
+    pub(crate) fn new(registry: Arc<Registry>, scope: RunScope, begun: u32) -> Self {
         Self {
             registry,
             scope,
-            begun: AtomicU32::new(0),
+            begun: AtomicU32::new(begun),
         }
     }
 
@@ -119,27 +128,48 @@ impl Dispatcher {
         &self.scope
     }
 
-    /// Makes one call.
+    /// Makes one call, or gives what the journal has of it.
     ///
     /// # Errors
-    /// [`Error::Call`] when it was refused or failed; [`Error::Run`] when the run cannot go on.
+    /// [`Error::Call`] when it was refused or failed; [`Error::Run`] when the run cannot go on;
+    /// [`Error::Waiting`] when a person has been asked.
     pub async fn call(
         &self,
         ctx: &UserExecutionContext,
         caller: &Caller<'_>,
-        request: Request,
-    ) -> Result<Value, Error> {
+        mut request: Request,
+    ) -> Result<Done, Error> {
+        if let Some(ended) = request.past.ended.take() {
+            return ended.outcome();
+        }
+        request.id = match request.past.asked {
+            Some(asked) => asked,
+            // The call of this id was closed when the run went on.
+            None if request.past.unknown => ctx.runtime().new_id(ToolCallId::from_parts),
+            None => request.id,
+        };
         let entry = match self.check(ctx, caller, &request) {
             Ok(entry) => entry,
             Err(denial) => return Err(self.deny(ctx, caller, &request, denial).await),
         };
+        match Consent::of(entry, &request) {
+            Consent::Given => {}
+            Consent::Edited(arguments) => request.arguments = arguments,
+            Consent::Refused(denial) => {
+                return Err(self.deny(ctx, caller, &request, denial).await);
+            }
+            Consent::Wanted(reason) => {
+                return Err(self.ask(ctx, caller, &request, reason).await);
+            }
+        }
         self.announce(ctx, caller, &request).await?;
         let began = Instant::now();
         let result = self.perform(ctx, caller, entry, &request).await;
         let duration = began.elapsed();
         self.record(ctx, caller, &request, &result, duration)
             .await?;
-        result.map_err(Error::Call)
+        let id = request.id;
+        result.map(|value| Done { id, value }).map_err(Error::Call)
     }
 
     /// The layers, in order. Each later one may rely on those before it.
@@ -203,19 +233,29 @@ impl Dispatcher {
         };
         let mut audit = audit_of_call(request.id, &request.name, caller.agent, "denied");
         audit.details["layer"] = json!(denial.layer);
+        let failure = match denial.ends_run {
+            Some(code) => Failure::new(code, reason),
+            None => {
+                let details = json!({ "layer": denial.layer });
+                Failure::new(ErrorCode::ToolDenied, reason).with_details(details)
+            }
+        };
+        let ended = Ended {
+            tool_call_id: request.id,
+            tool_name: request.name.clone(),
+            result: None,
+            error: Some(failure),
+            ends_run: denial.ends_run.is_some(),
+        };
         let changes = Changes {
+            journal: vec![entry(caller, request, JournalKind::ToolEnded, json!(ended))],
             audit: vec![audit],
             ..Changes::default()
         };
-        if let Err(error) = self.commit(ctx, caller, changes, kind).await {
-            return error;
-        }
-        match denial.ends_run {
-            Some(code) => Error::Run(Failure::new(code, reason)),
-            None => {
-                let details = json!({ "layer": denial.layer });
-                Error::Call(Failure::new(ErrorCode::ToolDenied, reason).with_details(details))
-            }
+        match self.commit(ctx, caller, changes, kind).await {
+            Err(error) => error,
+            // A denial has no result.
+            Ok(()) => ended.outcome().err().unwrap_or(Error::Waiting),
         }
     }
 
@@ -234,7 +274,12 @@ impl Dispatcher {
                 .as_deref()
                 .map(|text| cut_text(text, MAX_MESSAGE_BYTES)),
         };
-        self.commit(ctx, caller, Changes::default(), kind).await
+        let begun = entry(caller, request, JournalKind::ToolBegun, named(request.id));
+        let changes = Changes {
+            journal: vec![begun],
+            ..Changes::default()
+        };
+        self.commit(ctx, caller, changes, kind).await
     }
 
     /// Runs the tool until it ends, its time is over, or the call is cancelled. A panic in it is
@@ -302,19 +347,15 @@ impl Dispatcher {
             .increment(1);
         metrics::histogram!("netra_tool_call_seconds", "tool" => name.clone())
             .record(duration.as_secs_f64());
-        let entry = JournalEntry {
-            step: caller.step,
-            kind: "tool_call",
-            key: request.id.to_string(),
-            value: json!({
-                "tool_name": name,
-                "arguments": request.arguments,
-                "result": result.as_ref().ok(),
-                "error": result.as_ref().err(),
-            }),
+        let ended = Ended {
+            tool_call_id: request.id,
+            tool_name: name.clone(),
+            result: result.as_ref().ok().cloned(),
+            error: result.as_ref().err().cloned(),
+            ends_run: false,
         };
         let changes = Changes {
-            journal: vec![entry],
+            journal: vec![entry(caller, request, JournalKind::ToolEnded, json!(ended))],
             audit: vec![audit_of_call(request.id, &name, caller.agent, outcome)],
             ..Changes::default()
         };
@@ -329,19 +370,35 @@ impl Dispatcher {
         changes: Changes,
         kind: EventKind,
     ) -> Result<(), Error> {
-        let emission = caller.emission(kind);
-        match self
-            .scope
-            .emitter()
-            .commit(ctx, changes, vec![emission])
-            .await
-        {
-            Ok(_) => Ok(()),
-            Err(error) => {
-                let words = format!("the tool call cannot be recorded: {error}");
-                Err(Error::Run(Failure::new(ErrorCode::Internal, words)))
-            }
-        }
+        let emissions = vec![caller.emission(kind)];
+        self.commit_all(ctx, changes, emissions).await
+    }
+
+    pub(crate) async fn commit_all(
+        &self,
+        ctx: &UserExecutionContext,
+        changes: Changes,
+        emissions: Vec<Emission>,
+    ) -> Result<(), Error> {
+        let committed = self.scope.emitter().commit(ctx, changes, emissions).await;
+        committed.map(drop).map_err(|error| {
+            let words = format!("the tool call cannot be recorded: {error}");
+            Error::Run(Failure::new(ErrorCode::Internal, words))
+        })
+    }
+}
+
+pub(crate) fn entry(
+    caller: &Caller<'_>,
+    request: &Request,
+    kind: JournalKind,
+    value: Value,
+) -> JournalEntry {
+    JournalEntry {
+        key: request.past.key.clone(),
+        kind,
+        step: caller.step,
+        value,
     }
 }
 

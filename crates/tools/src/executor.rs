@@ -43,16 +43,18 @@ impl ToolExecutorFactory {
         self.0.registry.list_for(ctx)
     }
 
-    /// The dispatcher of one run: it owns the run's worker process, and its events go out by the
-    /// run's emitter. Cannot fail; nothing is started before the first call needs it.
+    /// The dispatcher of one run whose earlier attempts have `begun` calls: it owns the run's worker
+    /// process, and its events go out by the run's emitter. Cannot fail; nothing is started before
+    /// the first call needs it.
     pub fn create(
         &self,
         ctx: &UserExecutionContext,
         emitter: Arc<UserWebSocketEmitter>,
         files: Vec<File>,
+        begun: u32,
     ) -> Dispatcher {
         let analysis = self.0.analyses.open(analysis_limits(ctx));
         let scope = RunScope::new(self.0.store.clone(), emitter, files, analysis);
-        Dispatcher::new(Arc::clone(&self.0.registry), scope)
+        Dispatcher::new(Arc::clone(&self.0.registry), scope, begun)
     }
 }

@@ -1,10 +1,13 @@
 //! Tools and the only way to call them: registry, permission layers, the dispatcher of one run.
 //!
 //! A tool never decides whether it may be called, and nobody calls a tool but the
-//! [`Dispatcher`]: it checks, announces, runs, records. What has no rule is refused.
+//! [`Dispatcher`]: it checks, asks a person where one is to be asked, announces, runs, records.
+//! What has no rule is refused.
 
+mod consent;
 mod dispatcher;
 mod executor;
+mod past;
 mod policy;
 mod registry;
 mod scope;
@@ -13,8 +16,9 @@ mod tool;
 
 pub mod builtin;
 
-pub use dispatcher::{Caller, Dispatcher, Error, Request, audit_of_call};
+pub use dispatcher::{Caller, Dispatcher, Done, Error, Request, audit_of_call};
 pub use executor::{Infra, ToolExecutorFactory};
+pub use past::Past;
 pub use policy::{Policy, Rule, Verdict};
 pub use registry::{InvalidTool, Registry};
 pub use scope::RunScope;

@@ -111,6 +111,12 @@ impl Registry {
         self.tools.get(name).map(|entry| &entry.tool)
     }
 
+    /// Where the arguments do not fit the tool's schema; none where they fit, or there is no such
+    /// tool.
+    pub fn misfits(&self, name: &str, arguments: &Value) -> Option<String> {
+        self.entry(name)?.misfits(arguments)
+    }
+
     pub(crate) fn entry(&self, name: &str) -> Option<&Entry> {
         self.tools.get(name)
     }

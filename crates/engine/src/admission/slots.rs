@@ -59,20 +59,29 @@ pub enum Refusal {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Busy {
     Running,
-    /// Nothing of it executes, but it has a queue.
+    /// Nothing of it executes, but it has a queue, or a person is asked.
     Waiting,
 }
 
 struct Seat {
     user: UserId,
     thread: ThreadId,
-    running: bool,
+    state: State,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum State {
+    Queued,
+    Running,
+    /// Waits for a person: it has no slot, and still has its thread.
+    Parked,
 }
 
 #[derive(Default)]
 struct Owner {
     allowed: usize,
     running: usize,
+    parked: usize,
     busy: HashSet<ThreadId>,
     queue: VecDeque<Ticket>,
     in_ring: bool,
@@ -88,6 +97,7 @@ pub(crate) struct Count {
 pub(crate) struct Slots {
     engines: usize,
     running: usize,
+    parked: usize,
     last: u64,
     seats: HashMap<Ticket, Seat>,
     owners: HashMap<UserId, Owner>,
@@ -101,6 +111,7 @@ impl Slots {
         Self {
             engines: engines.max(1),
             running: 0,
+            parked: 0,
             last: 0,
             seats: HashMap::new(),
             owners: HashMap::new(),
@@ -139,7 +150,7 @@ impl Slots {
         let seat = Seat {
             user: wish.user,
             thread: wish.thread,
-            running: false,
+            state: State::Queued,
         };
         self.seats.insert(ticket, seat);
         let owner = self.owners.entry(wish.user).or_default();
@@ -167,14 +178,92 @@ impl Slots {
         let Some(owner) = self.owners.get_mut(&seat.user) else {
             return;
         };
-        if seat.running {
-            owner.running -= 1;
-            owner.busy.remove(&seat.thread);
-            self.running -= 1;
-        } else {
-            owner.queue.retain(|waiting| *waiting != ticket);
+        match seat.state {
+            State::Running => {
+                owner.running -= 1;
+                owner.busy.remove(&seat.thread);
+                self.running -= 1;
+            }
+            State::Parked => {
+                owner.parked -= 1;
+                owner.busy.remove(&seat.thread);
+                self.parked -= 1;
+            }
+            State::Queued => owner.queue.retain(|waiting| *waiting != ticket),
         }
         self.settle(seat.user);
+    }
+
+    /// Lets a run in that waits for a person: it takes its thread, and no slot.
+    pub(crate) fn enter_parked(&mut self, user: UserId, thread: ThreadId) -> Ticket {
+        self.last += 1;
+        let ticket = Ticket(self.last);
+        let state = State::Parked;
+        self.seats.insert(
+            ticket,
+            Seat {
+                user,
+                thread,
+                state,
+            },
+        );
+        let owner = self.owners.entry(user).or_default();
+        owner.parked += 1;
+        owner.busy.insert(thread);
+        self.parked += 1;
+        ticket
+    }
+
+    /// Takes the slot from a run that executes; its thread stays in use.
+    pub(crate) fn park(&mut self, ticket: Ticket) {
+        let Some(seat) = self.seats.get_mut(&ticket) else {
+            return;
+        };
+        let (user, Some(owner)) = (seat.user, self.owners.get_mut(&seat.user)) else {
+            return;
+        };
+        if seat.state == State::Running {
+            seat.state = State::Parked;
+            owner.parked += 1;
+            owner.running -= 1;
+            self.running -= 1;
+            self.parked += 1;
+            self.settle(user);
+        }
+    }
+
+    /// Puts a parked run in line for a slot, before the user's others: its thread waits for it.
+    pub(crate) fn rejoin(&mut self, ticket: Ticket, allowed: u32) -> Standing {
+        let Some(seat) = self.seats.get_mut(&ticket) else {
+            return Standing::Started;
+        };
+        let user = seat.user;
+        let full = self.running >= self.engines;
+        if let Some(owner) = self.owners.get_mut(&user)
+            && seat.state == State::Parked
+        {
+            seat.state = State::Queued;
+            owner.allowed = allowed as usize;
+            owner.parked -= 1;
+            owner.busy.remove(&seat.thread);
+            owner.queue.push_front(ticket);
+            self.parked -= 1;
+        }
+        self.settle(user);
+        match self.position(ticket) {
+            Some(position) => {
+                let reason = if full {
+                    QueueReason::Engines
+                } else {
+                    QueueReason::Slots
+                };
+                Standing::Queued { position, reason }
+            }
+            None => {
+                self.started.retain(|started| *started != ticket);
+                Standing::Started
+            }
+        }
     }
 
     /// The runs that were started since this was last asked, in order.
@@ -203,7 +292,7 @@ impl Slots {
     pub(crate) fn total(&self) -> Count {
         Count {
             running: self.running,
-            queued: self.seats.len() - self.running,
+            queued: self.seats.len() - self.running - self.parked,
         }
     }
 
@@ -215,9 +304,11 @@ impl Slots {
                 .get(ticket)
                 .is_some_and(|seat| seat.thread == wish.thread)
         };
-        if owner.busy.contains(&wish.thread) {
+        let parked = |seat: &Seat| seat.thread == wish.thread && seat.state == State::Parked;
+        let is_parked = owner.parked > 0 && self.seats.values().any(parked);
+        if owner.busy.contains(&wish.thread) && !is_parked {
             Some(Busy::Running)
-        } else if owner.queue.iter().any(waits) {
+        } else if is_parked || owner.queue.iter().any(waits) {
             Some(Busy::Waiting)
         } else {
             None
@@ -255,7 +346,9 @@ impl Slots {
     }
 
     fn forget_idle(&mut self, user: UserId) {
-        let idle = |owner: &Owner| owner.running == 0 && owner.queue.is_empty() && !owner.in_ring;
+        let idle = |owner: &Owner| {
+            owner.running + owner.parked == 0 && owner.queue.is_empty() && !owner.in_ring
+        };
         if self.owners.get(&user).is_some_and(idle) {
             self.owners.remove(&user);
         }
@@ -291,7 +384,7 @@ impl Slots {
         else {
             return;
         };
-        seat.running = true;
+        seat.state = State::Running;
         owner.queue.retain(|waiting| *waiting != ticket);
         owner.running += 1;
         owner.busy.insert(seat.thread);

@@ -1,5 +1,7 @@
 //! One agent, as its files define it.
 
+use std::collections::BTreeMap;
+
 use jsonschema::Validator;
 use netra_protocol::agent::{Agent, AgentKind};
 use serde_json::{Value, json};
@@ -50,6 +52,8 @@ pub struct Definition {
     pub listed: bool,
     /// SHA-256 over its files, in hexadecimal.
     pub hash: String,
+    /// The files that it is made of, by name.
+    pub files: BTreeMap<String, String>,
     /// Why it cannot run, with file and line.
     pub problem: Option<String>,
     /// Where it comes from: `built-in`, or the folder.

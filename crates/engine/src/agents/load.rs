@@ -29,6 +29,8 @@ pub struct EmbeddedAgent {
 enum Place {
     BuiltIn(&'static [(&'static str, &'static str)]),
     Folder(PathBuf),
+    /// A version that the server had, by its files.
+    Version(BTreeMap<String, String>),
 }
 
 /// An agent whose files have been found but not understood.
@@ -49,6 +51,14 @@ pub(super) fn embedded(agents: &[EmbeddedAgent]) -> BTreeMap<String, Draft> {
         )
     };
     agents.iter().map(draft).collect()
+}
+
+/// A version that the server had.
+pub(super) fn version(name: &str, files: BTreeMap<String, String>) -> Draft {
+    Draft {
+        name: name.to_owned(),
+        place: Place::Version(files),
+    }
 }
 
 /// Every folder in `dir` that holds an `agent.toml`.
@@ -83,6 +93,7 @@ impl Draft {
         let mut reading = Reading {
             draft: &self,
             hash: Sha256::new(),
+            files: BTreeMap::new(),
         };
         let known = Known {
             tools,
@@ -99,6 +110,7 @@ impl Draft {
         match &self.place {
             Place::BuiltIn(_) => "built-in".to_owned(),
             Place::Folder(path) => path.display().to_string(),
+            Place::Version(_) => "an earlier version".to_owned(),
         }
     }
 
@@ -113,6 +125,7 @@ impl Draft {
             model: None,
             listed: true,
             hash: String::new(),
+            files: BTreeMap::new(),
             problem: Some(flaw.to_string()),
             origin: self.origin(),
             input: Shape::of_text(),
@@ -130,6 +143,7 @@ struct Known<'a> {
 struct Reading<'a> {
     draft: &'a Draft,
     hash: Sha256,
+    files: BTreeMap<String, String>,
 }
 
 impl Reading<'_> {
@@ -166,6 +180,7 @@ impl Reading<'_> {
             model: manifest.model.as_ref().map(|model| model.get_ref().clone()),
             listed: manifest.listed,
             hash: hex(&self.hash.clone().finalize()),
+            files: std::mem::take(&mut self.files),
             problem,
             origin: self.draft.origin(),
             input,
@@ -274,7 +289,12 @@ impl Reading<'_> {
                 .map(|(_, text)| (*text).to_owned())
                 .ok_or_else(|| format!("there is no file {name:?}"))?,
             Place::Folder(dir) => read_file(&dir.join(name))?,
+            Place::Version(files) => files
+                .get(name)
+                .cloned()
+                .ok_or_else(|| format!("there is no file {name:?}"))?,
         };
+        self.files.insert(name.to_owned(), text.clone());
         for part in [name.as_bytes(), text.as_bytes()] {
             self.hash.update((part.len() as u64).to_be_bytes());
             self.hash.update(part);
@@ -287,7 +307,7 @@ impl Reading<'_> {
 
     fn path_of(&self, name: &str) -> String {
         match &self.draft.place {
-            Place::BuiltIn(_) => format!("agents/{}/{name}", self.draft.name),
+            Place::BuiltIn(_) | Place::Version(_) => format!("agents/{}/{name}", self.draft.name),
             Place::Folder(dir) => dir.join(name).display().to_string(),
         }
     }

@@ -1,10 +1,11 @@
 //! One call of a model: its answer is streamed to the user as it is written, counted and returned.
 
 use futures::StreamExt as _;
-use netra_model::{ChatRequest, Chunk, ModelRef, StopReason, ToolCall};
+use netra_model::{ChatRequest, Chunk, ModelRef, StopReason, ToolCall, Usage};
 use netra_protocol::error::Failure;
-use netra_protocol::id::MessageId;
-use netra_store::{Changes, JournalEntry};
+use netra_protocol::id::{MessageId, ToolCallId};
+use netra_store::{Changes, JournalEntry, JournalKind};
+use serde::{Deserialize, Serialize};
 use serde_json::json;
 
 use crate::execution::{Fault, Frame, unwritten};
@@ -13,28 +14,33 @@ use crate::message;
 /// How much a model may think before the user is told, in bytes.
 const THOUGHT_BYTES: usize = 600;
 
-/// What a model answered.
+/// What a model answered. It is kept in the run's journal, so that it need not be asked again.
+#[derive(Serialize, Deserialize)]
 pub(super) struct Answer {
+    /// `provider/model`.
+    model: String,
     pub(super) text: String,
     pub(super) tool_calls: Vec<ToolCall>,
+    /// The ids of the calls, in their order.
+    pub(super) call_ids: Vec<ToolCallId>,
     pub(super) stop: StopReason,
     /// The message that the text was streamed into; none where it was not streamed, or is empty.
+    #[serde(skip)]
     pub(super) message_id: Option<MessageId>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    usage: Option<Usage>,
 }
 
 impl Answer {
-    /// What is kept of the call, so that it need not be made again.
-    pub(super) fn journal(&self, frame: &Frame<'_>, model: &ModelRef) -> JournalEntry {
-        JournalEntry {
-            step: frame.step(),
-            kind: "model_call",
-            key: model.to_string(),
-            value: json!({
-                "text": self.text,
-                "tool_calls": self.tool_calls,
-                "stop": self.stop,
-            }),
-        }
+    /// What is kept of the call.
+    pub(super) fn journal(&self, frame: &Frame<'_>, key: String) -> JournalEntry {
+        frame.entry(key, JournalKind::ModelCall, json!(self))
+    }
+
+    /// What an earlier attempt was answered.
+    pub(super) fn recorded(frame: &Frame<'_>, key: &str) -> Option<Self> {
+        let recorded = frame.recorded(key, JournalKind::ModelCall)?;
+        Self::deserialize(&recorded.value).ok()
     }
 }
 
@@ -68,7 +74,7 @@ pub(super) async fn ask(
         frame,
         audience,
         thought: String::new(),
-        answer: Answer::empty(),
+        answer: Answer::empty(model),
     };
     let emitter = &frame.execution.emitter;
     loop {
@@ -100,13 +106,15 @@ pub(super) async fn ask(
 }
 
 impl Answer {
-    fn empty() -> Self {
-        let stop = StopReason::Unknown;
+    fn empty(model: &ModelRef) -> Self {
         Self {
+            model: model.to_string(),
             text: String::new(),
             tool_calls: Vec::new(),
-            stop,
+            call_ids: Vec::new(),
+            stop: StopReason::Unknown,
             message_id: None,
+            usage: None,
         }
     }
 }
@@ -138,6 +146,8 @@ impl Listening<'_, '_> {
             }
             Chunk::ToolCall(call) => {
                 self.tell_thought().await?;
+                let id = self.frame.new_id(ToolCallId::from_parts);
+                self.answer.call_ids.push(id);
                 self.answer.tool_calls.push(call);
             }
             Chunk::Done(done) => {
@@ -145,6 +155,7 @@ impl Listening<'_, '_> {
                 if let Some(usage) = &done.usage {
                     self.frame.execution.counters.model_used(usage);
                 }
+                self.answer.usage = done.usage;
                 self.answer.stop = done.stop;
                 return Ok(true);
             }
@@ -176,6 +187,6 @@ impl Listening<'_, '_> {
             return Ok(());
         }
         let thought = std::mem::take(&mut self.thought);
-        self.frame.think(thought.trim(), None).await
+        self.frame.think_aloud(thought.trim()).await
     }
 }

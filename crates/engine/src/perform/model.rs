@@ -1,9 +1,7 @@
 //! A model agent: ask the model, run the tools that it wants, give it the results, until it answers
 //! without wanting any.
 
-use netra_model::{
-    Arguments, ChatRequest, Message as Said, ModelRef, StopReason, ToolCall, ToolSpec,
-};
+use netra_model::{Arguments, ChatRequest, Message as Said, StopReason, ToolCall, ToolSpec};
 use netra_protocol::ErrorCode;
 use netra_protocol::id::ToolCallId;
 use netra_protocol::message::Content;
@@ -35,23 +33,28 @@ pub(super) async fn perform(frame: &Frame<'_>) -> Result<Finished, Fault> {
         Audience::Agent
     };
     loop {
-        frame.next_step()?;
-        let request = request(frame, said.clone(), tools.clone());
-        let answer = ask(frame, &model, request, audience).await?;
+        let key = frame.next_key();
+        frame.step_for(&key)?;
+        let answer = match Answer::recorded(frame, &key) {
+            Some(answer) => answer,
+            None => {
+                let request = request(frame, said.clone(), tools.clone());
+                let answer = ask(frame, &model, request, audience).await?;
+                if !answer.tool_calls.is_empty() {
+                    end_round(frame, key.clone(), &answer).await?;
+                }
+                answer
+            }
+        };
         if answer.tool_calls.is_empty() {
-            return finish(frame, &model, answer).await;
+            return finish(frame, key, answer).await;
         }
-        let calls: Vec<(ToolCallId, ToolCall)> = answer
-            .tool_calls
-            .iter()
-            .map(|call| (frame.new_id(ToolCallId::from_parts), call.clone()))
-            .collect();
-        end_round(frame, &model, &answer, &calls).await?;
+        let calls = answer.call_ids.into_iter().zip(answer.tool_calls.clone());
         said.push(Said::Assistant {
             text: answer.text,
             tool_calls: answer.tool_calls,
         });
-        said.extend(run_tools(frame, calls).await?);
+        said.extend(run_tools(frame, calls.collect()).await?);
     }
 }
 
@@ -98,19 +101,15 @@ fn tools(frame: &Frame<'_>) -> Vec<ToolSpec> {
 }
 
 /// The end of a round in which the model wanted tools: its message and the journal, in one commit.
-async fn end_round(
-    frame: &Frame<'_>,
-    model: &ModelRef,
-    answer: &Answer,
-    calls: &[(ToolCallId, ToolCall)],
-) -> Result<(), Fault> {
+async fn end_round(frame: &Frame<'_>, key: String, answer: &Answer) -> Result<(), Fault> {
     let mut changes = Changes {
-        journal: vec![answer.journal(frame, model)],
+        journal: vec![answer.journal(frame, key)],
         ..Changes::default()
     };
     let mut emissions = Vec::new();
     if let Some(id) = answer.message_id {
-        let wanted = calls.iter().map(|(tool_call_id, call)| Content::ToolCall {
+        let calls = answer.call_ids.iter().zip(&answer.tool_calls);
+        let wanted = calls.map(|(tool_call_id, call)| Content::ToolCall {
             tool_call_id: *tool_call_id,
             tool_name: call.name.clone(),
             arguments: shorten(&arguments(&call.arguments), MAX_ARGUMENT_BYTES),
@@ -142,11 +141,9 @@ async fn run_tools(
 ) -> Result<Vec<Said>, Fault> {
     let mut told = Vec::with_capacity(calls.len());
     for (id, call) in calls {
-        let outcome = frame
-            .call_tool(id, &call.name, arguments(&call.arguments))
-            .await;
-        let content = match outcome {
-            Ok(result) => shorten(&result, MAX_RESULT_BYTES).to_string(),
+        let (key, arguments) = (frame.next_key(), arguments(&call.arguments));
+        let content = match frame.call_tool(key, id, &call.name, arguments).await {
+            Ok(done) => shorten(&done.value, MAX_RESULT_BYTES).to_string(),
             Err(Fault::Agent(failure)) => {
                 json!({ "error": { "code": failure.code, "message": failure.message } }).to_string()
             }
@@ -161,7 +158,7 @@ async fn run_tools(
 }
 
 /// The answer without wishes for tools: the result.
-async fn finish(frame: &Frame<'_>, model: &ModelRef, answer: Answer) -> Result<Finished, Fault> {
+async fn finish(frame: &Frame<'_>, key: String, answer: Answer) -> Result<Finished, Fault> {
     if answer.text.is_empty() {
         let words = format!("the model gave no answer ({:?})", answer.stop);
         return Err(Fault::agent(ErrorCode::AgentFailed, words));
@@ -180,7 +177,7 @@ async fn finish(frame: &Frame<'_>, model: &ModelRef, answer: Answer) -> Result<F
         })?,
     };
     let mut finished = Finished::new(result);
-    finished.last.journal.push(answer.journal(frame, model));
+    finished.last.journal.push(answer.journal(frame, key));
     if let Some(id) = answer.message_id {
         let whole = message::complete(frame, id, &answer.text, Vec::new()).await?;
         finished.last.emissions.push(whole.emission);

@@ -22,10 +22,12 @@ use std::time::Duration;
 use netra_model::{ChatRequest, Message as Said};
 use netra_protocol::error::{ErrorCode, Failure};
 use netra_protocol::id::ToolCallId;
+use netra_store::{Changes, JournalKind};
 use netra_worker::{Error as WorkerError, Limits, Script, ScriptException, Source, Step};
+use serde::Deserialize as _;
 use serde_json::{Map, Value, json};
 
-use super::ask::{Audience, ask, fault};
+use super::ask::{Answer, Audience, ask, fault};
 use crate::execution::{Fault, Finished, Frame};
 use crate::message;
 
@@ -166,8 +168,7 @@ async fn answer(
         "agent" => {
             let [agent, input] = bind(name, ["name", "input"], args, kwargs)?;
             let agent = text(name, "name", agent)?;
-            frame.next_step()?;
-            Ok(frame.call_agent(&agent, input).await?)
+            Ok(frame.call_agent(frame.next_key(), &agent, input).await?)
         }
         "ask_model" => {
             let [prompt, system] = bind(name, ["prompt", "system"], args, kwargs)?;
@@ -176,7 +177,6 @@ async fn answer(
                 Value::Null => None,
                 value => Some(text(name, "system", value)?),
             };
-            frame.next_step()?;
             Ok(Value::String(ask_model(frame, prompt, system).await?))
         }
         tool => {
@@ -185,13 +185,15 @@ async fn answer(
                     "{tool}() takes keyword arguments only"
                 )));
             }
-            frame.next_step()?;
-            let id = frame.new_id(ToolCallId::from_parts);
-            let mut result = frame.call_tool(id, tool, Value::Object(kwargs)).await?;
-            if let Value::Object(fields) = &mut result {
-                fields.insert(CALL.to_owned(), Value::String(id.to_string()));
+            let (key, id) = (frame.next_key(), frame.new_id(ToolCallId::from_parts));
+            frame.step_for(&key)?;
+            let mut done = frame
+                .call_tool(key, id, tool, Value::Object(kwargs))
+                .await?;
+            if let Value::Object(fields) = &mut done.value {
+                fields.insert(CALL.to_owned(), Value::String(done.id.to_string()));
             }
-            Ok(result)
+            Ok(done.value)
         }
     }
 }
@@ -201,6 +203,41 @@ async fn ask_model(
     prompt: String,
     system: Option<String>,
 ) -> Result<String, Fault> {
+    let key = frame.next_key();
+    frame.step_for(&key)?;
+    if let Some(answer) = Answer::recorded(frame, &key) {
+        return Ok(answer.text);
+    }
+    if let Some(failure) = recorded_failure(frame, &key) {
+        return Err(Fault::Agent(failure));
+    }
+    let answered = answer_of_model(frame, prompt, system).await;
+    let entry = match &answered {
+        Ok(answer) => answer.journal(frame, key),
+        // The script may go another way after a failure, and has to go that way again.
+        Err(Fault::Agent(failure)) => {
+            frame.entry(key, JournalKind::ModelCall, json!({ "error": failure }))
+        }
+        Err(_) => return answered.map(|answer| answer.text),
+    };
+    let changes = Changes {
+        journal: vec![entry],
+        ..Changes::default()
+    };
+    frame.commit(changes, Vec::new()).await?;
+    answered.map(|answer| answer.text)
+}
+
+fn recorded_failure(frame: &Frame<'_>, key: &str) -> Option<Failure> {
+    let recorded = frame.recorded(key, JournalKind::ModelCall)?;
+    Failure::deserialize(&recorded.value["error"]).ok()
+}
+
+async fn answer_of_model(
+    frame: &Frame<'_>,
+    prompt: String,
+    system: Option<String>,
+) -> Result<Answer, Fault> {
     let models = &frame.execution.infra.models;
     let model = models
         .resolve(frame.agent.model.as_deref())
@@ -211,15 +248,7 @@ async fn ask_model(
         messages,
         ..ChatRequest::default()
     };
-    let answer = ask(frame, &model, request, Audience::Agent).await?;
-    let changes = netra_store::Changes {
-        journal: vec![answer.journal(frame, &model)],
-        ..netra_store::Changes::default()
-    };
-    let emitter = &frame.execution.emitter;
-    let committed = emitter.commit(frame.ctx, changes, Vec::new()).await;
-    committed.map_err(|error| crate::execution::unwritten(&error))?;
-    Ok(answer.text)
+    ask(frame, &model, request, Audience::Agent).await
 }
 
 /// Puts positional and keyword arguments in the order of the names; absent ones are null.
@@ -312,7 +341,7 @@ mod tests {
         };
         bind("f", ["a", "b"], args, kwargs).map_err(|refused| match refused {
             Refused::Misused(words) => words,
-            Refused::Fault(fault) => fault.into_failure().message,
+            Refused::Fault(fault) => fault.failure().unwrap().message,
         })
     }
 
@@ -355,8 +384,8 @@ mod tests {
             traceback("model_not_configured: no model"),
             Some(raised.clone()),
         );
-        assert_eq!(kept.into_failure().code, ErrorCode::ModelNotConfigured);
+        assert_eq!(kept.failure().unwrap().code, ErrorCode::ModelNotConfigured);
         let other = failed(traceback("something else"), Some(raised));
-        assert_eq!(other.into_failure().code, ErrorCode::AgentFailed);
+        assert_eq!(other.failure().unwrap().code, ErrorCode::AgentFailed);
     }
 }

@@ -262,7 +262,7 @@ async fn a_panic_ends_its_own_run_only() {
 }
 
 #[tokio::test]
-async fn a_drain_waits_then_interrupts_and_takes_nothing_new() {
+async fn a_drain_waits_then_lets_go_and_the_next_server_goes_on() {
     let house = House::with_model(ScriptedModel::from_fn("test", |_| Answer::new().hang()));
     let ctx = house
         .user_with(Limits {
@@ -274,13 +274,33 @@ async fn a_drain_waits_then_interrupts_and_takes_nothing_new() {
     let queued = house.start(&ctx, ask("echo", "2")).await.unwrap().run;
     house.seen(&ctx, running.id, "agent_started").await;
     house.engine.drain(Duration::from_millis(20)).await;
-    for (id, events) in [(running.id, 4), (queued.id, 2)] {
-        let (run, log) = house.ended(&ctx, id).await;
-        assert_eq!(run.status, RunStatus::Failed);
-        assert_eq!(failure_of(&log).code, ErrorCode::Interrupted);
-        assert_eq!(log.len(), events);
+    for (id, status) in [
+        (running.id, RunStatus::Running),
+        (queued.id, RunStatus::Queued),
+    ] {
+        let run = house.store.run(&ctx, id).for_read().await.unwrap();
+        assert_eq!(run.status, status);
     }
     let late = house.start(&ctx, ask("echo", "3")).await.unwrap_err();
     assert_eq!(late.code(), ErrorCode::Draining);
     house.quiet().await;
+
+    let answers = ScriptedModel::new("test", [Answer::new().text("after all")]);
+    let next = house.restarted(answers);
+    let ctx = next.user_again(&ctx).await;
+    assert_eq!(next.recover().await, 2);
+    let (run, log) = next.ended(&ctx, running.id).await;
+    assert_eq!(run.result, Some(json!({"text": "after all"})));
+    assert_eq!(run.attempt, 1, "a drain is no crash");
+    let resumed = log.iter().find_map(|event| match &event.kind {
+        EventKind::RunResumed {
+            reason, attempt, ..
+        } => Some((reason.as_str(), *attempt)),
+        _ => None,
+    });
+    assert_eq!(resumed, Some(("drain", 1)));
+    let (run, log) = next.ended(&ctx, queued.id).await;
+    assert_eq!(run.status, RunStatus::Completed);
+    assert_eq!(names(&log)[..2], ["run_queued", "run_started"]);
+    next.quiet().await;
 }

@@ -1,6 +1,7 @@
 //! A server without edges, for tests: store, events, tools, a scripted model, engines.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -16,7 +17,7 @@ use netra_protocol::id::{RunId, ThreadId};
 use netra_protocol::limits::Limits;
 use netra_protocol::run::{OnBusy, OnLimit, Run, StartRun};
 use netra_protocol::tool::Risk;
-use netra_store::{Config as StoreConfig, NewUser, Store};
+use netra_store::{Config as StoreConfig, Fanout, NewUser, Store};
 use netra_tools::{Call, Registry, Tool, ToolExecutorFactory, ToolSpec};
 use netra_worker::{AnalysisPool, Config as WorkerConfig, ScriptPool};
 use serde_json::{Value, json};
@@ -43,7 +44,7 @@ const ASSISTANT: EmbeddedAgent = EmbeddedAgent {
             "agent.toml",
             "description = \"Answers\"\nkind = \"model\"\ninstructions = \"instructions.md\"\n\
              tools = [\"time_now\", \"hold\", \"boom\", \"fail\", \"large\", \"unruled\", \
-             \"save_file\"]\n",
+             \"save_file\", \"count\", \"once\", \"consent\"]\n",
         ),
         ("instructions.md", "Be brief."),
     ],
@@ -99,6 +100,24 @@ impl Tool for Hold {
     }
 }
 
+/// A tool that counts its calls.
+struct Counting {
+    spec: ToolSpec,
+    calls: Arc<AtomicUsize>,
+}
+
+#[async_trait]
+impl Tool for Counting {
+    fn spec(&self) -> &ToolSpec {
+        &self.spec
+    }
+
+    async fn call(&self, call: Call<'_>) -> Result<Value, Failure> {
+        self.calls.fetch_add(1, Ordering::SeqCst);
+        Ok(call.arguments)
+    }
+}
+
 struct Fixed {
     spec: ToolSpec,
     act: fn() -> Result<Value, Failure>,
@@ -138,14 +157,82 @@ fn fixed(name: &str, permission: &str, act: fn() -> Result<Value, Failure>) -> A
     })
 }
 
+/// How often each counting tool was called: an idempotent one, one that is not, and one that asks.
+#[derive(Clone, Default)]
+pub(super) struct Counts {
+    pub(super) count: Arc<AtomicUsize>,
+    pub(super) once: Arc<AtomicUsize>,
+    pub(super) consent: Arc<AtomicUsize>,
+}
+
+impl Counts {
+    fn tools(&self) -> Vec<Arc<dyn Tool>> {
+        let counting = |spec: ToolSpec, calls: &Arc<AtomicUsize>| {
+            let calls = Arc::clone(calls);
+            Arc::new(Counting { spec, calls }) as Arc<dyn Tool>
+        };
+        let once = ToolSpec {
+            idempotent: false,
+            ..spec("once", "basic")
+        };
+        let consent = ToolSpec {
+            needs_approval: true,
+            ..spec("consent", "basic")
+        };
+        vec![
+            counting(spec("count", "basic"), &self.count),
+            counting(once, &self.once),
+            counting(consent, &self.consent),
+        ]
+    }
+}
+
 pub(super) struct House {
     pub(super) runtime: Runtime,
     pub(super) store: Store,
     pub(super) bridge: WebSocketBridgeFactory,
     pub(super) engine: ExecutionEngineFactory,
     pub(super) model: Arc<ScriptedModel>,
+    pub(super) counts: Counts,
     hold: Arc<Hold>,
-    _dir: tempfile::TempDir,
+    dir: Arc<tempfile::TempDir>,
+}
+
+/// What a house is made of.
+pub(super) struct Build {
+    pub(super) model: ScriptedModel,
+    pub(super) engines: usize,
+    pub(super) limits: Limits,
+    pub(super) dir: Arc<tempfile::TempDir>,
+    /// Told after each commit, before the hub.
+    pub(super) witness: Option<Arc<dyn Fanout>>,
+}
+
+impl Build {
+    pub(super) fn new(model: ScriptedModel) -> Self {
+        Self {
+            model,
+            engines: 1_000,
+            limits: Limits::default(),
+            dir: Arc::new(tempfile::tempdir().unwrap()),
+            witness: None,
+        }
+    }
+}
+
+/// Tells a witness of each commit, and then the hub.
+struct Witnessed {
+    witness: Option<Arc<dyn Fanout>>,
+    hub: Arc<Hub>,
+}
+
+impl Fanout for Witnessed {
+    fn committed(&self, entries: &[Arc<netra_store::Entry>]) {
+        if let Some(witness) = &self.witness {
+            witness.committed(entries);
+        }
+        self.hub.committed(entries);
+    }
 }
 
 impl House {
@@ -165,13 +252,30 @@ impl House {
     }
 
     pub(super) fn open(model: ScriptedModel, engines: usize) -> Self {
-        let dir = tempfile::tempdir().unwrap();
+        Self::build(Build {
+            engines,
+            ..Build::new(model)
+        })
+    }
+
+    pub(super) fn build(plan: Build) -> Self {
+        let Build {
+            model,
+            engines,
+            limits,
+            dir,
+            witness,
+        } = plan;
         let runtime = Runtime::new();
         let hub = Hub::new();
         let config = StoreConfig {
             dir: dir.path().to_owned(),
         };
-        let store = Store::open(&runtime, config, hub.clone()).unwrap();
+        let witnessed = Arc::new(Witnessed {
+            witness,
+            hub: hub.clone(),
+        });
+        let store = Store::open(&runtime, config, witnessed).unwrap();
         let bridge = WebSocketBridgeFactory::new(&runtime, store.clone(), hub);
         let hold = Arc::new(Hold {
             spec: spec("hold", "basic"),
@@ -186,6 +290,8 @@ impl House {
         }));
         tools.push(fixed("large", "basic", || Ok(json!("x".repeat(400_000)))));
         tools.push(fixed("unruled", "teleport", || Ok(json!("never"))));
+        let counts = Counts::default();
+        tools.extend(counts.tools());
         let registry = Arc::new(Registry::new(tools).unwrap());
         let model = Arc::new(model);
         let models = Models::new(ModelConfig::default())
@@ -215,7 +321,7 @@ impl House {
             models: Arc::new(models),
             agents: Arc::new(agents),
             scripts: ScriptPool::new(nowhere()),
-            config: Config { engines },
+            config: Config { engines, limits },
         });
         Self {
             runtime,
@@ -223,9 +329,35 @@ impl House {
             bridge,
             engine,
             model,
+            counts,
             hold,
-            _dir: dir,
+            dir,
         }
+    }
+
+    /// Another server on the same folder, as after a restart. This one is cut off first: nothing
+    /// of it writes any more.
+    pub(super) fn restarted(self, model: ScriptedModel) -> Self {
+        let dir = Arc::clone(&self.dir);
+        drop(self);
+        Self::build(Build {
+            dir,
+            ..Build::new(model)
+        })
+    }
+
+    /// Takes up what an earlier server left, and says how many runs that were.
+    pub(super) async fn recover(&self) -> usize {
+        let ctx = UserExecutionContext::for_background(&self.runtime, BackgroundKind::Recovery);
+        self.engine.recover(&ctx).await.unwrap()
+    }
+
+    /// The user of this name, who was made by an earlier server.
+    pub(super) async fn user_again(&self, earlier: &UserExecutionContext) -> UserExecutionContext {
+        let console = UserExecutionContext::for_background(&self.runtime, BackgroundKind::Console);
+        let id = earlier.user_id().unwrap();
+        let user = self.store.user_by_id(&console, id).await.unwrap();
+        self.context_of(&user, Limits::default())
     }
 
     /// A new user with these limits.

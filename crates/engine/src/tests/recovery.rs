@@ -1,135 +1,130 @@
-//! What a server finds that was stopped in the middle: made by writing such a log by hand.
+//! What a server takes up that an earlier one left: who may, with which agent, for how long.
 
-use netra_context::{BackgroundKind, UserExecutionContext};
-use netra_events::Emission;
+use netra_context::{Right, Rights, UserExecutionContext};
+use netra_model::scripted::{Answer, ScriptedModel};
 use netra_protocol::error::ErrorCode;
 use netra_protocol::event::EventKind;
-use netra_protocol::id::{MessageId, RunId, ThreadId, ToolCallId};
+use netra_protocol::id::{MessageId, RunId, ThreadId};
 use netra_protocol::run::{Run, RunStatus};
-use netra_store::{NewRun, Target, Writable};
+use netra_store::{Hold, NewRun, RunUpdate, Target, Writable};
 use serde_json::{Map, json};
 
-use super::house::{House, ask, failure_of, names, names_without_deltas};
+use super::house::{House, ask, failure_of, names};
 
 /// A run that was stored and that no engine has.
-async fn left_behind(house: &House, ctx: &UserExecutionContext) -> Writable<Run> {
+async fn left_behind(
+    house: &House,
+    ctx: &UserExecutionContext,
+    change: impl FnOnce(&mut NewRun),
+) -> Writable<Run> {
     let runtime = &house.runtime;
     let target = Target::New {
         id: runtime.new_id(ThreadId::from_parts),
         title: "left behind".into(),
     };
-    let new = NewRun {
+    let mut new = NewRun {
         id: runtime.new_id(RunId::from_parts),
-        agent: "assistant".into(),
-        agent_hash: String::new(),
+        agent: "echo".into(),
+        agent_hash: house.engine.agents().get("echo").unwrap().hash.clone(),
         input: json!("x"),
         files: Vec::new(),
         metadata: Map::new(),
-        timeout_ms: 1_000,
-        deadline: runtime.now().plus_millis(1_000),
+        timeout_ms: 60_000,
+        deadline: runtime.now().plus_millis(60_000),
         input_message_id: runtime.new_id(MessageId::from_parts),
         started: false,
         events: Vec::new(),
     };
+    change(&mut new);
+    let created = house.store.run_create(ctx, target, new, None).await;
+    created.unwrap().value
+}
+
+#[tokio::test]
+async fn a_run_that_had_not_begun_begins_and_the_thread_is_free_after_it() {
+    let house = House::plain();
+    let ctx = house.user().await;
+    let run = left_behind(&house, &ctx, |_| ()).await;
+    assert_eq!(house.recover().await, 1);
+    let (ended, log) = house.ended(&ctx, run.id).await;
+    assert_eq!((ended.status, ended.attempt), (RunStatus::Completed, 1));
+    assert_eq!(names(&log)[0], "run_started", "nothing was resumed");
+    let next = house.start_on(&ctx, run.thread_id, ask("echo", "y")).await;
+    let next = next.unwrap().run;
+    let (next, _) = house.ended(&ctx, next.id).await;
+    assert_eq!(next.status, RunStatus::Completed);
+    assert_eq!(house.recover().await, 0);
+}
+
+#[tokio::test]
+async fn a_run_whose_agent_is_gone_ends_interrupted() {
+    let house = House::plain();
+    let ctx = house.user().await;
+    let gone = |new: &mut NewRun| new.agent_hash = "no agent has it".into();
+    let run = left_behind(&house, &ctx, gone).await;
+    house.recover().await;
+    let (_, log) = house.ended(&ctx, run.id).await;
+    assert_eq!(failure_of(&log).code, ErrorCode::Interrupted);
+    assert_eq!(names(&log), ["run_failed"]);
+}
+
+#[tokio::test]
+async fn a_run_keeps_what_its_credentials_allowed() {
+    let house = House::plain();
+    let ctx = house.user().await;
+    let rights = Rights::NONE.with(Right::Run);
+    let key = ctx.child("key").narrowed(rights);
+    let run = left_behind(&house, &key, |_| ()).await;
+    let input = house
+        .store
+        .run_input(&ctx, run.as_readable())
+        .await
+        .unwrap();
+    assert_eq!(input.rights, rights, "not those of the user's role");
+}
+
+#[tokio::test]
+async fn time_in_which_no_server_held_a_run_does_not_count() {
+    let house = House::with_model(ScriptedModel::from_fn("test", |_| Answer::new().hang()));
+    let ctx = house.user().await;
+    let now = house.runtime.now();
+    // Its deadline passed an hour ago, but it was let go a second before.
+    let old = |new: &mut NewRun| {
+        new.agent = "assistant".into();
+        new.agent_hash = house.engine.agents().get("assistant").unwrap().hash.clone();
+        new.deadline = now.plus_millis(1_000);
+    };
+    let run = left_behind(&house, &ctx, old).await;
+    let release = netra_store::Changes {
+        run: Some(RunUpdate {
+            hold: Some(Hold::Released),
+            deadline: Some(house.runtime.now().plus_millis(30_000)),
+            ..RunUpdate::default()
+        }),
+        ..netra_store::Changes::default()
+    };
     house
         .store
-        .run_create(ctx, target, new, None)
+        .commit(&ctx, &run, release, Vec::new())
         .await
-        .unwrap()
-        .value
-}
-
-fn recovering(house: &House) -> UserExecutionContext {
-    UserExecutionContext::for_background(&house.runtime, BackgroundKind::Recovery)
-}
-
-#[tokio::test]
-async fn what_was_open_is_closed_and_the_run_is_interrupted_once() {
-    let house = House::plain();
-    let ctx = house.user().await;
-    let run = left_behind(&house, &ctx).await;
-    let emitter = house.bridge.create_emitter(&run);
-    let message_id = house.runtime.new_id(MessageId::from_parts);
-    let of = |agent: &str, step, kind| Emission::of_agent(agent, step, kind);
-    let started = EventKind::RunStarted {
-        agent: "assistant".into(),
-        deadline: house.runtime.now(),
-        attempt: 1,
-        input_message_id: message_id,
+        .unwrap();
+    house.recover().await;
+    house.seen(&ctx, run.id, "run_started").await;
+    let log = house.log(&ctx, run.id).await;
+    let EventKind::RunStarted { deadline, .. } = &log[0].kind else {
+        panic!("{:?}", names(&log));
     };
-    let begun = |agent: &str, parent_step| EventKind::AgentStarted {
-        agent: agent.into(),
-        parent_step,
-        task: String::new(),
-    };
-    let executing = EventKind::ToolExecuting {
-        tool_call_id: house.runtime.new_id(ToolCallId::from_parts),
-        tool_name: "hold".into(),
-        arguments: json!({}),
-        purpose: None,
-    };
-    let emissions = vec![
-        Emission::of_run(started),
-        of("assistant", 1, begun("assistant", None)),
-        of(
-            "assistant",
-            1,
-            EventKind::MessageDelta {
-                message_id,
-                delta: "half".into(),
-            },
-        ),
-        of("data", 2, begun("data", Some(1))),
-        of("data", 2, executing),
-    ];
-    emitter.emit(&ctx, emissions).await.unwrap();
-    assert_eq!(house.engine.recover(&recovering(&house)).await.unwrap(), 1);
-    assert_eq!(house.engine.recover(&recovering(&house)).await.unwrap(), 0);
-    let (run, log) = house.ended(&ctx, run.id).await;
-    assert_eq!(run.status, RunStatus::Failed);
-    assert_eq!(failure_of(&log).code, ErrorCode::Interrupted);
-    let closing = [
-        "tool_completed",
-        "message_completed",
-        "agent_completed",
-        "agent_completed",
-        "run_failed",
-    ];
-    assert_eq!(names_without_deltas(&log)[4..], closing);
-    let EventKind::ToolCompleted {
-        error: Some(error), ..
-    } = &log[5].kind
-    else {
-        panic!()
-    };
-    assert_eq!(error.code, ErrorCode::OutcomeUnknown);
-}
-
-#[tokio::test]
-async fn a_run_that_had_not_begun_is_interrupted_too() {
-    let house = House::plain();
-    let ctx = house.user().await;
-    let run = left_behind(&house, &ctx).await;
-    house.engine.recover(&recovering(&house)).await.unwrap();
-    let (_, log) = house.ended(&ctx, run.id).await;
-    assert_eq!(names(&log), ["run_failed"]);
-    // The thread is free again.
-    let next = house
-        .start_on(&ctx, run.thread_id, ask("echo", "y"))
-        .await
-        .unwrap()
-        .run;
-    assert_eq!(
-        house.ended(&ctx, next.id).await.0.status,
-        RunStatus::Completed
-    );
+    let left = deadline.millis_since(house.runtime.now());
+    assert!((20_000..=30_000).contains(&left), "{left} ms are left");
+    house.cancel(&ctx, run.id).await.unwrap();
+    house.ended(&ctx, run.id).await;
 }
 
 #[tokio::test]
 async fn a_run_that_no_engine_has_can_still_be_cancelled() {
     let house = House::plain();
     let ctx = house.user().await;
-    let run = left_behind(&house, &ctx).await;
+    let run = left_behind(&house, &ctx, |_| ()).await;
     house.engine.cancel(&ctx, &run).await.unwrap();
     assert_eq!(
         house.ended(&ctx, run.id).await.0.status,

@@ -6,6 +6,7 @@ use anyhow::{Context as _, ensure};
 use netra_integration::{FakeModel, ProcessOptions, Reply, TestProcess, output, soon};
 use netra_protocol::run::RunStatus;
 use rustix::process::Signal;
+use serde_json::json;
 
 use crate::Test;
 use crate::expect::{until, with_model};
@@ -63,8 +64,16 @@ async fn a_signal_drains_and_the_folder_is_free_again() -> Test {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_run_that_is_cut_off_says_so_and_is_closed() -> Test {
-    let model = FakeModel::start(|_| Reply::Hang("half an ans".into())).await?;
+async fn a_run_that_is_cut_off_goes_on_with_the_next_server() -> Test {
+    // The first answer of each server's life is cut off; what is asked again is answered.
+    let asked = std::sync::atomic::AtomicUsize::new(0);
+    let model = FakeModel::start(move |_| {
+        match asked.fetch_add(1, std::sync::atomic::Ordering::SeqCst) % 2 {
+            0 => Reply::Hang("half an ans".into()),
+            _ => Reply::Text(vec!["a whole ".into(), "answer".into()]),
+        }
+    })
+    .await?;
     let options = ProcessOptions {
         environment: [
             with_model(&model).environment(),
@@ -88,9 +97,10 @@ async fn a_run_that_is_cut_off_says_so_and_is_closed() -> Test {
         let token = user.client.token().context("it has one")?;
         let client = netra_client::Client::new(server.url(), Some(token.to_owned()))?;
         let run = client.run_end(run.id).await?;
-        assert_eq!(run.status, RunStatus::Failed, "{signal:?}");
-        let code = run.error.map(|error| error.code);
-        assert_eq!(code, Some(netra_protocol::ErrorCode::Interrupted));
+        assert_eq!(run.status, RunStatus::Completed, "{signal:?}");
+        assert_eq!(run.result, Some(json!({"text": "a whole answer"})));
+        let attempt = if signal == Signal::KILL { 2 } else { 1 };
+        assert_eq!(run.attempt, attempt, "only a crash counts");
         let again = netra_integration::TestUser { client, ..user };
         let events = again.events(run.id).await?;
         let names = crate::expect::names(&events);
@@ -100,8 +110,10 @@ async fn a_run_that_is_cut_off_says_so_and_is_closed() -> Test {
             count("agent_completed"),
             "{names:?}"
         );
-        assert_eq!(names.last(), Some(&"run_failed"));
-        assert_eq!(count("run_failed"), 1);
+        assert_eq!(names.last(), Some(&"run_completed"));
+        assert_eq!(count("run_resumed"), 1);
+        // What was said of the first answer is cut off, and the second one is whole.
+        assert_eq!(count("message_completed"), 2);
     }
     Ok(())
 }

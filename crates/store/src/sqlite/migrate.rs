@@ -6,7 +6,10 @@ use sha2::{Digest as _, Sha256};
 use crate::error::Error;
 
 /// Every migration, in order. Only ever append.
-const MIGRATIONS: &[(&str, &str)] = &[("first", include_str!("../migrations/0001_first.sql"))];
+const MIGRATIONS: &[(&str, &str)] = &[
+    ("first", include_str!("../migrations/0001_first.sql")),
+    ("resume", include_str!("../migrations/0002_resume.sql")),
+];
 
 const RECORDS: &str = "CREATE TABLE IF NOT EXISTS migrations (
     version    INTEGER PRIMARY KEY,

@@ -47,10 +47,15 @@ impl<'a> Tx<'a> {
 
     /// Writes something that nobody reads, to see whether writing works.
     pub(crate) fn touch(&self) -> Result<(), Error> {
+        self.note("touched_at", self.now)
+    }
+
+    /// Notes a time of the whole store.
+    pub(crate) fn note(&self, what: &str, at: Timestamp) -> Result<(), Error> {
         self.execute(
-            "INSERT INTO meta (key, value) VALUES ('touched_at', ?1)
+            "INSERT INTO meta (key, value) VALUES (?1, ?2)
              ON CONFLICT (key) DO UPDATE SET value = excluded.value",
-            [self.now.as_micros().to_string()],
+            (what, at.as_micros().to_string()),
         )?;
         Ok(())
     }

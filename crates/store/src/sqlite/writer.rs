@@ -119,7 +119,7 @@ impl Thread {
             let size = batch.len();
             appended.clear();
             let commit = self.commit(&mut batch, &mut appended);
-            if commit.is_ok() && !appended.is_empty() {
+            if commit.is_ok() {
                 self.fanout.committed(&appended);
             }
             metrics::histogram!("netra_store_commit_seconds").record(started.elapsed());

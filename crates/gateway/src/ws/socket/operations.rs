@@ -11,7 +11,7 @@ use super::{Socket, no_fields};
 use crate::error::Error;
 use crate::extract::IdempotencyKey;
 use crate::routes::events::MAX_THREADS;
-use crate::routes::runs;
+use crate::routes::{approvals, runs};
 
 /// How a frame is answered when it was carried out.
 pub(super) enum Done {
@@ -51,10 +51,11 @@ impl Socket {
                 runs::cancel(&self.gateway, &ctx, run_id).await?;
                 Ok(fields([("run_id", json!(run_id))]))
             }
-            ClientFrame::ApprovalRespond(_) => {
-                require(&ctx, Right::Approve)?;
-                // Nothing on this server asks a person yet, so there is no approval of any id.
-                Err(Error::not_found())
+            ClientFrame::ApprovalRespond(respond) => {
+                let (store, id) = (&self.gateway.store, respond.approval_id);
+                let approval = store.approval(&ctx, id).for_write().await?;
+                approvals::resolve(&self.gateway, &ctx, &approval, respond.answer).await?;
+                Ok(fields([("approval_id", json!(id))]))
             }
             ClientFrame::Subscribe(subscribe) => self.subscribe(&ctx, subscribe).await,
             ClientFrame::Delivered(_) => {

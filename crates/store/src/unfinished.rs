@@ -1,0 +1,87 @@
+//! Runs that have not ended: what a stopped server left behind, and what a person has answered.
+
+use netra_context::{BackgroundKind, UserExecutionContext};
+use netra_protocol::account::User;
+use netra_protocol::id::{RunId, ThreadId, UserId};
+use netra_protocol::run::RunStatus;
+use rusqlite::{Connection, Params};
+
+use crate::Store;
+use crate::account::user_by_id;
+use crate::error::Error;
+use crate::owner::require_background;
+
+/// A run that has not ended, as far as its place is concerned. The run itself is then looked up
+/// in its owner's name.
+#[derive(Debug, Clone)]
+pub struct Unfinished {
+    /// Whose it is, as the database describes the user now.
+    pub owner: User,
+    /// The run.
+    pub run_id: RunId,
+    /// Its conversation.
+    pub thread_id: ThreadId,
+    /// Where it stands.
+    pub status: RunStatus,
+    /// Whether an engine has ever driven it.
+    pub begun: bool,
+}
+
+const SELECT: &str = "SELECT user_id, id, thread_id, status, started_at IS NOT NULL FROM runs
+     WHERE status IN ('queued', 'running', 'waiting')";
+
+fn read(
+    connection: &Connection,
+    condition: &str,
+    params: impl Params,
+) -> Result<Vec<Unfinished>, Error> {
+    let mut statement = connection.prepare_cached(&format!("{SELECT} {condition}"))?;
+    let mut rows = statement.query(params)?;
+    let mut found = Vec::new();
+    while let Some(row) = rows.next()? {
+        let status: String = row.get(3)?;
+        found.push(Unfinished {
+            owner: user_by_id(connection, UserId::from_bytes(row.get(0)?))?,
+            run_id: RunId::from_bytes(row.get(1)?),
+            thread_id: ThreadId::from_bytes(row.get(2)?),
+            status: status.parse().map_err(|_| Error::corrupt("run's status"))?,
+            begun: row.get(4)?,
+        });
+    }
+    Ok(found)
+}
+
+impl Store {
+    /// Every run that has not ended, oldest first. As `for_background(Recovery)` only.
+    ///
+    /// # Errors
+    /// `Forbidden` for anybody else; `Unavailable`.
+    pub async fn runs_unfinished(
+        &self,
+        ctx: &UserExecutionContext,
+    ) -> Result<Vec<Unfinished>, Error> {
+        require_background(ctx, &[BackgroundKind::Recovery])?;
+        self.0
+            .db
+            .read(|connection| read(connection, "ORDER BY id", []))
+            .await
+    }
+
+    /// The user's run, if it has not ended. As `for_background(Recovery)` only.
+    ///
+    /// # Errors
+    /// `Forbidden` for anybody else; `Unavailable`.
+    pub async fn run_unfinished(
+        &self,
+        ctx: &UserExecutionContext,
+        user: UserId,
+        run: RunId,
+    ) -> Result<Option<Unfinished>, Error> {
+        require_background(ctx, &[BackgroundKind::Recovery])?;
+        let both = (run.to_bytes(), user.to_bytes());
+        let read = move |connection: &Connection| {
+            Ok(read(connection, "AND id = ?1 AND user_id = ?2", both)?.pop())
+        };
+        self.0.db.read(read).await
+    }
+}

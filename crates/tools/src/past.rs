@@ -1,0 +1,91 @@
+//! What earlier attempts of a run did of a call: what is done is not done again, and of what was
+//! begun without a known end a person decides.
+
+use netra_protocol::approval::ResolveApproval;
+use netra_protocol::error::Failure;
+use netra_protocol::id::ToolCallId;
+use netra_store::{Journal, JournalKind, Recorded};
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+
+use crate::dispatcher::{Done, Error};
+
+/// How a call ended, as the journal keeps it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Ended {
+    pub(crate) tool_call_id: ToolCallId,
+    pub(crate) tool_name: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) result: Option<Value>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) error: Option<Failure>,
+    /// Whether the error was that of the run.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub(crate) ends_run: bool,
+}
+
+impl Ended {
+    /// What the agent was told.
+    pub(crate) fn outcome(self) -> Result<Done, Error> {
+        match self.error {
+            Some(failure) if self.ends_run => Err(Error::Run(failure)),
+            Some(failure) => Err(Error::Call(failure)),
+            None => Ok(Done {
+                id: self.tool_call_id,
+                value: self.result.unwrap_or_default(),
+            }),
+        }
+    }
+}
+
+#[derive(Deserialize)]
+struct Named {
+    tool_call_id: ToolCallId,
+}
+
+#[derive(Deserialize)]
+struct Answered {
+    answer: ResolveApproval,
+}
+
+/// What there is of a call from earlier attempts; nothing of it for a call that is made first.
+#[derive(Debug, Clone, Default)]
+pub struct Past {
+    /// The call's key in the run's journal.
+    pub(crate) key: String,
+    pub(crate) ended: Option<Ended>,
+    /// It was begun, and nobody knows whether it did its work.
+    pub(crate) unknown: bool,
+    /// What the call is named that a person was asked for, and that has not begun.
+    pub(crate) asked: Option<ToolCallId>,
+    pub(crate) answer: Option<ResolveApproval>,
+}
+
+impl Past {
+    /// Reads what the journal has of the call with this key.
+    pub fn of(journal: &Journal, key: String) -> Self {
+        let id = |kind| read::<Named>(journal.get(&key, kind)).map(|named| named.tool_call_id);
+        let ended = read::<Ended>(journal.get(&key, JournalKind::ToolEnded));
+        let begun = id(JournalKind::ToolBegun);
+        // A consent is for one call: once that has begun, it is used up.
+        let asked = id(JournalKind::Asked).filter(|asked| begun != Some(*asked));
+        let answer = asked.and_then(|_| read::<Answered>(journal.get(&key, JournalKind::Answered)));
+        Self {
+            ended,
+            unknown: begun.is_some(),
+            asked,
+            answer: answer.map(|answered| answered.answer),
+            key,
+        }
+    }
+}
+
+fn read<T: DeserializeOwned>(recorded: Option<&Recorded>) -> Option<T> {
+    T::deserialize(&recorded?.value).ok()
+}
+
+/// That a call was begun, or a person was asked for it.
+pub(crate) fn named(id: ToolCallId) -> Value {
+    json!({ "tool_call_id": id })
+}
