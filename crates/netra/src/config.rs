@@ -74,6 +74,8 @@ pub struct Config {
     pub drain: Duration,
     /// The folder of the database, the files and the keys.
     pub data: PathBuf,
+    /// Days that events stay after their run's end; none: as long as their thread.
+    pub events_days: Option<u32>,
     /// Active engines of the node; none: by its memory.
     pub engines: Option<usize>,
     /// Limits of users that have no others.
@@ -131,6 +133,9 @@ impl Config {
             )));
         }
         check_limits(&raw.limits.user)?;
+        if raw.data.events_days == Some(0) {
+            return Err(Error::Invalid("data.events_days must be at least 1".into()));
+        }
         if raw.limits.engines == Some(0) {
             return Err(Error::Invalid("limits.engines must be at least 1".into()));
         }
@@ -141,6 +146,7 @@ impl Config {
             dev: raw.server.dev,
             drain: Duration::from_millis(raw.server.drain_ms),
             data: raw.data.dir,
+            events_days: raw.data.events_days,
             engines: raw.limits.engines,
             limits: raw.limits.user,
             registration: raw.auth.registration,

@@ -11,6 +11,7 @@ pub mod exit;
 pub mod metrics;
 pub mod node;
 pub mod server_file;
+mod sweep;
 
 mod embedded;
 mod logs;

@@ -22,11 +22,10 @@ use crate::embedded;
 use crate::exit::{Exit, Problem};
 use crate::metrics::{self, Recorded};
 use crate::server_file::{Published, ServerFile};
+use crate::sweep;
 
 /// How often the metrics' histograms are folded.
 const FOLD_METRICS: Duration = Duration::from_secs(5);
-/// Between two deletions of what is past its time.
-const SWEEP: Duration = Duration::from_secs(3_600);
 
 /// Why a server did not start.
 #[derive(Debug, thiserror::Error)]
@@ -119,7 +118,7 @@ impl Node {
             address: url.clone(),
             pid: std::process::id(),
         };
-        sweep(&runtime, &store);
+        sweep::start(&runtime, &store, config.events_days);
         let parts = Parts {
             runtime: runtime.clone(),
             store,
@@ -364,25 +363,6 @@ fn open_files() -> usize {
 fn render(recorded: &Recorded) -> Arc<dyn Fn(bool) -> String + Send + Sync> {
     let recorded = recorded.clone();
     Arc::new(move |as_json| recorded.render(as_json))
-}
-
-/// Deletes what is past its time.
-fn sweep(runtime: &Runtime, store: &Store) {
-    let (shutdown, store) = (runtime.shutdown().clone(), store.clone());
-    let ctx = UserExecutionContext::for_background(runtime, BackgroundKind::Sweep);
-    runtime.spawn(TaskKind::Sweep, async move {
-        let mut turns = tokio::time::interval(SWEEP);
-        loop {
-            tokio::select! {
-                () = shutdown.cancelled() => break,
-                _ = turns.tick() => match store.sweep(&ctx).await {
-                    Ok(0) => {}
-                    Ok(swept) => tracing::info!(swept, "deleted what was past its time"),
-                    Err(error) => tracing::warn!(%error, "what is past its time stays for now"),
-                },
-            }
-        }
-    });
 }
 
 fn fold_metrics(runtime: &Runtime, recorded: Recorded) {

@@ -12,7 +12,7 @@ use crate::idempotency::{Created, Idempotency, once};
 use crate::lookup::Lookup;
 use crate::owner::require;
 use crate::sqlite::Tx;
-use crate::{Store, cursor};
+use crate::{Store, cursor, retention};
 
 const COLUMNS: &str = "id, title, metadata, created_at, updated_at,
      (SELECT r.id FROM runs r WHERE r.thread_id = threads.id
@@ -109,14 +109,26 @@ fn delete(tx: &Tx<'_>, user: UserId, id: ThreadId) -> Result<(), Error> {
     if tx.execute("DELETE FROM threads WHERE id = ?1 AND user_id = ?2", both)? == 0 {
         return Err(Error::NotFound);
     }
+    let span: (Option<u64>, Option<u64>) = tx
+        .prepare(
+            "SELECT min(log_start), max(log_end) FROM runs WHERE thread_id = ?1 AND user_id = ?2",
+        )?
+        .query_row(both, |row| Ok((row.get(0)?, row.get(1)?)))?;
+    let folded: u64 = tx
+        .prepare("SELECT coalesce(sum(folded), 0) FROM runs WHERE thread_id = ?1 AND user_id = ?2")?
+        .query_row(both, |row| row.get(0))?;
     // By the runs' own spans of the log: a user's whole log may be long, and everybody waits here.
-    tx.execute(
+    let deleted = tx.execute(
         "DELETE FROM events WHERE user_id = ?2 AND rowid IN (
            SELECT e.rowid FROM runs r JOIN events e
              ON e.user_id = ?2 AND e.seq > r.log_start AND e.seq <= r.log_end AND e.run_id = r.id
            WHERE r.thread_id = ?1)",
         both,
     )?;
+    if let (Some(after_seq), Some(through)) = span {
+        let events = deleted as u64 + folded;
+        retention::note(tx, user, (after_seq, through), events, "thread")?;
+    }
     tx.execute(
         "DELETE FROM journal WHERE run_id IN (SELECT id FROM runs WHERE thread_id = ?1)
          AND user_id = ?2",

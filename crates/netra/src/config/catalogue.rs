@@ -102,6 +102,10 @@ pub const CATALOGUE: &[Key] = &[
         "how long runs may go on after the server was told to stop",
     ),
     text("data.dir", "folder of the database, files and keys"),
+    value(
+        "data.events_days",
+        "days that events stay after their run's end; unset: as long as their thread",
+    ),
     value("limits.concurrent_runs", "concurrent executions per user"),
     value("limits.queued_runs", "queued runs per user"),
     value(

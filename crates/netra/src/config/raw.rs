@@ -76,12 +76,14 @@ impl Default for Server {
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(super) struct Data {
     pub(super) dir: PathBuf,
+    pub(super) events_days: Option<u32>,
 }
 
 impl Default for Data {
     fn default() -> Self {
         Self {
             dir: PathBuf::from("./netra-data"),
+            events_days: None,
         }
     }
 }

@@ -4,9 +4,21 @@
 ALTER TABLE runs ADD COLUMN rights INTEGER NOT NULL DEFAULT 0;
 -- When its last engine let it go; null while an engine holds it, and after a crash.
 ALTER TABLE runs ADD COLUMN released_at INTEGER;
--- Whether the pieces of its messages have been folded away, after its end.
-ALTER TABLE runs ADD COLUMN folded INTEGER NOT NULL DEFAULT 0;
-CREATE INDEX runs_to_fold ON runs (ended_at) WHERE folded = 0 AND ended_at IS NOT NULL;
+-- How many pieces of its messages were folded away after its end; null until that was done.
+ALTER TABLE runs ADD COLUMN folded INTEGER;
+CREATE INDEX runs_to_fold ON runs (ended_at) WHERE folded IS NULL AND ended_at IS NOT NULL;
+
+-- What was deleted from a user's log, so that what is missing without a reason can be told: so
+-- many events with numbers after one and through another. Folding is told by `runs.folded`.
+CREATE TABLE log_deletions (
+    user_id    BLOB NOT NULL,
+    after_seq  INTEGER NOT NULL,
+    through    INTEGER NOT NULL,
+    events     INTEGER NOT NULL,
+    reason     TEXT NOT NULL CHECK (reason IN ('thread', 'retention')),
+    deleted_at INTEGER NOT NULL
+) STRICT;
+CREATE INDEX log_deletions_by_user ON log_deletions (user_id, after_seq);
 
 -- Runs of before were journalled in another form and cannot go on: no agent has this hash.
 UPDATE runs SET agent_hash = '' WHERE ended_at IS NULL;

@@ -1,158 +1,20 @@
 //! The store from outside, over a real database in a temporary folder.
 
 #![expect(clippy::unwrap_used, reason = "a test may fail this way")]
-use std::sync::Arc;
+
+mod fixture;
+mod past;
 
 use futures::future::join_all;
-use netra_context::{BackgroundKind, Principal, Rights, Runtime, UserExecutionContext};
+use netra_context::{BackgroundKind, UserExecutionContext};
+use netra_protocol::Failure;
 use netra_protocol::account::{Plan, Role};
-use netra_protocol::event::EventKind;
-use netra_protocol::id::{EventId, MessageId, RunId, ThreadId, UserId};
-use netra_protocol::limits::Limits;
+use netra_protocol::id::{ThreadId, UserId};
 use netra_protocol::run::{Run, RunStatus};
 use netra_protocol::thread::{CreateThread, ForkThread};
-use netra_protocol::usage::RunUsage;
-use netra_protocol::{Event, Failure};
-use netra_store::{
-    Changes, Config, Created, Entry, Error, Fanout, Idempotency, NewRun, NewUser, Refreshed,
-    RunUpdate, Store, Target, Writable,
-};
-use parking_lot::Mutex;
+use netra_store::{Changes, Created, Error, Idempotency, NewUser, Refreshed, RunUpdate, Target};
 
-#[derive(Default)]
-struct Seen(Mutex<Vec<Arc<Entry>>>);
-
-impl Fanout for Seen {
-    fn committed(&self, entries: &[Arc<Entry>]) {
-        self.0.lock().extend_from_slice(entries);
-    }
-}
-
-struct Fixture {
-    runtime: Runtime,
-    store: Store,
-    seen: Arc<Seen>,
-    _dir: tempfile::TempDir,
-}
-
-impl Fixture {
-    fn new() -> Self {
-        let dir = tempfile::tempdir().unwrap();
-        let runtime = Runtime::new();
-        let seen = Arc::new(Seen::default());
-        let config = Config {
-            dir: dir.path().to_owned(),
-        };
-        let store = Store::open(&runtime, config, seen.clone()).unwrap();
-        Self {
-            runtime,
-            store,
-            seen,
-            _dir: dir,
-        }
-    }
-
-    fn background(&self) -> UserExecutionContext {
-        UserExecutionContext::for_background(&self.runtime, BackgroundKind::Authentication)
-    }
-
-    async fn user(&self, name: &str) -> UserExecutionContext {
-        let new = NewUser {
-            name: name.into(),
-            role: Role::User,
-            plan: Plan::Free,
-            password_hash: None,
-        };
-        let user = self
-            .store
-            .user_create(&self.background(), new)
-            .await
-            .unwrap();
-        let principal = Principal {
-            user_id: user.id,
-            role: user.role,
-            plan: user.plan,
-            rights: Rights::of_role(user.role),
-            limits: Arc::new(Limits::default()),
-            session: None,
-        };
-        UserExecutionContext::for_test(&self.runtime, principal)
-    }
-
-    fn new_run(&self) -> NewRun {
-        NewRun {
-            id: self.runtime.new_id(RunId::from_parts),
-            agent: "echo".into(),
-            agent_hash: String::new(),
-            input: serde_json::json!("hello"),
-            files: Vec::new(),
-            metadata: serde_json::Map::new(),
-            timeout_ms: 1_000,
-            deadline: self.runtime.now(),
-            input_message_id: self.runtime.new_id(MessageId::from_parts),
-            started: true,
-            events: Vec::new(),
-        }
-    }
-
-    async fn run(&self, ctx: &UserExecutionContext) -> Writable<Run> {
-        let id = self.runtime.new_id(ThreadId::from_parts);
-        let target = Target::New {
-            id,
-            title: "t".into(),
-        };
-        self.store
-            .run_create(ctx, target, self.new_run(), None)
-            .await
-            .unwrap()
-            .value
-    }
-
-    fn event(&self, run: &Run, kind: EventKind) -> Event {
-        Event {
-            event_id: self.runtime.new_id(EventId::from_parts),
-            ts: self.runtime.now(),
-            thread_id: run.thread_id,
-            run_id: run.id,
-            agent: None,
-            step: None,
-            kind,
-        }
-    }
-
-    fn thought(&self, run: &Run, message: &str) -> Event {
-        let kind = EventKind::AgentThinking {
-            message: message.into(),
-            progress: None,
-        };
-        self.event(run, kind)
-    }
-
-    fn ending(&self, run: &Run) -> (Changes, Event) {
-        let usage = RunUsage {
-            tool_calls: 3,
-            ..RunUsage::default()
-        };
-        let update = RunUpdate {
-            result: Some(serde_json::json!({"text": "hello"})),
-            usage: Some(usage.clone()),
-            ..RunUpdate::to(RunStatus::Completed)
-        };
-        let kind = EventKind::RunCompleted {
-            result: serde_json::json!({"text": "hello"}),
-            result_truncated: false,
-            usage,
-            duration_ms: 1,
-        };
-        (
-            Changes {
-                run: Some(update),
-                ..Changes::default()
-            },
-            self.event(run, kind),
-        )
-    }
-}
+use fixture::Fixture;
 
 #[tokio::test]
 async fn numbers_are_gapless_per_user_and_fan_out_follows_commit_order() {
