@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Result, bail};
 
-use crate::part::{self, Outcome, Part};
+use crate::part::{self, Outcome, Part, RunWith};
 use crate::tally::Tally;
 use crate::workspace::Workspace;
 
@@ -18,6 +18,8 @@ struct Row {
 }
 
 pub(crate) fn run(workspace: &Workspace, args: &[String]) -> Result<ExitCode> {
+    let ours = args.iter().position(|arg| arg == "--");
+    let (args, theirs) = args.split_at(ours.unwrap_or(args.len()));
     if args.iter().any(|arg| arg == "--list") {
         part::ALL.iter().for_each(|part| println!("{}", part.name));
         return Ok(ExitCode::SUCCESS);
@@ -29,7 +31,13 @@ pub(crate) fn run(workspace: &Workspace, args: &[String]) -> Result<ExitCode> {
         .filter(|arg| *arg != "--fail-fast")
         .collect();
     let wanted = select(&words)?;
-    let rows = run_parts(workspace, &wanted, words.is_empty(), fail_fast);
+    let rows = match theirs.split_first() {
+        None => run_parts(workspace, &wanted, words.is_empty(), fail_fast),
+        Some((_, theirs)) => {
+            let (part, run) = takes_arguments(&wanted)?;
+            vec![run_part(part.name, || run(workspace, theirs))]
+        }
+    };
     let left_out = wanted.len() - rows.len();
     let (text, good) = summary(&rows, left_out);
     print!("{text}");
@@ -55,6 +63,14 @@ fn select(words: &[&str]) -> Result<Vec<&'static Part>> {
     Ok(part::ALL.iter().filter(wanted).collect())
 }
 
+/// The one part that is wanted, if it takes arguments.
+fn takes_arguments(wanted: &[&'static Part]) -> Result<(&'static Part, RunWith)> {
+    match wanted {
+        [part] if let Some(run) = part.run_with => Ok((part, run)),
+        _ => bail!("what follows `--` is for one part that takes arguments, such as `chaos`"),
+    }
+}
+
 fn run_parts(
     workspace: &Workspace,
     parts: &[&'static Part],
@@ -63,16 +79,8 @@ fn run_parts(
 ) -> Vec<Row> {
     let mut rows = Vec::new();
     for part in parts {
-        println!("== {}", part.name);
-        let began = Instant::now();
         let run = part.run_among_all.filter(|_| all).unwrap_or(part.run);
-        let row = row(part.name, run(workspace), began.elapsed());
-        println!(
-            "== {}: {} in {:.1} s",
-            row.name,
-            verdict(row.good),
-            row.time.as_secs_f64()
-        );
+        let row = run_part(part.name, || run(workspace));
         let stop = fail_fast && !row.good;
         rows.push(row);
         if stop {
@@ -80,6 +88,18 @@ fn run_parts(
         }
     }
     rows
+}
+
+fn run_part(name: &'static str, run: impl FnOnce() -> Result<Outcome>) -> Row {
+    println!("== {name}");
+    let began = Instant::now();
+    let row = row(name, run(), began.elapsed());
+    println!(
+        "== {name}: {} in {:.1} s",
+        verdict(row.good),
+        row.time.as_secs_f64()
+    );
+    row
 }
 
 /// A part that fails without a failed test counts as one failure, so that the sum never says
@@ -159,6 +179,15 @@ mod tests {
             error.contains("`units`") && error.contains("integration"),
             "{error}"
         );
+    }
+
+    #[test]
+    fn only_one_part_is_given_arguments_and_only_if_it_takes_any() {
+        let given = |words: &[&str]| takes_arguments(&select(words).unwrap()).is_ok();
+        assert!(given(&["chaos"]));
+        for words in [&[][..], &["fmt"], &["chaos", "fmt"]] {
+            assert!(!given(words), "{words:?}");
+        }
     }
 
     #[test]

@@ -46,7 +46,7 @@ Examples:
 const TEST: &str = "\
 The whole gate, or the parts that are named
 
-Usage: cargo xtask test [--fail-fast] [--list] [part]...
+Usage: cargo xtask test [--fail-fast] [--list] [part]... [-- <arguments of chaos>]
 
   fmt          the code is formatted
   tidy         the rules of the house (cargo xtask tidy)
@@ -58,6 +58,7 @@ Usage: cargo xtask test [--fail-fast] [--list] [part]...
   integration  end-to-end tests of netra-integration
   browser      the page in Chromium against the server (needs Node; as root it installs Chromium)
   security     tests of netra-integration in modules named `security`
+  chaos        many users, a server that dies, a network that breaks: nothing is lost
 
   --fail-fast  stop at the first part that fails
   --list       print the names of the parts
@@ -66,9 +67,16 @@ With no part named all run, in this order. The last lines are the time of each p
 sum of all tests. A part that fails without a failed test counts as one failure. The exit code
 is 0 when nothing failed, 1 when something did, 2 when the gate itself could not run.
 
+`chaos` takes about a minute and prints the seed that all its chance comes from. Given alone it
+takes arguments: `--seed N` for the same chance again, `--long` to go on until a million events
+were delivered, `--seconds N`, `--events N`, `--users N`. When it fails, it keeps the data folder
+and says where. integration needs curl and nginx, chaos needs libfaketime; as root on Debian they
+are installed.
+
 Examples:
   cargo xtask test
   cargo xtask test fmt clippy
+  cargo xtask test chaos -- --long --seed 7
   cargo xtask test --fail-fast unit integration
 ";
 

@@ -8,7 +8,9 @@
 
 mod bench;
 mod browser;
+mod chaos;
 mod coverage;
+mod debian;
 mod deps;
 mod finding;
 mod gate;

@@ -6,7 +6,7 @@ use anyhow::{Result, bail};
 
 use crate::tally::Tally;
 use crate::workspace::Workspace;
-use crate::{browser, deps, openapi, process, tidy, ui};
+use crate::{browser, chaos, debian, deps, openapi, process, tidy, ui};
 
 /// What came out of a part.
 pub(crate) struct Outcome {
@@ -14,12 +14,17 @@ pub(crate) struct Outcome {
     pub(crate) good: bool,
 }
 
+/// Runs a part with arguments of its own.
+pub(crate) type RunWith = fn(&Workspace, &[String]) -> Result<Outcome>;
+
 /// One named part. An error means the same as a failure, with a reason.
 pub(crate) struct Part {
     pub(crate) name: &'static str,
     pub(crate) run: fn(&Workspace) -> Result<Outcome>,
     /// What takes the place of `run` when all parts run, so that no test runs twice.
     pub(crate) run_among_all: Option<fn(&Workspace) -> Result<Outcome>>,
+    /// Runs it with arguments of its own, where it takes any.
+    pub(crate) run_with: Option<RunWith>,
 }
 
 const fn part(name: &'static str, run: fn(&Workspace) -> Result<Outcome>) -> Part {
@@ -27,11 +32,12 @@ const fn part(name: &'static str, run: fn(&Workspace) -> Result<Outcome>) -> Par
         name,
         run,
         run_among_all: None,
+        run_with: None,
     }
 }
 
 /// Cheap parts first. The page comes before the server because the server's build takes it in.
-pub(crate) const ALL: [Part; 10] = [
+pub(crate) const ALL: [Part; 11] = [
     part("fmt", fmt),
     part("tidy", |workspace| plain(tidy::check(workspace)?)),
     part("deps", |workspace| plain(deps::check(workspace)?)),
@@ -45,9 +51,14 @@ pub(crate) const ALL: [Part; 10] = [
         name: "integration",
         run: |workspace| integration(workspace, &[]),
         run_among_all: Some(|workspace| integration(workspace, &["--skip", SECURITY])),
+        run_with: None,
     },
     part("browser", browser::check),
     part("security", |workspace| integration(workspace, &[SECURITY])),
+    Part {
+        run_with: Some(chaos::check),
+        ..part("chaos", |workspace| chaos::check(workspace, &[]))
+    },
 ];
 
 /// The module whose tests are the part `security`.
@@ -101,6 +112,8 @@ fn unit(workspace: &Workspace) -> Result<Outcome> {
 
 fn integration(workspace: &Workspace, filter: &[&str]) -> Result<Outcome> {
     process::require("cc")?;
+    debian::program(workspace, &["curl"], "curl")?;
+    debian::program(workspace, &["nginx", "/usr/sbin/nginx"], "nginx")?;
     // End-to-end tests start the real binary, which cargo does not build for another crate's tests.
     process::run(&mut process::cargo(
         workspace,

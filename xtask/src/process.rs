@@ -11,7 +11,7 @@ use anyhow::{Context as _, Result, anyhow, bail};
 use crate::workspace::Workspace;
 
 /// How to get a program that may be missing.
-const SOURCES: [(&str, &str); 5] = [
+const SOURCES: [(&str, &str); 8] = [
     (
         "cargo",
         "install Rust from https://rustup.rs; rust-toolchain.toml picks the version",
@@ -23,6 +23,18 @@ const SOURCES: [(&str, &str); 5] = [
     (
         "chromium",
         "the page is tested in it: `apt-get install chromium` on Debian, or put Google Chrome in the PATH",
+    ),
+    (
+        "curl",
+        "event streams are read by it: `apt-get install curl` on Debian",
+    ),
+    (
+        "faketime",
+        "the clock of a server jumps by it: `apt-get install faketime` on Debian",
+    ),
+    (
+        "nginx",
+        "servers are tested behind it: `apt-get install nginx` on Debian",
     ),
     (
         "node",

@@ -112,9 +112,7 @@ impl Error {
 
 impl From<reqwest::Error> for Error {
     fn from(error: reqwest::Error) -> Self {
-        if error.is_decode() {
-            return Self::malformed(error);
-        }
+        // What reqwest calls a decoding error is a body that broke off: JSON is read here.
         // The URL may hold what is nobody else's business, and the caller knows it.
         Self::Unreachable(Box::new(error.without_url()))
     }

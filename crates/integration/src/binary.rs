@@ -1,6 +1,6 @@
 //! The binary `netra`, as cargo built it beside the tests.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Output, Stdio};
 
 use anyhow::{Context as _, Result, bail};
@@ -31,7 +31,12 @@ pub fn binary() -> Result<PathBuf> {
 /// The binary with these arguments, an environment without our variables, and nothing on its
 /// standard input.
 pub fn run_netra(arguments: &[&str]) -> Result<Command> {
-    let mut command = Command::new(binary()?);
+    Ok(run_program(&binary()?, arguments))
+}
+
+/// The same with another build of it.
+pub(crate) fn run_program(program: &Path, arguments: &[&str]) -> Command {
+    let mut command = Command::new(program);
     command
         .args(arguments)
         .stdin(Stdio::null())
@@ -44,7 +49,7 @@ pub fn run_netra(arguments: &[&str]) -> Result<Command> {
     for (name, _) in ours {
         command.env_remove(name);
     }
-    Ok(command)
+    command
 }
 
 /// Runs the binary to its end with this on its standard input.

@@ -1,6 +1,7 @@
 //! A language model's HTTP endpoint whose answers a test gives.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::Result;
 use netra_context::Runtime;
@@ -15,6 +16,8 @@ use tokio::sync::watch;
 pub enum Reply {
     /// Text, in these pieces.
     Text(Vec<String>),
+    /// Text, with this much time before each piece.
+    Slowly(Vec<String>, Duration),
     /// A call of a tool with these arguments.
     ToolCall(String, Value),
     /// A first piece of text, then nothing until the caller goes away.
@@ -93,16 +96,8 @@ async fn serve(stream: TcpStream, answer: &Answer, count: &watch::Sender<usize>)
     let head = "HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\nconnection: close\r\n\r\n";
     stream.write_all(head.as_bytes()).await?;
     match answer(&body) {
-        Reply::Text(pieces) => {
-            for piece in pieces {
-                stream
-                    .write_all(chunk(&json!({"content": piece}), None).as_bytes())
-                    .await?;
-            }
-            stream
-                .write_all(chunk(&json!({}), Some("stop")).as_bytes())
-                .await?;
-        }
+        Reply::Text(pieces) => write_text(&mut stream, pieces, Duration::ZERO).await?,
+        Reply::Slowly(pieces, pause) => write_text(&mut stream, pieces, pause).await?,
         Reply::ToolCall(name, arguments) => {
             let call = json!({"index": 0, "id": "call_1", "type": "function",
                 "function": {"name": name, "arguments": arguments.to_string()}});
@@ -126,6 +121,25 @@ async fn serve(stream: TcpStream, answer: &Answer, count: &watch::Sender<usize>)
         .write_all(format!("data: {usage}\n\ndata: [DONE]\n\n").as_bytes())
         .await?;
     stream.shutdown().await?;
+    Ok(())
+}
+
+async fn write_text(
+    stream: &mut BufReader<TcpStream>,
+    pieces: Vec<String>,
+    pause: Duration,
+) -> Result<()> {
+    for piece in pieces {
+        if !pause.is_zero() {
+            tokio::time::sleep(pause).await;
+        }
+        stream
+            .write_all(chunk(&json!({"content": piece}), None).as_bytes())
+            .await?;
+    }
+    stream
+        .write_all(chunk(&json!({}), Some("stop")).as_bytes())
+        .await?;
     Ok(())
 }
 

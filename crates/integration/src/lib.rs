@@ -7,12 +7,14 @@
 mod binary;
 mod fake_model;
 mod process;
+mod proxy;
 mod server;
 mod user;
 
 pub use binary::{binary, output, run_netra};
 pub use fake_model::{FakeModel, Reply};
 pub use process::{Options as ProcessOptions, TestProcess};
+pub use proxy::{Damage, Proxy};
 pub use server::{Options, TestServer};
 pub use user::{TestUser, start, start_with_files, text_of};
 

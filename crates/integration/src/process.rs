@@ -9,7 +9,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use tokio::io::{AsyncBufReadExt as _, BufReader};
 use tokio::process::{Child, Command};
 
-use crate::binary::{binary, output, run_netra};
+use crate::binary::{binary, output, run_program};
 use crate::user::TestUser;
 
 /// How the process is started.
@@ -19,6 +19,10 @@ pub struct Options {
     pub environment: Vec<(String, String)>,
     /// Further arguments of `serve`.
     pub arguments: Vec<String>,
+    /// The server's program, where it is not the `netra` that cargo built beside the tests.
+    pub program: Option<PathBuf>,
+    /// Where its log goes on from start to start; none: a file that goes with the process.
+    pub log: Option<PathBuf>,
     /// The largest file that it may write, in KiB; writing more fails as on a full disk.
     pub file_kib: Option<u64>,
 }
@@ -41,10 +45,17 @@ impl TestProcess {
     /// The same with other options.
     pub async fn start_with(data: &Path, options: Options) -> Result<Self> {
         let log_folder = tempfile::tempdir()?;
-        let log = log_folder.path().join("log");
+        let log = options
+            .log
+            .clone()
+            .unwrap_or_else(|| log_folder.path().join("log"));
+        let log_file = std::fs::OpenOptions::new()
+            .create(true)
+            .append(true)
+            .open(&log)?;
         let mut child = command(data, &options)?
             .stdout(Stdio::piped())
-            .stderr(std::fs::File::create(&log)?)
+            .stderr(log_file)
             .spawn()?;
         let stdout = child
             .stdout
@@ -115,16 +126,17 @@ fn command(data: &Path, options: &Options) -> Result<Command> {
     let folder = data.to_string_lossy();
     let mut arguments = vec!["serve", "--listen", "127.0.0.1:0", "--data", &folder];
     arguments.extend(options.arguments.iter().map(String::as_str));
+    let program = match &options.program {
+        Some(program) => program.clone(),
+        None => binary()?,
+    };
     let mut command = match options.file_kib {
-        None => run_netra(&arguments)?,
+        None => run_program(&program, &arguments),
         Some(kib) => {
             // With the signal ignored, writing over the limit is an error as on a full disk.
             let script = format!("trap '' XFSZ; ulimit -f {}; exec \"$0\" \"$@\"", kib * 2);
             let mut command = Command::new("sh");
-            command
-                .args(["-c", &script])
-                .arg(binary()?)
-                .args(&arguments);
+            command.args(["-c", &script]).arg(program).args(&arguments);
             command.stdin(Stdio::null()).kill_on_drop(true);
             command
         }

@@ -120,6 +120,10 @@ impl Thread {
             appended.clear();
             let commit = self.commit(&mut batch, &mut appended);
             if commit.is_ok() {
+                #[cfg(feature = "failpoints")]
+                if !appended.is_empty() {
+                    self.die_where_asked();
+                }
                 self.fanout.committed(&appended);
             }
             metrics::histogram!("netra_store_commit_seconds").record(started.elapsed());
@@ -127,6 +131,18 @@ impl Thread {
             for work in batch.drain(..) {
                 work.answer(commit.clone());
             }
+        }
+    }
+
+    /// Dies between commit and fan-out when the file `die-after-commit` is beside the database, and
+    /// takes it away, so that the next start lives. For tests of crashes: no release has it.
+    #[cfg(feature = "failpoints")]
+    #[expect(clippy::disallowed_methods, reason = "a crash is what is asked for")]
+    fn die_where_asked(&self) {
+        let file = self.connection.path().map(std::path::Path::new);
+        let file = file.map(|database| database.with_file_name("die-after-commit"));
+        if file.is_some_and(|file| std::fs::remove_file(file).is_ok()) {
+            std::process::abort();
         }
     }
 

@@ -1,0 +1,162 @@
+//! The server's log, and whether everybody has what it says.
+
+use std::collections::{HashMap, HashSet};
+use std::path::Path;
+use std::sync::Arc;
+
+use anyhow::Result;
+use netra_context::{Principal, Rights, Runtime, UserExecutionContext};
+use netra_engine::order::check_order;
+use netra_events::Hub;
+use netra_protocol::Event;
+use netra_protocol::account::{Plan, Role};
+use netra_protocol::event::EventKind;
+use netra_protocol::id::{RunId, UserId};
+use netra_protocol::limits::Limits;
+use netra_protocol::run::{Run, RunStatus};
+use netra_store::{Config, Entry, Store};
+
+use crate::list::List;
+use crate::load::Accepted;
+use crate::watch::{Watcher, Way, Wish};
+
+/// Entries that are read at once.
+const PAGE: usize = 5_000;
+
+/// The logs of all users, as they stand in the database.
+pub(crate) struct Logs(Vec<Vec<Arc<Entry>>>);
+
+impl Logs {
+    /// Reads them beside the server, or after it.
+    pub(crate) async fn read(data: &Path, users: &[UserId]) -> Result<Self> {
+        let runtime = Runtime::new();
+        let config = Config {
+            dir: data.to_owned(),
+        };
+        let store = Store::open(&runtime, config, Hub::new())?;
+        let mut logs = Vec::new();
+        for user in users {
+            let principal = Principal {
+                user_id: *user,
+                role: Role::User,
+                plan: Plan::Free,
+                rights: Rights::of_role(Role::User),
+                limits: Arc::new(Limits::default()),
+                session: None,
+            };
+            let ctx = UserExecutionContext::for_test(&runtime, principal);
+            let mut log: Vec<Arc<Entry>> = Vec::new();
+            loop {
+                let after = log.last().map_or(0, |entry| entry.seq);
+                let page = store.events(&ctx, after, PAGE).await?;
+                if page.is_empty() {
+                    break;
+                }
+                log.extend(page);
+            }
+            logs.push(log);
+        }
+        Ok(Self(logs))
+    }
+
+    /// Events in all logs.
+    pub(crate) fn events(&self) -> usize {
+        self.0.iter().map(Vec::len).sum()
+    }
+
+    /// What a client with this wish is to have.
+    pub(crate) fn list(&self, person: usize, way: Way, wish: &Wish) -> Result<List> {
+        let mut list = List::default();
+        for entry in &self.0[person] {
+            let run = !matches!(way, Way::Run(run) if run != entry.run_id);
+            let threads = wish.threads.as_ref();
+            let thread = threads.is_none_or(|wanted| wanted.contains(&entry.thread_id));
+            if run && thread && (wish.deltas || !entry.kind.is_delta()) {
+                list.take(&entry.json())?;
+            }
+        }
+        Ok(list)
+    }
+
+    /// What is wrong with a client's list.
+    pub(crate) fn judge(&self, watcher: &Watcher) -> Result<Option<String>> {
+        let right = self.list(watcher.person, watcher.way, &watcher.wish)?;
+        let difference = watcher.list.difference(&right);
+        Ok(difference.map(|difference| format!("{}: {difference}", watcher.name())))
+    }
+
+    /// What is wrong with the runs: one that was accepted is missing or does not end exactly once,
+    /// one is there that nobody asked for, or a log breaks the order of the contract.
+    pub(crate) fn judge_runs(
+        &self,
+        accepted: &[Accepted],
+        must_complete: bool,
+    ) -> Result<Vec<String>> {
+        let mut wrong = Vec::new();
+        let mut asked: HashSet<RunId> = HashSet::new();
+        let mut logs: HashMap<RunId, Vec<Event>> = HashMap::new();
+        for entry in self.0.iter().flatten() {
+            let events = logs.entry(entry.run_id).or_default();
+            events.push(entry.event()?);
+        }
+        for one in accepted {
+            let id = one.run.id;
+            if !asked.insert(id) {
+                wrong.push(format!("{id} was made by two requests"));
+            }
+            let events = logs.get(&id).map_or(&[][..], Vec::as_slice);
+            if let Err(error) = check_order(events) {
+                wrong.push(format!("log of {id}: {error}"));
+            } else if let Err(error) = check_end(one, events, must_complete) {
+                wrong.push(format!("{id} of user {}: {error}", one.person));
+            }
+        }
+        let more = logs.keys().filter(|id| !asked.contains(id));
+        wrong.extend(more.map(|id| format!("nobody asked for {id}")));
+        Ok(wrong)
+    }
+}
+
+/// Whether a run ended as its log says, and with what it was to give.
+fn check_end(one: &Accepted, events: &[Event], must_complete: bool) -> Result<(), String> {
+    let Accepted { run, text, .. } = one;
+    let told = events.last().map(|event| &event.kind);
+    let same = match (run.status, told) {
+        (RunStatus::Completed, Some(EventKind::RunCompleted { result, .. })) => {
+            run.result.as_ref() == Some(result)
+        }
+        (RunStatus::Failed, Some(EventKind::RunFailed { error, .. })) => {
+            run.error.as_ref() == Some(error)
+        }
+        (RunStatus::Cancelled, Some(EventKind::RunCancelled { .. }))
+        | (RunStatus::TimedOut, Some(EventKind::RunTimedOut { .. })) => true,
+        _ => false,
+    };
+    if !same {
+        return Err(format!("it is {:?}, its log says {told:?}", run.status));
+    }
+    if run.status != RunStatus::Completed {
+        return match must_complete || !is_interrupted(run) {
+            true => Err(format!("{:?}: {:?}", run.status, run.error)),
+            false => Ok(()),
+        };
+    }
+    let said = run
+        .result
+        .as_ref()
+        .and_then(|result| result["text"].as_str());
+    if said == Some(text) {
+        Ok(())
+    } else {
+        Err(format!(
+            "its result is not what it was given: {:?}",
+            run.result
+        ))
+    }
+}
+
+/// Whether a stop of the server has ended the run.
+pub(crate) fn is_interrupted(run: &Run) -> bool {
+    let code = run.error.as_ref().map(|error| error.code);
+    code == Some(netra_protocol::ErrorCode::Interrupted)
+}

@@ -1,0 +1,30 @@
+//! The server under chaos: built so that it can be told to die, then tried by netra-chaos.
+
+use std::fs;
+
+use anyhow::{Context as _, Result};
+
+use crate::part::{self, Outcome};
+use crate::workspace::Workspace;
+use crate::{debian, process};
+
+/// The server's crashes on demand, which no other build has.
+const FEATURE: &str = "failpoints";
+
+/// Runs it with these arguments of netra-chaos.
+pub(crate) fn check(workspace: &Workspace, args: &[String]) -> Result<Outcome> {
+    process::require("cc")?;
+    debian::program(workspace, &["faketime"], "faketime")?;
+    let debug = process::target_folder(workspace)?.join("debug");
+    let build = |args: &[&str]| process::run(&mut process::cargo(workspace, args));
+    let server = ["build", "-p", "netra", "--bin", "netra"];
+    build(&[&server[..], &["--features", FEATURE]].concat())?;
+    let told_to_die = debug.join("netra-failpoints");
+    fs::copy(debug.join("netra"), &told_to_die)
+        .with_context(|| format!("cannot write {}", told_to_die.display()))?;
+    // Under its own name there is never a server that can be told to die.
+    build(&server)?;
+    build(&["build", "-p", "netra-integration", "--bin", "netra-chaos"])?;
+    let mut chaos = process::command(workspace, debug.join("netra-chaos"));
+    part::tests(chaos.arg("--server").arg(told_to_die).args(args))
+}
