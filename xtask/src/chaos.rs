@@ -15,16 +15,26 @@ const FEATURE: &str = "failpoints";
 pub(crate) fn check(workspace: &Workspace, args: &[String]) -> Result<Outcome> {
     process::require("cc")?;
     debian::program(workspace, &["faketime"], "faketime")?;
-    let debug = process::target_folder(workspace)?.join("debug");
-    let build = |args: &[&str]| process::run(&mut process::cargo(workspace, args));
-    let server = ["build", "-p", "netra", "--bin", "netra"];
+    // The long form counts events, so it is worth a build that is quick at them.
+    let long = args.iter().any(|arg| arg == "--long");
+    let (profile, folder) = if long {
+        ("release", "release")
+    } else {
+        ("dev", "debug")
+    };
+    let folder = process::target_folder(workspace)?.join(folder);
+    let build = |args: &[&str]| {
+        let args = [&["build", "--profile", profile], args].concat();
+        process::run(&mut process::cargo(workspace, &args))
+    };
+    let server = ["-p", "netra", "--bin", "netra"];
     build(&[&server[..], &["--features", FEATURE]].concat())?;
-    let told_to_die = debug.join("netra-failpoints");
-    fs::copy(debug.join("netra"), &told_to_die)
+    let told_to_die = folder.join("netra-failpoints");
+    fs::copy(folder.join("netra"), &told_to_die)
         .with_context(|| format!("cannot write {}", told_to_die.display()))?;
     // Under its own name there is never a server that can be told to die.
     build(&server)?;
-    build(&["build", "-p", "netra-integration", "--bin", "netra-chaos"])?;
-    let mut chaos = process::command(workspace, debug.join("netra-chaos"));
+    build(&["-p", "netra-integration", "--bin", "netra-chaos"])?;
+    let mut chaos = process::command(workspace, folder.join("netra-chaos"));
     part::tests(chaos.arg("--server").arg(told_to_die).args(args))
 }

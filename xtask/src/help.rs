@@ -69,7 +69,7 @@ is 0 when nothing failed, 1 when something did, 2 when the gate itself could not
 
 `chaos` takes about a minute and prints the seed that all its chance comes from. Given alone it
 takes arguments: `--seed N` for the same chance again, `--long` to go on until a million events
-were delivered, `--seconds N`, `--events N`, `--users N`. When it fails, it keeps the data folder
+were delivered (with release builds), `--seconds N`, `--events N`, `--users N`. When it fails, it keeps the data folder
 and says where. integration needs curl and nginx, chaos needs libfaketime; as root on Debian they
 are installed.
 

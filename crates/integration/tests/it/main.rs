@@ -10,6 +10,7 @@ mod files;
 mod idempotency;
 mod limits;
 mod optimizer;
+mod practice;
 mod processes;
 mod resume;
 mod runs;

@@ -3,8 +3,8 @@
 use std::collections::HashSet;
 
 use anyhow::ensure;
-use netra_client::{Feed, Received, Socket};
-use netra_integration::{TestServer, soon, start};
+use netra_client::{Client, Feed, Received, Socket};
+use netra_integration::{Proxy, TestServer, TestUser, soon, start};
 use netra_protocol::event::EventKind;
 use netra_protocol::frame::{After, Subscribe};
 use netra_protocol::run::RunStatus;
@@ -109,5 +109,30 @@ async fn a_feed_that_breaks_again_and_again_misses_nothing() -> Test {
             .collect();
         assert_eq!(ids(&of_run), ids(&user.events(run).await?));
     }
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_runs_stream_that_breaks_off_is_taken_up_again() -> Test {
+    let (_model, options) = hanging_model().await?;
+    let server = TestServer::start_with(options).await?;
+    let user = server.user().await?;
+    let proxy = Proxy::start(server.url(), 0)?;
+    let token = user.client.token().map(str::to_owned);
+    let far = TestUser {
+        client: Client::new(proxy.url(), token)?,
+        ..user.clone()
+    };
+    let run = user.start("assistant", "hello").await?;
+    let mut events = far.client.run_events(run.id);
+    let mut seen = Vec::new();
+    while let Some(received) = soon("an event", events.next()).await? {
+        if received.event.event.kind.is_delta() {
+            proxy.cut_all();
+            user.client.run_cancel(run.id).await?;
+        }
+        seen.push(received);
+    }
+    assert_eq!(ids(&seen), ids(&user.events(run.id).await?));
     Ok(())
 }
