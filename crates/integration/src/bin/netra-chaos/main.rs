@@ -35,7 +35,7 @@ use crate::watch::{Habit, Watcher, Way, Wish};
 use crate::world::{Person, World};
 
 /// Whether a run that a dying server left behind goes on, and so ends as it would have without.
-const RUNS_GO_ON: bool = false;
+const RUNS_GO_ON: bool = true;
 /// How long the rest may take once everything is kind again.
 const SETTLE: Duration = Duration::from_secs(120);
 /// Conversations of each user that several runs share; the last lane makes a new one each time.
