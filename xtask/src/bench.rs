@@ -17,6 +17,19 @@ pub(crate) fn run(workspace: &Workspace, args: &[String]) -> Result<ExitCode> {
         workspace,
         &["build", "--release", "-p", "netra", "--bin", "netra"],
     ))?;
+    let events = args.first().is_some_and(|name| name == "events");
+    let append = if events {
+        // SQL is at home in the store, so its bare prototype is there too.
+        let example = ["--release", "-p", "netra-store", "--example", "append"];
+        process::run(&mut process::cargo(
+            workspace,
+            &[&["build"], &example[..]].concat(),
+        ))?;
+        let folder = process::target_folder(workspace)?;
+        vec!["--append".into(), folder.join("release/examples/append")]
+    } else {
+        Vec::new()
+    };
     let mut bench = process::cargo(
         workspace,
         &[
@@ -29,7 +42,7 @@ pub(crate) fn run(workspace: &Workspace, args: &[String]) -> Result<ExitCode> {
             "--",
         ],
     );
-    Err(process::become_program(bench.args(args)))
+    Err(process::become_program(bench.args(args).args(append)))
 }
 
 #[cfg(test)]

@@ -2,12 +2,13 @@
 //!
 //! Reading order: [`Hub`] takes committed entries from the store's writer and puts them into the
 //! mailboxes of their user; [`Subscription`] reads the log up to the present and then the mailbox,
-//! with no gap and no repetition; [`UserWebSocketEmitter`] is what a run emits with.
+//! with no gap and no repetition (the rule of that is in `course`, without I/O); [`UserWebSocketEmitter`] is what a run emits with.
 //!
 //! Nothing is sent that is not in the log, and nothing here is the only copy of anything: a
 //! mailbox that overflows is thrown away and its subscription goes back to reading the log.
 
 mod bridge;
+mod course;
 mod emitter;
 mod filter;
 mod hub;

@@ -16,6 +16,8 @@ pub(crate) const MAX_BYTES: usize = 4 << 20;
 
 pub(crate) struct Mailbox {
     filter: Filter,
+    most_entries: usize,
+    most_bytes: usize,
     state: Mutex<State>,
     arrived: Notify,
 }
@@ -43,8 +45,14 @@ pub(crate) enum Taken {
 
 impl Mailbox {
     pub(crate) fn new(filter: Filter) -> Self {
+        Self::with_room(filter, MAX_ENTRIES, MAX_BYTES)
+    }
+
+    pub(crate) fn with_room(filter: Filter, most_entries: usize, most_bytes: usize) -> Self {
         Self {
             filter,
+            most_entries,
+            most_bytes,
             state: Mutex::default(),
             arrived: Notify::new(),
         }
@@ -71,7 +79,7 @@ impl Mailbox {
             return;
         }
         state.bytes += entry.bytes();
-        if !in_order || state.waiting.len() >= MAX_ENTRIES || state.bytes > MAX_BYTES {
+        if !in_order || state.waiting.len() >= self.most_entries || state.bytes > self.most_bytes {
             metrics::counter!("netra_bridge_mailbox_overflows_total").increment(1);
             *state = State {
                 lagging: true,

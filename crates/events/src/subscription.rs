@@ -4,7 +4,6 @@
 //! that read is in the page; one that was committed after it is in the mailbox; one in both is
 //! told by its number. When the mailbox overflows, the same is done again from the cursor.
 
-use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -14,8 +13,8 @@ use netra_store::{Entry, Store};
 use tokio::time::Instant;
 
 use crate::Error;
+use crate::course::{Course, Mode};
 use crate::hub::OpenMailbox;
-use crate::mailbox::Taken;
 
 /// Entries of the log that are read at once.
 const PAGE: usize = 256;
@@ -49,14 +48,6 @@ impl Delivery {
     }
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Mode {
-    /// The mailbox is not yet, or no longer, complete from the cursor on.
-    Replay,
-    /// Everything after the cursor is in the mailbox.
-    Live,
-}
-
 /// A user's events from a cursor on. Dropping it ends it.
 pub struct Subscription {
     /// Names the log.
@@ -68,11 +59,7 @@ pub struct Subscription {
     ctx: UserExecutionContext,
     store: Store,
     mailbox: OpenMailbox,
-    mode: Mode,
-    /// Everything up to here was handled.
-    cursor: u64,
-    /// The number that was last sent.
-    sent: u64,
+    course: Course,
     next_position: Instant,
 }
 
@@ -91,9 +78,7 @@ impl Subscription {
             ctx,
             store,
             mailbox,
-            mode: Mode::Replay,
-            cursor: after,
-            sent: after,
+            course: Course::new(after),
             next_position: Instant::now() + POSITION_EVERY,
         }
     }
@@ -104,7 +89,7 @@ impl Subscription {
     /// `Store` when the log cannot be read; the subscription may be asked again.
     pub async fn next(&mut self) -> Result<Vec<Delivery>, Error> {
         loop {
-            let deliveries = match self.mode {
+            let deliveries = match self.course.mode {
                 Mode::Replay => self.replay().await?,
                 Mode::Live => self.live().await,
             };
@@ -116,29 +101,19 @@ impl Subscription {
 
     async fn replay(&mut self) -> Result<Vec<Delivery>, Error> {
         self.mailbox.reopen();
-        let page = self.store.events(&self.ctx, self.cursor, PAGE).await?;
-        if page.is_empty() {
-            self.mode = Mode::Live;
-            return Ok(vec![self.position()]);
-        }
-        Ok(self.deliver(page))
+        let after = self.course.cursor();
+        let page = self.store.events(&self.ctx, after, PAGE).await?;
+        self.next_position = Instant::now() + POSITION_EVERY;
+        Ok(self.course.take_page(page, self.mailbox.filter()))
     }
 
     async fn live(&mut self) -> Vec<Delivery> {
-        match self.mailbox.take() {
-            Taken::Lagging => {
-                self.mode = Mode::Replay;
-                Vec::new()
-            }
-            Taken::Entries { entries, through } => {
-                let deliveries = self.deliver(entries);
-                self.cursor = self.cursor.max(through.unwrap_or(0));
-                if deliveries.is_empty() {
-                    self.wait().await
-                } else {
-                    deliveries
-                }
-            }
+        let taken = self.mailbox.take();
+        let deliveries = self.course.take(taken, self.mailbox.filter());
+        if deliveries.is_empty() && self.course.mode == Mode::Live {
+            self.wait().await
+        } else {
+            deliveries
         }
     }
 
@@ -147,34 +122,10 @@ impl Subscription {
         tokio::select! {
             () = self.mailbox.arrived() => Vec::new(),
             () = tokio::time::sleep_until(self.next_position) => {
-                if self.cursor > self.sent {
-                    vec![self.position()]
-                } else {
-                    self.next_position = Instant::now() + POSITION_EVERY;
-                    Vec::new()
-                }
+                self.next_position = Instant::now() + POSITION_EVERY;
+                let position = self.course.has_moved().then(|| self.course.position());
+                position.into_iter().collect()
             }
         }
-    }
-
-    fn position(&mut self) -> Delivery {
-        self.sent = self.cursor;
-        self.next_position = Instant::now() + POSITION_EVERY;
-        Delivery::Position { seq: self.cursor }
-    }
-
-    fn deliver(&mut self, entries: impl Into<VecDeque<Arc<Entry>>>) -> Vec<Delivery> {
-        let mut deliveries = Vec::new();
-        for entry in entries.into() {
-            if entry.seq <= self.cursor {
-                continue;
-            }
-            self.cursor = entry.seq;
-            if self.mailbox.filter().passes(&entry) {
-                let prev = std::mem::replace(&mut self.sent, entry.seq);
-                deliveries.push(Delivery::Event { prev, entry });
-            }
-        }
-        deliveries
     }
 }

@@ -1,0 +1,90 @@
+//! Fan-out: every event goes to 1,000 sockets.
+
+use std::time::Instant;
+
+use anyhow::{Result, ensure};
+use futures::future::try_join_all;
+use netra_integration::start;
+use netra_protocol::run::RunStatus;
+use serde_json::{Value, json};
+
+use super::Bare;
+use super::line::{Line, open_many};
+use crate::server;
+
+const SOCKETS: usize = 1_000;
+/// Fewer than a mailbox takes, so that what is measured is the live way.
+const EVENTS: usize = 800;
+/// Size of an event's JSON, about.
+const BYTES: usize = 300;
+/// A script that tells so many thoughts as fast as it can; the envelope is the rest of an event.
+const SCRIPT: &str = "for number in range(int(input[\"text\"])):\n    think(\"x\" * 20)\n{}\n";
+
+pub(super) async fn measure() -> Result<Value> {
+    // In turns, so that what else the machine does falls on both.
+    let mut bare = Vec::new();
+    let mut netra = Vec::new();
+    for _ in 0..3 {
+        bare.push(of_bare().await?);
+        netra.push(of_netra().await?);
+    }
+    let (bare, netra) = (median(bare), median(netra));
+    Ok(json!({
+        "sockets": SOCKETS,
+        "bare_deliveries_per_second": bare,
+        "netra_deliveries_per_second": netra,
+        "ratio": netra / bare,
+    }))
+}
+
+pub(super) fn median(mut values: Vec<f64>) -> f64 {
+    values.sort_by(f64::total_cmp);
+    values[values.len() / 2]
+}
+
+async fn of_bare() -> Result<f64> {
+    let bare = Bare::start().await?;
+    let mut lines = open_many(SOCKETS, |_| Line::open(&bare.url, None)).await?;
+    let publish = format!("{}/publish?events={EVENTS}&bytes={BYTES}", bare.url);
+    let began = Instant::now();
+    let sockets: usize = reqwest::get(publish).await?.text().await?.parse()?;
+    ensure!(sockets == SOCKETS, "{sockets} sockets");
+    try_join_all(lines.iter_mut().map(|line| line.take(EVENTS))).await?;
+    Ok((SOCKETS * EVENTS) as f64 / began.elapsed().as_secs_f64())
+}
+
+async fn of_netra() -> Result<f64> {
+    let data = tempfile::tempdir()?;
+    let agents = tempfile::tempdir()?;
+    let folder = agents.path().join("thinker");
+    std::fs::create_dir(&folder)?;
+    std::fs::write(
+        folder.join("agent.toml"),
+        "description = \"Thinks\"\nkind = \"script\"\nscript = \"agent.py\"\n",
+    )?;
+    std::fs::write(folder.join("agent.py"), SCRIPT)?;
+    let dir = agents.path().to_string_lossy();
+    let settings = [
+        ("LIMITS__SOCKETS", "100000"),
+        ("LIMITS__STEPS", "100000"),
+        ("AGENTS__DIR", &*dir),
+    ];
+    let server = server::start(data.path(), &settings).await?;
+    let users = server::users(&server, data.path(), 1).await?;
+    let (user, token) = (&users[0], users[0].token().unwrap_or_default());
+    let open = |_| Line::subscribed(server.url(), token, None);
+    let mut lines = open_many(SOCKETS, open).await?;
+    // The first position tells that the replay has caught up.
+    try_join_all(lines.iter_mut().map(Line::next)).await?;
+    // The run's own events are few beside its thoughts: begin, end, and those of its agent.
+    let all = EVENTS + 4;
+    let began = Instant::now();
+    let run = user
+        .run_start(None, &start("thinker", EVENTS.to_string()), None)
+        .await?;
+    try_join_all(lines.iter_mut().map(|line| line.take(all))).await?;
+    let seconds = began.elapsed().as_secs_f64();
+    let run = user.run_end(run.id).await?;
+    ensure!(run.status == RunStatus::Completed, "{:?}", run.error);
+    Ok((SOCKETS * all) as f64 / seconds)
+}

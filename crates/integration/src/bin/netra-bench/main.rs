@@ -1,0 +1,93 @@
+//! Benchmarks over the public contract, against the server's own binary.
+
+mod bare;
+mod events;
+mod runs;
+mod server;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use clap::{Parser, Subcommand};
+
+#[derive(Debug, Parser)]
+#[command(name = "netra-bench", about = "Benchmarks of the Netra server")]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Runs of `echo`, created over REST and awaited, signed in, durable.
+    Runs {
+        /// How many clients at the same time; each is a user of its own.
+        #[arg(long, value_delimiter = ',', default_value = "1,10,50,200")]
+        clients: Vec<usize>,
+        /// How long to measure each.
+        #[arg(long, default_value_t = 5)]
+        seconds: u64,
+        /// As JSON.
+        #[arg(long)]
+        json: bool,
+    },
+    /// The way of an event: appended, fanned out, replayed; sockets at rest. Each beside a bare
+    /// prototype in the same run.
+    Events {
+        /// Only these: fanout, append, latency, idle, replay.
+        #[arg(long, value_delimiter = ',')]
+        only: Vec<String>,
+        /// The program that appends with and without the store.
+        #[arg(long)]
+        append: Option<PathBuf>,
+        /// As JSON.
+        #[arg(long)]
+        json: bool,
+    },
+    /// The bare prototype of a socket server.
+    #[command(hide = true)]
+    Bare,
+}
+
+fn main() -> ExitCode {
+    let ended = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .map_err(anyhow::Error::from)
+        .and_then(|runtime| {
+            runtime.block_on(async {
+                match Cli::parse().command {
+                    Command::Runs {
+                        clients,
+                        seconds,
+                        json,
+                    } => runs::runs(&clients, Duration::from_secs(seconds), json).await,
+                    Command::Events { only, append, json } => {
+                        Box::pin(events::events(&only, append.as_deref(), json)).await
+                    }
+                    Command::Bare => bare::serve().await,
+                }
+            })
+        });
+    match ended {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            note(&format!("netra-bench: {error:#}"));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+#[expect(
+    clippy::print_stdout,
+    reason = "a benchmark's result is what it prints"
+)]
+fn say(text: &str) {
+    println!("{text}");
+}
+
+#[expect(clippy::print_stderr, reason = "what is not the result")]
+fn note(text: &str) {
+    eprintln!("{text}");
+}
