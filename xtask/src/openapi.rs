@@ -1,46 +1,71 @@
-//! The OpenAPI document in the repository is what the server itself prints.
+//! The OpenAPI document in the repository is what the server itself prints; what is generated from
+//! it is as new.
+
+mod schema;
+mod typescript;
 
 use std::fs;
 use std::process::ExitCode;
 
 use anyhow::{Context as _, Result, bail};
 
+use self::schema::Schemas;
 use crate::process;
 use crate::workspace::Workspace;
 
 const FILE: &str = "openapi/netra.json";
 
+/// A file that is made from the contract.
+struct Generated {
+    path: &'static str,
+    text: String,
+}
+
 pub(crate) fn run(workspace: &Workspace, args: &[String]) -> Result<ExitCode> {
     match args {
         [] => {
-            write(workspace)?;
-            println!("wrote {FILE}");
+            for file in generated(workspace)? {
+                write(workspace, &file)?;
+                println!("wrote {}", file.path);
+            }
             Ok(ExitCode::SUCCESS)
         }
         [flag] if flag == "--check" => {
             check(workspace)?;
-            println!("{FILE} is up to date");
+            println!("{FILE} and what is made from it are up to date");
             Ok(ExitCode::SUCCESS)
         }
         _ => bail!("`cargo xtask openapi` takes only --check; see `cargo xtask openapi --help`"),
     }
 }
 
-/// Fails with the first difference when the file is not what the server prints.
+/// Fails with the first difference when a file is not what the contract makes.
 pub(crate) fn check(workspace: &Workspace) -> Result<()> {
-    let printed = printed(workspace)?;
-    let stored = fs::read_to_string(workspace.path(FILE)).unwrap_or_default();
-    match first_difference(&stored, &printed) {
-        None => Ok(()),
-        Some(difference) => bail!("{FILE} is stale; `cargo xtask openapi` writes it\n{difference}"),
+    for Generated { path, text } in generated(workspace)? {
+        let stored = fs::read_to_string(workspace.path(path)).unwrap_or_default();
+        if let Some(difference) = first_difference(&stored, &text) {
+            bail!("{path} is stale; `cargo xtask openapi` writes it\n{difference}");
+        }
     }
+    Ok(())
 }
 
-fn write(workspace: &Workspace) -> Result<()> {
+/// Everything that is made from the contract, as this build prints it.
+fn generated(workspace: &Workspace) -> Result<Vec<Generated>> {
     let printed = printed(workspace)?;
-    let path = workspace.path(FILE);
+    let schemas = Schemas::read(&serde_json::from_str(&printed)?)?;
+    let file = |path, text| Generated { path, text };
+    let types = typescript::types(&schemas)?;
+    Ok(vec![
+        file(FILE, printed),
+        file("ui/client/types.gen.ts", types),
+    ])
+}
+
+fn write(workspace: &Workspace, file: &Generated) -> Result<()> {
+    let path = workspace.path(file.path);
     fs::create_dir_all(path.parent().context("the file has a folder")?)?;
-    fs::write(&path, printed).with_context(|| format!("cannot write {}", path.display()))
+    fs::write(&path, &file.text).with_context(|| format!("cannot write {}", path.display()))
 }
 
 fn printed(workspace: &Workspace) -> Result<String> {

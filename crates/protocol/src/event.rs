@@ -42,6 +42,7 @@ pub struct Event {
 pub struct WireEvent {
     /// The number of what was sent before it on this subscription.
     #[serde(default)]
+    #[schema(required)]
     pub prev: u64,
     /// Its number in the user's log, from 1, in commit order.
     pub seq: u64,

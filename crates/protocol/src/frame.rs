@@ -1,7 +1,9 @@
 //! The frames of the WebSocket, both ways.
 
 use serde::{Deserialize, Serialize};
-use utoipa::ToSchema;
+use utoipa::openapi::RefOr;
+use utoipa::openapi::schema::{ObjectBuilder, OneOfBuilder, Schema, Type};
+use utoipa::{PartialSchema, ToSchema};
 
 use crate::approval::ResolveApproval;
 use crate::error::ErrorDetail;
@@ -16,7 +18,7 @@ pub const HEARTBEAT_INTERVAL_MS: u64 = 30_000;
 pub const SUBPROTOCOL: &str = "netra.v1";
 
 /// Where a subscription begins.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(untagged)]
 pub enum After {
     /// After this event; 0 for all.
@@ -26,6 +28,25 @@ pub enum After {
     #[serde(with = "now")]
     Now,
 }
+
+impl PartialSchema for After {
+    fn schema() -> RefOr<Schema> {
+        let seq = ObjectBuilder::new()
+            .schema_type(Type::Integer)
+            .minimum(Some(0))
+            .description(Some("After this event; 0 for all."));
+        let now = ObjectBuilder::new()
+            .schema_type(Type::String)
+            .enum_values(Some(["now"]))
+            .description(Some("After what is there now."));
+        let either = OneOfBuilder::new().item(seq).item(now);
+        either
+            .description(Some("Where a subscription begins."))
+            .into()
+    }
+}
+
+impl ToSchema for After {}
 
 mod now {
     //! The word `now`.

@@ -1,0 +1,1033 @@
+// The contract's types, made from openapi/netra.json by `cargo xtask openapi`. Do not change by hand.
+
+/** Where a subscription begins. */
+export type After = number | 'now';
+
+/** An agent that this user may run. */
+export interface Agent {
+  /** For people. */
+  description: string;
+  /** JSON Schema of the input. A text input stands for `{"text": …}`. */
+  input_schema: unknown;
+  /** How it is made. */
+  kind: AgentKind;
+  /** To start it by. */
+  name: string;
+  /** JSON Schema of the result. */
+  output_schema?: unknown;
+  /** Why it cannot. */
+  problem?: string | null;
+  /** Whether it can run now. */
+  ready: boolean;
+  /** Names of the tools that it may call. */
+  tools: string[];
+}
+
+/** How an agent is made. */
+export type AgentKind = 'model' | 'script' | 'native' | 'http';
+
+/** A tool call that waits for a person. */
+export interface Approval {
+  /** What it would be called with. */
+  arguments: unknown;
+  /** When it is denied by itself. */
+  expires_at: Timestamp;
+  /** To answer it by. */
+  id: ApprovalId;
+  /** Why a person is asked. */
+  reason: string;
+  /** The run that waits. */
+  run_id: RunId;
+  /** Where it stands. */
+  state: ApprovalState;
+  /** The call that waits. */
+  tool_call_id: ToolCallId;
+  /** The tool's name. */
+  tool_name: string;
+}
+
+export type ApprovalId = string;
+
+/** Fields of `approval.respond`. */
+export interface ApprovalRespond {
+  /** Other arguments than asked for; validated again. */
+  arguments?: unknown;
+  /** Yes or no. */
+  decision: Decision;
+  /** For the audit and the agent. */
+  note?: string | null;
+  /** The approval. */
+  approval_id: ApprovalId;
+}
+
+/** Where an approval stands. */
+export type ApprovalState = 'pending' | 'approved' | 'denied';
+
+/** A position in a user's log. Subscribing after it misses nothing and repeats nothing. */
+export interface AsOf {
+  /** Names the log; changes when the log is another than the client knew. */
+  epoch: string;
+  /** The last event's number in the snapshot. */
+  seq: number;
+}
+
+/** Fields of `auth.refresh`. */
+export interface AuthRefresh {
+  /** The new access token, of the same user. */
+  token: string;
+}
+
+/** What a client sends, after `id` has been taken off. */
+export type ClientFrame = {
+  /** The agent's name. */
+  agent: string;
+  /** Files of this user for the run. */
+  files?: FileId[];
+  /** A text, or an object that fits the agent's schema. */
+  input: unknown;
+  /** What the client keeps with it; at most 16 KiB. */
+  metadata?: Record<string, unknown> | null;
+  /** What to do when the thread has an active run. */
+  on_busy?: OnBusy;
+  /** What to do when all slots are in use. */
+  on_limit?: OnLimit;
+  /** Queued and running time, in milliseconds. */
+  timeout_ms?: number | null;
+  /** As the header of the same name. */
+  idempotency_key?: string | null;
+  /** The conversation; a new one when absent. */
+  thread_id?: null | ThreadId;
+  type: 'run.start';
+} | {
+  /** The run. */
+  run_id: RunId;
+  type: 'run.cancel';
+} | {
+  /** Other arguments than asked for; validated again. */
+  arguments?: unknown;
+  /** Yes or no. */
+  decision: Decision;
+  /** For the audit and the agent. */
+  note?: string | null;
+  /** The approval. */
+  approval_id: ApprovalId;
+  type: 'approval.respond';
+} | {
+  /** Where to begin. */
+  after?: After;
+  /** Whether `message_delta` is wanted. */
+  deltas?: boolean;
+  /** The log that `after` belongs to; unchecked when absent. */
+  epoch?: string | null;
+  /** Only events of these threads; all when absent. */
+  threads?: ThreadId[] | null;
+  type: 'subscribe';
+} | {
+  /** The client has this event and all before. */
+  seq: number;
+  type: 'delivered';
+} | {
+  /** The new access token, of the same user. */
+  token: string;
+  type: 'auth.refresh';
+} | {
+  type: 'ping';
+};
+
+export type ConnectionId = string;
+
+/** A part of a message. */
+export type Content = {
+  /** The text. */
+  text: string;
+  type: 'text';
+} | {
+  /** Its size in bytes. */
+  bytes: number;
+  /** The file. */
+  file_id: FileId;
+  /** Its media type. */
+  media_type: string;
+  /** Its name. */
+  name: string;
+  type: 'file';
+} | {
+  /** The arguments. */
+  arguments: unknown;
+  /** The call. */
+  tool_call_id: ToolCallId;
+  /** The tool's name. */
+  tool_name: string;
+  type: 'tool_call';
+} | {
+  /** The failure. */
+  error?: null | Failure;
+  /** The result; null after a failure. */
+  result: unknown;
+  /** The call. */
+  tool_call_id: ToolCallId;
+  type: 'tool_result';
+};
+
+/** Makes a thread. */
+export interface CreateThread {
+  /** At most 16 KiB. */
+  metadata?: Record<string, unknown> | null;
+  /** At most 200 characters. */
+  title?: string | null;
+}
+
+/** What a user used in a day. */
+export interface DayUsage {
+  /** Cost in US dollars; null where a price is not known. */
+  cost_usd?: number | null;
+  /** The day in UTC, as `2026-11-22`. */
+  day: string;
+  /** Tokens given to models. */
+  input_tokens: number;
+  /** Model calls made. */
+  model_calls: number;
+  /** Tokens that models gave. */
+  output_tokens: number;
+  /** Runs that ended on this day. */
+  runs: number;
+  /** Tool calls made. */
+  tool_calls: number;
+}
+
+/** An answer. */
+export type Decision = 'approve' | 'deny';
+
+/** Fields of `delivered`. */
+export interface Delivered {
+  /** The client has this event and all before. */
+  seq: number;
+}
+
+/** All things that the server needs. */
+export interface Dependencies {
+  /** One by one. */
+  dependencies: Dependency[];
+  /** `ok` when all are. */
+  status: string;
+}
+
+/** One thing that the server needs. */
+export interface Dependency {
+  /** How long the probe took, in milliseconds. */
+  duration_ms: number;
+  /** What. */
+  name: string;
+  /** What the probe said when it failed. */
+  problem?: string | null;
+  /** `ok` or `failed`. */
+  status: string;
+}
+
+/** No fields. */
+export interface Empty {}
+
+/** The body of every error answer. */
+export interface ErrorBody {
+  /** What went wrong. */
+  error: ErrorDetail;
+}
+
+/** A stable error code. Each has a page in `docs/errors/`. */
+export type ErrorCode = 'invalid_request' | 'unknown_field' | 'invalid_input' | 'unauthenticated' | 'token_expired' | 'forbidden' | 'origin_refused' | 'not_found' | 'conflict' | 'thread_busy' | 'approval_resolved' | 'run_ended' | 'idempotency_key_reused' | 'cursor_expired' | 'too_large' | 'unsupported_media_type' | 'agent_not_ready' | 'rate_limited' | 'slots_exhausted' | 'queue_full' | 'internal' | 'overloaded' | 'draining' | 'store_unavailable' | 'memory_limit_exceeded' | 'budget_exceeded' | 'step_limit_exceeded' | 'tool_call_limit_exceeded' | 'depth_limit_exceeded' | 'deadline_exceeded' | 'cancelled' | 'agent_failed' | 'model_unavailable' | 'model_not_configured' | 'output_invalid' | 'interrupted' | 'attempts_exhausted' | 'outcome_unknown' | 'tool_failed' | 'tool_timeout' | 'tool_denied';
+
+/** What went wrong, for people and programs. */
+export interface ErrorDetail {
+  /** The stable code. */
+  code: ErrorCode;
+  /** The field, the limit, or what else belongs to the code. */
+  details?: unknown;
+  /** Where the code is explained. */
+  docs: string;
+  /** What happened and what to do, for the caller. */
+  message: string;
+  /** To be named when asking the operator. */
+  request_id: RequestId;
+}
+
+export type EventId = string;
+
+/** The error of a run or of a tool call. */
+export interface Failure {
+  /** The stable code. */
+  code: ErrorCode;
+  /** What else belongs to the code. */
+  details?: unknown;
+  /** What happened, for the user. */
+  message: string;
+}
+
+/** A file, without its content. */
+export interface File {
+  /** Size in bytes. */
+  bytes: number;
+  /** When it was stored. */
+  created_at: Timestamp;
+  /** Never changes. */
+  id: FileId;
+  /** The media type, such as `text/csv`. */
+  media_type: string;
+  /** For people; not unique. */
+  name: string;
+  /** The run that made it. */
+  run_id?: null | RunId;
+  /** SHA-256 of the content, in hexadecimal. */
+  sha256: string;
+}
+
+export type FileId = string;
+
+/** Makes a new thread of an old one's messages. */
+export interface ForkThread {
+  /** The last message to take; all when absent. */
+  after_message_id?: null | MessageId;
+}
+
+/** The state and nothing else. */
+export interface Health {
+  /** `live` or `ready`. */
+  status: string;
+}
+
+/** What one user may use. Defaults are the contract's, section 4. */
+export interface Limits {
+  /** How long an approval may be answered, in milliseconds. */
+  approval_ttl_ms: number;
+  /** Attempts of a run after crashes. */
+  attempts: number;
+  /** Tokens per day; none: by plan. */
+  budget_tokens: number | null;
+  /** Money for models per day, in US dollars; none: by plan. */
+  budget_usd: number | null;
+  /** Concurrent executions over all threads and nodes. */
+  concurrent_runs: number;
+  /** Nesting of sub-agents. */
+  depth: number;
+  /** Sign-ins per minute for a pair of account and address. */
+  logins_per_minute: number;
+  /** Memory of all the user's runs, workers and children on one node, in MiB. */
+  memory_mib: number;
+  /** The longest text of a message, in characters. */
+  message_chars: number;
+  /** WebSocket messages per socket in ten seconds. */
+  messages_per_10s: number;
+  /** One model call, in milliseconds. */
+  model_call_ms: number;
+  /** Runs that may wait for a slot. */
+  queued_runs: number;
+  /** HTTP requests per minute. */
+  requests_per_minute: number;
+  /** The longest deadline that a run may ask for, in milliseconds. */
+  run_timeout_max_ms: number;
+  /** Deadline of a run that names none: queued and running time, in milliseconds. */
+  run_timeout_ms: number;
+  /** Open WebSockets. */
+  sockets: number;
+  /** Steps of a run. */
+  steps: number;
+  /** One tool call, in milliseconds. */
+  tool_call_ms: number;
+  /** Tool calls of a run. */
+  tool_calls: number;
+  /** The largest upload, in MiB. */
+  upload_mib: number;
+}
+
+/** Signs in. */
+export interface Login {
+  /** The account's name. */
+  name: string;
+  /** Its password. */
+  password: string;
+}
+
+/** One message. */
+export interface Message {
+  /** The agent that speaks. */
+  agent?: string | null;
+  /** False while it is being written, or when it was cut off. */
+  complete: boolean;
+  /** What is said. */
+  content: Content[];
+  /** When it began. */
+  created_at: Timestamp;
+  /** Never changes. */
+  id: MessageId;
+  /** Who speaks. */
+  role: MessageRole;
+  /** The run that it started or came from. */
+  run_id?: null | RunId;
+  /** The conversation. */
+  thread_id: ThreadId;
+}
+
+export type MessageId = string;
+
+/** Who speaks. */
+export type MessageRole = 'user' | 'assistant' | 'tool';
+
+/** What to do when the thread has an active run. */
+export type OnBusy = 'queue' | 'reject' | 'interrupt';
+
+/** What to do when all slots are in use. */
+export type OnLimit = 'queue' | 'reject';
+
+/** One page of a list. */
+export interface PageAgent {
+  /** The log's position of this snapshot, where the operation promises one. */
+  as_of?: null | AsOf;
+  /** The items, newest first unless the operation says otherwise. */
+  items: Agent[];
+  /** Give this as `?cursor=` for the next page; null at the end. */
+  next_cursor?: string | null;
+}
+
+/** One page of a list. */
+export interface PageApproval {
+  /** The log's position of this snapshot, where the operation promises one. */
+  as_of?: null | AsOf;
+  /** The items, newest first unless the operation says otherwise. */
+  items: Approval[];
+  /** Give this as `?cursor=` for the next page; null at the end. */
+  next_cursor?: string | null;
+}
+
+/** One page of a list. */
+export interface PageFile {
+  /** The log's position of this snapshot, where the operation promises one. */
+  as_of?: null | AsOf;
+  /** The items, newest first unless the operation says otherwise. */
+  items: File[];
+  /** Give this as `?cursor=` for the next page; null at the end. */
+  next_cursor?: string | null;
+}
+
+/** One page of a list. */
+export interface PageMessage {
+  /** The log's position of this snapshot, where the operation promises one. */
+  as_of?: null | AsOf;
+  /** The items, newest first unless the operation says otherwise. */
+  items: Message[];
+  /** Give this as `?cursor=` for the next page; null at the end. */
+  next_cursor?: string | null;
+}
+
+/** One page of a list. */
+export interface PageRun {
+  /** The log's position of this snapshot, where the operation promises one. */
+  as_of?: null | AsOf;
+  /** The items, newest first unless the operation says otherwise. */
+  items: Run[];
+  /** Give this as `?cursor=` for the next page; null at the end. */
+  next_cursor?: string | null;
+}
+
+/** One page of a list. */
+export interface PageSession {
+  /** The log's position of this snapshot, where the operation promises one. */
+  as_of?: null | AsOf;
+  /** The items, newest first unless the operation says otherwise. */
+  items: Session[];
+  /** Give this as `?cursor=` for the next page; null at the end. */
+  next_cursor?: string | null;
+}
+
+/** One page of a list. */
+export interface PageThread {
+  /** The log's position of this snapshot, where the operation promises one. */
+  as_of?: null | AsOf;
+  /** The items, newest first unless the operation says otherwise. */
+  items: Thread[];
+  /** Give this as `?cursor=` for the next page; null at the end. */
+  next_cursor?: string | null;
+}
+
+/** One page of a list. */
+export interface PageTool {
+  /** The log's position of this snapshot, where the operation promises one. */
+  as_of?: null | AsOf;
+  /** The items, newest first unless the operation says otherwise. */
+  items: Tool[];
+  /** Give this as `?cursor=` for the next page; null at the end. */
+  next_cursor?: string | null;
+}
+
+/** What a user has booked; limits follow from it. */
+export type Plan = 'free' | 'pro' | 'enterprise';
+
+/** Why a run waits in the queue. */
+export type QueueReason = 'slots' | 'thread_busy' | 'engines';
+
+/** Asks for a new access token. */
+export interface Refresh {
+  /** Absent where the browser's cookie carries it. */
+  refresh_token?: string | null;
+}
+
+/** Makes an account. */
+export interface Register {
+  /** Where registration is by invitation. */
+  invite?: string | null;
+  /** The name to sign in with: 1 to 64 letters, digits, `.`, `_`, `-`, `@`. */
+  name: string;
+  /** 12 to 128 characters. */
+  password: string;
+}
+
+export type RequestId = string;
+
+/** The answer to an approval. */
+export interface ResolveApproval {
+  /** Other arguments than asked for; validated again. */
+  arguments?: unknown;
+  /** Yes or no. */
+  decision: Decision;
+  /** For the audit and the agent. */
+  note?: string | null;
+}
+
+/** Who answered an approval. */
+export type ResolvedBy = string;
+
+/** How much harm a tool can do. */
+export type Risk = 'low' | 'medium' | 'high';
+
+/** What a user may do on the server. */
+export type Role = 'user' | 'developer' | 'admin';
+
+/** A run. */
+export interface Run {
+  /** The agent's name. */
+  agent: string;
+  /** The log's position of this snapshot, when one run was read. */
+  as_of?: null | AsOf;
+  /** From 1; rises after a crash or a lost lease only. */
+  attempt: number;
+  /** When it was accepted. */
+  created_at: Timestamp;
+  /** When it ends by itself. */
+  deadline?: null | Timestamp;
+  /** When it ended. */
+  ended_at?: null | Timestamp;
+  /** Why it failed. */
+  error?: null | Failure;
+  /** Never changes. */
+  id: RunId;
+  /** What the client keeps with it. */
+  metadata: Record<string, unknown>;
+  /** From 1, while it is queued. */
+  queue_position?: number | null;
+  /** What it gave. */
+  result?: unknown;
+  /** The same, in the answer to starting it. */
+  run_id?: null | RunId;
+  /** When its engine began. */
+  started_at?: null | Timestamp;
+  /** Where it stands. */
+  status: RunStatus;
+  /** Its conversation. */
+  thread_id: ThreadId;
+  /** What it used. */
+  usage: RunUsage;
+}
+
+/** Fields of `run.cancel`. */
+export interface RunCancel {
+  /** The run. */
+  run_id: RunId;
+}
+
+export type RunId = string;
+
+/** Fields of `run.start`. */
+export interface RunStart {
+  /** The agent's name. */
+  agent: string;
+  /** Files of this user for the run. */
+  files?: FileId[];
+  /** A text, or an object that fits the agent's schema. */
+  input: unknown;
+  /** What the client keeps with it; at most 16 KiB. */
+  metadata?: Record<string, unknown> | null;
+  /** What to do when the thread has an active run. */
+  on_busy?: OnBusy;
+  /** What to do when all slots are in use. */
+  on_limit?: OnLimit;
+  /** Queued and running time, in milliseconds. */
+  timeout_ms?: number | null;
+  /** As the header of the same name. */
+  idempotency_key?: string | null;
+  /** The conversation; a new one when absent. */
+  thread_id?: null | ThreadId;
+}
+
+/** Where a run stands: `queued → running ⇄ waiting → completed | failed | cancelled | timed_out`. */
+export type RunStatus = 'queued' | 'running' | 'waiting' | 'completed' | 'failed' | 'cancelled' | 'timed_out';
+
+/** What one run used. Absent numbers were not measured. */
+export interface RunUsage {
+  /** Cost of the models in US dollars; null where a price is not known. */
+  cost_usd: number | null;
+  /** From acceptance to end, in milliseconds. */
+  duration_ms: number;
+  /** Tokens given to models. */
+  input_tokens: number;
+  /** Model calls made. */
+  model_calls: number;
+  /** Tokens that models gave. */
+  output_tokens: number;
+  /** The most memory that it held, in bytes; null where the server does not count it. */
+  peak_memory_bytes: number | null;
+  /** Tool calls made. */
+  tool_calls: number;
+}
+
+/** What the server sends besides events. */
+export type ServerFrame = {
+  /** This socket. */
+  connection_id: ConnectionId;
+  /** Names the log. */
+  epoch: string;
+  /** Between two pings, in milliseconds. */
+  heartbeat_interval_ms: number;
+  /** The last event's number. */
+  latest_seq: number;
+  /** `netra.v1`. */
+  protocol: string;
+  /** The server's version. */
+  server_version: string;
+  type: 'connection_ready';
+  /** Whose it is. */
+  user_id: UserId;
+} | {
+  /** The client's. */
+  id: unknown;
+  type: 'ack';
+} | {
+  /** Why. */
+  error: ErrorDetail;
+  /** The client's. */
+  id: unknown;
+  type: 'error';
+} | {
+  /** The client's. */
+  id: unknown;
+  type: 'pong';
+} | {
+  /** Everything up to here was sent or does not pass the filter. */
+  seq: number;
+  type: 'position';
+};
+
+/** One sign-in that is still good. */
+export interface Session {
+  /** When it began. */
+  created_at: Timestamp;
+  /** Whether the asking request belongs to it. */
+  current: boolean;
+  /** When it ends if it is not refreshed. */
+  expires_at: Timestamp;
+  /** To revoke it. */
+  id: SessionId;
+  /** When it was last refreshed. */
+  last_used_at: Timestamp;
+}
+
+export type SessionId = string;
+
+/** Makes the first admin. */
+export interface Setup {
+  /** The name to sign in with: 1 to 64 letters, digits, `.`, `_`, `-`, `@`. */
+  name: string;
+  /** 12 to 128 characters. */
+  password: string;
+  /** From the set-up link that the server printed. */
+  token: string;
+}
+
+/** Slots of a user, now. */
+export interface SlotUsage {
+  /** Slots that the user has. */
+  allowed: number;
+  /** Runs that wait for a slot. */
+  queued: number;
+  /** Runs that execute. */
+  running: number;
+}
+
+/** Starts a run. */
+export interface StartRun {
+  /** The agent's name. */
+  agent: string;
+  /** Files of this user for the run. */
+  files?: FileId[];
+  /** A text, or an object that fits the agent's schema. */
+  input: unknown;
+  /** What the client keeps with it; at most 16 KiB. */
+  metadata?: Record<string, unknown> | null;
+  /** What to do when the thread has an active run. */
+  on_busy?: OnBusy;
+  /** What to do when all slots are in use. */
+  on_limit?: OnLimit;
+  /** Queued and running time, in milliseconds. */
+  timeout_ms?: number | null;
+}
+
+/** Asks for events. */
+export interface Subscribe {
+  /** Where to begin. */
+  after?: After;
+  /** Whether `message_delta` is wanted. */
+  deltas?: boolean;
+  /** The log that `after` belongs to; unchecked when absent. */
+  epoch?: string | null;
+  /** Only events of these threads; all when absent. */
+  threads?: ThreadId[] | null;
+}
+
+/** A conversation. */
+export interface Thread {
+  /** The run that is queued, running or waiting on it. */
+  active_run_id?: null | RunId;
+  /** The log's position of this snapshot, when one thread was read. */
+  as_of?: null | AsOf;
+  /** When it was made. */
+  created_at: Timestamp;
+  /** Never changes. */
+  id: ThreadId;
+  /** What the client keeps with it. */
+  metadata: Record<string, unknown>;
+  /** For people; at first the beginning of the first message. */
+  title: string;
+  /** When it or one of its messages last changed. */
+  updated_at: Timestamp;
+}
+
+export type ThreadId = string;
+
+/** A ticket that opens one WebSocket. */
+export interface Ticket {
+  /** Life of the ticket, in milliseconds. */
+  expires_in_ms: number;
+  /** To be sent as `/ws?ticket=…`, once. */
+  ticket: string;
+}
+
+export type Timestamp = string;
+
+/** The answer to signing in and to refreshing. */
+export interface Tokens {
+  /** A JWT, to be sent as `Authorization: Bearer …`. */
+  access_token: string;
+  /** Life of the access token, in milliseconds. */
+  expires_in_ms: number;
+  /** Opaque; each can be used once. */
+  refresh_token: string;
+  /** Who has signed in. */
+  user: User;
+}
+
+/** A tool that this user may call or not, and why. */
+export interface Tool {
+  /** Whether this user may call it. */
+  allowed: boolean;
+  /** For people and models. */
+  description: string;
+  /** Whether calling it twice does no harm. */
+  idempotent: boolean;
+  /** JSON Schema of the arguments. */
+  input_schema: unknown;
+  /** To call it by. */
+  name: string;
+  /** Whether a person is asked before each call. */
+  needs_approval: boolean;
+  /** The named permission that it needs. */
+  permission: string;
+  /** Why not. */
+  reason?: string | null;
+  /** How much harm it can do. */
+  risk: Risk;
+}
+
+export type ToolCallId = string;
+
+/** Changes a thread; what is absent stays. */
+export interface UpdateThread {
+  /** Replaces the whole map; at most 16 KiB. */
+  metadata?: Record<string, unknown> | null;
+  /** At most 200 characters. */
+  title?: string | null;
+}
+
+/** A user's own figures. */
+export interface Usage {
+  /** The last 90 days on which something was used, newest first. */
+  days: DayUsage[];
+  /** Slots in use and allowed, now. */
+  slots: SlotUsage;
+}
+
+/** A user, as the user and admins see it. */
+export interface User {
+  /** When the account was made. */
+  created_at: Timestamp;
+  /** A disabled user can do nothing. */
+  disabled: boolean;
+  /** Never changes. */
+  id: UserId;
+  /** The limits in force. */
+  limits: Limits;
+  /** The name to sign in with. */
+  name: string;
+  /** From the database, never from the caller. */
+  plan: Plan;
+  /** From the database, never from the caller. */
+  role: Role;
+}
+
+export type UserId = string;
+
+/** What every event carries besides `type` and `data`. */
+export interface EventEnvelope {
+  /** The agent that acts; absent in events of the run itself. */
+  agent?: string | null;
+  /** Never changes. */
+  event_id: EventId;
+  /** The run. */
+  run_id: RunId;
+  /** The step of the run in which it acts, from 1; absent in events of the run itself. */
+  step?: number | null;
+  /** The conversation. */
+  thread_id: ThreadId;
+  /** When it happened. */
+  ts: Timestamp;
+  /** The number of what was sent before it on this subscription. */
+  prev: number;
+  /** Its number in the user's log, from 1, in commit order. */
+  seq: number;
+}
+
+/** What each type of event carries in `data`. */
+export interface EventData {
+  /** No free slot, or the thread is busy. */
+  run_queued: {
+    /** From 1. */
+    queue_position: number;
+    /** What it waits for. */
+    reason: QueueReason;
+  };
+  /** The engine exists. */
+  run_started: {
+    /** The agent's name. */
+    agent: string;
+    /** From 1. */
+    attempt: number;
+    /** When the run ends by itself. */
+    deadline: Timestamp;
+    /** The message that asked. */
+    input_message_id: MessageId;
+  };
+  /** A person is asked and the slot is given back. */
+  run_waiting: {
+    /** For what. */
+    reason: string;
+  };
+  /** The run goes on, after a person, a crash or a drain. */
+  run_resumed: {
+    /** From 1. */
+    attempt: number;
+    /** When the run ends by itself. */
+    deadline: Timestamp;
+    /** After what. */
+    reason: string;
+  };
+  /** An agent (the run's own or a sub-agent) begins. */
+  agent_started: {
+    /** The agent's name. */
+    agent: string;
+    /** The step of the agent that called it. */
+    parent_step?: number | null;
+    /** What it is to do, in short. */
+    task: string;
+  };
+  /** A reasoning step, progress, or plan. */
+  agent_thinking: {
+    /** In words. */
+    message: string;
+    /** From 0 to 1. */
+    progress?: number | null;
+  };
+  /** Text of the answer, as it is written. */
+  message_delta: {
+    /** What is added. */
+    delta: string;
+    /** The message that grows. */
+    message_id: MessageId;
+  };
+  /** A whole message of the assistant. */
+  message_completed: {
+    /** What is said. */
+    content: Content[];
+    /** True when it was cut off. */
+    incomplete?: boolean;
+    /** The message. */
+    message_id: MessageId;
+    /** Who speaks. */
+    role: MessageRole;
+  };
+  /** Permission is given; the tool is about to run. */
+  tool_executing: {
+    /** What it is called with. */
+    arguments: unknown;
+    /** Why, in words. */
+    purpose?: string | null;
+    /** The call. */
+    tool_call_id: ToolCallId;
+    /** The tool's name. */
+    tool_name: string;
+  };
+  /** A long tool goes on. */
+  tool_progress: {
+    /** In words. */
+    message?: string | null;
+    /** From 0 to 1. */
+    progress?: number | null;
+    /** The call. */
+    tool_call_id: ToolCallId;
+  };
+  /** Once for every `tool_executing`. */
+  tool_completed: {
+    /** From call to end, in milliseconds. */
+    duration_ms: number;
+    /** Why it failed. */
+    error?: null | Failure;
+    /** The result in short form. */
+    result: unknown;
+    /** Size of the whole result, in bytes of JSON. */
+    result_bytes: number;
+    /** Whether it gave a result. */
+    success: boolean;
+    /** The call. */
+    tool_call_id: ToolCallId;
+    /** The tool's name. */
+    tool_name: string;
+  };
+  /** A permission layer said no. */
+  tool_denied: {
+    /** Which layer. */
+    layer: string;
+    /** Why. */
+    reason: string;
+    /** The call. */
+    tool_call_id: ToolCallId;
+    /** The tool's name. */
+    tool_name: string;
+  };
+  /** A person is asked. */
+  approval_requested: {
+    /** To answer it by. */
+    approval_id: ApprovalId;
+    /** What the tool would be called with. */
+    arguments: unknown;
+    /** When it is denied by itself. */
+    expires_at: Timestamp;
+    /** The call that waits. */
+    tool_call_id: ToolCallId;
+  };
+  /** The question is answered. */
+  approval_resolved: {
+    /** The question. */
+    approval_id: ApprovalId;
+    /** A user's id, `expiry` or `cancel`. */
+    by: ResolvedBy;
+    /** Yes or no. */
+    decision: Decision;
+    /** The call that waited. */
+    tool_call_id: ToolCallId;
+  };
+  /** A file or a chart for the user. */
+  artifact_created: {
+    /** Its size. */
+    bytes: number;
+    /** The file. */
+    file_id: FileId;
+    /** Its media type. */
+    media_type: string;
+    /** Its name. */
+    name: string;
+  };
+  /** An agent ends. */
+  agent_completed: {
+    /** The agent's name. */
+    agent: string;
+    /** From start to end, in milliseconds. */
+    duration_ms: number;
+    /** The result in short form. */
+    result: unknown;
+    /** Whether it gave a result. */
+    success: boolean;
+  };
+  /** The run has ended with a result. */
+  run_completed: {
+    /** From acceptance to end, in milliseconds. */
+    duration_ms: number;
+    /** The result; null where it is over 128 KiB. */
+    result: unknown;
+    /** True where the result stands in the run alone. */
+    result_truncated?: boolean;
+    /** What the run used. */
+    usage: RunUsage;
+  };
+  /** The run has ended with an error. */
+  run_failed: {
+    /** From acceptance to end, in milliseconds. */
+    duration_ms: number;
+    /** Why. */
+    error: Failure;
+    /** What the run used. */
+    usage: RunUsage;
+  };
+  /** The run was cancelled. */
+  run_cancelled: {
+    /** From acceptance to end, in milliseconds. */
+    duration_ms: number;
+    /** By whom or what. */
+    error: Failure;
+    /** What the run used. */
+    usage: RunUsage;
+  };
+  /** The run's deadline has passed. */
+  run_timed_out: {
+    /** From acceptance to end, in milliseconds. */
+    duration_ms: number;
+    /** Which. */
+    error: Failure;
+    /** What the run used. */
+    usage: RunUsage;
+  };
+  /** 80 % of memory, budget, or deadline. */
+  limit_warning: {
+    /** What is allowed. */
+    allowed: number;
+    /** The limit's key. */
+    limit: string;
+    /** What is used. */
+    used: number;
+  };
+}
+
+export type EventType = keyof EventData;
+export type EventDataOf<T extends EventType> = EventData[T];
+
+/** An event of one type. A server that is newer may send types that are not listed: pass them over. */
+export type EventOf<T extends EventType> = T extends EventType
+  ? EventEnvelope & { type: T; data: EventData[T] }
+  : never;
+
+/** An event as a socket or an SSE stream carries it; `type` tells what `data` is. */
+export type WireEvent = EventOf<EventType>;
