@@ -7,7 +7,7 @@ use netra_protocol::approval::Decision;
 use netra_protocol::error::{ErrorCode, Failure};
 use netra_protocol::event::EventKind;
 use netra_protocol::event::ResolvedBy;
-use netra_protocol::id::{ApprovalId, MessageId, ToolCallId};
+use netra_protocol::id::{ApprovalId, FileId, MessageId, ToolCallId};
 use netra_protocol::message::{Content, Message, MessageRole};
 use netra_protocol::{Event, Timestamp};
 use netra_store::{Changes, Error, Store};
@@ -81,6 +81,8 @@ pub(crate) struct Open {
     calls: Vec<OpenCall>,
     approvals: Vec<OpenApproval>,
     messages: Vec<OpenMessage>,
+    /// Files that the user was told of: closed by themselves.
+    pub(crate) artifacts: Vec<FileId>,
 }
 
 impl Open {
@@ -112,6 +114,7 @@ impl Open {
             EventKind::ToolCompleted { tool_call_id, .. } => {
                 self.calls.retain(|open| open.id != tool_call_id);
             }
+            EventKind::ArtifactCreated { file_id, .. } => self.artifacts.push(file_id),
             EventKind::ApprovalRequested {
                 approval_id: id,
                 tool_call_id,

@@ -231,7 +231,9 @@ impl IsolatedExecutionEngine {
     async fn go_on(&self, resumption: Resumption) -> Result<(), Ending> {
         let (emitter, store) = (&self.execution.emitter, &self.execution.infra.store);
         let open = closing::read_open(&self.ctx, store, emitter).await;
-        let open = open.map_err(|error| unstored(&error))?;
+        let mut open = open.map_err(|error| unstored(&error))?;
+        let artifacts = std::mem::take(&mut open.artifacts);
+        self.execution.dispatcher.scope().announced(artifacts);
         // A text that its agent has as a whole is written on; what a model was saying is lost.
         let root = &self.agent;
         let goes_on = |message: &OpenMessage| {

@@ -88,7 +88,7 @@ pub(crate) async fn complete(
     text: &str,
     tool_calls: Vec<Content>,
 ) -> Result<Whole, Fault> {
-    let mut content = text_content(frame, text).await?;
+    let mut content = text_content(frame, id, text).await?;
     content.extend(tool_calls);
     let kind = EventKind::MessageCompleted {
         message_id: id,
@@ -103,32 +103,27 @@ pub(crate) async fn complete(
 }
 
 /// The text as content; with a file in its place where it is larger than an event may be.
-async fn text_content(frame: &Frame<'_>, text: &str) -> Result<Vec<Content>, Fault> {
+async fn text_content(frame: &Frame<'_>, id: MessageId, text: &str) -> Result<Vec<Content>, Fault> {
     let short = text.len() <= MAX_TEXT_BYTES / 6;
     if short || bytes_of(&Value::from(text)) <= MAX_TEXT_BYTES {
         return Ok(vec![Content::Text {
             text: text.to_owned(),
         }]);
     }
-    let store = &frame.execution.infra.store;
-    let run = frame.execution.emitter.run().id;
-    let (name, media_type) = ("message.md".to_owned(), "text/markdown".to_owned());
-    let stored = async {
-        let mut writer = store
-            .file_begin(frame.ctx, name, media_type, Some(run), MAX_FILE_BYTES)
-            .await?;
-        writer.write(text.as_bytes()).await?;
-        writer.finish(None).await
-    };
-    let file = stored.await.map_err(|error| unwritten(&error))?.value;
-    frame
-        .emit(EventKind::ArtifactCreated {
+    let scope = frame.execution.dispatcher.scope();
+    let named = ("message.md".to_owned(), "text/markdown".to_owned());
+    let key = id.to_string();
+    let kept = scope.keep_file(frame.ctx, &key, named, text.as_bytes(), MAX_FILE_BYTES);
+    let (file, is_new) = kept.await.map_err(|error| unwritten(&error))?;
+    if is_new {
+        let created = EventKind::ArtifactCreated {
             file_id: file.id,
             name: file.name.clone(),
             media_type: file.media_type.clone(),
             bytes: file.bytes,
-        })
-        .await?;
+        };
+        frame.emit(created).await?;
+    }
     let excerpt = Content::Text {
         text: cut_text(text, EXCERPT_BYTES),
     };

@@ -299,6 +299,8 @@ impl Dispatcher {
             arguments: request.arguments.clone(),
             scope: &self.scope,
             caller,
+            key: &request.past.key,
+            made: AtomicU32::new(0),
         };
         let work = AssertUnwindSafe(entry.tool.call(call)).catch_unwind();
         let result = tokio::select! {

@@ -1,5 +1,6 @@
 //! What the tool calls of one run share: its files, its artifacts, its worker for analyses.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -8,8 +9,8 @@ use netra_events::{Emission, UserWebSocketEmitter};
 use netra_protocol::error::{ErrorCode, Failure};
 use netra_protocol::event::EventKind;
 use netra_protocol::file::File;
-use netra_protocol::id::ToolCallId;
-use netra_store::Store;
+use netra_protocol::id::{FileId, ToolCallId};
+use netra_store::{Idempotency, Store};
 use netra_worker::{Analysis, AnalysisLimits, InputFile, Job, Meter};
 use serde_json::Value;
 use tokio::sync::{Mutex, watch};
@@ -31,6 +32,8 @@ pub struct RunScope {
     store: Store,
     emitter: Arc<UserWebSocketEmitter>,
     files: Vec<File>,
+    /// Files of an earlier attempt that the user has been told of.
+    announced: parking_lot::Mutex<HashSet<FileId>>,
     /// One process for all analyses of the run, started by the first; one job at a time.
     analysis: Mutex<Analysis>,
     meter: Meter,
@@ -48,6 +51,7 @@ impl RunScope {
             store,
             emitter,
             files,
+            announced: parking_lot::Mutex::default(),
             analysis: Mutex::new(analysis),
             meter,
         }
@@ -65,6 +69,41 @@ impl RunScope {
     /// The files that the user gave to the run.
     pub fn files(&self) -> &[File] {
         &self.files
+    }
+
+    /// The user has been told of these files by an earlier attempt.
+    pub fn announced(&self, files: impl IntoIterator<Item = FileId>) {
+        self.announced.lock().extend(files);
+    }
+
+    /// Stores a file that the run made, once for each key of the run: an attempt that comes after
+    /// gets the first one's. Also gives whether the user is still to be told of it.
+    ///
+    /// # Errors
+    /// As [`Store::file_begin`] and the writer's.
+    pub async fn keep_file(
+        &self,
+        ctx: &UserExecutionContext,
+        key: &str,
+        (name, media_type): (String, String),
+        content: &[u8],
+        limit_bytes: u64,
+    ) -> Result<(File, bool), netra_store::Error> {
+        let run = self.emitter.run().id;
+        let once = Idempotency {
+            key: format!("netra/{run}/{key}"),
+            operation: "run_file".to_owned(),
+            // The first one stays, whatever a later attempt would have written.
+            body_hash: [0; 32],
+        };
+        let mut writer = self
+            .store
+            .file_begin(ctx, name, media_type, Some(run), limit_bytes)
+            .await?;
+        writer.write(content).await?;
+        let file = writer.finish(Some(&once)).await?.value;
+        let is_new = !self.announced.lock().contains(&file.id);
+        Ok((file, is_new))
     }
 
     pub(crate) async fn progress(
@@ -86,33 +125,17 @@ impl RunScope {
     pub(crate) async fn artifact(
         &self,
         ctx: &UserExecutionContext,
-        caller: &Caller<'_>,
+        (caller, key): (&Caller<'_>, &str),
         name: &str,
         media_type: &str,
         content: &[u8],
     ) -> Result<File, Failure> {
-        let name = file_name(name);
-        let run = self.emitter.run().id;
-        let mut writer = self
-            .store
-            .file_begin(
-                ctx,
-                name,
-                media_type.to_owned(),
-                Some(run),
-                MAX_ARTIFACT_BYTES,
-            )
-            .await
-            .map_err(|error| store_failure(&error))?;
-        writer
-            .write(content)
-            .await
-            .map_err(|error| store_failure(&error))?;
-        let file = writer
-            .finish(None)
-            .await
-            .map_err(|error| store_failure(&error))?
-            .value;
+        let named = (file_name(name), media_type.to_owned());
+        let kept = self.keep_file(ctx, key, named, content, MAX_ARTIFACT_BYTES);
+        let (file, is_new) = kept.await.map_err(|error| store_failure(&error))?;
+        if !is_new {
+            return Ok(file);
+        }
         let kind = EventKind::ArtifactCreated {
             file_id: file.id,
             name: file.name.clone(),

@@ -1,5 +1,7 @@
 //! What a tool is, and what it is given for one call.
 
+use std::sync::atomic::{AtomicU32, Ordering};
+
 use async_trait::async_trait;
 use netra_context::UserExecutionContext;
 use netra_protocol::error::{ErrorCode, Failure};
@@ -53,6 +55,10 @@ pub struct Call<'a> {
     /// The run that the call belongs to.
     pub scope: &'a RunScope,
     pub(crate) caller: &'a Caller<'a>,
+    /// The call's key in the run's journal.
+    pub(crate) key: &'a str,
+    /// Files that the call has made.
+    pub(crate) made: AtomicU32,
 }
 
 impl Call<'_> {
@@ -78,15 +84,19 @@ impl Call<'_> {
             .await
     }
 
-    /// Stores a file that the call made, and tells the user of it.
+    /// Stores a file that the call made, and tells the user of it. A call that is made again after
+    /// a crash stores and tells what the first one did not, so this alone does not keep a tool
+    /// from being idempotent.
     pub async fn artifact(
         &self,
         name: &str,
         media_type: &str,
         content: &[u8],
     ) -> Result<File, Failure> {
+        let number = self.made.fetch_add(1, Ordering::Relaxed);
+        let key = format!("{}/{number}", self.key);
         self.scope
-            .artifact(self.ctx, self.caller, name, media_type, content)
+            .artifact(self.ctx, (self.caller, &key), name, media_type, content)
             .await
     }
 }

@@ -60,7 +60,9 @@ fn model() -> ScriptedModel {
                 .text("I count. ")
                 .tool_call("a", "count", json!({"n": 1}))
                 .tool_call("b", "once", json!({"n": 2})),
-            4 => Answer::new().tool_call("c", "time_now", json!({})),
+            4 => Answer::new()
+                .tool_call("c", "time_now", json!({}))
+                .tool_call("d", "save_file", json!({"name": "n.md", "content": "two"})),
             _ => Answer::new().text("There are ").text("two."),
         };
         answer.usage(10, 5)
@@ -138,6 +140,7 @@ struct Taken {
     asked: usize,
     once: usize,
     found: Vec<Event>,
+    files: usize,
 }
 
 async fn taken_up(
@@ -173,13 +176,27 @@ async fn taken_up(
     assert!(last.is_some() && whole.count() <= 2, "{:?}", messages.items);
     house.quiet().await;
     let once = house.counts.once.load(SeqCst);
+    let files = house
+        .store
+        .files(&ctx, 100, None)
+        .await
+        .unwrap()
+        .items
+        .len();
     Some(Taken {
         run,
         log,
         asked,
         once,
         found,
+        files,
     })
+}
+
+/// The files that the log tells of.
+fn artifacts(log: &[Event]) -> usize {
+    let artifact = |event: &&Event| matches!(event.kind, EventKind::ArtifactCreated { .. });
+    log.iter().filter(artifact).count()
 }
 
 /// Whether the call that must not be made twice was begun, and whether its end is known.
@@ -209,6 +226,7 @@ async fn a_crash_between_any_two_commits_changes_no_result_and_repeats_no_step()
         assert_eq!(ends(&taken.log), 1, "{at}");
         // What was there is still there, byte for byte, and what comes after goes on from it.
         assert_eq!(taken.log[..taken.found.len()], taken.found[..], "{at}");
+        assert_eq!((artifacts(&taken.log), taken.files), (1, 1), "{at}");
         let (begun, known) = once_in(&taken.found);
         let is_unknown = begun && !known;
         unknown += usize::from(is_unknown);

@@ -1,12 +1,12 @@
 //! What a server takes up that an earlier one left: who may, with which agent, for how long.
 
-use netra_context::{Right, Rights, UserExecutionContext};
+use netra_context::{BackgroundKind, Right, Rights, UserExecutionContext};
 use netra_model::scripted::{Answer, ScriptedModel};
 use netra_protocol::error::ErrorCode;
 use netra_protocol::event::EventKind;
 use netra_protocol::id::{MessageId, RunId, ThreadId};
 use netra_protocol::run::{Run, RunStatus};
-use netra_store::{Hold, NewRun, RunUpdate, Target, Writable};
+use netra_store::{AgentVersion, Hold, NewRun, RunUpdate, Target, Writable};
 use serde_json::{Map, json};
 
 use super::house::{House, ask, failure_of, names};
@@ -66,6 +66,34 @@ async fn a_run_whose_agent_is_gone_ends_interrupted() {
     let (_, log) = house.ended(&ctx, run.id).await;
     assert_eq!(failure_of(&log).code, ErrorCode::Interrupted);
     assert_eq!(names(&log), ["run_failed"]);
+}
+
+#[tokio::test]
+async fn a_run_goes_on_with_the_version_of_its_agent_that_it_began_with() {
+    let house = House::answering([Answer::new().text("as then")]);
+    let ctx = house.user().await;
+    house.recover().await;
+    let now = house.engine.agents().get("assistant").unwrap();
+    let mut files = now.files.clone();
+    files.insert("instructions.md".into(), "Be as you were.".into());
+    let then = AgentVersion {
+        hash: "then".into(),
+        name: "assistant".into(),
+        files,
+    };
+    let recovery = UserExecutionContext::for_background(&house.runtime, BackgroundKind::Recovery);
+    let kept = house.store.agent_versions_keep(&recovery, vec![then]).await;
+    kept.unwrap();
+    let pinned = |new: &mut NewRun| {
+        new.agent = "assistant".into();
+        new.agent_hash = "then".into();
+    };
+    let run = left_behind(&house, &ctx, pinned).await;
+    house.recover().await;
+    let (run, _) = house.ended(&ctx, run.id).await;
+    assert_eq!(run.result, Some(json!({"text": "as then"})));
+    let asked = house.model.requests();
+    assert_eq!(asked[0].system.as_deref(), Some("Be as you were."));
 }
 
 #[tokio::test]

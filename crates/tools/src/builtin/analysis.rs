@@ -34,8 +34,8 @@ pub fn analysis_tools(operations: Vec<AnalysisOperation>) -> Vec<Arc<dyn Tool>> 
                 input_schema: operation.input_schema,
                 permission: "analytics".into(),
                 risk: Risk::Low,
-                // What is only computed may be computed again; a drawing would be stored twice.
-                idempotent: !operation.artifact,
+                // What is computed may be computed again, and a drawing is stored once.
+                idempotent: true,
                 needs_approval: false,
             },
         })

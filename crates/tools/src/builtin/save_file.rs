@@ -50,7 +50,7 @@ impl SaveFile {
             }),
             permission: "artifacts".into(),
             risk: Risk::Medium,
-            idempotent: false,
+            idempotent: true,
             needs_approval: false,
         })
     }
