@@ -37,6 +37,10 @@ enum Move {
     /// The place in the list of all that are in, modulo its length.
     Leave(usize),
     LeaveTwice(usize),
+    /// Of those that execute, to wait for a person.
+    Park(usize),
+    /// Of those that wait for a person, to go on.
+    Rejoin(usize),
 }
 
 fn moves() -> impl Strategy<Value = Vec<Move>> {
@@ -57,6 +61,8 @@ fn moves() -> impl Strategy<Value = Vec<Move>> {
         3 => enter,
         2 => any::<usize>().prop_map(Move::Leave),
         1 => any::<usize>().prop_map(Move::LeaveTwice),
+        1 => any::<usize>().prop_map(Move::Park),
+        1 => any::<usize>().prop_map(Move::Rejoin),
     ];
     proptest::collection::vec(any, 1..120)
 }
@@ -67,20 +73,33 @@ struct Known {
     ticket: Ticket,
     user: u64,
     thread: u64,
-    running: bool,
+    state: State,
+}
+
+impl Known {
+    fn is(&self, state: State) -> bool {
+        self.state == state
+    }
 }
 
 /// What must hold after each move, computed from the plain list of runs.
 fn check(slots: &Slots, known: &[Known], engines: usize) -> Result<(), TestCaseError> {
-    let running = |k: &&Known| k.running;
+    let running = |k: &&Known| k.is(State::Running);
     let all_running = known.iter().filter(running).count();
     prop_assert!(all_running <= engines);
     prop_assert_eq!(slots.total().running, all_running);
     for owner in 0..USERS {
         let own: Vec<&Known> = known.iter().filter(|k| k.user == owner).collect();
-        let active: Vec<&&Known> = own.iter().filter(|k| k.running).collect();
+        let active: Vec<&&Known> = own.iter().filter(|k| k.is(State::Running)).collect();
         prop_assert!(active.len() <= 2, "a user has more than the allowed runs");
-        let waiting: Vec<&&Known> = own.iter().filter(|k| !k.running).collect();
+        let waiting: Vec<&&Known> = own.iter().filter(|k| k.is(State::Queued)).collect();
+        let parked: Vec<&&Known> = own.iter().filter(|k| k.is(State::Parked)).collect();
+        for one in &parked {
+            prop_assert!(
+                !active.iter().any(|a| a.thread == one.thread),
+                "a run took the thread of one that waits for a person"
+            );
+        }
         let count = slots.count(user(owner));
         prop_assert_eq!((count.running, count.queued), (active.len(), waiting.len()));
         for on in 0..THREADS {
@@ -96,9 +115,10 @@ fn check(slots: &Slots, known: &[Known], engines: usize) -> Result<(), TestCaseE
             prop_assert_eq!(slots.position(waits.ticket), u32::try_from(index + 1).ok());
         }
         // Nothing waits that could execute: no wake-up is ever lost.
-        let could = waiting
-            .iter()
-            .any(|w| !active.iter().any(|a| a.thread == w.thread));
+        let could = waiting.iter().any(|w| {
+            let mut holders = active.iter().chain(&parked);
+            !holders.any(|holder| holder.thread == w.thread)
+        });
         prop_assert!(
             !(could && active.len() < 2 && all_running < engines),
             "a wake-up was lost"
@@ -119,12 +139,12 @@ fn expected_refusal(known: &[Known], engines: usize, movement: &Move) -> Option<
     };
     let own = known.iter().filter(|k| k.user == *user);
     let busy = own.clone().any(|k| k.thread == *thread);
-    let takes_over =
-        *on_busy == OnBusy::Interrupt && own.clone().any(|k| k.thread == *thread && k.running);
+    let works = |k: &Known| k.thread == *thread && k.is(State::Running);
+    let takes_over = *on_busy == OnBusy::Interrupt && own.clone().any(works);
     let wants_now = *on_limit == OnLimit::Reject && !takes_over;
-    let full = own.clone().filter(|k| k.running).count() >= 2;
-    let node_full = known.iter().filter(|k| k.running).count() >= engines;
-    let queue_full = own.filter(|k| !k.running).count() >= 6;
+    let full = own.clone().filter(|k| k.is(State::Running)).count() >= 2;
+    let node_full = known.iter().filter(|k| k.is(State::Running)).count() >= engines;
+    let queue_full = own.filter(|k| k.is(State::Queued)).count() >= 6;
     if busy && *on_busy == OnBusy::Reject {
         Some(Refusal::ThreadBusy)
     } else if full && wants_now {
@@ -138,10 +158,23 @@ fn expected_refusal(known: &[Known], engines: usize, movement: &Move) -> Option<
     }
 }
 
+fn state_of(standing: Standing) -> State {
+    match standing {
+        Standing::Started => State::Running,
+        Standing::Queued { .. } => State::Queued,
+    }
+}
+
+/// One of those in this state, modulo their number.
+fn pick(known: &[Known], state: State, index: usize) -> Option<usize> {
+    let places: Vec<usize> = (0..known.len()).filter(|at| known[*at].is(state)).collect();
+    places.get(index % places.len().max(1)).copied()
+}
+
 fn note_started(slots: &mut Slots, known: &mut [Known]) {
     for ticket in slots.take_started() {
         for run in known.iter_mut().filter(|k| k.ticket == ticket) {
-            run.running = true;
+            run.state = State::Running;
         }
     }
 }
@@ -160,8 +193,8 @@ proptest! {
                     let entered = slots.enter(&Wish { on_limit, on_busy, ..wish(user, thread) });
                     prop_assert_eq!(entered.err(), refusal);
                     if let Ok((ticket, standing)) = entered {
-                        let running = standing == Standing::Started;
-                        known.push(Known { ticket, user, thread, running });
+                        let state = state_of(standing);
+                        known.push(Known { ticket, user, thread, state });
                     }
                 }
                 Move::Leave(index) | Move::LeaveTwice(index) if !known.is_empty() => {
@@ -172,6 +205,20 @@ proptest! {
                     }
                 }
                 Move::Leave(_) | Move::LeaveTwice(_) => {}
+                Move::Park(index) => {
+                    if let Some(at) = pick(&known, State::Running, index) {
+                        slots.park(known[at].ticket);
+                        known[at].state = State::Parked;
+                    }
+                }
+                Move::Rejoin(index) => {
+                    if let Some(at) = pick(&known, State::Parked, index) {
+                        let mut run = known.remove(at);
+                        run.state = state_of(slots.rejoin(run.ticket, 2));
+                        // Before all others of its user.
+                        known.insert(0, run);
+                    }
+                }
             }
             note_started(&mut slots, &mut known);
             check(&slots, &known, engines)?;
