@@ -328,14 +328,20 @@ fn gateway_config(config: &Config) -> netra_gateway::Config {
             .metrics_token
             .as_ref()
             .map(|token| token.expose().to_owned()),
-        // The other half is for the files behind the connections, the database and the workers.
-        max_connections: open_files() / 2,
+        max_connections: for_connections(open_files()),
         ..netra_gateway::Config::default()
     }
 }
 
 /// The most files that are asked for, whatever the system would allow.
 const MOST_FILES: u64 = 65_536;
+
+/// How many of the open files may be connections. The rest is for the database, the workers and the
+/// files that are read and written: an eighth, and at least 512.
+fn for_connections(files: usize) -> usize {
+    let rest = (files / 8).max(512).min(files / 2);
+    files - rest
+}
 
 /// The number of files that this process may have open, raised as far as the system allows.
 fn open_files() -> usize {
@@ -388,6 +394,13 @@ mod tests {
         let allowed = rustix::process::getrlimit(rustix::process::Resource::Nofile);
         let most = allowed.maximum.unwrap_or(MOST_FILES).min(MOST_FILES);
         assert!(files >= most && files > 0, "{files} of {most}");
+    }
+
+    #[test]
+    fn few_files_are_halved_and_of_many_most_are_for_connections() {
+        assert_eq!(for_connections(256), 128);
+        assert_eq!(for_connections(1_024), 512);
+        assert_eq!(for_connections(20_000), 17_500);
     }
 
     #[test]

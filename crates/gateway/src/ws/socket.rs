@@ -5,6 +5,7 @@
 //! is dropped before that.
 
 use std::collections::VecDeque;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -15,7 +16,8 @@ use netra_protocol::frame::{MAX_INBOUND_BYTES, SUBPROTOCOL, ServerFrame};
 use netra_protocol::id::{ConnectionId, RequestId, SessionId};
 use serde_json::{Map, Value};
 use tokio::sync::broadcast;
-use tokio::time::Instant;
+use tokio::time::{Instant, Sleep};
+use tokio_util::sync::WaitForCancellationFutureOwned;
 
 use super::connections::NodePlace;
 use super::frames;
@@ -105,6 +107,9 @@ pub(super) struct Socket {
     revoked: broadcast::Receiver<SessionId>,
     recent: VecDeque<Instant>,
     unanswered_pings: u8,
+    // Both are kept over all turns: registering them anew at each would cost more than the turn.
+    shutdown: Pin<Box<WaitForCancellationFutureOwned>>,
+    expiry: Pin<Box<Sleep>>,
     /// Counts the bytes that the client has taken.
     connection: Arc<Place>,
 }
@@ -123,6 +128,8 @@ pub(super) async fn serve(
         .place_of_user(user, verified.principal.limits.sockets);
     let mut socket = Socket {
         revoked: gateway.verifier.revoked(),
+        shutdown: Box::pin(gateway.runtime.shutdown().clone().cancelled_owned()),
+        expiry: Box::pin(tokio::time::sleep(time_left(&gateway, &verified))),
         gateway,
         stream,
         connection,
@@ -138,6 +145,11 @@ pub(super) async fn serve(
     };
     metrics::counter!("netra_sockets_closed_total", "reason" => end.as_str()).increment(1);
     socket.say_goodbye(end).await;
+}
+
+/// How long the credentials are good.
+fn time_left(gateway: &Gateway, verified: &Verified) -> Duration {
+    Duration::from_millis(verified.expires_at.millis_since(gateway.runtime.now()))
 }
 
 /// The next events, or never where there is no subscription.
@@ -177,17 +189,11 @@ impl Socket {
     }
 
     async fn next_turn(&mut self, heartbeat: &mut tokio::time::Interval) -> Turn {
-        let left_ms = self
-            .verified
-            .expires_at
-            .millis_since(self.gateway.runtime.now());
         tokio::select! {
             biased;
-            () = self.gateway.runtime.shutdown().cancelled() => Turn::End(End::Draining),
+            () = &mut self.shutdown => Turn::End(End::Draining),
             session = self.revoked.recv() => Turn::Revoked(session),
-            () = tokio::time::sleep(Duration::from_millis(left_ms)) => {
-                Turn::End(End::Unauthenticated)
-            }
+            () = &mut self.expiry => Turn::End(End::Unauthenticated),
             _ = heartbeat.tick() => Turn::Heartbeat,
             message = self.stream.recv() => Turn::Inbound(message),
             batch = next_events(&mut self.subscription) => Turn::Events(batch),
@@ -365,16 +371,16 @@ impl Socket {
     /// many, so that a slow client which takes bytes is told apart from one that takes none.
     async fn send_all(&mut self, messages: Vec<Message>) -> Result<(), End> {
         let mut messages = VecDeque::from(messages);
-        let shutdown = self.gateway.runtime.shutdown().clone();
         let stall = self.gateway.config.write_stall;
         let connection = Arc::clone(&self.connection);
         while !messages.is_empty() {
             let chunk = write_chunk(&mut self.stream, &mut messages);
             tokio::select! {
+                biased;
                 written = unless_stalled(chunk, stall, || connection.taken()) => {
                     written.ok_or(End::Stalled)?.map_err(|_| End::Gone)?;
                 }
-                () = shutdown.cancelled() => return Err(End::Draining),
+                () = &mut self.shutdown => return Err(End::Draining),
             }
         }
         Ok(())

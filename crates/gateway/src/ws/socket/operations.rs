@@ -6,6 +6,7 @@ use netra_protocol::ErrorCode;
 use netra_protocol::frame::{After, ClientFrame, RunCancel, RunStart, Subscribe};
 use netra_protocol::id::RequestId;
 use serde_json::{Map, Value, json};
+use tokio::time::Instant;
 
 use super::{Socket, no_fields};
 use crate::error::Error;
@@ -139,6 +140,8 @@ impl Socket {
             return Err(Error::new(ErrorCode::Forbidden, message));
         }
         self.verified = verified;
+        let left = super::time_left(&self.gateway, &self.verified);
+        self.expiry.as_mut().reset(Instant::now() + left);
         Ok(Done::Ack(no_fields()))
     }
 }

@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use anyhow::{Result, ensure};
-use futures::future::try_join_all;
+use futures::future::{join_all, try_join_all};
 use netra_integration::start;
 use netra_protocol::run::RunStatus;
 use serde_json::{Value, json};
@@ -13,12 +13,14 @@ use super::line::{Line, open_many};
 use crate::server;
 
 const SOCKETS: usize = 1_000;
+/// Small runs at once, as fast as they go, so that the sockets are what holds it up.
+const RUNS: usize = 150;
+/// Events of a run of `echo` with a short text.
+const EVENTS_OF_RUN: usize = 6;
 /// Fewer than a mailbox takes, so that what is measured is the live way.
-const EVENTS: usize = 800;
+const EVENTS: usize = RUNS * EVENTS_OF_RUN;
 /// Size of an event's JSON, about.
 const BYTES: usize = 300;
-/// A script that tells so many thoughts as fast as it can; the envelope is the rest of an event.
-const SCRIPT: &str = "for number in range(int(input[\"text\"])):\n    think(\"x\" * 20)\n{}\n";
 
 pub(super) async fn measure() -> Result<Value> {
     // In turns, so that what else the machine does falls on both.
@@ -55,19 +57,9 @@ async fn of_bare() -> Result<f64> {
 
 async fn of_netra() -> Result<f64> {
     let data = tempfile::tempdir()?;
-    let agents = tempfile::tempdir()?;
-    let folder = agents.path().join("thinker");
-    std::fs::create_dir(&folder)?;
-    std::fs::write(
-        folder.join("agent.toml"),
-        "description = \"Thinks\"\nkind = \"script\"\nscript = \"agent.py\"\n",
-    )?;
-    std::fs::write(folder.join("agent.py"), SCRIPT)?;
-    let dir = agents.path().to_string_lossy();
     let settings = [
         ("LIMITS__SOCKETS", "100000"),
-        ("LIMITS__STEPS", "100000"),
-        ("AGENTS__DIR", &*dir),
+        ("LIMITS__CONCURRENT_RUNS", "100000"),
     ];
     let server = server::start(data.path(), &settings).await?;
     let users = server::users(&server, data.path(), 1).await?;
@@ -76,15 +68,16 @@ async fn of_netra() -> Result<f64> {
     let mut lines = open_many(SOCKETS, open).await?;
     // The first position tells that the replay has caught up.
     try_join_all(lines.iter_mut().map(Line::next)).await?;
-    // The run's own events are few beside its thoughts: begin, end, and those of its agent.
-    let all = EVENTS + 4;
+    let hello = start("echo", "hello");
     let began = Instant::now();
-    let run = user
-        .run_start(None, &start("thinker", EVENTS.to_string()), None)
-        .await?;
-    try_join_all(lines.iter_mut().map(|line| line.take(all))).await?;
+    let runs = join_all((0..RUNS).map(|_| user.run_start(None, &hello, None)));
+    let taken = try_join_all(lines.iter_mut().map(|line| line.take(EVENTS)));
+    let (runs, taken) = tokio::join!(runs, taken);
+    taken?;
     let seconds = began.elapsed().as_secs_f64();
-    let run = user.run_end(run.id).await?;
-    ensure!(run.status == RunStatus::Completed, "{:?}", run.error);
-    Ok((SOCKETS * all) as f64 / seconds)
+    for run in runs {
+        let run = user.run_end(run?.id).await?;
+        ensure!(run.status == RunStatus::Completed, "{:?}", run.error);
+    }
+    Ok((SOCKETS * EVENTS) as f64 / seconds)
 }
