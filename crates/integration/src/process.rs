@@ -68,7 +68,10 @@ impl TestProcess {
             .and_then(|line| line.strip_prefix("ready "))
             .map(str::to_owned);
         let Some(url) = url else {
-            bail!("not ready: {line:?}\n{}", std::fs::read_to_string(&log)?);
+            let said = std::fs::read_to_string(&log)?;
+            let last = said.lines().rev().take(20).collect::<Vec<_>>();
+            let last = last.into_iter().rev().collect::<Vec<_>>().join("\n");
+            bail!("not ready: {line:?}\n{last}");
         };
         Ok(Self {
             child,

@@ -3,8 +3,14 @@
 use std::fs::{File, OpenOptions};
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::Path;
+use std::time::Duration;
 
 use crate::error::Error;
+
+/// How often a lock that is held is tried, and the time between. A server that is killed while it
+/// starts a worker leaves its lock to that child, until the child has become another program.
+const TRIES: u32 = 25;
+const BETWEEN: Duration = Duration::from_millis(20);
 
 /// Held by the server of a data folder; let go when dropped or when the process ends.
 #[derive(Debug)]
@@ -18,6 +24,10 @@ impl DirLock {
     /// # Errors
     /// `InUse` when another process holds it; `Unavailable` when the folder cannot be written.
     pub fn take(dir: &Path) -> Result<Self, Error> {
+        Self::take_with(dir, || std::thread::sleep(BETWEEN))
+    }
+
+    fn take_with(dir: &Path, mut pause: impl FnMut()) -> Result<Self, Error> {
         make_private_dir(dir)?;
         let file = OpenOptions::new()
             .write(true)
@@ -26,13 +36,16 @@ impl DirLock {
             .mode(0o600)
             .open(dir.join("lock"))
             .map_err(|error| at(dir, &error))?;
-        match file.try_lock() {
-            Ok(()) => Ok(Self { _file: file }),
-            Err(std::fs::TryLockError::WouldBlock) => Err(Error::InUse {
-                dir: dir.display().to_string(),
-            }),
-            Err(std::fs::TryLockError::Error(error)) => Err(at(dir, &error)),
+        for _ in 0..TRIES {
+            match file.try_lock() {
+                Ok(()) => return Ok(Self { _file: file }),
+                Err(std::fs::TryLockError::WouldBlock) => pause(),
+                Err(std::fs::TryLockError::Error(error)) => return Err(at(dir, &error)),
+            }
         }
+        Err(Error::InUse {
+            dir: dir.display().to_string(),
+        })
     }
 }
 
@@ -63,5 +76,14 @@ mod tests {
         ));
         drop(held);
         assert!(DirLock::take(dir.path()).is_ok());
+    }
+
+    #[test]
+    fn a_server_that_starts_right_after_a_kill_gets_the_folder() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut held = Some(DirLock::take(dir.path()).unwrap());
+        // The killed server's child becomes another program.
+        let taken = DirLock::take_with(dir.path(), || drop(held.take()));
+        assert!(taken.is_ok());
     }
 }

@@ -56,13 +56,12 @@ pub(crate) fn write_agents(folder: &Path) -> Result<()> {
     };
     let scripted = "description = \"Thinks and calls a tool, again and again.\"\n\
          kind = \"script\"\nscript = \"agent.py\"\ntools = [\"time_now\"]\n";
-    // More than a mailbox takes, for clients that sleep through it.
+    // Two of them are more than a mailbox takes, for clients that sleep through it.
     write(
         "chaos-flood",
         scripted,
         "agent.py",
-        "for number in range(300):\n    think(\"x\" * 16000, progress=number / 300)\n    \
-         time_now()\n{\"text\": input[\"text\"]}\n",
+        "for number in range(150):\n    think(\"x\" * 16000)\n{\"text\": input[\"text\"]}\n",
     )?;
     write(
         "chaos-steps",
@@ -138,7 +137,7 @@ impl Asked {
         // Model agents read their conversation, so they get a new one each time.
         let thread = user.threads.get(lane).copied();
         let agent = match random.random_range(0..10) {
-            _ if user.loud && lane == 0 => "chaos-flood",
+            0..3 if user.loud && lane < 4 => "chaos-flood",
             _ if loud => "echo",
             0..3 => "chaos-steps",
             3..9 if thread.is_none() => "chaos-talk",

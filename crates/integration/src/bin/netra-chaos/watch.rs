@@ -21,6 +21,8 @@ use crate::world::World;
 const SILENCE: Duration = Duration::from_secs(3);
 /// How long connecting may take.
 const ATTEMPT: Duration = Duration::from_secs(5);
+/// An event of so many bytes is much to read.
+const MUCH: usize = 12_000;
 /// Between two attempts.
 pub(crate) const PAUSE: Duration = Duration::from_millis(50);
 
@@ -124,8 +126,8 @@ impl Watcher {
         Ok(self.list.last())
     }
 
-    /// What it does between two events: whether it goes on.
-    async fn go_on(&mut self) -> bool {
+    /// What it does after so many bytes: whether it goes on.
+    async fn go_on(&mut self, bytes: usize) -> bool {
         if self.goal.borrow().is_some() {
             return true;
         }
@@ -137,7 +139,9 @@ impl Watcher {
                 !restart
             }
             Habit::Slow => {
+                // The more there is to read, the sooner it falls asleep.
                 let pause = match self.random.random_range(0..100) {
+                    0..20 if bytes > MUCH => 4_000,
                     0 => 4_000,
                     1..4 => 300,
                     _ => return true,
@@ -164,8 +168,9 @@ impl Watcher {
                 next = timeout(SILENCE, Box::pin(feed.next_event())) => match next {
                     Ok(received) => {
                         // The feed checks what was sent before, over all its sockets.
-                        self.take(&received?.text, None)?;
-                        if !self.go_on().await {
+                        let text = received?.text;
+                        self.take(&text, None)?;
+                        if !self.go_on(text.len()).await {
                             return Ok(());
                         }
                     }
@@ -195,9 +200,11 @@ impl Watcher {
                     continue;
                 }
             };
+            let mut bytes = 0;
             match next {
                 Err(_) => return Ok(()),
                 Ok(Ok(Incoming::Event(received))) => {
+                    bytes = received.text.len();
                     sent = self.take(&received.text, Some(sent))?;
                 }
                 Ok(Ok(Incoming::Frame(ServerFrame::Position { seq }))) => {
@@ -208,7 +215,7 @@ impl Watcher {
                 Ok(Err(error @ Error::Gap { .. })) => return Err(error.into()),
                 Ok(Err(error)) => return passing(error),
             }
-            if !self.go_on().await {
+            if !self.go_on(bytes).await {
                 return Ok(());
             }
         }
@@ -256,7 +263,7 @@ impl Watcher {
             text.extend_from_slice(&piece);
             while let Some(block) = next_block(&mut text) {
                 self.read_block(&block, &mut sent)?;
-                if !self.go_on().await {
+                if !self.go_on(block.len()).await {
                     return Ok(());
                 }
             }
@@ -304,10 +311,12 @@ async fn attempt<T>(attempt: impl Future<Output = Result<T, Error>>) -> Result<O
 
 /// Nothing for what a bad network or a dying server may do; everything else is a defect.
 pub(crate) fn passing(error: Error) -> Result<()> {
-    let down = matches!(
-        error.code(),
-        Some(ErrorCode::Draining | ErrorCode::Overloaded | ErrorCode::StoreUnavailable)
-    );
+    // Of a refused WebSocket the status is sure to come, the body perhaps not.
+    let down = error.status() == Some(503)
+        || matches!(
+            error.code(),
+            Some(ErrorCode::Draining | ErrorCode::Overloaded | ErrorCode::StoreUnavailable)
+        );
     let broken = matches!(
         error,
         Error::Unreachable(_)
