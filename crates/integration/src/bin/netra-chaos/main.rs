@@ -23,6 +23,7 @@ use netra_protocol::id::UserId;
 use netra_protocol::run::RunStatus;
 use netra_protocol::thread::CreateThread;
 use rand::rngs::StdRng;
+use rand::seq::SliceRandom as _;
 use rand::{Rng as _, SeedableRng as _};
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
@@ -247,7 +248,31 @@ fn watchers(world: &Arc<World>) -> Vec<(Watching, Goal)> {
     all
 }
 
-/// Does one bad thing after the other to the server and the network.
+/// What is done to the server and the network.
+#[derive(Debug, Clone, Copy)]
+enum Bad {
+    Kill,
+    DieAfterCommit,
+    Drain,
+    Jump,
+    CutAll,
+}
+
+/// Each of them in every ten, so that no chaos goes without.
+const TEN: [Bad; 10] = [
+    Bad::Kill,
+    Bad::Kill,
+    Bad::Kill,
+    Bad::DieAfterCommit,
+    Bad::DieAfterCommit,
+    Bad::Drain,
+    Bad::Jump,
+    Bad::Jump,
+    Bad::CutAll,
+    Bad::CutAll,
+];
+
+/// Does one bad thing after the other.
 async fn disturb(plan: &Plan, world: &World, victim: &mut Victim, proxy: &Proxy) -> Result<()> {
     let mut random = StdRng::seed_from_u64(world.seed ^ 0xd157);
     let began = Instant::now();
@@ -260,19 +285,26 @@ async fn disturb(plan: &Plan, world: &World, victim: &mut Victim, proxy: &Proxy)
         let long_enough = began.elapsed() >= Duration::from_secs(plan.seconds);
         (long_enough && world.counts.delivered.get() >= events) || !world.faults().is_empty()
     };
+    let mut next: Vec<Bad> = Vec::new();
     while !is_over() {
         // Now and then the server lives long enough for slow clients to fall far behind.
-        let pause_ms = match random.random_range(0..4) {
+        let pause_ms = match random.random_range(0..6) {
             0 => random.random_range(3_000..6_000),
             _ => random.random_range(50..1_500),
         };
         tokio::time::sleep(Duration::from_millis(pause_ms)).await;
-        match random.random_range(0..100) {
-            0..25 => victim.kill(proxy).await?,
-            25..50 => victim.die_after_commit(proxy).await?,
-            50..60 => victim.drain(proxy).await?,
-            60..80 => victim.jump_to(random.random_range(-FARTHEST_JUMP..FARTHEST_JUMP))?,
-            _ => proxy.cut_all(),
+        if next.is_empty() {
+            next.extend(TEN);
+            next.shuffle(&mut random);
+        }
+        match next.pop() {
+            Some(Bad::Kill) => victim.kill(proxy).await?,
+            Some(Bad::DieAfterCommit) => victim.die_after_commit(proxy).await?,
+            Some(Bad::Drain) => victim.drain(proxy).await?,
+            Some(Bad::Jump) => {
+                victim.jump_to(random.random_range(-FARTHEST_JUMP..FARTHEST_JUMP))?;
+            }
+            Some(Bad::CutAll) | None => proxy.cut_all(),
         }
     }
     Ok(())
