@@ -24,6 +24,8 @@ use crate::world::World;
 
 /// Runs that each user has at a time.
 pub(crate) const LANES: usize = 5;
+/// Runs that a loud user starts at once, each with several events as long as its text.
+const FLOOD: usize = 40;
 /// How long a request may take.
 const ATTEMPT: Duration = Duration::from_secs(8);
 /// How long the server may hold an answer until a run has ended.
@@ -43,7 +45,7 @@ pub(crate) struct Accepted {
 pub(crate) struct Lane {
     pub(crate) accepted: Vec<Accepted>,
     /// Clients that looked on at one run each.
-    pub(crate) watchers: Vec<(RunId, Watcher)>,
+    pub(crate) watchers: Vec<Watcher>,
 }
 
 /// Writes the agents that runs are started of, besides `echo`.
@@ -54,18 +56,10 @@ pub(crate) fn write_agents(folder: &Path) -> Result<()> {
         std::fs::write(folder.join("agent.toml"), manifest)?;
         std::fs::write(folder.join(file), text)
     };
-    let scripted = "description = \"Thinks and calls a tool, again and again.\"\n\
-         kind = \"script\"\nscript = \"agent.py\"\ntools = [\"time_now\"]\n";
-    // Two of them are more than a mailbox takes, for clients that sleep through it.
-    write(
-        "chaos-flood",
-        scripted,
-        "agent.py",
-        "for number in range(150):\n    think(\"x\" * 16000)\n{\"text\": input[\"text\"]}\n",
-    )?;
     write(
         "chaos-steps",
-        scripted,
+        "description = \"Thinks and calls a tool, again and again.\"\nkind = \"script\"\n\
+         script = \"agent.py\"\ntools = [\"time_now\"]\n",
         "agent.py",
         "for number in range(30):\n    think(f\"step {number}\", progress=number / 30)\n    \
          time_now()\n{\"report_markdown\": input[\"text\"], \"text\": input[\"text\"]}\n",
@@ -98,19 +92,28 @@ pub(crate) async fn talking_model() -> Result<FakeModel> {
     .await
 }
 
-/// Starts one run after the other until no more are wanted.
+/// Starts one run after the other until no more are wanted. The first lane of a loud user starts
+/// many at once: together they are more than a mailbox takes.
 pub(crate) async fn lane(world: Arc<World>, person: usize, number: usize) -> Lane {
     let mut lane = Lane::default();
-    let seed = world.seed ^ ((person as u64) << 16) ^ ((number as u64) << 8) ^ 0x1a2e;
-    let mut random = StdRng::seed_from_u64(seed);
+    let at_once = match world.people[person].loud && number == 0 {
+        true => FLOOD,
+        false => 1,
+    };
     while *world.open.borrow() {
         let turn = lane.accepted.len();
-        if let Err(error) = Box::pin(one_run(&world, person, number, &mut random, &mut lane)).await
-        {
-            world.fault(format!(
-                "user {person}, lane {number}, run {turn}: {error:#}"
-            ));
-            break;
+        let runs = (turn..turn + at_once).map(|turn| one_run(&world, person, number, turn));
+        for run in futures::future::join_all(runs).await {
+            match run {
+                Ok((accepted, watcher)) => {
+                    lane.accepted.push(accepted);
+                    lane.watchers.extend(watcher);
+                }
+                Err(error) => {
+                    world.fault(format!("user {person}, lane {number}: {error:#}"));
+                    return lane;
+                }
+            }
         }
     }
     lane
@@ -133,18 +136,17 @@ impl Asked {
         random: &mut StdRng,
     ) -> Self {
         let user = &world.people[person];
-        let loud = user.loud && random.random_ratio(1, 2);
+        let loud = user.loud && (lane == 0 || random.random_ratio(1, 2));
         // Model agents read their conversation, so they get a new one each time.
         let thread = user.threads.get(lane).copied();
         let agent = match random.random_range(0..10) {
-            0..3 if user.loud && lane < 4 => "chaos-flood",
             _ if loud => "echo",
-            0..3 => "chaos-steps",
-            3..9 if thread.is_none() => "chaos-talk",
+            0 => "chaos-steps",
+            1..7 if thread.is_none() => "chaos-talk",
             _ => "echo",
         };
         let bytes = match random.random_range(0..10) {
-            _ if loud => random.random_range(40_000..90_000),
+            _ if loud => random.random_range(60_000..90_000),
             0..6 => random.random_range(1..80),
             _ => random.random_range(1_000..20_000),
         };
@@ -187,12 +189,13 @@ fn random_text(random: &mut StdRng, bytes: usize) -> String {
 async fn one_run(
     world: &Arc<World>,
     person: usize,
-    number: usize,
-    random: &mut StdRng,
-    lane: &mut Lane,
-) -> Result<()> {
+    lane: usize,
+    turn: usize,
+) -> Result<(Accepted, Option<Watcher>)> {
+    let place = ((person as u64) << 40) | ((lane as u64) << 32) | turn as u64;
+    let mut random = StdRng::seed_from_u64(world.seed ^ place);
     let client = &world.people[person].client;
-    let asked = Asked::drawn(world, person, (number, lane.accepted.len()), random);
+    let asked = Asked::drawn(world, person, (lane, turn), &mut random);
     let id = accepted(world, client, &asked).await?;
     if random.random_ratio(1, 10) {
         world.counts.doubled.add(1);
@@ -200,20 +203,16 @@ async fn one_run(
         ensure!(again == id, "the same request made {id} and {again}");
     }
     let watching = random.random_ratio(1, 4).then(|| {
-        let watcher = run_watcher(world, person, id, random);
+        let watcher = run_watcher(world, person, id, &mut random);
         world.runtime.spawn(TaskKind::Part, watcher.watch())
     });
     let run = ended(client, id).await?;
-    if let Some(watching) = watching {
-        let watcher = watching.await?.context("a client panicked")?;
-        lane.watchers.push((id, watcher));
-    }
-    lane.accepted.push(Accepted {
-        person,
-        text: asked.text,
-        run,
-    });
-    Ok(())
+    let watcher = match watching {
+        Some(watching) => Some(watching.await?.context("a client panicked")?),
+        None => None,
+    };
+    let text = asked.text;
+    Ok((Accepted { person, text, run }, watcher))
 }
 
 fn run_watcher(world: &Arc<World>, person: usize, id: RunId, random: &mut StdRng) -> Watcher {

@@ -355,7 +355,7 @@ fn conclude(world: &World, logs: &Logs, lanes: Vec<Lane>, watchers: Vec<Watcher>
     let mut all = watchers;
     for lane in lanes {
         accepted.extend(lane.accepted);
-        all.extend(lane.watchers.into_iter().map(|(_, watcher)| watcher));
+        all.extend(lane.watchers);
     }
     let mut wrong = world.faults();
     let mut different = 0;

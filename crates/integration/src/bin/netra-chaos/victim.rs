@@ -44,10 +44,8 @@ fn settings(model: &str) -> Vec<(String, String)> {
         ("LIMITS__RUN_TIMEOUT_MAX_MS", plenty),
         // A run may have to begin anew as often as the server dies.
         ("LIMITS__ATTEMPTS", "1000"),
-        ("LIMITS__STEPS", "1000"),
-        ("LIMITS__TOOL_CALLS", "1000"),
         ("LIMITS__TOOL_CALL_MS", "600000"),
-        ("WORKERS__SCRIPTS", "12"),
+        ("WORKERS__SCRIPTS", "24"),
         ("SERVER__DRAIN_MS", "300"),
         ("METRICS__TOKEN", METRICS_TOKEN),
         ("MODELS__PROVIDERS__FAKE__BASE_URL", model),
