@@ -1,5 +1,13 @@
-// The client of Netra's public contract: REST, socket and types.
+// The client of Netra's public contract.
 
-export { Api, ApiError, auth, type Credentials } from './rest';
-export { EventSocket, openWire, type Connection, type Wire } from './socket';
-export * from './types';
+export type { Connection, Filter, Hooks, StartedRun, Wire } from './socket.js';
+export type { Clock } from './clock.js';
+export type { Place } from './cursor.js';
+export type { Credentials } from './http.js';
+export type { Listing, NewRun, Repeatable } from './resources.js';
+export { ApiError, CursorExpired, NetraError, type LogRange } from './errors.js';
+export { EventSocket } from './socket.js';
+export { EventStream, type StreamOptions } from './stream.js';
+export { Netra, type NetraOptions, type WebSocketClass } from './netra.js';
+export { TokenPair } from './tokens.js';
+export * from './types.js';

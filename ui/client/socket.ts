@@ -1,8 +1,11 @@
-// The user's socket: connects with a ticket, subscribes, resumes after a break, and finds gaps.
+// The user's socket: connects, subscribes, resumes after a break, finds gaps, and repeats what was not answered.
 
-import { backoffMs } from './backoff';
-import { Cursor } from './cursor';
-import type { AnyEvent, AsOf, ErrorBody } from './types';
+import { backoffMs } from './backoff.js';
+import { realClock, type Clock } from './clock.js';
+import { Cursor, type Place } from './cursor.js';
+import { CursorExpired, isPassing, NetraError } from './errors.js';
+import { randomKey, retryAfterOf } from './http.js';
+import type { WireEvent, AsOf, ClientFrame, ErrorDetail, RunStart } from './types.js';
 
 export type Connection =
   | { state: 'connecting' }
@@ -10,34 +13,59 @@ export type Connection =
   | { state: 'waiting'; retryInMs: number; closeCode: number }
   | { state: 'stopped' };
 
+/** What is used of a `WebSocket`. */
 export interface Wire {
   send(text: string): void;
   close(code?: number): void;
   onmessage: ((event: { data: unknown }) => void) | null;
   onclose: ((event: { code: number }) => void) | null;
+  onerror?: unknown;
+}
+
+export interface Filter {
+  /** Only events of these threads; all when absent. */
+  threads?: string[] | undefined;
+  /** Whether `message_delta` is wanted; true when absent. */
+  deltas?: boolean | undefined;
 }
 
 export interface Hooks {
-  ticket(): Promise<string>;
-  open(ticket: string): Wire;
-  event(event: AnyEvent): void;
-  connection(connection: Connection): void;
+  /** Opens a socket. An error says why it cannot be opened; one that does not pass ends the attempts. */
+  open(refused: boolean): Promise<Wire>;
+  event(event: WireEvent): void;
+  connection?(connection: Connection): void;
+  /** The server has said from which place it sends. */
+  subscribed?(place: AsOf): void;
   /** The log can no longer be resumed here: read the state anew, then call `subscribe` with its `as_of`. */
-  expired(): void;
-  /** The server closed because the access token has expired; false when there is no way to get another one. */
+  expired(error: CursorExpired): void;
+  /** Trying again would not help: signed out, for instance. A new token ends that, see `token`. */
+  refused?(error: unknown): void;
+  /** Gets a new access token: the old one has expired, or soon will. False when there is no way to get one. */
   renew(): Promise<boolean>;
-  /** Time is given so that tests need not wait. */
-  later?(ms: number, act: () => void): () => void;
-  random?(): number;
+  /** The access token, and how long it is good, where the socket is to see to its renewal. */
+  current?(): { token: string | undefined; expiresInMs: number | undefined };
+  clock?: Clock;
 }
 
-/** Silence after which the client asks whether anyone is there, and how long it waits for the answer. */
-const SILENCE_MS = 35_000;
+const CONNECT_MS = 20_000;
 const ANSWER_MS = 10_000;
+/** How much longer than a heartbeat of the server silence may last before the client asks whether anyone is there. */
+const GRACE_MS = 5_000;
+const HEARTBEAT_MS = 30_000;
 const DELIVERED_EVERY_MS = 2_000;
+/** A new token is sent this long before the old one ends. */
+const RENEW_AHEAD_MS = 60_000;
+const RENEW_SOONEST_MS = 5_000;
+/** The least wait, and the attempt to count from, after the server has asked for less. */
+const SLOWER_MS = 5_000;
+const SLOWER_ATTEMPT = 3;
+
+const NO_CODE = 1006;
 const TOKEN_EXPIRED = 4001;
 const RATE_LIMITED = 4003;
 const TOO_MANY_SOCKETS = 4009;
+/** Refusals that do not last. */
+const PASSING = new Set(['internal', 'store_unavailable', 'overloaded', 'draining', 'rate_limited']);
 
 interface Frame {
   type: string;
@@ -46,144 +74,238 @@ interface Frame {
   epoch?: string;
   after?: number;
   latest_seq?: number;
-  error?: ErrorBody;
+  heartbeat_interval_ms?: number;
+  error?: ErrorDetail;
 }
 
+/** What the server has answered to `run.start`. */
+export type StartedRun = { run_id: string; thread_id: string };
+
+interface Asked {
+  frame: Outgoing<'run.start'>;
+  resolve(ack: Frame): void;
+  reject(error: unknown): void;
+}
+
+type Timer = 'retry' | 'silence' | 'delivered' | 'renew';
+/** `delivered` needs no id, as it is not answered. */
+type Outgoing<T extends ClientFrame['type']> = Extract<ClientFrame, { type: T }> & { id?: string };
+
 export class EventSocket {
+  private readonly clock: Clock;
   private wire: Wire | undefined;
   private cursor = new Cursor();
+  private filter: Filter = {};
   private attempt = 0;
-  private frame = 0;
+  /** Numbers the attempts to connect, so that one that was given up does not come back. */
+  private turn = 0;
+  private frames = 0;
   private subscription: string | undefined;
   private wanted = false;
   private running = false;
+  private ready = false;
   private everLive = false;
+  private heartbeatMs = HEARTBEAT_MS;
   private replay: { until: number; count: number } | undefined;
+  /** Where the subscription was renewed last because of a gap. */
+  private gap: number | undefined;
   private confirmed = 0;
-  private cancels = new Map<'retry' | 'silence' | 'delivered', () => void>();
+  private readonly asked = new Map<string, Asked>();
+  private readonly timers = new Map<Timer, () => void>();
 
-  constructor(private readonly hooks: Hooks) {}
+  constructor(private readonly hooks: Hooks) {
+    this.clock = hooks.clock ?? realClock;
+  }
 
   start(): void {
     if (this.running) return;
     this.running = true;
-    void this.connect();
+    void this.connect(false);
   }
 
   stop(): void {
-    this.running = false;
     this.wanted = false;
     this.everLive = false;
     this.cursor = new Cursor();
-    for (const name of [...this.cancels.keys()]) this.cancel(name);
-    this.drop(1000);
-    this.hooks.connection({ state: 'stopped' });
+    this.pause();
+    for (const { reject } of this.asked.values()) reject(new NetraError({ code: 'closed', message: 'The socket was closed.' }));
+    this.asked.clear();
+    this.tell({ state: 'stopped' });
   }
 
-  /** Events after this place, of all threads. Without a place: from now on. */
-  subscribe(after?: AsOf): void {
+  /** Closes the line and keeps the place; `start` goes on from there. */
+  pause(): void {
+    this.running = false;
+    for (const name of [...this.timers.keys()]) this.cancel(name);
+    this.drop(1000);
+  }
+
+  /** Events after this place. Without a place: from now on. */
+  subscribe(after?: Place, filter: Filter = {}): void {
     this.cursor = new Cursor(after);
+    this.filter = filter;
     this.wanted = true;
-    if (this.wire) this.sendSubscribe();
+    this.gap = undefined;
+    if (this.ready) this.sendSubscribe();
   }
 
   /** How far the socket has got, for who wants to know whether a snapshot is newer. */
   get place(): AsOf | undefined {
-    const { epoch, seq } = this.cursor;
-    return epoch !== undefined && seq !== undefined ? { epoch, seq } : undefined;
+    return this.cursor.place;
   }
 
-  /** The session has a new access token: the socket goes on with it instead of being closed. */
+  /** Whether something was asked that is not answered yet. */
+  get busy(): boolean {
+    return this.asked.size > 0;
+  }
+
+  /** There is a new access token: the socket goes on with it instead of being closed, or connects with it. */
   token(token: string): void {
-    this.write({ type: 'auth.refresh', token });
+    if (this.wire) this.send<'auth.refresh'>({ type: 'auth.refresh', id: this.nextId(), token });
+    else this.nudge();
   }
 
   /** Tries at once, for instance because the browser is online again. */
   nudge(): void {
     if (!this.running || this.wire) return;
     this.attempt = 0;
-    void this.connect();
+    void this.connect(false);
   }
 
-  private async connect(): Promise<void> {
+  /** Starts a run. Until it is answered it is asked again after each reconnect, with the same key, so that one run is made. */
+  async startRun(start: RunStart): Promise<StartedRun> {
+    const fields = { ...start, idempotency_key: start.idempotency_key ?? randomKey() };
+    const ack = await new Promise<Frame>((resolve, reject) => {
+      const id = this.nextId();
+      const asked: Asked = { frame: { ...fields, type: 'run.start', id }, resolve, reject };
+      this.asked.set(id, asked);
+      if (this.ready) this.send<'run.start'>(asked.frame);
+    });
+    return ack as unknown as StartedRun;
+  }
+
+  private async connect(refused: boolean): Promise<void> {
     this.cancel('retry');
-    this.hooks.connection({ state: 'connecting' });
+    const turn = ++this.turn;
+    this.tell({ state: 'connecting' });
+    // What asks for a ticket, and what opens a socket, may wait for ever on a line that is dead.
+    this.after('silence', CONNECT_MS, () => this.closed(NO_CODE));
     try {
-      const ticket = await this.hooks.ticket();
-      if (!this.running || this.wire) return;
-      const wire = this.hooks.open(ticket);
+      const wire = await this.hooks.open(refused);
+      // The close event, which follows, tells the same.
+      wire.onerror = () => undefined;
+      if (turn !== this.turn || !this.running) return wire.close(1000);
       this.wire = wire;
       wire.onmessage = (message) => {
         if (this.wire === wire) this.receive(String(message.data));
       };
       wire.onclose = ({ code }) => {
-        if (this.wire === wire) void this.closed(code);
+        if (this.wire === wire) this.closed(code);
       };
-    } catch {
-      if (this.running) this.retry(0);
+    } catch (error) {
+      if (turn !== this.turn || !this.running) return;
+      this.drop();
+      if (isPassing(error)) this.retry(0, retryAfterOf(error), false);
+      else this.hooks.refused?.(error);
     }
   }
 
-  private async closed(code: number): Promise<void> {
-    this.drop();
+  private closed(code: number): void {
+    const refused = this.wire !== undefined && !this.ready;
+    this.drop(code === NO_CODE ? 1000 : undefined);
     if (!this.running) return;
-    if (code === TOKEN_EXPIRED && !(await this.hooks.renew())) return;
-    if (this.running) this.retry(code);
+    if (code === TOKEN_EXPIRED) void this.renewed(this.turn);
+    else if (code === RATE_LIMITED || code === TOO_MANY_SOCKETS) {
+      this.attempt = Math.max(this.attempt, SLOWER_ATTEMPT);
+      this.retry(code, SLOWER_MS, refused);
+    } else this.retry(code, 0, refused);
   }
 
-  private retry(code: number): void {
-    if (code === RATE_LIMITED || code === TOO_MANY_SOCKETS) this.attempt = Math.max(this.attempt, 5);
-    const retryInMs = backoffMs(this.attempt, (this.hooks.random ?? Math.random)());
+  private async renewed(turn: number): Promise<void> {
+    const good = await this.hooks.renew().catch(() => true);
+    if (turn !== this.turn || !this.running || this.wire) return;
+    if (good) this.retry(TOKEN_EXPIRED, 0, false);
+    else this.hooks.refused?.(new NetraError({ code: 'unauthenticated', message: 'The session has ended.' }));
+  }
+
+  private retry(code: number, least: number, refused: boolean): void {
+    const retryInMs = backoffMs(this.attempt, this.clock.random(), least);
     this.attempt += 1;
-    this.hooks.connection({ state: 'waiting', retryInMs, closeCode: code });
-    this.after('retry', retryInMs, () => void this.connect());
+    this.tell({ state: 'waiting', retryInMs, closeCode: code });
+    this.after('retry', retryInMs, () => void this.connect(refused));
   }
 
   private receive(text: string): void {
-    this.listen();
     const frame = read(text);
     if (!frame) return;
-    if (frame.type === 'connection_ready') {
-      if (this.wanted) this.sendSubscribe();
-    } else if (frame.type === 'ack' || frame.type === 'error') {
-      if (frame.id != null && frame.id === this.subscription) this.answered(frame);
-    } else if (frame.type === 'position') {
-      if (this.subscription !== undefined) return;
-      this.cursor.move(frame.seq ?? 0);
+    this.listen();
+    if (frame.type === 'connection_ready') this.welcome(frame);
+    else if (frame.type === 'ack' || frame.type === 'error') this.answered(frame);
+    else if (frame.type === 'position') this.moved(frame.seq ?? 0);
+    else if (typeof frame.seq === 'number') this.take(frame as unknown as WireEvent);
+  }
+
+  private welcome(frame: Frame): void {
+    this.ready = true;
+    this.heartbeatMs = frame.heartbeat_interval_ms ?? HEARTBEAT_MS;
+    this.listen();
+    if (this.wanted) this.sendSubscribe();
+    else this.attempt = 0;
+    for (const { frame } of this.asked.values()) this.send<'run.start'>(frame);
+    this.planRenewal();
+  }
+
+  private answered(frame: Frame): void {
+    // A refusal of nothing in particular: the subscription has ended on the server's side.
+    if (frame.id == null || frame.id === this.subscription) return this.subscribed(frame);
+    const asked = this.asked.get(frame.id);
+    // A server that is going down takes no new run; the next one will.
+    if (!asked || frame.error?.code === 'draining') return;
+    this.asked.delete(frame.id);
+    if (frame.error) asked.reject(new NetraError(frame.error));
+    else asked.resolve(frame);
+  }
+
+  private subscribed(frame: Frame): void {
+    this.subscription = undefined;
+    if (frame.error?.code === 'cursor_expired') {
+      this.wanted = false;
+      this.cursor = new Cursor();
+      this.hooks.expired(new CursorExpired(frame.error));
+    } else if (frame.error && !PASSING.has(frame.error.code)) {
+      this.drop(1000);
+      this.hooks.refused?.(new NetraError(frame.error));
+    } else if (frame.type === 'error') {
+      this.closed(NO_CODE);
+    } else {
+      this.cursor.resolve(frame.epoch ?? '', frame.after ?? 0);
+      this.replay = { until: frame.latest_seq ?? 0, count: 0 };
+      if (this.cursor.place) this.hooks.subscribed?.(this.cursor.place);
       this.progress();
-    } else if (typeof frame.seq === 'number') {
-      this.take(frame as unknown as AnyEvent);
     }
   }
 
-  private take(event: AnyEvent): void {
-    // Until the new subscription is answered, what comes belongs to the old one.
+  // Until a new subscription is answered, what comes belongs to the old one.
+
+  private moved(seq: number): void {
     if (this.subscription !== undefined) return;
+    this.cursor.move(seq);
+    this.progress();
+  }
+
+  private take(event: WireEvent): void {
+    if (this.subscription !== undefined || !this.wanted) return;
     const step = this.cursor.take(event.seq, event.prev);
     if (step === 'gap') {
+      // The same gap again: not by asking at once, for ever.
+      if (this.gap === this.cursor.seq) return this.closed(NO_CODE);
+      this.gap = this.cursor.seq;
       this.sendSubscribe();
     } else if (step === 'next') {
       if (this.replay) this.replay.count += 1;
       this.hooks.event(event);
       this.progress();
     }
-  }
-
-  private answered(frame: Frame): void {
-    this.subscription = undefined;
-    if (frame.type === 'error') {
-      if (frame.error?.code === 'cursor_expired') {
-        this.wanted = false;
-        this.cursor = new Cursor();
-        this.hooks.expired();
-      } else {
-        this.wire?.close(1000);
-      }
-      return;
-    }
-    this.cursor.resolve(frame.epoch ?? '', frame.after ?? 0);
-    this.replay = { until: frame.latest_seq ?? 0, count: 0 };
-    this.progress();
   }
 
   /** Tells that the replay has caught up, once. */
@@ -193,86 +315,105 @@ export class EventSocket {
     const { count } = this.replay;
     this.replay = undefined;
     this.attempt = 0;
-    this.hooks.connection({ state: 'live', replayed: count, again: this.everLive });
+    this.tell({ state: 'live', replayed: count, again: this.everLive });
     this.everLive = true;
   }
 
   private sendSubscribe(): void {
-    const after = this.cursor.seq ?? 'now';
-    const epoch = this.cursor.seq === undefined ? undefined : this.cursor.epoch;
+    const { seq, epoch } = this.cursor;
+    const { threads, deltas } = this.filter;
     this.replay = undefined;
-    this.subscription = this.write({ type: 'subscribe', after, ...(epoch ? { epoch } : {}) });
+    this.subscription = this.nextId();
+    this.send<'subscribe'>({
+      type: 'subscribe',
+      id: this.subscription,
+      after: seq ?? 'now',
+      ...(seq !== undefined && epoch !== undefined ? { epoch } : {}),
+      ...(threads ? { threads } : {}),
+      ...(deltas === false ? { deltas } : {}),
+    });
   }
 
-  private write(frame: Record<string, unknown>): string | undefined {
-    if (!this.wire) return undefined;
-    this.frame += 1;
-    const id = `c${this.frame}`;
+  private nextId(): string {
+    this.frames += 1;
+    return `c${this.frames}`;
+  }
+
+  private send<T extends ClientFrame['type']>(frame: Outgoing<T>): void {
     try {
-      this.wire.send(JSON.stringify({ ...frame, id }));
-      return id;
+      this.wire?.send(JSON.stringify(frame));
     } catch {
       // Not open any more; its close event follows and connects anew.
-      return undefined;
     }
   }
 
   /** Browsers answer the server's pings unseen, so a dead line is found by asking after some silence. */
   private listen(): void {
-    this.after('silence', SILENCE_MS, () => {
-      this.write({ type: 'ping' });
-      this.after('silence', ANSWER_MS, () => {
-        const wire = this.wire;
-        wire?.close(1000);
-        // A dead line may never report its close.
-        if (wire && this.wire === wire) void this.closed(1006);
-      });
+    this.after('silence', this.heartbeatMs + GRACE_MS, () => {
+      this.send<'ping'>({ type: 'ping', id: this.nextId() });
+      // A dead line may never report its close.
+      this.after('silence', ANSWER_MS, () => this.closed(NO_CODE));
     });
+  }
+
+  /** Before the token ends, the server is given the next one. */
+  private planRenewal(): void {
+    const expiresInMs = this.hooks.current?.().expiresInMs;
+    if (expiresInMs === undefined) return;
+    this.after('renew', Math.max(RENEW_SOONEST_MS, expiresInMs - RENEW_AHEAD_MS), () => void this.renewAhead());
+  }
+
+  private async renewAhead(): Promise<void> {
+    const wire = this.wire;
+    // Another socket may have seen to it.
+    const left = this.hooks.current?.().expiresInMs ?? 0;
+    const good = left > RENEW_AHEAD_MS + RENEW_SOONEST_MS || (await this.hooks.renew().catch(() => false));
+    if (wire === undefined || this.wire !== wire) return;
+    const token = this.hooks.current?.().token;
+    if (good && token !== undefined) this.token(token);
+    this.planRenewal();
   }
 
   private confirm(): void {
     const seq = this.cursor.seq ?? 0;
-    if (seq <= this.confirmed || this.cancels.has('delivered')) return;
+    if (seq <= this.confirmed || this.timers.has('delivered')) return;
     this.after('delivered', DELIVERED_EVERY_MS, () => {
       this.confirmed = this.cursor.seq ?? 0;
-      try {
-        this.wire?.send(JSON.stringify({ type: 'delivered', seq: this.confirmed }));
-      } catch {
-        // For the server's metrics only.
-      }
+      this.send<'delivered'>({ type: 'delivered', seq: this.confirmed });
     });
   }
 
+  /** Lets go of the line, or of the attempt to get one. */
   private drop(code?: number): void {
     const wire = this.wire;
+    this.turn += 1;
     this.wire = undefined;
+    this.ready = false;
     this.subscription = undefined;
     this.replay = undefined;
+    this.gap = undefined;
     this.confirmed = 0;
-    this.cancel('silence');
-    this.cancel('delivered');
+    for (const name of ['silence', 'delivered', 'renew'] as const) this.cancel(name);
     if (wire && code !== undefined) wire.close(code);
   }
 
-  private after(name: 'retry' | 'silence' | 'delivered', ms: number, act: () => void): void {
+  private tell(connection: Connection): void {
+    this.hooks.connection?.(connection);
+  }
+
+  private after(name: Timer, ms: number, act: () => void): void {
     this.cancel(name);
-    const later = this.hooks.later ?? browserLater;
-    const cancel = later(ms, () => {
-      this.cancels.delete(name);
+    const cancel = this.clock.later(ms, () => {
+      this.timers.delete(name);
       act();
     });
-    this.cancels.set(name, cancel);
+    this.timers.set(name, cancel);
   }
 
-  private cancel(name: 'retry' | 'silence' | 'delivered'): void {
-    this.cancels.get(name)?.();
-    this.cancels.delete(name);
+  private cancel(name: Timer): void {
+    this.timers.get(name)?.();
+    this.timers.delete(name);
   }
-}
-
-function browserLater(ms: number, act: () => void): () => void {
-  const timer = setTimeout(act, ms);
-  return () => clearTimeout(timer);
 }
 
 function read(text: string): Frame | undefined {
@@ -282,12 +423,4 @@ function read(text: string): Frame | undefined {
   } catch {
     return undefined;
   }
-}
-
-/** The socket of the page's own server. */
-export function openWire(ticket: string): Wire {
-  const url = new URL('/ws', location.href);
-  url.protocol = url.protocol === 'https:' ? 'wss:' : 'ws:';
-  url.searchParams.set('ticket', ticket);
-  return new WebSocket(url) as unknown as Wire;
 }

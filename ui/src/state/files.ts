@@ -1,17 +1,17 @@
 // Contents of the user's files, read with the access token and handed out as blob addresses.
 
-import type { Api } from '../../client';
+import type { Netra } from '../../client';
 
-const images = new WeakMap<Api, Map<string, Promise<string>>>();
+const images = new WeakMap<Netra, Map<string, Promise<string>>>();
 const KEPT = 60;
 
 /** An address for `<img>`. An SVG shown in an image runs no script. Old addresses are given back. */
-export function imageUrl(api: Api, fileId: string): Promise<string> {
+export function imageUrl(api: Netra, fileId: string): Promise<string> {
   const cache = images.get(api) ?? new Map<string, Promise<string>>();
   images.set(api, cache);
   const known = cache.get(fileId);
   if (known) return known;
-  const url = api.fileContent(fileId).then((blob) => URL.createObjectURL(blob));
+  const url = api.files.content(fileId).then((blob) => URL.createObjectURL(blob));
   cache.set(fileId, url);
   url.catch(() => cache.delete(fileId));
   for (const [id, old] of [...cache].slice(0, Math.max(0, cache.size - KEPT))) {
@@ -22,8 +22,8 @@ export function imageUrl(api: Api, fileId: string): Promise<string> {
 }
 
 /** Saves a file. As a stream of bytes, so that the browser never opens it as a page of this origin. */
-export async function download(api: Api, fileId: string, name: string): Promise<void> {
-  save(new Blob([await api.fileContent(fileId)], { type: 'application/octet-stream' }), name);
+export async function download(api: Netra, fileId: string, name: string): Promise<void> {
+  save(new Blob([await api.files.content(fileId)], { type: 'application/octet-stream' }), name);
 }
 
 export function save(blob: Blob, name: string): void {

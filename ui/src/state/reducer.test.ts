@@ -1,24 +1,24 @@
 // The fold of a run's events, on sequences as the contract allows them.
 
 import { describe, expect, it } from 'vitest';
-import type { AnyEvent, Run } from '../../client/types';
+import type { Content, Run, WireEvent } from '../../client';
 import { script, type Script } from './events.fixture';
 import { answers, applyEvent, mergeRun, newRun, type RunState } from './reducer';
 
-function folded(events: AnyEvent[]): RunState {
+function folded(events: WireEvent[]): RunState {
   const run = newRun('run_1', 'thr_1', 'optimizer', '2026-11-22T18:00:00.000000Z');
   for (const event of events) applyEvent(run, event);
   return run;
 }
 
-function started(s: Script): AnyEvent[] {
+function started(s: Script): WireEvent[] {
   return [
-    s.event('run_started', { agent: 'optimizer', deadline: null, attempt: 1, input_message_id: 'msg_0' }),
+    s.event('run_started', { agent: 'optimizer', attempt: 1, input_message_id: 'msg_0' }),
     s.event('agent_started', { agent: 'optimizer', task: 'why?' }, 'optimizer', 0),
   ];
 }
 
-const usage = { input_tokens: 10, output_tokens: 4, tool_calls: 1 };
+const usage = { input_tokens: 10, output_tokens: 4, tool_calls: 1, model_calls: 1, cost_usd: null, duration_ms: 1, peak_memory_bytes: null };
 
 describe('a run from queue to end', () => {
   it('goes through queued and running to completed, with its result and usage', () => {
@@ -73,14 +73,14 @@ describe('a run from queue to end', () => {
     expect(run).toMatchObject({ status: 'waiting', waitingReason: 'approval' });
     expect(run.approvals['apr_1']?.decision).toBeUndefined();
     applyEvent(run, s.event('approval_resolved', { approval_id: 'apr_1', decision: 'approve', by: 'usr_1' }));
-    applyEvent(run, s.event('run_resumed', { reason: 'crash', attempt: 2, deadline: null }));
+    applyEvent(run, s.event('run_resumed', { reason: 'crash', attempt: 2 }));
     expect(run).toMatchObject({ status: 'running', attempt: 2, waitingReason: undefined });
     expect(run.approvals['apr_1']).toMatchObject({ decision: 'approve', by: 'usr_1' });
   });
 });
 
 describe('messages', () => {
-  const parts = (text: string) => [{ type: 'text', text }];
+  const parts = (text: string): Content[] => [{ type: 'text', text }];
 
   it('grow by deltas and are replaced by what was completed', () => {
     const s = script();
@@ -121,7 +121,7 @@ describe('agents', () => {
       s.event('tool_executing', { tool_call_id: 't1', tool_name: 'agent', arguments: {} }, 'optimizer', 1),
       s.event('agent_started', { agent: 'data', parent_step: 1, task: 'count' }, 'data', 2),
       s.event('agent_thinking', { message: 'hm' }, 'data', 2),
-      s.event('message_completed', { message_id: 'm1', role: 'assistant', content: 'sub' }, 'data', 3),
+      s.event('message_completed', { message_id: 'm1', role: 'assistant', content: [] }, 'data', 3),
       s.event('agent_completed', { agent: 'data', success: true, duration_ms: 4, result: 7 }, 'data', 3),
       s.event('tool_completed', { tool_call_id: 't1', tool_name: 'agent', success: true, duration_ms: 5, result: 7 }, 'optimizer', 1),
       s.event('agent_thinking', { message: 'good' }, 'optimizer', 4),
@@ -226,7 +226,7 @@ describe('what must not disturb', () => {
 });
 
 describe('a read of the run', () => {
-  const read: Run = { id: 'run_1', thread_id: 'thr_1', agent: 'optimizer', status: 'running', attempt: 1, created_at: '' };
+  const read: Run = { id: 'run_1', thread_id: 'thr_1', agent: 'optimizer', status: 'running', attempt: 1, created_at: '', usage, metadata: {} };
 
   it('brings the result that was too large for its event', () => {
     const s = script();

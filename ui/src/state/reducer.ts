@@ -5,15 +5,22 @@ import {
   hasEnded,
   isKnown,
   textOf,
-  type AnyEvent,
   type EventData,
   type Failure,
   type Json,
   type Run,
-  type RunEvent,
   type RunStatus,
-  type Usage,
-} from '../../client/types';
+  type RunUsage,
+  type WireEvent,
+} from '../../client';
+
+/** Who acts in an event; nobody in those of the run itself. */
+type Emitter = string | null | undefined;
+
+/** What comes out of JSON is JSON; the contract does not say which. */
+function json(value: unknown): Json {
+  return (value ?? null) as Json;
+}
 
 export type Item =
   | { kind: 'thought'; id: string; text: string; progress: number | undefined }
@@ -50,7 +57,7 @@ export interface ToolCall {
   note: string | undefined;
   result: Json;
   resultBytes: number | undefined;
-  error: Failure | undefined;
+  error: Pick<Failure, 'message'> & { code: string } | undefined;
   deniedBy: string | undefined;
 }
 
@@ -114,7 +121,7 @@ export interface RunState {
   result: Json | undefined;
   resultTruncated: boolean;
   error: Failure | undefined;
-  usage: Partial<Usage> | undefined;
+  usage: Partial<RunUsage> | undefined;
   /** Events of types that this page does not know. */
   skipped: number;
 }
@@ -155,7 +162,7 @@ export function newRun(id: string, threadId: string, agent: string, createdAt: s
 export function mergeRun(state: RunState, run: Run): void {
   state.agent = run.agent;
   if (run.result !== undefined && run.result !== null) {
-    state.result = run.result;
+    state.result = json(run.result);
     state.resultTruncated = false;
   }
   if (run.usage) state.usage = { ...state.usage, ...run.usage };
@@ -170,7 +177,7 @@ export function mergeRun(state: RunState, run: Run): void {
 }
 
 /** Folds one event in. Returns false when it changed nothing: seen before, or of an unknown type. */
-export function applyEvent(run: RunState, event: AnyEvent): boolean {
+export function applyEvent(run: RunState, event: WireEvent): boolean {
   if (event.seq <= run.lastSeq) return false;
   run.lastSeq = event.seq;
   if (!isKnown(event)) {
@@ -181,7 +188,7 @@ export function applyEvent(run: RunState, event: AnyEvent): boolean {
   return true;
 }
 
-function fold(run: RunState, event: RunEvent): void {
+function fold(run: RunState, event: WireEvent): void {
   switch (event.type) {
     case 'run_queued':
       run.status = 'queued';
@@ -246,9 +253,9 @@ function fold(run: RunState, event: RunEvent): void {
   }
 }
 
-type Ending = Extract<RunEvent, { type: 'run_completed' | 'run_failed' | 'run_cancelled' | 'run_timed_out' }>;
+type Ending = Extract<WireEvent, { type: 'run_completed' | 'run_failed' | 'run_cancelled' | 'run_timed_out' }>;
 
-function runStarted(run: RunState, event: Extract<RunEvent, { type: 'run_started' }>): void {
+function runStarted(run: RunState, event: Extract<WireEvent, { type: 'run_started' }>): void {
   run.status = 'running';
   run.agent = event.data.agent;
   run.attempt = event.data.attempt;
@@ -268,7 +275,7 @@ function runEnded(run: RunState, event: Ending): void {
   if (event.type === 'run_completed') {
     run.resultTruncated = event.data.result_truncated ?? false;
     // A truncated result stands in the run; one that has been read from there is not thrown away.
-    if (!run.resultTruncated || run.result === undefined) run.result = event.data.result;
+    if (!run.resultTruncated || run.result === undefined) run.result = json(event.data.result);
   } else if (event.data.error) {
     run.error = event.data.error;
   }
@@ -299,7 +306,7 @@ function parentOf(run: RunState, parentStep: number | undefined): AgentNode | un
   return open.at(-1);
 }
 
-function agentStarted(run: RunState, event: RunEvent, data: EventData['agent_started']): void {
+function agentStarted(run: RunState, event: WireEvent, data: EventData['agent_started']): void {
   const parentStep = data.parent_step ?? undefined;
   const parent = parentOf(run, parentStep);
   const id = `a${Object.keys(run.agents).length}`;
@@ -322,27 +329,27 @@ function agentStarted(run: RunState, event: RunEvent, data: EventData['agent_sta
   }
 }
 
-function agentCompleted(run: RunState, data: EventData['agent_completed'], emitter: string | undefined): void {
+function agentCompleted(run: RunState, data: EventData['agent_completed'], emitter: Emitter): void {
   const name = data.agent ?? emitter;
   const node = openAgents(run).findLast((open) => open.name === name);
   if (!node) return;
   node.state = data.success ? 'completed' : 'failed';
   node.durationMs = data.duration_ms;
-  node.result = data.result ?? null;
+  node.result = json(data.result);
 }
 
 /** The agent that an event belongs to: the innermost open one of that name, else the last one that had it. */
-function owner(run: RunState, agent: string | undefined): AgentNode | undefined {
-  if (agent === undefined) return undefined;
+function owner(run: RunState, agent: Emitter): AgentNode | undefined {
+  if (agent == null) return undefined;
   const named = Object.values(run.agents).filter((node) => node.name === agent);
   return named.findLast((node) => node.state === 'running') ?? named.at(-1);
 }
 
-function add(run: RunState, agent: string | undefined, item: Item): void {
+function add(run: RunState, agent: Emitter, item: Item): void {
   (owner(run, agent)?.items ?? run.items).push(item);
 }
 
-function agentThinking(run: RunState, event: RunEvent, data: EventData['agent_thinking']): void {
+function agentThinking(run: RunState, event: WireEvent, data: EventData['agent_thinking']): void {
   const items = owner(run, event.agent)?.items ?? run.items;
   // The same line told again with another number is one progress bar, not many lines.
   const same = (item: Item): boolean => item.kind === 'thought' && item.text === data.message && (item.progress ?? 1) < 1;
@@ -356,18 +363,18 @@ function agentThinking(run: RunState, event: RunEvent, data: EventData['agent_th
 
 // ---- messages, tools, the rest ---------------------------------------------
 
-function messageOf(run: RunState, id: string, agent: string | undefined): RunMessage {
+function messageOf(run: RunState, id: string, agent: Emitter): RunMessage {
   const known = run.messages[id];
   if (known) return known;
   const node = owner(run, agent);
   const answer = node ? node.parent === undefined : true;
-  run.messages[id] = { id, agent, answer, text: '', complete: false, incomplete: false };
+  run.messages[id] = { id, agent: agent ?? undefined, answer, text: '', complete: false, incomplete: false };
   add(run, agent, { kind: 'message', id });
   // Read back, because a proxy hands out another object than the one that was put in.
   return run.messages[id] as RunMessage;
 }
 
-type ToolEvent = Extract<RunEvent, { type: 'tool_executing' | 'tool_progress' | 'tool_completed' | 'tool_denied' }>;
+type ToolEvent = Extract<WireEvent, { type: 'tool_executing' | 'tool_progress' | 'tool_completed' | 'tool_denied' }>;
 
 function toolOf(run: RunState, event: ToolEvent): ToolCall {
   const id = event.data.tool_call_id;
@@ -376,7 +383,7 @@ function toolOf(run: RunState, event: ToolEvent): ToolCall {
   run.tools[id] = {
     id,
     name: 'tool_name' in event.data ? event.data.tool_name : '',
-    step: event.step,
+    step: event.step ?? undefined,
     arguments: null,
     purpose: undefined,
     state: 'running',
@@ -398,7 +405,7 @@ function foldTool(run: RunState, event: ToolEvent): void {
   switch (event.type) {
     case 'tool_executing':
       tool.name = event.data.tool_name;
-      tool.arguments = event.data.arguments ?? null;
+      tool.arguments = json(event.data.arguments);
       tool.purpose = event.data.purpose ?? undefined;
       return;
     case 'tool_progress':
@@ -409,7 +416,7 @@ function foldTool(run: RunState, event: ToolEvent): void {
       tool.name = event.data.tool_name;
       tool.state = event.data.success ? 'completed' : 'failed';
       tool.durationMs = event.data.duration_ms;
-      tool.result = event.data.result ?? null;
+      tool.result = json(event.data.result);
       tool.resultBytes = event.data.result_bytes;
       tool.error = event.data.error ?? undefined;
       tool.progress = undefined;
@@ -422,11 +429,11 @@ function foldTool(run: RunState, event: ToolEvent): void {
   }
 }
 
-function approvalRequested(run: RunState, event: RunEvent, data: EventData['approval_requested']): void {
+function approvalRequested(run: RunState, event: WireEvent, data: EventData['approval_requested']): void {
   run.approvals[data.approval_id] = {
     id: data.approval_id,
     toolCallId: data.tool_call_id,
-    arguments: data.arguments ?? null,
+    arguments: json(data.arguments),
     expiresAt: data.expires_at,
     decision: undefined,
     by: undefined,

@@ -1,6 +1,6 @@
 // Reads a run's result for showing: the optimizer's report, a plain text, or whatever JSON it is.
 
-import type { Json } from '../../client/types';
+import type { Json } from '../../client';
 import type { Artifact } from './reducer';
 
 export interface Fact {

@@ -1,14 +1,12 @@
 // The runs that the page knows, each folded from its events: live ones from the socket, earlier ones from their start.
 
-import { isTerminal, type AnyEvent, type Api, type Run } from '../../client';
+import { isTerminal, type WireEvent, type Netra, type Run } from '../../client';
 import { applyEvent, mergeRun, newRun, type RunState } from './reducer';
-
-const ATTEMPTS = 5;
 
 interface Feed {
   abort: AbortController;
   /** Live events that came while the run's past is still being read. */
-  live: AnyEvent[];
+  live: WireEvent[];
 }
 
 export class Runs {
@@ -20,7 +18,7 @@ export class Runs {
   private feeds = new Map<string, Feed>();
   private asked = new Set<string>();
 
-  constructor(private readonly api: Api) {}
+  constructor(private readonly api: Netra) {}
 
   hasSteps(id: string): boolean {
     return this.whole[id] === true;
@@ -39,7 +37,7 @@ export class Runs {
   }
 
   /** A live event. Runs that are neither shown nor new are left alone. */
-  receive(event: AnyEvent): void {
+  receive(event: WireEvent): void {
     const feed = this.feeds.get(event.run_id);
     if (feed) {
       feed.live.push(event);
@@ -61,10 +59,7 @@ export class Runs {
     this.feeds.set(id, feed);
     this.loading[id] = true;
     this.clear(id);
-    for (let attempt = 0; attempt < ATTEMPTS && this.feeds.get(id) === feed; attempt++) {
-      if (attempt > 0) await new Promise((resume) => setTimeout(resume, attempt * 1000));
-      if (await this.follow(id, feed)) break;
-    }
+    await this.follow(id, feed);
     feed.abort.abort();
     if (this.feeds.get(id) !== feed) return;
     this.feeds.delete(id);
@@ -72,29 +67,28 @@ export class Runs {
     for (const event of feed.live) this.apply(id, event);
   }
 
-  /** True when the run's past is complete: its last event is here, or the first that came live. */
-  private async follow(id: string, feed: Feed): Promise<boolean> {
+  /** Until the run's past is complete: its last event is here, or the first that came live. */
+  private async follow(id: string, feed: Feed): Promise<void> {
     try {
-      for await (const event of this.api.runEvents(id, feed.abort.signal)) {
-        if (this.feeds.get(id) !== feed) return false;
+      for await (const event of this.api.runs.events(id, { signal: feed.abort.signal })) {
+        if (this.feeds.get(id) !== feed) return;
         this.apply(id, event);
         const first = feed.live[0];
         if (isTerminal(event.type) || (first && event.seq >= first.seq)) {
           this.whole[id] = true;
-          return true;
+          return;
         }
       }
     } catch {
-      // The line broke or the server is away: read again from the start, known events are passed over.
+      // The run is not there any more, or not for this user: what the socket brings is all there is.
     }
-    return false;
   }
 
   /** Looks up files that are known by id alone. */
   async readArtifacts(id: string, fileIds: string[]): Promise<void> {
     const wanted = fileIds.filter((file) => !this.asked.has(file) && !this.isArtifact(id, file));
     for (const file of wanted) this.asked.add(file);
-    for (const answer of await Promise.allSettled(wanted.map((file) => this.api.file(file)))) {
+    for (const answer of await Promise.allSettled(wanted.map((file) => this.api.files.get(file)))) {
       if (answer.status !== 'fulfilled' || this.isArtifact(id, answer.value.id)) continue;
       const { id: fileId, name, media_type: mediaType, bytes } = answer.value;
       this.states[id]?.artifacts.push({ fileId, name, mediaType, bytes });
@@ -118,7 +112,7 @@ export class Runs {
   /** A result that was too large for the event stands in the run. */
   private async readResult(id: string): Promise<void> {
     try {
-      const run = await this.api.run(id);
+      const run = await this.api.runs.get(id);
       const state = this.states[id];
       if (state) mergeRun(state, run);
     } catch {
@@ -126,7 +120,7 @@ export class Runs {
     }
   }
 
-  private apply(id: string, event: AnyEvent): void {
+  private apply(id: string, event: WireEvent): void {
     const state = this.states[id];
     if (!state) return;
     applyEvent(state, event);

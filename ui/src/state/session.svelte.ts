@@ -1,6 +1,6 @@
 // Who is signed in. The access token lives in memory only; a HttpOnly cookie gets the next one.
 
-import { ApiError, auth, type Credentials, type Login, type User } from '../../client';
+import { ApiError, Netra, type Credentials, type Tokens, type User } from '../../client';
 
 /** The token is renewed this long before it ends. */
 const AHEAD_MS = 60_000;
@@ -13,6 +13,7 @@ export class Session implements Credentials {
   /** Told each time there is a new access token. */
   renewed: (token: string) => void = () => undefined;
 
+  private readonly accounts = new Netra({}).accounts;
   private access: string | undefined;
   private timer: ReturnType<typeof setTimeout> | undefined;
   private renewing: Promise<boolean> | undefined;
@@ -28,12 +29,12 @@ export class Session implements Credentials {
   }
 
   async signIn(name: string, password: string): Promise<void> {
-    this.accept(await auth.login(name, password));
+    this.accept(await this.accounts.login(name, password));
   }
 
   async setUp(token: string, name: string, password: string): Promise<void> {
-    const made = await auth.setup(token, name, password);
-    if (made.access_token) this.accept(made as Login);
+    const made = await this.accounts.setup(token, name, password);
+    if (made.access_token) this.accept(made as Tokens);
     else await this.signIn(name, password);
   }
 
@@ -54,7 +55,7 @@ export class Session implements Credentials {
 
   private async renewOnce(): Promise<boolean> {
     try {
-      this.accept(await alone(() => auth.refresh()));
+      this.accept(await alone(() => this.accounts.refresh()));
       return true;
     } catch (error) {
       if (error instanceof ApiError && error.status >= 400 && error.status < 500 && error.status !== 429) {
@@ -67,7 +68,7 @@ export class Session implements Credentials {
     }
   }
 
-  private accept(login: Login): void {
+  private accept(login: Tokens): void {
     this.access = login.access_token;
     this.user = login.user;
     this.state = 'in';

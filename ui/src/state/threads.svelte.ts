@@ -1,6 +1,6 @@
 // The list of the user's threads, newest first, and which of them are at work.
 
-import { isTerminal, type AnyEvent, type Api, type Thread } from '../../client';
+import { isTerminal, type WireEvent, type Netra, type Thread } from '../../client';
 
 const PAGE = 50;
 
@@ -9,10 +9,10 @@ export class Threads {
   loaded = $state(false);
   cursor = $state<string | undefined>();
 
-  constructor(private readonly api: Api) {}
+  constructor(private readonly api: Netra) {}
 
   async load(): Promise<void> {
-    const page = await this.api.threads({ limit: PAGE });
+    const page = await this.api.threads.list({ limit: PAGE });
     this.items = newestFirst(page.items);
     this.cursor = page.next_cursor ?? undefined;
     this.loaded = true;
@@ -20,7 +20,7 @@ export class Threads {
 
   async more(): Promise<void> {
     if (!this.cursor) return;
-    const page = await this.api.threads({ limit: PAGE, cursor: this.cursor });
+    const page = await this.api.threads.list({ limit: PAGE, cursor: this.cursor });
     const known = new Set(this.items.map((thread) => thread.id));
     this.items = [...this.items, ...page.items.filter((thread) => !known.has(thread.id))];
     this.cursor = page.next_cursor ?? undefined;
@@ -35,16 +35,16 @@ export class Threads {
   }
 
   async rename(id: string, title: string): Promise<void> {
-    this.put(await this.api.renameThread(id, title));
+    this.put(await this.api.threads.update(id, { title }));
   }
 
   async remove(id: string): Promise<void> {
-    await this.api.deleteThread(id);
+    await this.api.threads.delete(id);
     this.items = this.items.filter((thread) => thread.id !== id);
   }
 
   /** Keeps the marks of work right; false when the event is of a thread that is not in the list. */
-  receive(event: AnyEvent): boolean {
+  receive(event: WireEvent): boolean {
     const thread = this.find(event.thread_id);
     if (!thread) return false;
     if (isTerminal(event.type)) {

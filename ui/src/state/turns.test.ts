@@ -1,7 +1,7 @@
 // Messages and runs as turns.
 
 import { expect, it } from 'vitest';
-import type { Message } from '../../client/types';
+import type { Message } from '../../client';
 import { turnsOf } from './turns';
 
 function message(id: string, role: Message['role'], text: string, run_id: string | null, extra: Partial<Message> = {}): Message {
@@ -12,7 +12,7 @@ it('puts question, run and replies together, whatever the order of the list', ()
   const turns = turnsOf(
     [
       message('msg_4', 'assistant', 'B', 'run_2'),
-      message('msg_1', 'user', 'a?', 'run_1', { content: [{ type: 'text', text: 'a?' }, { type: 'file', file_id: 'fil_1', name: 'x.csv' }] }),
+      message('msg_1', 'user', 'a?', 'run_1', { content: [{ type: 'text', text: 'a?' }, { type: 'file', file_id: 'fil_1', name: 'x.csv', media_type: 'text/csv', bytes: 3 }] }),
       message('msg_2', 'assistant', 'A', 'run_1', { agent: 'echo' }),
       message('msg_3', 'user', 'b?', null),
     ],
@@ -22,7 +22,7 @@ it('puts question, run and replies together, whatever the order of the list', ()
     ['run_1', 'a?', ['A']],
     ['run_2', 'b?', ['B']],
   ]);
-  expect(turns[0]?.question?.files).toEqual([{ id: 'fil_1', name: 'x.csv' }]);
+  expect(turns[0]?.question?.files).toEqual([{ id: 'fil_1', name: 'x.csv', bytes: 3 }]);
 });
 
 it('shows runs without a message at their time, and leaves tool messages to the steps', () => {

@@ -1,6 +1,6 @@
 // Puts a thread's messages and runs together as turns: what was asked, the run that answered, and what it said.
 
-import { textOf, type Message, type Run } from '../../client/types';
+import { textOf, type Message, type Run } from '../../client';
 
 export interface AttachedFile {
   id: string;
@@ -17,11 +17,7 @@ export interface Turn {
 }
 
 function filesOf(message: Message): AttachedFile[] {
-  if (typeof message.content === 'string') return [];
-  return message.content.flatMap((part) => {
-    const id = part.file_id ?? part.id;
-    return part.type === 'file' && id ? [{ id, name: part.name, ...(part.bytes === undefined ? {} : { bytes: part.bytes }) }] : [];
-  });
+  return message.content.flatMap((part) => (part.type === 'file' ? [{ id: part.file_id, name: part.name, bytes: part.bytes }] : []));
 }
 
 /** Runs that no message speaks of (still queued, or started anew) become turns of their own, in order of time. */

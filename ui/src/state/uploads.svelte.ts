@@ -1,6 +1,6 @@
 // The files that are attached to the question being written: uploaded at once, sent by id.
 
-import { ApiError, type Api } from '../../client';
+import { ApiError, type Netra } from '../../client';
 import { describeError } from './errors';
 
 export interface Upload {
@@ -19,7 +19,7 @@ export class Uploads {
   private next = 0;
   private aborts = new Map<number, AbortController>();
 
-  constructor(private readonly api: Api) {}
+  constructor(private readonly api: Netra) {}
 
   get busy(): boolean {
     return this.items.some((item) => item.state === 'uploading');
@@ -59,7 +59,10 @@ export class Uploads {
       if (item) Object.assign(item, part);
     };
     try {
-      const stored = await this.api.upload(file, (progress) => change({ progress }), abort.signal);
+      const stored = await this.api.files.upload(file.name, file, {
+        progress: (progress) => change({ progress }),
+        signal: abort.signal,
+      });
       change({ state: 'done', progress: 1, fileId: stored.id, name: stored.name, bytes: stored.bytes });
     } catch (error) {
       if (error instanceof ApiError || !abort.signal.aborted) change({ state: 'failed', problem: describeError(error) });

@@ -1,16 +1,15 @@
 // Everything a signed-in user sees: agents, threads, the open conversation, its runs, and the line to the server.
 
 import {
-  Api,
   ApiError,
-  EventSocket,
   hasEnded,
   isTerminal,
-  openWire,
+  Netra,
   type Agent,
-  type AnyEvent,
+  type WireEvent,
   type AsOf,
   type Connection,
+  type EventSocket,
   type Message,
   type Run,
 } from '../../client';
@@ -30,7 +29,7 @@ const RUNS_READ_AT_ONCE = 30;
 const STEPS_READ = 8;
 
 export class Workspace {
-  readonly api: Api;
+  readonly api: Netra;
   readonly runs: Runs;
   readonly threads: Threads;
   readonly uploads: Uploads;
@@ -51,20 +50,17 @@ export class Workspace {
   private subscribed = false;
 
   constructor(readonly session: Session) {
-    this.api = new Api(session);
+    this.api = new Netra({ credentials: session, attempts: 1 });
     this.runs = new Runs(this.api);
     this.threads = new Threads(this.api);
     this.uploads = new Uploads(this.api);
-    this.socket = new EventSocket({
-      ticket: async () => (await this.api.ticket()).ticket,
-      open: openWire,
+    this.socket = this.api.socket({
       event: (event) => this.receive(event),
       connection: (connection) => {
         this.connection = connection;
         if (connection.state === 'waiting') this.reloaded = false;
       },
       expired: () => void this.readAnew(),
-      renew: () => session.renew(),
     });
     session.renewed = (token) => this.socket.token(token);
   }
@@ -73,7 +69,7 @@ export class Workspace {
     addEventListener('online', this.nudge);
     this.socket.start();
     await this.attempt(async () => {
-      const [agents] = await Promise.all([this.api.agents(), this.threads.load()]);
+      const [agents] = await Promise.all([this.api.agents.list(), this.threads.load()]);
       this.agents = agents;
       this.agentName ||= preferred(agents);
       await this.open(route.threadId);
@@ -129,10 +125,12 @@ export class Workspace {
     const ids = files.flatMap((file) => file.fileId ?? []);
     const threadId = route.threadId;
     const sent = await this.attempt(async () => {
-      const run = await this.api.startRun(
-        { agent: this.agentName, input: text, ...(ids.length > 0 ? { files: ids } : {}) },
-        threadId,
-      );
+      const run = await this.api.runs.start({
+        agent: this.agentName,
+        input: text,
+        ...(ids.length > 0 ? { files: ids } : {}),
+        thread_id: threadId,
+      });
       const shown = files.map((file) => ({ id: file.fileId ?? '', name: file.name, bytes: file.bytes }));
       this.show(run, text, shown, threadId);
     });
@@ -142,7 +140,7 @@ export class Workspace {
 
   async cancel(run: RunState): Promise<void> {
     try {
-      await this.api.cancelRun(run.id);
+      await this.api.runs.cancel(run.id);
     } catch (error) {
       if (error instanceof ApiError && error.code === 'run_ended') return;
       this.problem = describeError(error);
@@ -152,13 +150,13 @@ export class Workspace {
   retry(run: RunState): Promise<boolean> {
     return this.attempt(async () => {
       const asked = this.turns.find((turn) => turn.runId === run.id)?.question;
-      const again = await this.api.retryRun(run.id);
+      const again = await this.api.runs.retry(run.id);
       this.show(again, asked?.text ?? '', asked?.files ?? [], run.threadId);
     });
   }
 
   resolve(approvalId: string, decision: 'approve' | 'deny'): Promise<boolean> {
-    return this.attempt(() => this.api.resolveApproval(approvalId, decision));
+    return this.attempt(() => this.api.approvals.resolve(approvalId, { decision }));
   }
 
   /** Runs something and tells what went wrong; true when nothing did. */
@@ -194,9 +192,9 @@ export class Workspace {
 
   private async read(threadId: string, visit: number): Promise<void> {
     const [thread, { messages, asOf }, recent] = await Promise.all([
-      this.api.thread(threadId),
+      this.api.threads.get(threadId),
       this.readMessages(threadId),
-      this.api.runs(),
+      this.api.runs.list({ limit: 100 }),
     ]);
     if (visit !== this.opened) return;
     this.threads.put(thread);
@@ -229,23 +227,23 @@ export class Workspace {
   }
 
   private async readRuns(ids: string[]): Promise<void> {
-    const read = await Promise.allSettled(ids.map((id) => this.api.run(id)));
+    const read = await Promise.allSettled(ids.map((id) => this.api.runs.get(id)));
     for (const answer of read) if (answer.status === 'fulfilled') this.runs.know(answer.value);
   }
 
   private async readMessages(threadId: string): Promise<{ messages: Message[]; asOf: AsOf | undefined }> {
-    const first = await this.api.messages(threadId);
+    const first = await this.api.threads.messages(threadId);
     const messages = first.items;
     let cursor = first.next_cursor ?? undefined;
     for (let page = 1; cursor && page < MESSAGE_PAGES; page++) {
-      const next = await this.api.messages(threadId, cursor);
+      const next = await this.api.threads.messages(threadId, { cursor });
       messages.push(...next.items);
       cursor = next.next_cursor ?? undefined;
     }
-    return { messages, asOf: first.as_of };
+    return { messages, asOf: first.as_of ?? undefined };
   }
 
-  private receive(event: AnyEvent): void {
+  private receive(event: WireEvent): void {
     this.runs.receive(event);
     if (!this.threads.receive(event)) void this.refreshThread(event.thread_id);
     if (event.type === 'run_started' || event.type === 'run_queued') this.arrived(event);
@@ -256,7 +254,7 @@ export class Workspace {
   }
 
   /** A run of the open thread that another window or program has started. */
-  private arrived(event: AnyEvent): void {
+  private arrived(event: WireEvent): void {
     if (event.thread_id !== route.threadId || this.opening) return;
     if (event.type === 'run_started') this.announcement = texts.announce.started(this.runs.states[event.run_id]?.agent ?? '');
     if (this.turns.some((turn) => turn.runId === event.run_id)) return;
@@ -280,7 +278,7 @@ export class Workspace {
     if (this.refreshing.has(id)) return;
     this.refreshing.add(id);
     try {
-      this.threads.put(await this.api.thread(id));
+      this.threads.put(await this.api.threads.get(id));
     } catch {
       // Deleted meanwhile, or the server is away: the list is read again with the next start.
     } finally {
