@@ -4,6 +4,8 @@ import { describe, expect, it } from 'vitest';
 import { ApiError } from './errors.js';
 import { Netra, type NetraOptions } from './netra.js';
 import { PlayedClock, PlayedWire, settle } from './played.fixture.js';
+import { TokenPair } from './tokens.js';
+import type { Tokens, User } from './types.js';
 
 type Answer = { status: number; body?: unknown; headers?: Record<string, string> } | Error;
 
@@ -14,9 +16,8 @@ interface Asked {
   body: unknown;
 }
 
-function played(answers: Answer[], options: Partial<NetraOptions> = {}) {
+function answering(answers: Answer[]) {
   const asked: Asked[] = [];
-  const clock = new PlayedClock(() => 0.5);
   const fetch = async (input: string | URL | Request, init: RequestInit = {}): Promise<Response> => {
     const { pathname, search } = new URL(String(input));
     const body = typeof init.body === 'string' ? (JSON.parse(init.body) as unknown) : init.body;
@@ -26,7 +27,13 @@ function played(answers: Answer[], options: Partial<NetraOptions> = {}) {
     if (answer instanceof Error) throw answer;
     return new Response(JSON.stringify(answer.body ?? {}), { status: answer.status, headers: answer.headers ?? {} });
   };
-  const netra = new Netra({ url: 'http://netra.test', token: 'old', fetch: fetch as typeof globalThis.fetch, clock, ...options });
+  return { asked, fetch: fetch as typeof globalThis.fetch };
+}
+
+function played(answers: Answer[], options: Partial<NetraOptions> = {}) {
+  const { asked, fetch } = answering(answers);
+  const clock = new PlayedClock(() => 0.5);
+  const netra = new Netra({ url: 'http://netra.test', token: 'old', fetch, clock, ...options });
   return { netra, asked, clock };
 }
 
@@ -60,6 +67,18 @@ describe('tokens', () => {
     const { netra } = played([refused(401, 'token_expired'), refused(401, 'token_expired'), good, good], { token: undefined, credentials });
     await Promise.all([netra.me(), netra.usage()]);
     expect(renewals).toBe(1);
+  });
+
+  it('rotates a pair, tells of the new one, and gives up only what is refused', async () => {
+    const pair = (n: number) => ({ access_token: `a${n}`, refresh_token: `r${n}`, expires_in_ms: 900_000, user: {} as User });
+    const kept: Tokens[] = [];
+    const { fetch, asked } = answering([{ status: 200, body: pair(2) }, new TypeError('fetch failed'), refused(401, 'unauthenticated')]);
+    const tokens = new TokenPair({ url: 'http://netra.test', fetch }, pair(1), (tokens) => kept.push(tokens));
+    expect(await tokens.renew()).toBe(true);
+    expect([tokens.token(), kept]).toEqual(['a2', [pair(2)]]);
+    await expect(tokens.renew()).rejects.toBeInstanceOf(TypeError);
+    expect(await tokens.renew()).toBe(false);
+    expect(asked.map(({ body }) => body)).toEqual(['r1', 'r2', 'r2'].map((refresh_token) => ({ refresh_token })));
   });
 
   it('tells of a refusal when there is no other token', async () => {

@@ -1,4 +1,4 @@
-// Signing in with a name and a password, or going on from tokens; a program's credentials, which renew themselves.
+// Signing in, and what a program keeps of it: credentials that renew themselves.
 
 import { isPassing } from './errors.js';
 import { Http, type Credentials, type HttpOptions } from './http.js';
@@ -23,21 +23,25 @@ export class Accounts {
   }
 }
 
-/** Credentials from a sign-in. The refresh token rotates, so `changed` is told of each new pair, to be kept where it must be. */
+/** Credentials from a sign-in. The refresh token rotates: `changed` is told of each new pair, for who keeps it somewhere. */
 export class TokenPair implements Credentials {
-  private expiresAt = 0;
+  private readonly accounts: Accounts;
+  private expiresAt: number;
 
-  private constructor(
-    private readonly accounts: Accounts,
+  constructor(
+    http: HttpOptions,
     private tokens: Tokens,
-    private readonly changed: (tokens: Tokens) => void,
+    private readonly changed: (tokens: Tokens) => void = () => undefined,
   ) {
-    this.accept(tokens);
+    this.accounts = new Accounts(new Http({ ...http, credentials: undefined }));
+    this.expiresAt = Date.now() + tokens.expires_in_ms;
   }
 
-  static async signIn(http: HttpOptions, name: string, password: string, changed: (tokens: Tokens) => void = () => undefined): Promise<TokenPair> {
-    const accounts = new Accounts(new Http(http));
-    return new TokenPair(accounts, await accounts.login(name, password), changed);
+  static async signIn(http: HttpOptions, name: string, password: string, changed?: (tokens: Tokens) => void): Promise<TokenPair> {
+    const accounts = new Accounts(new Http({ ...http, credentials: undefined }));
+    const tokens = await accounts.login(name, password);
+    changed?.(tokens);
+    return new TokenPair(http, tokens, changed);
   }
 
   token(): string {
@@ -51,17 +55,13 @@ export class TokenPair implements Credentials {
   /** Throws when the server is away: the session may still be good. */
   async renew(): Promise<boolean> {
     try {
-      this.accept(await this.accounts.refresh(this.tokens.refresh_token ?? undefined));
+      this.tokens = await this.accounts.refresh(this.tokens.refresh_token);
+      this.expiresAt = Date.now() + this.tokens.expires_in_ms;
+      this.changed(this.tokens);
       return true;
     } catch (error) {
       if (isPassing(error)) throw error;
       return false;
     }
-  }
-
-  private accept(tokens: Tokens): void {
-    this.tokens = tokens;
-    this.expiresAt = Date.now() + tokens.expires_in_ms;
-    this.changed(tokens);
   }
 }
