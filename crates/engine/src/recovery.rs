@@ -149,7 +149,9 @@ impl ExecutionEngineFactory {
             let principal = self.principal(owner, input.rights)?;
             self.check_attempts(&run, begin, &principal)?;
             let agent = version::of_run(&reader, self.infra(), &run.agent, &input.agent_hash).await;
-            let agent = agent.ok_or_else(|| interrupted("its agent is no longer there"))?;
+            let agent = agent.ok_or_else(|| {
+                interrupted("its agent is not known; it is gone, or the run comes from a backup")
+            })?;
             if let Some(problem) = &agent.problem {
                 let words = format!("its agent is not ready: {problem}");
                 return Err(Ending::Failed(Failure::new(ErrorCode::AgentFailed, words)));

@@ -1,6 +1,7 @@
 //! The command line: one module per command, one place that turns their ends into exit codes.
 
 mod agents;
+mod backup;
 mod config;
 mod connection;
 mod duration;
@@ -55,6 +56,10 @@ enum Command {
     Token(token::Args),
     /// List, show and check agents.
     Agents(agents::Args),
+    /// Copy a data folder, while a server runs on it too.
+    Backup(backup::BackupArgs),
+    /// Make a data folder of a backup.
+    Restore(backup::RestoreArgs),
     /// Bring the schema of a data folder up to date.
     #[command(after_help = "Examples:\n  netra migrate --data ./netra-data")]
     Migrate(Folder),
@@ -135,6 +140,8 @@ async fn command(command: Command) -> Result<Exit, Problem> {
         Command::User(args) => user::user(args).await,
         Command::Token(args) => token::token(args).await,
         Command::Agents(args) => agents::agents(args),
+        Command::Backup(args) => backup::backup(&args),
+        Command::Restore(args) => backup::restore(&args),
         Command::Migrate(folder) => migrate(&folder),
         Command::Config(args) => config::config(&args),
         Command::Openapi => openapi::openapi(),

@@ -8,6 +8,7 @@
 //! entries go to the [`Fanout`] that the store was opened with, after they are durable.
 
 pub mod audit;
+pub mod backup;
 pub mod commit;
 pub mod handle;
 pub mod idempotency;

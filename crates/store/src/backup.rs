@@ -1,0 +1,292 @@
+//! Backup and restore of a data folder. A backup is consistent while a server works on the folder:
+//! the database as it was at one moment, and the content of every file that it names.
+
+use std::collections::HashSet;
+use std::fs;
+use std::io::{Read as _, Write as _};
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::{Path, PathBuf};
+
+use netra_protocol::id::FileId;
+use rusqlite::backup::Backup;
+use rusqlite::{Connection, OpenFlags};
+use sha2::{Digest as _, Sha256};
+
+use crate::error::Error;
+use crate::{cursor, lock, sqlite};
+
+/// The database, in a data folder and in a backup alike.
+const DATABASE: &str = "netra.db";
+const FILES: &str = "files";
+/// Pages of the database that are copied before other processes have their turn.
+const PAGES: std::ffi::c_int = 1_000;
+/// How often files that a user deletes meanwhile make the backup begin anew.
+const TRIES: u32 = 3;
+
+/// What a backup holds.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Backed {
+    /// SHA-256 of the database, in hexadecimal.
+    pub database_sha256: String,
+    /// Its size in bytes.
+    pub database_bytes: u64,
+    /// How many files it names.
+    pub files: u64,
+    /// Their size together, in bytes.
+    pub file_bytes: u64,
+    /// The log's name.
+    pub epoch: String,
+}
+
+/// What a backup or restore has done so far: files, of how many.
+pub type Progress<'a> = &'a mut dyn FnMut(u64, u64);
+
+/// A file as the database names it.
+struct Row {
+    id: FileId,
+    bytes: u64,
+    sha256: String,
+}
+
+/// Copies the data folder's database and files into a new folder.
+///
+/// # Errors
+/// `Conflict` when the target is not empty; `Unavailable` when something cannot be read or written,
+/// or a file's content is not what its row says.
+pub fn back_up(dir: &Path, target: &Path, progress: Progress<'_>) -> Result<Backed, Error> {
+    if !dir.join(DATABASE).is_file() {
+        let words = format!("{} is no data folder: it has no {DATABASE}", dir.display());
+        return Err(Error::Unavailable(words));
+    }
+    lock::make_private_dir(target)?;
+    if fs::read_dir(target)?.next().is_some() {
+        return Err(Error::Conflict("the folder for the backup is not empty"));
+    }
+    lock::make_private_dir(&target.join(FILES))?;
+    for attempt in 1.. {
+        copy_database(&dir.join(DATABASE), &target.join(DATABASE))?;
+        let rows = rows(&target.join(DATABASE))?;
+        match copy_files(dir, target, &rows, progress) {
+            // A user has deleted it since: with the database of now it is not missed.
+            Err(Missing(id)) if attempt == TRIES => {
+                return Err(Error::Unavailable(format!(
+                    "the content of {id} is missing"
+                )));
+            }
+            Err(Missing(_)) => {}
+            Ok(copied) => {
+                copied?;
+                return backed(target, &rows);
+            }
+        }
+    }
+    Err(Error::Bug("a backup that ends in no way".into()))
+}
+
+/// Copies a backup into a data folder that no server holds. The log gets another name, so that
+/// cursors of clients that know what came after the backup are refused. Runs that were going on
+/// end as interrupted at the next start: what they did after the backup is not known.
+///
+/// # Errors
+/// `InUse` while a server holds the folder; `Conflict` when it has data and `force` is not given;
+/// `Unavailable` when the backup is not whole.
+pub fn restore(
+    source: &Path,
+    dir: &Path,
+    expected: &Backed,
+    force: bool,
+    progress: Progress<'_>,
+) -> Result<String, Error> {
+    let _lock = lock::DirLock::take(dir)?;
+    let database = source.join(DATABASE);
+    if sha256_of(&database)? != expected.database_sha256 {
+        return Err(broken("its database is not the one of its manifest"));
+    }
+    check_integrity(&database)?;
+    if dir.join(DATABASE).exists() && !force {
+        return Err(Error::Conflict("the data folder has data already"));
+    }
+    for name in [DATABASE, "netra.db-wal", "netra.db-shm"] {
+        remove(&dir.join(name))?;
+    }
+    if dir.join(FILES).exists() {
+        fs::remove_dir_all(dir.join(FILES))?;
+    }
+    lock::make_private_dir(&dir.join(FILES))?;
+    let rows = rows(&database)?;
+    copy_files(source, dir, &rows, progress)
+        .map_err(|Missing(id)| broken(&format!("the content of {id} is missing")))??;
+    // Last, and by its name: a folder with a database is a whole one.
+    let part = dir.join("netra.db.part");
+    copy_database(&database, &part)?;
+    let epoch = begin_anew(&part)?;
+    fs::rename(&part, dir.join(DATABASE))?;
+    fs::File::open(dir)?.sync_all()?;
+    Ok(epoch)
+}
+
+fn broken(words: &str) -> Error {
+    Error::Unavailable(format!("the backup is broken: {words}"))
+}
+
+fn remove(path: &Path) -> Result<(), Error> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(error.into()),
+        _ => Ok(()),
+    }
+}
+
+fn open(path: &Path) -> Result<Connection, Error> {
+    let connection = Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_ONLY)?;
+    connection.busy_timeout(std::time::Duration::from_secs(5))?;
+    Ok(connection)
+}
+
+fn copy_database(from: &Path, to: &Path) -> Result<(), Error> {
+    remove(to)?;
+    let source = open(from)?;
+    fs::OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .mode(0o600)
+        .open(to)?;
+    let mut target = Connection::open(to)?;
+    Backup::new(&source, &mut target)?.run_to_completion(
+        PAGES,
+        std::time::Duration::from_millis(1),
+        None,
+    )?;
+    // One file that holds everything, whatever the source was.
+    target.execute_batch("PRAGMA journal_mode = DELETE; PRAGMA synchronous = FULL;")?;
+    drop(target);
+    fs::File::open(to)?.sync_all()?;
+    Ok(())
+}
+
+fn rows(database: &Path) -> Result<Vec<Row>, Error> {
+    let connection = open(database)?;
+    let mut statement = connection.prepare("SELECT id, bytes, sha256 FROM files ORDER BY id")?;
+    let rows = statement.query_map([], |row| {
+        Ok(Row {
+            id: FileId::from_bytes(row.get(0)?),
+            bytes: row.get(1)?,
+            sha256: row.get(2)?,
+        })
+    })?;
+    Ok(rows.collect::<Result<_, _>>()?)
+}
+
+/// A file whose content is not there.
+struct Missing(FileId);
+
+/// Copies what the rows name and is not there yet, and nothing else stays there.
+fn copy_files(
+    from: &Path,
+    to: &Path,
+    rows: &[Row],
+    progress: Progress<'_>,
+) -> Result<Result<(), Error>, Missing> {
+    let named: HashSet<String> = rows.iter().map(|row| row.id.to_string()).collect();
+    let path = |dir: &Path, row: &Row| dir.join(FILES).join(row.id.to_string());
+    for (number, row) in (1..).zip(rows) {
+        let (source, target) = (path(from, row), path(to, row));
+        if !target.exists() {
+            match copy_file(&source, &target, row) {
+                Ok(true) => {}
+                Ok(false) => return Err(Missing(row.id)),
+                Err(error) => return Ok(Err(error)),
+            }
+        }
+        progress(number, rows.len() as u64);
+    }
+    Ok(drop_others(&to.join(FILES), &named))
+}
+
+fn drop_others(files: &Path, named: &HashSet<String>) -> Result<(), Error> {
+    for entry in fs::read_dir(files)? {
+        let entry = entry?;
+        if !named.contains(&*entry.file_name().to_string_lossy()) {
+            remove(&entry.path())?;
+        }
+    }
+    Ok(())
+}
+
+/// Copies a file's content and holds it against its row; false when it is not there.
+fn copy_file(from: &Path, to: &Path, row: &Row) -> Result<bool, Error> {
+    let mut source = match fs::File::open(from) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(false),
+        opened => opened?,
+    };
+    let part = PathBuf::from(format!("{}.part", to.display()));
+    let mut target = fs::OpenOptions::new()
+        .write(true)
+        .create(true)
+        .truncate(true)
+        .mode(0o600)
+        .open(&part)?;
+    let (mut hash, mut bytes) = (Sha256::new(), 0);
+    let mut buffer = vec![0; 256 * 1024];
+    loop {
+        let read = source.read(&mut buffer)?;
+        if read == 0 {
+            break;
+        }
+        hash.update(&buffer[..read]);
+        target.write_all(&buffer[..read])?;
+        bytes += read as u64;
+    }
+    if bytes != row.bytes || cursor::write(&hash.finalize()) != row.sha256 {
+        return Err(broken(&format!("the content of {} is another one", row.id)));
+    }
+    target.sync_all()?;
+    fs::rename(&part, to)?;
+    Ok(true)
+}
+
+fn sha256_of(path: &Path) -> Result<String, Error> {
+    let mut file = fs::File::open(path)?;
+    let mut hash = Sha256::new();
+    std::io::copy(&mut file, &mut hash)?;
+    Ok(cursor::write(&hash.finalize()))
+}
+
+fn backed(target: &Path, rows: &[Row]) -> Result<Backed, Error> {
+    let database = target.join(DATABASE);
+    fs::File::open(target)?.sync_all()?;
+    let epoch =
+        open(&database)?.query_row("SELECT value FROM meta WHERE key = 'epoch'", [], |row| {
+            row.get(0)
+        })?;
+    Ok(Backed {
+        database_sha256: sha256_of(&database)?,
+        database_bytes: fs::metadata(&database)?.len(),
+        files: rows.len() as u64,
+        file_bytes: rows.iter().map(|row| row.bytes).sum(),
+        epoch,
+    })
+}
+
+fn check_integrity(database: &Path) -> Result<(), Error> {
+    let found: String =
+        open(database)?.query_row("PRAGMA integrity_check", [], |row| row.get(0))?;
+    if found == "ok" {
+        Ok(())
+    } else {
+        Err(broken(&found))
+    }
+}
+
+/// Gives the log another name and lets no run go on that was going on, and returns the name.
+fn begin_anew(database: &Path) -> Result<String, Error> {
+    let connection = Connection::open(database)?;
+    connection.execute_batch(
+        "DELETE FROM meta WHERE key IN ('epoch', 'alive_at');
+         UPDATE runs SET agent_hash = '' WHERE ended_at IS NULL;",
+    )?;
+    drop(connection);
+    sqlite::migrate_file(database)?;
+    let connection = open(database)?;
+    let sql = "SELECT value FROM meta WHERE key = 'epoch'";
+    Ok(connection.query_row(sql, [], |row| row.get(0))?)
+}
