@@ -157,9 +157,6 @@ async fn chaos_in(plan: &Plan, seed: u64, folder: &Path) -> Result<bool> {
     // Read anew: what was folded away meanwhile is not to be missed.
     let logs = Logs::read(&data, &ids).await?;
     report(&world, &victim, proxy.damage(), bad_for);
-    if plan.long && victim.done.overflows == 0 {
-        world.fault("no slow client went back to the log, which this is to try as well".into());
-    }
     conclude(&world, &logs, lanes, watchers)
 }
 
