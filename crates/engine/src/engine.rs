@@ -303,6 +303,11 @@ impl IsolatedExecutionEngine {
 
     /// An agent's error says how the run ends; where the deadline has passed, it was the deadline.
     fn stopped_by(&self, fault: Fault) -> Stopped {
+        // Whoever stops the run also cancels what its agent waits for, and the agent may be told
+        // first: then its error is none of its own.
+        if let Some(reason) = self.listed.live.stop.reason() {
+            return reason.ending().map_or(Stopped::Released, Stopped::Ending);
+        }
         let Some(failure) = fault.failure() else {
             return Stopped::Waiting;
         };

@@ -5,6 +5,7 @@ mod backup;
 mod config;
 mod connection;
 mod duration;
+mod events;
 mod openapi;
 mod output;
 mod run;
@@ -56,6 +57,8 @@ enum Command {
     Token(token::Args),
     /// List, show and check agents.
     Agents(agents::Args),
+    /// Follow, print and check the logs of events.
+    Events(events::Args),
     /// Copy a data folder, while a server runs on it too.
     Backup(backup::BackupArgs),
     /// Make a data folder of a backup.
@@ -140,6 +143,7 @@ async fn command(command: Command) -> Result<Exit, Problem> {
         Command::User(args) => user::user(args).await,
         Command::Token(args) => token::token(args).await,
         Command::Agents(args) => agents::agents(args),
+        Command::Events(args) => Box::pin(events::events(args)).await,
         Command::Backup(args) => backup::backup(&args),
         Command::Restore(args) => backup::restore(&args),
         Command::Migrate(folder) => migrate(&folder),

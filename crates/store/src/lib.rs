@@ -12,6 +12,7 @@ pub mod backup;
 pub mod commit;
 pub mod handle;
 pub mod idempotency;
+pub mod inspect;
 pub mod journal;
 pub mod log;
 pub mod ticket;

@@ -171,7 +171,7 @@ fn bounds(connection: &Connection, user: UserId) -> Result<LogBounds, Error> {
 const SELECT: &str = "SELECT seq, thread_id, run_id, type, body FROM events
      WHERE user_id = ?1 AND seq > ?2 AND seq <= ?3 ORDER BY seq LIMIT ?4";
 
-fn entries(
+pub(crate) fn entries(
     connection: &Connection,
     user_id: UserId,
     (after, through): (u64, u64),

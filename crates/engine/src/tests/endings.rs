@@ -1,5 +1,6 @@
 //! Every way for a run to end, at every point: one terminal event, everything closed, slot back.
 
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use netra_model::scripted::{Answer, ScriptedModel};
@@ -8,6 +9,9 @@ use netra_protocol::event::EventKind;
 use netra_protocol::limits::Limits;
 use netra_protocol::run::{RunStatus, StartRun};
 use serde_json::json;
+
+use crate::ExecutionEngineFactory;
+use crate::live::StopReason;
 
 use super::house::{House, ask, failure_of, names, names_without_deltas};
 
@@ -303,4 +307,26 @@ async fn a_drain_waits_then_lets_go_and_the_next_server_goes_on() {
     assert_eq!(run.status, RunStatus::Completed);
     assert_eq!(names(&log)[..2], ["run_queued", "run_started"]);
     next.quiet().await;
+}
+
+#[tokio::test]
+async fn a_drained_run_whose_agent_is_told_first_is_not_ended_as_cancelled() {
+    let drain: Arc<OnceLock<ExecutionEngineFactory>> = Arc::default();
+    let told = Arc::clone(&drain);
+    // The stop fires while the agent is polled, and its call fails by it.
+    let house = House::with_model(ScriptedModel::from_fn("test", move |_| {
+        let engine = told.get().expect("the run was started after");
+        engine.0.runs.stop_all(StopReason::Drained);
+        Answer::refuse(netra_model::Error::Cancelled)
+    }));
+    let ctx = house.user().await;
+    drain.set(house.engine.clone()).ok();
+    let run = house.start(&ctx, ask("assistant", "x")).await.unwrap().run;
+    house.quiet().await;
+    let run = house.store.run(&ctx, run.id).for_read().await.unwrap();
+    assert_eq!(
+        run.status,
+        RunStatus::Running,
+        "it was let go, to go on later"
+    );
 }
