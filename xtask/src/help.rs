@@ -10,7 +10,7 @@ Usage: cargo xtask <command> [arguments]
   up          build everything and serve it on 127.0.0.1:8080
   test        the whole gate, or the parts that are named
   ui          build the web page into ui/dist
-  openapi     write openapi/netra.json from the server, or check it
+  openapi     write openapi/netra.json and what is made from it, or check them
   bench       run a benchmark in a release build
   coverage    which lines the tests reach
   tidy        the rules of the house that no other tool knows
@@ -54,8 +54,9 @@ Usage: cargo xtask test [--fail-fast] [--list] [part]... [-- <arguments of chaos
   ui           type check, tests and build of the web page (needs Node)
   clippy       all targets, warnings denied
   unit         tests of every crate but netra-integration
-  openapi      openapi/netra.json is what the server serves
+  openapi      openapi/netra.json and what is made from it are what the server serves
   integration  end-to-end tests of netra-integration
+  clients      the clients in other languages against the server (needs Node)
   browser      the page in Chromium against the server (needs Node; as root it installs Chromium)
   security     tests of netra-integration in modules named `security`
   chaos        many users, a server that dies, a network that breaks: nothing is lost
@@ -95,7 +96,7 @@ Examples:
 ";
 
 const OPENAPI: &str = "\
-Write openapi/netra.json from what `netra openapi` prints
+Write openapi/netra.json from what `netra openapi` prints, and the client's types from that
 
 Usage: cargo xtask openapi [--check]
 

@@ -9,6 +9,7 @@
 mod bench;
 mod browser;
 mod chaos;
+mod clients;
 mod coverage;
 mod debian;
 mod deps;

@@ -6,7 +6,7 @@ use anyhow::{Result, bail};
 
 use crate::tally::Tally;
 use crate::workspace::Workspace;
-use crate::{browser, chaos, debian, deps, openapi, process, tidy, ui};
+use crate::{browser, chaos, clients, debian, deps, openapi, process, tidy, ui};
 
 /// What came out of a part.
 pub(crate) struct Outcome {
@@ -37,7 +37,7 @@ const fn part(name: &'static str, run: fn(&Workspace) -> Result<Outcome>) -> Par
 }
 
 /// Cheap parts first. The page comes before the server because the server's build takes it in.
-pub(crate) const ALL: [Part; 11] = [
+pub(crate) const ALL: [Part; 12] = [
     part("fmt", fmt),
     part("tidy", |workspace| plain(tidy::check(workspace)?)),
     part("deps", |workspace| plain(deps::check(workspace)?)),
@@ -53,6 +53,7 @@ pub(crate) const ALL: [Part; 11] = [
         run_among_all: Some(|workspace| integration(workspace, &["--skip", SECURITY])),
         run_with: None,
     },
+    part("clients", clients::check),
     part("browser", browser::check),
     part("security", |workspace| integration(workspace, &[SECURITY])),
     Part {

@@ -9,6 +9,7 @@ mod expect;
 mod files;
 mod idempotency;
 mod limits;
+mod logs;
 mod optimizer;
 mod practice;
 mod processes;
