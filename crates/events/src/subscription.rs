@@ -90,7 +90,8 @@ impl Subscription {
     pub async fn next(&mut self) -> Result<Vec<Delivery>, Error> {
         loop {
             let deliveries = match self.course.mode {
-                Mode::Replay => self.replay().await?,
+                // Boxed: a subscription at rest does not hold what reading the log needs.
+                Mode::Replay => Box::pin(self.replay()).await?,
                 Mode::Live => self.live().await,
             };
             if !deliveries.is_empty() {

@@ -28,7 +28,7 @@ use crate::serve::places::Place;
 use crate::state::Gateway;
 
 /// What one socket reads at once, in bytes; most hold still most of the time.
-const READ_BUFFER: usize = 4096;
+const READ_BUFFER: usize = 1024;
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]

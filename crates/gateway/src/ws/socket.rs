@@ -144,7 +144,7 @@ pub(super) async fn serve(
         End::TooMany
     };
     metrics::counter!("netra_sockets_closed_total", "reason" => end.as_str()).increment(1);
-    socket.say_goodbye(end).await;
+    Box::pin(socket.say_goodbye(end)).await;
 }
 
 /// How long the credentials are good.
@@ -170,20 +170,23 @@ impl Socket {
         }
     }
 
+    // What happens seldom is boxed: a socket at rest holds what its largest turn would need.
     async fn turns(&mut self) -> Result<std::convert::Infallible, End> {
-        self.greet().await?;
+        Box::pin(self.greet()).await?;
         let every = self.gateway.config.heartbeat;
         let mut heartbeat = tokio::time::interval_at(Instant::now() + every, every);
         loop {
             match self.next_turn(&mut heartbeat).await {
                 Turn::End(end) => return Err(end),
-                Turn::Revoked(session) => self.on_revoked(session).await?,
-                Turn::Heartbeat => self.on_heartbeat().await?,
+                Turn::Revoked(session) => Box::pin(self.on_revoked(session)).await?,
+                Turn::Heartbeat => Box::pin(self.on_heartbeat()).await?,
                 Turn::Inbound(None) => return Err(End::Gone),
                 Turn::Inbound(Some(Err(error))) => return Err(of_broken_read(&error)),
-                Turn::Inbound(Some(Ok(message))) => self.on_message(message).await?,
+                Turn::Inbound(Some(Ok(message))) => Box::pin(self.on_message(message)).await?,
                 Turn::Events(Ok(batch)) => self.send_events(&batch).await?,
-                Turn::Events(Err(error)) => self.on_lost_subscription(error.into()).await?,
+                Turn::Events(Err(error)) => {
+                    Box::pin(self.on_lost_subscription(error.into())).await?;
+                }
             }
         }
     }

@@ -57,11 +57,12 @@ async fn of_netra() -> Result<Rest> {
     let token = |number: usize| users[number % USERS].token().unwrap_or_default();
     let mib_before = server::memory_mib(server.pid())?;
     let began = Instant::now();
-    let open = |number: usize| Line::subscribed(server.url(), token(number), None);
+    let open = |number: usize| Line::ready(server.url(), token(number));
     let mut lines = open_many(SOCKETS, open).await?;
     let seconds = began.elapsed().as_secs_f64();
     // Each is live when its first position has come.
     for line in &mut lines {
+        line.subscribe(None).await?;
         line.next().await?;
     }
     let mib = server::memory_mib(server.pid())?;

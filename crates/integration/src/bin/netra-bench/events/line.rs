@@ -27,16 +27,28 @@ impl Line {
         Ok(Self(opened.0))
     }
 
-    /// Connects to Netra and subscribes after this number, or from now on.
-    pub(super) async fn subscribed(url: &str, token: &str, after: Option<u64>) -> Result<Self> {
+    /// Connects to Netra and waits for its first frame.
+    pub(super) async fn ready(url: &str, token: &str) -> Result<Self> {
         let mut line = Self::open(url, Some(token)).await?;
         let ready = line.next().await?;
         ensure!(ready.contains("connection_ready"), "{ready}");
+        Ok(line)
+    }
+
+    /// Subscribes after this number, or from now on.
+    pub(super) async fn subscribe(&mut self, after: Option<u64>) -> Result<()> {
         let after = after.map_or("\"now\"".to_owned(), |seq| seq.to_string());
         let frame = format!("{{\"type\":\"subscribe\",\"id\":1,\"after\":{after}}}");
-        line.0.send(Message::text(frame)).await?;
-        let ack = line.next().await?;
+        self.0.send(Message::text(frame)).await?;
+        let ack = self.next().await?;
         ensure!(ack.contains("\"ack\""), "{ack}");
+        Ok(())
+    }
+
+    /// Connects and subscribes.
+    pub(super) async fn subscribed(url: &str, token: &str, after: Option<u64>) -> Result<Self> {
+        let mut line = Self::ready(url, token).await?;
+        line.subscribe(after).await?;
         Ok(line)
     }
 
