@@ -1,5 +1,6 @@
 //! The embedded backend: one writer thread, a pool of readers, migrations at opening.
 
+mod checkpoint;
 mod migrate;
 mod reader;
 mod transaction;
@@ -34,7 +35,10 @@ impl Database {
         let mut connection = connect(path)?;
         migrate::up(&mut connection)?;
         let readers = reader::Readers::new(path, runtime);
-        let writer = writer::Writer::start(connection, runtime.clone(), fanout)?;
+        // Checkpoints are not the commits' affair.
+        connection.execute_batch("PRAGMA wal_autocheckpoint = 0;")?;
+        let checkpoints = checkpoint::Checkpoints::start(path)?;
+        let writer = writer::Writer::start(connection, runtime.clone(), fanout, checkpoints)?;
         Ok(Self { writer, readers })
     }
 

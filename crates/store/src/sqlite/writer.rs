@@ -12,6 +12,7 @@ use netra_context::Runtime;
 use rusqlite::Connection;
 use tokio::sync::{mpsc, oneshot};
 
+use super::checkpoint::Checkpoints;
 use super::transaction::Tx;
 use crate::error::Error;
 use crate::log::{Entry, Fanout};
@@ -72,12 +73,14 @@ impl Writer {
         connection: Connection,
         runtime: Runtime,
         fanout: Arc<dyn Fanout>,
+        checkpoints: Checkpoints,
     ) -> Result<Self, Error> {
         let (queue, works) = mpsc::channel(QUEUE);
         let mut thread = Thread {
             connection,
             runtime,
             fanout,
+            checkpoints,
             works,
         };
         std::thread::Builder::new()
@@ -107,6 +110,7 @@ struct Thread {
     connection: Connection,
     runtime: Runtime,
     fanout: Arc<dyn Fanout>,
+    checkpoints: Checkpoints,
     works: mpsc::Receiver<Box<dyn Work>>,
 }
 
@@ -125,6 +129,7 @@ impl Thread {
                     self.die_where_asked();
                 }
                 self.fanout.committed(&appended);
+                self.checkpoints.committed();
             }
             metrics::histogram!("netra_store_commit_seconds").record(started.elapsed());
             metrics::histogram!("netra_store_commit_works").record(size as f64);
