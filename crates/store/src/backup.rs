@@ -85,11 +85,13 @@ pub fn back_up(dir: &Path, target: &Path, progress: Progress<'_>) -> Result<Back
 
 /// Copies a backup into a data folder that no server holds. The log gets another name, so that
 /// cursors of clients that know what came after the backup are refused. Runs that were going on
-/// end as interrupted at the next start: what they did after the backup is not known.
+/// end as interrupted at the next start: what they did after the backup is not known. Returns the
+/// log's name. What the folder held stays as it was unless all of the backup is good.
 ///
 /// # Errors
-/// `InUse` while a server holds the folder; `Conflict` when it has data and `force` is not given;
-/// `Unavailable` when the backup is not whole.
+/// `InUse` while a server holds the folder; `Conflict` when it holds anything and `force` is not
+/// given, or is the backup itself; `Unavailable` when the backup is not whole; `Migration` when it
+/// is of a newer program.
 pub fn restore(
     source: &Path,
     dir: &Path,
@@ -97,32 +99,76 @@ pub fn restore(
     force: bool,
     progress: Progress<'_>,
 ) -> Result<String, Error> {
+    lock::make_private_dir(dir)?;
+    refuse_nested(source, dir)?;
     let _lock = lock::DirLock::take(dir)?;
-    let database = source.join(DATABASE);
+    let staged = dir.join(STAGED);
+    if staged.exists() {
+        // A restore that broke off.
+        fs::remove_dir_all(&staged)?;
+    }
+    if !force && holds_anything(dir)? {
+        return Err(Error::Conflict("the data folder is not empty"));
+    }
+    let epoch = stage(source, &staged, expected, progress);
+    let swapped = epoch.and_then(|epoch| swap(&staged, dir).map(|()| epoch));
+    fs::remove_dir_all(&staged)?;
+    swapped
+}
+
+/// What is being restored, until it takes the place of what the folder holds.
+const STAGED: &str = "restore.part";
+
+fn refuse_nested(source: &Path, dir: &Path) -> Result<(), Error> {
+    let (source, dir) = (fs::canonicalize(source)?, fs::canonicalize(dir)?);
+    if source.starts_with(&dir) || dir.starts_with(&source) {
+        return Err(Error::Conflict("the backup and the data folder are one"));
+    }
+    Ok(())
+}
+
+fn holds_anything(dir: &Path) -> Result<bool, Error> {
+    for entry in fs::read_dir(dir)? {
+        if entry?.file_name() != "lock" {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
+/// Makes a whole data folder of the backup, checked, beside the one that is there.
+fn stage(
+    source: &Path,
+    staged: &Path,
+    expected: &Backed,
+    progress: Progress<'_>,
+) -> Result<String, Error> {
+    lock::make_private_dir(&staged.join(FILES))?;
+    let (database, copy) = (source.join(DATABASE), staged.join(DATABASE));
     if sha256_of(&database)? != expected.database_sha256 {
         return Err(broken("its database is not the one of its manifest"));
     }
-    check_integrity(&database)?;
-    if dir.join(DATABASE).exists() && !force {
-        return Err(Error::Conflict("the data folder has data already"));
-    }
+    copy_database(&database, &copy)?;
+    check_integrity(&copy)?;
+    let rows = rows(&copy)?;
+    copy_files(source, staged, &rows, progress)
+        .map_err(|Missing(id)| broken(&format!("the content of {id} is missing")))??;
+    begin_anew(&copy)
+}
+
+/// Puts the staged data in the place of what the folder holds. The database comes last: a folder
+/// with one is a whole one.
+fn swap(staged: &Path, dir: &Path) -> Result<(), Error> {
     for name in [DATABASE, "netra.db-wal", "netra.db-shm"] {
         remove(&dir.join(name))?;
     }
     if dir.join(FILES).exists() {
         fs::remove_dir_all(dir.join(FILES))?;
     }
-    lock::make_private_dir(&dir.join(FILES))?;
-    let rows = rows(&database)?;
-    copy_files(source, dir, &rows, progress)
-        .map_err(|Missing(id)| broken(&format!("the content of {id} is missing")))??;
-    // Last, and by its name: a folder with a database is a whole one.
-    let part = dir.join("netra.db.part");
-    copy_database(&database, &part)?;
-    let epoch = begin_anew(&part)?;
-    fs::rename(&part, dir.join(DATABASE))?;
+    fs::rename(staged.join(FILES), dir.join(FILES))?;
+    fs::rename(staged.join(DATABASE), dir.join(DATABASE))?;
     fs::File::open(dir)?.sync_all()?;
-    Ok(epoch)
+    Ok(())
 }
 
 fn broken(words: &str) -> Error {
@@ -145,6 +191,8 @@ fn open(path: &Path) -> Result<Connection, Error> {
 fn copy_database(from: &Path, to: &Path) -> Result<(), Error> {
     remove(to)?;
     let source = open(from)?;
+    // One snapshot for all steps: without it each commit of a server would begin the copy anew.
+    source.execute_batch("BEGIN DEFERRED; SELECT count(*) FROM meta;")?;
     fs::OpenOptions::new()
         .write(true)
         .create_new(true)
@@ -279,14 +327,82 @@ fn check_integrity(database: &Path) -> Result<(), Error> {
 
 /// Gives the log another name and lets no run go on that was going on, and returns the name.
 fn begin_anew(database: &Path) -> Result<String, Error> {
+    sqlite::migrate_file(database)?;
     let connection = Connection::open(database)?;
     connection.execute_batch(
-        "DELETE FROM meta WHERE key IN ('epoch', 'alive_at');
+        "PRAGMA journal_mode = DELETE; PRAGMA synchronous = FULL;
+         DELETE FROM meta WHERE key IN ('epoch', 'alive_at');
          UPDATE runs SET agent_hash = '' WHERE ended_at IS NULL;",
     )?;
     drop(connection);
     sqlite::migrate_file(database)?;
-    let connection = open(database)?;
+    let connection = Connection::open(database)?;
+    // One file again, whatever the other connections have made of it.
+    connection.execute_batch("PRAGMA journal_mode = DELETE;")?;
     let sql = "SELECT value FROM meta WHERE key = 'epoch'";
     Ok(connection.query_row(sql, [], |row| row.get(0))?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn backed_up(data: &Path, backup: &Path) -> Backed {
+        sqlite::migrate_file(&data.join(DATABASE)).unwrap();
+        fs::create_dir(data.join(FILES)).unwrap();
+        back_up(data, backup, &mut |_, _| ()).unwrap()
+    }
+
+    fn folders() -> (tempfile::TempDir, [PathBuf; 3]) {
+        let all = tempfile::tempdir().unwrap();
+        let folder = |name: &str| {
+            let path = all.path().join(name);
+            fs::create_dir(&path).unwrap();
+            path
+        };
+        let three = ["data", "backup", "target"].map(folder);
+        (all, three)
+    }
+
+    #[test]
+    fn a_folder_that_holds_anything_at_all_is_not_restored_into() {
+        let (_all, [data, backup, target]) = folders();
+        let expected = backed_up(&data, &backup);
+        fs::create_dir(target.join(FILES)).unwrap();
+        fs::write(target.join(FILES).join("thesis.txt"), "years of work").unwrap();
+        let refused = restore(&backup, &target, &expected, false, &mut |_, _| ());
+        assert!(matches!(refused, Err(Error::Conflict(_))));
+        assert!(target.join(FILES).join("thesis.txt").exists());
+    }
+
+    #[test]
+    fn a_forced_restore_of_a_broken_backup_leaves_what_was_there() {
+        let (_all, [data, backup, target]) = folders();
+        let expected = backed_up(&data, &backup);
+        sqlite::migrate_file(&target.join(DATABASE)).unwrap();
+        let before = fs::read(target.join(DATABASE)).unwrap();
+        let other = Backed {
+            database_sha256: "another".into(),
+            ..expected.clone()
+        };
+        restore(&backup, &target, &other, true, &mut |_, _| ()).unwrap_err();
+        assert_eq!(fs::read(target.join(DATABASE)).unwrap(), before);
+        let epoch = restore(&backup, &target, &expected, true, &mut |_, _| ()).unwrap();
+        assert_ne!(epoch, expected.epoch);
+        let mut left: Vec<String> = fs::read_dir(&target)
+            .unwrap()
+            .map(|entry| entry.unwrap().file_name().to_string_lossy().into_owned())
+            .collect();
+        left.sort();
+        assert_eq!(left, ["files", "lock", "netra.db"]);
+    }
+
+    #[test]
+    fn a_backup_is_not_restored_into_itself() {
+        let (_all, [data, backup, _]) = folders();
+        let expected = backed_up(&data, &backup);
+        let refused = restore(&backup, &backup, &expected, true, &mut |_, _| ());
+        assert!(matches!(refused, Err(Error::Conflict(_))));
+        assert!(backup.join(DATABASE).exists());
+    }
 }

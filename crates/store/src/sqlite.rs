@@ -71,16 +71,27 @@ pub(crate) fn migrate_file(path: &Path) -> Result<u32, Error> {
     migrate::up(&mut connect(path)?)
 }
 
+/// Made by us where it is absent: SQLite would let others read it, and gives its other files the
+/// rights of this one. One that is there is not opened: closing it would give up the locks that
+/// other connections of this process hold on it, and the next process that comes and goes would
+/// take the write-ahead log away from under them.
+fn make_private(path: &Path) -> Result<(), Error> {
+    let made = std::fs::OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .mode(0o600)
+        .open(path);
+    match made {
+        Err(error) if error.kind() != std::io::ErrorKind::AlreadyExists => {
+            Err(Error::Unavailable(format!("{}: {error}", path.display())))
+        }
+        _ => Ok(()),
+    }
+}
+
 fn connect(path: &Path) -> Result<Connection, Error> {
     let at = |error: rusqlite::Error| Error::Unavailable(format!("{}: {error}", path.display()));
-    // Made by us where it is absent: SQLite would let others read it, and gives its other files
-    // the rights of this one.
-    std::fs::OpenOptions::new()
-        .create(true)
-        .append(true)
-        .mode(0o600)
-        .open(path)
-        .map_err(|error| Error::Unavailable(format!("{}: {error}", path.display())))?;
+    make_private(path)?;
     let connection = Connection::open(path).map_err(at)?;
     connection
         .busy_timeout(std::time::Duration::from_secs(5))

@@ -187,3 +187,30 @@ async fn a_log_is_printed_followed_and_found_well() -> Test {
     assert_eq!(nobody.status.code(), Some(1));
     Ok(())
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_command_beside_a_server_does_not_take_its_write_ahead_log_away() -> Test {
+    use std::os::unix::fs::MetadataExt as _;
+    let data = tempfile::tempdir()?;
+    let folder = text(data.path());
+    let server = TestProcess::start(data.path()).await?;
+    let ada = server.user("ada").await?;
+    ada.run("echo", "one").await?;
+    let log = data.path().join("netra.db-wal");
+    let before = std::fs::metadata(&log)?.ino();
+    // It opens the database, and closes it as if it were the last.
+    said(&["token", "ada", "--data", &folder]).await?;
+    assert_eq!(
+        std::fs::metadata(&log)?.ino(),
+        before,
+        "the server's log is another file"
+    );
+    ada.run("echo", "two").await?;
+    let report = said(&["events", "verify", "--data", &folder, "--json"]).await?;
+    let report: Value = serde_json::from_str(&report)?;
+    assert_eq!(
+        report["runs"], 2,
+        "what the server wrote after is there for others"
+    );
+    Ok(())
+}

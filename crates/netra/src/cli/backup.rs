@@ -130,9 +130,9 @@ pub(super) fn restore(args: &RestoreArgs) -> Result<Exit, Problem> {
     );
     let epoch = restored.map_err(|error| match error {
         netra_store::Error::InUse { .. } => Problem::new(Exit::DataInUse, error),
-        netra_store::Error::Conflict(_) => Problem::message(
+        netra_store::Error::Conflict(_) if !args.force => Problem::message(
             Exit::Failure,
-            format!("{} has data already: --force replaces it", data.display()),
+            format!("{} is not empty: --force replaces its data", data.display()),
         ),
         error => Problem::new(Exit::Failure, error),
     })?;
