@@ -1,0 +1,7 @@
+"""Types of the contract."""
+
+from __future__ import annotations
+
+from typing import Any, Dict
+
+Event = Dict[str, Any]
