@@ -1,6 +1,7 @@
 //! The OpenAPI document in the repository is what the server itself prints; what is generated from
 //! it is as new.
 
+mod python;
 mod schema;
 mod typescript;
 
@@ -14,6 +15,7 @@ use crate::process;
 use crate::workspace::Workspace;
 
 const FILE: &str = "openapi/netra.json";
+const PYTHON: &str = "clients/python/src/netra_client/types.py";
 
 /// A file that is made from the contract.
 struct Generated {
@@ -55,10 +57,10 @@ fn generated(workspace: &Workspace) -> Result<Vec<Generated>> {
     let printed = printed(workspace)?;
     let schemas = Schemas::read(&serde_json::from_str(&printed)?)?;
     let file = |path, text| Generated { path, text };
-    let types = typescript::types(&schemas)?;
     Ok(vec![
+        file("ui/client/types.gen.ts", typescript::types(&schemas)?),
+        file(PYTHON, python::types(&schemas)?),
         file(FILE, printed),
-        file("ui/client/types.gen.ts", types),
     ])
 }
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple, Union, cast
 
 from .errors import ApiError, NetraError, ProtocolError, TooManySockets, from_body
-from .types import WireEvent
+from .types import Event
 
 Frame = dict[str, Any]
 
@@ -56,7 +56,7 @@ class Send:
 class Deliver:
     """Hand this event out."""
 
-    event: WireEvent
+    event: Event
 
 
 @dataclass(frozen=True)
@@ -106,6 +106,8 @@ class Subscription:
         self._threads = None if threads is None else list(threads)
         self._deltas = deltas
         self._next_id = 0
+        self.seen = False
+        """Whether the server has ever accepted this subscription."""
         self._opened = False
         self._subscribing: int | None = None
         self._refreshing: int | None = None
@@ -169,7 +171,7 @@ class Subscription:
             self._refreshing = None
         if frame.get("id") != self._subscribing:
             return []
-        self._subscribing = None
+        self._subscribing, self.seen = None, True
         self._previous = int(frame["after"])
         self.cursor = Cursor(self._previous, str(frame["epoch"]))
         return []
@@ -192,7 +194,7 @@ class Subscription:
         if frame["prev"] != self._previous:
             return self._gap()
         self._advance(frame["seq"])
-        return [Deliver(cast(WireEvent, frame))]
+        return [Deliver(cast(Event, frame))]
 
     def _position(self, frame: Frame) -> list[Action]:
         if self._previous is None or frame["seq"] < self._previous:
@@ -236,7 +238,7 @@ def after_close(code: int | None, reason: str = "", *, resuming: bool = True) ->
 def after_refusal(error: ApiError) -> Plan:
     """What to do when opening a connection or a stream was answered with an HTTP error."""
     if error.status == 401:
-        return Plan(renew=True, error=None)
+        return Plan(renew=True)
     if error.status in (408, 429) or (error.status or 0) >= 500:
         return Plan(wait=error.retry_after or 0.0)
     return Plan(error=error)
@@ -311,15 +313,22 @@ class SseMessage(NamedTuple):
 
 
 class SseParser:
-    """Cuts lines into messages. An `id` without data is a message too: a position."""
+    """Cuts a stream into messages. An `id` without data is a message too: a position."""
 
     def __init__(self) -> None:
         self._id: str | None = None
         self._event: str | None = None
         self._data: list[str] = []
+        self._rest = b""
 
-    def line(self, line: str) -> SseMessage | None:
-        """Takes a line without its end; gives a message when the line completes one."""
+    def feed(self, received: bytes) -> list[SseMessage]:
+        """Takes what was received; gives the messages that it completes."""
+        # Lines end at line feeds only: JSON may hold other characters that split lines of text.
+        *lines, self._rest = (self._rest + received).split(b"\n")
+        messages = (self._line(line.removesuffix(b"\r").decode()) for line in lines)
+        return [message for message in messages if message is not None]
+
+    def _line(self, line: str) -> SseMessage | None:
         if not line:
             message = SseMessage(self._id, self._event, "\n".join(self._data) or None)
             self._id, self._event, self._data = None, None, []
@@ -367,7 +376,7 @@ class Feed:
             return [Reconnect(Plan())]
         self._advance(message.id or str(seq))
         self.ended = self._of_run and frame["type"] in TERMINAL
-        return [Deliver(cast(WireEvent, frame))]
+        return [Deliver(cast(Event, frame))]
 
     def _advance(self, text: str) -> None:
         cursor = Cursor.parse(text)

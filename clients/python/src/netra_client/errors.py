@@ -67,9 +67,7 @@ class ConnectionLost(NetraError):
     """The server could not be reached, and as many attempts as were allowed are used up."""
 
 
-def from_body(
-    body: Any, status: int | None = None, retry_after: float | None = None
-) -> ApiError:
+def from_body(body: Any, status: int | None = None, retry_after: float | None = None) -> ApiError:
     """The error of a body `{"error": {…}}`; any other body is an error without a known code."""
     error = body.get("error") if isinstance(body, dict) else None
     if not isinstance(error, dict) or not isinstance(error.get("code"), str):

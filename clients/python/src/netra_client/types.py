@@ -1,7 +1,1574 @@
-"""Types of the contract."""
+"""The contract's types, made from openapi/netra.json by `cargo xtask openapi`.
+
+Do not change by hand.
+"""
 
 from __future__ import annotations
 
-from typing import Any, Dict
+from typing import Any, Literal, TypedDict, Union
 
-Event = Dict[str, Any]
+After = Union[int, Literal["now"]]
+"""Where a subscription begins."""
+
+
+class _AgentRequired(TypedDict):
+    #: For people.
+    description: str
+    #: JSON Schema of the input. A text input stands for `{"text": …}`.
+    input_schema: Any
+    #: How it is made.
+    kind: AgentKind
+    #: To start it by.
+    name: str
+    #: Whether it can run now.
+    ready: bool
+    #: Names of the tools that it may call.
+    tools: list[str]
+
+
+class Agent(_AgentRequired, total=False):
+    """An agent that this user may run."""
+
+    #: JSON Schema of the result.
+    output_schema: Any
+    #: Why it cannot.
+    problem: str | None
+
+
+AgentKind = Literal["model", "script", "native", "http"]
+"""How an agent is made."""
+
+
+class Approval(TypedDict):
+    """A tool call that waits for a person."""
+
+    #: What it would be called with.
+    arguments: Any
+    #: When it is denied by itself.
+    expires_at: Timestamp
+    #: To answer it by.
+    id: ApprovalId
+    #: Why a person is asked.
+    reason: str
+    #: The run that waits.
+    run_id: RunId
+    #: Where it stands.
+    state: ApprovalState
+    #: The call that waits.
+    tool_call_id: ToolCallId
+    #: The tool's name.
+    tool_name: str
+
+
+ApprovalId = str
+
+
+class _ApprovalRespondRequired(TypedDict):
+    #: Yes or no.
+    decision: Decision
+    #: The approval.
+    approval_id: ApprovalId
+
+
+class ApprovalRespond(_ApprovalRespondRequired, total=False):
+    """Fields of `approval.respond`."""
+
+    #: Other arguments than asked for; validated again.
+    arguments: Any
+    #: For the audit and the agent.
+    note: str | None
+
+
+ApprovalState = Literal["pending", "approved", "denied"]
+"""Where an approval stands."""
+
+
+class AsOf(TypedDict):
+    """A position in a user's log. Subscribing after it misses nothing and repeats nothing."""
+
+    #: Names the log; changes when the log is another than the client knew.
+    epoch: str
+    #: The last event's number in the snapshot.
+    seq: int
+
+
+class AuthRefresh(TypedDict):
+    """Fields of `auth.refresh`."""
+
+    #: The new access token, of the same user.
+    token: str
+
+
+class _ClientFrameRunStartRequired(TypedDict):
+    #: The agent's name.
+    agent: str
+    #: A text, or an object that fits the agent's schema.
+    input: Any
+    type: Literal["run.start"]
+
+
+class ClientFrameRunStart(_ClientFrameRunStartRequired, total=False):
+    """Starts a run."""
+
+    #: Files of this user for the run.
+    files: list[FileId]
+    #: What the client keeps with it; at most 16 KiB.
+    metadata: dict[str, Any] | None
+    #: What to do when the thread has an active run.
+    on_busy: OnBusy
+    #: What to do when all slots are in use.
+    on_limit: OnLimit
+    #: Queued and running time, in milliseconds.
+    timeout_ms: int | None
+    #: As the header of the same name.
+    idempotency_key: str | None
+    #: The conversation; a new one when absent.
+    thread_id: ThreadId | None
+
+
+class ClientFrameRunCancel(TypedDict):
+    """Cancels a run."""
+
+    #: The run.
+    run_id: RunId
+    type: Literal["run.cancel"]
+
+
+class _ClientFrameApprovalRespondRequired(TypedDict):
+    #: Yes or no.
+    decision: Decision
+    #: The approval.
+    approval_id: ApprovalId
+    type: Literal["approval.respond"]
+
+
+class ClientFrameApprovalRespond(_ClientFrameApprovalRespondRequired, total=False):
+    """Answers an approval."""
+
+    #: Other arguments than asked for; validated again.
+    arguments: Any
+    #: For the audit and the agent.
+    note: str | None
+
+
+class _ClientFrameSubscribeRequired(TypedDict):
+    type: Literal["subscribe"]
+
+
+class ClientFrameSubscribe(_ClientFrameSubscribeRequired, total=False):
+    """Asks for events; replaces the subscription before it."""
+
+    #: Where to begin.
+    after: After
+    #: Whether `message_delta` is wanted.
+    deltas: bool
+    #: The log that `after` belongs to; unchecked when absent.
+    epoch: str | None
+    #: Only events of these threads; all when absent.
+    threads: list[ThreadId] | None
+
+
+class ClientFrameDelivered(TypedDict):
+    """The client has this event and all before; for metrics only, not answered."""
+
+    #: The client has this event and all before.
+    seq: int
+    type: Literal["delivered"]
+
+
+class ClientFrameAuthRefresh(TypedDict):
+    """Goes on with a new access token."""
+
+    #: The new access token, of the same user.
+    token: str
+    type: Literal["auth.refresh"]
+
+
+class ClientFramePing(TypedDict):
+    """Asks for a `pong`."""
+
+    type: Literal["ping"]
+
+
+ClientFrame = Union[
+    "ClientFrameRunStart",
+    "ClientFrameRunCancel",
+    "ClientFrameApprovalRespond",
+    "ClientFrameSubscribe",
+    "ClientFrameDelivered",
+    "ClientFrameAuthRefresh",
+    "ClientFramePing",
+]
+"""What a client sends, after `id` has been taken off."""
+
+ConnectionId = str
+
+
+class ContentText(TypedDict):
+    """Text, Markdown in answers."""
+
+    #: The text.
+    text: str
+    type: Literal["text"]
+
+
+class ContentFile(TypedDict):
+    """A file that belongs to the message."""
+
+    #: Its size in bytes.
+    bytes: int
+    #: The file.
+    file_id: FileId
+    #: Its media type.
+    media_type: str
+    #: Its name.
+    name: str
+    type: Literal["file"]
+
+
+class ContentToolCall(TypedDict):
+    """The agent calls a tool."""
+
+    #: The arguments.
+    arguments: Any
+    #: The call.
+    tool_call_id: ToolCallId
+    #: The tool's name.
+    tool_name: str
+    type: Literal["tool_call"]
+
+
+class _ContentToolResultRequired(TypedDict):
+    #: The result; null after a failure.
+    result: Any
+    #: The call.
+    tool_call_id: ToolCallId
+    type: Literal["tool_result"]
+
+
+class ContentToolResult(_ContentToolResultRequired, total=False):
+    """What the tool answered."""
+
+    #: The failure.
+    error: Failure | None
+
+
+Content = Union[
+    "ContentText",
+    "ContentFile",
+    "ContentToolCall",
+    "ContentToolResult",
+]
+"""A part of a message."""
+
+
+class CreateThread(TypedDict, total=False):
+    """Makes a thread."""
+
+    #: At most 16 KiB.
+    metadata: dict[str, Any] | None
+    #: At most 200 characters.
+    title: str | None
+
+
+class _DayUsageRequired(TypedDict):
+    #: The day in UTC, as `2026-11-22`.
+    day: str
+    #: Tokens given to models.
+    input_tokens: int
+    #: Model calls made.
+    model_calls: int
+    #: Tokens that models gave.
+    output_tokens: int
+    #: Runs that ended on this day.
+    runs: int
+    #: Tool calls made.
+    tool_calls: int
+
+
+class DayUsage(_DayUsageRequired, total=False):
+    """What a user used in a day."""
+
+    #: Cost in US dollars; null where a price is not known.
+    cost_usd: float | None
+
+
+Decision = Literal["approve", "deny"]
+"""An answer."""
+
+
+class Delivered(TypedDict):
+    """Fields of `delivered`."""
+
+    #: The client has this event and all before.
+    seq: int
+
+
+class Dependencies(TypedDict):
+    """All things that the server needs."""
+
+    #: One by one.
+    dependencies: list[Dependency]
+    #: `ok` when all are.
+    status: str
+
+
+class _DependencyRequired(TypedDict):
+    #: How long the probe took, in milliseconds.
+    duration_ms: int
+    #: What.
+    name: str
+    #: `ok` or `failed`.
+    status: str
+
+
+class Dependency(_DependencyRequired, total=False):
+    """One thing that the server needs."""
+
+    #: What the probe said when it failed.
+    problem: str | None
+
+
+Empty = dict[str, Any]
+"""No fields."""
+
+
+class ErrorBody(TypedDict):
+    """The body of every error answer."""
+
+    #: What went wrong.
+    error: ErrorDetail
+
+
+ErrorCode = Literal[
+    "invalid_request",
+    "unknown_field",
+    "invalid_input",
+    "unauthenticated",
+    "token_expired",
+    "forbidden",
+    "origin_refused",
+    "not_found",
+    "conflict",
+    "thread_busy",
+    "approval_resolved",
+    "run_ended",
+    "idempotency_key_reused",
+    "cursor_expired",
+    "too_large",
+    "unsupported_media_type",
+    "agent_not_ready",
+    "rate_limited",
+    "slots_exhausted",
+    "queue_full",
+    "internal",
+    "overloaded",
+    "draining",
+    "store_unavailable",
+    "memory_limit_exceeded",
+    "budget_exceeded",
+    "step_limit_exceeded",
+    "tool_call_limit_exceeded",
+    "depth_limit_exceeded",
+    "deadline_exceeded",
+    "cancelled",
+    "agent_failed",
+    "model_unavailable",
+    "model_not_configured",
+    "output_invalid",
+    "interrupted",
+    "attempts_exhausted",
+    "outcome_unknown",
+    "tool_failed",
+    "tool_timeout",
+    "tool_denied",
+]
+"""A stable error code. Each has a page in `docs/errors/`."""
+
+
+class _ErrorDetailRequired(TypedDict):
+    #: The stable code.
+    code: ErrorCode
+    #: Where the code is explained.
+    docs: str
+    #: What happened and what to do, for the caller.
+    message: str
+    #: To be named when asking the operator.
+    request_id: RequestId
+
+
+class ErrorDetail(_ErrorDetailRequired, total=False):
+    """What went wrong, for people and programs."""
+
+    #: The field, the limit, or what else belongs to the code.
+    details: Any
+
+
+EventId = str
+
+
+class _FailureRequired(TypedDict):
+    #: The stable code.
+    code: ErrorCode
+    #: What happened, for the user.
+    message: str
+
+
+class Failure(_FailureRequired, total=False):
+    """The error of a run or of a tool call."""
+
+    #: What else belongs to the code.
+    details: Any
+
+
+class _FileRequired(TypedDict):
+    #: Size in bytes.
+    bytes: int
+    #: When it was stored.
+    created_at: Timestamp
+    #: Never changes.
+    id: FileId
+    #: The media type, such as `text/csv`.
+    media_type: str
+    #: For people; not unique.
+    name: str
+    #: SHA-256 of the content, in hexadecimal.
+    sha256: str
+
+
+class File(_FileRequired, total=False):
+    """A file, without its content."""
+
+    #: The run that made it.
+    run_id: RunId | None
+
+
+FileId = str
+
+
+class ForkThread(TypedDict, total=False):
+    """Makes a new thread of an old one's messages."""
+
+    #: The last message to take; all when absent.
+    after_message_id: MessageId | None
+
+
+class Health(TypedDict):
+    """The state and nothing else."""
+
+    #: `live` or `ready`.
+    status: str
+
+
+class Limits(TypedDict):
+    """What one user may use. Defaults are the contract's, section 4."""
+
+    #: How long an approval may be answered, in milliseconds.
+    approval_ttl_ms: int
+    #: Attempts of a run after crashes.
+    attempts: int
+    #: Tokens per day; none: by plan.
+    budget_tokens: int | None
+    #: Money for models per day, in US dollars; none: by plan.
+    budget_usd: float | None
+    #: Concurrent executions over all threads and nodes.
+    concurrent_runs: int
+    #: Nesting of sub-agents.
+    depth: int
+    #: Sign-ins per minute for a pair of account and address.
+    logins_per_minute: int
+    #: Memory of all the user's runs, workers and children on one node, in MiB.
+    memory_mib: int
+    #: The longest text of a message, in characters.
+    message_chars: int
+    #: WebSocket messages per socket in ten seconds.
+    messages_per_10s: int
+    #: One model call, in milliseconds.
+    model_call_ms: int
+    #: Runs that may wait for a slot.
+    queued_runs: int
+    #: HTTP requests per minute.
+    requests_per_minute: int
+    #: The longest deadline that a run may ask for, in milliseconds.
+    run_timeout_max_ms: int
+    #: Deadline of a run that names none: queued and running time, in milliseconds.
+    run_timeout_ms: int
+    #: Open WebSockets.
+    sockets: int
+    #: Steps of a run.
+    steps: int
+    #: One tool call, in milliseconds.
+    tool_call_ms: int
+    #: Tool calls of a run.
+    tool_calls: int
+    #: The largest upload, in MiB.
+    upload_mib: int
+
+
+class Login(TypedDict):
+    """Signs in."""
+
+    #: The account's name.
+    name: str
+    #: Its password.
+    password: str
+
+
+class _MessageRequired(TypedDict):
+    #: False while it is being written, or when it was cut off.
+    complete: bool
+    #: What is said.
+    content: list[Content]
+    #: When it began.
+    created_at: Timestamp
+    #: Never changes.
+    id: MessageId
+    #: Who speaks.
+    role: MessageRole
+    #: The conversation.
+    thread_id: ThreadId
+
+
+class Message(_MessageRequired, total=False):
+    """One message."""
+
+    #: The agent that speaks.
+    agent: str | None
+    #: The run that it started or came from.
+    run_id: RunId | None
+
+
+MessageId = str
+
+MessageRole = Literal["user", "assistant", "tool"]
+"""Who speaks."""
+
+OnBusy = Literal["queue", "reject", "interrupt"]
+"""What to do when the thread has an active run."""
+
+OnLimit = Literal["queue", "reject"]
+"""What to do when all slots are in use."""
+
+
+class _PageAgentRequired(TypedDict):
+    #: The items, newest first unless the operation says otherwise.
+    items: list[Agent]
+
+
+class PageAgent(_PageAgentRequired, total=False):
+    """One page of a list."""
+
+    #: The log's position of this snapshot, where the operation promises one.
+    as_of: AsOf | None
+    #: Give this as `?cursor=` for the next page; null at the end.
+    next_cursor: str | None
+
+
+class _PageApprovalRequired(TypedDict):
+    #: The items, newest first unless the operation says otherwise.
+    items: list[Approval]
+
+
+class PageApproval(_PageApprovalRequired, total=False):
+    """One page of a list."""
+
+    #: The log's position of this snapshot, where the operation promises one.
+    as_of: AsOf | None
+    #: Give this as `?cursor=` for the next page; null at the end.
+    next_cursor: str | None
+
+
+class _PageFileRequired(TypedDict):
+    #: The items, newest first unless the operation says otherwise.
+    items: list[File]
+
+
+class PageFile(_PageFileRequired, total=False):
+    """One page of a list."""
+
+    #: The log's position of this snapshot, where the operation promises one.
+    as_of: AsOf | None
+    #: Give this as `?cursor=` for the next page; null at the end.
+    next_cursor: str | None
+
+
+class _PageMessageRequired(TypedDict):
+    #: The items, newest first unless the operation says otherwise.
+    items: list[Message]
+
+
+class PageMessage(_PageMessageRequired, total=False):
+    """One page of a list."""
+
+    #: The log's position of this snapshot, where the operation promises one.
+    as_of: AsOf | None
+    #: Give this as `?cursor=` for the next page; null at the end.
+    next_cursor: str | None
+
+
+class _PageRunRequired(TypedDict):
+    #: The items, newest first unless the operation says otherwise.
+    items: list[Run]
+
+
+class PageRun(_PageRunRequired, total=False):
+    """One page of a list."""
+
+    #: The log's position of this snapshot, where the operation promises one.
+    as_of: AsOf | None
+    #: Give this as `?cursor=` for the next page; null at the end.
+    next_cursor: str | None
+
+
+class _PageSessionRequired(TypedDict):
+    #: The items, newest first unless the operation says otherwise.
+    items: list[Session]
+
+
+class PageSession(_PageSessionRequired, total=False):
+    """One page of a list."""
+
+    #: The log's position of this snapshot, where the operation promises one.
+    as_of: AsOf | None
+    #: Give this as `?cursor=` for the next page; null at the end.
+    next_cursor: str | None
+
+
+class _PageThreadRequired(TypedDict):
+    #: The items, newest first unless the operation says otherwise.
+    items: list[Thread]
+
+
+class PageThread(_PageThreadRequired, total=False):
+    """One page of a list."""
+
+    #: The log's position of this snapshot, where the operation promises one.
+    as_of: AsOf | None
+    #: Give this as `?cursor=` for the next page; null at the end.
+    next_cursor: str | None
+
+
+class _PageToolRequired(TypedDict):
+    #: The items, newest first unless the operation says otherwise.
+    items: list[Tool]
+
+
+class PageTool(_PageToolRequired, total=False):
+    """One page of a list."""
+
+    #: The log's position of this snapshot, where the operation promises one.
+    as_of: AsOf | None
+    #: Give this as `?cursor=` for the next page; null at the end.
+    next_cursor: str | None
+
+
+Plan = Literal["free", "pro", "enterprise"]
+"""What a user has booked; limits follow from it."""
+
+QueueReason = Literal["slots", "thread_busy", "engines"]
+"""Why a run waits in the queue."""
+
+
+class Refresh(TypedDict, total=False):
+    """Asks for a new access token."""
+
+    #: Absent where the browser's cookie carries it.
+    refresh_token: str | None
+
+
+class _RegisterRequired(TypedDict):
+    #: The name to sign in with: 1 to 64 letters, digits, `.`, `_`, `-`, `@`.
+    name: str
+    #: 12 to 128 characters.
+    password: str
+
+
+class Register(_RegisterRequired, total=False):
+    """Makes an account."""
+
+    #: Where registration is by invitation.
+    invite: str | None
+
+
+RequestId = str
+
+
+class _ResolveApprovalRequired(TypedDict):
+    #: Yes or no.
+    decision: Decision
+
+
+class ResolveApproval(_ResolveApprovalRequired, total=False):
+    """The answer to an approval."""
+
+    #: Other arguments than asked for; validated again.
+    arguments: Any
+    #: For the audit and the agent.
+    note: str | None
+
+
+ResolvedBy = str
+"""Who answered an approval."""
+
+Risk = Literal["low", "medium", "high"]
+"""How much harm a tool can do."""
+
+Role = Literal["user", "developer", "admin"]
+"""What a user may do on the server."""
+
+
+class _RunRequired(TypedDict):
+    #: The agent's name.
+    agent: str
+    #: From 1; rises after a crash or a lost lease only.
+    attempt: int
+    #: When it was accepted.
+    created_at: Timestamp
+    #: Never changes.
+    id: RunId
+    #: What the client keeps with it.
+    metadata: dict[str, Any]
+    #: Where it stands.
+    status: RunStatus
+    #: Its conversation.
+    thread_id: ThreadId
+    #: What it used.
+    usage: RunUsage
+
+
+class Run(_RunRequired, total=False):
+    """A run."""
+
+    #: The log's position of this snapshot, when one run was read.
+    as_of: AsOf | None
+    #: When it ends by itself.
+    deadline: Timestamp | None
+    #: When it ended.
+    ended_at: Timestamp | None
+    #: Why it failed.
+    error: Failure | None
+    #: From 1, while it is queued.
+    queue_position: int | None
+    #: What it gave.
+    result: Any
+    #: The same, in the answer to starting it.
+    run_id: RunId | None
+    #: When its engine began.
+    started_at: Timestamp | None
+
+
+class RunCancel(TypedDict):
+    """Fields of `run.cancel`."""
+
+    #: The run.
+    run_id: RunId
+
+
+RunId = str
+
+
+class _RunStartRequired(TypedDict):
+    #: The agent's name.
+    agent: str
+    #: A text, or an object that fits the agent's schema.
+    input: Any
+
+
+class RunStart(_RunStartRequired, total=False):
+    """Fields of `run.start`."""
+
+    #: Files of this user for the run.
+    files: list[FileId]
+    #: What the client keeps with it; at most 16 KiB.
+    metadata: dict[str, Any] | None
+    #: What to do when the thread has an active run.
+    on_busy: OnBusy
+    #: What to do when all slots are in use.
+    on_limit: OnLimit
+    #: Queued and running time, in milliseconds.
+    timeout_ms: int | None
+    #: As the header of the same name.
+    idempotency_key: str | None
+    #: The conversation; a new one when absent.
+    thread_id: ThreadId | None
+
+
+RunStatus = Literal[
+    "queued",
+    "running",
+    "waiting",
+    "completed",
+    "failed",
+    "cancelled",
+    "timed_out",
+]
+"""Where a run stands: `queued → running ⇄ waiting → completed | failed | cancelled | timed_out`."""
+
+
+class RunUsage(TypedDict):
+    """What one run used. Absent numbers were not measured."""
+
+    #: Cost of the models in US dollars; null where a price is not known.
+    cost_usd: float | None
+    #: From acceptance to end, in milliseconds.
+    duration_ms: int
+    #: Tokens given to models.
+    input_tokens: int
+    #: Model calls made.
+    model_calls: int
+    #: Tokens that models gave.
+    output_tokens: int
+    #: The most memory that it held, in bytes; null where the server does not count it.
+    peak_memory_bytes: int | None
+    #: Tool calls made.
+    tool_calls: int
+
+
+class ServerFrameConnectionReady(TypedDict):
+    """The first frame."""
+
+    #: This socket.
+    connection_id: ConnectionId
+    #: Names the log.
+    epoch: str
+    #: Between two pings, in milliseconds.
+    heartbeat_interval_ms: int
+    #: The last event's number.
+    latest_seq: int
+    #: `netra.v1`.
+    protocol: str
+    #: The server's version.
+    server_version: str
+    type: Literal["connection_ready"]
+    #: Whose it is.
+    user_id: UserId
+
+
+class ServerFrameAck(TypedDict):
+    """The frame with this id was carried out."""
+
+    #: The client's.
+    id: Any
+    type: Literal["ack"]
+
+
+class ServerFrameError(TypedDict):
+    """The frame with this id was refused; null for one that could not be read."""
+
+    #: Why.
+    error: ErrorDetail
+    #: The client's.
+    id: Any
+    type: Literal["error"]
+
+
+class ServerFramePong(TypedDict):
+    """The answer to `ping`."""
+
+    #: The client's.
+    id: Any
+    type: Literal["pong"]
+
+
+class ServerFramePosition(TypedDict):
+    """The cursor moves on without an event."""
+
+    #: Everything up to here was sent or does not pass the filter.
+    seq: int
+    type: Literal["position"]
+
+
+ServerFrame = Union[
+    "ServerFrameConnectionReady",
+    "ServerFrameAck",
+    "ServerFrameError",
+    "ServerFramePong",
+    "ServerFramePosition",
+]
+"""What the server sends besides events."""
+
+
+class Session(TypedDict):
+    """One sign-in that is still good."""
+
+    #: When it began.
+    created_at: Timestamp
+    #: Whether the asking request belongs to it.
+    current: bool
+    #: When it ends if it is not refreshed.
+    expires_at: Timestamp
+    #: To revoke it.
+    id: SessionId
+    #: When it was last refreshed.
+    last_used_at: Timestamp
+
+
+SessionId = str
+
+
+class Setup(TypedDict):
+    """Makes the first admin."""
+
+    #: The name to sign in with: 1 to 64 letters, digits, `.`, `_`, `-`, `@`.
+    name: str
+    #: 12 to 128 characters.
+    password: str
+    #: From the set-up link that the server printed.
+    token: str
+
+
+class SlotUsage(TypedDict):
+    """Slots of a user, now."""
+
+    #: Slots that the user has.
+    allowed: int
+    #: Runs that wait for a slot.
+    queued: int
+    #: Runs that execute.
+    running: int
+
+
+class _StartRunRequired(TypedDict):
+    #: The agent's name.
+    agent: str
+    #: A text, or an object that fits the agent's schema.
+    input: Any
+
+
+class StartRun(_StartRunRequired, total=False):
+    """Starts a run."""
+
+    #: Files of this user for the run.
+    files: list[FileId]
+    #: What the client keeps with it; at most 16 KiB.
+    metadata: dict[str, Any] | None
+    #: What to do when the thread has an active run.
+    on_busy: OnBusy
+    #: What to do when all slots are in use.
+    on_limit: OnLimit
+    #: Queued and running time, in milliseconds.
+    timeout_ms: int | None
+
+
+class Subscribe(TypedDict, total=False):
+    """Asks for events."""
+
+    #: Where to begin.
+    after: After
+    #: Whether `message_delta` is wanted.
+    deltas: bool
+    #: The log that `after` belongs to; unchecked when absent.
+    epoch: str | None
+    #: Only events of these threads; all when absent.
+    threads: list[ThreadId] | None
+
+
+class _ThreadRequired(TypedDict):
+    #: When it was made.
+    created_at: Timestamp
+    #: Never changes.
+    id: ThreadId
+    #: What the client keeps with it.
+    metadata: dict[str, Any]
+    #: For people; at first the beginning of the first message.
+    title: str
+    #: When it or one of its messages last changed.
+    updated_at: Timestamp
+
+
+class Thread(_ThreadRequired, total=False):
+    """A conversation."""
+
+    #: The run that is queued, running or waiting on it.
+    active_run_id: RunId | None
+    #: The log's position of this snapshot, when one thread was read.
+    as_of: AsOf | None
+
+
+ThreadId = str
+
+
+class Ticket(TypedDict):
+    """A ticket that opens one WebSocket."""
+
+    #: Life of the ticket, in milliseconds.
+    expires_in_ms: int
+    #: To be sent as `/ws?ticket=…`, once.
+    ticket: str
+
+
+Timestamp = str
+
+
+class Tokens(TypedDict):
+    """The answer to signing in and to refreshing."""
+
+    #: A JWT, to be sent as `Authorization: Bearer …`.
+    access_token: str
+    #: Life of the access token, in milliseconds.
+    expires_in_ms: int
+    #: Opaque; each can be used once.
+    refresh_token: str
+    #: Who has signed in.
+    user: User
+
+
+class _ToolRequired(TypedDict):
+    #: Whether this user may call it.
+    allowed: bool
+    #: For people and models.
+    description: str
+    #: Whether calling it twice does no harm.
+    idempotent: bool
+    #: JSON Schema of the arguments.
+    input_schema: Any
+    #: To call it by.
+    name: str
+    #: Whether a person is asked before each call.
+    needs_approval: bool
+    #: The named permission that it needs.
+    permission: str
+    #: How much harm it can do.
+    risk: Risk
+
+
+class Tool(_ToolRequired, total=False):
+    """A tool that this user may call or not, and why."""
+
+    #: Why not.
+    reason: str | None
+
+
+ToolCallId = str
+
+
+class UpdateThread(TypedDict, total=False):
+    """Changes a thread; what is absent stays."""
+
+    #: Replaces the whole map; at most 16 KiB.
+    metadata: dict[str, Any] | None
+    #: At most 200 characters.
+    title: str | None
+
+
+class Usage(TypedDict):
+    """A user's own figures."""
+
+    #: The last 90 days on which something was used, newest first.
+    days: list[DayUsage]
+    #: Slots in use and allowed, now.
+    slots: SlotUsage
+
+
+class User(TypedDict):
+    """A user, as the user and admins see it."""
+
+    #: When the account was made.
+    created_at: Timestamp
+    #: A disabled user can do nothing.
+    disabled: bool
+    #: Never changes.
+    id: UserId
+    #: The limits in force.
+    limits: Limits
+    #: The name to sign in with.
+    name: str
+    #: From the database, never from the caller.
+    plan: Plan
+    #: From the database, never from the caller.
+    role: Role
+
+
+UserId = str
+
+
+class _EventEnvelopeRequired(TypedDict):
+    #: Never changes.
+    event_id: EventId
+    #: The run.
+    run_id: RunId
+    #: The conversation.
+    thread_id: ThreadId
+    #: When it happened.
+    ts: Timestamp
+    #: The number of what was sent before it on this subscription.
+    prev: int
+    #: Its number in the user's log, from 1, in commit order.
+    seq: int
+
+
+class EventEnvelope(_EventEnvelopeRequired, total=False):
+    """What every event carries besides `type` and `data`."""
+
+    #: The agent that acts; absent in events of the run itself.
+    agent: str | None
+    #: The step of the run in which it acts, from 1; absent in events of the run itself.
+    step: int | None
+
+
+class RunQueuedData(TypedDict):
+    """`data` of `run_queued`."""
+
+    #: From 1.
+    queue_position: int
+    #: What it waits for.
+    reason: QueueReason
+
+
+class RunQueuedEvent(EventEnvelope):
+    """No free slot, or the thread is busy."""
+
+    type: Literal["run_queued"]
+    data: RunQueuedData
+
+
+class RunStartedData(TypedDict):
+    """`data` of `run_started`."""
+
+    #: The agent's name.
+    agent: str
+    #: From 1.
+    attempt: int
+    #: When the run ends by itself.
+    deadline: Timestamp
+    #: The message that asked.
+    input_message_id: MessageId
+
+
+class RunStartedEvent(EventEnvelope):
+    """The engine exists."""
+
+    type: Literal["run_started"]
+    data: RunStartedData
+
+
+class RunWaitingData(TypedDict):
+    """`data` of `run_waiting`."""
+
+    #: For what.
+    reason: str
+
+
+class RunWaitingEvent(EventEnvelope):
+    """A person is asked and the slot is given back."""
+
+    type: Literal["run_waiting"]
+    data: RunWaitingData
+
+
+class RunResumedData(TypedDict):
+    """`data` of `run_resumed`."""
+
+    #: From 1.
+    attempt: int
+    #: When the run ends by itself.
+    deadline: Timestamp
+    #: After what.
+    reason: str
+
+
+class RunResumedEvent(EventEnvelope):
+    """The run goes on, after a person, a crash or a drain."""
+
+    type: Literal["run_resumed"]
+    data: RunResumedData
+
+
+class _AgentStartedDataRequired(TypedDict):
+    #: The agent's name.
+    agent: str
+    #: What it is to do, in short.
+    task: str
+
+
+class AgentStartedData(_AgentStartedDataRequired, total=False):
+    """`data` of `agent_started`."""
+
+    #: The step of the agent that called it.
+    parent_step: int | None
+
+
+class AgentStartedEvent(EventEnvelope):
+    """An agent (the run's own or a sub-agent) begins."""
+
+    type: Literal["agent_started"]
+    data: AgentStartedData
+
+
+class _AgentThinkingDataRequired(TypedDict):
+    #: In words.
+    message: str
+
+
+class AgentThinkingData(_AgentThinkingDataRequired, total=False):
+    """`data` of `agent_thinking`."""
+
+    #: From 0 to 1.
+    progress: float | None
+
+
+class AgentThinkingEvent(EventEnvelope):
+    """A reasoning step, progress, or plan."""
+
+    type: Literal["agent_thinking"]
+    data: AgentThinkingData
+
+
+class MessageDeltaData(TypedDict):
+    """`data` of `message_delta`."""
+
+    #: What is added.
+    delta: str
+    #: The message that grows.
+    message_id: MessageId
+
+
+class MessageDeltaEvent(EventEnvelope):
+    """Text of the answer, as it is written."""
+
+    type: Literal["message_delta"]
+    data: MessageDeltaData
+
+
+class _MessageCompletedDataRequired(TypedDict):
+    #: What is said.
+    content: list[Content]
+    #: The message.
+    message_id: MessageId
+    #: Who speaks.
+    role: MessageRole
+
+
+class MessageCompletedData(_MessageCompletedDataRequired, total=False):
+    """`data` of `message_completed`."""
+
+    #: True when it was cut off.
+    incomplete: bool
+
+
+class MessageCompletedEvent(EventEnvelope):
+    """A whole message of the assistant."""
+
+    type: Literal["message_completed"]
+    data: MessageCompletedData
+
+
+class _ToolExecutingDataRequired(TypedDict):
+    #: What it is called with.
+    arguments: Any
+    #: The call.
+    tool_call_id: ToolCallId
+    #: The tool's name.
+    tool_name: str
+
+
+class ToolExecutingData(_ToolExecutingDataRequired, total=False):
+    """`data` of `tool_executing`."""
+
+    #: Why, in words.
+    purpose: str | None
+
+
+class ToolExecutingEvent(EventEnvelope):
+    """Permission is given; the tool is about to run."""
+
+    type: Literal["tool_executing"]
+    data: ToolExecutingData
+
+
+class _ToolProgressDataRequired(TypedDict):
+    #: The call.
+    tool_call_id: ToolCallId
+
+
+class ToolProgressData(_ToolProgressDataRequired, total=False):
+    """`data` of `tool_progress`."""
+
+    #: In words.
+    message: str | None
+    #: From 0 to 1.
+    progress: float | None
+
+
+class ToolProgressEvent(EventEnvelope):
+    """A long tool goes on."""
+
+    type: Literal["tool_progress"]
+    data: ToolProgressData
+
+
+class _ToolCompletedDataRequired(TypedDict):
+    #: From call to end, in milliseconds.
+    duration_ms: int
+    #: The result in short form.
+    result: Any
+    #: Size of the whole result, in bytes of JSON.
+    result_bytes: int
+    #: Whether it gave a result.
+    success: bool
+    #: The call.
+    tool_call_id: ToolCallId
+    #: The tool's name.
+    tool_name: str
+
+
+class ToolCompletedData(_ToolCompletedDataRequired, total=False):
+    """`data` of `tool_completed`."""
+
+    #: Why it failed.
+    error: Failure | None
+
+
+class ToolCompletedEvent(EventEnvelope):
+    """Once for every `tool_executing`."""
+
+    type: Literal["tool_completed"]
+    data: ToolCompletedData
+
+
+class ToolDeniedData(TypedDict):
+    """`data` of `tool_denied`."""
+
+    #: Which layer.
+    layer: str
+    #: Why.
+    reason: str
+    #: The call.
+    tool_call_id: ToolCallId
+    #: The tool's name.
+    tool_name: str
+
+
+class ToolDeniedEvent(EventEnvelope):
+    """A permission layer said no."""
+
+    type: Literal["tool_denied"]
+    data: ToolDeniedData
+
+
+class ApprovalRequestedData(TypedDict):
+    """`data` of `approval_requested`."""
+
+    #: To answer it by.
+    approval_id: ApprovalId
+    #: What the tool would be called with.
+    arguments: Any
+    #: When it is denied by itself.
+    expires_at: Timestamp
+    #: The call that waits.
+    tool_call_id: ToolCallId
+
+
+class ApprovalRequestedEvent(EventEnvelope):
+    """A person is asked."""
+
+    type: Literal["approval_requested"]
+    data: ApprovalRequestedData
+
+
+class ApprovalResolvedData(TypedDict):
+    """`data` of `approval_resolved`."""
+
+    #: The question.
+    approval_id: ApprovalId
+    #: A user's id, `expiry` or `cancel`.
+    by: ResolvedBy
+    #: Yes or no.
+    decision: Decision
+    #: The call that waited.
+    tool_call_id: ToolCallId
+
+
+class ApprovalResolvedEvent(EventEnvelope):
+    """The question is answered."""
+
+    type: Literal["approval_resolved"]
+    data: ApprovalResolvedData
+
+
+class ArtifactCreatedData(TypedDict):
+    """`data` of `artifact_created`."""
+
+    #: Its size.
+    bytes: int
+    #: The file.
+    file_id: FileId
+    #: Its media type.
+    media_type: str
+    #: Its name.
+    name: str
+
+
+class ArtifactCreatedEvent(EventEnvelope):
+    """A file or a chart for the user."""
+
+    type: Literal["artifact_created"]
+    data: ArtifactCreatedData
+
+
+class AgentCompletedData(TypedDict):
+    """`data` of `agent_completed`."""
+
+    #: The agent's name.
+    agent: str
+    #: From start to end, in milliseconds.
+    duration_ms: int
+    #: The result in short form.
+    result: Any
+    #: Whether it gave a result.
+    success: bool
+
+
+class AgentCompletedEvent(EventEnvelope):
+    """An agent ends."""
+
+    type: Literal["agent_completed"]
+    data: AgentCompletedData
+
+
+class _RunCompletedDataRequired(TypedDict):
+    #: From acceptance to end, in milliseconds.
+    duration_ms: int
+    #: The result; null where it is over 128 KiB.
+    result: Any
+    #: What the run used.
+    usage: RunUsage
+
+
+class RunCompletedData(_RunCompletedDataRequired, total=False):
+    """`data` of `run_completed`."""
+
+    #: True where the result stands in the run alone.
+    result_truncated: bool
+
+
+class RunCompletedEvent(EventEnvelope):
+    """The run has ended with a result."""
+
+    type: Literal["run_completed"]
+    data: RunCompletedData
+
+
+class RunFailedData(TypedDict):
+    """`data` of `run_failed`."""
+
+    #: From acceptance to end, in milliseconds.
+    duration_ms: int
+    #: Why.
+    error: Failure
+    #: What the run used.
+    usage: RunUsage
+
+
+class RunFailedEvent(EventEnvelope):
+    """The run has ended with an error."""
+
+    type: Literal["run_failed"]
+    data: RunFailedData
+
+
+class RunCancelledData(TypedDict):
+    """`data` of `run_cancelled`."""
+
+    #: From acceptance to end, in milliseconds.
+    duration_ms: int
+    #: By whom or what.
+    error: Failure
+    #: What the run used.
+    usage: RunUsage
+
+
+class RunCancelledEvent(EventEnvelope):
+    """The run was cancelled."""
+
+    type: Literal["run_cancelled"]
+    data: RunCancelledData
+
+
+class RunTimedOutData(TypedDict):
+    """`data` of `run_timed_out`."""
+
+    #: From acceptance to end, in milliseconds.
+    duration_ms: int
+    #: Which.
+    error: Failure
+    #: What the run used.
+    usage: RunUsage
+
+
+class RunTimedOutEvent(EventEnvelope):
+    """The run's deadline has passed."""
+
+    type: Literal["run_timed_out"]
+    data: RunTimedOutData
+
+
+class LimitWarningData(TypedDict):
+    """`data` of `limit_warning`."""
+
+    #: What is allowed.
+    allowed: float
+    #: The limit's key.
+    limit: str
+    #: What is used.
+    used: float
+
+
+class LimitWarningEvent(EventEnvelope):
+    """80 % of memory, budget, or deadline."""
+
+    type: Literal["limit_warning"]
+    data: LimitWarningData
+
+
+Event = Union[
+    "RunQueuedEvent",
+    "RunStartedEvent",
+    "RunWaitingEvent",
+    "RunResumedEvent",
+    "AgentStartedEvent",
+    "AgentThinkingEvent",
+    "MessageDeltaEvent",
+    "MessageCompletedEvent",
+    "ToolExecutingEvent",
+    "ToolProgressEvent",
+    "ToolCompletedEvent",
+    "ToolDeniedEvent",
+    "ApprovalRequestedEvent",
+    "ApprovalResolvedEvent",
+    "ArtifactCreatedEvent",
+    "AgentCompletedEvent",
+    "RunCompletedEvent",
+    "RunFailedEvent",
+    "RunCancelledEvent",
+    "RunTimedOutEvent",
+    "LimitWarningEvent",
+]
+"""An event as a socket or an SSE stream carries it; `type` tells what `data` is.
+
+A server that is newer may send types that are not listed: pass them over."""
+
+EventType = Literal[
+    "run_queued",
+    "run_started",
+    "run_waiting",
+    "run_resumed",
+    "agent_started",
+    "agent_thinking",
+    "message_delta",
+    "message_completed",
+    "tool_executing",
+    "tool_progress",
+    "tool_completed",
+    "tool_denied",
+    "approval_requested",
+    "approval_resolved",
+    "artifact_created",
+    "agent_completed",
+    "run_completed",
+    "run_failed",
+    "run_cancelled",
+    "run_timed_out",
+    "limit_warning",
+]
+"""The types of events."""
