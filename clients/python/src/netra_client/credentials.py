@@ -18,6 +18,7 @@ TokenSource = Callable[[], Union[str, Awaitable[str]]]
 Refresh = Callable[[str], Awaitable[Tokens]]
 
 LONGEST_MARGIN = 60.0
+"""A token is renewed so many seconds before its end, a short one at the half of its life."""
 
 
 def claim(token: str | None, name: str) -> float | None:
@@ -67,7 +68,7 @@ class Credentials:
         life = tokens["expires_in_ms"] / 1000
         # The server's span by our clock, so that a clock that is wrong does no harm.
         self._ends = self._now() + life
-        self._margin = min(LONGEST_MARGIN, life / 4)
+        self._margin = min(LONGEST_MARGIN, life / 2)
         if self._on_tokens is not None:
             self._on_tokens(tokens)
 
@@ -115,7 +116,7 @@ class Credentials:
         ends, begins = claim(token, "exp"), claim(token, "iat")
         if ends is None or begins is None:
             return LONGEST_MARGIN
-        return min(LONGEST_MARGIN, (ends - begins) / 4)
+        return min(LONGEST_MARGIN, (ends - begins) / 2)
 
     @staticmethod
     async def _ask(source: TokenSource) -> str:
