@@ -4,7 +4,7 @@ use anyhow::Result;
 
 use crate::part::{self, Outcome};
 use crate::workspace::Workspace;
-use crate::{node, process, ui};
+use crate::{node, process, python, ui};
 
 pub(crate) fn check(workspace: &Workspace) -> Result<Outcome> {
     process::require("cc")?;
@@ -12,7 +12,11 @@ pub(crate) fn check(workspace: &Workspace) -> Result<Outcome> {
         workspace,
         &["build", "-p", "netra", "--bin", "netra"],
     ))?;
-    in_typescript(workspace)
+    let mut outcome = in_typescript(workspace)?;
+    let python = python::check(workspace)?;
+    outcome.tally.add(python.tally);
+    outcome.good &= python.good;
+    Ok(outcome)
 }
 
 /// `@netra/client` in Node.

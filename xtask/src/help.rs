@@ -56,7 +56,7 @@ Usage: cargo xtask test [--fail-fast] [--list] [part]... [-- <arguments of chaos
   unit         tests of every crate but netra-integration
   openapi      openapi/netra.json and what is made from it are what the server serves
   integration  end-to-end tests of netra-integration
-  clients      the clients in other languages against the server (needs Node)
+  clients      the clients in TypeScript and Python against the server (needs Node and Python)
   browser      the page in Chromium against the server (needs Node; as root it installs Chromium)
   security     tests of netra-integration in modules named `security`
   chaos        many users, a server that dies, a network that breaks: nothing is lost

@@ -21,6 +21,7 @@ mod node;
 mod openapi;
 mod part;
 mod process;
+mod python;
 mod tally;
 mod tidy;
 mod ui;

@@ -11,7 +11,7 @@ use anyhow::{Context as _, Result, anyhow, bail};
 use crate::workspace::Workspace;
 
 /// How to get a program that may be missing.
-const SOURCES: [(&str, &str); 8] = [
+const SOURCES: [(&str, &str); 9] = [
     (
         "cargo",
         "install Rust from https://rustup.rs; rust-toolchain.toml picks the version",
@@ -43,6 +43,10 @@ const SOURCES: [(&str, &str); 8] = [
     (
         "npm",
         "npm comes with Node: https://nodejs.org, or `apt-get install npm` from Debian 13 on",
+    ),
+    (
+        "python3",
+        "Python 3.10 or newer: `apt-get install python3 python3-venv` on Debian",
     ),
 ];
 

@@ -19,6 +19,14 @@ impl Tally {
             // The line of vitest: `Tests  1 failed | 11 passed (12)`.
             self.passed += number_before(counts, "passed");
             self.failed += number_before(counts, "failed");
+        } else if let Some(counts) = pytest(line) {
+            self.passed += number_before(counts, "passed");
+            // What a fixture or a file breaks on, pytest calls an error.
+            let broken = ["failed", "error", "errors"];
+            self.failed += broken
+                .iter()
+                .map(|word| number_before(counts, word))
+                .sum::<u64>();
         }
     }
 
@@ -32,9 +40,18 @@ impl Tally {
     }
 }
 
+/// The counts in the last line of pytest: `==== 1 failed, 11 passed in 0.35s ====`.
+fn pytest(line: &str) -> Option<&str> {
+    let framed = line.strip_prefix("==")?.strip_suffix("==")?;
+    let (counts, time) = framed.trim_matches(['=', ' ']).rsplit_once(" in ")?;
+    let timed = time.starts_with(|c: char| c.is_ascii_digit());
+    let counted = counts.starts_with(|c: char| c.is_ascii_digit());
+    (timed && counted).then_some(counts)
+}
+
 fn number_before(counts: &str, word: &str) -> u64 {
     let words: Vec<&str> = counts
-        .split(|c: char| c.is_whitespace() || c == ';' || c == '.')
+        .split(|c: char| c.is_whitespace() || matches!(c, ';' | '.' | ','))
         .collect();
     let Some(at) = words.iter().position(|found| *found == word) else {
         return 0;
@@ -81,6 +98,20 @@ mod tests {
                 "      Tests  1 failed | 11 passed (12)",
             ],
             54,
+            3,
+        );
+    }
+
+    #[test]
+    fn pytest_is_added_up_and_its_errors_are_failures() {
+        check(
+            &[
+                "=========== 257 passed in 13.41s ===========",
+                "== 1 failed, 40 passed, 2 errors in 75.10s (0:01:15) ==",
+                "========== 3 tests failed in this file ==========",
+                "=== no tests ran in 0.01s ===",
+            ],
+            297,
             3,
         );
     }

@@ -22,7 +22,7 @@ def binary() -> str:
     if not path:
         raise RuntimeError(
             "NETRA_BINARY is not set: `cargo build -p netra`, then NETRA_BINARY=target/debug/netra;"
-            " `cargo xtask test python` does both"
+            " `cargo xtask test clients` does both"
         )
     return str(pathlib.Path(path).resolve())
 

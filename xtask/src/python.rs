@@ -1,0 +1,141 @@
+//! The Python client: its environment, its tests, its types.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context as _, Result, bail};
+
+use crate::part::{self, Outcome};
+use crate::process;
+use crate::workspace::Workspace;
+
+const PACKAGE: &str = "clients/python";
+const PROJECT: &str = "clients/python/pyproject.toml";
+/// Minor version of Python 3; older ones cannot install the package.
+const OLDEST: u32 = 10;
+/// What was installed last, kept beside it.
+const STAMP: &str = ".netra-installed";
+
+/// pytest against the server, then mypy.
+pub(crate) fn check(workspace: &Workspace) -> Result<Outcome> {
+    let target = process::target_folder(workspace)?;
+    let environment = Environment {
+        folder: target.join("python-venv"),
+    };
+    environment.install(workspace)?;
+    let mut types = environment.module(workspace, "mypy");
+    types.arg("--cache-dir").arg(target.join("mypy"));
+    process::run(&mut types)?;
+    let mut tests = environment.module(workspace, "pytest");
+    tests
+        .arg("-o")
+        .arg(format!("cache_dir={}", target.join("pytest").display()))
+        .env("NETRA_BINARY", target.join("debug/netra"));
+    part::tests(&mut tests)
+}
+
+/// A folder with a Python of its own, so that nothing else on the machine is changed or found.
+struct Environment {
+    folder: PathBuf,
+}
+
+impl Environment {
+    /// Makes it anew when the package wants something else than what is installed.
+    fn install(&self, workspace: &Workspace) -> Result<()> {
+        let python = found()?;
+        let wanted = format!("{python}\n{}", workspace.read(PROJECT)?);
+        let stamp = self.folder.join(STAMP);
+        if fs::read_to_string(&stamp).is_ok_and(|installed| installed == wanted) {
+            return Ok(());
+        }
+        println!("installing what the Python client needs");
+        let mut make = process::command(workspace, "python3");
+        make.args(["-m", "venv", "--clear"]).arg(&self.folder);
+        process::run(&mut make)?;
+        let mut pip = process::command(workspace, self.python());
+        pip.args(["-m", "pip", "install", "--quiet", "--editable"])
+            .arg(format!("{PACKAGE}[test]"))
+            .env("PIP_DISABLE_PIP_VERSION_CHECK", "1");
+        process::run(&mut pip)?;
+        fs::write(&stamp, wanted).with_context(|| format!("cannot write {}", stamp.display()))
+    }
+
+    fn python(&self) -> PathBuf {
+        self.folder.join("bin/python")
+    }
+
+    /// A program of the environment, in the folder of the package.
+    fn module(&self, workspace: &Workspace, name: &str) -> Command {
+        let mut command = process::command(workspace, self.python());
+        command
+            .args(["-m", name])
+            .current_dir(workspace.path(PACKAGE))
+            .env("PYTHONDONTWRITEBYTECODE", "1");
+        command
+    }
+}
+
+/// The version of Python, once it is sure that it is new enough and can make environments.
+fn found() -> Result<String> {
+    process::require("python3")?;
+    let said = process::output(Command::new("python3").arg("--version"))?;
+    if minor(&said).with_context(|| format!("`python3 --version` said {said:?}"))? < OLDEST {
+        bail!(
+            "{} is too old; {}",
+            said.trim(),
+            process::missing("python3")
+        );
+    }
+    // Debian has the two in a package of their own.
+    if !can_make_environments(Path::new("python3")) {
+        bail!("Python has no venv: `apt-get install python3-venv` on Debian");
+    }
+    Ok(said.trim().to_owned())
+}
+
+fn can_make_environments(python: &Path) -> bool {
+    let mut asked = Command::new(python);
+    asked.args(["-c", "import ensurepip, venv"]);
+    process::output(&mut asked).is_ok()
+}
+
+fn minor(said: &str) -> Option<u32> {
+    let version = said.trim().strip_prefix("Python 3.")?;
+    version.split('.').next()?.parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_version_is_read() {
+        assert_eq!(minor("Python 3.11.7\n"), Some(11));
+        assert!(minor("Python 3.9.2") < Some(OLDEST));
+        assert_eq!(minor("Python 2.7.18"), None);
+    }
+
+    #[test]
+    fn what_is_missing_says_how_to_get_it() {
+        let error = process::missing("python3").to_string();
+        assert!(error.contains("apt-get install python3"), "{error}");
+        assert!(!can_make_environments(Path::new("false")));
+    }
+
+    #[test]
+    fn what_is_installed_is_not_installed_again() {
+        let folder = tempfile::tempdir().unwrap();
+        let workspace = Workspace::at(folder.path());
+        fs::create_dir_all(workspace.path(PACKAGE)).unwrap();
+        fs::write(workspace.path(PROJECT), "[project]\n").unwrap();
+        let environment = Environment {
+            folder: workspace.path("venv"),
+        };
+        fs::create_dir_all(&environment.folder).unwrap();
+        let stamp = environment.folder.join(STAMP);
+        fs::write(&stamp, format!("{}\n[project]\n", found().unwrap())).unwrap();
+        environment.install(&workspace).unwrap();
+        assert!(!environment.python().exists());
+    }
+}
