@@ -814,9 +814,9 @@ export interface EventEnvelope {
 
 /** What each type of event carries in `data`. */
 export interface EventData {
-  /** No free slot, or the thread is busy. */
+  /** It has to wait: no free slot, a busy thread, or a full node. */
   run_queued: {
-    /** From 1. */
+    /** From 1, in the user's own queue. */
     queue_position: number;
     /** What it waits for. */
     reason: QueueReason;
@@ -832,7 +832,7 @@ export interface EventData {
     /** The message that asked. */
     input_message_id: MessageId;
   };
-  /** A person is asked and the slot is given back. */
+  /** A person is asked, and the slot is given back until the answer. */
   run_waiting: {
     /** For what. */
     reason: string;
@@ -843,14 +843,14 @@ export interface EventData {
     attempt: number;
     /** When the run ends by itself. */
     deadline: Timestamp;
-    /** After what. */
+    /** After what: `approval`, `crash` or `drain`. */
     reason: string;
   };
   /** An agent (the run's own or a sub-agent) begins. */
   agent_started: {
     /** The agent's name. */
     agent: string;
-    /** The step of the agent that called it. */
+    /** The step of the agent that called it; absent for the run's own agent. */
     parent_step?: number | null;
     /** What it is to do, in short. */
     task: string;
@@ -869,9 +869,9 @@ export interface EventData {
     /** The message that grows. */
     message_id: MessageId;
   };
-  /** A whole message of the assistant. */
+  /** A whole message of the assistant; one for each that had a delta. */
   message_completed: {
-    /** What is said. */
+    /** What is said, in parts as in REST. */
     content: Content[];
     /** True when it was cut off. */
     incomplete?: boolean;
@@ -880,9 +880,9 @@ export interface EventData {
     /** Who speaks. */
     role: MessageRole;
   };
-  /** Permission is given; the tool is about to run. */
+  /** All checks passed; the tool is about to run. */
   tool_executing: {
-    /** What it is called with. */
+    /** What it is called with, in short form. */
     arguments: unknown;
     /** Why, in words. */
     purpose?: string | null;
@@ -917,9 +917,9 @@ export interface EventData {
     /** The tool's name. */
     tool_name: string;
   };
-  /** A permission layer said no. */
+  /** A check said no; the tool did not run. */
   tool_denied: {
-    /** Which layer. */
+    /** Which: `agent_list`, `policy`, `schema`, `limits`, or `approval` where a person said no. */
     layer: string;
     /** Why. */
     reason: string;
@@ -928,18 +928,18 @@ export interface EventData {
     /** The tool's name. */
     tool_name: string;
   };
-  /** A person is asked. */
+  /** A person is asked about a tool call. */
   approval_requested: {
     /** To answer it by. */
     approval_id: ApprovalId;
-    /** What the tool would be called with. */
+    /** What the tool would be called with, in short form. */
     arguments: unknown;
     /** When it is denied by itself. */
     expires_at: Timestamp;
     /** The call that waits. */
     tool_call_id: ToolCallId;
   };
-  /** The question is answered. */
+  /** The question is answered, once. */
   approval_resolved: {
     /** The question. */
     approval_id: ApprovalId;
@@ -950,9 +950,9 @@ export interface EventData {
     /** The call that waited. */
     tool_call_id: ToolCallId;
   };
-  /** A file or a chart for the user. */
+  /** A file or a chart for the user was made. */
   artifact_created: {
-    /** Its size. */
+    /** Its size in bytes. */
     bytes: number;
     /** The file. */
     file_id: FileId;
@@ -967,7 +967,7 @@ export interface EventData {
     agent: string;
     /** From start to end, in milliseconds. */
     duration_ms: number;
-    /** The result in short form. */
+    /** The result in short form; null on failure. */
     result: unknown;
     /** Whether it gave a result. */
     success: boolean;
@@ -992,7 +992,7 @@ export interface EventData {
     /** What the run used. */
     usage: RunUsage;
   };
-  /** The run was cancelled. */
+  /** A person or a later run stopped it. */
   run_cancelled: {
     /** From acceptance to end, in milliseconds. */
     duration_ms: number;
@@ -1010,11 +1010,11 @@ export interface EventData {
     /** What the run used. */
     usage: RunUsage;
   };
-  /** 80 % of memory, budget, or deadline. */
+  /** 80 % of a limit are used; at most once for each limit of a run. */
   limit_warning: {
     /** What is allowed. */
     allowed: number;
-    /** The limit's key. */
+    /** The limit's key: `run_timeout_ms` (in milliseconds), or `memory_mib` (in MiB, over all runs of the user). */
     limit: string;
     /** What is used. */
     used: number;

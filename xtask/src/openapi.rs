@@ -1,6 +1,7 @@
 //! The OpenAPI document in the repository is what the server itself prints; what is generated from
 //! it is as new.
 
+mod catalogue;
 mod python;
 mod schema;
 mod typescript;
@@ -15,6 +16,7 @@ use crate::process;
 use crate::workspace::Workspace;
 
 const FILE: &str = "openapi/netra.json";
+const CATALOGUE: &str = "docs/websocket-events.md";
 const PYTHON: &str = "clients/python/src/netra_client/types.py";
 
 /// A file that is made from the contract.
@@ -60,6 +62,10 @@ fn generated(workspace: &Workspace) -> Result<Vec<Generated>> {
     Ok(vec![
         file("ui/client/types.gen.ts", typescript::types(&schemas)?),
         file(PYTHON, python::types(&schemas)?),
+        file(
+            CATALOGUE,
+            catalogue::page(&workspace.read(CATALOGUE)?, &schemas)?,
+        ),
         file(FILE, printed),
     ])
 }

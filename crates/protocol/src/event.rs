@@ -75,9 +75,9 @@ pub struct ResolvedBy(
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 #[serde(tag = "type", content = "data", rename_all = "snake_case")]
 pub enum EventKind {
-    /// No free slot, or the thread is busy.
+    /// It has to wait: no free slot, a busy thread, or a full node.
     RunQueued {
-        /// From 1.
+        /// From 1, in the user's own queue.
         queue_position: u32,
         /// What it waits for.
         reason: QueueReason,
@@ -93,14 +93,14 @@ pub enum EventKind {
         /// The message that asked.
         input_message_id: MessageId,
     },
-    /// A person is asked and the slot is given back.
+    /// A person is asked, and the slot is given back until the answer.
     RunWaiting {
         /// For what.
         reason: String,
     },
     /// The run goes on, after a person, a crash or a drain.
     RunResumed {
-        /// After what.
+        /// After what: `approval`, `crash` or `drain`.
         reason: String,
         /// From 1.
         attempt: u32,
@@ -111,7 +111,7 @@ pub enum EventKind {
     AgentStarted {
         /// The agent's name.
         agent: String,
-        /// The step of the agent that called it.
+        /// The step of the agent that called it; absent for the run's own agent.
         #[serde(skip_serializing_if = "Option::is_none", default)]
         parent_step: Option<u32>,
         /// What it is to do, in short.
@@ -132,25 +132,25 @@ pub enum EventKind {
         /// What is added.
         delta: String,
     },
-    /// A whole message of the assistant.
+    /// A whole message of the assistant; one for each that had a delta.
     MessageCompleted {
         /// The message.
         message_id: MessageId,
         /// Who speaks.
         role: MessageRole,
-        /// What is said.
+        /// What is said, in parts as in REST.
         content: Vec<Content>,
         /// True when it was cut off.
         #[serde(skip_serializing_if = "std::ops::Not::not", default)]
         incomplete: bool,
     },
-    /// Permission is given; the tool is about to run.
+    /// All checks passed; the tool is about to run.
     ToolExecuting {
         /// The call.
         tool_call_id: ToolCallId,
         /// The tool's name.
         tool_name: String,
-        /// What it is called with.
+        /// What it is called with, in short form.
         arguments: serde_json::Value,
         /// Why, in words.
         #[serde(skip_serializing_if = "Option::is_none", default)]
@@ -185,29 +185,29 @@ pub enum EventKind {
         #[serde(skip_serializing_if = "Option::is_none", default)]
         error: Option<Failure>,
     },
-    /// A permission layer said no.
+    /// A check said no; the tool did not run.
     ToolDenied {
         /// The call.
         tool_call_id: ToolCallId,
         /// The tool's name.
         tool_name: String,
-        /// Which layer.
+        /// Which: `agent_list`, `policy`, `schema`, `limits`, or `approval` where a person said no.
         layer: String,
         /// Why.
         reason: String,
     },
-    /// A person is asked.
+    /// A person is asked about a tool call.
     ApprovalRequested {
         /// To answer it by.
         approval_id: ApprovalId,
         /// The call that waits.
         tool_call_id: ToolCallId,
-        /// What the tool would be called with.
+        /// What the tool would be called with, in short form.
         arguments: serde_json::Value,
         /// When it is denied by itself.
         expires_at: Timestamp,
     },
-    /// The question is answered.
+    /// The question is answered, once.
     ApprovalResolved {
         /// The question.
         approval_id: ApprovalId,
@@ -218,7 +218,7 @@ pub enum EventKind {
         /// A user's id, `expiry` or `cancel`.
         by: ResolvedBy,
     },
-    /// A file or a chart for the user.
+    /// A file or a chart for the user was made.
     ArtifactCreated {
         /// The file.
         file_id: FileId,
@@ -226,7 +226,7 @@ pub enum EventKind {
         name: String,
         /// Its media type.
         media_type: String,
-        /// Its size.
+        /// Its size in bytes.
         bytes: u64,
     },
     /// An agent ends.
@@ -237,7 +237,7 @@ pub enum EventKind {
         success: bool,
         /// From start to end, in milliseconds.
         duration_ms: u64,
-        /// The result in short form.
+        /// The result in short form; null on failure.
         result: serde_json::Value,
     },
     /// The run has ended with a result.
@@ -261,7 +261,7 @@ pub enum EventKind {
         /// From acceptance to end, in milliseconds.
         duration_ms: u64,
     },
-    /// The run was cancelled.
+    /// A person or a later run stopped it.
     RunCancelled {
         /// By whom or what.
         error: Failure,
@@ -279,9 +279,10 @@ pub enum EventKind {
         /// From acceptance to end, in milliseconds.
         duration_ms: u64,
     },
-    /// 80 % of memory, budget, or deadline.
+    /// 80 % of a limit are used; at most once for each limit of a run.
     LimitWarning {
-        /// The limit's key.
+        /// The limit's key: `run_timeout_ms` (in milliseconds), or `memory_mib` (in MiB, over all runs
+        /// of the user).
         limit: String,
         /// What is used.
         used: f64,

@@ -1109,14 +1109,14 @@ class EventEnvelope(_EventEnvelopeRequired, total=False):
 class RunQueuedData(TypedDict):
     """`data` of `run_queued`."""
 
-    #: From 1.
+    #: From 1, in the user's own queue.
     queue_position: int
     #: What it waits for.
     reason: QueueReason
 
 
 class RunQueuedEvent(EventEnvelope):
-    """No free slot, or the thread is busy."""
+    """It has to wait: no free slot, a busy thread, or a full node."""
 
     type: Literal["run_queued"]
     data: RunQueuedData
@@ -1150,7 +1150,7 @@ class RunWaitingData(TypedDict):
 
 
 class RunWaitingEvent(EventEnvelope):
-    """A person is asked and the slot is given back."""
+    """A person is asked, and the slot is given back until the answer."""
 
     type: Literal["run_waiting"]
     data: RunWaitingData
@@ -1163,7 +1163,7 @@ class RunResumedData(TypedDict):
     attempt: int
     #: When the run ends by itself.
     deadline: Timestamp
-    #: After what.
+    #: After what: `approval`, `crash` or `drain`.
     reason: str
 
 
@@ -1184,7 +1184,7 @@ class _AgentStartedDataRequired(TypedDict):
 class AgentStartedData(_AgentStartedDataRequired, total=False):
     """`data` of `agent_started`."""
 
-    #: The step of the agent that called it.
+    #: The step of the agent that called it; absent for the run's own agent.
     parent_step: int | None
 
 
@@ -1231,7 +1231,7 @@ class MessageDeltaEvent(EventEnvelope):
 
 
 class _MessageCompletedDataRequired(TypedDict):
-    #: What is said.
+    #: What is said, in parts as in REST.
     content: list[Content]
     #: The message.
     message_id: MessageId
@@ -1247,14 +1247,14 @@ class MessageCompletedData(_MessageCompletedDataRequired, total=False):
 
 
 class MessageCompletedEvent(EventEnvelope):
-    """A whole message of the assistant."""
+    """A whole message of the assistant; one for each that had a delta."""
 
     type: Literal["message_completed"]
     data: MessageCompletedData
 
 
 class _ToolExecutingDataRequired(TypedDict):
-    #: What it is called with.
+    #: What it is called with, in short form.
     arguments: Any
     #: The call.
     tool_call_id: ToolCallId
@@ -1270,7 +1270,7 @@ class ToolExecutingData(_ToolExecutingDataRequired, total=False):
 
 
 class ToolExecutingEvent(EventEnvelope):
-    """Permission is given; the tool is about to run."""
+    """All checks passed; the tool is about to run."""
 
     type: Literal["tool_executing"]
     data: ToolExecutingData
@@ -1329,7 +1329,7 @@ class ToolCompletedEvent(EventEnvelope):
 class ToolDeniedData(TypedDict):
     """`data` of `tool_denied`."""
 
-    #: Which layer.
+    #: Which: `agent_list`, `policy`, `schema`, `limits`, or `approval` where a person said no.
     layer: str
     #: Why.
     reason: str
@@ -1340,7 +1340,7 @@ class ToolDeniedData(TypedDict):
 
 
 class ToolDeniedEvent(EventEnvelope):
-    """A permission layer said no."""
+    """A check said no; the tool did not run."""
 
     type: Literal["tool_denied"]
     data: ToolDeniedData
@@ -1351,7 +1351,7 @@ class ApprovalRequestedData(TypedDict):
 
     #: To answer it by.
     approval_id: ApprovalId
-    #: What the tool would be called with.
+    #: What the tool would be called with, in short form.
     arguments: Any
     #: When it is denied by itself.
     expires_at: Timestamp
@@ -1360,7 +1360,7 @@ class ApprovalRequestedData(TypedDict):
 
 
 class ApprovalRequestedEvent(EventEnvelope):
-    """A person is asked."""
+    """A person is asked about a tool call."""
 
     type: Literal["approval_requested"]
     data: ApprovalRequestedData
@@ -1380,7 +1380,7 @@ class ApprovalResolvedData(TypedDict):
 
 
 class ApprovalResolvedEvent(EventEnvelope):
-    """The question is answered."""
+    """The question is answered, once."""
 
     type: Literal["approval_resolved"]
     data: ApprovalResolvedData
@@ -1389,7 +1389,7 @@ class ApprovalResolvedEvent(EventEnvelope):
 class ArtifactCreatedData(TypedDict):
     """`data` of `artifact_created`."""
 
-    #: Its size.
+    #: Its size in bytes.
     bytes: int
     #: The file.
     file_id: FileId
@@ -1400,7 +1400,7 @@ class ArtifactCreatedData(TypedDict):
 
 
 class ArtifactCreatedEvent(EventEnvelope):
-    """A file or a chart for the user."""
+    """A file or a chart for the user was made."""
 
     type: Literal["artifact_created"]
     data: ArtifactCreatedData
@@ -1413,7 +1413,7 @@ class AgentCompletedData(TypedDict):
     agent: str
     #: From start to end, in milliseconds.
     duration_ms: int
-    #: The result in short form.
+    #: The result in short form; null on failure.
     result: Any
     #: Whether it gave a result.
     success: bool
@@ -1479,7 +1479,7 @@ class RunCancelledData(TypedDict):
 
 
 class RunCancelledEvent(EventEnvelope):
-    """The run was cancelled."""
+    """A person or a later run stopped it."""
 
     type: Literal["run_cancelled"]
     data: RunCancelledData
@@ -1508,14 +1508,14 @@ class LimitWarningData(TypedDict):
 
     #: What is allowed.
     allowed: float
-    #: The limit's key.
+    #: The limit's key: `run_timeout_ms` (in milliseconds), or `memory_mib` (in MiB, over all runs of the user).
     limit: str
     #: What is used.
     used: float
 
 
 class LimitWarningEvent(EventEnvelope):
-    """80 % of memory, budget, or deadline."""
+    """80 % of a limit are used; at most once for each limit of a run."""
 
     type: Literal["limit_warning"]
     data: LimitWarningData
