@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from typing import Any
 
 import pytest
@@ -22,6 +22,11 @@ from netra_client import (
 )
 
 ENDS = {"run_completed", "run_failed", "run_cancelled", "run_timed_out"}
+
+
+def finish(work: Coroutine[Any, Any, None]) -> None:
+    """Runs a test; one that waits for what never comes has failed."""
+    asyncio.run(asyncio.wait_for(work, 60))
 
 
 def without_prev(event: Any) -> dict[str, Any]:
@@ -78,7 +83,7 @@ def test_plain_websockets_can_follow_a_run(shared: Server, user: str) -> None:
                     kinds.append(frame["type"])
             assert kinds[0] == "run_started" and "message_completed" in kinds
 
-    asyncio.run(follow())
+    finish(follow())
 
 
 def test_a_run_is_followed_to_its_end(shared: Server, user: str) -> None:
@@ -96,7 +101,7 @@ def test_a_run_is_followed_to_its_end(shared: Server, user: str) -> None:
                 shared, shared.token(user)
             )
 
-    asyncio.run(follow())
+    finish(follow())
 
 
 def test_a_cut_socket_loses_nothing_and_repeats_nothing(shared: Server, user: str) -> None:
@@ -114,7 +119,7 @@ def test_a_cut_socket_loses_nothing_and_repeats_nothing(shared: Server, user: st
             assert network.sockets >= 3
             assert [without_prev(event) for event in got] == await whole_log(shared, token)
 
-    asyncio.run(follow())
+    finish(follow())
 
 
 def test_a_killed_server_loses_nothing_and_the_run_goes_on(serve: Callable[..., Server]) -> None:
@@ -144,7 +149,7 @@ def test_a_killed_server_loses_nothing_and_the_run_goes_on(serve: Callable[..., 
             ended = await client.wait_run(run["id"])
             assert (ended["status"], ended["attempt"]) == ("completed", 2)
 
-    asyncio.run(follow())
+    finish(follow())
 
 
 def test_a_run_over_sse_resumes_after_cuts_and_ends_with_it(shared: Server, user: str) -> None:
@@ -165,7 +170,7 @@ def test_a_run_over_sse_resumes_after_cuts_and_ends_with_it(shared: Server, user
                 event["seq"] async for event in client.run_events(run["id"], after=got[-3]["seq"])
             ] == [event["seq"] for event in got[-2:]]
 
-    asyncio.run(follow())
+    finish(follow())
 
 
 def test_all_events_over_sse(shared: Server, user: str) -> None:
@@ -178,7 +183,7 @@ def test_all_events_over_sse(shared: Server, user: str) -> None:
             kinds = [event["type"] for event in await until_end(events, run["id"])]
             assert kinds[-1] == "run_completed" and "message_delta" not in kinds
 
-    asyncio.run(follow())
+    finish(follow())
 
 
 def test_a_live_socket_goes_on_with_new_tokens(serve: Callable[..., Server]) -> None:
@@ -200,7 +205,7 @@ def test_a_live_socket_goes_on_with_new_tokens(serve: Callable[..., Server]) -> 
                 assert (await until_end(events, run["id"]))[-1]["type"] == "run_completed"
                 assert network.sockets == 1
 
-    asyncio.run(follow())
+    finish(follow())
 
 
 def test_a_token_that_ended_while_nobody_could_renew_it_is_replaced(
@@ -222,7 +227,7 @@ def test_a_token_that_ended_while_nobody_could_renew_it_is_replaced(
             assert (await first)["run_id"] == run["id"]
             assert len(given) == 2
 
-    asyncio.run(follow())
+    finish(follow())
 
 
 def test_a_token_that_nobody_can_renew_is_an_error(shared: Server) -> None:
@@ -234,7 +239,7 @@ def test_a_token_that_nobody_can_renew_is_an_error(shared: Server) -> None:
             with pytest.raises(ApiError):
                 await client.me()
 
-    asyncio.run(follow())
+    finish(follow())
 
 
 def test_a_socket_may_be_opened_by_a_ticket(shared: Server, user: str) -> None:
@@ -249,7 +254,7 @@ def test_a_socket_may_be_opened_by_a_ticket(shared: Server, user: str) -> None:
                 assert (await until_end(events, run["id"]))[-1]["type"] == "run_completed"
             assert any(line.startswith("GET /ws?ticket=") for line in network.requests)
 
-    asyncio.run(follow())
+    finish(follow())
 
 
 def test_a_run_whose_answer_was_lost_is_started_once(shared: Server, user: str) -> None:
@@ -266,7 +271,7 @@ def test_a_run_whose_answer_was_lost_is_started_once(shared: Server, user: str) 
             with pytest.raises(Exception, match="cancel"):
                 await client.cancel_run(run["id"])
 
-    asyncio.run(start())
+    finish(start())
 
 
 def test_a_cursor_of_another_log_is_an_error(shared: Server, user: str) -> None:
@@ -279,7 +284,7 @@ def test_a_cursor_of_another_log_is_an_error(shared: Server, user: str) -> None:
             assert expired.value.epoch == over_sse.value.epoch != "another"
             assert expired.value.latest_seq == 0
 
-    asyncio.run(follow())
+    finish(follow())
 
 
 def test_one_socket_too_many_is_an_error(serve: Callable[..., Server]) -> None:
@@ -294,7 +299,7 @@ def test_one_socket_too_many_is_an_error(serve: Callable[..., Server]) -> None:
             with pytest.raises(TooManySockets):
                 await anext(client.events())
 
-    asyncio.run(follow())
+    finish(follow())
 
 
 def test_a_cancelled_next_loses_nothing(shared: Server, user: str) -> None:
@@ -312,4 +317,4 @@ def test_a_cancelled_next_loses_nothing(shared: Server, user: str) -> None:
                 await events.aclose()
                 assert [without_prev(event) for event in got] == await whole_log(shared, token)
 
-    asyncio.run(follow())
+    finish(follow())
