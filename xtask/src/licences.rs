@@ -154,8 +154,11 @@ impl Policy {
         let packages = lock["packages"].as_object();
         let packages = packages.with_context(|| format!("{PAGE_LOCK} names no packages"))?;
         let mut findings = Vec::new();
-        // The entry without a name is the page itself.
-        for (path, package) in packages.iter().filter(|(path, _)| !path.is_empty()) {
+        // The page itself and its own packages stand outside of node_modules, linked from there.
+        let foreign = |path: &str, package: &Json| {
+            path.contains("node_modules/") && package["link"] != Json::Bool(true)
+        };
+        for (path, package) in packages.iter().filter(|(path, one)| foreign(path, one)) {
             let name = path.rsplit("node_modules/").next().unwrap_or(path);
             let licence = package["license"].as_str().unwrap_or_default();
             if !satisfied(licence, &|id| self.admits(name, id)).unwrap_or(false) {
@@ -344,6 +347,9 @@ mod tests {
         assert_eq!(judge(r#""license": "MPL-2.0""#).len(), 1);
         let found = judge("");
         assert!(found[0].text.starts_with("b: "), "{found:?}");
+        let own = r#"{"packages": {"client": {"license": "UNLICENSED"},
+            "node_modules/@netra/client": {"resolved": "client", "link": true}}}"#;
+        assert_eq!(policy.judge_page(own).unwrap(), []);
         policy.judge_page("{}").unwrap_err();
     }
 
