@@ -1,13 +1,12 @@
 //! Closing what is open: derived from the log, so that it is the same after a cancel, a panic and a
-//! crash, and right whatever of an agent's last commit was written.
+//! crash, and right whatever of an agent's last commit was written. Questions to a person are closed
+//! by the store, in the transaction of the end: an answer may come at the same moment.
 
 use netra_context::UserExecutionContext;
 use netra_events::{Emission, UserWebSocketEmitter};
-use netra_protocol::approval::Decision;
 use netra_protocol::error::{ErrorCode, Failure};
 use netra_protocol::event::EventKind;
-use netra_protocol::event::ResolvedBy;
-use netra_protocol::id::{ApprovalId, FileId, MessageId, ToolCallId};
+use netra_protocol::id::{FileId, MessageId, ToolCallId};
 use netra_protocol::message::{Content, Message, MessageRole};
 use netra_protocol::{Event, Timestamp};
 use netra_store::{Changes, Error, Store};
@@ -31,13 +30,6 @@ struct OpenCall {
     agent: String,
     step: u32,
     since: Timestamp,
-}
-
-struct OpenApproval {
-    id: ApprovalId,
-    tool_call_id: ToolCallId,
-    agent: String,
-    step: u32,
 }
 
 /// A message that was begun and not ended.
@@ -79,7 +71,6 @@ impl OpenMessage {
 pub(crate) struct Open {
     agents: Vec<OpenAgent>,
     calls: Vec<OpenCall>,
-    approvals: Vec<OpenApproval>,
     messages: Vec<OpenMessage>,
     /// Files that the user was told of: closed by themselves.
     pub(crate) artifacts: Vec<FileId>,
@@ -115,19 +106,6 @@ impl Open {
                 self.calls.retain(|open| open.id != tool_call_id);
             }
             EventKind::ArtifactCreated { file_id, .. } => self.artifacts.push(file_id),
-            EventKind::ApprovalRequested {
-                approval_id: id,
-                tool_call_id,
-                ..
-            } => self.approvals.push(OpenApproval {
-                id,
-                tool_call_id,
-                agent,
-                step,
-            }),
-            EventKind::ApprovalResolved { approval_id, .. } => {
-                self.approvals.retain(|open| open.id != approval_id);
-            }
             EventKind::MessageDelta {
                 message_id: id,
                 delta,
@@ -150,7 +128,7 @@ impl Open {
         }
     }
 
-    /// What closes it all, innermost first: calls (with this failure), questions and messages, then
+    /// What closes it all, innermost first: calls (with this failure) and messages, then
     /// agents from the last begun to the first.
     pub(crate) fn close(
         mut self,
@@ -160,9 +138,6 @@ impl Open {
     ) -> Last {
         let agents = std::mem::take(&mut self.agents);
         let mut last = Last::default();
-        for asked in std::mem::take(&mut self.approvals) {
-            last.emissions.push(withdrawn(asked));
-        }
         self.close_calls_and_messages(emitter, now, of_calls, &mut last);
         for agent in agents.into_iter().rev() {
             let kind = EventKind::AgentCompleted {
@@ -231,17 +206,6 @@ impl Open {
 pub(crate) fn outcome_unknown() -> Failure {
     let words = "the call was begun, and its end is not known";
     Failure::new(ErrorCode::OutcomeUnknown, words)
-}
-
-/// A question that nobody answers any more.
-fn withdrawn(asked: OpenApproval) -> Emission {
-    let kind = EventKind::ApprovalResolved {
-        approval_id: asked.id,
-        tool_call_id: asked.tool_call_id,
-        decision: Decision::Deny,
-        by: ResolvedBy("cancel".to_owned()),
-    };
-    Emission::of_agent(&asked.agent, asked.step, kind)
 }
 
 /// What is open in a run whose agents have been dropped.

@@ -1,6 +1,7 @@
 //! The runs that are on this node now, and how each is told to stop.
 
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::sync::{Arc, OnceLock};
 
 use netra_memory::Account;
@@ -173,7 +174,14 @@ impl LiveRuns {
 
 impl Drop for Listed {
     fn drop(&mut self) {
-        self.runs.0.runs.lock().remove(&self.live.run_id);
+        let mut runs = self.runs.0.runs.lock();
+        // A run that was answered at once may be listed anew already.
+        if let Entry::Occupied(listed) = runs.entry(self.live.run_id)
+            && Arc::ptr_eq(listed.get(), &self.live)
+        {
+            listed.remove();
+        }
+        drop(runs);
         self.runs.0.changed.notify_waiters();
     }
 }

@@ -133,7 +133,10 @@ impl ExecutionEngineFactory {
                     self.take_up(unfinished, place.rejoin(allowed), None);
                 }
             }
-            Ok(_) => {}
+            // It waits for another answer.
+            Ok(Some(_)) => {}
+            // It has ended: its thread is free.
+            Ok(None) => drop(self.0.waiting.take(run)),
             Err(error) => {
                 tracing::error!(run.id = %run, %error, "a run that was answered cannot be read");
             }

@@ -1,6 +1,6 @@
 //! Questions to a person: asked with the run's own commit, answered once.
 
-use netra_context::{BackgroundKind, Right, UserExecutionContext};
+use netra_context::{BackgroundKind, Right, Runtime, UserExecutionContext};
 use netra_protocol::approval::{Approval, ApprovalState, Decision, ResolveApproval};
 use netra_protocol::event::{EventKind, ResolvedBy};
 use netra_protocol::id::{ApprovalId, EventId, RunId, ThreadId, ToolCallId, UserId};
@@ -94,14 +94,39 @@ pub(crate) fn insert(tx: &Tx<'_>, run: &Writable<Run>, ask: &Ask) -> Result<(), 
     Ok(())
 }
 
-/// Denies what the run still asks, because it ends.
-pub(crate) fn withdraw(tx: &Tx<'_>, run: &Writable<Run>) -> Result<(), Error> {
-    tx.execute(
-        "UPDATE approvals SET state = 'denied'
-         WHERE run_id = ?1 AND user_id = ?2 AND state = 'pending'",
-        (run.id.to_bytes(), run.owner().to_bytes()),
-    )?;
-    Ok(())
+/// Denies what the run still asks, because it ends, and gives the events that tell it: in the
+/// transaction of the end, so that an answer comes before it or not at all.
+pub(crate) fn withdraw(
+    tx: &Tx<'_>,
+    run: &Writable<Run>,
+    runtime: &Runtime,
+) -> Result<Vec<Encoded>, Error> {
+    let asked: Vec<(ApprovalId, ToolCallId)> = {
+        let sql = "UPDATE approvals SET state = 'denied'
+                   WHERE run_id = ?1 AND user_id = ?2 AND state = 'pending'
+                   RETURNING id, tool_call_id";
+        let mut statement = tx.prepare(sql)?;
+        let both = (run.id.to_bytes(), run.owner().to_bytes());
+        let rows = statement.query_map(both, |row| {
+            Ok((
+                ApprovalId::from_bytes(row.get(0)?),
+                ToolCallId::from_bytes(row.get(1)?),
+            ))
+        })?;
+        rows.collect::<Result<_, _>>()?
+    };
+    let event = |(approval_id, tool_call_id)| {
+        let resolved = EventKind::ApprovalResolved {
+            approval_id,
+            tool_call_id,
+            decision: Decision::Deny,
+            by: ResolvedBy("cancel".to_owned()),
+        };
+        let id = runtime.new_id(EventId::from_parts);
+        let place = place(tx, approval_id)?;
+        Encoded::new(&place.event(id, tx.now(), run.id, resolved))
+    };
+    asked.into_iter().map(event).collect()
 }
 
 /// Where the call that is asked for stands.
@@ -110,6 +135,21 @@ struct Place {
     agent: String,
     step: u32,
     key: String,
+}
+
+impl Place {
+    /// Something that happened there.
+    fn event(&self, event_id: EventId, ts: Timestamp, run_id: RunId, kind: EventKind) -> Event {
+        Event {
+            event_id,
+            ts,
+            thread_id: self.thread_id,
+            run_id,
+            agent: Some(self.agent.clone()),
+            step: Some(self.step),
+            kind,
+        }
+    }
 }
 
 fn place(tx: &Tx<'_>, id: ApprovalId) -> Result<Place, Error> {
@@ -159,20 +199,13 @@ fn resolve(
         (id.to_bytes(), as_str(approval.state)),
     )?;
     let place = place(tx, id)?;
-    let event = Event {
-        event_id,
-        ts: tx.now(),
-        thread_id: place.thread_id,
-        run_id: approval.run_id,
-        agent: Some(place.agent),
-        step: Some(place.step),
-        kind: EventKind::ApprovalResolved {
-            approval_id: id,
-            tool_call_id: approval.tool_call_id,
-            decision: answer.decision,
-            by: ResolvedBy(by),
-        },
+    let resolved = EventKind::ApprovalResolved {
+        approval_id: id,
+        tool_call_id: approval.tool_call_id,
+        decision: answer.decision,
+        by: ResolvedBy(by),
     };
+    let event = place.event(event_id, tx.now(), approval.run_id, resolved);
     tx.append(user, vec![Encoded::new(&event)?])?;
     let record = AuditRecord {
         action: "approval.resolve",

@@ -104,6 +104,7 @@ impl Store {
             .collect::<Result<Vec<_>, _>>()?;
         let handle = handle.clone();
         let audit = audit::Origin::of(ctx);
+        let runtime = self.0.runtime.clone();
         let work = move |tx: &mut Tx<'_>| {
             let status = run::refuse_ended(tx, &handle)?;
             run::refuse_transition(status, changes.run.as_ref())?;
@@ -120,7 +121,15 @@ impl Store {
                 audit::insert(tx, &audit, handle.owner(), record)?;
             }
             let ends = encoded.iter().any(Encoded::is_terminal);
-            let seqs = tx.append(handle.owner(), encoded)?;
+            let mut events = if ends {
+                approval::withdraw(tx, &handle, &runtime)?
+            } else {
+                Vec::new()
+            };
+            let withdrawn = events.len();
+            events.extend(encoded);
+            let mut seqs = tx.append(handle.owner(), events)?;
+            seqs.drain(..withdrawn);
             if let Some(update) = &changes.run {
                 run::update(
                     tx,
@@ -129,7 +138,6 @@ impl Store {
                     ends.then(|| seqs.last().copied()).flatten(),
                 )?;
                 if update.ends() {
-                    approval::withdraw(tx, &handle)?;
                     thread::touch(tx, handle.owner(), handle.thread_id)?;
                     usage::add_run(tx, handle.owner(), update.usage.as_ref())?;
                 }

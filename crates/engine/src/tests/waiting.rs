@@ -1,5 +1,6 @@
 //! A run that waits for a person: it holds its thread and nothing else, and goes on or ends once.
 
+use std::sync::Arc;
 use std::sync::atomic::Ordering::SeqCst;
 
 use netra_context::UserExecutionContext;
@@ -240,6 +241,35 @@ async fn a_waiting_run_waits_on_after_a_restart_and_goes_on_with_its_answer() {
     assert_eq!((run.status, run.attempt), (RunStatus::Completed, 1));
     assert_eq!(next.counts.consent.load(SeqCst), 1);
     next.quiet().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn answers_and_cancels_that_come_while_a_run_parks_are_not_lost() {
+    let house = Arc::new(House::with_model(model()));
+    let ctx = house.user().await;
+    for round in 0..40 {
+        let run = house.start(&ctx, ask("assistant", "x")).await.unwrap().run;
+        // As soon as the question is in the log: the engine may still be on its way out.
+        house.seen(&ctx, run.id, "approval_requested").await;
+        let approval = asked(&house, &ctx, run.id).await;
+        let answered = async {
+            // A cancel may have been first.
+            house.engine.answer(&ctx, &approval, yes()).await.is_ok()
+        };
+        let cancelled = async { round % 2 == 1 && house.cancel(&ctx, run.id).await.is_ok() };
+        let (answered, cancelled) = tokio::join!(answered, cancelled);
+        let (run, _) = house.ended(&ctx, run.id).await;
+        let done = run.status == RunStatus::Completed;
+        assert!(
+            done && answered || run.status == RunStatus::Cancelled && cancelled,
+            "{run:?}"
+        );
+        // Its thread is free again.
+        let next = house.start_on(&ctx, run.thread_id, ask("echo", "y")).await;
+        house.ended(&ctx, next.unwrap().run.id).await;
+    }
+    house.quiet().await;
+    assert_eq!(house.engine.load(), (0, 0));
 }
 
 #[tokio::test]

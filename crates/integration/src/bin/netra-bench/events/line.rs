@@ -81,6 +81,6 @@ pub(super) async fn open_many<F: Future<Output = Result<Line>>>(
     open: impl Fn(usize) -> F,
 ) -> Result<Vec<Line>> {
     use futures::TryStreamExt as _;
-    let opening = futures::stream::iter(0..count).map(|number| open(number));
+    let opening = futures::stream::iter(0..count).map(open);
     opening.buffered(64).try_collect().await
 }
