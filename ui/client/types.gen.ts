@@ -79,6 +79,8 @@ export interface AuthRefresh {
 
 /** What a client sends, after `id` has been taken off. */
 export type ClientFrame = {
+  /** The answer carries it back; at most 128 bytes. */
+  id: number | string;
   /** The agent's name. */
   agent: string;
   /** Files of this user for the run. */
@@ -99,10 +101,14 @@ export type ClientFrame = {
   thread_id?: null | ThreadId;
   type: 'run.start';
 } | {
+  /** The answer carries it back; at most 128 bytes. */
+  id: number | string;
   /** The run. */
   run_id: RunId;
   type: 'run.cancel';
 } | {
+  /** The answer carries it back; at most 128 bytes. */
+  id: number | string;
   /** Other arguments than asked for; validated again. */
   arguments?: unknown;
   /** Yes or no. */
@@ -113,6 +119,8 @@ export type ClientFrame = {
   approval_id: ApprovalId;
   type: 'approval.respond';
 } | {
+  /** The answer carries it back; at most 128 bytes. */
+  id: number | string;
   /** Where to begin. */
   after?: After;
   /** Whether `message_delta` is wanted. */
@@ -123,14 +131,20 @@ export type ClientFrame = {
   threads?: ThreadId[] | null;
   type: 'subscribe';
 } | {
+  /** The answer carries it back; at most 128 bytes. */
+  id?: number | string;
   /** The client has this event and all before. */
   seq: number;
   type: 'delivered';
 } | {
+  /** The answer carries it back; at most 128 bytes. */
+  id: number | string;
   /** The new access token, of the same user. */
   token: string;
   type: 'auth.refresh';
 } | {
+  /** The answer carries it back; at most 128 bytes. */
+  id: number | string;
   type: 'ping';
 };
 

@@ -1,6 +1,7 @@
 //! The edge as a whole, over a real store and engine.
 
 mod accounts;
+mod approvals;
 mod connections;
 mod requests;
 mod slow_sockets;
@@ -37,6 +38,18 @@ const ECHO: EmbeddedAgent = EmbeddedAgent {
         "description = \"Gives back what it was given.\"\nkind = \"native\"\n",
     )],
 };
+/// Calls the tool that asks a person.
+const ASKER: EmbeddedAgent = EmbeddedAgent {
+    name: "asker",
+    files: &[
+        (
+            "agent.toml",
+            "description = \"Asks.\"\nkind = \"model\"\ninstructions = \"i.md\"\n\
+             tools = [\"consent\"]\n",
+        ),
+        ("i.md", "Ask."),
+    ],
+};
 const PASSWORD: &str = "correct horse battery";
 
 /// A server without a listener, with a data folder of its own.
@@ -71,8 +84,12 @@ fn engine(
     bridge: &WebSocketBridgeFactory,
     registry: Arc<Registry>,
 ) -> ExecutionEngineFactory {
-    let models = Arc::new(Models::new(netra_model::Config::default()).unwrap());
-    let agents = Arc::new(Agents::load(&[ECHO], None, &registry, &models));
+    let models = Models::new(netra_model::Config::default()).unwrap();
+    let models = models
+        .with(Arc::new(approvals::asking_model()))
+        .with_default("test/model".parse().unwrap());
+    let models = Arc::new(models);
+    let agents = Arc::new(Agents::load(&[ECHO, ASKER], None, &registry, &models));
     // No agent of these tests needs a worker.
     let workers = || netra_worker::Config {
         program: "/bin/false".into(),
@@ -106,7 +123,7 @@ impl Edge {
         };
         let store = Store::open(&runtime, place, hub.clone()).unwrap();
         let bridge = WebSocketBridgeFactory::new(&runtime, store.clone(), hub);
-        let registry = Arc::new(Registry::new(Vec::new()).unwrap());
+        let registry = Arc::new(Registry::new(vec![approvals::tool()]).unwrap());
         let engine = engine(&runtime, &store, &bridge, registry.clone());
         let keys = Keys::ephemeral(&runtime);
         let parts = {

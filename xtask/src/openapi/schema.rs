@@ -85,6 +85,9 @@ impl Schemas {
             };
             named.insert(name.clone(), one);
         }
+        if let Some(frames) = named.get_mut("ClientFrame") {
+            give_ids(frames);
+        }
         Ok(Self(Self::with_references(named)))
     }
 
@@ -150,6 +153,29 @@ fn event(variant: &Variant) -> Result<Event> {
     };
     let doc = variant.doc.clone();
     Ok(Event { name, doc, data })
+}
+
+/// The server takes `id` off a frame before it reads the rest, so the schema is without it.
+fn give_ids(frames: &mut Named) {
+    let Shape::Union(variants) = &mut frames.shape else {
+        return;
+    };
+    for variant in variants {
+        if let Shape::Object(fields) = &mut variant.shape {
+            let delivered = Shape::Choice(vec!["delivered".to_owned()]);
+            let variant = |shape| Variant {
+                doc: String::new(),
+                shape,
+            };
+            let id = Field {
+                name: "id".to_owned(),
+                doc: "The answer carries it back; at most 128 bytes.".to_owned(),
+                required: fields.iter().all(|field| field.shape != delivered),
+                shape: Shape::Union([Shape::Integer, Shape::Text].map(variant).into()),
+            };
+            fields.insert(0, id);
+        }
+    }
 }
 
 fn refer_below(shape: &mut Shape, objects: &[(String, Shape)]) {
@@ -332,6 +358,27 @@ mod tests {
                 ("id", true, "Its id.")
             ]
         );
+    }
+
+    #[test]
+    fn a_frame_of_a_client_has_an_id_and_one_that_is_not_answered_may_lack_it() {
+        let frame = |name: &str| {
+            json!({ "type": "object", "required": ["type"],
+            "properties": { "type": { "type": "string", "enum": [name] } } })
+        };
+        let frames = json!({ "oneOf": [frame("ping"), frame("delivered")] });
+        let schemas = read(json!({ "ClientFrame": frames }));
+        let Shape::Union(variants) = &schemas.get("ClientFrame").unwrap().shape else {
+            panic!("a union")
+        };
+        let required: Vec<bool> = variants
+            .iter()
+            .map(|variant| match &variant.shape {
+                Shape::Object(fields) => fields.iter().any(|f| f.name == "id" && f.required),
+                _ => panic!("an object"),
+            })
+            .collect();
+        assert_eq!(required, [true, false]);
     }
 
     #[test]

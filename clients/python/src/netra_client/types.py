@@ -100,6 +100,8 @@ class AuthRefresh(TypedDict):
 
 
 class _ClientFrameRunStartRequired(TypedDict):
+    #: The answer carries it back; at most 128 bytes.
+    id: int | str
     #: The agent's name.
     agent: str
     #: A text, or an object that fits the agent's schema.
@@ -129,12 +131,16 @@ class ClientFrameRunStart(_ClientFrameRunStartRequired, total=False):
 class ClientFrameRunCancel(TypedDict):
     """Cancels a run."""
 
+    #: The answer carries it back; at most 128 bytes.
+    id: int | str
     #: The run.
     run_id: RunId
     type: Literal["run.cancel"]
 
 
 class _ClientFrameApprovalRespondRequired(TypedDict):
+    #: The answer carries it back; at most 128 bytes.
+    id: int | str
     #: Yes or no.
     decision: Decision
     #: The approval.
@@ -152,6 +158,8 @@ class ClientFrameApprovalRespond(_ClientFrameApprovalRespondRequired, total=Fals
 
 
 class _ClientFrameSubscribeRequired(TypedDict):
+    #: The answer carries it back; at most 128 bytes.
+    id: int | str
     type: Literal["subscribe"]
 
 
@@ -168,17 +176,24 @@ class ClientFrameSubscribe(_ClientFrameSubscribeRequired, total=False):
     threads: list[ThreadId] | None
 
 
-class ClientFrameDelivered(TypedDict):
-    """The client has this event and all before; for metrics only, not answered."""
-
+class _ClientFrameDeliveredRequired(TypedDict):
     #: The client has this event and all before.
     seq: int
     type: Literal["delivered"]
 
 
+class ClientFrameDelivered(_ClientFrameDeliveredRequired, total=False):
+    """The client has this event and all before; for metrics only, not answered."""
+
+    #: The answer carries it back; at most 128 bytes.
+    id: int | str
+
+
 class ClientFrameAuthRefresh(TypedDict):
     """Goes on with a new access token."""
 
+    #: The answer carries it back; at most 128 bytes.
+    id: int | str
     #: The new access token, of the same user.
     token: str
     type: Literal["auth.refresh"]
@@ -187,6 +202,8 @@ class ClientFrameAuthRefresh(TypedDict):
 class ClientFramePing(TypedDict):
     """Asks for a `pong`."""
 
+    #: The answer carries it back; at most 128 bytes.
+    id: int | str
     type: Literal["ping"]
 
 

@@ -83,7 +83,7 @@ impl Client {
     }
 
     /// The answer to this frame; answers have no order against events and positions.
-    async fn ask(&mut self, frame: Value) -> Value {
+    pub(super) async fn ask(&mut self, frame: Value) -> Value {
         let id = frame["id"].clone();
         self.send(frame).await;
         loop {
