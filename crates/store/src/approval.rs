@@ -13,11 +13,12 @@ use crate::audit::{self, AuditRecord};
 use crate::error::Error;
 use crate::handle::Writable;
 use crate::journal::{self, JournalEntry, JournalKind};
+use crate::listing::Listing;
 use crate::log::Encoded;
 use crate::lookup::Lookup;
 use crate::owner::{require, require_background};
 use crate::sqlite::Tx;
-use crate::{Store, cursor, run};
+use crate::{Store, run};
 
 const COLUMNS: &str = "id, run_id, tool_call_id, tool_name, arguments, reason, state, expires_at";
 
@@ -257,28 +258,13 @@ impl Store {
         limit: u32,
         cursor: Option<&str>,
     ) -> Result<Page<Approval>, Error> {
-        let user = require(ctx, Right::Read)?;
-        let before = cursor.map(cursor::read).transpose()?.unwrap_or(cursor::END);
-        let read = move |connection: &Connection| {
-            let sql = format!(
-                "SELECT {COLUMNS} FROM approvals WHERE user_id = ?1 AND id < ?2
-                 ORDER BY id DESC LIMIT ?3"
-            );
-            let mut statement = connection.prepare_cached(&sql)?;
-            let mut rows = statement.query((user.to_bytes(), before, limit + 1))?;
-            let mut items = Vec::new();
-            while let Some(row) = rows.next()? {
-                items.push(approval(row)?);
-            }
-            let next_cursor =
-                cursor::next(&mut items, limit, |last| cursor::write(&last.id.to_bytes()));
-            Ok(Page {
-                items,
-                next_cursor,
-                as_of: None,
-            })
+        let listing = Listing {
+            table: "approvals",
+            columns: COLUMNS,
+            read: approval,
+            id: |one: &Approval| one.id.to_bytes(),
         };
-        self.0.db.read(read).await
+        listing.newest(self, ctx, limit, cursor).await
     }
 
     /// Answers an approval, once. Its run, when it waits for nothing else, is `queued` then.

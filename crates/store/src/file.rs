@@ -17,6 +17,7 @@ use tokio::io::AsyncWriteExt as _;
 use crate::error::Error;
 use crate::handle::{Readable, Writable};
 use crate::idempotency::{Created, Idempotency, once};
+use crate::listing::Listing;
 use crate::lookup::Lookup;
 use crate::owner::require;
 use crate::sqlite::Tx;
@@ -218,25 +219,13 @@ impl Store {
         limit: u32,
         cursor: Option<&str>,
     ) -> Result<Page<File>, Error> {
-        let user = require(ctx, Right::Read)?;
-        let before = cursor.map(cursor::read).transpose()?.unwrap_or(cursor::END);
-        let read = move |connection: &Connection| {
-            let sql = format!(
-                "SELECT {COLUMNS} FROM files WHERE user_id = ?1 AND id < ?2
-                 ORDER BY id DESC LIMIT ?3"
-            );
-            let mut statement = connection.prepare_cached(&sql)?;
-            let rows = statement.query_map((user.to_bytes(), before, limit + 1), file)?;
-            let mut items = rows.collect::<Result<Vec<_>, _>>()?;
-            let next_cursor =
-                cursor::next(&mut items, limit, |last| cursor::write(&last.id.to_bytes()));
-            Ok(Page {
-                items,
-                next_cursor,
-                as_of: None,
-            })
+        let listing = Listing {
+            table: "files",
+            columns: COLUMNS,
+            read: |row| Ok(file(row)?),
+            id: |one: &File| one.id.to_bytes(),
         };
-        self.0.db.read(read).await
+        listing.newest(self, ctx, limit, cursor).await
     }
 
     /// Where the file's content is, for reading.

@@ -14,11 +14,12 @@ use crate::commit::{Hold, RunUpdate};
 use crate::error::Error;
 use crate::handle::{Readable, Writable};
 use crate::idempotency::{Created, Idempotency, once};
+use crate::listing::Listing;
 use crate::log::Encoded;
 use crate::lookup::Lookup;
 use crate::owner::require;
 use crate::sqlite::Tx;
-use crate::{Store, cursor, file, message, thread};
+use crate::{Store, file, message, thread};
 
 const COLUMNS: &str = "id, thread_id, agent, status, attempt, created_at, started_at, ended_at,
      deadline, result, error, usage, metadata";
@@ -376,28 +377,13 @@ impl Store {
         limit: u32,
         cursor: Option<&str>,
     ) -> Result<Page<Run>, Error> {
-        let user = require(ctx, Right::Read)?;
-        let before = cursor.map(cursor::read).transpose()?.unwrap_or(cursor::END);
-        let read = move |connection: &Connection| {
-            let sql = format!(
-                "SELECT {COLUMNS} FROM runs WHERE user_id = ?1 AND id < ?2
-                 ORDER BY id DESC LIMIT ?3"
-            );
-            let mut statement = connection.prepare_cached(&sql)?;
-            let mut rows = statement.query((user.to_bytes(), before, limit + 1))?;
-            let mut items = Vec::new();
-            while let Some(row) = rows.next()? {
-                items.push(run(row)?);
-            }
-            let next_cursor =
-                cursor::next(&mut items, limit, |last| cursor::write(&last.id.to_bytes()));
-            Ok(Page {
-                items,
-                next_cursor,
-                as_of: None,
-            })
+        let listing = Listing {
+            table: "runs",
+            columns: COLUMNS,
+            read: run,
+            id: |one: &Run| one.id.to_bytes(),
         };
-        self.0.db.read(read).await
+        listing.newest(self, ctx, limit, cursor).await
     }
 
     /// What an engine needs to know of a run.

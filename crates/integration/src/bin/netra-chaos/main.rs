@@ -30,13 +30,11 @@ use tokio::time::timeout;
 
 use crate::list::List;
 use crate::load::{Accepted, LANES, Lane};
-use crate::verdict::{Logs, is_interrupted};
+use crate::verdict::Logs;
 use crate::victim::Victim;
 use crate::watch::{Habit, Watcher, Way, Wish};
 use crate::world::{Person, World};
 
-/// Whether a run that a dying server left behind goes on, and so ends as it would have without.
-const RUNS_GO_ON: bool = true;
 /// How long the rest may take once everything is kind again.
 const SETTLE: Duration = Duration::from_secs(120);
 /// Conversations of each user that several runs share; the last lane makes a new one each time.
@@ -362,17 +360,13 @@ fn conclude(world: &World, logs: &Logs, lanes: Vec<Lane>, watchers: Vec<Watcher>
             wrong.push(difference);
         }
     }
-    wrong.extend(logs.judge_runs(&accepted, RUNS_GO_ON)?);
+    wrong.extend(logs.judge_runs(&accepted)?);
     let completed = |one: &&Accepted| one.run.status == RunStatus::Completed;
     let delivered: u64 = all.iter().map(|watcher| watcher.list.taken()).sum();
     say(&format!(
-        "  runs: {} accepted, {} completed, {} interrupted; {} events in the logs",
+        "  runs: {} accepted, {} completed; {} events in the logs",
         accepted.len(),
         accepted.iter().filter(completed).count(),
-        accepted
-            .iter()
-            .filter(|one| is_interrupted(&one.run))
-            .count(),
         logs.events(),
     ));
     for one in wrong.iter().take(SHOWN) {

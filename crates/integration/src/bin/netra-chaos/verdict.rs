@@ -13,7 +13,7 @@ use netra_protocol::account::{Plan, Role};
 use netra_protocol::event::EventKind;
 use netra_protocol::id::{RunId, UserId};
 use netra_protocol::limits::Limits;
-use netra_protocol::run::{Run, RunStatus};
+use netra_protocol::run::RunStatus;
 use netra_store::{Config, Entry, Store};
 
 use crate::list::List;
@@ -87,11 +87,7 @@ impl Logs {
 
     /// What is wrong with the runs: one that was accepted is missing or does not end exactly once,
     /// one is there that nobody asked for, or a log breaks the order of the contract.
-    pub(crate) fn judge_runs(
-        &self,
-        accepted: &[Accepted],
-        must_complete: bool,
-    ) -> Result<Vec<String>> {
+    pub(crate) fn judge_runs(&self, accepted: &[Accepted]) -> Result<Vec<String>> {
         let mut wrong = Vec::new();
         let mut asked: HashSet<RunId> = HashSet::new();
         let mut logs: HashMap<RunId, Vec<Event>> = HashMap::new();
@@ -107,7 +103,7 @@ impl Logs {
             let events = logs.get(&id).map_or(&[][..], Vec::as_slice);
             if let Err(error) = check_order(events) {
                 wrong.push(format!("log of {id}: {error}"));
-            } else if let Err(error) = check_end(one, events, must_complete) {
+            } else if let Err(error) = check_end(one, events) {
                 wrong.push(format!("{id} of user {}: {error}", one.person));
             }
         }
@@ -118,7 +114,7 @@ impl Logs {
 }
 
 /// Whether a run ended as its log says, and with what it was to give.
-fn check_end(one: &Accepted, events: &[Event], must_complete: bool) -> Result<(), String> {
+fn check_end(one: &Accepted, events: &[Event]) -> Result<(), String> {
     let Accepted { run, text, .. } = one;
     let told = events.last().map(|event| &event.kind);
     let same = match (run.status, told) {
@@ -136,10 +132,7 @@ fn check_end(one: &Accepted, events: &[Event], must_complete: bool) -> Result<()
         return Err(format!("it is {:?}, its log says {told:?}", run.status));
     }
     if run.status != RunStatus::Completed {
-        return match must_complete || !is_interrupted(run) {
-            true => Err(format!("{:?}: {:?}", run.status, run.error)),
-            false => Ok(()),
-        };
+        return Err(format!("{:?}: {:?}", run.status, run.error));
     }
     let said = run
         .result
@@ -153,10 +146,4 @@ fn check_end(one: &Accepted, events: &[Event], must_complete: bool) -> Result<()
             run.result
         ))
     }
-}
-
-/// Whether a stop of the server has ended the run.
-pub(crate) fn is_interrupted(run: &Run) -> bool {
-    let code = run.error.as_ref().map(|error| error.code);
-    code == Some(netra_protocol::ErrorCode::Interrupted)
 }
