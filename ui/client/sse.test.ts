@@ -33,6 +33,16 @@ it.each([1, 2, 7, 1000])('reads blocks from pieces of %i bytes', async (size) =>
   ]);
 });
 
+it('ends a line where the format does, and nowhere else', async () => {
+  const data = JSON.stringify({ text: 'a\u2028b\u2029c\u0085d\fe: f' });
+  const seen = [];
+  for await (const block of readBlocks(bodyOf(`id: e:1\ndata: ${data}\n\ndata\n\n`))) seen.push(block);
+  expect(seen).toEqual([
+    { id: 'e:1', event: undefined, data },
+    { id: undefined, event: undefined, data: '' },
+  ]);
+});
+
 type Answer = { text: string; end?: 'close' | 'break' | 'hang' } | { status: number } | Error;
 
 /** A stream whose connections answer one thing after the other. */

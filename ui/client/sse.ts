@@ -46,7 +46,10 @@ export async function* readBlocks(body: ReadableStream<Uint8Array>, heard?: () =
 }
 
 function readField(block: Block, line: string): void {
-  const [, name, value = ''] = /^([^:]*):? ?(.*)$/.exec(line) ?? [];
+  // Not by a pattern with `.`: that stops at U+2028 and U+2029, which end no line here and may stand in JSON as they are.
+  const colon = line.indexOf(':');
+  const name = colon < 0 ? line : line.slice(0, colon);
+  const value = colon < 0 ? '' : line.slice(colon + 1).replace(/^ /, '');
   if (name === 'id') block.id = value;
   else if (name === 'event') block.event = value;
   else if (name === 'data') block.data = block.data === undefined ? value : `${block.data}\n${value}`;

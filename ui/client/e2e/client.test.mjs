@@ -129,7 +129,8 @@ it('goes on in another program from the place that was kept', async () => {
 
 it('reads a run and all runs by server-sent events, and resumes them', async () => {
   const { netra } = await stage();
-  const run = await netra.runs.start({ agent: 'echo', input: 'hello' });
+  // What JavaScript takes for the end of a line, and server-sent events do not.
+  const run = await netra.runs.start({ agent: 'echo', input: 'hello\u2028there' });
   const events = [];
   for await (const event of netra.runs.events(run.id)) events.push(event);
   expect([events.at(0).type, events.at(-1).type]).toEqual(['run_started', 'run_completed']);
