@@ -7,13 +7,25 @@ import { PlayedClock, PlayedWire, settle } from './played.fixture.js';
 import { TokenPair } from './tokens.js';
 import type { Tokens, User } from './types.js';
 
-type Answer = { status: number; body?: unknown; headers?: Record<string, string> } | Error;
+type Answer = { status: number; body?: unknown; headers?: Record<string, string>; cut?: boolean } | Error;
 
 interface Asked {
   path: string;
   method: string | undefined;
   headers: Record<string, string>;
   body: unknown;
+}
+
+/** A body that breaks off in the middle. */
+function cut(): ReadableStream<Uint8Array> {
+  let begun = false;
+  return new ReadableStream({
+    pull(control) {
+      if (begun) control.error(new TypeError('terminated'));
+      else control.enqueue(new TextEncoder().encode('{"id":'));
+      begun = true;
+    },
+  });
 }
 
 function answering(answers: Answer[]) {
@@ -25,7 +37,7 @@ function answering(answers: Answer[]) {
     const answer = answers.shift();
     if (!answer) throw new Error(`nothing is played for ${pathname}`);
     if (answer instanceof Error) throw answer;
-    return new Response(JSON.stringify(answer.body ?? {}), { status: answer.status, headers: answer.headers ?? {} });
+    return new Response(answer.cut ? cut() : JSON.stringify(answer.body ?? {}), { status: answer.status, headers: answer.headers ?? {} });
   };
   return { asked, fetch: fetch as typeof globalThis.fetch };
 }
@@ -101,6 +113,20 @@ describe('starting a run', () => {
     expect(await started).toEqual({ id: 'run_1' });
     expect(asked[0]).toMatchObject({ path: '/api/threads/thr_1/runs', method: 'POST', body: { agent: 'echo', input: 'hi' } });
     expect(new Set(asked.map(({ headers }) => headers['Idempotency-Key'])).size).toBe(1);
+  });
+
+  it('repeats with the same key when the answer breaks off in the middle', async () => {
+    const { netra, asked, clock } = played([{ status: 202, cut: true }, { status: 202, body: { id: 'run_1' } }]);
+    const started = netra.runs.start({ agent: 'echo', input: 'hi' });
+    started.catch(() => undefined);
+    // A body is read in turns of the real event loop, of which it does not say how many.
+    for (let turn = 0; turn < 20; turn++) {
+      await new Promise((resolve) => setImmediate(resolve));
+      await clock.pass(250);
+    }
+    expect(await started).toEqual({ id: 'run_1' });
+    expect(new Set(asked.map(({ headers }) => headers['Idempotency-Key'])).size).toBe(1);
+    expect(asked).toHaveLength(2);
   });
 
   it('leaves it to the caller what to do about a quota', async () => {

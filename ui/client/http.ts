@@ -83,18 +83,24 @@ export class Http {
     return this.renewing;
   }
 
-  async json<T>(method: string, path: string, request: Request = {}): Promise<T> {
-    const response = await this.call(method, path, request);
-    const text = await response.text();
-    return (text === '' ? undefined : JSON.parse(text)) as T;
+  /** An answer that breaks off in the middle is a lost one, so its reading is a part of the attempt. */
+  json<T>(method: string, path: string, request: Request = {}): Promise<T> {
+    return this.repeated(method, request, async () => {
+      const text = await (await this.once(method, path, request)).text();
+      return (text === '' ? undefined : JSON.parse(text)) as T;
+    });
+  }
+
+  call(method: string, path: string, request: Request = {}): Promise<Response> {
+    return this.repeated(method, request, () => this.once(method, path, request));
   }
 
   /** What is read only, and what has a key, is tried again when the server is away; the rest is the caller's to judge. */
-  async call(method: string, path: string, request: Request = {}): Promise<Response> {
+  private async repeated<T>(method: string, request: Request, ask: () => Promise<T>): Promise<T> {
     const attempts = method === 'GET' || request.key !== undefined ? (this.options.attempts ?? 1) : 1;
     for (let attempt = 0; ; attempt++) {
       try {
-        return await this.once(method, path, request);
+        return await ask();
       } catch (error) {
         const quota = error instanceof ApiError && error.status === 429 && error.code !== 'rate_limited';
         if (attempt + 1 >= attempts || quota || !isPassing(error) || request.signal?.aborted) throw error;
