@@ -182,6 +182,14 @@ describe('after a break', () => {
     expect(refusals).toHaveLength(2);
   });
 
+  it('does not come back with what was too big', async () => {
+    await live();
+    wire().onclose?.({ code: 1009 });
+    expect(failures).toMatchObject([{ code: 'too_large' }]);
+    await clock.pass(600_000);
+    expect(wires).toHaveLength(1);
+  });
+
   it('says at the next attempt that the line was refused before it was up', async () => {
     socket.start();
     await settle();
@@ -288,6 +296,20 @@ describe('starting a run', () => {
     expect(wire().last('run.start')).toMatchObject({ idempotency_key: 'mine' });
     wire().refuse('run.start', 'queue_full');
     await expect(started).rejects.toMatchObject({ code: 'queue_full' });
+  });
+
+  it('sends a frame of 64 KiB, and refuses a longer one instead of losing the line for it', async () => {
+    await live();
+    const frame = (input: string) => ({ agent: 'echo', input, idempotency_key: 'mine' });
+    void socket.startRun(frame(''));
+    const room = 64 * 1024 - JSON.stringify(wire().last('run.start')).length;
+    // Two bytes each, however many the ids of frames take.
+    void socket.startRun(frame('ü'.repeat(room / 2 - 1)));
+    const sent = wire().sent.length;
+    await expect(socket.startRun(frame('ü'.repeat(room / 2 + 1)))).rejects.toMatchObject({ code: 'too_large' });
+    expect(wire().sent).toHaveLength(sent);
+    await reconnect(1006);
+    expect(wire().sent.filter(({ type }) => type === 'run.start')).toHaveLength(2);
   });
 
   it('fails when the socket is stopped before the answer', async () => {

@@ -49,6 +49,8 @@ export interface Hooks {
 
 const CONNECT_MS = 20_000;
 const ANSWER_MS = 10_000;
+/** The longest frame that the server reads, in bytes. */
+const LONGEST_FRAME = 64 * 1024;
 /** How much longer than a heartbeat of the server silence may last before the client asks whether anyone is there. */
 const GRACE_MS = 5_000;
 const HEARTBEAT_MS = 30_000;
@@ -61,6 +63,7 @@ const SLOWER_MS = 5_000;
 const SLOWER_ATTEMPT = 3;
 
 const NO_CODE = 1006;
+const TOO_BIG = 1009;
 const TOKEN_EXPIRED = 4001;
 const RATE_LIMITED = 4003;
 const TOO_MANY_SOCKETS = 4009;
@@ -178,6 +181,8 @@ export class EventSocket {
     const ack = await new Promise<Frame>((resolve, reject) => {
       const id = this.nextId();
       const asked: Asked = { frame: { ...fields, type: 'run.start', id }, resolve, reject };
+      // It would cost the line, and the next one as well.
+      if (bytesOf(asked.frame) > LONGEST_FRAME) return reject(tooLarge());
       this.asked.set(id, asked);
       if (this.ready) this.send<'run.start'>(asked.frame);
     });
@@ -215,6 +220,8 @@ export class EventSocket {
     this.drop(code === NO_CODE ? 1000 : undefined);
     if (!this.running) return;
     if (code === TOKEN_EXPIRED) void this.renewed(this.turn);
+    // What was too big, for the server or a proxy, would be sent again on the next line.
+    else if (code === TOO_BIG) this.hooks.refused?.(tooLarge());
     else if (code === RATE_LIMITED || code === TOO_MANY_SOCKETS) {
       this.attempt = Math.max(this.attempt, SLOWER_ATTEMPT);
       this.retry(code, SLOWER_MS, refused);
@@ -414,6 +421,14 @@ export class EventSocket {
     this.timers.get(name)?.();
     this.timers.delete(name);
   }
+}
+
+function bytesOf(frame: object): number {
+  return new TextEncoder().encode(JSON.stringify(frame)).length;
+}
+
+function tooLarge(): NetraError {
+  return new NetraError({ code: 'too_large', message: 'A frame is at most 64 KiB; start the run over REST, or upload a file.' });
 }
 
 function read(text: string): Frame | undefined {

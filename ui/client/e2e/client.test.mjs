@@ -112,6 +112,17 @@ it('makes one run of a start whose answer never came', async () => {
   expect(two.id).toBe(one.id);
 });
 
+it('starts over REST what is too long for a socket, and keeps the line', async () => {
+  const { netra } = await stage();
+  const stream = netra.events({ after: 0 });
+  await stream.ready;
+  const run = { agent: 'echo', input: 'x'.repeat(70_000) };
+  await expect(stream.start(run)).rejects.toMatchObject({ code: 'too_large' });
+  const { id } = await netra.runs.start(run);
+  await until(stream, [], ended(id));
+  expect(Cuttable.opened).toBe(1);
+});
+
 it('goes on in another program from the place that was kept', async () => {
   const { netra } = await stage();
   const first = netra.events({ after: 0 });
