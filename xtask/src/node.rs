@@ -13,6 +13,11 @@ use crate::workspace::Workspace;
 const OLDEST: (u32, u32) = (20, 19);
 /// The lock file that was installed last, kept beside what it installed.
 const STAMP: &str = "ui/node_modules/.netra-lock.json";
+/// The page and its client: the file, and what the lock file calls the package.
+const MEMBERS: [(&str, &str); 2] = [
+    ("ui/package.json", ""),
+    ("ui/client/package.json", "client"),
+];
 
 /// Fails with a way to get Node when Node or npm is missing or too old.
 pub(crate) fn check() -> Result<()> {
@@ -38,7 +43,9 @@ pub(crate) fn install(workspace: &Workspace) -> Result<()> {
     let wanted = workspace
         .read("ui/package-lock.json")
         .context("`npm install` in ui/ writes it")?;
-    require_same(&workspace.read("ui/package.json")?, &wanted)?;
+    for member in MEMBERS {
+        require_same(member, &workspace.read(member.0)?, &wanted)?;
+    }
     let stamp = workspace.path(STAMP);
     if fs::read_to_string(&stamp).is_ok_and(|installed| installed == wanted) {
         return Ok(());
@@ -57,14 +64,13 @@ pub(crate) fn install(workspace: &Workspace) -> Result<()> {
 }
 
 /// Fails when the lock file was written for other dependencies than package.json names.
-fn require_same(package: &str, lock: &str) -> Result<()> {
-    let package: Value = serde_json::from_str(package).context("ui/package.json is no JSON")?;
+fn require_same((path, name): (&str, &str), package: &str, lock: &str) -> Result<()> {
+    let package: Value =
+        serde_json::from_str(package).with_context(|| format!("{path} is no JSON"))?;
     let lock: Value = serde_json::from_str(lock).context("ui/package-lock.json is no JSON")?;
     for kind in ["dependencies", "devDependencies", "optionalDependencies"] {
-        if package[kind] != lock["packages"][""][kind] {
-            bail!(
-                "the {kind} of ui/package.json are not those of its lock file; call `npm install` in ui/"
-            );
+        if package[kind] != lock["packages"][name][kind] {
+            bail!("the {kind} of {path} are not those of the lock file; call `npm install` in ui/");
         }
     }
     Ok(())
@@ -84,6 +90,8 @@ fn version(said: &str) -> Option<(u32, u32)> {
 
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::*;
 
     #[test]
@@ -101,8 +109,15 @@ mod tests {
         let workspace = Workspace::at(folder.path());
         let error = format!("{:#}", install(&workspace).unwrap_err());
         assert!(error.contains("npm install"), "{error}");
-        fs::create_dir_all(workspace.path("ui/node_modules")).unwrap();
-        for file in ["ui/package.json", "ui/package-lock.json", STAMP] {
+        for folder in ["ui/node_modules", "ui/client"] {
+            fs::create_dir_all(workspace.path(folder)).unwrap();
+        }
+        for file in [
+            "ui/package.json",
+            "ui/client/package.json",
+            "ui/package-lock.json",
+            STAMP,
+        ] {
             fs::write(workspace.path(file), "{}").unwrap();
         }
         install(&workspace).unwrap();
@@ -111,14 +126,17 @@ mod tests {
     #[test]
     fn a_lock_file_of_other_dependencies_is_refused() {
         let package = r#"{"dependencies": {"a": "^1.0.0"}}"#;
-        let lock = |version: &str| {
-            format!(r#"{{"packages": {{"": {{"dependencies": {{"a": "{version}"}}}}}}}}"#)
-        };
-        require_same(package, &lock("^1.0.0")).unwrap();
-        let error = require_same(package, &lock("^2.0.0"))
-            .unwrap_err()
-            .to_string();
-        assert!(error.contains("npm install"), "{error}");
-        require_same(package, "{}").unwrap_err();
+        for member in MEMBERS {
+            let lock = |version: &str| {
+                let of_member = json!({ "dependencies": { "a": version } });
+                json!({ "packages": { member.1: of_member } }).to_string()
+            };
+            require_same(member, package, &lock("^1.0.0")).unwrap();
+            let error = require_same(member, package, &lock("^2.0.0"))
+                .unwrap_err()
+                .to_string();
+            assert!(error.contains("npm install"), "{error}");
+            require_same(member, package, "{}").unwrap_err();
+        }
     }
 }
