@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use crate::error::Error;
+
 /// Exponential waits with full jitter, so that clients of a restarted server do not come at once.
 #[derive(Debug, Clone)]
 pub struct Backoff {
@@ -40,6 +42,17 @@ impl Backoff {
     pub fn next_wait(&mut self, asked: Option<Duration>) -> Option<Duration> {
         let jitter: f64 = rand::random();
         self.next_wait_with(asked, jitter)
+    }
+
+    /// Waits before the next attempt; gives the error back when patience is at its end.
+    pub(crate) async fn pause(&mut self, error: Error) -> Result<(), Error> {
+        match self.next_wait(error.retry_after()) {
+            Some(wait) => {
+                tokio::time::sleep(wait).await;
+                Ok(())
+            }
+            None => Err(error),
+        }
     }
 
     /// To be called after a success.

@@ -1,61 +1,48 @@
-//! The REST part of the contract, typed.
+//! A server, and who asks: requests, credentials that are renewed, and repeats that do no harm.
 
-use std::path::Path;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use bytes::Bytes;
-use netra_protocol::account::{Login, Refresh, Register, Session, Setup, Ticket, Tokens, User};
-use netra_protocol::agent::Agent;
-use netra_protocol::file::File;
-use netra_protocol::id::{FileId, RunId, SessionId, ThreadId};
-use netra_protocol::message::Message;
-use netra_protocol::run::{Run, StartRun};
-use netra_protocol::thread::{CreateThread, ForkThread, Thread, UpdateThread};
-use netra_protocol::tool::Tool;
-use netra_protocol::usage::Usage;
+use netra_protocol::account::Tokens;
 use netra_protocol::{ErrorBody, Page};
-use reqwest::{Method, RequestBuilder, Response};
+use reqwest::header::{AUTHORIZATION, HeaderMap, HeaderValue};
+use reqwest::{Method, Request, RequestBuilder, Response, StatusCode};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use tokio_util::io::ReaderStream;
+use tokio::time::Instant;
 
+use crate::backoff::Backoff;
+use crate::credentials::{Access, Credentials, RefreshToken, TokenSource, access_of};
 use crate::error::Error;
-use crate::run_events::RunEvents;
 
-/// How long `run_wait` asks the server to hold one request.
-const LONGEST_WAIT: Duration = Duration::from_secs(60);
 /// How much of a foreign error answer is kept.
 const SHOWN_BODY: usize = 300;
 
-/// What an upload is made of.
-#[derive(Debug, Clone)]
-pub enum Upload<'a> {
-    /// From memory.
-    Bytes(Bytes),
-    /// From a file, read as it is sent.
-    Path(&'a Path),
-}
+/// How long an answer to a request that may be repeated may take.
+const ANSWER: Duration = Duration::from_secs(30);
 
-/// A server, and who asks. Cheap to clone; clones share connections.
+/// A server, and who asks. Cheap to clone; clones share connections and credentials.
 #[derive(Clone)]
 pub struct Client {
     http: reqwest::Client,
     base: String,
-    token: Option<String>,
+    credentials: Arc<Credentials>,
+    backoff: Backoff,
 }
 
 impl std::fmt::Debug for Client {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Client")
             .field("base", &self.base)
-            .field("token", &self.token.as_ref().map(|_| "…"))
+            .field("token", &self.token().map(|_| "…"))
             .finish_non_exhaustive()
     }
 }
 
+/// Who asks.
 impl Client {
     /// A client of the server at `base`, such as `http://127.0.0.1:8080`, with an access token or
-    /// API key.
+    /// API key that stays as it is.
     pub fn new(base: &str, token: Option<String>) -> Result<Self, Error> {
         let address = || Error::Address(base.to_owned());
         let url = reqwest::Url::parse(base).map_err(|_| address())?;
@@ -69,29 +56,86 @@ impl Client {
             // The proxy of the environment must not see what goes to a server on this machine.
             .no_proxy()
             .build()?;
+        let moment = Duration::from_secs(1);
         Ok(Self {
             http,
             base: base.trim_end_matches('/').to_owned(),
-            token,
+            credentials: Arc::new(Credentials::fixed(token)),
+            backoff: Backoff::new(moment / 10, moment, moment),
         })
+    }
+
+    fn with(&self, credentials: Credentials) -> Self {
+        Self {
+            credentials: Arc::new(credentials),
+            ..self.clone()
+        }
     }
 
     /// The same server, asked by someone else.
     #[must_use]
     pub fn with_token(&self, token: impl Into<String>) -> Self {
-        Self {
-            token: Some(token.into()),
-            ..self.clone()
-        }
+        self.with(Credentials::fixed(Some(token.into())))
     }
 
     /// The same server, asked by nobody.
     #[must_use]
     pub fn anonymous(&self) -> Self {
+        self.with(Credentials::fixed(None))
+    }
+
+    /// The same server, with what a sign-in gave: the access token is renewed before it ends, also
+    /// on open sockets. A refresh token can be used once, so `told` gets each new pair to keep.
+    #[must_use]
+    pub fn with_tokens(
+        &self,
+        tokens: &Tokens,
+        told: impl Fn(&Tokens) + Send + Sync + 'static,
+    ) -> Self {
+        let source = self.refresh_token(&tokens.refresh_token, told);
+        self.with(Credentials::renewable(source, Some(access_of(tokens))))
+    }
+
+    /// The same, with nothing but a refresh token that was kept.
+    #[must_use]
+    pub fn with_refresh_token(
+        &self,
+        refresh_token: &str,
+        told: impl Fn(&Tokens) + Send + Sync + 'static,
+    ) -> Self {
+        let source = self.refresh_token(refresh_token, told);
+        self.with(Credentials::renewable(source, None))
+    }
+
+    /// The same server, with access tokens from elsewhere, after the first one where there is one.
+    #[must_use]
+    pub fn with_source(&self, source: impl TokenSource, first: Option<Access>) -> Self {
+        self.with(Credentials::renewable(source, first))
+    }
+
+    fn refresh_token(
+        &self,
+        refresh_token: &str,
+        told: impl Fn(&Tokens) + Send + Sync + 'static,
+    ) -> RefreshToken {
+        RefreshToken {
+            server: self.anonymous(),
+            current: Arc::new(Mutex::new(refresh_token.to_owned())),
+            told: Arc::new(told),
+        }
+    }
+
+    /// How long to repeat what may be repeated while the server is away; a second by default.
+    #[must_use]
+    pub fn with_backoff(&self, backoff: Backoff) -> Self {
         Self {
-            token: None,
+            backoff,
             ..self.clone()
         }
+    }
+
+    pub(crate) fn backoff(&self) -> Backoff {
+        self.backoff.clone()
     }
 
     /// The server's address.
@@ -99,23 +143,49 @@ impl Client {
         &self.base
     }
 
-    /// The access token or API key.
-    pub fn token(&self) -> Option<&str> {
-        self.token.as_deref()
+    /// The access token or API key as it stands.
+    pub fn token(&self) -> Option<String> {
+        self.credentials.current()
     }
 
+    /// The same after a renewal where one is due.
+    pub(crate) async fn fresh_token(&self) -> Result<Option<String>, Error> {
+        self.credentials.token(None).await
+    }
+
+    /// Another one than this, which was refused.
+    pub(crate) async fn other_token(&self, refused: Option<&str>) -> Result<Option<String>, Error> {
+        self.credentials.token(refused).await
+    }
+
+    pub(crate) fn is_renewable(&self) -> bool {
+        self.credentials.is_renewable()
+    }
+
+    /// When the token is to be renewed.
+    pub(crate) fn renewal_due(&self) -> Option<Instant> {
+        self.credentials.due()
+    }
+}
+
+/// Requests.
+impl Client {
     /// A request with credentials, for what has no method here. `path` begins with `/`.
     pub fn request(&self, method: Method, path: &str) -> RequestBuilder {
         let request = self.http.request(method, format!("{}{path}", self.base));
-        match &self.token {
+        match self.token() {
             Some(token) => request.bearer_auth(token),
             None => request,
         }
     }
 
-    /// Sends a request; an answer that is no success becomes an error.
+    /// Sends a request; an answer that is no success becomes an error. Where the access token can
+    /// be renewed, it is: before it ends, and when it is refused.
     pub async fn send(&self, request: RequestBuilder) -> Result<Response, Error> {
-        let response = request.send().await?;
+        let response = match self.is_renewable() {
+            true => self.send_renewing(request.build()?).await?,
+            false => request.send().await?,
+        };
         if response.status().is_success() {
             Ok(response)
         } else {
@@ -123,16 +193,60 @@ impl Client {
         }
     }
 
-    async fn json<T: DeserializeOwned>(&self, request: RequestBuilder) -> Result<T, Error> {
+    async fn send_renewing(&self, mut request: Request) -> Result<Response, Error> {
+        // None where the body is a stream, which cannot be sent again.
+        let again = request.try_clone();
+        let token = self.fresh_token().await?;
+        sign(&mut request, token.as_deref())?;
+        let response = self.http.execute(request).await?;
+        match again {
+            Some(mut again) if response.status() == StatusCode::UNAUTHORIZED => {
+                sign(
+                    &mut again,
+                    self.other_token(token.as_deref()).await?.as_deref(),
+                )?;
+                Ok(self.http.execute(again).await?)
+            }
+            _ => Ok(response),
+        }
+    }
+
+    /// Asks for something new. It is made once, whatever happens to the answer: the key, made here
+    /// where the caller has none, is the same in every repeat.
+    pub(crate) async fn create<T: DeserializeOwned>(
+        &self,
+        path: &str,
+        body: Option<&(impl Serialize + Sync)>,
+        key: Option<&str>,
+    ) -> Result<T, Error> {
+        let key = key.map_or_else(new_key, str::to_owned);
+        let mut backoff = self.backoff.clone();
+        loop {
+            let mut request = self.request(Method::POST, path).timeout(ANSWER);
+            request = request.header("idempotency-key", &key);
+            if let Some(body) = body {
+                request = request.json(body);
+            }
+            match self.json(request).await {
+                Err(error) if error.is_unanswered() => backoff.pause(error).await?,
+                answered => return answered,
+            }
+        }
+    }
+
+    pub(crate) async fn json<T: DeserializeOwned>(
+        &self,
+        request: RequestBuilder,
+    ) -> Result<T, Error> {
         let bytes = self.send(request).await?.bytes().await?;
         serde_json::from_slice(&bytes).map_err(Error::malformed)
     }
 
-    async fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T, Error> {
+    pub(crate) async fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T, Error> {
         self.json(self.request(Method::GET, path)).await
     }
 
-    async fn list<T: DeserializeOwned>(
+    pub(crate) async fn list<T: DeserializeOwned>(
         &self,
         path: &str,
         limit: Option<u32>,
@@ -148,7 +262,7 @@ impl Client {
         self.json(request).await
     }
 
-    async fn post<T: DeserializeOwned>(
+    pub(crate) async fn post<T: DeserializeOwned>(
         &self,
         path: &str,
         body: &(impl Serialize + Sync),
@@ -156,296 +270,41 @@ impl Client {
         self.json(self.request(Method::POST, path).json(body)).await
     }
 
-    async fn unit(&self, request: RequestBuilder) -> Result<(), Error> {
+    pub(crate) async fn unit(&self, request: RequestBuilder) -> Result<(), Error> {
         self.send(request).await.map(drop)
     }
 }
 
-/// Accounts and sessions.
-impl Client {
-    /// Makes the first admin with the token of the set-up link.
-    pub async fn setup(&self, setup: &Setup) -> Result<Tokens, Error> {
-        self.post("/api/auth/setup", setup).await
+fn sign(request: &mut Request, token: Option<&str>) -> Result<(), Error> {
+    if let Some(token) = token {
+        let mut value = HeaderValue::from_str(&format!("Bearer {token}"))
+            .map_err(|_| Error::Malformed("the token is no header value".into()))?;
+        value.set_sensitive(true);
+        request.headers_mut().insert(AUTHORIZATION, value);
     }
-
-    /// Makes an account, where registration allows it.
-    pub async fn register(&self, register: &Register) -> Result<Tokens, Error> {
-        self.post("/api/auth/register", register).await
-    }
-
-    /// Signs in.
-    pub async fn login(&self, name: &str, password: &str) -> Result<Tokens, Error> {
-        let login = Login {
-            name: name.to_owned(),
-            password: password.to_owned(),
-        };
-        self.post("/api/auth/login", &login).await
-    }
-
-    /// Trades a refresh token for new tokens; the old one is used up.
-    pub async fn refresh(&self, refresh_token: &str) -> Result<Tokens, Error> {
-        let refresh = Refresh {
-            refresh_token: Some(refresh_token.to_owned()),
-        };
-        self.post("/api/auth/refresh", &refresh).await
-    }
-
-    /// Ends this session.
-    pub async fn logout(&self) -> Result<(), Error> {
-        let body = serde_json::json!({});
-        self.unit(self.request(Method::POST, "/api/auth/logout").json(&body))
-            .await
-    }
-
-    /// A ticket that opens one WebSocket within 30 s.
-    pub async fn ws_ticket(&self) -> Result<Ticket, Error> {
-        self.json(self.request(Method::POST, "/api/auth/ws-ticket"))
-            .await
-    }
-
-    /// Who asks.
-    pub async fn me(&self) -> Result<User, Error> {
-        self.get("/api/auth/me").await
-    }
-
-    /// The sign-ins that are still good.
-    pub async fn sessions(&self) -> Result<Page<Session>, Error> {
-        self.get("/api/auth/sessions").await
-    }
-
-    /// Ends a sign-in.
-    pub async fn session_revoke(&self, id: SessionId) -> Result<(), Error> {
-        self.unit(self.request(Method::DELETE, &format!("/api/auth/sessions/{id}")))
-            .await
-    }
-
-    /// Own figures.
-    pub async fn usage(&self) -> Result<Usage, Error> {
-        self.get("/api/usage").await
-    }
+    Ok(())
 }
 
-/// Agents, tools and files.
-impl Client {
-    /// The agents that this user may run.
-    pub async fn agents(&self) -> Result<Page<Agent>, Error> {
-        self.list("/api/agents", Some(100), None).await
-    }
-
-    /// One agent.
-    pub async fn agent(&self, name: &str) -> Result<Agent, Error> {
-        self.get(&format!("/api/agents/{name}")).await
-    }
-
-    /// The tools, and whether this user may call them.
-    pub async fn tools(&self) -> Result<Page<Tool>, Error> {
-        self.list("/api/tools", Some(100), None).await
-    }
-
-    /// Stores a file.
-    pub async fn file_upload(&self, name: &str, upload: Upload<'_>) -> Result<File, Error> {
-        let request = self
-            .request(Method::POST, "/api/files")
-            .query(&[("name", name)])
-            .header("content-type", media_type(name));
-        let request = match upload {
-            Upload::Bytes(bytes) => request.body(bytes),
-            Upload::Path(path) => {
-                let unreadable = |source| Error::File {
-                    path: path.display().to_string(),
-                    source,
-                };
-                let file = tokio::fs::File::open(path).await.map_err(unreadable)?;
-                let bytes = file.metadata().await.map_err(unreadable)?.len();
-                request
-                    .header("content-length", bytes)
-                    .body(reqwest::Body::wrap_stream(ReaderStream::with_capacity(
-                        file,
-                        64 * 1024,
-                    )))
-            }
-        };
-        self.json(request).await
-    }
-
-    /// A file, without its content.
-    pub async fn file(&self, id: FileId) -> Result<File, Error> {
-        self.get(&format!("/api/files/{id}")).await
-    }
-
-    /// A page of the user's files.
-    pub async fn files(
-        &self,
-        limit: Option<u32>,
-        cursor: Option<&str>,
-    ) -> Result<Page<File>, Error> {
-        self.list("/api/files", limit, cursor).await
-    }
-
-    /// The content of a file.
-    pub async fn file_content(&self, id: FileId) -> Result<Bytes, Error> {
-        let request = self.request(Method::GET, &format!("/api/files/{id}/content"));
-        Ok(self.send(request).await?.bytes().await?)
-    }
-
-    /// Deletes a file.
-    pub async fn file_delete(&self, id: FileId) -> Result<(), Error> {
-        self.unit(self.request(Method::DELETE, &format!("/api/files/{id}")))
-            .await
-    }
+/// A key that nobody else has.
+fn new_key() -> String {
+    format!("{:032x}", rand::random::<u128>())
 }
 
-/// Threads and messages.
-impl Client {
-    /// Makes a thread.
-    pub async fn thread_create(&self, thread: &CreateThread) -> Result<Thread, Error> {
-        self.post("/api/threads", thread).await
-    }
-
-    /// One thread.
-    pub async fn thread(&self, id: ThreadId) -> Result<Thread, Error> {
-        self.get(&format!("/api/threads/{id}")).await
-    }
-
-    /// A page of the user's threads, those that match `q` where it is given.
-    pub async fn threads(
-        &self,
-        q: Option<&str>,
-        limit: Option<u32>,
-        cursor: Option<&str>,
-    ) -> Result<Page<Thread>, Error> {
-        let query = [
-            ("q", q.map(str::to_owned)),
-            ("cursor", cursor.map(str::to_owned)),
-        ]
-        .into_iter()
-        .chain([("limit", limit.map(|limit| limit.to_string()))])
-        .filter_map(|(name, value)| Some((name, value?)))
-        .collect::<Vec<_>>();
-        self.json(self.request(Method::GET, "/api/threads").query(&query))
-            .await
-    }
-
-    /// Changes a thread.
-    pub async fn thread_update(
-        &self,
-        id: ThreadId,
-        update: &UpdateThread,
-    ) -> Result<Thread, Error> {
-        self.json(
-            self.request(Method::PATCH, &format!("/api/threads/{id}"))
-                .json(update),
-        )
-        .await
-    }
-
-    /// Deletes a thread with its messages, runs and events.
-    pub async fn thread_delete(&self, id: ThreadId) -> Result<(), Error> {
-        self.unit(self.request(Method::DELETE, &format!("/api/threads/{id}")))
-            .await
-    }
-
-    /// A new thread with the old one's messages.
-    pub async fn thread_fork(&self, id: ThreadId, fork: &ForkThread) -> Result<Thread, Error> {
-        self.post(&format!("/api/threads/{id}/fork"), fork).await
-    }
-
-    /// A page of a thread's messages, oldest first.
-    pub async fn messages(
-        &self,
-        id: ThreadId,
-        limit: Option<u32>,
-        cursor: Option<&str>,
-    ) -> Result<Page<Message>, Error> {
-        self.list(&format!("/api/threads/{id}/messages"), limit, cursor)
-            .await
-    }
-}
-
-/// Runs.
-impl Client {
-    /// Starts a run, on `thread` or on a new one. The same `idempotency_key` starts it once.
-    pub async fn run_start(
-        &self,
-        thread: Option<ThreadId>,
-        start: &StartRun,
-        idempotency_key: Option<&str>,
-    ) -> Result<Run, Error> {
-        let path = match thread {
-            Some(thread) => format!("/api/threads/{thread}/runs"),
-            None => "/api/runs".to_owned(),
-        };
-        let mut request = self.request(Method::POST, &path).json(start);
-        if let Some(key) = idempotency_key {
-            request = request.header("idempotency-key", key);
-        }
-        self.json(request).await
-    }
-
-    /// One run.
-    pub async fn run(&self, id: RunId) -> Result<Run, Error> {
-        self.get(&format!("/api/runs/{id}")).await
-    }
-
-    /// A page of the user's runs.
-    pub async fn runs(&self, limit: Option<u32>, cursor: Option<&str>) -> Result<Page<Run>, Error> {
-        self.list("/api/runs", limit, cursor).await
-    }
-
-    /// Asks once, and lets the server hold the answer until the run has ended or `timeout`, at
-    /// most 60 s, is over.
-    pub async fn run_wait(&self, id: RunId, timeout: Duration) -> Result<Run, Error> {
-        let timeout_ms = timeout.min(LONGEST_WAIT).as_millis();
-        self.get(&format!("/api/runs/{id}/wait?timeout_ms={timeout_ms}"))
-            .await
-    }
-
-    /// Asks until the run has ended.
-    pub async fn run_end(&self, id: RunId) -> Result<Run, Error> {
-        loop {
-            let run = self.run_wait(id, LONGEST_WAIT).await?;
-            if run.status.is_terminal() {
-                return Ok(run);
-            }
-        }
-    }
-
-    /// Asks a run to end.
-    pub async fn run_cancel(&self, id: RunId) -> Result<(), Error> {
-        self.unit(self.request(Method::POST, &format!("/api/runs/{id}/cancel")))
-            .await
-    }
-
-    /// A new run with the thread, input and files of one that has ended.
-    pub async fn run_retry(&self, id: RunId) -> Result<Run, Error> {
-        self.json(self.request(Method::POST, &format!("/api/runs/{id}/retry")))
-            .await
-    }
-
-    /// The events of a run from its start to its last, over SSE. Takes a lost connection up again.
-    pub fn run_events(&self, id: RunId) -> RunEvents {
-        RunEvents::new(self.clone(), id)
-    }
+pub(crate) fn retry_after(headers: &HeaderMap) -> Option<Duration> {
+    let seconds = headers.get("retry-after")?.to_str().ok()?.parse().ok()?;
+    Some(Duration::from_secs(seconds))
 }
 
 /// The error in an answer that is no success.
 pub(crate) async fn refusal(response: Response) -> Error {
     let status = response.status().as_u16();
-    let retry_after = response
-        .headers()
-        .get("retry-after")
-        .and_then(|value| value.to_str().ok()?.parse().ok())
-        .map(Duration::from_secs);
+    let retry_after = retry_after(response.headers());
     let body = match response.bytes().await {
         Ok(body) => body,
         Err(error) => return error.into(),
     };
     match serde_json::from_slice::<ErrorBody>(&body) {
-        Ok(body) => Error::Refused {
-            status,
-            detail: Box::new(body.error),
-            retry_after,
-        },
+        Ok(body) => Error::refused(status, body.error, retry_after),
         Err(_) => {
             let text = String::from_utf8_lossy(&body);
             Error::Unexpected {
@@ -453,25 +312,6 @@ pub(crate) async fn refusal(response: Response) -> Error {
                 body: text.chars().take(SHOWN_BODY).collect(),
             }
         }
-    }
-}
-
-/// The media type by the name's ending; the server looks at the content itself.
-fn media_type(name: &str) -> &'static str {
-    let ending = name
-        .rsplit_once('.')
-        .map(|(_, ending)| ending.to_ascii_lowercase());
-    match ending.as_deref() {
-        Some("csv") => "text/csv",
-        Some("tsv") => "text/tab-separated-values",
-        Some("json") => "application/json",
-        Some("jsonl" | "ndjson") => "application/x-ndjson",
-        Some("md") => "text/markdown",
-        Some("txt" | "log") => "text/plain",
-        Some("svg") => "image/svg+xml",
-        Some("png") => "image/png",
-        Some("parquet") => "application/vnd.apache.parquet",
-        _ => "application/octet-stream",
     }
 }
 
@@ -501,12 +341,5 @@ mod tests {
     fn debug_shows_no_token() {
         let client = Client::new("http://h", Some("very-secret".into())).unwrap();
         assert!(!format!("{client:?}").contains("very-secret"));
-    }
-
-    #[test]
-    fn the_media_type_follows_the_ending() {
-        assert_eq!(media_type("a.CSV"), "text/csv");
-        assert_eq!(media_type("csv"), "application/octet-stream");
-        assert_eq!(media_type("a.b.jsonl"), "application/x-ndjson");
     }
 }

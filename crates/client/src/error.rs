@@ -1,9 +1,11 @@
 //! What can go wrong between a client and its server.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use netra_protocol::ErrorCode;
 use netra_protocol::error::ErrorDetail;
+use serde::Deserialize;
 
 /// Why a call or a connection failed.
 #[derive(Debug, thiserror::Error)]
@@ -24,6 +26,23 @@ pub enum Error {
         /// From `Retry-After`.
         retry_after: Option<Duration>,
     },
+    /// The log does not hold what follows the cursor: read the state anew, and go on after its
+    /// `as_of`.
+    #[error("{}: {}", .detail.code, .detail.message)]
+    CursorExpired {
+        /// The HTTP status; 0 on a WebSocket.
+        status: u16,
+        /// The log as it is.
+        log: LogRange,
+        /// The error as the server wrote it.
+        detail: Box<ErrorDetail>,
+    },
+    /// No new access token could be had.
+    #[error("the access token cannot be renewed")]
+    Renewal(#[source] Arc<Error>),
+    /// Nothing came for longer than the server may be silent, nor an answer to a ping.
+    #[error("the connection is dead: nothing came for too long")]
+    Silent,
     /// An answer that the contract does not have, from a proxy for example.
     #[error("the server answered with status {status} and no error of the contract: {body}")]
     Unexpected {
@@ -62,11 +81,44 @@ pub enum Error {
     },
 }
 
+/// What the server's log holds.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+pub struct LogRange {
+    /// Names the log.
+    pub epoch: String,
+    /// The first number that it answers for.
+    pub oldest_seq: u64,
+    /// The last number that was given.
+    pub latest_seq: u64,
+}
+
 impl Error {
+    /// A refusal, told apart where the caller has something of its own to do.
+    pub(crate) fn refused(status: u16, detail: ErrorDetail, retry_after: Option<Duration>) -> Self {
+        let detail = Box::new(detail);
+        let log = match (&detail.code, &detail.details) {
+            (ErrorCode::CursorExpired, Some(details)) => LogRange::deserialize(details).ok(),
+            _ => None,
+        };
+        match log {
+            Some(log) => Self::CursorExpired {
+                status,
+                log,
+                detail,
+            },
+            None => Self::Refused {
+                status,
+                detail,
+                retry_after,
+            },
+        }
+    }
+
     /// The contract's code, where the server gave one.
     pub fn code(&self) -> Option<ErrorCode> {
         match self {
-            Self::Refused { detail, .. } => Some(detail.code),
+            Self::Refused { detail, .. } | Self::CursorExpired { detail, .. } => Some(detail.code),
+            Self::Renewal(error) => error.code(),
             _ => None,
         }
     }
@@ -74,7 +126,10 @@ impl Error {
     /// The HTTP status, where there was one.
     pub fn status(&self) -> Option<u16> {
         match self {
-            Self::Refused { status, .. } | Self::Unexpected { status, .. } => Some(*status),
+            Self::Refused { status, .. }
+            | Self::CursorExpired { status, .. }
+            | Self::Unexpected { status, .. } => Some(*status),
+            Self::Renewal(error) => error.status(),
             _ => None,
         }
     }
@@ -82,18 +137,55 @@ impl Error {
     /// Whether the same call may succeed later: nobody answered, or the server said so.
     pub fn is_passing(&self) -> bool {
         match self {
-            Self::Unreachable(_) | Self::Gap { .. } => true,
+            Self::Unreachable(_) | Self::Gap { .. } | Self::Silent => true,
+            Self::Renewal(error) => error.is_passing(),
             Self::Refused { status, detail, .. } => {
                 matches!(*status, 429 | 503)
                     || matches!(
                         detail.code,
-                        ErrorCode::RateLimited | ErrorCode::Overloaded | ErrorCode::Draining
+                        ErrorCode::RateLimited
+                            | ErrorCode::Overloaded
+                            | ErrorCode::Draining
+                            | ErrorCode::StoreUnavailable
                     )
             }
             Self::Unexpected { status, .. } => matches!(*status, 429 | 502 | 503 | 504),
             // Signed out, or too many sockets: trying again changes nothing.
             Self::Closed { code, .. } => !matches!(*code, 4001 | 4009),
-            Self::Address(_) | Self::Malformed(_) | Self::File { .. } => false,
+            Self::CursorExpired { .. }
+            | Self::Address(_)
+            | Self::Malformed(_)
+            | Self::File { .. } => false,
+        }
+    }
+
+    /// Whether the server was away, so that nobody knows whether the call was carried out.
+    pub(crate) fn is_unanswered(&self) -> bool {
+        match self {
+            Self::Unreachable(_) | Self::Silent => true,
+            Self::Refused { status, .. } => *status == 503,
+            Self::Unexpected { status, .. } => matches!(*status, 502..=504),
+            Self::Renewal(error) => error.is_unanswered(),
+            Self::CursorExpired { .. }
+            | Self::Closed { .. }
+            | Self::Gap { .. }
+            | Self::Address(_)
+            | Self::Malformed(_)
+            | Self::File { .. } => false,
+        }
+    }
+
+    /// Whether the server wants another access token.
+    pub(crate) fn wants_token(&self) -> bool {
+        match self {
+            Self::Refused { detail, .. } => matches!(
+                detail.code,
+                ErrorCode::Unauthenticated | ErrorCode::TokenExpired
+            ),
+            Self::Unexpected { status, .. } => *status == 401,
+            Self::Closed { code, .. } => *code == 4001,
+            // The renewal itself was refused: another one will be too.
+            _ => false,
         }
     }
 

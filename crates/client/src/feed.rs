@@ -1,31 +1,62 @@
 //! A subscription that outlives its sockets.
 
+use std::time::Duration;
+
 use netra_protocol::frame::{After, Subscribe};
+use tokio::time::{Instant, sleep_until};
 
 use crate::backoff::Backoff;
 use crate::client::Client;
 use crate::error::Error;
-use crate::socket::{Credential, Received, Socket};
+use crate::incoming::Received;
+use crate::socket::{Credential, Socket};
+
+/// Before the next attempt to get another token for an open socket.
+const NEXT_RENEWAL: Duration = Duration::from_secs(5);
+/// How often the server may refuse a token that was just renewed.
+const REFUSALS: u32 = 2;
 
 /// Events of a subscription over as many sockets as it takes: after each break it goes on behind
-/// the last event, so that none is missing and none comes twice.
+/// the last event or position, so that none is missing and none comes twice.
 pub struct Feed {
     client: Client,
     credential: Credential,
     wish: Subscribe,
     socket: Option<Socket>,
+    renewal: Option<Instant>,
+    refusals: u32,
     backoff: Backoff,
     connects: u64,
+}
+
+/// Where a feed stands: in which log, and after which number.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Place {
+    /// Names the log.
+    pub epoch: String,
+    /// Everything up to here was taken, or does not pass the filter.
+    pub seq: u64,
 }
 
 impl Feed {
     /// Connects and subscribes.
     pub async fn open(client: &Client, wish: Subscribe) -> Result<Self, Error> {
+        Self::open_with(client, wish, Credential::Bearer).await
+    }
+
+    /// The same with a choice of the credential.
+    pub async fn open_with(
+        client: &Client,
+        wish: Subscribe,
+        credential: Credential,
+    ) -> Result<Self, Error> {
         let mut feed = Self {
             client: client.clone(),
-            credential: Credential::Bearer,
+            credential,
             wish,
             socket: None,
+            renewal: None,
+            refusals: 0,
             backoff: Backoff::default(),
             connects: 0,
         };
@@ -45,22 +76,32 @@ impl Feed {
         self.connects
     }
 
+    /// Where to go on some other time: `after` and `epoch` of a wish.
+    pub fn place(&self) -> Option<Place> {
+        let (After::Seq(seq), Some(epoch)) = (self.reached(), &self.wish.epoch) else {
+            return None;
+        };
+        Some(Place {
+            epoch: epoch.clone(),
+            seq,
+        })
+    }
+
     /// The next event. Fails when another attempt would not help (signed out, the log is another
-    /// one) or patience is at its end.
+    /// one) or patience is at its end. Cancel safe.
     pub async fn next_event(&mut self) -> Result<Received, Error> {
         loop {
-            let result = match &mut self.socket {
-                Some(socket) => socket.next_event().await,
-                None => match self.connect().await {
-                    Ok(()) => continue,
-                    Err(error) => Err(error),
-                },
-            };
-            match result {
-                Ok(received) => {
+            match self.turn().await {
+                Ok(Some(received)) => {
                     self.wish.after = After::Seq(received.event.seq);
                     self.backoff.reset();
+                    self.refusals = 0;
                     return Ok(received);
+                }
+                Ok(None) => {
+                    if let Err(error) = Box::pin(self.renew()).await {
+                        self.pause(error).await?;
+                    }
                 }
                 Err(error) => self.pause(error).await?,
             }
@@ -69,8 +110,25 @@ impl Feed {
 
     /// Drops the socket without goodbye, as a broken network does; the next call connects again.
     pub fn interrupt(&mut self) {
-        self.keep_position();
+        self.wish.after = self.reached();
         self.socket = None;
+    }
+
+    /// The next event; none when the token is due before it comes.
+    async fn turn(&mut self) -> Result<Option<Received>, Error> {
+        if self.socket.is_none() {
+            self.connect().await?;
+        }
+        let Some(socket) = &mut self.socket else {
+            return Ok(None);
+        };
+        let Some(renewal) = self.renewal else {
+            return socket.next_event().await.map(Some);
+        };
+        tokio::select! {
+            () = sleep_until(renewal) => Ok(None),
+            came = socket.next_event() => came.map(Some),
+        }
     }
 
     async fn connect(&mut self) -> Result<(), Error> {
@@ -80,35 +138,61 @@ impl Feed {
         self.wish.after = After::Seq(subscribed.after);
         self.wish.epoch = Some(subscribed.epoch);
         self.socket = Some(socket);
+        self.renewal = self.client.renewal_due();
         self.connects += 1;
         Ok(())
     }
 
-    /// Events that were received and not taken yet come again: the wish stands at the last taken.
-    fn keep_position(&mut self) {
-        if let Some(socket) = &self.socket
-            && let Some(position) = socket.position()
-            && socket.has_no_early()
-            && let After::Seq(after) = self.wish.after
-        {
-            self.wish.after = After::Seq(after.max(position));
+    /// Gives the open socket the next token before the server closes it.
+    async fn renew(&mut self) -> Result<(), Error> {
+        self.renewal = Some(Instant::now() + NEXT_RENEWAL);
+        let Some(socket) = &mut self.socket else {
+            return Ok(());
+        };
+        let token = match self.client.fresh_token().await {
+            Ok(Some(token)) if socket.token() != Some(&*token) => token,
+            // Not now: the old one is good for a while. When it is not, the server says so.
+            _ => return Ok(()),
+        };
+        match socket.auth_refresh(token).await {
+            Ok(()) => self.renewal = self.client.renewal_due(),
+            Err(Error::Refused { .. }) => {}
+            Err(error) => return Err(error),
+        }
+        Ok(())
+    }
+
+    /// What the next subscription begins after. Events that were received and not taken yet come
+    /// again.
+    fn reached(&self) -> After {
+        match (&self.socket, self.wish.after) {
+            (Some(socket), After::Seq(after)) if socket.has_no_early() => {
+                After::Seq(after.max(socket.position().unwrap_or(0)))
+            }
+            (_, after) => after,
         }
     }
 
     async fn pause(&mut self, error: Error) -> Result<(), Error> {
-        if !matches!(error, Error::Gap { .. }) {
-            self.keep_position();
+        let used = self.socket.as_ref().and_then(Socket::token);
+        let used = used.map(str::to_owned);
+        // A gap leaves the position where it was: before what is missing.
+        self.interrupt();
+        if error.wants_token() && self.client.is_renewable() && self.refusals < REFUSALS {
+            self.refusals += 1;
+            // The session may go on with another token; when it does not, the renewal says so.
+            if let Err(error) = self.client.other_token(used.as_deref()).await {
+                return self.wait(error).await;
+            }
+            return Ok(());
         }
-        self.socket = None;
+        self.wait(error).await
+    }
+
+    async fn wait(&mut self, error: Error) -> Result<(), Error> {
         if !error.is_passing() {
             return Err(error);
         }
-        match self.backoff.next_wait(error.retry_after()) {
-            Some(wait) => {
-                tokio::time::sleep(wait).await;
-                Ok(())
-            }
-            None => Err(error),
-        }
+        self.backoff.pause(error).await
     }
 }

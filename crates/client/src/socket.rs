@@ -1,48 +1,28 @@
 //! One WebSocket: frames out, acks and events in, with the check that nothing is missing.
 
 use std::collections::VecDeque;
+use std::time::Duration;
 
 use futures::{SinkExt as _, StreamExt as _};
-use netra_protocol::WireEvent;
-use netra_protocol::error::ErrorDetail;
 use netra_protocol::frame::{
     AuthRefresh, ClientFrame, Delivered, Empty, RunCancel, RunStart, ServerFrame, Subscribe,
 };
-use netra_protocol::id::{ConnectionId, RunId, ThreadId, UserId};
+use netra_protocol::id::{RunId, ThreadId};
 use serde::Deserialize;
 use serde_json::{Map, Value};
 use tokio::net::TcpStream;
+use tokio::time::{Instant, timeout, timeout_at};
 use tokio_tungstenite::tungstenite::client::IntoClientRequest as _;
 use tokio_tungstenite::tungstenite::http::HeaderValue;
 use tokio_tungstenite::tungstenite::{self, Message};
 use tokio_tungstenite::{MaybeTlsStream, WebSocketStream};
 
-use crate::client::Client;
+use crate::client::{Client, retry_after};
 use crate::error::Error;
+use crate::incoming::{Incoming, Ready, Received, follow, parse};
 
-/// The first frame: whose socket it is, and where the log stands.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Ready {
-    /// This socket.
-    pub connection_id: ConnectionId,
-    /// Whose it is.
-    pub user_id: UserId,
-    /// The server's version.
-    pub server_version: String,
-    /// Names the log.
-    pub epoch: String,
-    /// The last event's number.
-    pub latest_seq: u64,
-}
-
-/// An event, and the text that it came as.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Received {
-    /// The event.
-    pub event: WireEvent,
-    /// As on the wire.
-    pub text: String,
-}
+/// How long opening a socket may take, to the first frame.
+const OPENING: Duration = Duration::from_secs(10);
 
 /// The ack of `subscribe`.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
@@ -64,15 +44,6 @@ pub struct RunAccepted {
     pub thread_id: ThreadId,
 }
 
-/// Anything that the server sends.
-#[derive(Debug, Clone, PartialEq)]
-pub enum Incoming {
-    /// An event.
-    Event(Box<Received>),
-    /// Anything else.
-    Frame(ServerFrame),
-}
-
 /// How a socket is opened.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Credential {
@@ -82,13 +53,42 @@ pub enum Credential {
     Ticket,
 }
 
+type Stream = WebSocketStream<MaybeTlsStream<TcpStream>>;
+
 /// An open WebSocket.
 pub struct Socket {
-    stream: WebSocketStream<MaybeTlsStream<TcpStream>>,
+    stream: Stream,
     ready: Ready,
+    token: Option<String>,
     next_id: u64,
     position: Option<u64>,
     early: VecDeque<Received>,
+    silence: Silence,
+}
+
+/// Until when something must come, and whether the server was asked if it is there.
+#[derive(Debug, Clone, Copy)]
+struct Silence {
+    until: Instant,
+    asked: bool,
+}
+
+impl Silence {
+    /// A server may be silent for its heartbeat, and a sixth for the way.
+    fn allowed(heartbeat: Duration) -> Self {
+        Self {
+            until: Instant::now() + heartbeat + heartbeat / 6,
+            asked: false,
+        }
+    }
+
+    /// It was asked, and has a third of its heartbeat to answer.
+    fn asked(heartbeat: Duration) -> Self {
+        Self {
+            until: Instant::now() + heartbeat / 3,
+            asked: true,
+        }
+    }
 }
 
 impl Socket {
@@ -97,8 +97,23 @@ impl Socket {
         Self::connect_with(client, Credential::Bearer).await
     }
 
-    /// The same with a choice of the credential.
+    /// The same with a choice of the credential. A token that is refused is renewed where it can be.
     pub async fn connect_with(client: &Client, credential: Credential) -> Result<Self, Error> {
+        let token = client.fresh_token().await?;
+        match Box::pin(Self::open(client, credential, token.clone())).await {
+            Err(error) if error.wants_token() && client.is_renewable() => {
+                let token = client.other_token(token.as_deref()).await?;
+                Box::pin(Self::open(client, credential, token)).await
+            }
+            opened => opened,
+        }
+    }
+
+    async fn open(
+        client: &Client,
+        credential: Credential,
+        token: Option<String>,
+    ) -> Result<Self, Error> {
         // http becomes ws, https becomes wss.
         let mut url = format!("ws{}/ws", client.base().trim_start_matches("http"));
         if credential == Credential::Ticket {
@@ -106,39 +121,26 @@ impl Socket {
             url.push_str(&client.ws_ticket().await?.ticket);
         }
         let mut request = url.into_client_request().map_err(handshake)?;
-        if let (Credential::Bearer, Some(token)) = (credential, client.token()) {
+        if let (Credential::Bearer, Some(token)) = (credential, &token) {
             let value = HeaderValue::from_str(&format!("Bearer {token}"))
                 .map_err(|_| Error::Malformed("the token is no header value".into()))?;
             request.headers_mut().insert("authorization", value);
         }
-        let (mut stream, _) = Box::pin(tokio_tungstenite::connect_async(request))
-            .await
-            .map_err(handshake)?;
-        let text = read_text(&mut stream).await?;
-        let ready = match serde_json::from_str(&text).map_err(Error::malformed)? {
-            ServerFrame::ConnectionReady {
-                connection_id,
-                user_id,
-                server_version,
-                epoch,
-                latest_seq,
-                ..
-            } => Ready {
-                connection_id,
-                user_id,
-                server_version,
-                epoch,
-                latest_seq,
-            },
-            other => {
-                return Err(Error::Malformed(format!(
-                    "expected connection_ready: {other:?}"
-                )));
-            }
+        let opening = async {
+            let (mut stream, _) = tokio_tungstenite::connect_async(request)
+                .await
+                .map_err(handshake)?;
+            let ready = read_ready(&mut stream).await?;
+            Ok::<_, Error>((stream, ready))
         };
+        let (stream, ready) = Box::pin(timeout(OPENING, opening))
+            .await
+            .map_err(|late| Error::Unreachable(Box::new(late)))??;
         Ok(Self {
+            silence: Silence::allowed(ready.heartbeat),
             stream,
             ready,
+            token,
             next_id: 1,
             position: None,
             early: VecDeque::new(),
@@ -186,9 +188,17 @@ impl Socket {
 
     /// Goes on with a new access token of the same user.
     pub async fn auth_refresh(&mut self, token: String) -> Result<(), Error> {
-        self.request(ClientFrame::AuthRefresh(AuthRefresh { token }))
-            .await
-            .map(drop)
+        let refresh = AuthRefresh {
+            token: token.clone(),
+        };
+        self.request(ClientFrame::AuthRefresh(refresh)).await?;
+        self.token = Some(token);
+        Ok(())
+    }
+
+    /// The access token that the server knows of.
+    pub(crate) fn token(&self) -> Option<&str> {
+        self.token.as_deref()
     }
 
     /// Waits for a `pong`: all that the server sent before it has been received then.
@@ -217,7 +227,7 @@ impl Socket {
                     return Ok(Map::new());
                 }
                 Incoming::Frame(ServerFrame::Error { id: of, error }) if of == id => {
-                    return Err(refused(error));
+                    return Err(Error::refused(0, error, None));
                 }
                 // Answers to frames that were sent as text are the caller's business only when it
                 // reads with `next_incoming`.
@@ -269,8 +279,7 @@ impl Socket {
     }
 
     async fn read(&mut self) -> Result<Incoming, Error> {
-        let text = read_text(&mut self.stream).await?;
-        let incoming = parse(text)?;
+        let incoming = parse(self.read_text().await?)?;
         match &incoming {
             Incoming::Event(received) => {
                 let (prev, seq) = (received.event.prev, received.event.seq);
@@ -282,6 +291,27 @@ impl Socket {
         Ok(incoming)
     }
 
+    /// The next text. A server that is silent for longer than it may be is asked whether it is
+    /// there; without an answer the socket is dead. Time in which nobody reads does not count.
+    async fn read_text(&mut self) -> Result<String, Error> {
+        loop {
+            // What waits is taken first, however late it is.
+            let Ok(next) = timeout_at(self.silence.until, self.stream.next()).await else {
+                if self.silence.asked {
+                    return Err(Error::Silent);
+                }
+                // Its answer, like any frame, ends the silence.
+                self.silence = Silence::asked(self.ready.heartbeat);
+                self.send_message(Message::Ping(Vec::new().into())).await?;
+                continue;
+            };
+            self.silence = Silence::allowed(self.ready.heartbeat);
+            if let Some(text) = text_of(next)? {
+                return Ok(text);
+            }
+        }
+    }
+
     /// Says goodbye and waits for the server's answer.
     pub async fn close(mut self) -> Result<(), Error> {
         self.stream.close(None).await.map_err(broken)?;
@@ -290,66 +320,53 @@ impl Socket {
     }
 }
 
-/// The new position after an event, or what is missing before it.
-fn follow(position: Option<u64>, prev: u64, seq: u64) -> Result<u64, Error> {
-    match position {
-        Some(expected) if expected != prev => Err(Error::Gap {
-            expected,
-            found: prev,
-        }),
-        _ => Ok(seq),
-    }
-}
-
-/// Tells events from other frames by the number that only events and positions have.
-fn parse(text: String) -> Result<Incoming, Error> {
-    #[derive(Deserialize)]
-    struct Head {
-        event_id: Option<Value>,
-    }
-    let head: Head = serde_json::from_str(&text).map_err(Error::malformed)?;
-    if head.event_id.is_none() {
-        return serde_json::from_str(&text)
-            .map(Incoming::Frame)
-            .map_err(Error::malformed);
-    }
-    let event = serde_json::from_str(&text).map_err(Error::malformed)?;
-    Ok(Incoming::Event(Box::new(Received { event, text })))
-}
-
-async fn read_text(
-    stream: &mut WebSocketStream<MaybeTlsStream<TcpStream>>,
-) -> Result<String, Error> {
-    loop {
-        match stream.next().await {
-            Some(Ok(Message::Text(text))) => return Ok(text.as_str().to_owned()),
-            Some(Ok(Message::Close(frame))) => {
-                let (code, reason) = frame.map_or((1005, String::new()), |frame| {
-                    (frame.code.into(), frame.reason.as_str().to_owned())
-                });
-                return Err(Error::Closed { code, reason });
-            }
-            // Pings are answered by the library as the stream is read.
-            Some(Ok(Message::Ping(_) | Message::Pong(_) | Message::Frame(_))) => {}
-            Some(Ok(Message::Binary(_))) => {
-                return Err(Error::Malformed("a binary frame".into()));
-            }
-            Some(Err(error)) => return Err(broken(error)),
-            None => {
-                return Err(Error::Closed {
-                    code: 1006,
-                    reason: String::new(),
-                });
-            }
+async fn read_ready(stream: &mut Stream) -> Result<Ready, Error> {
+    let text = loop {
+        if let Some(text) = text_of(stream.next().await)? {
+            break text;
         }
+    };
+    match serde_json::from_str(&text).map_err(Error::malformed)? {
+        ServerFrame::ConnectionReady {
+            connection_id,
+            user_id,
+            server_version,
+            heartbeat_interval_ms,
+            epoch,
+            latest_seq,
+            ..
+        } => Ok(Ready {
+            connection_id,
+            user_id,
+            server_version,
+            epoch,
+            latest_seq,
+            heartbeat: Duration::from_millis(heartbeat_interval_ms),
+        }),
+        other => Err(Error::Malformed(format!(
+            "expected connection_ready: {other:?}"
+        ))),
     }
 }
 
-fn refused(detail: ErrorDetail) -> Error {
-    Error::Refused {
-        status: 0,
-        detail: Box::new(detail),
-        retry_after: None,
+/// The text of a message; none for what is only a sign of life.
+fn text_of(message: Option<Result<Message, tungstenite::Error>>) -> Result<Option<String>, Error> {
+    match message {
+        Some(Ok(Message::Text(text))) => Ok(Some(text.as_str().to_owned())),
+        Some(Ok(Message::Close(frame))) => {
+            let (code, reason) = frame.map_or((1005, String::new()), |frame| {
+                (frame.code.into(), frame.reason.as_str().to_owned())
+            });
+            Err(Error::Closed { code, reason })
+        }
+        // Pings are answered by the library as the stream is read.
+        Some(Ok(Message::Ping(_) | Message::Pong(_) | Message::Frame(_))) => Ok(None),
+        Some(Ok(Message::Binary(_))) => Err(Error::Malformed("a binary frame".into())),
+        Some(Err(error)) => Err(broken(error)),
+        None => Err(Error::Closed {
+            code: 1006,
+            reason: String::new(),
+        }),
     }
 }
 
@@ -377,11 +394,7 @@ fn handshake(error: tungstenite::Error) -> Error {
             let status = response.status().as_u16();
             let body = response.body().as_deref().unwrap_or_default();
             match serde_json::from_slice::<netra_protocol::ErrorBody>(body) {
-                Ok(body) => Error::Refused {
-                    status,
-                    detail: Box::new(body.error),
-                    retry_after: None,
-                },
+                Ok(body) => Error::refused(status, body.error, retry_after(response.headers())),
                 Err(_) => Error::Unexpected {
                     status,
                     body: String::from_utf8_lossy(body).into_owned(),
@@ -389,43 +402,5 @@ fn handshake(error: tungstenite::Error) -> Error {
             }
         }
         other => Error::Unreachable(Box::new(other)),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_missing_event_is_noticed() {
-        assert_eq!(follow(Some(3), 3, 7).unwrap(), 7);
-        assert_eq!(follow(None, 3, 7).unwrap(), 7);
-        assert!(matches!(
-            follow(Some(3), 5, 7),
-            Err(Error::Gap {
-                expected: 3,
-                found: 5
-            })
-        ));
-    }
-
-    #[test]
-    fn events_and_frames_are_told_apart() {
-        let position = parse(r#"{"type":"position","seq":9}"#.into()).unwrap();
-        assert_eq!(position, Incoming::Frame(ServerFrame::Position { seq: 9 }));
-        let text = serde_json::json!({
-            "prev": 1, "type": "agent_thinking", "seq": 2, "ts": "2026-11-22T18:00:00.000000Z",
-            "event_id": "evt_00000000000000000000000001",
-            "thread_id": "thr_00000000000000000000000001",
-            "run_id": "run_00000000000000000000000001",
-            "data": {"message": "hm"},
-        })
-        .to_string();
-        let Incoming::Event(received) = parse(text.clone()).unwrap() else {
-            panic!("an event")
-        };
-        assert_eq!((received.event.prev, received.event.seq), (1, 2));
-        assert_eq!(received.text, text);
-        assert!(matches!(parse("nonsense".into()), Err(Error::Malformed(_))));
     }
 }

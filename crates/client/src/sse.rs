@@ -1,6 +1,7 @@
 //! Reads server-sent events out of pieces of a body.
 
-/// One event of the stream; fields that did not come are empty.
+/// One block of the stream; fields that did not come are empty. A block with nothing but an id is a
+/// position.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Block {
     pub(crate) id: String,
@@ -8,7 +9,7 @@ pub(crate) struct Block {
     pub(crate) data: String,
 }
 
-/// Collects bytes until a blank line ends an event. Comments (heartbeats) are dropped.
+/// Collects bytes until a blank line ends a block. Comments (heartbeats) are dropped.
 #[derive(Debug, Default)]
 pub(crate) struct Reader {
     buffer: Vec<u8>,
@@ -24,7 +25,7 @@ impl Reader {
         self.buffer.extend_from_slice(bytes);
     }
 
-    /// The next whole event in what has been pushed.
+    /// The next whole block in what has been pushed.
     pub(crate) fn next_block(&mut self) -> Option<Block> {
         loop {
             let rest = &self.buffer[self.scanned..];
@@ -41,7 +42,7 @@ impl Reader {
         if line.is_empty() {
             let filled = std::mem::take(&mut self.filled);
             let block = std::mem::take(&mut self.block);
-            return filled.then_some(block);
+            return (filled || !block.id.is_empty()).then_some(block);
         }
         let (field, value) = line.split_once(':').unwrap_or((line, ""));
         let value = value.strip_prefix(' ').unwrap_or(value);
@@ -104,10 +105,10 @@ mod tests {
     }
 
     #[test]
-    fn comments_and_events_without_data_are_no_events() {
+    fn comments_are_dropped_and_an_id_alone_is_a_position() {
         assert_eq!(
-            read(&[": heartbeat\n\nretry: 5\n\ndata:z\r\n\r\n"]),
-            [block("", "", "z")]
+            read(&[": heartbeat\n\nretry: 5\n\ndata:z\r\n\r\nid: e:7\n\n"]),
+            [block("", "", "z"), block("e:7", "", "")]
         );
     }
 

@@ -106,8 +106,12 @@ impl From<netra_client::Error> for Problem {
         use netra_client::Error;
         let exit = match &error {
             Error::Address(_) => Exit::Usage,
-            Error::Unreachable(_) | Error::Closed { .. } => Exit::Unreachable,
-            Error::Refused { .. } | Error::Unexpected { .. } => Exit::Refused,
+            Error::Unreachable(_) | Error::Closed { .. } | Error::Silent => Exit::Unreachable,
+            Error::Renewal(cause) if cause.is_passing() => Exit::Unreachable,
+            Error::Refused { .. }
+            | Error::CursorExpired { .. }
+            | Error::Renewal(_)
+            | Error::Unexpected { .. } => Exit::Refused,
             Error::Malformed(_) | Error::Gap { .. } | Error::File { .. } => Exit::Failure,
         };
         Self::new(exit, error)

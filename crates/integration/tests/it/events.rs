@@ -158,7 +158,7 @@ async fn a_cursor_that_the_log_does_not_have_is_refused() -> Test {
     let latest = socket.ready().latest_seq;
     let beyond = socket.subscribe(after(After::Seq(latest + 1))).await;
     let error = refused(beyond, 0, ErrorCode::CursorExpired)?;
-    let netra_client::Error::Refused { detail, .. } = error else {
+    let netra_client::Error::CursorExpired { detail, .. } = error else {
         anyhow::bail!("refused")
     };
     let details = detail.details.unwrap_or_default();

@@ -84,7 +84,7 @@ async fn a_backup_of_a_busy_server_is_whole_and_old_cursors_are_refused_after_it
     ensure!(well.contains("all is well"), "{well}");
 
     let server = TestProcess::start(Path::new(&restored)).await?;
-    let token = ada.client.token().context("it has one")?.to_owned();
+    let token = ada.client.token().context("it has one")?;
     // The keys came along, so the token is still good.
     let client = Client::new(server.url(), Some(token))?;
     assert_eq!(client.run(before.id).await?.result, before.result);

@@ -217,7 +217,7 @@ async fn behind_nginx_events_come_as_they_happen() -> Test {
             .send()
             .await?;
         assert_eq!(answer.headers()["x-accel-buffering"], "no");
-        let token = user.client.token().context("it has one")?.to_owned();
+        let token = user.client.token().context("it has one")?;
         let client = Client::new(&nginx.url, Some(token))?;
         let user = TestUser { client, ..user };
 
@@ -259,7 +259,7 @@ async fn behind_nginx_clients_go_on_after_the_server_was_killed() -> Test {
         let proxy = Proxy::start(server.url(), 0)?;
         let nginx = Nginx::start(proxy.url(), buffering).await?;
         let user = server.user("ada").await?;
-        let token = user.client.token().context("it has one")?.to_owned();
+        let token = user.client.token().context("it has one")?;
         let client = Client::new(&nginx.url, Some(token))?;
         let user = TestUser { client, ..user };
         let mut feed = Box::pin(Feed::open(&user.client, everything())).await?;

@@ -95,7 +95,7 @@ async fn a_run_that_is_cut_off_goes_on_with_the_next_server() -> Test {
 
         let server = TestProcess::start_with(data.path(), options.clone()).await?;
         let token = user.client.token().context("it has one")?;
-        let client = netra_client::Client::new(server.url(), Some(token.to_owned()))?;
+        let client = netra_client::Client::new(server.url(), Some(token))?;
         let run = client.run_end(run.id).await?;
         assert_eq!(run.status, RunStatus::Completed, "{signal:?}");
         assert_eq!(run.result, Some(json!({"text": "a whole answer"})));

@@ -118,7 +118,7 @@ async fn a_runs_stream_that_breaks_off_is_taken_up_again() -> Test {
     let server = TestServer::start_with(options).await?;
     let user = server.user().await?;
     let proxy = Proxy::start(server.url(), 0)?;
-    let token = user.client.token().map(str::to_owned);
+    let token = user.client.token();
     let far = TestUser {
         client: Client::new(proxy.url(), token)?,
         ..user.clone()

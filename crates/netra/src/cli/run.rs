@@ -4,7 +4,7 @@ use std::io::Read as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use netra_client::{Client, RunEvents, Upload};
+use netra_client::{Client, EventStream, Upload};
 use netra_protocol::id::{RunId, ThreadId};
 use netra_protocol::run::{Run, RunStatus, StartRun};
 use serde_json::Value;
@@ -177,7 +177,7 @@ async fn upload(client: &Client, path: &Path) -> Result<netra_protocol::file::Fi
 struct Live {
     client: Client,
     run: RunId,
-    events: RunEvents,
+    events: EventStream,
     tree: Tree,
     screen: Option<Screen>,
     json: bool,

@@ -64,7 +64,7 @@ async fn of_netra() -> Result<f64> {
     let server = server::start(data.path(), &settings).await?;
     let users = server::users(&server, data.path(), 1).await?;
     let (user, token) = (&users[0], users[0].token().unwrap_or_default());
-    let open = |_| Line::subscribed(server.url(), token, None);
+    let open = |_| Line::subscribed(server.url(), &token, None);
     let mut lines = open_many(SOCKETS, open).await?;
     // The first position tells that the replay has caught up.
     try_join_all(lines.iter_mut().map(Line::next)).await?;

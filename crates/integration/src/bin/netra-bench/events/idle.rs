@@ -54,10 +54,11 @@ async fn of_netra() -> Result<Rest> {
     let settings = [("LIMITS__SOCKETS", "100000")];
     let server = server::start(data.path(), &settings).await?;
     let users = server::users(&server, data.path(), USERS).await?;
-    let token = |number: usize| users[number % USERS].token().unwrap_or_default();
+    let tokens = users.iter().map(|user| user.token().unwrap_or_default());
+    let tokens: Vec<String> = tokens.collect();
     let mib_before = server::memory_mib(server.pid())?;
     let began = Instant::now();
-    let open = |number: usize| Line::ready(server.url(), token(number));
+    let open = |number: usize| Line::ready(server.url(), &tokens[number % USERS]);
     let mut lines = open_many(SOCKETS, open).await?;
     let seconds = began.elapsed().as_secs_f64();
     // Each is live when its first position has come.

@@ -31,7 +31,7 @@ pub(super) async fn measure() -> Result<Value> {
     let mut listening = Vec::new();
     for user in &users {
         let token = user.token().unwrap_or_default();
-        let line = Line::subscribed(server.url(), token, None).await?;
+        let line = Line::subscribed(server.url(), &token, None).await?;
         listening.push(runtime.spawn(TaskKind::Part, listen(line, end, runtime.clone())));
     }
     let pause = Duration::from_secs_f64(EVENTS_OF_RUN / PER_SECOND);

@@ -29,7 +29,7 @@ pub(super) async fn measure() -> Result<Value> {
     let mut rates = Vec::new();
     for _ in 0..3 {
         let began = Instant::now();
-        let mut line = Line::subscribed(server.url(), token, Some(0)).await?;
+        let mut line = Line::subscribed(server.url(), &token, Some(0)).await?;
         line.take(EVENTS).await?;
         rates.push(EVENTS as f64 / began.elapsed().as_secs_f64());
     }

@@ -1,0 +1,179 @@
+//! A socket that falls silent, and a feed over sockets that end.
+
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
+
+use futures::future::join;
+use netra_protocol::frame::{After, ServerFrame, Subscribe};
+use serde_json::json;
+use tokio_tungstenite::tungstenite::Message;
+
+use super::script::{EPOCH, Script, error, event};
+use crate::{Access, Client, Error, Feed, Incoming, LogRange, Place, Socket};
+
+fn wish(after: u64) -> Subscribe {
+    Subscribe {
+        after: After::Seq(after),
+        epoch: None,
+        threads: None,
+        deltas: true,
+    }
+}
+
+/// Gives `token 1`, `token 2` and so on after `token 0`, each with this life.
+fn renewing(client: &Client, life: Duration) -> Client {
+    let number = AtomicU32::new(1);
+    let source = move || {
+        let number = number.fetch_add(1, Ordering::Relaxed);
+        async move { Ok(Access::new(format!("token {number}")).lasting(life)) }
+    };
+    client.with_source(source, Some(Access::new("token 0").lasting(life)))
+}
+
+const HOUR: Duration = Duration::from_secs(3600);
+
+#[tokio::test]
+async fn a_line_on_which_nothing_comes_is_dead() {
+    let script = Script::start().await;
+    let client = script.client(Some("t"));
+    let (socket, line) = join(Socket::connect(&client), script.line(30)).await;
+    let silent = socket.unwrap().next_event().await;
+    assert!(matches!(silent, Err(Error::Silent)), "{silent:?}");
+    drop(line);
+}
+
+#[tokio::test]
+async fn a_line_whose_server_answers_is_alive() {
+    let script = Script::start().await;
+    let client = script.client(Some("t"));
+    let (socket, mut line) = join(Socket::connect(&client), script.line(600)).await;
+    let mut socket = socket.unwrap();
+    let serving = async {
+        // Read and so answered by the library.
+        for _ in 0..2 {
+            assert!(matches!(line.message().await, Message::Ping(_)));
+        }
+        line.say(json!({"type": "position", "seq": 3})).await;
+    };
+    let (came, ()) = join(socket.next_incoming(), serving).await;
+    assert_eq!(
+        came.unwrap(),
+        Incoming::Frame(ServerFrame::Position { seq: 3 })
+    );
+}
+
+#[tokio::test]
+async fn an_open_socket_gets_the_next_token_before_the_old_one_ends() {
+    let script = Script::start().await;
+    let client = renewing(&script.client(None), Duration::from_millis(400));
+    let opening = Feed::open(&client, wish(0));
+    let (feed, (mut line, _)) = join(opening, script.subscribed(0)).await;
+    let mut feed = feed.unwrap();
+    let serving = async {
+        let first = line.authorization.clone().unwrap();
+        for told in 0.. {
+            let refresh = line.heard().await;
+            assert_eq!(refresh["type"], "auth.refresh");
+            let token = refresh["token"].as_str().unwrap();
+            assert_ne!(format!("Bearer {token}"), first);
+            line.ack(&refresh, json!({})).await;
+            line.say(event(told, told + 1)).await;
+        }
+    };
+    tokio::select! {
+        came = feed.next_event() => assert_eq!(came.unwrap().event.seq, 1),
+        () = serving => {}
+    }
+    assert_eq!(feed.connects(), 1);
+}
+
+#[tokio::test]
+async fn after_4001_a_feed_renews_and_goes_on_where_it_was() {
+    let script = Script::start().await;
+    let client = renewing(&script.client(None), HOUR);
+    let (feed, (mut line, _)) = join(Feed::open(&client, wish(0)), script.subscribed(0)).await;
+    let mut feed = feed.unwrap();
+    let serving = async {
+        assert_eq!(line.authorization.as_deref(), Some("Bearer token 0"));
+        line.say(event(0, 4)).await;
+        line.close(4001).await;
+        let (mut line, wish) = script.subscribed(4).await;
+        assert_eq!(line.authorization.as_deref(), Some("Bearer token 1"));
+        assert_eq!((&wish["after"], &wish["epoch"]), (&json!(4), &json!(EPOCH)));
+        line.say(event(4, 5)).await;
+    };
+    let reading = async {
+        let first = feed.next_event().await.unwrap().event.seq;
+        (first, feed.next_event().await.unwrap().event.seq)
+    };
+    assert_eq!(join(reading, serving).await.0, (4, 5));
+}
+
+#[tokio::test]
+async fn a_session_that_is_revoked_ends_a_feed() {
+    let script = Script::start().await;
+    let source = || async {
+        let detail = serde_json::from_value(error("unauthenticated", &json!(null))).unwrap();
+        Err(Error::refused(401, detail, None))
+    };
+    let client = script
+        .client(None)
+        .with_source(source, Some(Access::new("first")));
+    let (feed, (line, _)) = join(Feed::open(&client, wish(0)), script.subscribed(0)).await;
+    let mut feed = feed.unwrap();
+    let (ended, ()) = join(feed.next_event(), line.close(4001)).await;
+    assert!(matches!(ended, Err(Error::Renewal(_))), "{ended:?}");
+}
+
+#[tokio::test]
+async fn a_position_is_kept_and_a_gap_is_read_again() {
+    let script = Script::start().await;
+    let client = script.client(Some("t"));
+    let (feed, (mut line, _)) = join(Feed::open(&client, wish(2)), script.subscribed(2)).await;
+    let mut feed = feed.unwrap();
+    let serving = async {
+        line.say(json!({"type": "position", "seq": 9})).await;
+        line.close(1001).await;
+        let (mut line, wish) = script.subscribed(9).await;
+        assert_eq!(wish["after"], 9);
+        // 10 is missing.
+        line.say(event(10, 11)).await;
+        let (mut line, wish) = script.subscribed(9).await;
+        assert_eq!(wish["after"], 9);
+        line.say(event(9, 10)).await;
+    };
+    let (came, ()) = join(feed.next_event(), serving).await;
+    assert_eq!(came.unwrap().event.seq, 10);
+    let place = Place {
+        epoch: EPOCH.into(),
+        seq: 10,
+    };
+    assert_eq!(feed.place(), Some(place));
+}
+
+#[tokio::test]
+async fn a_log_that_is_another_one_is_told_with_what_it_holds() {
+    let script = Script::start().await;
+    let client = script.client(Some("t"));
+    let (feed, (line, _)) = join(Feed::open(&client, wish(2)), script.subscribed(2)).await;
+    let mut feed = feed.unwrap();
+    let serving = async {
+        line.close(1001).await;
+        let mut line = script.line(30_000).await;
+        let wish = line.heard().await;
+        let log = json!({"epoch": "other", "oldest_seq": 1, "latest_seq": 5});
+        let error = error("cursor_expired", &log);
+        line.say(json!({"type": "error", "id": wish["id"], "error": error}))
+            .await;
+    };
+    let (came, ()) = join(feed.next_event(), serving).await;
+    let Err(Error::CursorExpired { log, .. }) = came else {
+        panic!("{came:?}")
+    };
+    let held = LogRange {
+        epoch: "other".into(),
+        oldest_seq: 1,
+        latest_seq: 5,
+    };
+    assert_eq!(log, held);
+}

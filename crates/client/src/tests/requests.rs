@@ -1,0 +1,164 @@
+//! Requests: what is repeated, with which key, and with which token.
+
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use futures::future::join;
+use serde_json::{Value, json};
+
+use super::script::{Script, error};
+use crate::credentials::locked;
+use crate::{Access, Backoff, Client, Error, Method};
+
+fn patient(client: &Client) -> Client {
+    let moment = Duration::from_millis(2);
+    client.with_backoff(Backoff::new(moment, moment, 20 * moment))
+}
+
+#[tokio::test]
+async fn a_start_whose_answer_is_lost_is_repeated_with_the_same_key() {
+    let script = Script::start().await;
+    let client = patient(&script.client(Some("t")));
+    let body = json!({"agent": "echo"});
+    let starting = client.create::<Value>("/api/runs", Some(&body), None);
+    let serving = async {
+        let first = script.asked().await;
+        let (key, body) = (first.headers["idempotency-key"].clone(), first.body.clone());
+        drop(first);
+        let away = script.asked().await;
+        assert_eq!(away.headers["idempotency-key"], key);
+        let draining = json!({"error": error("draining", &Value::Null)});
+        away.answer("503 Service Unavailable", &draining).await;
+        let last = script.asked().await;
+        assert_eq!(
+            (&last.headers["idempotency-key"], &last.body),
+            (&key, &body)
+        );
+        last.answer("202 Accepted", &json!({"id": "one"})).await;
+        key
+    };
+    let (run, key) = join(starting, serving).await;
+    assert_eq!(run.unwrap(), json!({"id": "one"}));
+    assert_eq!(key.len(), 32);
+
+    let starting = client.create::<Value>("/api/runs", Some(&body), Some("mine"));
+    let serving = async {
+        let asked = script.asked().await;
+        let told = asked.headers["idempotency-key"].clone();
+        asked.answer("202 Accepted", &json!({})).await;
+        told
+    };
+    assert_eq!(join(starting, serving).await.1, "mine");
+}
+
+#[tokio::test]
+async fn a_refusal_is_not_repeated_and_patience_ends() {
+    let script = Script::start().await;
+    let client = patient(&script.client(None));
+    let starting = client.create::<Value>("/api/runs", None::<&()>, None);
+    let serving = async {
+        let full = json!({"error": error("queue_full", &Value::Null)});
+        script
+            .asked()
+            .await
+            .answer("429 Too Many Requests", &full)
+            .await;
+    };
+    let (refused, ()) = join(starting, serving).await;
+    assert_eq!(refused.unwrap_err().status(), Some(429));
+
+    drop(script);
+    let away = client.create::<Value>("/api/runs", None::<&()>, None).await;
+    assert!(matches!(away, Err(Error::Unreachable(_))), "{away:?}");
+}
+
+#[tokio::test]
+async fn a_token_that_is_refused_is_renewed_and_the_request_sent_again() {
+    let script = Script::start().await;
+    let source = || async { Ok(Access::new("second")) };
+    let client = script
+        .client(None)
+        .with_source(source, Some(Access::new("first")));
+    let serving = async {
+        let first = script.asked().await;
+        assert_eq!(first.token(), Some("first"));
+        let expired = json!({"error": error("token_expired", &Value::Null)});
+        first.answer("401 Unauthorized", &expired).await;
+        let second = script.asked().await;
+        assert_eq!(second.token(), Some("second"));
+        second.answer("200 OK", &json!(7)).await;
+    };
+    let (answer, ()) = join(client.get::<u32>("/api/x"), serving).await;
+    assert_eq!(answer.unwrap(), 7);
+    assert_eq!(client.token().as_deref(), Some("second"));
+}
+
+fn tokens(number: u32) -> Value {
+    json!({
+        "access_token": format!("access {number}"), "refresh_token": format!("refresh {number}"),
+        "expires_in_ms": 900_000,
+        "user": {
+            "id": "usr_00000000000000000000000001", "name": "ada", "role": "user", "plan": "free",
+            "disabled": false, "created_at": "2026-11-22T18:00:00.000000Z",
+            "limits": netra_protocol::limits::Limits::default(),
+        },
+    })
+}
+
+#[tokio::test]
+async fn a_refresh_token_is_used_once_and_the_next_one_is_told() {
+    let script = Script::start().await;
+    let kept = Arc::new(Mutex::new(Vec::new()));
+    let keep = Arc::clone(&kept);
+    let client = script
+        .client(None)
+        .with_refresh_token("refresh 0", move |tokens| {
+            locked(&keep).push(tokens.refresh_token.clone());
+        });
+    let expired = json!({"error": error("token_expired", &Value::Null)});
+    let serving = async {
+        for number in 1..=2_u32 {
+            let renewal = script.asked().await;
+            assert!(
+                renewal.line.starts_with("POST /api/auth/refresh"),
+                "{}",
+                renewal.line
+            );
+            assert_eq!(renewal.token(), None);
+            let used = json!({"refresh_token": format!("refresh {}", number - 1)});
+            assert_eq!(serde_json::from_str::<Value>(&renewal.body).unwrap(), used);
+            renewal.answer("200 OK", &tokens(number)).await;
+            let asked = script.asked().await;
+            assert_eq!(asked.token(), Some(&*format!("access {number}")));
+            match number {
+                1 => asked.answer("401 Unauthorized", &expired).await,
+                _ => asked.answer("200 OK", &json!(1)).await,
+            }
+        }
+    };
+    let (answer, ()) = join(client.get::<u32>("/api/x"), serving).await;
+    assert_eq!(answer.unwrap(), 1);
+    assert_eq!(*locked(&kept), ["refresh 1", "refresh 2"]);
+
+    let serving = async {
+        script
+            .asked()
+            .await
+            .answer("401 Unauthorized", &expired)
+            .await;
+        let revoked = json!({"error": error("unauthenticated", &Value::Null)});
+        script
+            .asked()
+            .await
+            .answer("401 Unauthorized", &revoked)
+            .await;
+    };
+    let request = client.request(Method::GET, "/api/x");
+    let (ended, ()) = join(client.send(request), serving).await;
+    let ended = ended.unwrap_err();
+    assert!(
+        matches!(ended, Error::Renewal(_)) && !ended.is_passing(),
+        "{ended:?}"
+    );
+    assert_eq!(ended.status(), Some(401));
+}
