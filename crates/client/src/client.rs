@@ -18,8 +18,8 @@ use crate::error::Error;
 /// How much of a foreign error answer is kept.
 const SHOWN_BODY: usize = 300;
 
-/// How long an answer to a request that may be repeated may take.
-const ANSWER: Duration = Duration::from_secs(30);
+/// How long an answer may take to a request that is repeated, or that others wait for.
+pub(crate) const ANSWER: Duration = Duration::from_secs(30);
 
 /// A server, and who asks. Cheap to clone; clones share connections and credentials.
 #[derive(Clone)]

@@ -98,11 +98,7 @@ impl Feed {
                     self.refusals = 0;
                     return Ok(received);
                 }
-                Ok(None) => {
-                    if let Err(error) = Box::pin(self.renew()).await {
-                        self.pause(error).await?;
-                    }
-                }
+                Ok(None) => {}
                 Err(error) => self.pause(error).await?,
             }
         }
@@ -114,7 +110,8 @@ impl Feed {
         self.socket = None;
     }
 
-    /// The next event; none when the token is due before it comes.
+    /// The next event; none when the token was renewed before it came. The socket is read
+    /// meanwhile: a renewal that hangs must hold neither events nor the answers to pings back.
     async fn turn(&mut self) -> Result<Option<Received>, Error> {
         if self.socket.is_none() {
             self.connect().await?;
@@ -122,13 +119,18 @@ impl Feed {
         let Some(socket) = &mut self.socket else {
             return Ok(None);
         };
-        let Some(renewal) = self.renewal else {
+        let Some(due) = self.renewal else {
             return socket.next_event().await.map(Some);
         };
-        tokio::select! {
-            () = sleep_until(renewal) => Ok(None),
-            came = socket.next_event() => came.map(Some),
-        }
+        let renewing = async {
+            sleep_until(due).await;
+            self.client.fresh_token().await
+        };
+        let token = tokio::select! {
+            token = renewing => token,
+            came = socket.next_event() => return came.map(Some),
+        };
+        Box::pin(self.hand_over(token)).await.map(|()| None)
     }
 
     async fn connect(&mut self) -> Result<(), Error> {
@@ -144,12 +146,12 @@ impl Feed {
     }
 
     /// Gives the open socket the next token before the server closes it.
-    async fn renew(&mut self) -> Result<(), Error> {
+    async fn hand_over(&mut self, token: Result<Option<String>, Error>) -> Result<(), Error> {
         self.renewal = Some(Instant::now() + NEXT_RENEWAL);
         let Some(socket) = &mut self.socket else {
             return Ok(());
         };
-        let token = match self.client.fresh_token().await {
+        let token = match token {
             Ok(Some(token)) if socket.token() != Some(&*token) => token,
             // Not now: the old one is good for a while. When it is not, the server says so.
             _ => return Ok(()),

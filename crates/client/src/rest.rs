@@ -17,7 +17,7 @@ use netra_protocol::usage::Usage;
 use reqwest::Method;
 use tokio_util::io::ReaderStream;
 
-use crate::client::Client;
+use crate::client::{ANSWER, Client};
 use crate::error::Error;
 use crate::stream::EventStream;
 
@@ -59,7 +59,9 @@ impl Client {
         let refresh = Refresh {
             refresh_token: Some(refresh_token.to_owned()),
         };
-        self.post("/api/auth/refresh", &refresh).await
+        let request = self.request(Method::POST, "/api/auth/refresh");
+        // All who share the credentials wait for this.
+        self.json(request.timeout(ANSWER).json(&refresh)).await
     }
 
     /// Ends this session.

@@ -1,11 +1,14 @@
 //! A socket that falls silent, and a feed over sockets that end.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
-use futures::future::join;
+use futures::future::{join, pending};
 use netra_protocol::frame::{After, ServerFrame, Subscribe};
 use serde_json::json;
+use tokio::sync::Notify;
+use tokio::time::timeout;
 use tokio_tungstenite::tungstenite::Message;
 
 use super::script::{EPOCH, Script, error, event};
@@ -176,4 +179,27 @@ async fn a_log_that_is_another_one_is_told_with_what_it_holds() {
         latest_seq: 5,
     };
     assert_eq!(log, held);
+}
+
+#[tokio::test]
+async fn a_renewal_that_hangs_holds_no_event_back() {
+    let script = Script::start().await;
+    let (begun, life) = (Arc::new(Notify::new()), Duration::from_millis(200));
+    let told = Arc::clone(&begun);
+    let source = move || {
+        told.notify_one();
+        pending()
+    };
+    let client = script
+        .client(None)
+        .with_source(source, Some(Access::new("first").lasting(life)));
+    let (feed, (mut line, _)) = join(Feed::open(&client, wish(0)), script.subscribed(0)).await;
+    let mut feed = feed.unwrap();
+    let serving = async {
+        begun.notified().await;
+        line.say(event(0, 1)).await;
+    };
+    let both = join(feed.next_event(), serving);
+    let (came, ()) = timeout(Duration::from_secs(5), both).await.unwrap();
+    assert_eq!(came.unwrap().event.seq, 1);
 }
