@@ -27,6 +27,7 @@ pub struct Feed {
     refusals: u32,
     backoff: Backoff,
     connects: u64,
+    since: Option<Instant>,
 }
 
 /// Where a feed stands: in which log, and after which number.
@@ -59,6 +60,7 @@ impl Feed {
             refusals: 0,
             backoff: Backoff::default(),
             connects: 0,
+            since: None,
         };
         feed.connect().await?;
         Ok(feed)
@@ -142,6 +144,7 @@ impl Feed {
         self.socket = Some(socket);
         self.renewal = self.client.renewal_due();
         self.connects += 1;
+        self.since = Some(Instant::now());
         Ok(())
     }
 
@@ -192,9 +195,35 @@ impl Feed {
     }
 
     async fn wait(&mut self, error: Error) -> Result<(), Error> {
-        if !error.is_passing() {
+        if !goes_on(&error, self.connects > 0) {
             return Err(error);
         }
+        if let Some(since) = self.since.take() {
+            self.backoff.lasted(since.elapsed());
+        }
         self.backoff.pause(error).await
+    }
+}
+
+/// Whether another socket may do better. The server may still count the one that was just lost, so
+/// only the first is one too many for good.
+fn goes_on(error: &Error, connected: bool) -> bool {
+    let crowded = matches!(error, Error::Closed { code: 4009, .. });
+    error.is_passing() || (crowded && connected)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_socket_too_many_ends_a_feed_unless_it_had_one() {
+        let crowded = Error::Closed {
+            code: 4009,
+            reason: String::new(),
+        };
+        assert!(!goes_on(&crowded, false));
+        assert!(goes_on(&crowded, true));
+        assert!(!goes_on(&Error::Malformed(String::new()), true));
     }
 }

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use super::script::{Script, error};
 use crate::credentials::locked;
-use crate::{Access, Backoff, Client, Error, Method};
+use crate::{Access, Backoff, Client, Error, Method, Upload};
 
 fn patient(client: &Client) -> Client {
     let moment = Duration::from_millis(2);
@@ -49,6 +49,67 @@ async fn a_start_whose_answer_is_lost_is_repeated_with_the_same_key() {
         told
     };
     assert_eq!(join(starting, serving).await.1, "mine");
+}
+
+#[tokio::test]
+async fn an_answer_that_breaks_off_in_the_middle_is_asked_for_again_with_the_same_key() {
+    let script = Script::start().await;
+    let client = patient(&script.client(Some("t")));
+    let serving = async {
+        let first = script.asked().await;
+        let key = first.headers["idempotency-key"].clone();
+        first.cut("202 Accepted").await;
+        let second = script.asked().await;
+        assert_eq!(second.headers["idempotency-key"], key);
+        second.answer("202 Accepted", &json!({"id": "one"})).await;
+        script.asked().await.cut("200 OK").await;
+        script.asked().await.answer("200 OK", &json!(7)).await;
+    };
+    let asking = async {
+        let run = client.create::<Value>("/api/runs", None::<&()>, None).await;
+        (run.unwrap(), client.get::<u32>("/api/x").await.unwrap())
+    };
+    let (answers, ()) = join(asking, serving).await;
+    assert_eq!(answers, (json!({"id": "one"}), 7));
+}
+
+#[tokio::test]
+async fn what_may_not_be_done_twice_is_not_sent_twice_when_its_answer_breaks_off() {
+    let script = Script::start().await;
+    let client = patient(&script.client(Some("t")));
+    let serving = async { script.asked().await.cut("200 OK").await };
+    let (answer, ()) = join(client.login("ada", "secret"), serving).await;
+    assert!(matches!(answer, Err(Error::Unreachable(_))), "{answer:?}");
+}
+
+#[tokio::test]
+async fn a_file_whose_answer_is_lost_is_stored_once() {
+    let script = Script::start().await;
+    let client = patient(&script.client(Some("t")));
+    let note = std::env::temp_dir().join(format!("netra-client-{}.txt", std::process::id()));
+    std::fs::write(&note, "a note").unwrap();
+    for upload in [Upload::Bytes("a note".into()), Upload::Path(&note)] {
+        let serving = async {
+            let first = script.asked().await;
+            assert_eq!(first.body, "a note");
+            let key = first.headers["idempotency-key"].clone();
+            first.cut("201 Created").await;
+            let second = script.asked().await;
+            assert_eq!(
+                (&second.headers["idempotency-key"], &*second.body),
+                (&key, "a note")
+            );
+            let file = json!({
+                "id": "fil_00000000000000000000000001", "name": "note.txt",
+                "media_type": "text/plain", "bytes": 6, "sha256": "00",
+                "created_at": "2026-11-22T18:00:00.000000Z",
+            });
+            second.answer("201 Created", &file).await;
+        };
+        let (file, ()) = join(client.file_upload("note.txt", upload), serving).await;
+        assert_eq!(file.unwrap().bytes, 6);
+    }
+    std::fs::remove_file(note).unwrap();
 }
 
 #[tokio::test]
