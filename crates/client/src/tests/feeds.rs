@@ -318,3 +318,23 @@ async fn a_subscription_that_the_server_ends_is_made_again() {
     let both = timeout(Duration::from_secs(5), join(reading, serving));
     assert_eq!(both.await.unwrap().0, (3, 4));
 }
+
+#[tokio::test]
+async fn a_server_that_answers_pings_and_never_the_question_is_not_waited_for_for_ever() {
+    let script = Script::start().await;
+    let client = script.client(Some("t"));
+    let (socket, mut line) = join(Socket::connect(&client), script.line(600_000)).await;
+    let mut socket = socket.unwrap();
+    let serving = async {
+        let wish = line.heard().await;
+        // From here on time passes as soon as everybody waits.
+        tokio::time::pause();
+        line.message().await;
+        wish
+    };
+    let answer = tokio::select! {
+        answer = socket.subscribe(wish(0)) => answer,
+        wish = serving => panic!("nothing more was asked: {wish}"),
+    };
+    assert!(matches!(answer, Err(Error::Silent)), "{answer:?}");
+}

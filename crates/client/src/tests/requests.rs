@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use futures::future::join;
 use serde_json::{Value, json};
+use tokio::time::Instant;
 
 use super::script::{Script, error};
 use crate::credentials::locked;
@@ -222,4 +223,32 @@ async fn a_refresh_token_is_used_once_and_the_next_one_is_told() {
         "{ended:?}"
     );
     assert_eq!(ended.status(), Some(401));
+}
+
+fn run(status: &str) -> Value {
+    json!({
+        "id": "run_00000000000000000000000001", "thread_id": "thr_00000000000000000000000001",
+        "agent": "echo", "status": status, "attempt": 1,
+        "created_at": "2026-11-22T18:00:00.000000Z",
+        "usage": netra_protocol::usage::RunUsage::default(), "metadata": {},
+    })
+}
+
+#[tokio::test]
+async fn a_server_that_drains_is_not_asked_for_the_end_of_a_run_in_a_tight_loop() {
+    let script = Script::start().await;
+    let client = patient(&script.client(Some("t")));
+    let serving = async {
+        let asked = script.asked().await;
+        asked.answer("202 Accepted", &run("running")).await;
+        let answered = Instant::now();
+        let again = script.asked().await;
+        let pause = answered.elapsed();
+        again.answer("200 OK", &run("completed")).await;
+        pause
+    };
+    let id = "run_00000000000000000000000001".parse().unwrap();
+    let (ended, pause) = join(client.run_end(id), serving).await;
+    assert!(ended.unwrap().status.is_terminal());
+    assert!(pause >= Duration::from_millis(900), "{pause:?}");
 }
