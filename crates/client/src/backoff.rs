@@ -45,7 +45,7 @@ impl Backoff {
     }
 
     /// Waits before the next attempt; gives the error back when patience is at its end.
-    pub(crate) async fn pause(&mut self, error: Error) -> Result<(), Error> {
+    pub async fn pause(&mut self, error: Error) -> Result<(), Error> {
         match self.next_wait(error.retry_after()) {
             Some(wait) => {
                 tokio::time::sleep(wait).await;
