@@ -162,9 +162,20 @@ async fn anothers_key_is_as_one_that_is_not_there() {
     assert_eq!(again.refused(), (404, "not_found"));
 }
 
+/// For tests that ask more often than a user may.
+fn often() -> Config {
+    Config {
+        limits: netra_protocol::limits::Limits {
+            requests_per_minute: 1_000_000,
+            ..Default::default()
+        },
+        ..Config::default()
+    }
+}
+
 #[tokio::test]
 async fn a_key_past_its_end_is_refused_though_it_was_remembered() {
-    let edge = Edge::new(Config::default());
+    let edge = Edge::new(often());
     let (_, token) = edge.user("anna", Role::User).await;
     let end = edge.runtime.now().plus_millis(300);
     let body = json!({"name": "x", "scopes": ["read"], "expires_at": end});
@@ -187,14 +198,7 @@ async fn a_key_past_its_end_is_refused_though_it_was_remembered() {
 /// From the contract, so that a new operation cannot be forgotten.
 #[tokio::test]
 async fn no_operation_lets_a_key_in_that_lacks_its_scope() {
-    let config = Config {
-        limits: netra_protocol::limits::Limits {
-            requests_per_minute: 10_000,
-            ..Default::default()
-        },
-        ..Config::default()
-    };
-    let edge = Edge::new(config);
+    let edge = Edge::new(often());
     let (_, token) = edge.user("anna", Role::Admin).await;
     let (_, useless) = edge.key(&token, &["metrics"]).await;
     let mut tried = 0;
