@@ -23,7 +23,7 @@ use netra_model::Models;
 use netra_protocol::account::{Plan, Role};
 use netra_protocol::id::UserId;
 use netra_store::{NewUser, Store};
-use netra_tools::{Registry, ToolExecutorFactory};
+use netra_tools::{Policy, Registry, ToolExecutorFactory};
 use netra_worker::{AnalysisPool, ScriptPool};
 use serde_json::Value;
 use tempfile::TempDir;
@@ -123,7 +123,13 @@ impl Edge {
         };
         let store = Store::open(&runtime, place, hub.clone()).unwrap();
         let bridge = WebSocketBridgeFactory::new(&runtime, store.clone(), hub);
-        let registry = Arc::new(Registry::new(vec![approvals::tool()]).unwrap());
+        let registry = Arc::new(
+            Registry::new(
+                vec![approvals::tool()],
+                Policy::shipped("production").unwrap(),
+            )
+            .unwrap(),
+        );
         let engine = engine(&runtime, &store, &bridge, registry.clone());
         let keys = Keys::ephemeral(&runtime);
         let parts = {

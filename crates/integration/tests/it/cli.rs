@@ -271,6 +271,55 @@ async fn agents_are_listed_shown_and_checked() -> Test {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn policies_are_printed_checked_and_explained_and_a_broken_one_keeps_the_server_from_starting()
+-> Test {
+    let policies = tempfile::tempdir()?;
+    let of = policies.path().to_string_lossy().into_owned();
+    let empty = output(&["policy", "check", "--policy", &of], "").await?;
+    assert_eq!(empty.status.code(), Some(2));
+    let printed = good(&["policy", "print"], "").await?;
+    std::fs::write(policies.path().join("tools.cedar"), &printed)?;
+    good(&["policy", "check", "--policy", &of], "").await?;
+
+    let own = "@id(\"quiet\") @reason(\"nothing is saved here\")\n\
+               forbid (principal, action == Netra::Action::\"call\", resource == Netra::Tool::\"save_file\");\n";
+    std::fs::write(policies.path().join("own.cedar"), own)?;
+    let explain = ["policy", "explain", "save_file", "--policy", &of, "--json"];
+    let refused = output(&explain, "").await?;
+    assert_eq!(refused.status.code(), Some(1));
+    let told: Value = serde_json::from_slice(&refused.stdout)?;
+    assert_eq!(told["reason"], "nothing is saved here");
+    assert_eq!(told["call"], serde_json::json!(["quiet"]));
+    let allowed = good(&["policy", "explain", "save_file"], "").await?;
+    ensure!(allowed.starts_with("allowed"), "{allowed}");
+
+    std::fs::write(
+        policies.path().join("own.cedar"),
+        format!("{own}\npermit (principal);\n"),
+    )?;
+    let data = tempfile::tempdir()?;
+    let config = policies.path().join("netra.toml");
+    std::fs::write(&config, format!("[policy]\ndir = {of:?}\n"))?;
+    let (data, config) = (data.path().to_string_lossy(), config.to_string_lossy());
+    let serve = [
+        "serve",
+        "--listen",
+        "127.0.0.1:0",
+        "--data",
+        &data,
+        "--config",
+        &config,
+    ];
+    for arguments in [&["policy", "check", "--policy", &of][..], &serve[..]] {
+        let broken = output(arguments, "").await?;
+        assert_eq!(broken.status.code(), Some(2));
+        let told = text(&broken.stderr);
+        ensure!(told.contains("own.cedar:4: "), "{told}");
+    }
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_configuration_is_shown_with_its_sources_and_without_secrets() -> Test {
     let folder = tempfile::tempdir()?;
     let file = folder.path().join("netra.toml");
