@@ -8,7 +8,7 @@ use netra_context::{Right, Rights};
 
 use crate::error::Error;
 use crate::routes::{
-    account, agents, approvals, docs, events, files, health, keys, metrics, runs, sessions,
+    account, agents, approvals, audit, docs, events, files, health, keys, metrics, runs, sessions,
     threads, upload, usage,
 };
 use crate::state::{Gateway, Parts};
@@ -90,6 +90,7 @@ fn signed_in_routes() -> Vec<(Rights, &'static str, MethodRouter<Gateway>)> {
         ),
         (READ, "/api/events", get(events::event_stream)),
         (READ, "/api/usage", get(usage::usage_get)),
+        (READ, "/api/audit", get(audit::audit_list)),
         (
             ADMIN,
             "/health/dependencies",

@@ -121,6 +121,7 @@ impl Edge {
         let hub = Hub::new();
         let place = netra_store::Config {
             dir: dir.path().to_owned(),
+            audit_key: netra_store::AuditKey::new([7; 32]),
         };
         let store = Store::open(&runtime, place, hub.clone()).unwrap();
         let bridge = WebSocketBridgeFactory::new(&runtime, store.clone(), hub);

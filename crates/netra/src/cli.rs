@@ -1,6 +1,7 @@
 //! The command line: one module per command, one place that turns their ends into exit codes.
 
 mod agents;
+mod audit;
 mod backup;
 mod config;
 mod connection;
@@ -60,6 +61,8 @@ enum Command {
     Agents(agents::Args),
     /// Print, check and explain the policies: who may call which tools.
     Policy(policy::Args),
+    /// Check and print audit records.
+    Audit(audit::Args),
     /// Follow, print and check the logs of events.
     Events(events::Args),
     /// Copy a data folder, while a server runs on it too.
@@ -146,6 +149,7 @@ async fn command(command: Command) -> Result<Exit, Problem> {
         Command::User(args) => user::user(args).await,
         Command::Token(args) => token::token(args).await,
         Command::Agents(args) => agents::agents(args),
+        Command::Audit(args) => audit::audit(args),
         Command::Policy(args) => Box::pin(policy::policy(args)).await,
         Command::Events(args) => Box::pin(events::events(args)).await,
         Command::Backup(args) => backup::backup(&args),

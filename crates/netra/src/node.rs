@@ -101,11 +101,12 @@ impl Node {
         let recorded = metrics::install().map_err(Error::Other)?;
         let runtime = Runtime::new();
         let hub = Hub::new();
+        let keys = Keys::load_or_create(&runtime, &config.data)?;
         let store_config = netra_store::Config {
             dir: config.data.clone(),
+            audit_key: keys.audit_key(),
         };
         let store = Store::open(&runtime, store_config, Arc::clone(&hub) as _)?;
-        let keys = Keys::load_or_create(&runtime, &config.data)?;
         let bridge = WebSocketBridgeFactory::new(&runtime, store.clone(), hub);
         let tools = tools(&config, &store)?;
         let registry = Arc::clone(tools.registry());

@@ -11,6 +11,7 @@ pub mod page;
 pub mod account;
 pub mod agent;
 pub mod approval;
+pub mod audit;
 pub mod event;
 pub mod file;
 pub mod frame;

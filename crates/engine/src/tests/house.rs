@@ -280,6 +280,7 @@ impl House {
         let hub = Hub::new();
         let config = StoreConfig {
             dir: dir.path().to_owned(),
+            audit_key: netra_store::AuditKey::new([7; 32]),
         };
         let witnessed = Arc::new(Witnessed {
             witness,

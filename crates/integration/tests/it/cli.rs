@@ -3,7 +3,10 @@
 use std::process::{Output, Stdio};
 
 use anyhow::{Context as _, Result, ensure};
-use netra_integration::{FakeModel, Reply, TestProcess, output, run_netra, soon};
+use netra_client::Method;
+use netra_integration::{
+    FakeModel, Reply, TestProcess, TestServer, TestUser, output, run_netra, soon,
+};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 use tokio::io::{AsyncBufReadExt as _, BufReader};
@@ -316,6 +319,37 @@ async fn policies_are_printed_checked_and_explained_and_a_broken_one_keeps_the_s
         let told = text(&broken.stderr);
         ensure!(told.contains("own.cedar:4: "), "{told}");
     }
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn audit_records_are_read_exported_and_checked_beside_the_server() -> Test {
+    let server = TestServer::start().await?;
+    let (ada, bob) = (server.user().await?, server.user().await?);
+    let made = ada.client.request(Method::POST, "/api/keys");
+    let made = made.json(&serde_json::json!({"name": "ci", "scopes": ["read"]}));
+    ada.client.send(made).await?;
+    let list = async |user: &TestUser| -> Result<Value> {
+        let asked = user.client.request(Method::GET, "/api/audit");
+        Ok(user.client.send(asked).await?.json().await?)
+    };
+    let (of_ada, of_bob) = (list(&ada).await?, list(&bob).await?);
+    assert_eq!(of_ada["items"][0]["seq"], 1);
+    assert_eq!(of_ada["items"][0]["actor"], ada.id.to_string());
+    assert_eq!(of_bob["items"], serde_json::json!([]));
+
+    let data = server.data().to_string_lossy().into_owned();
+    let checked = good(&["audit", "verify", "--data", &data], "").await?;
+    ensure!(checked.contains("all is well"), "{checked}");
+    let exported = good(&["audit", "export", "--data", &data], "").await?;
+    let line: Value = serde_json::from_str(exported.lines().next().context("a line")?)?;
+    assert_eq!(line["hash"], of_ada["items"][0]["hash"]);
+    let nobody = output(
+        &["audit", "verify", "--data", &data, "--user", "nobody"],
+        "",
+    )
+    .await?;
+    assert_eq!(nobody.status.code(), Some(1));
     Ok(())
 }
 
