@@ -10,8 +10,8 @@ use utoipa::openapi::security::{
 use utoipa::openapi::{Content, Ref, RefOr, ResponseBuilder};
 
 use crate::routes::{
-    account, agents, approvals, audit, docs, events, files, health, keys, metrics, runs, sessions,
-    threads, upload, usage,
+    account, admin, agents, approvals, audit, docs, events, files, health, keys, metrics, runs,
+    sessions, threads, upload, usage,
 };
 use crate::ws;
 
@@ -67,6 +67,10 @@ const KEY_SCHEME: &str = "api_key";
         ws::socket_open,
         usage::usage_get,
         audit::audit_list,
+        admin::user_list,
+        admin::user_update,
+        admin::run_list,
+        admin::run_cancel,
         metrics::metrics_get,
         health::health_live,
         health::health_ready,
@@ -150,7 +154,8 @@ fn complete(path: &str, operation: &mut Operation) {
             &[ErrorCode::IdempotencyKeyReused]
         }
         "thread_delete" => &[ErrorCode::ThreadBusy],
-        "run_cancel" => &[ErrorCode::RunEnded],
+        "run_cancel" | "admin_run_cancel" => &[ErrorCode::RunEnded],
+        "admin_user_update" => &[ErrorCode::Conflict],
         "approval_resolve" => &[ErrorCode::ApprovalResolved],
         "account_register" | "account_setup" => &[ErrorCode::Conflict],
         "event_stream" | "run_event_stream" => &[ErrorCode::CursorExpired],
