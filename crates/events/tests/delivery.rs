@@ -32,6 +32,7 @@ impl Fixture {
         let hub = Hub::new();
         let config = Config {
             dir: dir.path().to_owned(),
+            audit_key: netra_store::AuditKey::new([7; 32]),
         };
         let store = Store::open(&runtime, config, hub.clone()).unwrap();
         let bridge = WebSocketBridgeFactory::new(&runtime, store.clone(), hub.clone());

@@ -20,7 +20,7 @@ type Source = Arc<dyn std::error::Error + Send + Sync>;
 pub(crate) struct Error {
     code: ErrorCode,
     message: Cow<'static, str>,
-    details: Option<Value>,
+    details: Option<Box<Value>>,
     status: Option<StatusCode>,
     retry_after_s: Option<u64>,
     headers: Option<Box<HeaderMap>>,
@@ -95,7 +95,7 @@ impl Error {
     /// Adds what belongs to the code.
     #[must_use]
     pub(crate) fn with_details(mut self, details: Value) -> Self {
-        self.details = Some(details);
+        self.details = Some(Box::new(details));
         self
     }
 
@@ -148,7 +148,7 @@ impl Error {
             code: self.code,
             message: self.message.to_string(),
             request_id,
-            details: self.details.clone(),
+            details: self.details.as_deref().cloned(),
             docs: format!("{docs_base}#{}", self.code),
         }
     }

@@ -10,8 +10,8 @@ use utoipa::openapi::security::{
 use utoipa::openapi::{Content, Ref, RefOr, ResponseBuilder};
 
 use crate::routes::{
-    account, admin, agents, approvals, docs, events, files, health, keys, metrics, runs, sessions,
-    threads, upload, usage,
+    account, admin, agents, approvals, audit, docs, events, files, health, keys, metrics, runs,
+    sessions, threads, upload, usage,
 };
 use crate::ws;
 
@@ -66,6 +66,7 @@ const KEY_SCHEME: &str = "api_key";
         events::run_event_stream,
         ws::socket_open,
         usage::usage_get,
+        audit::audit_list,
         admin::user_list,
         admin::user_update,
         admin::run_list,

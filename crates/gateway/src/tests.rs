@@ -24,7 +24,7 @@ use netra_model::Models;
 use netra_protocol::account::{Plan, Role};
 use netra_protocol::id::UserId;
 use netra_store::{NewUser, Store};
-use netra_tools::{Registry, ToolExecutorFactory};
+use netra_tools::{Policy, Registry, ToolExecutorFactory};
 use netra_worker::{AnalysisPool, ScriptPool};
 use serde_json::Value;
 use tempfile::TempDir;
@@ -121,10 +121,17 @@ impl Edge {
         let hub = Hub::new();
         let place = netra_store::Config {
             dir: dir.path().to_owned(),
+            audit_key: netra_store::AuditKey::new([7; 32]),
         };
         let store = Store::open(&runtime, place, hub.clone()).unwrap();
         let bridge = WebSocketBridgeFactory::new(&runtime, store.clone(), hub);
-        let registry = Arc::new(Registry::new(vec![approvals::tool()]).unwrap());
+        let registry = Arc::new(
+            Registry::new(
+                vec![approvals::tool()],
+                Policy::shipped("production").unwrap(),
+            )
+            .unwrap(),
+        );
         let engine = engine(&runtime, &store, &bridge, registry.clone());
         let keys = Keys::ephemeral(&runtime);
         let parts = {

@@ -39,13 +39,15 @@ impl Accounts {
     /// Opens the folder and makes what is absent. Does not take its lock.
     pub fn open(config: &Config) -> Result<Self, Problem> {
         let runtime = Runtime::new();
+        Store::make_dir(&config.data).map_err(failure)?;
+        let keys = Keys::load_or_create(&runtime, &config.data)
+            .map_err(|error| Problem::new(Exit::Failure, error))?;
         let store_config = netra_store::Config {
             dir: config.data.clone(),
+            audit_key: keys.audit_key(),
         };
         // Nobody listens here; a server on the folder reads the log itself.
         let store = Store::open(&runtime, store_config, Hub::new()).map_err(failure)?;
-        let keys = Keys::load_or_create(&runtime, &config.data)
-            .map_err(|error| Problem::new(Exit::Failure, error))?;
         Ok(Self {
             runtime,
             store,

@@ -1,6 +1,7 @@
 //! The command line: one module per command, one place that turns their ends into exit codes.
 
 mod agents;
+mod audit;
 mod backup;
 mod config;
 mod connection;
@@ -8,6 +9,7 @@ mod duration;
 mod events;
 mod openapi;
 mod output;
+mod policy;
 mod run;
 mod screen;
 mod serve;
@@ -57,6 +59,10 @@ enum Command {
     Token(token::Args),
     /// List, show and check agents.
     Agents(agents::Args),
+    /// Print, check and explain the policies: who may call which tools.
+    Policy(policy::Args),
+    /// Check and print audit records.
+    Audit(audit::Args),
     /// Follow, print and check the logs of events.
     Events(events::Args),
     /// Copy a data folder, while a server runs on it too.
@@ -143,6 +149,8 @@ async fn command(command: Command) -> Result<Exit, Problem> {
         Command::User(args) => user::user(args).await,
         Command::Token(args) => token::token(args).await,
         Command::Agents(args) => agents::agents(args),
+        Command::Audit(args) => audit::audit(args),
+        Command::Policy(args) => Box::pin(policy::policy(args)).await,
         Command::Events(args) => Box::pin(events::events(args)).await,
         Command::Backup(args) => backup::backup(&args),
         Command::Restore(args) => backup::restore(&args),

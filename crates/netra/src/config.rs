@@ -17,7 +17,7 @@ use netra_protocol::limits::Limits;
 
 pub use catalogue::{CATALOGUE, Key, Kind};
 pub use layer::{Layers, environment};
-pub use raw::{LogFormat, Registration};
+pub use raw::{Environment, LogFormat, Registration};
 pub use report::{Setting, Source};
 
 use raw::Raw;
@@ -90,6 +90,10 @@ pub struct Config {
     pub models: netra_model::Config,
     /// Folder of agents besides the built-in ones.
     pub agents: Option<PathBuf>,
+    /// What policies know this server as.
+    pub environment: Environment,
+    /// Folder of policy files, in place of the built-in ones.
+    pub policy: Option<PathBuf>,
     /// How log lines look.
     pub log_format: LogFormat,
     /// A level, or directives by module.
@@ -154,6 +158,8 @@ impl Config {
             refresh_ttl: Duration::from_millis(raw.auth.refresh_ttl_ms),
             models: raw.models.resolve()?,
             agents: raw.agents.dir,
+            environment: raw.server.environment,
+            policy: raw.policy.dir,
             log_format: raw.log.format,
             log_level: raw.log.level,
             metrics_token: raw.metrics.token.map(netra_model::Secret::new),

@@ -83,6 +83,12 @@ impl From<anyhow::Error> for Problem {
     }
 }
 
+impl From<netra_store::Error> for Problem {
+    fn from(error: netra_store::Error) -> Self {
+        Self::new(Exit::Failure, error)
+    }
+}
+
 impl From<std::io::Error> for Problem {
     fn from(error: std::io::Error) -> Self {
         Self::new(Exit::Failure, error)

@@ -13,7 +13,7 @@ use netra_gateway::{Keys, Parts};
 use netra_model::Models;
 use netra_store::{DirLock, Store};
 use netra_tools::builtin::{AnalysisOperation, analysis_tools};
-use netra_tools::{Registry, ToolExecutorFactory};
+use netra_tools::{Policy, Registry, ToolExecutorFactory};
 use netra_worker::{AnalysisPool, ScriptPool};
 use tokio::net::TcpListener;
 
@@ -58,6 +58,9 @@ pub enum Error {
     /// A model provider's configuration is wrong.
     #[error("models: {0}")]
     Models(netra_model::Error),
+    /// The policy files cannot be used.
+    #[error("policies: {0}")]
+    Policy(netra_tools::Unusable),
     /// A defect, or something that the system refused.
     #[error("the server cannot start")]
     Other(#[source] anyhow::Error),
@@ -68,7 +71,7 @@ impl From<Error> for Problem {
         let exit = match &error {
             Error::DataInUse { .. } => Exit::DataInUse,
             Error::Address { .. } => Exit::Address,
-            Error::Models(_) => Exit::Usage,
+            Error::Models(_) | Error::Policy(_) => Exit::Usage,
             Error::Store(_) | Error::Keys(_) | Error::Other(_) => Exit::Failure,
         };
         Self::new(exit, error)
@@ -98,11 +101,12 @@ impl Node {
         let recorded = metrics::install().map_err(Error::Other)?;
         let runtime = Runtime::new();
         let hub = Hub::new();
+        let keys = Keys::load_or_create(&runtime, &config.data)?;
         let store_config = netra_store::Config {
             dir: config.data.clone(),
+            audit_key: keys.audit_key(),
         };
         let store = Store::open(&runtime, store_config, Arc::clone(&hub) as _)?;
-        let keys = Keys::load_or_create(&runtime, &config.data)?;
         let bridge = WebSocketBridgeFactory::new(&runtime, store.clone(), hub);
         let tools = tools(&config, &store)?;
         let registry = Arc::clone(tools.registry());
@@ -218,8 +222,18 @@ fn reachable(address: SocketAddr) -> SocketAddr {
     reachable
 }
 
-/// The tools, built in all of them.
-pub fn registry() -> Result<Registry, Error> {
+/// Who may call which tools: the operator's files, or what is built in.
+pub fn policy(config: &Config) -> Result<Policy, Error> {
+    let environment = config.environment.as_str();
+    match &config.policy {
+        Some(dir) => Policy::read(dir, environment),
+        None => Policy::shipped(environment),
+    }
+    .map_err(Error::Policy)
+}
+
+/// The tools, built in all of them, under the policy.
+pub fn registry(config: &Config) -> Result<Registry, Error> {
     let operations = netra_analytics::jobs::operations()
         .into_iter()
         .map(|operation| AnalysisOperation {
@@ -230,7 +244,7 @@ pub fn registry() -> Result<Registry, Error> {
         });
     let mut tools = netra_tools::builtin::tools();
     tools.extend(analysis_tools(operations.collect()));
-    Registry::new(tools).map_err(other)
+    Registry::new(tools, policy(config)?).map_err(other)
 }
 
 /// The agents: those that are built in, and those of the folder.
@@ -253,7 +267,7 @@ fn pool(config: &Config, workers: usize, warm: usize) -> netra_worker::Config {
 
 fn tools(config: &Config, store: &Store) -> Result<ToolExecutorFactory, Error> {
     Ok(ToolExecutorFactory::new(netra_tools::Infra {
-        registry: Arc::new(registry()?),
+        registry: Arc::new(registry(config)?),
         store: store.clone(),
         analyses: AnalysisPool::new(pool(config, config.workers.analyses, 0)),
     }))

@@ -12,6 +12,7 @@ pub mod account;
 pub mod admin;
 pub mod agent;
 pub mod approval;
+pub mod audit;
 pub mod event;
 pub mod file;
 pub mod frame;

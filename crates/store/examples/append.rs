@@ -96,6 +96,7 @@ async fn appended_by_store() -> Result<(f64, f64), Failure> {
     let runtime = Runtime::new();
     let config = Config {
         dir: dir.path().to_owned(),
+        audit_key: netra_store::AuditKey::new([7; 32]),
     };
     let store = Store::open(&runtime, config, Arc::new(Nobody))?;
     let mut authors = Vec::new();

@@ -1,10 +1,25 @@
-//! Who did what: append-only records.
+//! Who did what: append-only records, in a chain per user that shows every later change.
+
+mod chain;
+mod verify;
 
 use netra_context::{Origin as ContextOrigin, UserExecutionContext};
+use netra_protocol::audit::AuditEntry;
 use netra_protocol::id::{AuditId, RequestId, UserId};
+use netra_protocol::{Page, Timestamp};
+use rusqlite::Row;
 
+use crate::Store;
 use crate::error::Error;
+use crate::listing::Listing;
 use crate::sqlite::Tx;
+
+pub use chain::AuditKey;
+pub use verify::{Audit, ChainOwner, Verdict};
+
+use chain::{Covered, Hash};
+
+const COLUMNS: &str = "id, seq, at, actor, action, object, outcome, details, request_id, hash";
 
 /// One thing that was done.
 #[derive(Debug, Clone)]
@@ -39,28 +54,113 @@ impl Origin {
     }
 }
 
+/// A record as its row has it.
+struct Stored {
+    id: [u8; 16],
+    seq: Option<u64>,
+    at_micros: i64,
+    actor: String,
+    action: String,
+    object: String,
+    outcome: String,
+    details: String,
+    request_id: [u8; 16],
+    hash: Option<Hash>,
+}
+
+impl Stored {
+    fn read(row: &Row<'_>) -> Result<Self, Error> {
+        Ok(Self {
+            id: row.get(0)?,
+            seq: row.get(1)?,
+            at_micros: row.get(2)?,
+            actor: row.get(3)?,
+            action: row.get(4)?,
+            object: row.get(5)?,
+            outcome: row.get(6)?,
+            details: row.get(7)?,
+            request_id: row.get(8)?,
+            hash: row.get(9)?,
+        })
+    }
+
+    fn entry(self) -> Result<AuditEntry, Error> {
+        let hex = |hash: Hash| hash.iter().map(|byte| format!("{byte:02x}")).collect();
+        Ok(AuditEntry {
+            id: AuditId::from_bytes(self.id),
+            seq: self.seq,
+            at: Timestamp::from_micros(self.at_micros),
+            actor: self.actor,
+            action: self.action,
+            object: self.object,
+            outcome: self.outcome,
+            details: serde_json::from_str(&self.details)?,
+            request_id: RequestId::from_bytes(self.request_id),
+            hash: self.hash.map(hex),
+        })
+    }
+}
+
 pub(crate) fn insert(
     tx: &Tx<'_>,
     origin: &Origin,
     user: UserId,
     record: &AuditRecord,
 ) -> Result<(), Error> {
-    let id = AuditId::from_parts(tx.now().as_millis(), rand::random());
+    let (seq, before) = chain::next(tx, user)?;
+    // Ids of one user rise with the records, within a millisecond too.
+    let random = u128::from(seq) << 40 | u128::from(rand::random::<u64>() >> 24);
+    let id = AuditId::from_parts(tx.now().as_millis(), random);
+    let details = serde_json::to_string(&record.details)?;
+    let covered = Covered {
+        id: id.to_bytes(),
+        at_micros: tx.now().as_micros(),
+        actor: &origin.actor,
+        action: record.action,
+        object: &record.object,
+        outcome: record.outcome,
+        details: &details,
+        request_id: origin.request_id.to_bytes(),
+    };
+    let hash = chain::append(tx, user, (seq, before), &covered)?;
     tx.execute(
         "INSERT INTO audit
-         (id, user_id, at, actor, action, object, outcome, details, request_id)
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)",
+         (id, user_id, at, actor, action, object, outcome, details, request_id, seq, hash)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)",
         (
-            id.to_bytes(),
+            covered.id,
             user.to_bytes(),
-            tx.now().as_micros(),
-            &origin.actor,
-            record.action,
-            &record.object,
-            record.outcome,
-            serde_json::to_string(&record.details)?,
-            origin.request_id.to_bytes(),
+            covered.at_micros,
+            covered.actor,
+            covered.action,
+            covered.object,
+            covered.outcome,
+            covered.details,
+            covered.request_id,
+            seq,
+            hash,
         ),
     )?;
     Ok(())
+}
+
+impl Store {
+    /// The user's audit records, newest first.
+    ///
+    /// # Errors
+    /// `InvalidCursor`; `Forbidden` without the right to read.
+    pub async fn audit(
+        &self,
+        ctx: &UserExecutionContext,
+        limit: u32,
+        cursor: Option<&str>,
+    ) -> Result<Page<AuditEntry>, Error> {
+        let listing = Listing {
+            table: "audit",
+            columns: COLUMNS,
+            read: |row| Stored::read(row)?.entry(),
+            id: |entry: &AuditEntry| entry.id.to_bytes(),
+        };
+        listing.newest(self, ctx, limit, cursor).await
+    }
 }

@@ -50,7 +50,7 @@ pub use account::{Credentials, NewUser};
 pub use admin::RunFilter;
 pub use agent_version::AgentVersion;
 pub use approval::Ask;
-pub use audit::AuditRecord;
+pub use audit::{AuditKey, AuditRecord};
 pub use commit::{Changes, Hold, RunUpdate};
 pub use error::Error;
 pub use file::FileWriter;
@@ -71,6 +71,8 @@ pub use unfinished::Unfinished;
 pub struct Config {
     /// The data folder; made when absent. Holds `netra.db` and `files/`.
     pub dir: PathBuf,
+    /// What the chains of audit records are keyed with: always the same for a folder.
+    pub audit_key: AuditKey,
 }
 
 struct Shared {
@@ -94,7 +96,12 @@ impl Store {
     pub fn open(runtime: &Runtime, config: Config, fanout: Arc<dyn Fanout>) -> Result<Self, Error> {
         lock::make_private_dir(&config.dir)?;
         lock::make_private_dir(&config.dir.join("files"))?;
-        let db = sqlite::Database::open(&config.dir.join("netra.db"), runtime, fanout)?;
+        let db = sqlite::Database::open(
+            &config.dir.join("netra.db"),
+            runtime,
+            config.audit_key,
+            fanout,
+        )?;
         let epoch = db.epoch()?;
         Ok(Self(Arc::new(Shared {
             runtime: runtime.clone(),
@@ -103,6 +110,14 @@ impl Store {
             dir: config.dir,
             tickets: Tickets::default(),
         })))
+    }
+
+    /// Makes the data folder, readable by its owner only, where it is absent.
+    ///
+    /// # Errors
+    /// `Unavailable` when it cannot be made.
+    pub fn make_dir(dir: &std::path::Path) -> Result<(), Error> {
+        lock::make_private_dir(dir)
     }
 
     /// Brings the schema of the folder's database up to date and returns its version.

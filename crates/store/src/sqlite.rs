@@ -13,6 +13,7 @@ use std::sync::Arc;
 use netra_context::Runtime;
 use rusqlite::Connection;
 
+use crate::audit::AuditKey;
 use crate::error::Error;
 use crate::log::Fanout;
 
@@ -30,6 +31,7 @@ impl Database {
     pub(crate) fn open(
         path: &Path,
         runtime: &Runtime,
+        audit_key: AuditKey,
         fanout: Arc<dyn Fanout>,
     ) -> Result<Self, Error> {
         let mut connection = connect(path)?;
@@ -38,7 +40,8 @@ impl Database {
         // Checkpoints are not the commits' affair.
         connection.execute_batch("PRAGMA wal_autocheckpoint = 0;")?;
         let checkpoints = checkpoint::Checkpoints::start(path)?;
-        let writer = writer::Writer::start(connection, runtime.clone(), fanout, checkpoints)?;
+        let writer =
+            writer::Writer::start(connection, runtime.clone(), audit_key, fanout, checkpoints)?;
         Ok(Self { writer, readers })
     }
 

@@ -2,12 +2,12 @@
 
 use netra_context::UserExecutionContext;
 use netra_events::Emission;
-use netra_protocol::approval::{Approval, ApprovalState, Decision, ResolveApproval};
+use netra_protocol::approval::{Approval, ApprovalState, Decision};
 use netra_protocol::event::EventKind;
 use netra_protocol::id::ApprovalId;
 use netra_protocol::run::RunStatus;
 use netra_store::{Ask, Changes, Hold, JournalKind, RunUpdate};
-use serde_json::{Value, json};
+use serde_json::json;
 
 use crate::dispatcher::{Caller, Denial, Dispatcher, Error, MAX_ARGUMENT_BYTES, Request, entry};
 use crate::registry::Entry;
@@ -15,53 +15,42 @@ use crate::short::shorten;
 
 /// The layer's name.
 const LAYER: &str = "approval";
+/// Why a person is asked after a crash.
+const UNKNOWN: &str = "the call was begun before the server stopped, and nobody knows whether it did its work; \
+                       approve to make it again";
 
-/// What the layer says of a call.
+/// What the layer says of a call that it does not refuse.
 pub(crate) enum Consent {
     /// Nobody is to be asked, or the answer was yes.
     Given,
-    /// The answer was yes, with other arguments.
-    Edited(Value),
-    Refused(Denial),
     /// A person is to be asked, for this reason.
-    Wanted(&'static str),
+    Wanted(String),
 }
 
 impl Consent {
-    pub(crate) fn of(tool: &Entry, request: &Request) -> Self {
-        let spec = tool.tool.spec();
-        let reason = if request.past.unknown && !spec.idempotent {
-            "the call was begun before the server stopped, and nobody knows whether it did its work; \
-             approve to make it again"
-        } else if spec.needs_approval {
-            "the tool asks a person before each call"
-        } else {
-            return Self::Given;
-        };
+    /// `asks` is why the policy wants a person to be asked. An answer holds for the call that it was given to,
+    /// whatever the policy says by then.
+    pub(crate) fn of(
+        tool: &Entry,
+        request: &Request,
+        asks: Option<String>,
+    ) -> Result<Self, Denial> {
         match &request.past.answer {
-            None => Self::Wanted(reason),
-            Some(answer) => Self::answered(tool, answer),
-        }
-    }
-
-    fn answered(tool: &Entry, answer: &ResolveApproval) -> Self {
-        match (answer.decision, &answer.arguments) {
-            (Decision::Deny, _) => {
-                let words = answer
-                    .note
-                    .as_deref()
-                    .unwrap_or("a person did not allow the call");
-                Self::Refused(Denial::new(LAYER, words))
+            Some(answer) if answer.decision == Decision::Approve => return Ok(Self::Given),
+            Some(answer) => {
+                let words = answer.note.as_deref();
+                let words = words.unwrap_or("a person did not allow the call");
+                return Err(Denial::new(LAYER, words));
             }
-            (Decision::Approve, None) => Self::Given,
-            (Decision::Approve, Some(arguments)) => match tool.misfits(arguments) {
-                None => Self::Edited(arguments.clone()),
-                Some(misfits) => {
-                    let words = format!("the arguments do not fit the tool's schema: {misfits}");
-                    Self::Refused(Denial::new("schema", words))
-                }
-            },
+            None => {}
         }
+        let unknown = request.past.unknown && !tool.tool.spec().idempotent;
+        let reason = if unknown {
+            Some(UNKNOWN.to_owned())
+        } else {
+            asks
+        };
+        Ok(reason.map_or(Self::Given, Self::Wanted))
     }
 }
 

@@ -24,7 +24,7 @@ use tokio::time::Instant;
 
 use crate::consent::Consent;
 use crate::past::{Ended, Past, named};
-use crate::policy::Verdict;
+use crate::policy::{RunPolicy, Verdict};
 use crate::registry::{Entry, Registry};
 use crate::scope::RunScope;
 use crate::short::{bytes_of, cut_text, shorten};
@@ -104,6 +104,7 @@ impl Denial {
 /// of its own definition.
 pub struct Dispatcher {
     registry: Arc<Registry>,
+    policy: RunPolicy,
     scope: RunScope,
     begun: AtomicU32,
 }
@@ -111,7 +112,9 @@ pub struct Dispatcher {
 impl Dispatcher {
     /// Of a run whose earlier attempts have begun this many calls.
     pub(crate) fn new(registry: Arc<Registry>, scope: RunScope, begun: u32) -> Self {
+        let thread = scope.emitter().run().thread_id;
         Self {
+            policy: RunPolicy::new(Arc::clone(registry.policy()), thread),
             registry,
             scope,
             begun: AtomicU32::new(begun),
@@ -148,20 +151,20 @@ impl Dispatcher {
             None if request.past.unknown => ctx.runtime().new_id(ToolCallId::from_parts),
             None => request.id,
         };
-        let entry = match self.check(ctx, caller, &request) {
-            Ok(entry) => entry,
+        // A person may have edited the arguments: every layer sees what the tool will see.
+        if let Some(edited) = request.past.edited() {
+            request.arguments = edited;
+        }
+        let passed = self.check(ctx, caller, &request);
+        let entry = match passed
+            .and_then(|(entry, asks)| Ok((entry, Consent::of(entry, &request, asks)?)))
+        {
+            Ok((entry, Consent::Given)) => entry,
+            Ok((_, Consent::Wanted(reason))) => {
+                return Err(self.ask(ctx, caller, &request, &reason).await);
+            }
             Err(denial) => return Err(self.deny(ctx, caller, &request, denial).await),
         };
-        match Consent::of(entry, &request) {
-            Consent::Given => {}
-            Consent::Edited(arguments) => request.arguments = arguments,
-            Consent::Refused(denial) => {
-                return Err(self.deny(ctx, caller, &request, denial).await);
-            }
-            Consent::Wanted(reason) => {
-                return Err(self.ask(ctx, caller, &request, reason).await);
-            }
-        }
         self.announce(ctx, caller, &request).await?;
         let began = Instant::now();
         let result = self.perform(ctx, caller, entry, &request).await;
@@ -172,13 +175,14 @@ impl Dispatcher {
         result.map(|value| Done { id, value }).map_err(Error::Call)
     }
 
-    /// The layers, in order. Each later one may rely on those before it.
+    /// The layers before a person, in order: each later one may rely on those before it. Gives why a person is to be
+    /// asked, where the policy wants that.
     fn check<'a>(
         &'a self,
         ctx: &UserExecutionContext,
         caller: &Caller<'_>,
         request: &Request,
-    ) -> Result<&'a Entry, Denial> {
+    ) -> Result<(&'a Entry, Option<String>), Denial> {
         let listed = caller.allowed_tools.contains(&request.name);
         let Some(entry) = self.registry.entry(&request.name).filter(|_| listed) else {
             return Err(Denial::new(
@@ -186,14 +190,15 @@ impl Dispatcher {
                 "the agent has no tool of this name",
             ));
         };
-        match self
-            .registry
-            .policy()
-            .decide(ctx.principal(), entry.tool.spec())
+        let spec = entry.tool.spec();
+        let asks = match self
+            .policy
+            .decide(ctx, caller.agent, spec, &request.arguments)
         {
-            Verdict::Allowed => {}
+            Verdict::Allowed => None,
+            Verdict::AfterApproval(reason) => Some(reason),
             Verdict::Refused(reason) => return Err(Denial::new("policy", reason)),
-        }
+        };
         if let Some(misfits) = entry.misfits(&request.arguments) {
             let reason = format!("the arguments do not fit the tool's schema: {misfits}");
             return Err(Denial::new("schema", reason));
@@ -213,7 +218,7 @@ impl Dispatcher {
                 ends_run,
             });
         }
-        Ok(entry)
+        Ok((entry, asks))
     }
 
     async fn deny(

@@ -19,7 +19,7 @@ pub mod builtin;
 pub use dispatcher::{Caller, Dispatcher, Done, Error, Request, audit_of_call};
 pub use executor::{Infra, ToolExecutorFactory};
 pub use past::Past;
-pub use policy::{Policy, Rule, Verdict};
+pub use policy::{Explained, Policy, Question, Unusable, Verdict};
 pub use registry::{InvalidTool, Registry};
 pub use scope::RunScope;
 pub use short::{bytes_of, cut_text, shorten};

@@ -1,7 +1,7 @@
 //! What earlier attempts of a run did of a call: what is done is not done again, and of what was
 //! begun without a known end a person decides.
 
-use netra_protocol::approval::ResolveApproval;
+use netra_protocol::approval::{Decision, ResolveApproval};
 use netra_protocol::error::Failure;
 use netra_protocol::id::ToolCallId;
 use netra_store::{Journal, JournalKind, Recorded};
@@ -78,6 +78,14 @@ impl Past {
             answer: answer.map(|answered| answered.answer),
             key,
         }
+    }
+}
+
+impl Past {
+    /// The arguments that a person has put in place of those asked for.
+    pub(crate) fn edited(&self) -> Option<Value> {
+        let answer = self.answer.as_ref()?;
+        (answer.decision == Decision::Approve).then(|| answer.arguments.clone())?
     }
 }
 

@@ -1,224 +1,263 @@
-//! Who may use which permission: one table, and everything that is not in it is refused.
-//!
-//! The question has the shape principal, action, resource, so that another engine of rules can
-//! take the place of the table without a change at the callers.
+//! Who may call which tool, and before which calls a person is asked: policies in Cedar, from files of the operator
+//! or as shipped. What nothing permits is refused, and so is a call for which a policy cannot be evaluated.
 
-use netra_context::Principal;
-use netra_protocol::account::{Plan, Role};
+mod question;
+mod source;
+mod table;
+#[cfg(test)]
+mod tests;
 
-use crate::tool::ToolSpec;
+use std::path::Path;
+
+use cedar_policy::{Authorizer, Decision, EntityUid, PolicyId, PolicySet, Response};
+use serde_json::Value;
+
+pub use question::Question;
+pub use source::Unusable;
+pub(crate) use table::RunPolicy;
+
+use question::{Asked, Names};
+use source::{Policies, Schema};
 
 /// The answer of the policy.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Verdict {
     /// The call may go on to the next layer.
     Allowed,
+    /// It may go on when a person has said yes, who is asked for this reason.
+    AfterApproval(String),
     /// It may not, for this reason.
     Refused(String),
 }
 
 impl Verdict {
-    /// Why not; none where the call is allowed.
-    pub fn reason(self) -> Option<String> {
-        match self {
-            Self::Allowed => None,
-            Self::Refused(reason) => Some(reason),
-        }
+    /// Whether the call can be made, perhaps after a person has been asked.
+    pub fn permits(&self) -> bool {
+        !matches!(self, Self::Refused(_))
     }
 }
 
-/// One row of the table: who has a permission.
+/// A verdict and what it rests on.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Rule {
-    /// The permission's name, as tools declare it.
-    pub permission: String,
-    /// The plans that grant it.
-    pub plans: Vec<Plan>,
-    /// The roles that may use it.
-    pub roles: Vec<Role>,
-    /// Why the rule is what it is, for those who read the policy.
-    pub because: String,
+pub struct Explained {
+    /// The answer.
+    pub verdict: Verdict,
+    /// The policies that decided whether the call may be made.
+    pub call: Vec<String>,
+    /// The policies that decided whether a person is asked; empty for a call that is refused.
+    pub asking: Vec<String>,
 }
 
-/// The rules in force; immutable after start.
+/// The policies in force; immutable after start.
 #[derive(Debug, Clone)]
 pub struct Policy {
-    rules: Vec<Rule>,
+    schema: Schema,
+    names: Names,
+    policies: Policies,
+    environment: String,
 }
 
-const EVERY_PLAN: [Plan; 3] = [Plan::Free, Plan::Pro, Plan::Enterprise];
-const PAID: [Plan; 2] = [Plan::Pro, Plan::Enterprise];
-const EVERY_ROLE: [Role; 3] = [Role::User, Role::Developer, Role::Admin];
-
-impl Default for Policy {
-    fn default() -> Self {
-        let rule = |permission: &str, plans: &[Plan], roles: &[Role], because: &str| Rule {
-            permission: permission.into(),
-            plans: plans.to_vec(),
-            roles: roles.to_vec(),
-            because: because.into(),
-        };
-        Self::new(vec![
-            rule(
-                "basic",
-                &EVERY_PLAN,
-                &EVERY_ROLE,
-                "reads nothing but the caller's own",
-            ),
-            rule(
-                "artifacts",
-                &EVERY_PLAN,
-                &EVERY_ROLE,
-                "adds a file of the run to the caller's own files, and changes no other",
-            ),
-            rule(
-                "analytics",
-                &EVERY_PLAN,
-                &EVERY_ROLE,
-                "computes over the files that the caller gave to the run, in a worker process \
-                 with hard limits: it reaches nothing else and costs only what the limits allow, \
-                 so the free plan has it too and the optimizer runs for everybody",
-            ),
-            rule(
-                "data_management",
-                &PAID,
-                &EVERY_ROLE,
-                "makes and changes stored data in bulk",
-            ),
-            rule(
-                "advanced_optimization",
-                &[Plan::Enterprise],
-                &EVERY_ROLE,
-                "long computations over many runs",
-            ),
-            rule(
-                "system_management",
-                &[Plan::Enterprise],
-                &[Role::Admin],
-                "changes what all users share",
-            ),
-            rule(
-                "developer_tools",
-                &EVERY_PLAN,
-                &[Role::Developer, Role::Admin],
-                "shows how agents work inside",
-            ),
-        ])
-    }
+/// What one evaluation gave: a reason where it is no.
+struct Answer {
+    refused: Option<String>,
+    by: Vec<String>,
+    /// It was a `forbid`, or a mistake: no further policy can change it.
+    is_final: bool,
 }
+
+/// What a user is told of a policy that cannot be evaluated; the log has more.
+const BROKEN: &str = "a policy cannot be evaluated for this call";
 
 impl Policy {
-    /// These rules and no others.
-    pub fn new(rules: Vec<Rule>) -> Self {
-        Self { rules }
+    /// The policies that the server has where the operator gives no others.
+    pub fn shipped(environment: &str) -> Result<Self, Unusable> {
+        let files = [("default.cedar".to_owned(), source::SHIPPED.to_owned())];
+        Self::of(&files, environment)
     }
 
-    /// The rules, for those who read the policy.
-    pub fn rules(&self) -> &[Rule] {
-        &self.rules
+    /// The text of the policies that the server has where the operator gives no others.
+    pub const fn shipped_text() -> &'static str {
+        source::SHIPPED
     }
 
-    /// Whether this principal may call this tool.
-    pub fn decide(&self, principal: Option<&Principal>, tool: &ToolSpec) -> Verdict {
-        let Some(principal) = principal else {
-            return Verdict::Refused("no user asks".into());
-        };
-        let permission = tool.permission.as_str();
-        let Some(rule) = self.rules.iter().find(|rule| rule.permission == permission) else {
-            return Verdict::Refused(format!("no rule grants the permission {permission:?}"));
-        };
-        if !rule.plans.contains(&principal.plan) {
-            let plans: Vec<&str> = rule.plans.iter().map(|plan| plan.as_str()).collect();
-            let plans = plans.join(" or ");
-            return Verdict::Refused(format!(
-                "the permission {permission:?} needs the plan {plans}"
-            ));
-        }
-        if !rule.roles.contains(&principal.role) {
-            let roles: Vec<&str> = rule.roles.iter().map(|role| role.as_str()).collect();
-            let roles = roles.join(" or ");
-            return Verdict::Refused(format!(
-                "the permission {permission:?} needs the role {roles}"
-            ));
-        }
-        Verdict::Allowed
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use std::sync::Arc;
-
-    use netra_context::{Rights, Runtime};
-    use netra_protocol::id::UserId;
-    use netra_protocol::limits::Limits;
-    use netra_protocol::tool::Risk;
-
-    use super::*;
-
-    fn principal(role: Role, plan: Plan) -> Principal {
-        Principal {
-            user_id: Runtime::new().new_id(UserId::from_parts),
-            role,
-            plan,
-            rights: Rights::of_role(role),
-            limits: Arc::new(Limits::default()),
-            session: None,
-        }
+    /// The policies in the files `*.cedar` of a folder, which take the place of the shipped ones.
+    pub fn read(dir: &Path, environment: &str) -> Result<Self, Unusable> {
+        Self::of(&source::read(dir)?, environment)
     }
 
-    fn needing(permission: &str) -> ToolSpec {
-        ToolSpec {
-            name: "t".into(),
-            description: String::new(),
-            input_schema: serde_json::json!({}),
-            permission: permission.into(),
-            risk: Risk::Low,
-            idempotent: true,
-            needs_approval: false,
-        }
+    /// Policies by file name and text.
+    pub fn of(files: &[(String, String)], environment: &str) -> Result<Self, Unusable> {
+        let schema = Schema::new()?;
+        Ok(Self {
+            names: Names::new()?,
+            policies: Policies::parse(&schema, files)?,
+            schema,
+            environment: environment.to_owned(),
+        })
     }
 
-    /// Every permission for every role and plan, written down once as people read it.
-    #[test]
-    fn the_default_table() {
-        let policy = Policy::default();
-        let mut table = String::new();
-        for rule in policy.rules() {
-            let mut row = format!("{:<22}", rule.permission);
-            for plan in EVERY_PLAN {
-                for role in EVERY_ROLE {
-                    let asked = principal(role, plan);
-                    let verdict = policy.decide(Some(&asked), &needing(&rule.permission));
-                    row.push(if verdict == Verdict::Allowed {
-                        '+'
-                    } else {
-                        '-'
-                    });
-                }
-                row.push(' ');
+    /// How many policies there are.
+    pub fn len(&self) -> usize {
+        self.policies.whole.policies().count()
+    }
+
+    /// Whether there are none, so that every call is refused.
+    pub fn is_empty(&self) -> bool {
+        self.policies.whole.is_empty()
+    }
+
+    /// Whether a call of the tool with some arguments or other may be permitted: what is shown to users and offered
+    /// to models.
+    pub fn offers(&self, question: &Question<'_>) -> Verdict {
+        let answered = self.asked(question, None).map(|asked| {
+            let call = self.answer(&asked, &self.names.call, &self.policies.fixed, question);
+            let may_yet = self.policies.permits_by_arguments && !call.is_final;
+            match call.refused {
+                Some(reason) if !may_yet => Verdict::Refused(reason),
+                // What is asked of a person may depend on the arguments too: the dispatcher finds out.
+                _ => Verdict::Allowed,
             }
-            table.push_str(row.trim_end());
-            table.push('\n');
-        }
-        let expected = "\
-basic                 +++ +++ +++
-artifacts             +++ +++ +++
-analytics             +++ +++ +++
-data_management       --- +++ +++
-advanced_optimization --- --- +++
-system_management     --- --- --+
-developer_tools       -++ -++ -++
-";
-        assert_eq!(table, expected);
+        });
+        answered.unwrap_or_else(Verdict::Refused)
     }
 
-    #[test]
-    fn without_a_rule_a_user_or_somebody_to_ask_the_answer_is_no() {
-        let policy = Policy::default();
-        let admin = principal(Role::Admin, Plan::Enterprise);
-        let unknown = policy.decide(Some(&admin), &needing("teleport"));
-        assert!(unknown.reason().unwrap().contains("no rule"));
-        assert_ne!(policy.decide(None, &needing("basic")), Verdict::Allowed);
+    /// Whether this call may be made.
+    pub fn decide(&self, question: &Question<'_>, arguments: &Value) -> Verdict {
+        self.explain(question, arguments).verdict
+    }
+
+    /// Whether this call may be made, and which policies say so.
+    pub fn explain(&self, question: &Question<'_>, arguments: &Value) -> Explained {
+        self.judge(question, Some(arguments), &self.policies.whole)
+            .unwrap_or_else(|reason| Explained {
+                verdict: Verdict::Refused(reason),
+                call: Vec::new(),
+                asking: Vec::new(),
+            })
+    }
+
+    fn judge(
+        &self,
+        question: &Question<'_>,
+        arguments: Option<&Value>,
+        policies: &PolicySet,
+    ) -> Result<Explained, String> {
+        let arguments = arguments.filter(|_| self.policies.reads_arguments);
+        let asked = self.asked(question, arguments)?;
+        let call = self.answer(&asked, &self.names.call, policies, question);
+        if let Some(reason) = call.refused {
+            return Ok(Explained {
+                verdict: Verdict::Refused(reason),
+                call: call.by,
+                asking: Vec::new(),
+            });
+        }
+        let unasked = self.answer(&asked, &self.names.call_unasked, policies, question);
+        let verdict = match unasked.refused {
+            None => Verdict::Allowed,
+            Some(_) if question.tool.needs_approval => {
+                Verdict::AfterApproval("the tool asks a person before each call".into())
+            }
+            Some(reason) if unasked.is_final => Verdict::AfterApproval(reason),
+            Some(_) => Verdict::AfterApproval("the policy asks a person before this call".into()),
+        };
+        Ok(Explained {
+            verdict,
+            call: call.by,
+            asking: unasked.by,
+        })
+    }
+
+    fn asked(&self, question: &Question<'_>, arguments: Option<&Value>) -> Result<Asked, String> {
+        Asked::new(
+            &self.names,
+            &self.schema,
+            question,
+            &self.environment,
+            arguments,
+        )
+    }
+
+    fn answer(
+        &self,
+        asked: &Asked,
+        action: &EntityUid,
+        policies: &PolicySet,
+        question: &Question<'_>,
+    ) -> Answer {
+        let refused = |reason: String, by| Answer {
+            refused: Some(reason),
+            by,
+            is_final: true,
+        };
+        let request = match asked.request(action, &self.schema) {
+            Ok(request) => request,
+            Err(error) => {
+                tracing::error!(
+                    tool.name = question.tool.name,
+                    error,
+                    "a call does not fit the schema of policies"
+                );
+                return refused(BROKEN.into(), Vec::new());
+            }
+        };
+        let response = Authorizer::new().is_authorized(&request, policies, &asked.entities);
+        let by: Vec<String> = response
+            .diagnostics()
+            .reason()
+            .map(ToString::to_string)
+            .collect();
+        // Cedar passes over a policy that it cannot evaluate. A `forbid` must not go unheard that way.
+        if let Some(error) = response.diagnostics().errors().next() {
+            tracing::error!(tool.name = question.tool.name, %error, "a policy cannot be evaluated");
+            return refused(BROKEN.into(), by);
+        }
+        match response.decision() {
+            Decision::Allow => Answer {
+                refused: None,
+                by,
+                is_final: false,
+            },
+            Decision::Deny if by.is_empty() => Answer {
+                refused: Some(self.missing(&question.tool.permission)),
+                by,
+                is_final: false,
+            },
+            Decision::Deny => refused(self.forbidden(&response), by),
+        }
+    }
+
+    /// What would have to be so for a policy to permit it.
+    fn missing(&self, permission: &str) -> String {
+        let mut needs = Vec::new();
+        let mut known = false;
+        for policy in self.policies.whole.policies() {
+            if policy.annotation("permission") == Some(permission) {
+                known = true;
+                needs.extend(policy.annotation("needs"));
+            }
+        }
+        match (known, needs.is_empty()) {
+            (false, _) => format!("no policy grants the permission {permission:?}"),
+            (true, true) => {
+                format!("no policy permits this call with the permission {permission:?}")
+            }
+            (true, false) => format!(
+                "the permission {permission:?} needs {}",
+                needs.join(", or ")
+            ),
+        }
+    }
+
+    fn forbidden(&self, response: &Response) -> String {
+        let word = |id: &PolicyId| {
+            self.policies
+                .whole
+                .annotation(id, "reason")
+                .map_or_else(|| format!("the policy {id} forbids it"), str::to_owned)
+        };
+        let mut words: Vec<String> = response.diagnostics().reason().map(word).collect();
+        words.sort();
+        words.join("; ")
     }
 }

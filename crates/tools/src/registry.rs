@@ -7,8 +7,8 @@ use jsonschema::Validator;
 use netra_context::UserExecutionContext;
 use serde_json::Value;
 
-use crate::policy::{Policy, Verdict};
-use crate::tool::Tool;
+use crate::policy::{Policy, Question, Verdict};
+use crate::tool::{Tool, ToolSpec};
 
 /// Names that scripts know already: a tool of that name could not be called there.
 const RESERVED: [&str; 4] = ["agent", "think", "ask_model", "print"];
@@ -58,12 +58,12 @@ impl Entry {
 /// The tools by name, and the policy that says who may call them.
 pub struct Registry {
     tools: BTreeMap<String, Entry>,
-    policy: Policy,
+    policy: Arc<Policy>,
 }
 
 impl Registry {
-    /// Takes the tools under the default policy, or names the first that cannot be taken.
-    pub fn new(tools: Vec<Arc<dyn Tool>>) -> Result<Self, InvalidTool> {
+    /// Takes the tools under this policy, or names the first that cannot be taken.
+    pub fn new(tools: Vec<Arc<dyn Tool>>, policy: Policy) -> Result<Self, InvalidTool> {
         let mut entries = BTreeMap::new();
         for tool in tools {
             let spec = tool.spec();
@@ -86,18 +86,12 @@ impl Registry {
         }
         Ok(Self {
             tools: entries,
-            policy: Policy::default(),
+            policy: Arc::new(policy),
         })
     }
 
-    /// The same tools under another policy.
-    #[must_use]
-    pub fn with_policy(self, policy: Policy) -> Self {
-        Self { policy, ..self }
-    }
-
     /// The policy in force.
-    pub fn policy(&self) -> &Policy {
+    pub fn policy(&self) -> &Arc<Policy> {
         &self.policy
     }
 
@@ -121,22 +115,38 @@ impl Registry {
         self.tools.get(name)
     }
 
+    /// Whether this user's agent may call the tool with some arguments or other.
+    pub fn offers(&self, ctx: &UserExecutionContext, agent: &str, tool: &ToolSpec) -> Verdict {
+        match ctx.principal() {
+            None => Verdict::Refused("no user asks".into()),
+            Some(principal) => self.policy.offers(&Question {
+                principal,
+                tool,
+                agent,
+                thread: None,
+            }),
+        }
+    }
+
     /// Every tool, with whether this user may call it and why not, by name.
     pub fn list_for(&self, ctx: &UserExecutionContext) -> Vec<netra_protocol::tool::Tool> {
         self.tools
             .values()
             .map(|entry| {
                 let spec = entry.tool.spec();
-                let verdict = self.policy.decide(ctx.principal(), spec);
+                let verdict = self.offers(ctx, "", spec);
                 netra_protocol::tool::Tool {
                     name: spec.name.clone(),
                     description: spec.description.clone(),
                     input_schema: spec.input_schema.clone(),
                     permission: spec.permission.clone(),
                     risk: spec.risk,
-                    allowed: verdict == Verdict::Allowed,
-                    reason: verdict.reason(),
-                    needs_approval: spec.needs_approval,
+                    allowed: verdict.permits(),
+                    needs_approval: matches!(verdict, Verdict::AfterApproval(_)),
+                    reason: match verdict {
+                        Verdict::Refused(reason) => Some(reason),
+                        _ => None,
+                    },
                     idempotent: spec.idempotent,
                 }
             })
@@ -160,7 +170,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::tool::{Call, ToolSpec};
+    use crate::tool::Call;
 
     struct Named(ToolSpec);
 
@@ -187,22 +197,26 @@ mod tests {
         }))
     }
 
+    fn registry(tools: Vec<Arc<dyn Tool>>) -> Result<Registry, InvalidTool> {
+        Registry::new(tools, Policy::shipped("production").unwrap())
+    }
+
     #[test]
     fn duplicates_bad_names_and_bad_schemas_are_refused_at_start() {
-        let twice = Registry::new(vec![tool("a", json!({})), tool("a", json!({}))]);
+        let twice = registry(vec![tool("a", json!({})), tool("a", json!({}))]);
         assert_eq!(twice.err(), Some(InvalidTool::Duplicate("a".into())));
         for name in ["", "Upper", "1st", "with-dash", "agent", &"x".repeat(65)] {
-            let refused = Registry::new(vec![tool(name, json!({}))]).err();
+            let refused = registry(vec![tool(name, json!({}))]).err();
             assert_eq!(refused, Some(InvalidTool::Name(name.into())));
         }
-        let schema = Registry::new(vec![tool("a", json!({"type": 7}))]).err();
+        let schema = registry(vec![tool("a", json!({"type": 7}))]).err();
         assert!(matches!(schema, Some(InvalidTool::Schema { name, .. }) if name == "a"));
     }
 
     #[test]
     fn a_misfit_names_its_place_and_not_the_value() {
         let schema = json!({"type": "object", "properties": {"n": {"type": "integer"}}});
-        let registry = Registry::new(vec![tool("a", schema)]).unwrap();
+        let registry = registry(vec![tool("a", schema)]).unwrap();
         let entry = registry.entry("a").unwrap();
         assert_eq!(entry.misfits(&json!({"n": 1})), None);
         let misfit = entry.misfits(&json!({"n": "secret"})).unwrap();

@@ -3,12 +3,16 @@
 use std::path::Path;
 
 use netra_model::{Config, Models};
-use netra_tools::Registry;
+use netra_tools::{Policy, Registry};
 
 use super::*;
 
 fn load(dir: Option<&Path>, builtin: &[EmbeddedAgent]) -> Agents {
-    let registry = Registry::new(netra_tools::builtin::tools()).unwrap();
+    let registry = Registry::new(
+        netra_tools::builtin::tools(),
+        Policy::shipped("production").unwrap(),
+    )
+    .unwrap();
     Agents::load(
         builtin,
         dir,

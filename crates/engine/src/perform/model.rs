@@ -6,7 +6,7 @@ use netra_protocol::ErrorCode;
 use netra_protocol::id::ToolCallId;
 use netra_protocol::message::Content;
 use netra_store::Changes;
-use netra_tools::{Verdict, shorten};
+use netra_tools::shorten;
 use serde_json::{Value, json};
 
 use super::ask::{Answer, Audience, ask, fault};
@@ -86,7 +86,8 @@ fn tools(frame: &Frame<'_>) -> Vec<ToolSpec> {
         .iter()
         .filter_map(|name| registry.get(name));
     let allowed = named.filter(|tool| {
-        registry.policy().decide(frame.ctx.principal(), tool.spec()) == Verdict::Allowed
+        let offer = registry.offers(frame.ctx, &frame.agent.name, tool.spec());
+        offer.permits()
     });
     allowed
         .map(|tool| {

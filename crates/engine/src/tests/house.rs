@@ -18,7 +18,7 @@ use netra_protocol::limits::Limits;
 use netra_protocol::run::{OnBusy, OnLimit, Run, StartRun};
 use netra_protocol::tool::Risk;
 use netra_store::{Config as StoreConfig, Fanout, NewUser, Store};
-use netra_tools::{Call, Registry, Tool, ToolExecutorFactory, ToolSpec};
+use netra_tools::{Call, Policy, Registry, Tool, ToolExecutorFactory, ToolSpec};
 use netra_worker::{AnalysisPool, Config as WorkerConfig, ScriptPool};
 use serde_json::{Value, json};
 use tokio::sync::watch;
@@ -157,6 +157,16 @@ fn fixed(name: &str, permission: &str, act: fn() -> Result<Value, Failure>) -> A
     })
 }
 
+/// The shipped policies, and one that looks at an argument.
+fn policy() -> Policy {
+    let unlucky = r#"@reason("13 brings bad luck")
+        forbid (principal, action == Netra::Action::"call", resource == Netra::Tool::"consent")
+        when { context.number.hasTag("n") && context.number.getTag("n") == 13 };"#;
+    let files = [("shipped", Policy::shipped_text()), ("unlucky", unlucky)];
+    let files = files.map(|(name, text)| (name.to_owned(), text.to_owned()));
+    Policy::of(&files, "production").unwrap()
+}
+
 /// How often each counting tool was called: an idempotent one, one that is not, and one that asks.
 #[derive(Clone, Default)]
 pub(super) struct Counts {
@@ -270,6 +280,7 @@ impl House {
         let hub = Hub::new();
         let config = StoreConfig {
             dir: dir.path().to_owned(),
+            audit_key: netra_store::AuditKey::new([7; 32]),
         };
         let witnessed = Arc::new(Witnessed {
             witness,
@@ -292,7 +303,7 @@ impl House {
         tools.push(fixed("unruled", "teleport", || Ok(json!("never"))));
         let counts = Counts::default();
         tools.extend(counts.tools());
-        let registry = Arc::new(Registry::new(tools).unwrap());
+        let registry = Arc::new(Registry::new(tools, policy()).unwrap());
         let model = Arc::new(model);
         let models = Models::new(ModelConfig::default())
             .unwrap()

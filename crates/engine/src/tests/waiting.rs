@@ -154,6 +154,25 @@ async fn an_answer_no_is_told_to_the_agent_and_other_arguments_are_used() {
 }
 
 #[tokio::test]
+async fn arguments_that_a_person_has_edited_pass_the_policy_too() {
+    let house = House::with_model(model());
+    let ctx = house.user().await;
+    let (run, approval) = waiting(&house, &ctx, ask("assistant", "x")).await;
+    let edited = ResolveApproval {
+        arguments: Some(json!({"n": 13})),
+        ..yes()
+    };
+    house.engine.answer(&ctx, &approval, edited).await.unwrap();
+    let (_, log) = house.ended(&ctx, run.id).await;
+    let denied = log.iter().find_map(|event| match &event.kind {
+        EventKind::ToolDenied { layer, reason, .. } => Some((layer.as_str(), reason.as_str())),
+        _ => None,
+    });
+    assert_eq!(denied, Some(("policy", "13 brings bad luck")));
+    assert_eq!(house.counts.consent.load(SeqCst), 0);
+}
+
+#[tokio::test]
 async fn a_waiting_run_that_is_cancelled_or_replaced_ends_and_asks_nobody_any_more() {
     let house = House::with_model(model());
     let ctx = house.user().await;

@@ -29,6 +29,7 @@ async fn entries() -> Vec<Arc<Entry>> {
     let runtime = Runtime::new();
     let config = Config {
         dir: dir.path().to_owned(),
+        audit_key: netra_store::AuditKey::new([7; 32]),
     };
     let store = Store::open(&runtime, config, Hub::new()).unwrap();
     let console = UserExecutionContext::for_background(&runtime, BackgroundKind::Console);

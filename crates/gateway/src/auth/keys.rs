@@ -11,16 +11,20 @@ use std::time::Duration;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use ed25519_dalek::{SigningKey, VerifyingKey};
+use hmac::{Hmac, Mac as _};
 use netra_context::Runtime;
 use netra_protocol::Timestamp;
 use netra_protocol::id::{SessionId, UserId};
-use sha2::{Digest as _, Sha256};
+use netra_store::AuditKey;
+use sha2::Sha256;
 
 use super::token::{self, Claims};
 
 const PREFIX: &str = "ed25519:";
 /// What the key for hashing API keys is made for: other uses would have other words here.
 const API_KEYS: &[u8] = b"netra: hashes of API keys, 1";
+/// The same for chains of audit records.
+const AUDIT: &[u8] = b"netra: chains of audit records, 1";
 
 /// Why the keys cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -108,26 +112,23 @@ impl Keys {
         hmac(&key, secret.as_bytes())
     }
 
+    /// What the chains of audit records are keyed with.
+    pub fn audit_key(&self) -> AuditKey {
+        AuditKey::new(hmac(self.0.as_bytes(), AUDIT))
+    }
+
     pub(crate) fn verifying(&self) -> VerifyingKey {
         self.0.verifying_key()
     }
 }
 
-/// HMAC with SHA-256 (RFC 2104), for keys of 32 bytes.
+/// HMAC with SHA-256 (RFC 2104).
 fn hmac(key: &[u8; 32], message: &[u8]) -> [u8; 32] {
-    let pad = |with: u8| {
-        let mut block = [with; 64];
-        for (byte, key) in block.iter_mut().zip(key) {
-            *byte ^= key;
-        }
-        block
-    };
-    let inner = Sha256::new()
-        .chain_update(pad(0x36))
-        .chain_update(message)
-        .finalize();
-    let outer = Sha256::new().chain_update(pad(0x5c)).chain_update(inner);
-    outer.finalize().into()
+    // Shorter keys are filled up with zeros to a block of the hash.
+    let mut block = [0; 64];
+    block[..key.len()].copy_from_slice(key);
+    let mac = Hmac::<Sha256>::new(&block.into()).chain_update(message);
+    mac.finalize().into_bytes().into()
 }
 
 /// Writes the file under another name first and links it into place, so that nobody reads half of

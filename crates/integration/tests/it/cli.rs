@@ -3,7 +3,10 @@
 use std::process::{Output, Stdio};
 
 use anyhow::{Context as _, Result, ensure};
-use netra_integration::{FakeModel, Reply, TestProcess, output, run_netra, soon};
+use netra_client::Method;
+use netra_integration::{
+    FakeModel, Reply, TestProcess, TestServer, TestUser, output, run_netra, soon,
+};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 use tokio::io::{AsyncBufReadExt as _, BufReader};
@@ -267,6 +270,86 @@ async fn agents_are_listed_shown_and_checked() -> Test {
     good(&["agents", "check"], "")
         .await
         .context("the built-in agents are right")?;
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn policies_are_printed_checked_and_explained_and_a_broken_one_keeps_the_server_from_starting()
+-> Test {
+    let policies = tempfile::tempdir()?;
+    let of = policies.path().to_string_lossy().into_owned();
+    let empty = output(&["policy", "check", "--policy", &of], "").await?;
+    assert_eq!(empty.status.code(), Some(2));
+    let printed = good(&["policy", "print"], "").await?;
+    std::fs::write(policies.path().join("tools.cedar"), &printed)?;
+    good(&["policy", "check", "--policy", &of], "").await?;
+
+    let own = "@id(\"quiet\") @reason(\"nothing is saved here\")\n\
+               forbid (principal, action == Netra::Action::\"call\", resource == Netra::Tool::\"save_file\");\n";
+    std::fs::write(policies.path().join("own.cedar"), own)?;
+    let explain = ["policy", "explain", "save_file", "--policy", &of, "--json"];
+    let refused = output(&explain, "").await?;
+    assert_eq!(refused.status.code(), Some(1));
+    let told: Value = serde_json::from_slice(&refused.stdout)?;
+    assert_eq!(told["reason"], "nothing is saved here");
+    assert_eq!(told["call"], serde_json::json!(["quiet"]));
+    let allowed = good(&["policy", "explain", "save_file"], "").await?;
+    ensure!(allowed.starts_with("allowed"), "{allowed}");
+
+    std::fs::write(
+        policies.path().join("own.cedar"),
+        format!("{own}\npermit (principal);\n"),
+    )?;
+    let data = tempfile::tempdir()?;
+    let config = policies.path().join("netra.toml");
+    std::fs::write(&config, format!("[policy]\ndir = {of:?}\n"))?;
+    let (data, config) = (data.path().to_string_lossy(), config.to_string_lossy());
+    let serve = [
+        "serve",
+        "--listen",
+        "127.0.0.1:0",
+        "--data",
+        &data,
+        "--config",
+        &config,
+    ];
+    for arguments in [&["policy", "check", "--policy", &of][..], &serve[..]] {
+        let broken = output(arguments, "").await?;
+        assert_eq!(broken.status.code(), Some(2));
+        let told = text(&broken.stderr);
+        ensure!(told.contains("own.cedar:4: "), "{told}");
+    }
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn audit_records_are_read_exported_and_checked_beside_the_server() -> Test {
+    let server = TestServer::start().await?;
+    let (ada, bob) = (server.user().await?, server.user().await?);
+    let made = ada.client.request(Method::POST, "/api/keys");
+    let made = made.json(&serde_json::json!({"name": "ci", "scopes": ["read"]}));
+    ada.client.send(made).await?;
+    let list = async |user: &TestUser| -> Result<Value> {
+        let asked = user.client.request(Method::GET, "/api/audit");
+        Ok(user.client.send(asked).await?.json().await?)
+    };
+    let (of_ada, of_bob) = (list(&ada).await?, list(&bob).await?);
+    assert_eq!(of_ada["items"][0]["seq"], 1);
+    assert_eq!(of_ada["items"][0]["actor"], ada.id.to_string());
+    assert_eq!(of_bob["items"], serde_json::json!([]));
+
+    let data = server.data().to_string_lossy().into_owned();
+    let checked = good(&["audit", "verify", "--data", &data], "").await?;
+    ensure!(checked.contains("all is well"), "{checked}");
+    let exported = good(&["audit", "export", "--data", &data], "").await?;
+    let line: Value = serde_json::from_str(exported.lines().next().context("a line")?)?;
+    assert_eq!(line["hash"], of_ada["items"][0]["hash"]);
+    let nobody = output(
+        &["audit", "verify", "--data", &data, "--user", "nobody"],
+        "",
+    )
+    .await?;
+    assert_eq!(nobody.status.code(), Some(1));
     Ok(())
 }
 

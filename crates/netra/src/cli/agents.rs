@@ -70,7 +70,7 @@ impl Place {
 
     fn load(&self) -> Result<Found, Problem> {
         let config = Config::load(self.layers())?;
-        let registry = node::registry()?;
+        let registry = node::registry(&config)?;
         let models = node::models(&config)?;
         let agents = node::agents(&config, &registry, &models);
         Ok(Found {

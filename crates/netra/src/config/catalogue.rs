@@ -101,6 +101,10 @@ pub const CATALOGUE: &[Key] = &[
         "server.drain_ms",
         "how long runs may go on after the server was told to stop",
     ),
+    text(
+        "server.environment",
+        "what policies know this server as: development, staging or production",
+    ),
     text("data.dir", "folder of the database, files and keys"),
     value(
         "data.events_days",
@@ -188,6 +192,10 @@ pub const CATALOGUE: &[Key] = &[
         "ask for usage in the stream",
     ),
     text("agents.dir", "folder of agents besides the built-in ones"),
+    text(
+        "policy.dir",
+        "folder of policy files, *.cedar, in place of the built-in ones",
+    ),
     text("log.format", "text or json"),
     text(
         "log.level",

@@ -21,6 +21,29 @@ pub enum Registration {
     Closed,
 }
 
+/// What policies know a server as.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Environment {
+    /// A developer's machine.
+    Development,
+    /// Where a version is tried.
+    Staging,
+    /// Where it counts.
+    Production,
+}
+
+impl Environment {
+    /// The word that policies compare with.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Development => "development",
+            Self::Staging => "staging",
+            Self::Production => "production",
+        }
+    }
+}
+
 /// How log lines look.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -39,6 +62,7 @@ pub(super) struct Raw {
     pub(super) auth: Auth,
     pub(super) models: Models,
     pub(super) agents: Agents,
+    pub(super) policy: Policy,
     pub(super) log: Log,
     pub(super) metrics: Metrics,
     pub(super) workers: Workers,
@@ -59,6 +83,7 @@ pub(super) struct Server {
     pub(super) allowed_origins: Vec<String>,
     pub(super) dev: bool,
     pub(super) drain_ms: u64,
+    pub(super) environment: Environment,
 }
 
 impl Default for Server {
@@ -69,6 +94,7 @@ impl Default for Server {
             allowed_origins: Vec::new(),
             dev: false,
             drain_ms: 10_000,
+            environment: Environment::Production,
         }
     }
 }
@@ -132,6 +158,11 @@ pub(super) struct ModelProvider {
 
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub(super) struct Agents {
+    pub(super) dir: Option<PathBuf>,
+}
+
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+pub(super) struct Policy {
     pub(super) dir: Option<PathBuf>,
 }
 

@@ -10,6 +10,10 @@ const MIGRATIONS: &[(&str, &str)] = &[
     ("first", include_str!("../migrations/0001_first.sql")),
     ("resume", include_str!("../migrations/0002_resume.sql")),
     ("keys", include_str!("../migrations/0003_keys.sql")),
+    (
+        "audit_chain",
+        include_str!("../migrations/0004_audit_chain.sql"),
+    ),
 ];
 
 const RECORDS: &str = "CREATE TABLE IF NOT EXISTS migrations (

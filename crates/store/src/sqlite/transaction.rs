@@ -6,12 +6,14 @@ use netra_protocol::Timestamp;
 use netra_protocol::id::UserId;
 use rusqlite::{CachedStatement, Connection, Params};
 
+use crate::audit::AuditKey;
 use crate::error::Error;
 use crate::log::{Encoded, Entry};
 
 pub(crate) struct Tx<'a> {
     connection: &'a Connection,
     now: Timestamp,
+    audit_key: &'a AuditKey,
     appended: &'a mut Vec<Arc<Entry>>,
 }
 
@@ -19,13 +21,20 @@ impl<'a> Tx<'a> {
     pub(super) fn new(
         connection: &'a Connection,
         now: Timestamp,
+        audit_key: &'a AuditKey,
         appended: &'a mut Vec<Arc<Entry>>,
     ) -> Self {
         Self {
             connection,
             now,
+            audit_key,
             appended,
         }
+    }
+
+    /// What chains of audit records are keyed with.
+    pub(crate) fn audit_key(&self) -> &AuditKey {
+        self.audit_key
     }
 
     pub(crate) fn now(&self) -> Timestamp {

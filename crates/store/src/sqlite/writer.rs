@@ -14,6 +14,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::checkpoint::Checkpoints;
 use super::transaction::Tx;
+use crate::audit::AuditKey;
 use crate::error::Error;
 use crate::log::{Entry, Fanout};
 
@@ -72,6 +73,7 @@ impl Writer {
     pub(crate) fn start(
         connection: Connection,
         runtime: Runtime,
+        audit_key: AuditKey,
         fanout: Arc<dyn Fanout>,
         checkpoints: Checkpoints,
     ) -> Result<Self, Error> {
@@ -79,6 +81,7 @@ impl Writer {
         let mut thread = Thread {
             connection,
             runtime,
+            audit_key,
             fanout,
             checkpoints,
             works,
@@ -109,6 +112,7 @@ impl Writer {
 struct Thread {
     connection: Connection,
     runtime: Runtime,
+    audit_key: AuditKey,
     fanout: Arc<dyn Fanout>,
     checkpoints: Checkpoints,
     works: mpsc::Receiver<Box<dyn Work>>,
@@ -181,7 +185,12 @@ impl Thread {
             if !alone {
                 run("SAVEPOINT work")?;
             }
-            let mut tx = Tx::new(&self.connection, self.runtime.now(), appended);
+            let mut tx = Tx::new(
+                &self.connection,
+                self.runtime.now(),
+                &self.audit_key,
+                appended,
+            );
             if !work.carry_out(&mut tx) {
                 appended.truncate(kept);
                 if alone {

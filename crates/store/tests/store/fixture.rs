@@ -33,7 +33,7 @@ pub(crate) struct Fixture {
     pub(crate) seen: Arc<Seen>,
     /// What the clock is ahead, in milliseconds.
     ahead: Arc<AtomicI64>,
-    _dir: tempfile::TempDir,
+    dir: tempfile::TempDir,
 }
 
 /// The machine's clock, moved ahead by a test.
@@ -58,6 +58,7 @@ impl Fixture {
         let seen = Arc::new(Seen::default());
         let config = Config {
             dir: dir.path().to_owned(),
+            audit_key: netra_store::AuditKey::new([7; 32]),
         };
         let store = Store::open(&runtime, config, seen.clone()).unwrap();
         Self {
@@ -65,8 +66,12 @@ impl Fixture {
             store,
             seen,
             ahead,
-            _dir: dir,
+            dir,
         }
+    }
+
+    pub(crate) fn dir(&self) -> &std::path::Path {
+        self.dir.path()
     }
 
     pub(crate) fn background(&self) -> UserExecutionContext {

@@ -32,6 +32,7 @@ impl Logs {
         let runtime = Runtime::new();
         let config = Config {
             dir: data.to_owned(),
+            audit_key: netra_store::AuditKey::new([7; 32]),
         };
         let store = Store::open(&runtime, config, Hub::new())?;
         let mut logs = Vec::new();

@@ -44,6 +44,7 @@ async fn fill(data: &std::path::Path, user_id: UserId) -> Result<()> {
     let runtime = Runtime::new();
     let config = Config {
         dir: data.to_owned(),
+        audit_key: netra_store::AuditKey::new([7; 32]),
     };
     let store = Store::open(&runtime, config, Hub::new())?;
     let principal = Principal {

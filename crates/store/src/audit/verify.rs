@@ -1,0 +1,179 @@
+//! Holding the audit of a data folder against its chains: in one snapshot, beside a server too, and nothing is written.
+
+use std::path::Path;
+
+use netra_protocol::audit::AuditEntry;
+use netra_protocol::id::UserId;
+use rusqlite::{Connection, OpenFlags, OptionalExtension as _};
+
+use super::chain::{AuditKey, Covered, Hash, START};
+use super::{COLUMNS, Stored};
+use crate::error::Error;
+
+/// A chain's owner.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ChainOwner {
+    /// Whose chain it is.
+    pub user_id: UserId,
+    /// The account's name; none when there is no such account any more.
+    pub name: Option<String>,
+}
+
+/// What was found in one chain.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Verdict {
+    /// Records in the chain.
+    pub records: u64,
+    /// Records from before there was a chain: nothing protects them.
+    pub unchained: u64,
+    /// What is wrong, with the number of the record that it was found at.
+    pub findings: Vec<(u64, &'static str)>,
+}
+
+/// A data folder's audit at one moment.
+pub struct Audit(Connection);
+
+impl Audit {
+    /// Opens the folder's database for reading.
+    ///
+    /// # Errors
+    /// `Unavailable` when there is none, or it cannot be read.
+    pub fn open(dir: &Path) -> Result<Self, Error> {
+        let path = dir.join("netra.db");
+        let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+        let connection = Connection::open_with_flags(&path, flags)
+            .map_err(|error| Error::Unavailable(format!("{}: {error}", path.display())))?;
+        connection.busy_timeout(std::time::Duration::from_secs(5))?;
+        connection.execute_batch("BEGIN DEFERRED")?;
+        Ok(Self(connection))
+    }
+
+    /// Everybody who has records, or should have.
+    ///
+    /// # Errors
+    /// `Unavailable` when the database cannot be read.
+    pub fn owners(&self) -> Result<Vec<ChainOwner>, Error> {
+        let sql = "SELECT ids.user_id, u.name
+                   FROM (SELECT user_id FROM audit UNION SELECT user_id FROM audit_heads) ids
+                   LEFT JOIN users u ON u.id = ids.user_id ORDER BY u.name, ids.user_id";
+        let mut statement = self.0.prepare(sql)?;
+        let rows = statement.query_map([], |row| {
+            Ok(ChainOwner {
+                user_id: UserId::from_bytes(row.get(0)?),
+                name: row.get(1)?,
+            })
+        })?;
+        Ok(rows.collect::<Result<_, _>>()?)
+    }
+
+    /// Gives a user's records in the order of the chain to `each`, those from before it first.
+    ///
+    /// # Errors
+    /// As [`Audit::owners`], and what `each` returns.
+    pub fn entries<E: From<Error>>(
+        &self,
+        user: UserId,
+        mut each: impl FnMut(AuditEntry) -> Result<(), E>,
+    ) -> Result<(), E> {
+        self.stored(user, |stored| each(stored.entry()?))
+    }
+
+    fn stored<E: From<Error>>(
+        &self,
+        user: UserId,
+        mut each: impl FnMut(Stored) -> Result<(), E>,
+    ) -> Result<(), E> {
+        let sql = format!("SELECT {COLUMNS} FROM audit WHERE user_id = ?1 ORDER BY seq, id");
+        let mut statement = self.0.prepare(&sql).map_err(Error::from)?;
+        let mut rows = statement.query([user.to_bytes()]).map_err(Error::from)?;
+        while let Some(row) = rows.next().map_err(Error::from)? {
+            each(Stored::read(row)?)?;
+        }
+        Ok(())
+    }
+
+    /// Holds a user's records against the chain.
+    ///
+    /// # Errors
+    /// As [`Audit::owners`].
+    pub fn verify(&self, key: &AuditKey, user: UserId) -> Result<Verdict, Error> {
+        let mut verdict = Verdict::default();
+        let (mut last, mut before) = (0, START);
+        self.stored(user, |stored| {
+            let (Some(seq), Some(hash)) = (stored.seq, stored.hash) else {
+                if stored.seq.is_some() || stored.hash.is_some() {
+                    verdict.findings.push((
+                        stored.seq.unwrap_or(0),
+                        "half of its place in the chain is missing",
+                    ));
+                }
+                verdict.unchained += 1;
+                return Ok::<(), Error>(());
+            };
+            verdict.records += 1;
+            if seq != last + 1 {
+                verdict.findings.push((last + 1, "records are missing"));
+            } else if hash != key.link(user, seq, &before, &stored.covered()) {
+                verdict.findings.push((
+                    seq,
+                    "this record, or the one before, is not what was written",
+                ));
+            }
+            (last, before) = (seq, hash);
+            Ok(())
+        })?;
+        self.end(key, user, (last, before), &mut verdict)?;
+        Ok(verdict)
+    }
+
+    fn end(
+        &self,
+        key: &AuditKey,
+        user: UserId,
+        (last, hash): (u64, Hash),
+        verdict: &mut Verdict,
+    ) -> Result<(), Error> {
+        let sql = "SELECT seq, hash, seal FROM audit_heads WHERE user_id = ?1";
+        let head: Option<(u64, Hash, Hash)> = self
+            .0
+            .query_row(sql, [user.to_bytes()], |row| {
+                Ok((row.get(0)?, row.get(1)?, row.get(2)?))
+            })
+            .optional()?;
+        match head {
+            None if last == 0 => {}
+            None => verdict
+                .findings
+                .push((last, "the end of the chain is not recorded")),
+            Some((seq, head, seal)) => {
+                if seal != key.seal(user, seq, &head) {
+                    verdict
+                        .findings
+                        .push((seq, "the end of the chain is not what was written"));
+                } else if seq > last {
+                    verdict.findings.push((last + 1, "records are missing"));
+                } else if (seq, head) != (last, hash) {
+                    verdict
+                        .findings
+                        .push((seq, "there are records after the end of the chain"));
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Stored {
+    fn covered(&self) -> Covered<'_> {
+        Covered {
+            id: self.id,
+            at_micros: self.at_micros,
+            actor: &self.actor,
+            action: &self.action,
+            object: &self.object,
+            outcome: &self.outcome,
+            details: &self.details,
+            request_id: self.request_id,
+        }
+    }
+}

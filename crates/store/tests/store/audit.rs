@@ -1,0 +1,121 @@
+//! The chain of audit records: whatever is done to it behind the store's back is found.
+
+use netra_context::UserExecutionContext;
+use netra_store::audit::{Audit, Verdict};
+use netra_store::{AuditKey, AuditRecord, Changes};
+use rusqlite::Connection;
+
+use crate::fixture::Fixture;
+
+const KEY: [u8; 32] = [7; 32];
+
+/// A user with this many records.
+async fn recorded(fixture: &Fixture, name: &str, records: usize) -> UserExecutionContext {
+    let ctx = fixture.user(name).await;
+    let run = fixture.run(&ctx).await;
+    for number in 0..records {
+        let changes = Changes {
+            audit: vec![AuditRecord {
+                action: "tool.call",
+                object: format!("call {number}"),
+                outcome: "completed",
+                details: serde_json::json!({ "number": number }),
+            }],
+            ..Changes::default()
+        };
+        fixture
+            .store
+            .commit(&ctx, &run, changes, Vec::new())
+            .await
+            .unwrap();
+    }
+    ctx
+}
+
+fn verify(fixture: &Fixture, ctx: &UserExecutionContext, key: [u8; 32]) -> Verdict {
+    let audit = Audit::open(fixture.dir()).unwrap();
+    audit
+        .verify(&AuditKey::new(key), ctx.user_id().unwrap())
+        .unwrap()
+}
+
+#[tokio::test]
+async fn records_are_listed_newest_first_and_their_chain_holds() {
+    let fixture = Fixture::new();
+    let (ada, bob) = (
+        recorded(&fixture, "ada", 5).await,
+        recorded(&fixture, "bob", 2).await,
+    );
+    let page = fixture.store.audit(&ada, 3, None).await.unwrap();
+    let seqs: Vec<_> = page.items.iter().map(|entry| entry.seq.unwrap()).collect();
+    assert_eq!(seqs, [5, 4, 3]);
+    assert_eq!(page.items[0].object, "call 4");
+    let rest = fixture
+        .store
+        .audit(&ada, 3, page.next_cursor.as_deref())
+        .await
+        .unwrap();
+    assert_eq!(rest.items.len(), 2);
+    for (ctx, records) in [(&ada, 5), (&bob, 2)] {
+        let verdict = verify(&fixture, ctx, KEY);
+        assert_eq!((verdict.records, verdict.findings), (records, Vec::new()));
+    }
+    assert!(
+        !verify(&fixture, &ada, [8; 32]).findings.is_empty(),
+        "another key opens nothing"
+    );
+}
+
+#[tokio::test]
+async fn every_change_behind_the_stores_back_is_found() {
+    let forged = "UPDATE audit SET hash = (SELECT hash FROM audit WHERE seq = 2) WHERE seq = 3";
+    let changes = [
+        "UPDATE audit SET outcome = 'denied' WHERE seq = 3",
+        "UPDATE audit SET actor = 'usr_x' WHERE seq = 1",
+        "UPDATE audit SET details = '{}' WHERE seq = 5",
+        "UPDATE audit SET at = at + 1 WHERE seq = 2",
+        // Text that moves from one field to the next.
+        "UPDATE audit SET action = 'tool.callcall', object = substr(object, 5) WHERE seq = 2",
+        "DELETE FROM audit WHERE seq = 1",
+        "DELETE FROM audit WHERE seq = 3",
+        "DELETE FROM audit WHERE seq = 5",
+        "DELETE FROM audit WHERE seq > 2; UPDATE audit_heads SET seq = 2, \
+         hash = (SELECT hash FROM audit WHERE seq = 2)",
+        "DELETE FROM audit",
+        "DELETE FROM audit_heads",
+        "UPDATE audit SET seq = NULL, hash = NULL WHERE seq = 4",
+        "UPDATE audit SET hash = NULL WHERE seq = 4",
+        forged,
+        "UPDATE audit SET seq = 9 WHERE seq = 2; UPDATE audit SET seq = 2 WHERE seq = 3; \
+         UPDATE audit SET seq = 3 WHERE seq = 9",
+        "INSERT INTO audit SELECT randomblob(16), user_id, at, actor, action, object, outcome, \
+         details, request_id, 6, hash FROM audit WHERE seq = 5",
+    ];
+    for change in changes {
+        let fixture = Fixture::new();
+        let ada = recorded(&fixture, "ada", 5).await;
+        let database = Connection::open(fixture.dir().join("netra.db")).unwrap();
+        database.execute_batch(change).unwrap();
+        let verdict = verify(&fixture, &ada, KEY);
+        assert!(!verdict.findings.is_empty(), "not found: {change}");
+    }
+}
+
+#[tokio::test]
+async fn a_record_of_one_user_does_not_pass_for_anothers() {
+    let fixture = Fixture::new();
+    let (ada, bob) = (
+        recorded(&fixture, "ada", 2).await,
+        recorded(&fixture, "bob", 2).await,
+    );
+    let database = Connection::open(fixture.dir().join("netra.db")).unwrap();
+    let ids = [&ada, &bob].map(|ctx| ctx.user_id().unwrap().to_bytes());
+    database
+        .execute("DELETE FROM audit WHERE user_id = ?1", [ids[0]])
+        .unwrap();
+    database
+        .execute("UPDATE audit SET user_id = ?1 WHERE user_id = ?2", ids)
+        .unwrap();
+    assert!(!verify(&fixture, &ada, KEY).findings.is_empty());
+    assert!(!verify(&fixture, &bob, KEY).findings.is_empty());
+}

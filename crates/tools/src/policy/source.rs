@@ -1,0 +1,180 @@
+//! Policy files: read, parsed, and held against the schema, before the server starts.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::str::FromStr as _;
+
+use cedar_policy::{Effect, PolicyId, PolicySet, ValidationMode, Validator};
+use miette::Diagnostic as _;
+use serde_json::Value;
+
+/// What the server has where the operator gives no files.
+pub(super) const SHIPPED: &str = include_str!("default.cedar");
+const SCHEMA: &str = include_str!("netra.cedarschema");
+/// The most that policy files may have together, in bytes: each call is held against all of them.
+const MAX_BYTES: u64 = 1024 * 1024;
+
+/// Policies that cannot be used. The server does not start with them.
+#[derive(Debug, thiserror::Error)]
+pub enum Unusable {
+    /// A file or the folder cannot be read.
+    #[error("cannot read {path}: {problem}")]
+    Unreadable {
+        /// Which.
+        path: String,
+        /// Why.
+        problem: String,
+    },
+    /// The folder has no policies. An empty one would refuse every call.
+    #[error(
+        "there is no file *.cedar in {0}; `netra policy print` prints the policies to begin with"
+    )]
+    Empty(String),
+    /// A policy is not one, or asks about something that there is not.
+    #[error("{}", .0.join("\n"))]
+    Wrong(Vec<String>),
+}
+
+impl Unusable {
+    pub(super) fn shipped(error: impl std::fmt::Display) -> Self {
+        Self::Wrong(vec![format!("a policy of the server itself: {error}")])
+    }
+}
+
+/// The schema that policies are held against.
+#[derive(Debug, Clone)]
+pub(super) struct Schema(cedar_policy::Schema);
+
+impl Schema {
+    pub(super) fn new() -> Result<Self, Unusable> {
+        let (schema, _) =
+            cedar_policy::Schema::from_cedarschema_str(SCHEMA).map_err(Unusable::shipped)?;
+        Ok(Self(schema))
+    }
+
+    pub(super) fn cedar(&self) -> &cedar_policy::Schema {
+        &self.0
+    }
+}
+
+/// Policies that fit the schema.
+#[derive(Debug, Clone)]
+pub(super) struct Policies {
+    /// All of them.
+    pub(super) whole: PolicySet,
+    /// Those that ask about no argument: what they say holds for every call of a run.
+    pub(super) fixed: PolicySet,
+    /// Whether one that asks about arguments permits something.
+    pub(super) permits_by_arguments: bool,
+    /// Whether any asks about arguments.
+    pub(super) reads_arguments: bool,
+}
+
+/// The `*.cedar` files of a folder, in the order of their names.
+pub(super) fn read(dir: &Path) -> Result<Vec<(String, String)>, Unusable> {
+    let unreadable = |path: &Path, problem: std::io::Error| Unusable::Unreadable {
+        path: path.display().to_string(),
+        problem: problem.to_string(),
+    };
+    let mut files = BTreeMap::new();
+    let mut bytes = 0;
+    for entry in std::fs::read_dir(dir).map_err(|error| unreadable(dir, error))? {
+        let path = entry.map_err(|error| unreadable(dir, error))?.path();
+        if path
+            .extension()
+            .is_some_and(|extension| extension == "cedar")
+        {
+            let text = std::fs::read_to_string(&path).map_err(|error| unreadable(&path, error))?;
+            bytes += text.len() as u64;
+            files.insert(path.display().to_string(), text);
+        }
+    }
+    if files.is_empty() {
+        return Err(Unusable::Empty(dir.display().to_string()));
+    }
+    if bytes > MAX_BYTES {
+        let words = format!("{}: more than {MAX_BYTES} bytes of policies", dir.display());
+        return Err(Unusable::Wrong(vec![words]));
+    }
+    Ok(files.into_iter().collect())
+}
+
+impl Policies {
+    /// Of these files, by name and text; every mistake in them is told at once.
+    pub(super) fn parse(schema: &Schema, files: &[(String, String)]) -> Result<Self, Unusable> {
+        let (mut wrong, mut whole) = (Vec::new(), PolicySet::new());
+        for (file, text) in files {
+            match PolicySet::from_str(text) {
+                Ok(set) => take(&mut whole, file, &set, &mut wrong),
+                Err(errors) => wrong.extend(errors.iter().map(|error| {
+                    let offset = error.labels().and_then(|mut labels| labels.next());
+                    let line = offset.map_or(1, |label| line_of(text, label.offset()));
+                    format!("{file}:{line}: {error}")
+                })),
+            }
+        }
+        let checked =
+            Validator::new(schema.cedar().clone()).validate(&whole, ValidationMode::Strict);
+        wrong.extend(checked.validation_errors().map(|error| error.to_string()));
+        if !wrong.is_empty() {
+            return Err(Unusable::Wrong(wrong));
+        }
+        Self::sort(whole)
+    }
+
+    fn sort(whole: PolicySet) -> Result<Self, Unusable> {
+        let mut fixed = PolicySet::new();
+        let (mut permits_by_arguments, mut reads_arguments) = (false, false);
+        for policy in whole.policies() {
+            let json = policy.to_json().map_err(Unusable::shipped)?;
+            if asks_about_arguments(&json) {
+                reads_arguments = true;
+                permits_by_arguments |= policy.effect() == Effect::Permit;
+            } else {
+                fixed.add(policy.clone()).map_err(Unusable::shipped)?;
+            }
+        }
+        Ok(Self {
+            whole,
+            fixed,
+            permits_by_arguments,
+            reads_arguments,
+        })
+    }
+}
+
+/// Takes the policies of one file in, each under its `@id`, or under file and place.
+fn take(whole: &mut PolicySet, file: &str, set: &PolicySet, wrong: &mut Vec<String>) {
+    if set.templates().next().is_some() {
+        wrong.push(format!("{file}: templates have no use here"));
+    }
+    for policy in set.policies() {
+        let id = match policy.annotation("id") {
+            Some(id) => id.to_owned(),
+            None => format!("{file}:{}", policy.id()),
+        };
+        if whole.add(policy.new_id(PolicyId::new(&id))).is_err() {
+            wrong.push(format!("{file}: there are two policies with the id {id:?}"));
+        }
+    }
+}
+
+fn line_of(text: &str, offset: usize) -> usize {
+    let before = text.as_bytes().iter().take(offset);
+    before.filter(|byte| **byte == b'\n').count() + 1
+}
+
+/// Whether a policy, in Cedar's JSON, looks at `context.text` or `context.number`, or at the context as a whole.
+fn asks_about_arguments(json: &Value) -> bool {
+    let is_context = |value: &Value| value["Var"] == "context";
+    match json {
+        Value::Object(fields) => fields.iter().any(|(key, value)| {
+            if matches!(key.as_str(), "." | "has") && is_context(&value["left"]) {
+                return matches!(value["attr"].as_str(), None | Some("text" | "number"));
+            }
+            (key == "Var" && value == "context") || asks_about_arguments(value)
+        }),
+        Value::Array(items) => items.iter().any(asks_about_arguments),
+        _ => false,
+    }
+}
