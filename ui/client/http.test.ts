@@ -7,7 +7,7 @@ import { PlayedClock, PlayedWire, settle } from './played.fixture.js';
 import { TokenPair } from './tokens.js';
 import type { Tokens, User } from './types.js';
 
-type Answer = { status: number; body?: unknown; headers?: Record<string, string>; cut?: boolean } | Error;
+type Answer = { status: number; body?: unknown; headers?: Record<string, string>; cut?: boolean } | Error | 'none';
 
 interface Asked {
   path: string;
@@ -37,6 +37,7 @@ function answering(answers: Answer[]) {
     const answer = answers.shift();
     if (!answer) throw new Error(`nothing is played for ${pathname}`);
     if (answer instanceof Error) throw answer;
+    if (answer === 'none') return new Promise(() => undefined);
     return new Response(answer.cut ? cut() : JSON.stringify(answer.body ?? {}), { status: answer.status, headers: answer.headers ?? {} });
   };
   return { asked, fetch: fetch as typeof globalThis.fetch };
@@ -93,6 +94,15 @@ describe('tokens', () => {
     expect(asked.map(({ body }) => body)).toEqual(['r1', 'r2', 'r2'].map((refresh_token) => ({ refresh_token })));
   });
 
+  it('does not wait for ever for a source that hangs', async () => {
+    const answers = [new Promise<string>(() => undefined), Promise.resolve('late')];
+    const { netra, asked, clock } = played([{ status: 200, body: { name: 'ada' } }], { token: () => answers.shift() as Promise<string> });
+    const me = netra.me();
+    await clock.pass(30_250);
+    expect(await me).toEqual({ name: 'ada' });
+    expect(asked.map(({ headers }) => headers['Authorization'])).toEqual(['Bearer late']);
+  });
+
   it('tells of a refusal when there is no other token', async () => {
     const { netra } = played([refused(401, 'unauthenticated')]);
     await expect(netra.me()).rejects.toMatchObject({ status: 401, code: 'unauthenticated', requestId: 'req_1' });
@@ -129,6 +139,16 @@ describe('starting a run', () => {
     expect(asked).toHaveLength(2);
   });
 
+  it('repeats with the same key when no answer comes', async () => {
+    const { netra, asked, clock } = played(['none', { status: 202, body: { id: 'run_1' } }]);
+    const started = netra.runs.start({ agent: 'echo', input: 'hi' });
+    await clock.pass(30_000);
+    expect(asked).toHaveLength(1);
+    await clock.pass(250);
+    expect(await started).toEqual({ id: 'run_1' });
+    expect(new Set(asked.map(({ headers }) => headers['Idempotency-Key'])).size).toBe(1);
+  });
+
   it('leaves it to the caller what to do about a quota', async () => {
     const { netra, asked } = played([refused(429, 'queue_full', { 'Retry-After': '5' })]);
     const started = netra.runs.start({ agent: 'echo', input: 'hi' }, { idempotencyKey: 'mine' });
@@ -152,6 +172,18 @@ it('does not repeat what has no key', async () => {
   expect(asked).toHaveLength(1);
 });
 
+it('reads a file again when its content breaks off in the middle', async () => {
+  const { netra, asked, clock } = played([{ status: 200, cut: true }, { status: 200, body: 'whole' }]);
+  const content = netra.files.content('fil_1');
+  content.catch(() => undefined);
+  for (let turn = 0; turn < 20; turn++) {
+    await new Promise((resolve) => setImmediate(resolve));
+    await clock.pass(250);
+  }
+  expect(await (await content).text()).toBe('"whole"');
+  expect(asked).toHaveLength(2);
+});
+
 describe('waiting for a run', () => {
   const running = { status: 202, body: { id: 'run_1', status: 'running' } };
 
@@ -162,6 +194,15 @@ describe('waiting for a run', () => {
     await clock.pass(60_000);
     expect(await waited).toEqual({ id: 'run_1', status: 'failed' });
     expect(asked[3]?.path).toBe('/api/runs/run_1/wait?timeout_ms=60000');
+  });
+
+  it('asks again when the server holds the question for longer than it was asked to', async () => {
+    const { netra, asked, clock } = played(['none', { status: 200, body: { id: 'run_1', status: 'completed' } }]);
+    const waited = netra.runs.wait('run_1');
+    await clock.pass(89_999);
+    expect(asked).toHaveLength(1);
+    await clock.pass(251);
+    expect(await waited).toMatchObject({ status: 'completed' });
   });
 
   it('fails for a run that is not there, and when the signal fires', async () => {

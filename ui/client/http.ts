@@ -35,6 +35,11 @@ export interface HttpOptions {
   clock?: Clock | undefined;
 }
 
+/** How long an answer may take, to the end of its body. */
+export const ANSWER_MS = 30_000;
+/** A line that carries fewer bytes in a millisecond is as good as dead. */
+const SLOWEST = 16;
+
 /** A random key for `Idempotency-Key`. `randomUUID` exists on secure origins only, a server in the local network may be plain HTTP. */
 export function randomKey(): string {
   const bytes = crypto.getRandomValues(new Uint8Array(16));
@@ -74,10 +79,10 @@ export class Http {
     return this.token;
   }
 
-  /** One renewal at a time, whoever asks: a refresh token that is used twice ends the session. */
+  /** One renewal at a time, whoever asks: a refresh token that is used twice ends the session. All wait for it, so not for ever. */
   renew(): Promise<boolean> {
     const { credentials } = this.options;
-    this.renewing ??= Promise.resolve(credentials?.renew() ?? false).finally(() => {
+    this.renewing ??= this.within(ANSWER_MS, undefined, async () => credentials?.renew() ?? false).finally(() => {
       this.renewing = undefined;
     });
     return this.renewing;
@@ -85,14 +90,47 @@ export class Http {
 
   /** An answer that breaks off in the middle is a lost one, so its reading is a part of the attempt. */
   json<T>(method: string, path: string, request: Request = {}): Promise<T> {
-    return this.repeated(method, request, async () => {
-      const text = await (await this.once(method, path, request)).text();
+    const limit = ANSWER_MS + (request.raw?.size ?? 0) / SLOWEST;
+    const ask = async (signal: AbortSignal): Promise<T> => {
+      const text = await (await this.once(method, path, { ...request, signal })).text();
       return (text === '' ? undefined : JSON.parse(text)) as T;
-    });
+    };
+    return this.repeated(method, request, () => this.within(limit, request.signal, ask));
   }
 
-  call(method: string, path: string, request: Request = {}): Promise<Response> {
-    return this.repeated(method, request, () => this.once(method, path, request));
+  /** What is not JSON, however long it is. */
+  blob(path: string): Promise<Blob> {
+    const request = { headers: { Accept: '*/*' } };
+    return this.repeated('GET', request, async () => (await this.once('GET', path, request)).blob());
+  }
+
+  async call(method: string, path: string, request: Request = {}): Promise<void> {
+    const ask = async (signal: AbortSignal): Promise<void> => {
+      await (await this.once(method, path, { ...request, signal })).body?.cancel();
+    };
+    await this.repeated(method, request, () => this.within(ANSWER_MS, request.signal, ask));
+  }
+
+  /** An answer that does not come is a lost one: `fetch` calls a broken line a TypeError. */
+  async within<T>(ms: number, outer: AbortSignal | undefined, ask: (signal: AbortSignal) => Promise<T>): Promise<T> {
+    const control = new AbortController();
+    const abort = (): void => control.abort(outer?.reason);
+    let cancel: () => void = () => undefined;
+    const late = new Promise<never>((_, reject) => {
+      cancel = this.clock.later(ms, () => {
+        const error = new TypeError(`There was no answer in ${ms / 1000} s.`);
+        reject(error);
+        control.abort(error);
+      });
+    });
+    outer?.addEventListener('abort', abort);
+    if (outer?.aborted) abort();
+    try {
+      return await Promise.race([ask(control.signal), late]);
+    } finally {
+      cancel();
+      outer?.removeEventListener('abort', abort);
+    }
   }
 
   /** What is read only, and what has a key, is tried again when the server is away; the rest is the caller's to judge. */

@@ -4,9 +4,12 @@ import { backoffMs } from './backoff.js';
 import { pause } from './clock.js';
 import type { Place } from './cursor.js';
 import { ApiError, isPassing } from './errors.js';
-import { failure, randomKey, retryAfterOf, type Http } from './http.js';
+import { ANSWER_MS, failure, randomKey, retryAfterOf, type Http } from './http.js';
 import { follow } from './sse.js';
 import { hasEnded, type Agent, type WireEvent, type File, type Message, type Page, type Run, type StartRun, type Thread, type Tool } from './types.js';
+
+/** How long the server is asked to hold the question for a run's end. */
+const HELD_MS = 60_000;
 
 export interface Listing {
   cursor?: string | undefined;
@@ -55,9 +58,11 @@ export class Runs {
       signal?.throwIfAborted();
       let least = 0;
       try {
-        const query = { timeout_ms: 60_000 };
-        const response = await this.http.once('GET', `/api/runs/${id}/wait`, { query, signal });
-        const run = (await response.json()) as Run;
+        const query = { timeout_ms: HELD_MS };
+        const run = await this.http.within(HELD_MS + ANSWER_MS, signal, async (signal) => {
+          const response = await this.http.once('GET', `/api/runs/${id}/wait`, { query, signal });
+          return (await response.json()) as Run;
+        });
         if (hasEnded(run.status)) return run;
         attempt = 0;
       } catch (error) {
@@ -141,8 +146,8 @@ export class Files {
     await this.http.call('DELETE', `/api/files/${id}`);
   }
 
-  async content(id: string): Promise<Blob> {
-    return (await this.http.call('GET', `/api/files/${id}/content`, { headers: { Accept: '*/*' } })).blob();
+  content(id: string): Promise<Blob> {
+    return this.http.blob(`/api/files/${id}/content`);
   }
 
   /** `progress` is told fractions where there is an XMLHttpRequest: `fetch` does not tell the progress of an upload. */

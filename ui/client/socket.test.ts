@@ -190,6 +190,14 @@ describe('after a break', () => {
     expect(wires).toHaveLength(1);
   });
 
+  it.each([1002, 1007])('does not come back with what broke the protocol (%i)', async (code) => {
+    await live();
+    wire().onclose?.({ code });
+    expect(failures).toMatchObject([{ code: 'protocol' }]);
+    await clock.pass(600_000);
+    expect(wires).toHaveLength(1);
+  });
+
   it('says at the next attempt that the line was refused before it was up', async () => {
     socket.start();
     await settle();
@@ -352,6 +360,23 @@ describe('a line that is dead', () => {
     expect(refusals).toHaveLength(1);
     await clock.pass(30_000);
     expect(refusals.length).toBeGreaterThan(1);
+  });
+
+  it('is left when it answers pings and never the subscription', async () => {
+    socket.subscribe({ epoch: 'e1', seq: 10 });
+    socket.start();
+    await settle();
+    wire().welcome();
+    await clock.pass(19_999);
+    wire().say({ type: 'pong' });
+    expect(wires).toHaveLength(1);
+    await clock.pass(1);
+    expect(wire().closed).toBe(true);
+    await wait();
+    wire().welcome();
+    wire().acknowledge(10, 10);
+    await clock.pass(30_000);
+    expect(wires).toHaveLength(2);
   });
 
   it('does not come back when it has been given up', async () => {

@@ -64,6 +64,8 @@ const SLOWER_ATTEMPT = 3;
 
 const NO_CODE = 1006;
 const TOO_BIG = 1009;
+/** The server could make nothing of what it was sent. */
+const BROKEN = new Set([1002, 1003, 1007, 1010]);
 const TOKEN_EXPIRED = 4001;
 const RATE_LIMITED = 4003;
 const TOO_MANY_SOCKETS = 4009;
@@ -90,7 +92,7 @@ interface Asked {
   reject(error: unknown): void;
 }
 
-type Timer = 'retry' | 'silence' | 'delivered' | 'renew';
+type Timer = 'retry' | 'silence' | 'delivered' | 'renew' | 'subscription';
 /** `delivered` needs no id, as it is not answered. */
 type Outgoing<T extends ClientFrame['type']> = Extract<ClientFrame, { type: T }> & { id?: string };
 
@@ -222,6 +224,7 @@ export class EventSocket {
     if (code === TOKEN_EXPIRED) void this.renewed(this.turn);
     // What was too big, for the server or a proxy, would be sent again on the next line.
     else if (code === TOO_BIG) this.hooks.refused?.(tooLarge());
+    else if (BROKEN.has(code)) this.hooks.refused?.(new NetraError({ code: 'protocol', message: `The server closed with ${code}.` }));
     else if (code === RATE_LIMITED || code === TOO_MANY_SOCKETS) {
       this.attempt = Math.max(this.attempt, SLOWER_ATTEMPT);
       this.retry(code, SLOWER_MS, refused);
@@ -275,6 +278,7 @@ export class EventSocket {
 
   private subscribed(frame: Frame): void {
     this.subscription = undefined;
+    this.cancel('subscription');
     if (frame.error?.code === 'cursor_expired') {
       this.wanted = false;
       this.cursor = new Cursor();
@@ -331,6 +335,8 @@ export class EventSocket {
     const { threads, deltas } = this.filter;
     this.replay = undefined;
     this.subscription = this.nextId();
+    // Pongs show that the line is alive, not that there will be an answer.
+    this.after('subscription', CONNECT_MS, () => this.closed(NO_CODE));
     this.send<'subscribe'>({
       type: 'subscribe',
       id: this.subscription,
@@ -400,7 +406,7 @@ export class EventSocket {
     this.replay = undefined;
     this.gap = undefined;
     this.confirmed = 0;
-    for (const name of ['silence', 'delivered', 'renew'] as const) this.cancel(name);
+    for (const name of ['silence', 'delivered', 'renew', 'subscription'] as const) this.cancel(name);
     if (wire && code !== undefined) wire.close(code);
   }
 

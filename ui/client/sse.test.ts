@@ -43,6 +43,12 @@ it('ends a line where the format does, and nowhere else', async () => {
   ]);
 });
 
+it('has no id that no header could carry back', async () => {
+  const seen = [];
+  for await (const block of readBlocks(bodyOf('id: e\0:1\ndata: x\n\nid: e\0:1\n\n'))) seen.push(block);
+  expect(seen).toEqual([{ id: undefined, event: undefined, data: 'x' }]);
+});
+
 type Answer = { text: string; end?: 'close' | 'break' | 'hang' } | { status: number } | Error;
 
 /** A stream whose connections answer one thing after the other. */
@@ -96,6 +102,23 @@ describe('a stream', () => {
     await done;
     expect(seen).toEqual([3, 5, 9]);
     expect(asked).toEqual([undefined, 'e1:3']);
+  });
+
+  it('is asked for less and less often while the log cannot be read', async () => {
+    const away = { text: 'event: error\ndata: {"error":{"code":"store_unavailable","message":""}}\n\n' };
+    const { asked, done, run, clock } = played([away, away, away, away, { status: 204 }]);
+    const begun = clock.now;
+    const times: number[] = [];
+    for (let known = 0; asked.length < 5; ) {
+      await new Promise((resolve) => setImmediate(resolve));
+      await clock.pass(50);
+      if (asked.length > known) times.push(clock.now - begun);
+      known = asked.length;
+    }
+    await run();
+    await done;
+    const waits = times.slice(1).map((time, at) => time - (times[at] ?? 0));
+    expect(waits[3]).toBeGreaterThan(4 * (waits[0] ?? 0));
   });
 
   it('is over when the server says that nothing follows', async () => {

@@ -50,7 +50,8 @@ function readField(block: Block, line: string): void {
   const colon = line.indexOf(':');
   const name = colon < 0 ? line : line.slice(0, colon);
   const value = colon < 0 ? '' : line.slice(colon + 1).replace(/^ /, '');
-  if (name === 'id') block.id = value;
+  // The format has no id with a NUL in it: no header could carry it back.
+  if (name === 'id' && !value.includes('\0')) block.id = value;
   else if (name === 'event') block.event = value;
   else if (name === 'data') block.data = block.data === undefined ? value : `${block.data}\n${value}`;
 }
@@ -77,6 +78,8 @@ export async function* follow(source: StreamSource): AsyncGenerator<WireEvent, v
       // The run has ended, and all its events were read.
       if (response.status === 204 || !response.body) return;
       for await (const block of readBlocks(response.body, () => line.heard())) {
+        // The log cannot be read. Asking again at once, for ever, does not help.
+        if (block.event === 'error') break;
         const event = readEvent(block);
         const step = event ? cursor.take(event.seq, event.prev) : move(cursor, block);
         if (step === 'gap') break;
@@ -150,7 +153,6 @@ function move(cursor: Cursor, { id, data }: Block): undefined {
   if (data === undefined && Number.isSafeInteger(seq)) cursor.move(seq);
 }
 
-/** An error of the server has no `seq`: the stream ends after it, and is asked for again. */
 function readEvent({ data }: Block): WireEvent | undefined {
   if (data === undefined) return undefined;
   try {

@@ -179,8 +179,12 @@ def test_all_events_over_sse(shared: Server, user: str) -> None:
             AsyncClient(shared.url, token=shared.token(user)) as client,
             client.sse_events(after=0, deltas=False) as events,
         ):
-            run = await client.start_run("echo", "hello")
-            kinds = [event["type"] for event in await until_end(events, run["id"])]
+            # What Python takes for the end of a line, and server-sent events do not.
+            run = await client.start_run("echo", "hello\u2028there\x85")
+            got = await until_end(events, run["id"])
+            assert got[-1]["type"] == "run_completed"
+            assert got[-1]["data"]["result"] == {"text": "hello\u2028there\x85"}
+            kinds = [event["type"] for event in got]
             assert kinds[-1] == "run_completed" and "message_delta" not in kinds
 
     finish(follow())

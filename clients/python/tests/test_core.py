@@ -178,6 +178,24 @@ def test_a_refused_token_is_renewed_and_an_accepted_one_changes_nothing() -> Non
     assert subscription.receive(answer) == [Reconnect(Plan(renew=True))]
 
 
+def test_a_refresh_that_is_refused_for_a_while_keeps_the_connection() -> None:
+    subscription = followed()
+    frame = subscription.refresh("token").frame
+    assert subscription.receive(refusal("store_unavailable", frame["id"])) == []
+    assert seqs(subscription.receive(event(0, 1))) == [1]
+
+
+def test_a_subscription_too_long_for_a_socket_is_an_error_at_once() -> None:
+    threads = [f"thr_{n:026}" for n in range(1_000)]
+    subscription = Subscription(0, threads * 3)
+    subscription.opened()
+    (action,) = subscription.receive(ready())
+    assert isinstance(action, Fail) and isinstance(action.error, ProtocolError)
+    fitting = Subscription(0, threads)
+    fitting.opened()
+    assert sent(fitting.receive(ready()))["threads"] == threads
+
+
 def test_unknown_types_are_handed_out_and_unknown_frames_passed_over() -> None:
     subscription = followed()
     assert seqs(subscription.receive(event(0, 1, "something_new"))) == [1]
@@ -269,7 +287,29 @@ def test_an_error_body_of_a_proxy_is_an_error_without_a_known_code() -> None:
     assert (error.status, error.code) == (502, "unknown")
 
 
-def test_lines_end_at_line_feeds_only_and_may_come_in_pieces() -> None:
+@pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
+def test_a_line_ends_where_the_format_says_and_nowhere_else(end: str) -> None:
+    # What `splitlines` takes for ends.
+    text = '{"a":"b\u2028c\u2029d\x85e\x0bf\x0cg\x1ch\x1d\x1e"}'
+    lines = ["\ufeffid: e:1", f"data: {text}", "data: z", "", "id: e:2", "", ": end"]
+    stream = end.join(lines).encode()
+    whole = [SseMessage("e:1", None, f"{text}\nz"), SseMessage("e:2", None, None)]
+    for at in range(len(stream)):
+        parser = SseParser()
+        assert parser.feed(stream[:at]) + parser.feed(stream[at:]) == whole, at
+
+
+def test_an_id_that_no_header_could_carry_back_is_none() -> None:
+    stream = b"id: e\0:1\ndata: x\n\nid: e\0:1\n\nid: e:2\ndata\n\ndata: \xff\n\n"
+    assert SseParser().feed(stream) == [
+        SseMessage(None, None, "x"),
+        # Empty data is data: no position.
+        SseMessage("e:2", None, ""),
+        SseMessage(None, None, "\ufffd"),
+    ]
+
+
+def test_blocks_may_come_in_pieces() -> None:
     stream = (
         ": keep-alive\n\nid: e:1\nevent: agent_thinking\n"
         'data: {"a":"x\u2028y"}\n\nid: e:2\r\n\r\ndata: 1\ndata: 2\n\n'

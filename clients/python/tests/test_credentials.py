@@ -7,6 +7,10 @@ import base64
 import json
 from typing import Any, cast
 
+import pytest
+
+from netra_client import ApiError, ConnectionLost
+from netra_client import credentials as module
 from netra_client.credentials import Credentials, claim
 from netra_client.types import Tokens
 
@@ -109,6 +113,53 @@ def test_sources_may_be_plain_or_async() -> None:
 
     assert asyncio.run(ask(Credentials(token=lambda: "plain"))) == "plain"
     assert asyncio.run(ask(Credentials(token=later))) == "async"
+
+
+def test_a_source_that_hangs_is_not_waited_for_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "LONGEST_ASKING", 0.01)
+    asked: list[None] = []
+
+    async def source() -> str:
+        asked.append(None)
+        if len(asked) == 1:
+            await asyncio.Event().wait()
+        return "late"
+
+    credentials = Credentials(token=source)
+
+    async def ask() -> str | None:
+        with pytest.raises(ConnectionLost):
+            await asyncio.wait_for(credentials.token(Server().refresh), 5)
+        return await credentials.token(Server().refresh)
+
+    assert asyncio.run(ask()) == "late"
+
+
+def test_a_server_that_is_away_does_not_end_a_token_that_is_still_good() -> None:
+    now = [0.0]
+    failure: list[Exception] = [ConnectionLost("away")]
+
+    async def away(_: str) -> Tokens:
+        raise failure[0]
+
+    credentials = Credentials(now=lambda: now[0])
+    credentials.keep(tokens(0))
+
+    async def ask(refused: str | None = None) -> str | None:
+        return await credentials.token(away, refused=refused)
+
+    now[0] = 850.0
+    assert asyncio.run(ask()) == "a0"
+    with pytest.raises(ConnectionLost):
+        asyncio.run(ask(refused="a0"))
+    failure[0] = ApiError(503, "draining", "later")
+    assert asyncio.run(ask()) == "a0"
+    failure[0] = ApiError(401, "unauthenticated", "signed out")
+    with pytest.raises(ApiError):
+        asyncio.run(ask())
+    failure[0], now[0] = ConnectionLost("away"), 900.0
+    with pytest.raises(ConnectionLost):
+        asyncio.run(ask())
 
 
 def test_a_fixed_token_is_never_due() -> None:

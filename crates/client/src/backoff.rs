@@ -38,14 +38,14 @@ impl Backoff {
         }
     }
 
-    /// The next wait, at least `asked`; none when patience is at its end.
+    /// The next wait, on top of what was `asked` for, so that all who were asked do not come at once; none when patience is at its end.
     pub fn next_wait(&mut self, asked: Option<Duration>) -> Option<Duration> {
         let jitter: f64 = rand::random();
         self.next_wait_with(asked, jitter)
     }
 
     /// Waits before the next attempt; gives the error back when patience is at its end.
-    pub(crate) async fn pause(&mut self, error: Error) -> Result<(), Error> {
+    pub async fn pause(&mut self, error: Error) -> Result<(), Error> {
         match self.next_wait(error.retry_after()) {
             Some(wait) => {
                 tokio::time::sleep(wait).await;
@@ -61,6 +61,13 @@ impl Backoff {
         self.waited = Duration::ZERO;
     }
 
+    /// Something went well for so long. Where nothing happens for hours, no event says so.
+    pub(crate) fn lasted(&mut self, time: Duration) {
+        if time >= self.longest {
+            self.reset();
+        }
+    }
+
     fn next_wait_with(&mut self, asked: Option<Duration>, jitter: f64) -> Option<Duration> {
         if self.waited >= self.patience {
             return None;
@@ -73,7 +80,7 @@ impl Backoff {
         // Never nothing: a server that refuses at once must not be asked in a tight loop.
         let wait = ceiling
             .mul_f64(jitter.clamp(0.05, 1.0))
-            .max(asked.unwrap_or_default());
+            .saturating_add(asked.unwrap_or_default());
         self.waited += wait;
         Some(wait)
     }
@@ -114,9 +121,23 @@ mod tests {
     }
 
     #[test]
-    fn what_the_server_asks_for_is_waited() {
+    fn what_the_server_asks_for_is_waited_and_not_by_all_alike() {
         let asked = Some(Duration::from_secs(5));
-        assert_eq!(seconds().next_wait_with(asked, 0.1), asked);
+        let wait = |jitter| seconds().next_wait_with(asked, jitter).unwrap().as_millis();
+        assert_eq!([wait(0.1), wait(0.9)], [5_100, 5_900]);
+    }
+
+    #[test]
+    fn a_connection_that_lasted_starts_over_and_a_short_one_does_not() {
+        let mut backoff = seconds();
+        while backoff.next_wait_with(None, 1.0).is_some() {}
+        backoff.lasted(Duration::from_secs(7));
+        assert_eq!(backoff.next_wait_with(None, 1.0), None);
+        backoff.lasted(Duration::from_secs(8));
+        assert_eq!(
+            backoff.next_wait_with(None, 1.0),
+            Some(Duration::from_secs(1))
+        );
     }
 
     #[test]

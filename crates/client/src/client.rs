@@ -1,5 +1,6 @@
 //! A server, and who asks: requests, credentials that are renewed, and repeats that do no harm.
 
+use std::future::ready;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -12,7 +13,7 @@ use serde::de::DeserializeOwned;
 use tokio::time::Instant;
 
 use crate::backoff::Backoff;
-use crate::credentials::{Access, Credentials, RefreshToken, TokenSource, access_of};
+use crate::credentials::{Access, Credentials, Limited, RefreshToken, TokenSource, access_of};
 use crate::error::Error;
 
 /// How much of a foreign error answer is kept.
@@ -20,6 +21,9 @@ const SHOWN_BODY: usize = 300;
 
 /// How long an answer may take to a request that is repeated, or that others wait for.
 pub(crate) const ANSWER: Duration = Duration::from_secs(30);
+
+/// Names a request, so that a repeat is the same one.
+pub(crate) const KEY: &str = "idempotency-key";
 
 /// A server, and who asks. Cheap to clone; clones share connections and credentials.
 #[derive(Clone)]
@@ -108,9 +112,10 @@ impl Client {
     }
 
     /// The same server, with access tokens from elsewhere, after the first one where there is one.
+    /// A source that takes longer than 30 s has given none.
     #[must_use]
     pub fn with_source(&self, source: impl TokenSource, first: Option<Access>) -> Self {
-        self.with(Credentials::renewable(source, first))
+        self.with(Credentials::renewable(Limited(source), first))
     }
 
     fn refresh_token(
@@ -220,18 +225,39 @@ impl Client {
         key: Option<&str>,
     ) -> Result<T, Error> {
         let key = key.map_or_else(new_key, str::to_owned);
+        self.repeated(|| {
+            let request = self.ask(Method::POST, path).header(KEY, &key);
+            let request = match body {
+                Some(body) => request.json(body),
+                None => request,
+            };
+            ready(Ok(request))
+        })
+        .await
+    }
+
+    /// Asks until there is an answer, for what may be asked twice. One that breaks off in the
+    /// middle is none.
+    pub(crate) async fn repeated<T, R>(
+        &self,
+        request: impl Fn() -> R + Send + Sync,
+    ) -> Result<T, Error>
+    where
+        T: DeserializeOwned,
+        R: Future<Output = Result<RequestBuilder, Error>> + Send,
+    {
         let mut backoff = self.backoff.clone();
         loop {
-            let mut request = self.request(Method::POST, path).timeout(ANSWER);
-            request = request.header("idempotency-key", &key);
-            if let Some(body) = body {
-                request = request.json(body);
-            }
-            match self.json(request).await {
+            match self.json(request().await?).await {
                 Err(error) if error.is_unanswered() => backoff.pause(error).await?,
                 answered => return answered,
             }
         }
+    }
+
+    /// A request whose answer is short, and does not take long.
+    pub(crate) fn ask(&self, method: Method, path: &str) -> RequestBuilder {
+        self.request(method, path).timeout(ANSWER)
     }
 
     pub(crate) async fn json<T: DeserializeOwned>(
@@ -243,7 +269,8 @@ impl Client {
     }
 
     pub(crate) async fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T, Error> {
-        self.json(self.request(Method::GET, path)).await
+        self.repeated(|| ready(Ok(self.ask(Method::GET, path))))
+            .await
     }
 
     pub(crate) async fn list<T: DeserializeOwned>(
@@ -252,14 +279,19 @@ impl Client {
         limit: Option<u32>,
         cursor: Option<&str>,
     ) -> Result<Page<T>, Error> {
-        let mut request = self.request(Method::GET, path);
-        if let Some(limit) = limit {
-            request = request.query(&[("limit", limit)]);
-        }
-        if let Some(cursor) = cursor {
-            request = request.query(&[("cursor", cursor)]);
-        }
-        self.json(request).await
+        let limit = limit.map(|limit| ("limit", limit.to_string()));
+        let cursor = cursor.map(|cursor| ("cursor", cursor.to_owned()));
+        let query: Vec<_> = limit.into_iter().chain(cursor).collect();
+        self.find(path, &query).await
+    }
+
+    pub(crate) async fn find<T: DeserializeOwned>(
+        &self,
+        path: &str,
+        query: &[(&str, String)],
+    ) -> Result<T, Error> {
+        self.repeated(|| ready(Ok(self.ask(Method::GET, path).query(query))))
+            .await
     }
 
     pub(crate) async fn post<T: DeserializeOwned>(
@@ -267,7 +299,7 @@ impl Client {
         path: &str,
         body: &(impl Serialize + Sync),
     ) -> Result<T, Error> {
-        self.json(self.request(Method::POST, path).json(body)).await
+        self.json(self.ask(Method::POST, path).json(body)).await
     }
 
     pub(crate) async fn unit(&self, request: RequestBuilder) -> Result<(), Error> {
@@ -286,7 +318,7 @@ fn sign(request: &mut Request, token: Option<&str>) -> Result<(), Error> {
 }
 
 /// A key that nobody else has.
-fn new_key() -> String {
+pub(crate) fn new_key() -> String {
     format!("{:032x}", rand::random::<u128>())
 }
 

@@ -5,9 +5,9 @@ use std::time::Duration;
 
 use futures::future::{BoxFuture, FutureExt as _, Shared, TryFutureExt as _};
 use netra_protocol::account::Tokens;
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
 
-use crate::client::Client;
+use crate::client::{ANSWER, Client};
 use crate::error::Error;
 
 /// A token is renewed so long before its end; a short one at the half of its life.
@@ -62,6 +62,18 @@ where
 {
     fn renew(&self) -> BoxFuture<'static, Result<Access, Error>> {
         self().boxed()
+    }
+}
+
+/// A source of the program's own. All who share the credentials wait for it, so it has a limit, as
+/// the server has for a refresh.
+pub(crate) struct Limited<S>(pub(crate) S);
+
+impl<S: TokenSource> TokenSource for Limited<S> {
+    fn renew(&self) -> BoxFuture<'static, Result<Access, Error>> {
+        let renewal = timeout(ANSWER, self.0.renew());
+        let late = |late| Err(Error::Unreachable(Box::new(late)));
+        renewal.map(move |came| came.unwrap_or_else(late)).boxed()
     }
 }
 
@@ -211,7 +223,7 @@ pub(crate) fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 mod tests {
     use std::sync::atomic::{AtomicU32, Ordering};
 
-    use futures::future::ready;
+    use futures::future::{pending, ready};
     use tokio::sync::Notify;
     use tokio::time::advance;
 
@@ -300,6 +312,22 @@ mod tests {
         assert_eq!(token(&credentials).await, "first");
         let refused = credentials.token(Some("first")).await;
         assert!(matches!(refused, Err(Error::Renewal(_))), "{refused:?}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_source_that_hangs_is_waited_for_half_a_minute_and_asked_again() {
+        let asked = AtomicU32::new(0);
+        let source = move || match asked.fetch_add(1, Ordering::Relaxed) {
+            0 => pending().boxed(),
+            _ => ready(Ok(Access::new("late"))).boxed(),
+        };
+        let credentials = Credentials::renewable(Limited(source), None);
+        let hung = credentials.token(None).await;
+        assert!(
+            matches!(&hung, Err(error @ Error::Renewal(_)) if error.is_passing()),
+            "{hung:?}"
+        );
+        assert_eq!(token(&credentials).await, "late");
     }
 
     #[tokio::test(start_paused = true)]

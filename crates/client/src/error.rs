@@ -5,7 +5,11 @@ use std::time::Duration;
 
 use netra_protocol::ErrorCode;
 use netra_protocol::error::ErrorDetail;
+use netra_protocol::frame::MAX_INBOUND_BYTES;
 use serde::Deserialize;
+
+/// The least wait after a socket that was closed for doing too much.
+const SLOWER: Duration = Duration::from_secs(5);
 
 /// Why a call or a connection failed.
 #[derive(Debug, thiserror::Error)]
@@ -61,6 +65,15 @@ pub enum Error {
         code: u16,
         /// The reason, often empty.
         reason: String,
+    },
+    /// The server would close the socket for it.
+    #[error(
+        "a frame of {bytes} bytes is too long for a socket, which takes {MAX_INBOUND_BYTES}; \
+         start the run over REST, or upload a file"
+    )]
+    TooLong {
+        /// The frame's length.
+        bytes: usize,
     },
     /// Events are missing on this subscription.
     #[error("events are missing: expected to go on after {expected}, got {found}")]
@@ -147,12 +160,16 @@ impl Error {
                             | ErrorCode::Overloaded
                             | ErrorCode::Draining
                             | ErrorCode::StoreUnavailable
+                            | ErrorCode::Internal
                     )
             }
-            Self::Unexpected { status, .. } => matches!(*status, 429 | 502 | 503 | 504),
-            // Signed out, or too many sockets: trying again changes nothing.
-            Self::Closed { code, .. } => !matches!(*code, 4001 | 4009),
+            Self::Unexpected { status, .. } => matches!(*status, 429 | 500 | 502 | 503 | 504),
+            // Signed out, too many sockets, or what this client sent: trying again changes nothing.
+            Self::Closed { code, .. } => {
+                !matches!(*code, 1002 | 1003 | 1007 | 1009 | 1010 | 4001 | 4009)
+            }
             Self::CursorExpired { .. }
+            | Self::TooLong { .. }
             | Self::Address(_)
             | Self::Malformed(_)
             | Self::File { .. } => false,
@@ -167,6 +184,7 @@ impl Error {
             Self::Unexpected { status, .. } => matches!(*status, 502..=504),
             Self::Renewal(error) => error.is_unanswered(),
             Self::CursorExpired { .. }
+            | Self::TooLong { .. }
             | Self::Closed { .. }
             | Self::Gap { .. }
             | Self::Address(_)
@@ -189,10 +207,14 @@ impl Error {
         }
     }
 
-    /// How long the server asked to wait.
+    /// How long the server asked to wait, in a header or by how it closed.
     pub fn retry_after(&self) -> Option<Duration> {
         match self {
             Self::Refused { retry_after, .. } => *retry_after,
+            Self::Closed {
+                code: 4003 | 4009, ..
+            } => Some(SLOWER),
+            Self::Renewal(error) => error.retry_after(),
             _ => None,
         }
     }
@@ -225,5 +247,11 @@ mod tests {
         assert!(closed(4008).is_passing());
         assert!(!closed(4001).is_passing());
         assert!(!closed(4009).is_passing());
+        assert!(
+            !closed(1009).is_passing(),
+            "the next socket would be closed as well"
+        );
+        assert_eq!(closed(4003).retry_after(), Some(SLOWER));
+        assert_eq!(closed(1001).retry_after(), None);
     }
 }

@@ -2,13 +2,13 @@
 
 use std::time::Duration;
 
-use netra_protocol::frame::{After, Subscribe};
+use netra_protocol::frame::{After, ServerFrame, Subscribe};
 use tokio::time::{Instant, sleep_until};
 
 use crate::backoff::Backoff;
 use crate::client::Client;
 use crate::error::Error;
-use crate::incoming::Received;
+use crate::incoming::{Incoming, Received};
 use crate::socket::{Credential, Socket};
 
 /// Before the next attempt to get another token for an open socket.
@@ -27,6 +27,8 @@ pub struct Feed {
     refusals: u32,
     backoff: Backoff,
     connects: u64,
+    since: Option<Instant>,
+    latest_seq: u64,
 }
 
 /// Where a feed stands: in which log, and after which number.
@@ -59,6 +61,8 @@ impl Feed {
             refusals: 0,
             backoff: Backoff::default(),
             connects: 0,
+            since: None,
+            latest_seq: 0,
         };
         feed.connect().await?;
         Ok(feed)
@@ -76,6 +80,11 @@ impl Feed {
         self.connects
     }
 
+    /// The log's last number when it connected.
+    pub fn latest_seq(&self) -> u64 {
+        self.latest_seq
+    }
+
     /// Where to go on some other time: `after` and `epoch` of a wish.
     pub fn place(&self) -> Option<Place> {
         let (After::Seq(seq), Some(epoch)) = (self.reached(), &self.wish.epoch) else {
@@ -91,16 +100,34 @@ impl Feed {
     /// one) or patience is at its end. Cancel safe.
     pub async fn next_event(&mut self) -> Result<Received, Error> {
         loop {
-            match self.turn().await {
-                Ok(Some(received)) => {
-                    self.wish.after = After::Seq(received.event.seq);
-                    self.backoff.reset();
-                    self.refusals = 0;
-                    return Ok(received);
-                }
-                Ok(None) => {}
-                Err(error) => self.pause(error).await?,
+            if let Some(received) = self.step().await? {
+                return Ok(received);
             }
+        }
+    }
+
+    /// The next event up to this number; none when there is no other, or the first one behind it
+    /// has come. For reading what the log holds, to its end.
+    pub async fn next_until(&mut self, last: u64) -> Result<Option<Received>, Error> {
+        while !matches!(self.reached(), After::Seq(seq) if seq >= last) {
+            if let Some(received) = self.step().await? {
+                return Ok((received.event.seq <= last).then_some(received));
+            }
+        }
+        Ok(None)
+    }
+
+    /// One turn, and what follows from its failure.
+    async fn step(&mut self) -> Result<Option<Received>, Error> {
+        match self.turn().await {
+            Ok(Some(received)) => {
+                self.wish.after = After::Seq(received.event.seq);
+                self.backoff.reset();
+                self.refusals = 0;
+                Ok(Some(received))
+            }
+            Ok(None) => Ok(None),
+            Err(error) => self.pause(error).await.map(|()| None),
         }
     }
 
@@ -110,7 +137,7 @@ impl Feed {
         self.socket = None;
     }
 
-    /// The next event; none when the token was renewed before it came. The socket is read
+    /// The next event; none when something else came, or the token was renewed. The socket is read
     /// meanwhile: a renewal that hangs must hold neither events nor the answers to pings back.
     async fn turn(&mut self) -> Result<Option<Received>, Error> {
         if self.socket.is_none() {
@@ -120,7 +147,7 @@ impl Feed {
             return Ok(None);
         };
         let Some(due) = self.renewal else {
-            return socket.next_event().await.map(Some);
+            return event_of(socket.next_incoming().await?);
         };
         let renewing = async {
             sleep_until(due).await;
@@ -128,7 +155,7 @@ impl Feed {
         };
         let token = tokio::select! {
             token = renewing => token,
-            came = socket.next_event() => return came.map(Some),
+            came = socket.next_incoming() => return event_of(came?),
         };
         Box::pin(self.hand_over(token)).await.map(|()| None)
     }
@@ -142,6 +169,8 @@ impl Feed {
         self.socket = Some(socket);
         self.renewal = self.client.renewal_due();
         self.connects += 1;
+        self.since = Some(Instant::now());
+        self.latest_seq = subscribed.latest_seq;
         Ok(())
     }
 
@@ -192,9 +221,46 @@ impl Feed {
     }
 
     async fn wait(&mut self, error: Error) -> Result<(), Error> {
-        if !error.is_passing() {
+        if !goes_on(&error, self.connects > 0) {
             return Err(error);
         }
+        if let Some(since) = self.since.take() {
+            self.backoff.lasted(since.elapsed());
+        }
         self.backoff.pause(error).await
+    }
+}
+
+/// An event; a subscription that the server has ended is an error.
+fn event_of(incoming: Incoming) -> Result<Option<Received>, Error> {
+    match incoming {
+        Incoming::Event(received) => Ok(Some(*received)),
+        Incoming::Frame(ServerFrame::Error { id, error }) if id.is_null() => {
+            Err(Error::refused(0, error, None))
+        }
+        Incoming::Frame(_) => Ok(None),
+    }
+}
+
+/// Whether another socket may do better. The server may still count the one that was just lost, so
+/// only the first is one too many for good.
+fn goes_on(error: &Error, connected: bool) -> bool {
+    let crowded = matches!(error, Error::Closed { code: 4009, .. });
+    error.is_passing() || (crowded && connected)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_socket_too_many_ends_a_feed_unless_it_had_one() {
+        let crowded = Error::Closed {
+            code: 4009,
+            reason: String::new(),
+        };
+        assert!(!goes_on(&crowded, false));
+        assert!(goes_on(&crowded, true));
+        assert!(!goes_on(&Error::Malformed(String::new()), true));
     }
 }

@@ -3,26 +3,32 @@
 use std::path::Path;
 use std::time::Duration;
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use netra_protocol::Page;
-use netra_protocol::account::{Login, Refresh, Register, Session, Setup, Ticket, Tokens, User};
+use netra_protocol::account::{
+    CreateKey, Key, Login, Refresh, Register, Session, Setup, Ticket, Tokens, User,
+};
 use netra_protocol::agent::Agent;
 use netra_protocol::file::File;
-use netra_protocol::id::{FileId, RunId, SessionId, ThreadId};
+use netra_protocol::id::{FileId, KeyId, RunId, SessionId, ThreadId};
 use netra_protocol::message::Message;
 use netra_protocol::run::{Run, StartRun};
 use netra_protocol::thread::{CreateThread, ForkThread, Thread, UpdateThread};
 use netra_protocol::tool::Tool;
 use netra_protocol::usage::Usage;
 use reqwest::Method;
+use tokio::time::{Instant, sleep, timeout};
 use tokio_util::io::ReaderStream;
 
-use crate::client::{ANSWER, Client};
+use crate::client::{ANSWER, Client, KEY, new_key};
 use crate::error::Error;
 use crate::stream::EventStream;
 
 /// How long `run_wait` asks the server to hold one request.
 const LONGEST_WAIT: Duration = Duration::from_secs(60);
+
+/// Before a server is asked again that did not hold the request.
+const AGAIN: Duration = Duration::from_secs(1);
 
 /// What an upload is made of.
 #[derive(Debug, Clone)]
@@ -31,6 +37,30 @@ pub enum Upload<'a> {
     Bytes(Bytes),
     /// From a file, read as it is sent.
     Path(&'a Path),
+}
+
+impl Upload<'_> {
+    /// What to send, from its beginning, and how long it is.
+    async fn body(&self) -> Result<(reqwest::Body, u64), Error> {
+        let path = match self {
+            Self::Bytes(bytes) => return Ok((bytes.clone().into(), bytes.len() as u64)),
+            Self::Path(path) => path,
+        };
+        let unreadable = |source| Error::File {
+            path: path.display().to_string(),
+            source,
+        };
+        let file = tokio::fs::File::open(path).await.map_err(unreadable)?;
+        let bytes = file.metadata().await.map_err(unreadable)?.len();
+        let pieces = ReaderStream::with_capacity(file, 64 * 1024);
+        Ok((reqwest::Body::wrap_stream(pieces), bytes))
+    }
+}
+
+/// How long so many bytes may take: a line that carries less than 16 KiB a second is as good as
+/// dead.
+fn time_for(bytes: u64) -> Duration {
+    ANSWER + Duration::from_secs(bytes / (16 * 1024))
 }
 
 /// Accounts and sessions.
@@ -59,21 +89,19 @@ impl Client {
         let refresh = Refresh {
             refresh_token: Some(refresh_token.to_owned()),
         };
-        let request = self.request(Method::POST, "/api/auth/refresh");
-        // All who share the credentials wait for this.
-        self.json(request.timeout(ANSWER).json(&refresh)).await
+        self.post("/api/auth/refresh", &refresh).await
     }
 
     /// Ends this session.
     pub async fn logout(&self) -> Result<(), Error> {
         let body = serde_json::json!({});
-        self.unit(self.request(Method::POST, "/api/auth/logout").json(&body))
+        self.unit(self.ask(Method::POST, "/api/auth/logout").json(&body))
             .await
     }
 
     /// A ticket that opens one WebSocket within 30 s.
     pub async fn ws_ticket(&self) -> Result<Ticket, Error> {
-        self.json(self.request(Method::POST, "/api/auth/ws-ticket"))
+        self.json(self.ask(Method::POST, "/api/auth/ws-ticket"))
             .await
     }
 
@@ -89,7 +117,23 @@ impl Client {
 
     /// Ends a sign-in.
     pub async fn session_revoke(&self, id: SessionId) -> Result<(), Error> {
-        self.unit(self.request(Method::DELETE, &format!("/api/auth/sessions/{id}")))
+        self.unit(self.ask(Method::DELETE, &format!("/api/auth/sessions/{id}")))
+            .await
+    }
+
+    /// Makes an API key. Its secret is in this answer alone.
+    pub async fn key_create(&self, key: &CreateKey) -> Result<Key, Error> {
+        self.post("/api/keys", key).await
+    }
+
+    /// The user's API keys.
+    pub async fn keys(&self, limit: Option<u32>, cursor: Option<&str>) -> Result<Page<Key>, Error> {
+        self.list("/api/keys", limit, cursor).await
+    }
+
+    /// Revokes an API key.
+    pub async fn key_delete(&self, id: KeyId) -> Result<(), Error> {
+        self.unit(self.request(Method::DELETE, &format!("/api/keys/{id}")))
             .await
     }
 
@@ -116,30 +160,20 @@ impl Client {
         self.list("/api/tools", Some(100), None).await
     }
 
-    /// Stores a file.
+    /// Stores a file, once: what is sent again has the same key.
     pub async fn file_upload(&self, name: &str, upload: Upload<'_>) -> Result<File, Error> {
-        let request = self
-            .request(Method::POST, "/api/files")
-            .query(&[("name", name)])
-            .header("content-type", media_type(name));
-        let request = match upload {
-            Upload::Bytes(bytes) => request.body(bytes),
-            Upload::Path(path) => {
-                let unreadable = |source| Error::File {
-                    path: path.display().to_string(),
-                    source,
-                };
-                let file = tokio::fs::File::open(path).await.map_err(unreadable)?;
-                let bytes = file.metadata().await.map_err(unreadable)?.len();
-                request
-                    .header("content-length", bytes)
-                    .body(reqwest::Body::wrap_stream(ReaderStream::with_capacity(
-                        file,
-                        64 * 1024,
-                    )))
-            }
-        };
-        self.json(request).await
+        let key = new_key();
+        self.repeated(|| async {
+            let (body, bytes) = upload.body().await?;
+            let request = self
+                .request(Method::POST, "/api/files")
+                .query(&[("name", name)])
+                .header("content-type", media_type(name))
+                .header("content-length", bytes)
+                .header(KEY, &key);
+            Ok(request.timeout(time_for(bytes)).body(body))
+        })
+        .await
     }
 
     /// A file, without its content.
@@ -159,12 +193,20 @@ impl Client {
     /// The content of a file.
     pub async fn file_content(&self, id: FileId) -> Result<Bytes, Error> {
         let request = self.request(Method::GET, &format!("/api/files/{id}/content"));
-        Ok(self.send(request).await?.bytes().await?)
+        let late = |late| Error::Unreachable(Box::new(late));
+        let head = timeout(ANSWER, self.send(request)).await.map_err(late)?;
+        let mut answer = head?;
+        let mut content = BytesMut::new();
+        // However long it is: what must not be long is the wait for the next piece.
+        while let Some(piece) = timeout(ANSWER, answer.chunk()).await.map_err(late)?? {
+            content.extend_from_slice(&piece);
+        }
+        Ok(content.freeze())
     }
 
     /// Deletes a file.
     pub async fn file_delete(&self, id: FileId) -> Result<(), Error> {
-        self.unit(self.request(Method::DELETE, &format!("/api/files/{id}")))
+        self.unit(self.ask(Method::DELETE, &format!("/api/files/{id}")))
             .await
     }
 }
@@ -196,8 +238,7 @@ impl Client {
         .chain([("limit", limit.map(|limit| limit.to_string()))])
         .filter_map(|(name, value)| Some((name, value?)))
         .collect::<Vec<_>>();
-        self.json(self.request(Method::GET, "/api/threads").query(&query))
-            .await
+        self.find("/api/threads", &query).await
     }
 
     /// Changes a thread.
@@ -207,7 +248,7 @@ impl Client {
         update: &UpdateThread,
     ) -> Result<Thread, Error> {
         self.json(
-            self.request(Method::PATCH, &format!("/api/threads/{id}"))
+            self.ask(Method::PATCH, &format!("/api/threads/{id}"))
                 .json(update),
         )
         .await
@@ -215,7 +256,7 @@ impl Client {
 
     /// Deletes a thread with its messages, runs and events.
     pub async fn thread_delete(&self, id: ThreadId) -> Result<(), Error> {
-        self.unit(self.request(Method::DELETE, &format!("/api/threads/{id}")))
+        self.unit(self.ask(Method::DELETE, &format!("/api/threads/{id}")))
             .await
     }
 
@@ -268,7 +309,9 @@ impl Client {
     /// most 60 s, is over.
     pub async fn run_wait(&self, id: RunId, timeout: Duration) -> Result<Run, Error> {
         let timeout_ms = timeout.min(LONGEST_WAIT).as_millis();
-        self.get(&format!("/api/runs/{id}/wait?timeout_ms={timeout_ms}"))
+        let path = format!("/api/runs/{id}/wait?timeout_ms={timeout_ms}");
+        let held = timeout.min(LONGEST_WAIT) + ANSWER;
+        self.json(self.request(Method::GET, &path).timeout(held))
             .await
     }
 
@@ -276,9 +319,16 @@ impl Client {
     pub async fn run_end(&self, id: RunId) -> Result<Run, Error> {
         let mut backoff = self.backoff();
         loop {
+            let asked = Instant::now();
             match self.run_wait(id, LONGEST_WAIT).await {
                 Ok(run) if run.status.is_terminal() => return Ok(run),
-                Ok(_) => backoff.reset(),
+                Ok(_) => {
+                    backoff.reset();
+                    // A server that drains answers at once, and must not be asked in a tight loop.
+                    if asked.elapsed() < LONGEST_WAIT / 2 {
+                        sleep(AGAIN).await;
+                    }
+                }
                 Err(error) if error.is_unanswered() => backoff.pause(error).await?,
                 Err(error) => return Err(error),
             }
@@ -287,7 +337,7 @@ impl Client {
 
     /// Asks a run to end.
     pub async fn run_cancel(&self, id: RunId) -> Result<(), Error> {
-        self.unit(self.request(Method::POST, &format!("/api/runs/{id}/cancel")))
+        self.unit(self.ask(Method::POST, &format!("/api/runs/{id}/cancel")))
             .await
     }
 

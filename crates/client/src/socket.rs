@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use futures::{SinkExt as _, StreamExt as _};
 use netra_protocol::frame::{
-    AuthRefresh, ClientFrame, Delivered, Empty, RunCancel, RunStart, ServerFrame, Subscribe,
+    AuthRefresh, ClientFrame, Delivered, Empty, MAX_INBOUND_BYTES, RunCancel, RunStart,
+    ServerFrame, Subscribe,
 };
 use netra_protocol::id::{RunId, ThreadId};
 use serde::Deserialize;
@@ -17,11 +18,11 @@ use tokio_tungstenite::tungstenite::http::HeaderValue;
 use tokio_tungstenite::tungstenite::{self, Message};
 use tokio_tungstenite::{MaybeTlsStream, WebSocketStream};
 
-use crate::client::{Client, retry_after};
+use crate::client::{ANSWER, Client, new_key, retry_after};
 use crate::error::Error;
 use crate::incoming::{Incoming, Ready, Received, follow, parse};
 
-/// How long opening a socket may take, to the first frame.
+/// How long opening a socket may take, to the first frame; and its goodbye.
 const OPENING: Duration = Duration::from_secs(10);
 
 /// The ack of `subscribe`.
@@ -63,6 +64,8 @@ pub struct Socket {
     next_id: u64,
     position: Option<u64>,
     early: VecDeque<Received>,
+    /// Why the server ended the subscription, told while something else was waited for.
+    ended: Option<Error>,
     silence: Silence,
 }
 
@@ -127,9 +130,12 @@ impl Socket {
             request.headers_mut().insert("authorization", value);
         }
         let opening = async {
-            let (mut stream, _) = tokio_tungstenite::connect_async(request)
-                .await
-                .map_err(handshake)?;
+            // Small frames must not wait for the answer to the one before them.
+            let no_delay = true;
+            let (mut stream, _) =
+                tokio_tungstenite::connect_async_with_config(request, None, no_delay)
+                    .await
+                    .map_err(handshake)?;
             let ready = read_ready(&mut stream).await?;
             Ok::<_, Error>((stream, ready))
         };
@@ -144,6 +150,7 @@ impl Socket {
             next_id: 1,
             position: None,
             early: VecDeque::new(),
+            ended: None,
         })
     }
 
@@ -169,12 +176,15 @@ impl Socket {
         let subscribed: Subscribed =
             serde_json::from_value(Value::Object(ack)).map_err(Error::malformed)?;
         self.early.clear();
+        self.ended = None;
         self.position = Some(subscribed.after);
         Ok(subscribed)
     }
 
-    /// Starts a run.
-    pub async fn run_start(&mut self, start: RunStart) -> Result<RunAccepted, Error> {
+    /// Starts a run. Where its answer is lost with the socket, the same `idempotency_key` on the next
+    /// one finds the run that was made; without one of the caller's it has a key that nobody else has.
+    pub async fn run_start(&mut self, mut start: RunStart) -> Result<RunAccepted, Error> {
+        start.idempotency_key.get_or_insert_with(new_key);
         let ack = self.request(ClientFrame::RunStart(start)).await?;
         serde_json::from_value(Value::Object(ack)).map_err(Error::malformed)
     }
@@ -217,6 +227,12 @@ impl Socket {
         let id = Value::from(self.next_id);
         self.next_id += 1;
         self.send(&frame, Some(&id)).await?;
+        // Pings and events show that the line is alive, not that there will be an answer.
+        let answer = Box::pin(timeout(ANSWER, self.answer(id)));
+        answer.await.map_err(|_| Error::Silent)?
+    }
+
+    async fn answer(&mut self, id: Value) -> Result<Map<String, Value>, Error> {
         loop {
             match self.read().await? {
                 Incoming::Event(received) => self.early.push_back(*received),
@@ -228,6 +244,9 @@ impl Socket {
                 }
                 Incoming::Frame(ServerFrame::Error { id: of, error }) if of == id => {
                     return Err(Error::refused(0, error, None));
+                }
+                Incoming::Frame(ServerFrame::Error { id, error }) if id.is_null() => {
+                    self.ended = Some(Error::refused(0, error, None));
                 }
                 // Answers to frames that were sent as text are the caller's business only when it
                 // reads with `next_incoming`.
@@ -241,7 +260,12 @@ impl Socket {
         if let (Some(object), Some(id)) = (value.as_object_mut(), id) {
             object.insert("id".into(), id.clone());
         }
-        self.send_text(value.to_string()).await
+        let text = value.to_string();
+        // It would cost the socket, and the next one as well.
+        if text.len() > MAX_INBOUND_BYTES {
+            return Err(Error::TooLong { bytes: text.len() });
+        }
+        self.send_text(text).await
     }
 
     /// Sends any text as one frame.
@@ -255,17 +279,26 @@ impl Socket {
     }
 
     async fn send_message(&mut self, message: Message) -> Result<(), Error> {
-        self.stream.send(message).await.map_err(broken)
+        let sent = timeout(ANSWER, self.stream.send(message)).await;
+        sent.map_err(|_| Error::Silent)?.map_err(broken)
     }
 
-    /// The next event. Fails with [`Error::Gap`] when one before it is missing. Cancel safe.
+    /// The next event. Fails with [`Error::Gap`] when one before it is missing, and when the server
+    /// ends the subscription. Cancel safe.
     pub async fn next_event(&mut self) -> Result<Received, Error> {
         if let Some(received) = self.early.pop_front() {
             return Ok(received);
         }
+        if let Some(error) = self.ended.take() {
+            return Err(error);
+        }
         loop {
-            if let Incoming::Event(received) = self.read().await? {
-                return Ok(*received);
+            match self.read().await? {
+                Incoming::Event(received) => return Ok(*received),
+                Incoming::Frame(ServerFrame::Error { id, error }) if id.is_null() => {
+                    return Err(Error::refused(0, error, None));
+                }
+                Incoming::Frame(_) => {}
             }
         }
     }
@@ -314,9 +347,12 @@ impl Socket {
 
     /// Says goodbye and waits for the server's answer.
     pub async fn close(mut self) -> Result<(), Error> {
-        self.stream.close(None).await.map_err(broken)?;
-        while let Some(Ok(_)) = self.stream.next().await {}
-        Ok(())
+        let goodbye = async {
+            self.stream.close(None).await.map_err(broken)?;
+            while let Some(Ok(_)) = self.stream.next().await {}
+            Ok(())
+        };
+        timeout(OPENING, goodbye).await.map_err(|_| Error::Silent)?
     }
 }
 

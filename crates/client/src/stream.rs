@@ -7,7 +7,7 @@ use futures::stream::BoxStream;
 use netra_protocol::id::{RunId, ThreadId};
 use netra_protocol::{ErrorBody, WireEvent};
 use reqwest::{Method, StatusCode};
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 
 use crate::backoff::Backoff;
 use crate::client::Client;
@@ -33,6 +33,7 @@ pub struct EventStream {
     body: Option<Body>,
     reader: Reader,
     backoff: Backoff,
+    since: Option<Instant>,
     has_end: bool,
     ended: bool,
 }
@@ -57,6 +58,7 @@ impl EventStream {
             body: None,
             reader: Reader::default(),
             backoff: Backoff::default(),
+            since: None,
             has_end,
             ended: false,
         }
@@ -114,6 +116,9 @@ impl EventStream {
                     if !error.is_passing() {
                         return Err(error);
                     }
+                    if let Some(since) = self.since.take() {
+                        self.backoff.lasted(since.elapsed());
+                    }
                     self.backoff.pause(error).await?;
                 }
             }
@@ -144,18 +149,20 @@ impl EventStream {
 
     fn take(&mut self, block: Block) -> Result<Option<Received>, Error> {
         if block.event == "error" {
-            let body: ErrorBody = serde_json::from_str(&block.data).map_err(Error::malformed)?;
+            let body: ErrorBody = serde_json::from_str(block.data()).map_err(Error::malformed)?;
             return Err(Error::refused(0, body.error, None));
         }
-        if block.data.is_empty() {
-            self.position = block.id.rsplit(':').next().and_then(|seq| seq.parse().ok());
+        if block.data.is_none() {
+            self.position = place_of(&block.id);
             self.last_id = Some(block.id);
             return Ok(None);
         }
-        let event: WireEvent = serde_json::from_str(&block.data).map_err(Error::malformed)?;
+        let event: WireEvent = serde_json::from_str(block.data()).map_err(Error::malformed)?;
         self.position = Some(follow(self.position, event.prev, event.seq)?);
-        self.last_id = Some(block.id);
-        let text = block.data;
+        let text = block.data.unwrap_or_default();
+        if !block.id.is_empty() {
+            self.last_id = Some(block.id);
+        }
         Ok(Some(Received { event, text }))
     }
 
@@ -176,8 +183,9 @@ impl EventStream {
             .await
             .map_err(|_| Error::Silent)??;
         self.reader = Reader::default();
-        // What was asked to follow a number is sent with the number that it stands at.
-        self.position = None;
+        // The first event must follow what was asked for; "now" and a run's start have no number.
+        self.position = self.last_id.as_deref().and_then(place_of);
+        self.since = Some(Instant::now());
         match response.status() {
             // The run has ended and all its events were read.
             StatusCode::NO_CONTENT => self.ended = true,
@@ -185,4 +193,9 @@ impl EventStream {
         }
         Ok(())
     }
+}
+
+/// The number in `<epoch>:<seq>`, or alone.
+fn place_of(id: &str) -> Option<u64> {
+    id.rsplit(':').next()?.parse().ok()
 }

@@ -1,12 +1,14 @@
 //! One file per resource: what is asked, whom it is asked for, what is answered.
 
 pub(crate) mod account;
+pub(crate) mod admin;
 pub(crate) mod agents;
 pub(crate) mod approvals;
 pub(crate) mod docs;
 pub(crate) mod events;
 pub(crate) mod files;
 pub(crate) mod health;
+pub(crate) mod keys;
 pub(crate) mod metrics;
 pub(crate) mod runs;
 pub(crate) mod sessions;

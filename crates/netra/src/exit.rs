@@ -112,7 +112,10 @@ impl From<netra_client::Error> for Problem {
             | Error::CursorExpired { .. }
             | Error::Renewal(_)
             | Error::Unexpected { .. } => Exit::Refused,
-            Error::Malformed(_) | Error::Gap { .. } | Error::File { .. } => Exit::Failure,
+            Error::Malformed(_)
+            | Error::TooLong { .. }
+            | Error::Gap { .. }
+            | Error::File { .. } => Exit::Failure,
         };
         Self::new(exit, error)
     }

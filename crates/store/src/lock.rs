@@ -27,6 +27,15 @@ impl DirLock {
         Self::take_with(dir, || std::thread::sleep(BETWEEN))
     }
 
+    /// Whether somebody holds the folder's lock at this moment. Neither waits nor makes anything,
+    /// and those who ask do not take each other for the holder. A server that wants the lock in the
+    /// same moment tries again.
+    #[must_use]
+    pub fn is_held(dir: &Path) -> bool {
+        let asked = File::open(dir.join("lock")).map(|file| file.try_lock_shared());
+        matches!(asked, Ok(Err(std::fs::TryLockError::WouldBlock)))
+    }
+
     fn take_with(dir: &Path, mut pause: impl FnMut()) -> Result<Self, Error> {
         make_private_dir(dir)?;
         let file = OpenOptions::new()
@@ -76,6 +85,19 @@ mod tests {
         ));
         drop(held);
         assert!(DirLock::take(dir.path()).is_ok());
+    }
+
+    #[test]
+    fn to_ask_for_a_holder_does_not_make_one() {
+        let dir = tempfile::tempdir().unwrap();
+        assert!(!DirLock::is_held(dir.path()));
+        assert!(!dir.path().join("lock").exists());
+        let held = DirLock::take(dir.path()).unwrap();
+        assert!(DirLock::is_held(dir.path()));
+        drop(held);
+        let other = File::open(dir.path().join("lock")).unwrap();
+        other.lock_shared().unwrap();
+        assert!(!DirLock::is_held(dir.path()), "another one who asks");
     }
 
     #[test]

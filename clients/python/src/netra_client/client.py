@@ -46,6 +46,9 @@ Content = Union[bytes, str, "os.PathLike[str]"]
 ENDED = frozenset({"completed", "failed", "cancelled", "timed_out"})
 LONGEST_WAIT_MS = 60_000
 
+AGAIN = 1.0
+"""Seconds before a server is asked again that did not hold the request."""
+
 Stream = TypeVar("Stream", bound=EventStream)
 
 
@@ -317,6 +320,7 @@ class AsyncClient:
         while True:
             left = LONGEST_WAIT_MS if ends is None else int((ends - time.monotonic()) * 1000)
             asked = max(1, min(left, LONGEST_WAIT_MS))
+            begun = time.monotonic()
             answer = await self._transport.call(
                 "GET",
                 _path("runs", run_id, "wait"),
@@ -326,6 +330,10 @@ class AsyncClient:
             run = cast(Run, answer.json())
             if run["status"] in ENDED or (ends is not None and time.monotonic() >= ends):
                 return run
+            held = time.monotonic() - begun
+            if held < asked / 2000:
+                # A server that drains answers at once, and must not be asked in a tight loop.
+                await asyncio.sleep(min(AGAIN, asked / 1000))
 
     async def cancel_run(self, run_id: str) -> Run:
         """Tells a run to stop."""

@@ -6,6 +6,8 @@ its own, so that tests decide all three.
 
 from __future__ import annotations
 
+import json
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple, Union, cast
@@ -17,6 +19,9 @@ Frame = dict[str, Any]
 
 TERMINAL = frozenset({"run_completed", "run_failed", "run_cancelled", "run_timed_out"})
 """The types of which each run has exactly one, as its last event."""
+
+LONGEST_FRAME = 64 * 1024
+"""The longest frame that the server reads, in bytes."""
 
 PASSING = frozenset({"draining", "internal", "overloaded", "rate_limited", "store_unavailable"})
 """Error codes after which the same request may succeed."""
@@ -154,7 +159,7 @@ class Subscription:
             self.cursor = Cursor(int(frame["latest_seq"]), str(frame["epoch"]))
         return [self._subscribe()]
 
-    def _subscribe(self) -> Send:
+    def _subscribe(self) -> Send | Fail:
         cursor = self.cursor or Cursor(0)
         self._subscribing, self._previous, self._moved = self._id(), None, False
         frame: Frame = {"type": "subscribe", "id": self._subscribing, "after": cursor.seq}
@@ -164,6 +169,9 @@ class Subscription:
             frame["threads"] = self._threads
         if not self._deltas:
             frame["deltas"] = False
+        if len(json.dumps(frame)) > LONGEST_FRAME:
+            # It would cost the connection, and the next one as well.
+            return Fail(ProtocolError("a subscription of more than 64 KiB: name fewer threads"))
         return Send(frame)
 
     def _ack(self, frame: Frame) -> list[Action]:
@@ -179,7 +187,9 @@ class Subscription:
     def _error(self, frame: Frame) -> list[Action]:
         error = from_body(frame)
         if frame.get("id") is not None and frame.get("id") == self._refreshing:
-            return [Reconnect(Plan(renew=True))]
+            self._refreshing = None
+            # The old token is good for a while; when it is not, the server says so.
+            return [] if error.code in PASSING else [Reconnect(Plan(renew=True))]
         about_us = frame.get("id") is None or frame.get("id") == self._subscribing
         if not about_us:
             return []
@@ -304,6 +314,10 @@ class Repeat(NamedTuple):
         return wait if wait <= self.longest_wait else None
 
 
+# A carriage return at the end may be the first half of a line's end.
+_LINE_END = re.compile(rb"\r\n|\n|\r(?!\Z)")
+
+
 class SseMessage(NamedTuple):
     """One block of an event stream."""
 
@@ -320,24 +334,29 @@ class SseParser:
         self._event: str | None = None
         self._data: list[str] = []
         self._rest = b""
+        self._begun = False
 
     def feed(self, received: bytes) -> list[SseMessage]:
         """Takes what was received; gives the messages that it completes."""
-        # Lines end at line feeds only: JSON may hold other characters that split lines of text.
-        *lines, self._rest = (self._rest + received).split(b"\n")
-        messages = (self._line(line.removesuffix(b"\r").decode()) for line in lines)
+        # Of bytes: texts also have ends of lines that stand in JSON and are none here.
+        *lines, self._rest = _LINE_END.split(self._rest + received)
+        messages = (self._line(line.decode(errors="replace")) for line in lines)
         return [message for message in messages if message is not None]
 
     def _line(self, line: str) -> SseMessage | None:
+        if not self._begun:
+            self._begun, line = True, line.removeprefix("\ufeff")
         if not line:
-            message = SseMessage(self._id, self._event, "\n".join(self._data) or None)
+            data = "\n".join(self._data) if self._data else None
+            message = SseMessage(self._id, self._event, data)
             self._id, self._event, self._data = None, None, []
-            return message if any(message) else None
+            return message if any(part is not None for part in message) else None
         field, _, value = line.partition(":")
         value = value.removeprefix(" ")
         if field == "data":
             self._data.append(value)
-        elif field == "id":
+        elif field == "id" and "\0" not in value:
+            # The standard has no id with a NUL in it: no header could carry it back.
             self._id = value
         elif field == "event":
             self._event = value

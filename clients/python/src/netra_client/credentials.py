@@ -10,12 +10,16 @@ import time
 from collections.abc import Awaitable, Callable
 from typing import Union
 
+from .errors import ApiError, ConnectionLost, NetraError
 from .types import Tokens
 
 TokenSource = Callable[[], Union[str, Awaitable[str]]]
 """Gives a fresh access token; one that blocks is called in a thread of its own."""
 
 Refresh = Callable[[str], Awaitable[Tokens]]
+
+LONGEST_ASKING = 30.0
+"""A source that takes longer has given no token: all requests wait for it."""
 
 LONGEST_MARGIN = 60.0
 """A token is renewed so many seconds before its end, a short one at the half of its life."""
@@ -29,6 +33,10 @@ def claim(token: str | None, name: str) -> float | None:
         return float(claims[name])
     except (IndexError, KeyError, TypeError, ValueError):
         return None
+
+
+def _is_away(error: NetraError) -> bool:
+    return isinstance(error, ApiError) and (error.status == 429 or (error.status or 0) >= 500)
 
 
 class Credentials:
@@ -90,7 +98,13 @@ class Credentials:
             self._renewal = asyncio.ensure_future(self._renew(refresh))
         # A refresh token is used once. A caller that is cancelled must not lose what its use
         # gave, and two callers must not use the same one.
-        await asyncio.shield(self._renewal)
+        try:
+            await asyncio.shield(self._renewal)
+        except NetraError as error:
+            # The margin is there for this: the old token is good for a while.
+            away = isinstance(error, ConnectionLost) or _is_away(error)
+            if not (away and self._token != refused and self._is_not_over()):
+                raise
         return self._token
 
     async def _renew(self, refresh: Refresh) -> None:
@@ -105,6 +119,9 @@ class Credentials:
         left = self.seconds_left()
         return left is None or left > 0
 
+    def _is_not_over(self) -> bool:
+        return self._token is not None and (self._ends is None or self._now() < self._ends)
+
     def _take(self, token: str) -> None:
         self._token = token
         self._margin = self._margin_of(token)
@@ -118,8 +135,16 @@ class Credentials:
             return LONGEST_MARGIN
         return min(LONGEST_MARGIN, (ends - begins) / 2)
 
+    @classmethod
+    async def _ask(cls, source: TokenSource) -> str:
+        try:
+            return await asyncio.wait_for(cls._given(source), LONGEST_ASKING)
+        except asyncio.TimeoutError:
+            message = f"the source of tokens gave none in {LONGEST_ASKING:.0f} s"
+            raise ConnectionLost(message) from None
+
     @staticmethod
-    async def _ask(source: TokenSource) -> str:
+    async def _given(source: TokenSource) -> str:
         if inspect.iscoroutinefunction(source):
             return str(await source())
         given = await asyncio.to_thread(source)

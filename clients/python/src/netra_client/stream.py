@@ -44,6 +44,9 @@ LARGEST_FRAME = 1024 * 1024
 HEARTBEAT = 20.0
 """Seconds between our own pings, by which a dead connection is noticed."""
 
+OPENING = 30.0
+"""Seconds for the server to accept a subscription."""
+
 QUIET = 45.0
 """Seconds without a byte after which an event stream is dead: a comment comes every 15."""
 
@@ -196,6 +199,7 @@ class SocketStream(EventStream):
         self._ticket = ticket
         self._socket: ClientConnection | None = None
         self._renewing: asyncio.Task[None] | None = None
+        self._accept_by: float | None = None
 
     @property
     def cursor(self) -> Cursor | None:
@@ -228,6 +232,7 @@ class SocketStream(EventStream):
         except (InvalidHandshake, InvalidURI) as wrong:
             raise ProtocolError(f"{self._transport.base_url} has no WebSocket: {wrong}") from wrong
         self._subscription.opened()
+        self._accept_by = None
         self._renewing = asyncio.ensure_future(self._keep_renewed(self._socket))
 
     async def _receive(self) -> list[Action]:
@@ -235,7 +240,7 @@ class SocketStream(EventStream):
         if socket is None:
             raise Ended(Plan())
         try:
-            frame = json.loads(await socket.recv())
+            frame = json.loads(await self._next(socket))
         except ConnectionClosed as closed:
             raise self._ended(closed) from closed
         except ValueError as error:
@@ -244,6 +249,19 @@ class SocketStream(EventStream):
         if self._subscription.live:
             self._accepted()
         return actions
+
+    async def _next(self, socket: ClientConnection) -> str | bytes:
+        if self._subscription.live:
+            self._accept_by = None
+            return await socket.recv()
+        # Answered pings show that the line is alive, not that there will be an answer.
+        now = time.monotonic()
+        if self._accept_by is None:
+            self._accept_by = now + OPENING
+        try:
+            return await asyncio.wait_for(socket.recv(), max(0.0, self._accept_by - now))
+        except asyncio.TimeoutError as late:
+            raise Ended(Plan(), late) from late
 
     async def _send(self, text: str) -> None:
         if self._socket is None:
@@ -342,7 +360,10 @@ class SseStream(EventStream):
         if not self._messages:
             return []
         message = self._messages.popleft()
-        frame = None if message.data is None else json.loads(message.data)
+        try:
+            frame = None if message.data is None else json.loads(message.data)
+        except ValueError as error:
+            raise ProtocolError(f"an event that is no JSON: {error}") from error
         return self._feed.receive(message, frame)
 
     async def _more(self, received: AsyncIterator[bytes]) -> bytes:

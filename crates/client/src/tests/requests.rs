@@ -5,10 +5,11 @@ use std::time::Duration;
 
 use futures::future::join;
 use serde_json::{Value, json};
+use tokio::time::Instant;
 
 use super::script::{Script, error};
 use crate::credentials::locked;
-use crate::{Access, Backoff, Client, Error, Method};
+use crate::{Access, Backoff, Client, Error, Method, Upload};
 
 fn patient(client: &Client) -> Client {
     let moment = Duration::from_millis(2);
@@ -49,6 +50,67 @@ async fn a_start_whose_answer_is_lost_is_repeated_with_the_same_key() {
         told
     };
     assert_eq!(join(starting, serving).await.1, "mine");
+}
+
+#[tokio::test]
+async fn an_answer_that_breaks_off_in_the_middle_is_asked_for_again_with_the_same_key() {
+    let script = Script::start().await;
+    let client = patient(&script.client(Some("t")));
+    let serving = async {
+        let first = script.asked().await;
+        let key = first.headers["idempotency-key"].clone();
+        first.cut("202 Accepted").await;
+        let second = script.asked().await;
+        assert_eq!(second.headers["idempotency-key"], key);
+        second.answer("202 Accepted", &json!({"id": "one"})).await;
+        script.asked().await.cut("200 OK").await;
+        script.asked().await.answer("200 OK", &json!(7)).await;
+    };
+    let asking = async {
+        let run = client.create::<Value>("/api/runs", None::<&()>, None).await;
+        (run.unwrap(), client.get::<u32>("/api/x").await.unwrap())
+    };
+    let (answers, ()) = join(asking, serving).await;
+    assert_eq!(answers, (json!({"id": "one"}), 7));
+}
+
+#[tokio::test]
+async fn what_may_not_be_done_twice_is_not_sent_twice_when_its_answer_breaks_off() {
+    let script = Script::start().await;
+    let client = patient(&script.client(Some("t")));
+    let serving = async { script.asked().await.cut("200 OK").await };
+    let (answer, ()) = join(client.login("ada", "secret"), serving).await;
+    assert!(matches!(answer, Err(Error::Unreachable(_))), "{answer:?}");
+}
+
+#[tokio::test]
+async fn a_file_whose_answer_is_lost_is_stored_once() {
+    let script = Script::start().await;
+    let client = patient(&script.client(Some("t")));
+    let note = std::env::temp_dir().join(format!("netra-client-{}.txt", std::process::id()));
+    std::fs::write(&note, "a note").unwrap();
+    for upload in [Upload::Bytes("a note".into()), Upload::Path(&note)] {
+        let serving = async {
+            let first = script.asked().await;
+            assert_eq!(first.body, "a note");
+            let key = first.headers["idempotency-key"].clone();
+            first.cut("201 Created").await;
+            let second = script.asked().await;
+            assert_eq!(
+                (&second.headers["idempotency-key"], &*second.body),
+                (&key, "a note")
+            );
+            let file = json!({
+                "id": "fil_00000000000000000000000001", "name": "note.txt",
+                "media_type": "text/plain", "bytes": 6, "sha256": "00",
+                "created_at": "2026-11-22T18:00:00.000000Z",
+            });
+            second.answer("201 Created", &file).await;
+        };
+        let (file, ()) = join(client.file_upload("note.txt", upload), serving).await;
+        assert_eq!(file.unwrap().bytes, 6);
+    }
+    std::fs::remove_file(note).unwrap();
 }
 
 #[tokio::test]
@@ -161,4 +223,32 @@ async fn a_refresh_token_is_used_once_and_the_next_one_is_told() {
         "{ended:?}"
     );
     assert_eq!(ended.status(), Some(401));
+}
+
+fn run(status: &str) -> Value {
+    json!({
+        "id": "run_00000000000000000000000001", "thread_id": "thr_00000000000000000000000001",
+        "agent": "echo", "status": status, "attempt": 1,
+        "created_at": "2026-11-22T18:00:00.000000Z",
+        "usage": netra_protocol::usage::RunUsage::default(), "metadata": {},
+    })
+}
+
+#[tokio::test]
+async fn a_server_that_drains_is_not_asked_for_the_end_of_a_run_in_a_tight_loop() {
+    let script = Script::start().await;
+    let client = patient(&script.client(Some("t")));
+    let serving = async {
+        let asked = script.asked().await;
+        asked.answer("202 Accepted", &run("running")).await;
+        let answered = Instant::now();
+        let again = script.asked().await;
+        let pause = answered.elapsed();
+        again.answer("200 OK", &run("completed")).await;
+        pause
+    };
+    let id = "run_00000000000000000000000001".parse().unwrap();
+    let (ended, pause) = join(client.run_end(id), serving).await;
+    assert!(ended.unwrap().status.is_terminal());
+    assert!(pause >= Duration::from_millis(900), "{pause:?}");
 }

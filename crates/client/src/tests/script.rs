@@ -29,6 +29,8 @@ pub(super) struct Asked {
 pub(super) struct Line {
     stream: WebSocketStream<TcpStream>,
     pub(super) authorization: Option<String>,
+    /// What follows `/ws`.
+    pub(super) query: Option<String>,
 }
 
 impl Script {
@@ -80,11 +82,12 @@ impl Script {
     pub(super) async fn line(&self, heartbeat_ms: u64) -> Line {
         let (stream, _) = self.0.accept().await.unwrap();
         stream.set_nodelay(true).unwrap();
-        let mut authorization = None;
+        let (mut authorization, mut query) = (None, None);
         #[expect(clippy::result_large_err, reason = "the library's type")]
         let look = |request: &Request, response: Response| {
             let header = request.headers().get("authorization");
             authorization = header.map(|value| value.to_str().unwrap().to_owned());
+            query = request.uri().query().map(str::to_owned);
             Ok(response)
         };
         let stream = tokio_tungstenite::accept_hdr_async(stream, look)
@@ -93,6 +96,7 @@ impl Script {
         let mut line = Line {
             stream,
             authorization,
+            query,
         };
         line.say(json!({
             "type": "connection_ready", "connection_id": "con_00000000000000000000000001",
@@ -132,6 +136,13 @@ impl Asked {
             .write_all((head + &body).as_bytes())
             .await
             .unwrap();
+        self.stream.shutdown().await.unwrap();
+    }
+
+    /// An answer that breaks off in the middle of its body.
+    pub(super) async fn cut(mut self, status: &str) {
+        let head = format!("HTTP/1.1 {status}\r\ncontent-length: 100\r\n\r\n{{\"id\":");
+        self.stream.write_all(head.as_bytes()).await.unwrap();
         self.stream.shutdown().await.unwrap();
     }
 

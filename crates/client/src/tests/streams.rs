@@ -58,6 +58,24 @@ async fn all_events_of_a_user_go_on_behind_the_last_event_or_position() {
 }
 
 #[tokio::test]
+async fn an_event_that_is_missing_at_the_start_of_a_new_connection_is_noticed() {
+    let script = Script::start().await;
+    let mut events = script
+        .client(Some("t"))
+        .events()
+        .after(format!("{EPOCH}:3"));
+    let serving = async {
+        // 4 is missing: what was asked for follows 3.
+        script.asked().await.stream(&block(4, 5)).await;
+        let again = script.asked().await;
+        assert_eq!(again.headers["last-event-id"], format!("{EPOCH}:3"));
+        again.stream(&block(3, 4)).await;
+    };
+    let (came, ()) = join(events.next(), serving).await;
+    assert_eq!(came.unwrap().unwrap().event.seq, 4);
+}
+
+#[tokio::test]
 async fn a_cursor_that_the_log_does_not_hold_ends_the_stream() {
     let script = Script::start().await;
     let mut events = script.client(Some("t")).events().after("old:3");

@@ -1,4 +1,4 @@
-//! A data folder kept elsewhere, and logs looked at: `netra backup`, `restore` and `events`.
+//! A data folder kept elsewhere, and logs looked at: `netra backup`, `restore` and `events replay`.
 
 use std::path::Path;
 
@@ -18,7 +18,7 @@ fn text(path: &Path) -> String {
 }
 
 /// What the command prints; fails where it does.
-async fn said(arguments: &[&str]) -> Result<String> {
+pub(crate) async fn said(arguments: &[&str]) -> Result<String> {
     let output = output(arguments, "").await?;
     let told = String::from_utf8_lossy(&output.stderr).into_owned();
     ensure!(output.status.success(), "netra {arguments:?}: {told}");
@@ -35,7 +35,10 @@ fn after(seq: u64, epoch: &str) -> Subscribe {
 }
 
 /// Starts runs until it is told that it is enough; gives how many ended.
-async fn busy(user: &TestUser, enough: &tokio::sync::watch::Sender<bool>) -> Result<usize> {
+pub(crate) async fn busy(
+    user: &TestUser,
+    enough: &tokio::sync::watch::Sender<bool>,
+) -> Result<usize> {
     let mut ended = 0;
     while !*enough.borrow() || ended == 0 {
         let run = user.run("echo", "while it is copied").await?;
@@ -139,7 +142,7 @@ async fn a_backup_that_was_changed_is_not_restored() -> Test {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_log_is_printed_followed_and_found_well() -> Test {
+async fn a_log_is_printed_and_found_well() -> Test {
     let data = tempfile::tempdir()?;
     let folder = text(data.path());
     let server = TestProcess::start(data.path()).await?;

@@ -17,7 +17,9 @@ mod resume;
 mod runs;
 mod scripts;
 mod security;
+mod tail;
 mod threads;
+mod verify;
 
 /// Every test ends with this.
 type Test = anyhow::Result<()>;

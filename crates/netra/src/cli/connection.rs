@@ -3,8 +3,10 @@
 use std::path::Path;
 use std::time::Duration;
 
-use netra_client::Client;
+use netra_client::{Access, Client, Error};
 use netra_store::DirLock;
+use rustix::io::Errno;
+use rustix::process::{Pid, test_kill_process};
 
 use crate::accounts::Accounts;
 use crate::config::Config;
@@ -12,8 +14,8 @@ use crate::exit::Problem;
 use crate::node::{self, Node};
 use crate::server_file::ServerFile;
 
-/// Life of the token for one command: longer than any run may take.
-const TOKEN_TTL: Duration = Duration::from_secs(4 * 60 * 60);
+/// Life of a token, which is renewed before its end.
+const TOKEN_TTL: Duration = Duration::from_secs(60 * 60);
 /// How long to wait for a server that holds the folder and does not answer yet.
 const STARTING: Duration = Duration::from_secs(5);
 const BETWEEN_LOOKS: Duration = Duration::from_millis(50);
@@ -26,11 +28,11 @@ pub(super) struct Connection {
 
 impl Connection {
     /// To a server that was named.
-    pub(super) fn to(server: &str, token: String) -> Result<Self, Problem> {
-        Ok(Self {
-            client: Client::new(server, Some(token))?,
+    pub(super) fn to(client: Client) -> Self {
+        Self {
+            client,
             private: None,
-        })
+        }
     }
 
     /// To the server of this data folder, as this user, who is made on first use. Starts a private
@@ -40,18 +42,12 @@ impl Connection {
         let deadline = tokio::time::Instant::now() + STARTING;
         loop {
             if let Some(address) = answering(&dir).await {
-                let token = token(&config, user).await?;
-                return Ok(Self {
-                    client: Client::new(&address, Some(token))?,
-                    private: None,
-                });
+                return Ok(Self::to(signed(&address, &config, user).await?));
             }
             match Box::pin(Node::start(config.clone())).await {
                 Ok(node) => {
-                    let token = token(&config, user).await?;
-                    let client = Client::new(node.url(), Some(token))?;
                     return Ok(Self {
-                        client,
+                        client: signed(node.url(), &config, user).await?,
                         private: Some(node),
                     });
                 }
@@ -77,15 +73,34 @@ impl Connection {
     }
 }
 
+/// Where a server is to be looked for, each time anew: the one of a folder has another address after
+/// each start.
+pub(super) enum Whereabouts {
+    /// It was named.
+    Named(Client),
+    /// It holds this folder, and is asked as this user, who is made on first use.
+    Folder { config: Box<Config>, user: String },
+}
+
+impl Whereabouts {
+    /// A client of the server; none when no server holds the folder. Starts none.
+    pub(super) async fn look(&self) -> Result<Option<Client>, Problem> {
+        match self {
+            Self::Named(client) => Ok(Some(client.clone())),
+            Self::Folder { config, user } => match answering(&config.data).await {
+                Some(address) => Ok(Some(signed(&address, config, user).await?)),
+                None => Ok(None),
+            },
+        }
+    }
+}
+
 /// The address in the folder's `server.json`, if the folder is held and a server answers there.
-///
-/// A killed server leaves its file behind, and anybody may listen at its address by now; the lock
-/// tells, since whoever takes it removes such a file before anything else.
 async fn answering(dir: &Path) -> Option<String> {
-    if DirLock::take(dir).is_ok() {
+    let file = ServerFile::read(dir)?;
+    if !is_held(dir, &file) {
         return None;
     }
-    let file = ServerFile::read(dir)?;
     let client = Client::new(&file.address, None).ok()?;
     let request = client.request(netra_client::Method::GET, "/health/live");
     client
@@ -95,8 +110,78 @@ async fn answering(dir: &Path) -> Option<String> {
     Some(file.address)
 }
 
-async fn token(config: &Config, user: &str) -> Result<String, Problem> {
+/// Whether the folder's server is the one that wrote the file.
+///
+/// A killed server leaves its file behind, and anybody may listen at its address by now; the lock
+/// tells, since whoever takes it removes such a file before anything else. Where the server's
+/// process is not seen, a child of a killed one may hold the lock for a moment: then it is asked for
+/// with patience.
+fn is_held(dir: &Path, file: &ServerFile) -> bool {
+    match is_seen(file.pid) {
+        true => DirLock::is_held(dir),
+        false => DirLock::take(dir).is_err(),
+    }
+}
+
+/// Whether this process is there. It may be there unseen, in a container.
+fn is_seen(pid: u32) -> bool {
+    let pid = i32::try_from(pid).ok().and_then(Pid::from_raw);
+    pid.is_some_and(|pid| {
+        let asked = test_kill_process(pid);
+        asked.is_ok() || asked == Err(Errno::PERM)
+    })
+}
+
+/// A client that asks as this user, with tokens that are renewed.
+async fn signed(address: &str, config: &Config, user: &str) -> Result<Client, Problem> {
+    let first = access(config, user).await?;
+    let (config, user) = (config.clone(), user.to_owned());
+    let source = move || {
+        let (config, user) = (config.clone(), user.clone());
+        async move {
+            let renewed = access(&config, &user).await;
+            // As good as a server that is away: the next attempt may do.
+            renewed.map_err(|problem| Error::Unreachable(problem.error.into()))
+        }
+    };
+    Ok(Client::new(address, None)?.with_source(source, Some(first)))
+}
+
+async fn access(config: &Config, user: &str) -> Result<Access, Problem> {
     let accounts = Accounts::open(config)?;
     let user = accounts.find_or_create(user).await?;
-    accounts.token(&user, TOKEN_TTL)
+    Ok(Access::new(accounts.token(&user, TOKEN_TTL)?).lasting(TOKEN_TTL))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_file_that_a_killed_server_left_behind_is_nobodys_address() {
+        let dir = tempfile::tempdir().unwrap();
+        let left = |pid| ServerFile {
+            address: "http://127.0.0.1:1".into(),
+            pid,
+        };
+        let here = left(std::process::id());
+        let published = here.publish(dir.path()).unwrap();
+        assert!(!is_held(dir.path(), &here), "nobody has the lock");
+        assert_eq!(answering(dir.path()).await, None);
+        let lock = DirLock::take(dir.path()).unwrap();
+        assert!(is_held(dir.path(), &here));
+        assert!(
+            is_held(dir.path(), &left(0)),
+            "unseen, and the lock is held"
+        );
+        drop((lock, published));
+        assert!(!is_held(dir.path(), &left(0)));
+    }
+
+    #[test]
+    fn a_process_is_seen_also_when_it_is_anothers() {
+        assert!(is_seen(std::process::id()));
+        assert!(is_seen(1));
+        assert!(!is_seen(0) && !is_seen(u32::MAX));
+    }
 }

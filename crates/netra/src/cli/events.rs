@@ -2,14 +2,15 @@
 
 mod judge;
 mod line;
+mod tail;
 mod verify;
 
 use clap::Subcommand;
-use netra_client::{Feed, Incoming, Received, Socket};
-use netra_protocol::frame::{After, ServerFrame, Subscribe};
+use netra_client::{Client, Feed, Received};
+use netra_protocol::frame::{After, Subscribe};
 use netra_protocol::id::{RunId, ThreadId};
 
-use super::connection::Connection;
+use super::connection::{Connection, Whereabouts};
 use super::{Folder, output};
 use crate::config::Config;
 use crate::exit::{Exit, Problem};
@@ -24,14 +25,14 @@ pub(super) struct Args {
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Follow a user's events as they come; goes on over restarts of the server.
-    Tail(TailArgs),
+    Tail(tail::Args),
     /// Print what the log holds, and end.
     Replay(ReplayArgs),
     /// Check logs: order, pairs, and what is missing without a reason.
     Verify(verify::Args),
 }
 
-/// Whose log it is, and where.
+/// Where the log is.
 #[derive(Debug, clap::Args)]
 struct Source {
     /// Address of a server, such as https://netra.example.
@@ -42,14 +43,14 @@ struct Source {
     token: Option<String>,
     #[command(flatten)]
     folder: Folder,
-    /// Whose log it is.
-    #[arg(long, value_name = "NAME", default_value = "local")]
-    user: String,
 }
 
 /// Which events are wanted.
 #[derive(Debug, clap::Args)]
 struct Wanted {
+    /// Whose log it is.
+    #[arg(long, value_name = "NAME", default_value = "local")]
+    user: String,
     /// Only of this conversation.
     #[arg(long, value_name = "ID")]
     thread: Option<ThreadId>,
@@ -62,22 +63,6 @@ struct Wanted {
     /// As on the wire, one JSON object per line.
     #[arg(long)]
     json: bool,
-}
-
-#[derive(Debug, clap::Args)]
-#[command(
-    after_help = "Examples:\n  netra events tail --data ./netra-data --user ada\n  \
-    netra events tail --server https://netra.example --token \"$TOKEN\" --json\n  \
-    netra events tail --user ada --after 0 --run run_01kanqxk7d2h6n1s5v9x3b8f0j"
-)]
-struct TailArgs {
-    #[command(flatten)]
-    source: Source,
-    #[command(flatten)]
-    wanted: Wanted,
-    /// Begin after this number, 0 for all; from now on when absent.
-    #[arg(long, value_name = "SEQ")]
-    after: Option<u64>,
 }
 
 #[derive(Debug, clap::Args)]
@@ -100,22 +85,44 @@ struct ReplayArgs {
 
 pub(super) async fn events(args: Args) -> Result<Exit, Problem> {
     match args.command {
-        Command::Tail(args) => tail(args).await,
+        Command::Tail(args) => tail::tail(args).await,
         Command::Replay(args) => replay(args).await,
         Command::Verify(args) => verify::verify(args).await,
     }
 }
 
 impl Source {
-    async fn connect(&self) -> Result<Connection, Problem> {
-        if let (Some(server), Some(token)) = (&self.server, &self.token) {
-            return Connection::to(server, token.clone());
+    /// The server that was named, if one was.
+    fn named(&self) -> Result<Option<Client>, Problem> {
+        match (&self.server, &self.token) {
+            (Some(server), Some(token)) => Ok(Some(Client::new(server, Some(token.clone()))?)),
+            _ => Ok(None),
         }
+    }
+
+    fn config(&self) -> Result<Config, Problem> {
         let layers = self.folder.layers();
         let layers = layers.flag("server.listen", "private", "127.0.0.1:0");
         let config = Config::load(layers)?;
         logs::start(config.log_format, "warn")?;
-        Connection::by_folder(config, &self.user).await
+        Ok(config)
+    }
+
+    async fn connect(&self, user: &str) -> Result<Connection, Problem> {
+        match self.named()? {
+            Some(client) => Ok(Connection::to(client)),
+            None => Connection::by_folder(self.config()?, user).await,
+        }
+    }
+
+    fn whereabouts(&self, user: &str) -> Result<Whereabouts, Problem> {
+        match self.named()? {
+            Some(client) => Ok(Whereabouts::Named(client)),
+            None => Ok(Whereabouts::Folder {
+                config: Box::new(self.config()?),
+                user: user.to_owned(),
+            }),
+        }
     }
 }
 
@@ -129,65 +136,33 @@ impl Wanted {
         }
     }
 
-    fn show(&self, received: &Received) -> Result<(), Problem> {
-        if self
-            .run
-            .is_none_or(|run| run == received.event.event.run_id)
-        {
-            if self.json {
-                output::line(&received.text)?;
-            } else {
-                output::line(line::of(&received.event))?;
-            }
-        }
-        Ok(())
+    /// The event as it is printed; none when it is of another run.
+    fn line(&self, received: &Received) -> Option<String> {
+        let run = received.event.event.run_id;
+        let wanted = self.run.is_none_or(|wanted| wanted == run);
+        wanted.then(|| match self.json {
+            true => received.text.clone(),
+            false => line::of(&received.event),
+        })
     }
-}
-
-async fn tail(args: TailArgs) -> Result<Exit, Problem> {
-    let connection = args.source.connect().await?;
-    if connection.is_private() {
-        output::note("no server runs on this folder; this command's own one is followed");
-    }
-    let after = args.after.map_or(After::Now, After::Seq);
-    let follow = async {
-        let wish = args.wanted.subscribe(after);
-        let mut feed = Box::pin(Feed::open(&connection.client, wish)).await?;
-        loop {
-            args.wanted.show(&feed.next_event().await?)?;
-        }
-    };
-    let ended = tokio::select! {
-        ended = follow => ended,
-        _ = tokio::signal::ctrl_c() => Ok(Exit::Success),
-    };
-    connection.close().await;
-    ended
 }
 
 async fn replay(args: ReplayArgs) -> Result<Exit, Problem> {
-    let connection = args.source.connect().await?;
+    let connection = args.source.connect(&args.wanted.user).await?;
     let ended = Box::pin(print(&args, &connection)).await;
     connection.close().await;
     ended.map(|()| Exit::Success)
 }
 
 async fn print(args: &ReplayArgs, connection: &Connection) -> Result<(), Problem> {
-    let mut socket = Box::pin(Socket::connect(&connection.client)).await?;
     let wish = args.wanted.subscribe(After::Seq(args.after));
-    let latest = socket.subscribe(wish).await?.latest_seq;
-    let until = args.until.unwrap_or(latest).min(latest);
-    let mut seen = args.after;
-    while seen < until {
-        match socket.next_incoming().await? {
-            Incoming::Event(received) => {
-                seen = received.event.seq;
-                if seen <= until {
-                    args.wanted.show(&received)?;
-                }
-            }
-            Incoming::Frame(ServerFrame::Position { seq }) => seen = seq,
-            Incoming::Frame(_) => {}
+    let mut feed = Box::pin(Feed::open(&connection.client, wish)).await?;
+    let until = args.until.unwrap_or(u64::MAX).min(feed.latest_seq());
+    while let Some(received) = feed.next_until(until).await? {
+        if let Some(line) = args.wanted.line(&received)
+            && output::pass(line)?.is_break()
+        {
+            break;
         }
     }
     Ok(())

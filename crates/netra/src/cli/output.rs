@@ -1,19 +1,42 @@
 //! Standard output and standard error, with errors in place of panics.
 
 use std::io::{self, IsTerminal as _, Write as _};
+use std::ops::ControlFlow;
+use std::os::fd::AsFd as _;
+
+use tokio::io::Interest;
+use tokio::net::unix::pipe;
 
 /// Writes text and a line end to standard output. A reader that went away is no error: it has
 /// read what it wanted.
 pub(crate) fn line(text: impl AsRef<str>) -> io::Result<()> {
+    pass(text).map(drop)
+}
+
+/// The same for what has no end of its own: a break when nobody reads on.
+pub(crate) fn pass(text: impl AsRef<str>) -> io::Result<ControlFlow<()>> {
     let mut out = io::stdout().lock();
     let written = out
         .write_all(text.as_ref().as_bytes())
         .and_then(|()| out.write_all(b"\n"))
         .and_then(|()| out.flush());
     match written {
-        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
-        other => other,
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(ControlFlow::Break(())),
+        other => other.map(ControlFlow::Continue),
     }
+}
+
+/// Waits until nobody reads standard output any more; for ever where it is no pipe.
+pub(crate) async fn reader_gone() {
+    let copy = io::stdout().as_fd().try_clone_to_owned();
+    // What cannot be waited for, such as a file, has no reader that goes. Nothing is written here,
+    // so how the pipe is set does not matter, and it stays as it is.
+    if let Ok(out) = copy.and_then(pipe::Sender::from_owned_fd_unchecked)
+        && out.ready(Interest::ERROR).await.is_ok()
+    {
+        return;
+    }
+    std::future::pending().await
 }
 
 /// Pretty JSON on standard output.

@@ -121,7 +121,7 @@ impl Args {
 
     async fn connect(&self) -> Result<Connection, Problem> {
         if let (Some(server), Some(token)) = (&self.server, &self.token) {
-            return Connection::to(server, token.clone());
+            return Ok(Connection::to(Client::new(server, Some(token.clone()))?));
         }
         let mut layers = self
             .folder

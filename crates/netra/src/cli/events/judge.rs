@@ -1,12 +1,12 @@
-//! What can be wrong with a log, told from the log and what is known of its runs.
+//! What can be wrong with the events of a user's log, told as they come. What is open is held, and
+//! how each run ended; not what was read.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 
-use netra_engine::order::{check_order, check_prefix};
+use netra_engine::order::RunOrder;
 use netra_protocol::Event;
-use netra_protocol::id::{EventId, RunId};
+use netra_protocol::id::{RunId, ThreadId};
 use netra_protocol::run::RunStatus;
-use netra_store::inspect::{Deletion, LoggedRun};
 use serde::Serialize;
 
 /// Something that is wrong.
@@ -24,15 +24,27 @@ pub(super) struct Finding {
     pub(super) problem: String,
 }
 
+/// How far a run has come in the log.
+enum Standing {
+    Open {
+        order: Box<RunOrder>,
+        seq: u64,
+    },
+    Ended {
+        seq: u64,
+        name: &'static str,
+    },
+    /// What is wrong with it was told; what follows from that is not.
+    Broken,
+}
+
 /// Reads one user's log in order and notes what is wrong.
 pub(super) struct Judge {
     user: String,
     last: u64,
-    ids: HashSet<EventId>,
-    events: HashMap<RunId, Vec<(u64, Event)>>,
-    gaps: Vec<(u64, u64)>,
+    runs: HashMap<RunId, (ThreadId, Standing)>,
     read: u64,
-    pub(super) findings: Vec<Finding>,
+    findings: Vec<Finding>,
 }
 
 impl Judge {
@@ -40,9 +52,7 @@ impl Judge {
         Self {
             user: user.to_owned(),
             last: 0,
-            ids: HashSet::new(),
-            events: HashMap::new(),
-            gaps: Vec::new(),
+            runs: HashMap::new(),
             read: 0,
             findings: Vec::new(),
         }
@@ -53,7 +63,31 @@ impl Judge {
         self.read
     }
 
-    fn find(&mut self, run: Option<RunId>, seq: Option<u64>, problem: impl Into<String>) {
+    /// The runs that have events, with their threads.
+    pub(super) fn runs(&self) -> impl ExactSizeIterator<Item = (RunId, ThreadId)> {
+        self.runs.iter().map(|(run, (thread, _))| (*run, *thread))
+    }
+
+    /// The runs with which something was wrong, with their threads.
+    pub(super) fn found(&self) -> impl Iterator<Item = (RunId, ThreadId)> {
+        let runs = self.findings.iter().filter_map(|finding| finding.run);
+        runs.filter_map(|run| self.runs.get(&run).map(|(thread, _)| (run, *thread)))
+    }
+
+    /// The number of the run's last event, if that ends it.
+    pub(super) fn end_of(&self, run: RunId) -> Option<u64> {
+        match self.runs.get(&run) {
+            Some((_, Standing::Ended { seq, .. })) => Some(*seq),
+            _ => None,
+        }
+    }
+
+    pub(super) fn find(
+        &mut self,
+        run: Option<RunId>,
+        seq: Option<u64>,
+        problem: impl Into<String>,
+    ) {
         self.findings.push(Finding {
             user: self.user.clone(),
             run,
@@ -62,116 +96,98 @@ impl Judge {
         });
     }
 
-    /// Takes the next event of the log.
-    pub(super) fn take(&mut self, seq: u64, event: Event) {
+    pub(super) fn into_findings(self) -> Vec<Finding> {
+        self.findings
+    }
+
+    /// Takes the next event of the log. `cut`: the run's first events may have been deleted, so
+    /// that what ends may have begun among them.
+    pub(super) fn take(&mut self, seq: u64, event: &Event, cut: bool) {
         self.read += 1;
         let run = event.run_id;
         if seq <= self.last {
             let words = format!("its number comes after {}", self.last);
             self.find(Some(run), Some(seq), words);
-        } else if seq > self.last + 1 {
-            self.gaps.push((self.last + 1, seq - 1));
         }
         self.last = self.last.max(seq);
-        if !self.ids.insert(event.event_id) {
-            self.find(Some(run), Some(seq), "its event_id was there before");
-        }
-        self.events.entry(run).or_default().push((seq, event));
-    }
-
-    /// The log is at its end: is all there that was given a number, and is each run whole?
-    pub(super) fn conclude(
-        &mut self,
-        (oldest, latest): (u64, u64),
-        runs: &[LoggedRun],
-        deletions: &[Deletion],
-    ) {
-        if self.last > latest {
-            let words = format!("the log ends with {latest}");
-            self.find(None, Some(self.last), words);
-        } else if self.last < latest {
-            self.gaps.push((self.last + 1, latest));
-        }
-        self.judge_gaps(runs, deletions);
-        for run in runs {
-            self.judge_run(run, oldest);
-        }
-        let known: HashSet<RunId> = runs.iter().map(|run| run.id).collect();
-        let strangers: Vec<RunId> = self
-            .events
-            .keys()
-            .filter(|id| !known.contains(id))
-            .copied()
-            .collect();
-        for run in strangers {
-            self.find(
-                Some(run),
-                None,
-                "there are events of a run that is not there",
-            );
+        let begin = || {
+            let order = match cut {
+                true => RunOrder::of_rest(),
+                false => RunOrder::default(),
+            };
+            let order = Box::new(order);
+            (event.thread_id, Standing::Open { order, seq })
+        };
+        let (_, standing) = self.runs.entry(run).or_insert_with(begin);
+        if let Err(problem) = standing.take(seq, event) {
+            *standing = Standing::Broken;
+            let words = format!("{}: {problem}", event.kind.name());
+            self.find(Some(run), Some(seq), words);
         }
     }
 
-    /// Every number that is missing has a reason, and so many are missing as the reasons say.
-    fn judge_gaps(&mut self, runs: &[LoggedRun], deletions: &[Deletion]) {
-        let missing: u64 = self.gaps.iter().map(|(first, last)| last - first + 1).sum();
-        let deleted: u64 = deletions.iter().map(|deletion| deletion.events).sum();
-        let folded: u64 = runs.iter().map(|run| run.folded).sum();
-        if missing != deleted + folded {
-            let words =
-                format!("{missing} events are missing; {deleted} were deleted and {folded} folded");
-            self.find(None, None, words);
-        }
-        let spans: Vec<(u64, u64)> = deletions
-            .iter()
-            .map(|deletion| (deletion.after_seq, deletion.through))
-            .chain(
-                runs.iter()
-                    .filter(|run| run.folded > 0)
-                    .map(|run| (run.after_seq, run.terminal_seq.unwrap_or(run.after_seq))),
-            )
-            .collect();
-        for (first, last) in self.gaps.clone() {
-            let unexplained = (first..=last).find(|seq| {
-                !spans
-                    .iter()
-                    .any(|(after, through)| after < seq && seq <= through)
-            });
-            if let Some(seq) = unexplained {
-                self.find(None, Some(seq), "it is missing, and nothing says why");
+    /// What is wrong with a run's end in the log, beside its state. `gone`: a run that has no
+    /// events may have had some.
+    pub(super) fn problem_at_end(
+        &self,
+        run: RunId,
+        status: RunStatus,
+        gone: bool,
+    ) -> Option<(Option<u64>, String)> {
+        let problem = |seq, words: &str| Some((seq, words.to_owned()));
+        match self.runs.get(&run).map(|(_, standing)| standing) {
+            Some(Standing::Broken) => None,
+            Some(Standing::Ended { seq, name }) if *name != name_of_end(status) => {
+                let words = format!("the run is {}, its last event is {name}", status.as_str());
+                problem(Some(*seq), &words)
             }
+            Some(Standing::Ended { .. }) => None,
+            Some(Standing::Open { seq, .. }) if status.is_terminal() => problem(
+                Some(*seq),
+                "the run has ended, and its terminal event is not there",
+            ),
+            None if status.is_terminal() && !gone => {
+                problem(None, "the run has ended, and none of its events is there")
+            }
+            Some(Standing::Open { .. }) | None => None,
         }
     }
 
-    fn judge_run(&mut self, run: &LoggedRun, oldest: u64) {
-        if run.after_seq + 1 < oldest {
-            // Retention has cut its beginning off.
-            return;
+    /// Holds the run's end against its state.
+    pub(super) fn judge_end(&mut self, run: RunId, status: RunStatus, gone: bool) {
+        if let Some((seq, problem)) = self.problem_at_end(run, status, gone) {
+            self.find(Some(run), seq, problem);
         }
-        let events = self.events.get(&run.id).map_or(&[][..], Vec::as_slice);
-        let last = events.last().map(|(seq, event)| (*seq, event.kind.name()));
-        let plain: Vec<Event> = events.iter().map(|(_, event)| event.clone()).collect();
-        let order = match run.status.is_terminal() {
-            true => check_order(&plain),
-            false => check_prefix(&plain),
-        };
-        if let Err(problem) = order {
-            return self.find(Some(run.id), last.map(|(seq, _)| seq), problem);
-        }
-        let Some((seq, name)) = last.filter(|_| run.status.is_terminal()) else {
-            return;
-        };
-        if name != end_of(run.status) || run.terminal_seq != Some(seq) {
-            let words = format!(
-                "the run is {}, its last event is {name}",
-                run.status.as_str()
-            );
-            self.find(Some(run.id), Some(seq), words);
+    }
+
+    /// Tells of events whose run is not there.
+    pub(super) fn judge_stranger(&mut self, run: RunId) {
+        if self.runs.contains_key(&run) {
+            let words = "there are events of a run that is not there";
+            self.find(Some(run), None, words);
         }
     }
 }
 
-fn end_of(status: RunStatus) -> &'static str {
+impl Standing {
+    fn take(&mut self, seq: u64, event: &Event) -> Result<(), String> {
+        match self {
+            Self::Broken => Ok(()),
+            Self::Ended { .. } => Err("it comes after the terminal event".into()),
+            Self::Open { order, seq: last } => {
+                order.take(event)?;
+                *last = seq;
+                if order.has_ended() {
+                    let name = event.kind.name();
+                    *self = Self::Ended { seq, name };
+                }
+                Ok(())
+            }
+        }
+    }
+}
+
+fn name_of_end(status: RunStatus) -> &'static str {
     match status {
         RunStatus::Completed => "run_completed",
         RunStatus::Failed => "run_failed",
@@ -182,20 +198,20 @@ fn end_of(status: RunStatus) -> &'static str {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use netra_protocol::Timestamp;
     use netra_protocol::error::{ErrorCode, Failure};
     use netra_protocol::event::EventKind;
-    use netra_protocol::id::{MessageId, ThreadId};
+    use netra_protocol::id::{EventId, MessageId};
     use netra_protocol::usage::RunUsage;
 
     use super::*;
 
-    fn run_id(number: u128) -> RunId {
+    pub(crate) fn run_id(number: u128) -> RunId {
         RunId::from_parts(1, number)
     }
 
-    fn event(number: u128, run: u128, kind: EventKind) -> Event {
+    pub(crate) fn event(number: u128, run: u128, kind: EventKind) -> Event {
         let of_agent = !kind.name().starts_with("run_");
         Event {
             event_id: EventId::from_parts(1, number),
@@ -208,7 +224,7 @@ mod tests {
         }
     }
 
-    fn failed() -> EventKind {
+    pub(crate) fn failed() -> EventKind {
         EventKind::RunFailed {
             error: Failure::new(ErrorCode::Internal, ""),
             usage: RunUsage::default(),
@@ -216,7 +232,7 @@ mod tests {
         }
     }
 
-    fn started() -> EventKind {
+    pub(crate) fn started() -> EventKind {
         EventKind::RunStarted {
             agent: "echo".into(),
             deadline: Timestamp::from_micros(0),
@@ -225,110 +241,78 @@ mod tests {
         }
     }
 
-    fn run(number: u128, (after_seq, terminal_seq): (u64, u64)) -> LoggedRun {
-        LoggedRun {
-            id: run_id(number),
-            status: RunStatus::Failed,
-            after_seq,
-            terminal_seq: Some(terminal_seq),
-            folded: 0,
+    fn thought() -> EventKind {
+        EventKind::AgentThinking {
+            message: "hm".into(),
+            progress: None,
         }
     }
 
-    /// A log with these numbers, each the end of a run of its own.
-    fn judged(
-        seqs: &[u64],
-        latest: u64,
-        change: impl FnOnce(&mut Vec<LoggedRun>),
-        deletions: &[Deletion],
-    ) -> Vec<String> {
-        let mut judge = Judge::new("ada");
-        let mut runs = Vec::new();
-        for (number, seq) in (1..).zip(seqs) {
-            judge.take(*seq, event(number, number, failed()));
-            runs.push(run(number, (seq - 1, *seq)));
-        }
-        change(&mut runs);
-        judge.conclude((1, latest), &runs, deletions);
-        judge
-            .findings
-            .into_iter()
-            .map(|finding| finding.problem)
-            .collect()
-    }
-
-    fn as_it_is(_: &mut Vec<LoggedRun>) {}
-
-    #[test]
-    fn a_whole_log_is_well_and_so_is_one_whose_gaps_have_reasons() {
-        assert!(judged(&[1, 2, 3], 3, as_it_is, &[]).is_empty());
-        let thread = Deletion {
-            after_seq: 1,
-            through: 3,
-            events: 2,
-        };
-        assert!(judged(&[1, 4], 4, as_it_is, &[thread]).is_empty());
-        let folded = |runs: &mut Vec<LoggedRun>| {
-            runs[1].after_seq = 1;
-            runs[1].folded = 2;
-        };
-        assert!(judged(&[1, 4], 4, folded, &[]).is_empty());
-    }
-
-    #[test]
-    fn what_is_missing_without_a_reason_is_found() {
-        let found = judged(&[1, 4], 4, as_it_is, &[]);
-        assert!(found[0].contains("2 events are missing"), "{found:?}");
-        assert!(found[1].contains("nothing says why"), "{found:?}");
-        // The end of the log is missing.
-        assert_eq!(judged(&[1], 2, as_it_is, &[]).len(), 2);
-        // The count is right, and the place is not.
-        let elsewhere = Deletion {
-            after_seq: 10,
-            through: 12,
-            events: 2,
-        };
-        let found = judged(&[1, 4], 4, as_it_is, &[elsewhere]);
-        assert_eq!(found.len(), 1, "{found:?}");
+    fn problems(judge: Judge) -> Vec<String> {
+        let findings = judge.into_findings().into_iter();
+        findings.map(|finding| finding.problem).collect()
     }
 
     #[test]
     fn disorder_and_repetition_are_found() {
         let mut judge = Judge::new("ada");
-        judge.take(2, event(1, 1, failed()));
-        judge.take(2, event(1, 2, failed()));
-        let found: Vec<&str> = judge.findings.iter().map(|one| &*one.problem).collect();
+        judge.take(2, &event(1, 1, started()), false);
+        judge.take(2, &event(1, 1, started()), false);
         assert_eq!(
-            found,
-            ["its number comes after 2", "its event_id was there before"]
+            problems(judge),
+            [
+                "its number comes after 2",
+                "run_started: its id was there before"
+            ]
+        );
+    }
+
+    #[test]
+    fn of_a_broken_run_the_first_breach_is_told_and_of_an_ended_one_what_follows() {
+        let mut judge = Judge::new("ada");
+        judge.take(1, &event(1, 1, thought()), false);
+        judge.take(2, &event(2, 1, thought()), false);
+        judge.judge_end(run_id(1), RunStatus::Failed, false);
+        judge.take(3, &event(3, 2, failed()), false);
+        judge.take(4, &event(4, 2, thought()), false);
+        assert_eq!(
+            problems(judge),
+            [
+                "agent_thinking: the run has not started",
+                "agent_thinking: it comes after the terminal event"
+            ]
         );
     }
 
     #[test]
     fn a_run_without_its_end_or_with_another_one_is_found() {
         let mut judge = Judge::new("ada");
-        judge.take(1, event(1, 1, started()));
-        judge.conclude((1, 1), &[run(1, (0, 1))], &[]);
-        assert_eq!(judge.findings.len(), 1, "{:?}", judge.findings);
-
-        let other = |runs: &mut Vec<LoggedRun>| runs[0].status = RunStatus::Completed;
-        let found = judged(&[1], 1, other, &[]);
-        assert!(found[0].contains("the run is completed"), "{found:?}");
-        let gone = |runs: &mut Vec<LoggedRun>| runs.clear();
-        let found = judged(&[1], 1, gone, &[]);
-        assert!(found[0].contains("not there"), "{found:?}");
+        judge.take(1, &event(1, 1, started()), false);
+        judge.take(2, &event(2, 2, failed()), false);
+        let told = |number, status, gone| {
+            let told = judge.problem_at_end(run_id(number), status, gone);
+            told.map(|(seq, _)| seq)
+        };
+        assert_eq!(told(1, RunStatus::Running, false), None);
+        assert_eq!(told(1, RunStatus::Failed, false), Some(Some(1)));
+        assert_eq!(told(2, RunStatus::Failed, false), None);
+        assert_eq!(told(2, RunStatus::Completed, false), Some(Some(2)));
+        assert_eq!(told(2, RunStatus::Running, false), Some(Some(2)));
+        assert_eq!(told(3, RunStatus::Failed, false), Some(None));
+        assert_eq!(told(3, RunStatus::Failed, true), None);
+        assert_eq!(told(3, RunStatus::Queued, false), None);
     }
 
     #[test]
-    fn a_run_whose_beginning_retention_has_cut_off_is_not_judged() {
+    fn the_rest_of_a_run_whose_beginning_was_cut_off_is_judged() {
         let mut judge = Judge::new("ada");
-        judge.take(3, event(1, 1, started()));
-        let cut = Deletion {
-            after_seq: 0,
-            through: 2,
-            events: 2,
-        };
-        judge.conclude((3, 3), &[run(1, (0, 2))], &[cut]);
-        assert_eq!(judge.findings, []);
+        judge.take(3, &event(1, 1, thought()), true);
+        judge.take(4, &event(2, 1, failed()), true);
+        assert_eq!(judge.end_of(run_id(1)), Some(4));
+        judge.take(5, &event(3, 1, thought()), true);
+        assert_eq!(
+            problems(judge),
+            ["agent_thinking: it comes after the terminal event"]
+        );
     }
 }

@@ -1,26 +1,34 @@
-//! `netra events verify`: holds the logs of a data folder against what they promise.
+//! `netra events verify`: holds logs against what they promise, in a data folder or from outside.
 
-use netra_store::inspect::{LogOwner, Logs};
+mod folder;
+mod server;
+
 use serde::Serialize;
 
-use super::judge::{Finding, Judge};
-use crate::cli::{Folder, output};
+use super::Source;
+use super::judge::Finding;
+use crate::cli::output;
 use crate::exit::{Exit, Problem};
-
-/// Entries that are read at once.
-const PAGE: usize = 2_000;
 
 #[derive(Debug, clap::Args)]
 #[command(
-    after_help = "Reads the folder's database, beside a server too, and changes nothing. Numbers \
-    have to rise; what is missing needs a reason (a deleted thread, a fold, retention); each run \
-    ends once, as its status says, with everything in it closed. Ends with 0 only if all is well.\n\n\
+    after_help = "Numbers have to rise; each run ends once, as its status says, with everything in \
+    it closed: tool calls, agents, approvals, messages. Of a run whose first events retention has \
+    deleted, the rest is judged. Ends with 0 only if all is well.\n\n\
+    With --data it reads the folder's database, beside a server too, and changes nothing. With \
+    --server it reads the log of the token's user as every client does, and looks a second time at \
+    what seems wrong, since the log goes on meanwhile.\n\n\
+    Only --data tells what is missing: each number needs a reason to be gone (a deleted thread, a \
+    fold, retention), and so many have to be gone as the reasons say. Only --data knows at which \
+    number a run begins and ends, so only it can tell what retention took from what was lost, and \
+    only it checks all users.\n\n\
     Examples:\n  netra events verify --data ./netra-data\n  \
-    netra events verify --user ada --json"
+    netra events verify --user ada --json\n  \
+    netra events verify --server https://netra.example --token \"$TOKEN\""
 )]
 pub(super) struct Args {
     #[command(flatten)]
-    folder: Folder,
+    source: Source,
     /// Only this user's log.
     #[arg(long, value_name = "NAME")]
     user: Option<String>,
@@ -34,17 +42,16 @@ struct Report {
     users: u64,
     runs: u64,
     events: u64,
+    /// Whether every missing number was asked for its reason.
+    missing_judged: bool,
     findings: Vec<Finding>,
 }
 
 pub(super) async fn verify(args: Args) -> Result<Exit, Problem> {
-    let data = args.folder.load()?.data;
-    let user = args.user.clone();
-    let runtime = netra_context::Runtime::new();
-    let checking = runtime.spawn_blocking(move || check(&data, user.as_deref()));
-    let report = checking
-        .await
-        .map_err(|_| Problem::message(Exit::Failure, "the check panicked"))??;
+    let report = match args.source.named()? {
+        Some(client) => Box::pin(server::check(&client)).await?,
+        None => in_folder(&args).await?,
+    };
     let good = report.findings.is_empty();
     if args.json {
         output::json(&report)?;
@@ -52,6 +59,16 @@ pub(super) async fn verify(args: Args) -> Result<Exit, Problem> {
         show(&report)?;
     }
     Ok(if good { Exit::Success } else { Exit::Failure })
+}
+
+async fn in_folder(args: &Args) -> Result<Report, Problem> {
+    let data = args.source.folder.load()?.data;
+    let user = args.user.clone();
+    let runtime = netra_context::Runtime::new();
+    let checking = runtime.spawn_blocking(move || folder::check(&data, user.as_deref()));
+    checking
+        .await
+        .map_err(|_| Problem::message(Exit::Failure, "the check panicked"))?
 }
 
 fn show(report: &Report) -> Result<(), Problem> {
@@ -68,55 +85,18 @@ fn show(report: &Report) -> Result<(), Problem> {
         runs,
         events,
         findings,
+        missing_judged,
     } = report;
+    let missing = match missing_judged {
+        true => "",
+        false => "; what is missing can be told with --data only",
+    };
     output::line(format!(
-        "{users} logs with {events} events of {runs} runs: {}",
+        "{users} logs with {events} events of {runs} runs: {}{missing}",
         match findings.len() {
             0 => "all is well".to_owned(),
             found => format!("{found} findings"),
         }
     ))?;
-    Ok(())
-}
-
-fn check(data: &std::path::Path, user: Option<&str>) -> Result<Report, Problem> {
-    let failed = |error| Problem::new(Exit::Failure, error);
-    let logs = Logs::open(data).map_err(failed)?;
-    let owners = logs.owners().map_err(failed)?;
-    let wanted: Vec<LogOwner> = owners
-        .into_iter()
-        .filter(|owner| user.is_none_or(|user| user.eq_ignore_ascii_case(&owner.name)))
-        .collect();
-    if let (Some(user), []) = (user, &*wanted) {
-        let words = format!("there is no log of a user `{user}`");
-        return Err(Problem::message(Exit::Failure, words));
-    }
-    let mut report = Report::default();
-    for owner in &wanted {
-        check_one(&logs, owner, &mut report).map_err(failed)?;
-    }
-    Ok(report)
-}
-
-fn check_one(logs: &Logs, owner: &LogOwner, report: &mut Report) -> Result<(), netra_store::Error> {
-    let mut judge = Judge::new(&owner.name);
-    let mut after = 0;
-    loop {
-        let page = logs.entries(owner.user_id, after, PAGE)?;
-        let Some(last) = page.last() else {
-            break;
-        };
-        after = last.seq;
-        for entry in &page {
-            judge.take(entry.seq, entry.event()?);
-        }
-    }
-    let runs = logs.runs(owner.user_id)?;
-    let deletions = logs.deletions(owner.user_id)?;
-    judge.conclude((owner.oldest_seq, owner.latest_seq), &runs, &deletions);
-    report.users += 1;
-    report.runs += runs.len() as u64;
-    report.events += judge.read();
-    report.findings.append(&mut judge.findings);
     Ok(())
 }

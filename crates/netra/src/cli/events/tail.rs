@@ -1,0 +1,157 @@
+//! `netra events tail`: follows a log for as long as somebody reads on, over restarts of its server.
+
+use std::io;
+use std::ops::ControlFlow;
+use std::path::Path;
+use std::time::Duration;
+
+use netra_client::{Backoff, Error, Feed, Received};
+use netra_context::Runtime;
+use netra_protocol::frame::{After, Subscribe};
+use netra_store::inspect::Logs;
+use tokio::signal::unix::{SignalKind, signal};
+
+use super::{Source, Wanted};
+use crate::cli::connection::Whereabouts;
+use crate::cli::output;
+use crate::exit::{Exit, Problem};
+
+#[derive(Debug, clap::Args)]
+#[command(
+    after_help = "It ends with Ctrl-C, SIGTERM, or when nobody reads its output any more, with 0. \
+    When the server goes away it waits for it and goes on behind the last event: none is missing, \
+    none comes twice. With --data the server is looked for anew each time, and one that does not \
+    run yet is waited for; none is started. Tokens of a data folder are renewed; one that was \
+    given with --token is not, so give an API key for a long time.\n\n\
+    Examples:\n  netra events tail --data ./netra-data --user ada\n  \
+    netra events tail --server https://netra.example --token \"$TOKEN\" --json\n  \
+    netra events tail --user ada --after 0 --run run_01kanqxk7d2h6n1s5v9x3b8f0j"
+)]
+pub(super) struct Args {
+    #[command(flatten)]
+    source: Source,
+    #[command(flatten)]
+    wanted: Wanted,
+    /// Begin after this number, 0 for all; from now on when absent.
+    #[arg(long, value_name = "SEQ")]
+    after: Option<u64>,
+}
+
+pub(super) async fn tail(args: Args) -> Result<Exit, Problem> {
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let mut terminate = signal(SignalKind::terminate())?;
+    tokio::select! {
+        ended = Box::pin(follow(&args)) => ended?,
+        _ = interrupt.recv() => {}
+        _ = terminate.recv() => {}
+        () = output::reader_gone() => {}
+    }
+    Ok(Exit::Success)
+}
+
+/// Until nobody reads on.
+async fn follow(args: &Args) -> Result<(), Problem> {
+    let server = args.source.whereabouts(&args.wanted.user)?;
+    let after = args.after.map_or(After::Now, After::Seq);
+    let mut wish = args.wanted.subscribe(after);
+    let mut feed = Box::pin(begin(&server, &mut wish)).await?;
+    let runtime = Runtime::new();
+    loop {
+        match feed.next_event().await {
+            Ok(received) => {
+                if show(&runtime, &args.wanted, &received).await?.is_break() {
+                    return Ok(());
+                }
+            }
+            Err(error) if error.is_passing() => {
+                output::note(format!("the server is away ({error}): waiting for it"));
+                if let Some(place) = feed.place() {
+                    wish.after = After::Seq(place.seq);
+                    wish.epoch = Some(place.epoch);
+                }
+                feed = Box::pin(wait(&server, &wish)).await?;
+                output::note("the server is there again");
+            }
+            Err(error) => return Err(error.into()),
+        }
+    }
+}
+
+/// On a thread of its own: a reader that is slow must not keep a signal from being heard.
+async fn show(
+    runtime: &Runtime,
+    wanted: &Wanted,
+    received: &Received,
+) -> Result<ControlFlow<()>, Problem> {
+    let Some(line) = wanted.line(received) else {
+        return Ok(ControlFlow::Continue(()));
+    };
+    let written = runtime.spawn_blocking(move || output::pass(line)).await;
+    Ok(written.map_err(io::Error::other)??)
+}
+
+/// The first connection. A server that was named has to be there; that of a folder may come.
+async fn begin(server: &Whereabouts, wish: &mut Subscribe) -> Result<Feed, Problem> {
+    if let Whereabouts::Folder { config, user } = server {
+        if !config.data.is_dir() {
+            let dir = config.data.display();
+            let words = format!("{dir} is no data folder; `netra serve --data {dir}` makes one");
+            return Err(Problem::message(Exit::Usage, words));
+        }
+        // Now, and not when the server is there.
+        if wish.after == After::Now {
+            wish.after = After::Seq(latest(&config.data, user)?);
+        }
+        if server.look().await?.is_none() {
+            output::note("no server runs on this folder: waiting for one");
+        }
+        return wait(server, wish).await;
+    }
+    match open(server, wish).await? {
+        Some(opened) => Ok(opened?),
+        None => wait(server, wish).await,
+    }
+}
+
+/// The last number of the user's log in a folder that may not have one yet.
+fn latest(data: &Path, user: &str) -> Result<u64, Problem> {
+    if !data.join("netra.db").exists() {
+        return Ok(0);
+    }
+    let owners = Logs::open(data).and_then(|logs| logs.owners());
+    let owners = owners.map_err(|error| Problem::new(Exit::Failure, error))?;
+    let own = owners
+        .iter()
+        .find(|owner| owner.name.eq_ignore_ascii_case(user));
+    Ok(own.map_or(0, |owner| owner.latest_seq))
+}
+
+/// A connection, however long it takes until the server is there.
+async fn wait(server: &Whereabouts, wish: &Subscribe) -> Result<Feed, Problem> {
+    let seconds = Duration::from_secs;
+    let mut backoff = Backoff::new(seconds(1) / 10, seconds(2), Duration::MAX);
+    loop {
+        let asked = match open(server, wish).await? {
+            Some(Ok(feed)) => return Ok(feed),
+            Some(Err(error)) if error.is_passing() => error.retry_after(),
+            Some(Err(error)) => return Err(error.into()),
+            None => None,
+        };
+        let pause = backoff.next_wait(asked).unwrap_or(seconds(2));
+        tokio::time::sleep(pause).await;
+    }
+}
+
+/// One attempt; none when there is no server.
+async fn open(
+    server: &Whereabouts,
+    wish: &Subscribe,
+) -> Result<Option<Result<Feed, Error>>, Problem> {
+    let Some(client) = server.look().await? else {
+        return Ok(None);
+    };
+    let opened = Box::pin(Feed::open(&client, wish.clone())).await;
+    // A break is told at once: the next server may be at another address.
+    let impatient = Backoff::new(Duration::ZERO, Duration::ZERO, Duration::ZERO);
+    Ok(Some(opened.map(|feed| feed.with_backoff(impatient))))
+}
