@@ -1,5 +1,7 @@
 //! Admission: fallible, decided before anything is stored. What it yields is released exactly once.
 
+#[cfg(test)]
+mod interleavings;
 mod slots;
 
 use std::collections::HashMap;
@@ -91,9 +93,11 @@ impl Admission {
     /// Lets a run in, to execute or to wait, or says why not.
     pub(crate) fn enter(&self, wish: &Wish) -> Result<Place, Refusal> {
         let mut state = self.0.lock();
-        let (ticket, standing) = state.slots.enter(wish)?;
-        let granted = state.listen(ticket, standing);
+        let entered = state.slots.enter(wish);
+        // A refused run may have brought a higher limit, by which others start.
         state.wake_started();
+        let (ticket, standing) = entered?;
+        let granted = state.listen(ticket, standing);
         drop(state);
         let seat = Seat {
             admission: self.clone(),

@@ -63,6 +63,7 @@ enum Busy {
     Waiting,
 }
 
+#[cfg_attr(test, derive(Clone))]
 struct Seat {
     user: UserId,
     thread: ThreadId,
@@ -78,6 +79,7 @@ enum State {
 }
 
 #[derive(Default)]
+#[cfg_attr(test, derive(Clone))]
 struct Owner {
     allowed: usize,
     running: usize,
@@ -92,8 +94,11 @@ struct Owner {
 pub(crate) struct Count {
     pub(crate) running: usize,
     pub(crate) queued: usize,
+    /// For a person.
+    pub(crate) parked: usize,
 }
 
+#[cfg_attr(test, derive(Clone))]
 pub(crate) struct Slots {
     engines: usize,
     running: usize,
@@ -120,29 +125,28 @@ impl Slots {
         }
     }
 
-    /// Lets a run in, to execute or to wait, or refuses it and changes nothing.
+    /// Lets a run in, to execute or to wait, or refuses it. The user's limit is that of the wish from
+    /// now on, in either case.
     pub(crate) fn enter(&mut self, wish: &Wish) -> Result<(Ticket, Standing), Refusal> {
+        // Before anything is decided: what a raised limit lets start has come earlier.
+        self.allow(wish.user, wish.allowed);
         let (thread, limit) = (self.busy_thread(wish), self.full(wish));
         if wish.on_busy == OnBusy::Reject && thread.is_some() {
             return Err(Refusal::ThreadBusy);
         }
         // A run that interrupts one at work takes over what that one has in use.
         let takes_over = wish.on_busy == OnBusy::Interrupt && thread == Some(Busy::Running);
-        if let Some((_, refusal)) = limit
+        if let Some(refusal) = limit
             && wish.on_limit == OnLimit::Reject
             && !takes_over
         {
             return Err(refusal);
         }
-        let reason = match thread {
-            Some(_) => Some(QueueReason::ThreadBusy),
-            None => limit.map(|(reason, _)| reason),
-        };
         let queued = self
             .owners
             .get(&wish.user)
             .map_or(0, |owner| owner.queue.len());
-        if reason.is_some() && queued >= wish.queue as usize {
+        if (thread.is_some() || limit.is_some()) && queued >= wish.queue as usize {
             return Err(Refusal::QueueFull);
         }
         self.last += 1;
@@ -157,17 +161,7 @@ impl Slots {
         owner.allowed = wish.allowed as usize;
         owner.queue.push_back(ticket);
         self.settle(wish.user);
-        // It may have started although something stood in the way: the limit may have been raised.
-        match (self.position(ticket), reason) {
-            (Some(position), reason) => {
-                let reason = reason.unwrap_or(QueueReason::Engines);
-                Ok((ticket, Standing::Queued { position, reason }))
-            }
-            (None, _) => {
-                self.started.retain(|started| *started != ticket);
-                Ok((ticket, Standing::Started))
-            }
-        }
+        Ok((ticket, self.standing(ticket)))
     }
 
     /// Takes a run out, whether it executes or waits. Does nothing the second time.
@@ -238,7 +232,6 @@ impl Slots {
             return Standing::Started;
         };
         let user = seat.user;
-        let full = self.running >= self.engines;
         if let Some(owner) = self.owners.get_mut(&user)
             && seat.state == State::Parked
         {
@@ -250,25 +243,43 @@ impl Slots {
             self.parked -= 1;
         }
         self.settle(user);
-        match self.position(ticket) {
-            Some(position) => {
-                let reason = if full {
-                    QueueReason::Engines
-                } else {
-                    QueueReason::Slots
-                };
-                Standing::Queued { position, reason }
-            }
-            None => {
-                self.started.retain(|started| *started != ticket);
-                Standing::Started
-            }
-        }
+        self.standing(ticket)
     }
 
     /// The runs that were started since this was last asked, in order.
     pub(crate) fn take_started(&mut self) -> Vec<Ticket> {
         std::mem::take(&mut self.started)
+    }
+
+    /// How a run stands that has just come in, or back. What is told here is not told again by
+    /// [`take_started`](Self::take_started).
+    fn standing(&mut self, ticket: Ticket) -> Standing {
+        if let Some(position) = self.position(ticket) {
+            let reason = self.reason(ticket);
+            return Standing::Queued { position, reason };
+        }
+        self.started.retain(|started| *started != ticket);
+        Standing::Started
+    }
+
+    /// What a run waits for: its thread, then a slot of its user, then one of the node.
+    fn reason(&self, ticket: Ticket) -> QueueReason {
+        let of = |ticket: &Ticket| self.seats.get(ticket);
+        let Some(seat) = of(&ticket) else {
+            return QueueReason::Engines;
+        };
+        let Some(owner) = self.owners.get(&seat.user) else {
+            return QueueReason::Engines;
+        };
+        let mut before = owner.queue.iter().take_while(|waiting| **waiting != ticket);
+        let same_thread = |waiting| of(waiting).is_some_and(|other| other.thread == seat.thread);
+        if owner.busy.contains(&seat.thread) || before.any(same_thread) {
+            QueueReason::ThreadBusy
+        } else if owner.running >= owner.allowed {
+            QueueReason::Slots
+        } else {
+            QueueReason::Engines
+        }
     }
 
     /// The place in the user's queue, from 1; none for a run that executes or has left.
@@ -285,7 +296,13 @@ impl Slots {
             .map_or_else(Count::default, |owner| Count {
                 running: owner.running,
                 queued: owner.queue.len(),
+                parked: owner.parked,
             })
+    }
+
+    /// The users who have a run here, in whatever state.
+    pub(crate) fn users(&self) -> impl Iterator<Item = UserId> {
+        self.owners.keys().copied()
     }
 
     /// All runs that execute and wait on this node.
@@ -293,6 +310,15 @@ impl Slots {
         Count {
             running: self.running,
             queued: self.seats.len() - self.running - self.parked,
+            parked: self.parked,
+        }
+    }
+
+    /// Sets the limit of a user who has a run here.
+    fn allow(&mut self, user: UserId, allowed: u32) {
+        if let Some(owner) = self.owners.get_mut(&user) {
+            owner.allowed = allowed as usize;
+            self.settle(user);
         }
     }
 
@@ -316,11 +342,11 @@ impl Slots {
     }
 
     /// Which limit of runs at once is reached.
-    fn full(&self, wish: &Wish) -> Option<(QueueReason, Refusal)> {
+    fn full(&self, wish: &Wish) -> Option<Refusal> {
         if self.count(wish.user).running >= wish.allowed as usize {
-            Some((QueueReason::Slots, Refusal::SlotsExhausted))
+            Some(Refusal::SlotsExhausted)
         } else if self.running >= self.engines {
-            Some((QueueReason::Engines, Refusal::Overloaded))
+            Some(Refusal::Overloaded)
         } else {
             None
         }

@@ -1,11 +1,11 @@
-//! The state machine against a naive model, over random histories.
+//! The state machine by example; every state of a small one is in [`explore`].
+
+mod book;
+mod explore;
 
 use proptest::prelude::*;
 
 use super::*;
-
-const USERS: u64 = 4;
-const THREADS: u64 = 3;
 
 fn user(n: u64) -> UserId {
     UserId::from_parts(1, u128::from(n))
@@ -26,209 +26,8 @@ fn wish(owner: u64, on: u64) -> Wish {
     }
 }
 
-#[derive(Debug, Clone)]
-enum Move {
-    Enter {
-        user: u64,
-        thread: u64,
-        on_limit: OnLimit,
-        on_busy: OnBusy,
-    },
-    /// The place in the list of all that are in, modulo its length.
-    Leave(usize),
-    LeaveTwice(usize),
-    /// Of those that execute, to wait for a person.
-    Park(usize),
-    /// Of those that wait for a person, to go on.
-    Rejoin(usize),
-}
-
-fn moves() -> impl Strategy<Value = Vec<Move>> {
-    let on_limit = prop_oneof![3 => Just(OnLimit::Queue), 1 => Just(OnLimit::Reject)];
-    let on_busy = prop_oneof![
-        3 => Just(OnBusy::Queue), 1 => Just(OnBusy::Reject), 1 => Just(OnBusy::Interrupt)
-    ];
-    let enter =
-        (0..USERS, 0..THREADS, on_limit, on_busy).prop_map(|(user, thread, on_limit, on_busy)| {
-            Move::Enter {
-                user,
-                thread,
-                on_limit,
-                on_busy,
-            }
-        });
-    let any = prop_oneof![
-        3 => enter,
-        2 => any::<usize>().prop_map(Move::Leave),
-        1 => any::<usize>().prop_map(Move::LeaveTwice),
-        1 => any::<usize>().prop_map(Move::Park),
-        1 => any::<usize>().prop_map(Move::Rejoin),
-    ];
-    proptest::collection::vec(any, 1..120)
-}
-
-/// One run in the naive model, in order of arrival.
-#[derive(Debug, Clone)]
-struct Known {
-    ticket: Ticket,
-    user: u64,
-    thread: u64,
-    state: State,
-}
-
-impl Known {
-    fn is(&self, state: State) -> bool {
-        self.state == state
-    }
-}
-
-/// What must hold after each move, computed from the plain list of runs.
-fn check(slots: &Slots, known: &[Known], engines: usize) -> Result<(), TestCaseError> {
-    let running = |k: &&Known| k.is(State::Running);
-    let all_running = known.iter().filter(running).count();
-    prop_assert!(all_running <= engines);
-    prop_assert_eq!(slots.total().running, all_running);
-    for owner in 0..USERS {
-        let own: Vec<&Known> = known.iter().filter(|k| k.user == owner).collect();
-        let active: Vec<&&Known> = own.iter().filter(|k| k.is(State::Running)).collect();
-        prop_assert!(active.len() <= 2, "a user has more than the allowed runs");
-        let waiting: Vec<&&Known> = own.iter().filter(|k| k.is(State::Queued)).collect();
-        let parked: Vec<&&Known> = own.iter().filter(|k| k.is(State::Parked)).collect();
-        for one in &parked {
-            prop_assert!(
-                !active.iter().any(|a| a.thread == one.thread),
-                "a run took the thread of one that waits for a person"
-            );
-        }
-        let count = slots.count(user(owner));
-        prop_assert_eq!((count.running, count.queued), (active.len(), waiting.len()));
-        for on in 0..THREADS {
-            let here: Vec<&&&Known> = active.iter().filter(|k| k.thread == on).collect();
-            prop_assert!(here.len() <= 1, "two active runs on one thread");
-            // First in, first out on each thread: whoever runs came before whoever waits.
-            if let Some(active) = here.first() {
-                let earlier = |k: &&&Known| k.thread == on && k.ticket < active.ticket;
-                prop_assert!(!waiting.iter().any(earlier));
-            }
-        }
-        for (index, waits) in waiting.iter().enumerate() {
-            prop_assert_eq!(slots.position(waits.ticket), u32::try_from(index + 1).ok());
-        }
-        // Nothing waits that could execute: no wake-up is ever lost.
-        let could = waiting.iter().any(|w| {
-            let mut holders = active.iter().chain(&parked);
-            !holders.any(|holder| holder.thread == w.thread)
-        });
-        prop_assert!(
-            !(could && active.len() < 2 && all_running < engines),
-            "a wake-up was lost"
-        );
-    }
-    Ok(())
-}
-
-fn expected_refusal(known: &[Known], engines: usize, movement: &Move) -> Option<Refusal> {
-    let Move::Enter {
-        user,
-        thread,
-        on_limit,
-        on_busy,
-    } = movement
-    else {
-        return None;
-    };
-    let own = known.iter().filter(|k| k.user == *user);
-    let busy = own.clone().any(|k| k.thread == *thread);
-    let works = |k: &Known| k.thread == *thread && k.is(State::Running);
-    let takes_over = *on_busy == OnBusy::Interrupt && own.clone().any(works);
-    let wants_now = *on_limit == OnLimit::Reject && !takes_over;
-    let full = own.clone().filter(|k| k.is(State::Running)).count() >= 2;
-    let node_full = known.iter().filter(|k| k.is(State::Running)).count() >= engines;
-    let queue_full = own.filter(|k| k.is(State::Queued)).count() >= 6;
-    if busy && *on_busy == OnBusy::Reject {
-        Some(Refusal::ThreadBusy)
-    } else if full && wants_now {
-        Some(Refusal::SlotsExhausted)
-    } else if node_full && wants_now {
-        Some(Refusal::Overloaded)
-    } else if (busy || full || node_full) && queue_full {
-        Some(Refusal::QueueFull)
-    } else {
-        None
-    }
-}
-
-fn state_of(standing: Standing) -> State {
-    match standing {
-        Standing::Started => State::Running,
-        Standing::Queued { .. } => State::Queued,
-    }
-}
-
-/// One of those in this state, modulo their number.
-fn pick(known: &[Known], state: State, index: usize) -> Option<usize> {
-    let places: Vec<usize> = (0..known.len()).filter(|at| known[*at].is(state)).collect();
-    places.get(index % places.len().max(1)).copied()
-}
-
-fn note_started(slots: &mut Slots, known: &mut [Known]) {
-    for ticket in slots.take_started() {
-        for run in known.iter_mut().filter(|k| k.ticket == ticket) {
-            run.state = State::Running;
-        }
-    }
-}
-
 proptest! {
     #![proptest_config(ProptestConfig { cases: 300, failure_persistence: None, ..ProptestConfig::default() })]
-
-    #[test]
-    fn every_history_keeps_the_rules(history in moves(), engines in 1_usize..7) {
-        let mut slots = Slots::new(engines);
-        let mut known: Vec<Known> = Vec::new();
-        for movement in history {
-            let refusal = expected_refusal(&known, engines, &movement);
-            match movement {
-                Move::Enter { user, thread, on_limit, on_busy } => {
-                    let entered = slots.enter(&Wish { on_limit, on_busy, ..wish(user, thread) });
-                    prop_assert_eq!(entered.err(), refusal);
-                    if let Ok((ticket, standing)) = entered {
-                        let state = state_of(standing);
-                        known.push(Known { ticket, user, thread, state });
-                    }
-                }
-                Move::Leave(index) | Move::LeaveTwice(index) if !known.is_empty() => {
-                    let left = known.remove(index % known.len());
-                    slots.leave(left.ticket);
-                    if matches!(movement, Move::LeaveTwice(_)) {
-                        slots.leave(left.ticket);
-                    }
-                }
-                Move::Leave(_) | Move::LeaveTwice(_) => {}
-                Move::Park(index) => {
-                    if let Some(at) = pick(&known, State::Running, index) {
-                        slots.park(known[at].ticket);
-                        known[at].state = State::Parked;
-                    }
-                }
-                Move::Rejoin(index) => {
-                    if let Some(at) = pick(&known, State::Parked, index) {
-                        let mut run = known.remove(at);
-                        run.state = state_of(slots.rejoin(run.ticket, 2));
-                        // Before all others of its user.
-                        known.insert(0, run);
-                    }
-                }
-            }
-            note_started(&mut slots, &mut known);
-            check(&slots, &known, engines)?;
-        }
-        for run in known {
-            slots.leave(run.ticket);
-        }
-        prop_assert_eq!(slots.total(), Count::default());
-        prop_assert!(slots.owners.is_empty() && slots.seats.is_empty(), "something was kept");
-    }
 
     /// With a full queue of one user, another user's run waits for one start of it at most.
     #[test]
@@ -299,6 +98,21 @@ fn a_raised_limit_starts_what_waits() {
         })
         .unwrap();
     assert_eq!(standing, Standing::Started);
+    assert_eq!(slots.take_started(), [tickets[2]]);
+}
+
+#[test]
+fn who_does_not_want_to_wait_does_not_stand_behind_those_that_a_raised_limit_starts() {
+    let mut slots = Slots::new(10);
+    let tickets: Vec<Ticket> = (0..3)
+        .map(|n| slots.enter(&wish(0, n)).unwrap().0)
+        .collect();
+    let hasty = Wish {
+        allowed: 3,
+        on_limit: OnLimit::Reject,
+        ..wish(0, 3)
+    };
+    assert_eq!(slots.enter(&hasty).map(drop), Err(Refusal::SlotsExhausted));
     assert_eq!(slots.take_started(), [tickets[2]]);
 }
 
