@@ -13,7 +13,7 @@ use netra_gateway::{Keys, Parts};
 use netra_model::Models;
 use netra_store::{DirLock, Store};
 use netra_tools::builtin::{AnalysisOperation, analysis_tools};
-use netra_tools::{Registry, ToolExecutorFactory};
+use netra_tools::{Registry, Tool, ToolExecutorFactory};
 use netra_worker::{AnalysisPool, ScriptPool};
 use tokio::net::TcpListener;
 
@@ -90,6 +90,12 @@ pub struct Node {
 impl Node {
     /// Brings a server up. When this returns, it answers.
     pub async fn start(config: Config) -> Result<Self, Error> {
+        Self::start_with(config, Vec::new()).await
+    }
+
+    /// The same with tools of whoever puts the server into a program of their own, besides the
+    /// built-in ones.
+    pub async fn start_with(config: Config, further: Vec<Arc<dyn Tool>>) -> Result<Self, Error> {
         let lock = take_lock(&config)?;
         let listener = listen(config.listen).await?;
         let address = listener.local_addr().map_err(other)?;
@@ -104,7 +110,7 @@ impl Node {
         let store = Store::open(&runtime, store_config, Arc::clone(&hub) as _)?;
         let keys = Keys::load_or_create(&runtime, &config.data)?;
         let bridge = WebSocketBridgeFactory::new(&runtime, store.clone(), hub);
-        let tools = tools(&config, &store)?;
+        let tools = tools(&config, &store, further)?;
         let registry = Arc::clone(tools.registry());
         let engine = engine(&config, &runtime, &store, &bridge, tools)?;
 
@@ -220,6 +226,10 @@ fn reachable(address: SocketAddr) -> SocketAddr {
 
 /// The tools, built in all of them.
 pub fn registry() -> Result<Registry, Error> {
+    registry_with(Vec::new())
+}
+
+fn registry_with(further: Vec<Arc<dyn Tool>>) -> Result<Registry, Error> {
     let operations = netra_analytics::jobs::operations()
         .into_iter()
         .map(|operation| AnalysisOperation {
@@ -230,6 +240,7 @@ pub fn registry() -> Result<Registry, Error> {
         });
     let mut tools = netra_tools::builtin::tools();
     tools.extend(analysis_tools(operations.collect()));
+    tools.extend(further);
     Registry::new(tools).map_err(other)
 }
 
@@ -251,9 +262,13 @@ fn pool(config: &Config, workers: usize, warm: usize) -> netra_worker::Config {
     }
 }
 
-fn tools(config: &Config, store: &Store) -> Result<ToolExecutorFactory, Error> {
+fn tools(
+    config: &Config,
+    store: &Store,
+    further: Vec<Arc<dyn Tool>>,
+) -> Result<ToolExecutorFactory, Error> {
     Ok(ToolExecutorFactory::new(netra_tools::Infra {
-        registry: Arc::new(registry()?),
+        registry: Arc::new(registry_with(further)?),
         store: store.clone(),
         analyses: AnalysisPool::new(pool(config, config.workers.analyses, 0)),
     }))
