@@ -5,6 +5,7 @@
 
 mod contract;
 mod matrix;
+mod peers;
 mod stranger;
 mod table;
 mod two_users;
