@@ -6,6 +6,8 @@
 mod contract;
 mod matrix;
 mod peers;
+mod raw;
+mod sockets;
 mod stranger;
 mod table;
 mod two_users;
