@@ -5,10 +5,12 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use netra_protocol::Page;
-use netra_protocol::account::{Login, Refresh, Register, Session, Setup, Ticket, Tokens, User};
+use netra_protocol::account::{
+    CreateKey, Key, Login, Refresh, Register, Session, Setup, Ticket, Tokens, User,
+};
 use netra_protocol::agent::Agent;
 use netra_protocol::file::File;
-use netra_protocol::id::{FileId, RunId, SessionId, ThreadId};
+use netra_protocol::id::{FileId, KeyId, RunId, SessionId, ThreadId};
 use netra_protocol::message::Message;
 use netra_protocol::run::{Run, StartRun};
 use netra_protocol::thread::{CreateThread, ForkThread, Thread, UpdateThread};
@@ -90,6 +92,22 @@ impl Client {
     /// Ends a sign-in.
     pub async fn session_revoke(&self, id: SessionId) -> Result<(), Error> {
         self.unit(self.request(Method::DELETE, &format!("/api/auth/sessions/{id}")))
+            .await
+    }
+
+    /// Makes an API key. Its secret is in this answer alone.
+    pub async fn key_create(&self, key: &CreateKey) -> Result<Key, Error> {
+        self.post("/api/keys", key).await
+    }
+
+    /// The user's API keys.
+    pub async fn keys(&self, limit: Option<u32>, cursor: Option<&str>) -> Result<Page<Key>, Error> {
+        self.list("/api/keys", limit, cursor).await
+    }
+
+    /// Revokes an API key.
+    pub async fn key_delete(&self, id: KeyId) -> Result<(), Error> {
+        self.unit(self.request(Method::DELETE, &format!("/api/keys/{id}")))
             .await
     }
 

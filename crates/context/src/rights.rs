@@ -87,6 +87,25 @@ impl Rights {
         Self(bits).intersect(known)
     }
 
+    /// The rights of these names; the first name that is none is the error.
+    pub fn from_names<'a>(names: impl IntoIterator<Item = &'a str>) -> Result<Self, &'a str> {
+        names.into_iter().try_fold(Self::NONE, |set, name| {
+            let known = Right::ALL.iter().find(|(_, known)| *known == name);
+            known.map(|(right, _)| set.with(*right)).ok_or(name)
+        })
+    }
+
+    /// The names of the rights in the set, always in the same order.
+    pub fn names(self) -> impl Iterator<Item = &'static str> {
+        let held = move |(right, _): &&(Right, &str)| self.contains(*right);
+        Right::ALL.iter().filter(held).map(|(_, name)| *name)
+    }
+
+    /// Whether the other set holds all that this one holds.
+    pub const fn is_within(self, other: Rights) -> bool {
+        self.0 & !other.0 == 0
+    }
+
     /// Whether the set holds this right.
     pub const fn contains(self, right: Right) -> bool {
         self.0 & right as u32 != 0
@@ -102,6 +121,22 @@ mod tests {
         let admin = Rights::of_role(Role::Admin);
         assert_eq!(Rights::from_bits(admin.bits()), admin);
         assert_eq!(Rights::from_bits(1 << 31), Rights::NONE);
+    }
+
+    #[test]
+    fn names_read_back_and_an_unknown_one_is_told() {
+        let names: Vec<_> = Rights::of_role(Role::Admin).names().collect();
+        assert_eq!(names.len(), Right::ALL.len());
+        assert_eq!(Rights::from_names(names), Ok(Rights::of_role(Role::Admin)));
+        assert_eq!(Rights::from_names(["read", "root"]), Err("root"));
+        assert_eq!(Rights::from_names([]), Ok(Rights::NONE));
+    }
+
+    #[test]
+    fn a_set_is_within_itself_and_not_within_less() {
+        let (user, admin) = (Rights::of_role(Role::User), Rights::of_role(Role::Admin));
+        assert!(user.is_within(user) && user.is_within(admin));
+        assert!(!admin.is_within(user));
     }
 
     #[test]

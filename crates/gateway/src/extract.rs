@@ -9,7 +9,7 @@ use std::sync::Arc;
 use axum::extract::{ConnectInfo, FromRequestParts, RawPathParams};
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, Uri};
-use netra_context::{Principal, Right, UserExecutionContext};
+use netra_context::{Principal, UserExecutionContext};
 use netra_protocol::id::RequestId;
 use netra_protocol::page::{DEFAULT_LIMIT, MAX_LIMIT};
 use netra_store::Idempotency;
@@ -48,17 +48,6 @@ pub(crate) struct Caller<Q = Nothing> {
     /// Of the connection, where there is one.
     pub(crate) place: Option<Arc<Place>>,
     pub(crate) query: Q,
-}
-
-impl<Q> Caller<Q> {
-    /// Refuses a caller whose credentials lack this right.
-    pub(crate) fn require(&self, right: Right) -> Result<(), Error> {
-        if self.ctx.may(right) {
-            Ok(())
-        } else {
-            Err(Error::forbidden())
-        }
-    }
 }
 
 impl<Q: DeserializeOwned> FromRequestParts<Gateway> for Caller<Q> {

@@ -9,16 +9,19 @@ use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri, he
 use axum::middleware::Next;
 use axum::response::{IntoResponse as _, Response};
 use futures::FutureExt as _;
+use netra_context::Rights;
 use netra_context::runtime::TaskKind;
 use netra_protocol::ErrorCode;
 use netra_protocol::id::RequestId;
 
 use crate::auth::origin;
+use crate::auth::verifier::{Verified, is_api_key};
 use crate::error::Error;
 use crate::serve::places::Place;
 use crate::state::Gateway;
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+const X_API_KEY: HeaderName = HeaderName::from_static("x-api-key");
 
 /// Gives the request its id, catches panics, writes the body of errors, counts and logs.
 pub(crate) async fn finish(
@@ -208,13 +211,50 @@ pub(crate) async fn to_the_end(
     }
 }
 
-/// The access token of the `Authorization` header.
-pub(crate) fn bearer(headers: &HeaderMap) -> Option<&str> {
+/// The access token or API key of the `Authorization` header.
+fn bearer(headers: &HeaderMap) -> Option<&str> {
     let value = headers.get(header::AUTHORIZATION)?.to_str().ok()?;
     let (scheme, token) = value.split_once(' ')?;
     scheme
         .eq_ignore_ascii_case("bearer")
         .then_some(token.trim())
+}
+
+/// The credentials that the request's headers carry, if any: a bearer token or key, or an API key
+/// in `X-Api-Key`. Both at once are refused, so that nobody has to know which one counts.
+pub(crate) fn presented(headers: &HeaderMap) -> Result<Option<&str>, Error> {
+    let Some(key) = headers.get(X_API_KEY) else {
+        return Ok(bearer(headers));
+    };
+    if headers.contains_key(header::AUTHORIZATION) || headers.get_all(X_API_KEY).iter().count() > 1
+    {
+        let message = "A request carries one credential: `Authorization` or `X-Api-Key`.";
+        return Err(Error::unauthenticated(message));
+    }
+    match key.to_str().map(str::trim) {
+        Ok(key) if is_api_key(key) => Ok(Some(key)),
+        _ => Err(Error::unauthenticated("`X-Api-Key` takes an API key.")),
+    }
+}
+
+/// The same, where there has to be one.
+pub(crate) fn credentials(headers: &HeaderMap) -> Result<&str, Error> {
+    let missing = || Error::unauthenticated("The credentials are missing or not valid.");
+    presented(headers)?.ok_or_else(missing)
+}
+
+/// Lets through whose credentials have all these rights, before anything is looked up or read.
+pub(crate) async fn authorise(
+    needed: Rights,
+    request: Request,
+    next: Next,
+) -> Result<Response, Error> {
+    let verified = request.extensions().get::<Arc<Verified>>();
+    if verified.is_some_and(|verified| needed.is_within(verified.principal.rights)) {
+        Ok(next.run(request).await)
+    } else {
+        Err(Error::forbidden())
+    }
 }
 
 /// Lets signed-in users through, as often as they may, and tells them how often that is.
@@ -223,9 +263,10 @@ pub(crate) async fn authenticate(
     mut request: Request,
     next: Next,
 ) -> Result<Response, Error> {
-    let token = bearer(request.headers())
-        .ok_or_else(|| Error::unauthenticated("The credentials are missing or not valid."))?;
-    let verified = gateway.verifier.verify(token).await?;
+    let verified = gateway
+        .verifier
+        .verify(credentials(request.headers())?)
+        .await?;
     if let Some(place) = request.extensions().get::<Arc<Place>>() {
         place.keep();
     }
@@ -275,6 +316,34 @@ mod tests {
             let method = Method::from_bytes(invented.as_bytes()).unwrap();
             assert_eq!(label(&method), "other", "{invented}");
         }
+    }
+
+    #[test]
+    fn a_request_carries_one_credential() {
+        let of = |pairs: &[(&'static str, &str)]| {
+            let mut headers = HeaderMap::new();
+            for (name, value) in pairs {
+                headers.append(*name, value.parse().unwrap());
+            }
+            let found = presented(&headers).map(|found| found.map(str::to_owned));
+            found.map_err(|error| error.code())
+        };
+        let refused = Err(ErrorCode::Unauthenticated);
+        assert_eq!(of(&[]), Ok(None));
+        assert_eq!(of(&[("x-api-key", " ntr_a")]), Ok(Some("ntr_a".into())));
+        assert_eq!(
+            of(&[("authorization", "Bearer ntr_a")]),
+            Ok(Some("ntr_a".into()))
+        );
+        assert_eq!(of(&[("x-api-key", "a.b.c")]), refused);
+        assert_eq!(
+            of(&[("x-api-key", "ntr_a"), ("x-api-key", "ntr_a")]),
+            refused
+        );
+        assert_eq!(
+            of(&[("x-api-key", "ntr_a"), ("authorization", "Bearer ntr_a")]),
+            refused
+        );
     }
 
     #[test]

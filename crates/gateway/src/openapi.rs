@@ -4,16 +4,19 @@ use netra_protocol::ErrorCode;
 use netra_protocol::error::{ErrorBody, ErrorDetail};
 use utoipa::OpenApi;
 use utoipa::openapi::path::Operation;
-use utoipa::openapi::security::{Http, HttpAuthScheme, SecurityRequirement, SecurityScheme};
+use utoipa::openapi::security::{
+    ApiKey, ApiKeyValue, Http, HttpAuthScheme, SecurityRequirement, SecurityScheme,
+};
 use utoipa::openapi::{Content, Ref, RefOr, ResponseBuilder};
 
 use crate::routes::{
-    account, agents, approvals, docs, events, files, health, metrics, runs, sessions, threads,
-    upload, usage,
+    account, agents, approvals, docs, events, files, health, keys, metrics, runs, sessions,
+    threads, upload, usage,
 };
 use crate::ws;
 
 const SCHEME: &str = "bearer";
+const KEY_SCHEME: &str = "api_key";
 
 #[derive(OpenApi)]
 #[openapi(
@@ -32,6 +35,9 @@ const SCHEME: &str = "bearer";
         account::me,
         sessions::session_list,
         sessions::session_delete,
+        keys::key_list,
+        keys::key_create,
+        keys::key_delete,
         agents::agent_list,
         agents::agent_get,
         agents::tool_list,
@@ -86,10 +92,12 @@ pub fn openapi() -> utoipa::openapi::OpenApi {
     api.info.contact = None;
     let scheme = Http::builder()
         .scheme(HttpAuthScheme::Bearer)
-        .bearer_format("JWT")
+        .bearer_format("JWT or API key")
         .build();
     let components = api.components.get_or_insert_default();
     components.add_security_scheme(SCHEME, SecurityScheme::Http(scheme));
+    let key = SecurityScheme::ApiKey(ApiKey::Header(ApiKeyValue::new("X-Api-Key")));
+    components.add_security_scheme(KEY_SCHEME, key);
     for (path, item) in &mut api.paths.paths {
         let all = [
             &mut item.get,
@@ -109,7 +117,8 @@ pub fn openapi() -> utoipa::openapi::OpenApi {
 fn complete(path: &str, operation: &mut Operation) {
     let open = operation.security.take().is_some();
     if !open {
-        operation.security = Some(vec![SecurityRequirement::new(SCHEME, Vec::<String>::new())]);
+        let one = |scheme| SecurityRequirement::new(scheme, Vec::<String>::new());
+        operation.security = Some(vec![one(SCHEME), one(KEY_SCHEME)]);
     }
     let signs_in = path.starts_with("/api/auth/");
     let has_body = operation.request_body.is_some();
@@ -136,7 +145,9 @@ fn complete(path: &str, operation: &mut Operation) {
             ErrorCode::AgentNotReady,
         ][..],
         "thread_run_create" | "run_retry" => &[ErrorCode::ThreadBusy, ErrorCode::AgentNotReady],
-        "thread_create" | "thread_fork" | "file_create" => &[ErrorCode::IdempotencyKeyReused],
+        "thread_create" | "thread_fork" | "file_create" | "key_create" => {
+            &[ErrorCode::IdempotencyKeyReused]
+        }
         "thread_delete" => &[ErrorCode::ThreadBusy],
         "run_cancel" => &[ErrorCode::RunEnded],
         "approval_resolve" => &[ErrorCode::ApprovalResolved],

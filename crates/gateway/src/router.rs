@@ -2,21 +2,20 @@
 
 use axum::Router;
 use axum::extract::DefaultBodyLimit;
-use axum::middleware::{from_fn_with_state, map_response};
-use axum::routing::{MethodRouter, delete, get, post};
+use axum::middleware::{from_fn, from_fn_with_state, map_response};
+use axum::routing::{MethodRouter, delete, get, patch, post};
+use netra_context::{Right, Rights};
 
 use crate::error::Error;
 use crate::routes::{
-    account, agents, approvals, docs, events, files, health, metrics, runs, sessions, threads,
-    upload, usage,
+    account, agents, approvals, docs, events, files, health, keys, metrics, runs, sessions,
+    threads, upload, usage,
 };
 use crate::state::{Gateway, Parts};
 use crate::{layers, ui, ws};
 
-type Routes = Vec<(&'static str, MethodRouter<Gateway>)>;
-
 /// Paths that answer without a signed-in user, or check credentials of their own.
-fn open_routes() -> Routes {
+fn open_routes() -> Vec<(&'static str, MethodRouter<Gateway>)> {
     vec![
         ("/api/auth/setup", post(account::setup)),
         ("/api/auth/register", post(account::register)),
@@ -32,68 +31,94 @@ fn open_routes() -> Routes {
     ]
 }
 
-/// Paths for signed-in users only.
-fn signed_in_routes() -> Routes {
+const READ: Rights = Rights::NONE.with(Right::Read);
+/// The answers hold what was read, and an agent reads its conversation.
+const RUN: Rights = READ.with(Right::Run);
+const THREADS: Rights = Rights::NONE.with(Right::Run);
+const FILES: Rights = Rights::NONE.with(Right::Files);
+const ACCOUNT: Rights = Rights::NONE.with(Right::Account);
+const APPROVE: Rights = Rights::NONE.with(Right::Approve);
+const ADMIN: Rights = Rights::NONE.with(Right::Admin);
+
+/// Operations for signed-in users only, each with the rights that it needs. The store asks for
+/// them too, where it reads or changes something.
+fn signed_in_routes() -> Vec<(Rights, &'static str, MethodRouter<Gateway>)> {
     vec![
-        ("/api/auth/me", get(account::me)),
-        ("/api/auth/ws-ticket", post(account::ws_ticket)),
-        ("/api/auth/sessions", get(sessions::session_list)),
-        ("/api/auth/sessions/{id}", delete(sessions::session_delete)),
-        ("/api/agents", get(agents::agent_list)),
-        ("/api/agents/{name}", get(agents::agent_get)),
-        ("/api/tools", get(agents::tool_list)),
+        (READ, "/api/auth/me", get(account::me)),
+        (READ, "/api/auth/ws-ticket", post(account::ws_ticket)),
+        (ACCOUNT, "/api/auth/sessions", get(sessions::session_list)),
         (
-            "/api/files",
-            get(files::file_list).post(upload::file_create),
+            ACCOUNT,
+            "/api/auth/sessions/{id}",
+            delete(sessions::session_delete),
         ),
+        (ACCOUNT, "/api/keys", get(keys::key_list)),
+        (ACCOUNT, "/api/keys", post(keys::key_create)),
+        (ACCOUNT, "/api/keys/{id}", delete(keys::key_delete)),
+        (READ, "/api/agents", get(agents::agent_list)),
+        (READ, "/api/agents/{name}", get(agents::agent_get)),
+        (READ, "/api/tools", get(agents::tool_list)),
+        (READ, "/api/files", get(files::file_list)),
+        (FILES, "/api/files", post(upload::file_create)),
+        (READ, "/api/files/{id}", get(files::file_get)),
+        (FILES, "/api/files/{id}", delete(files::file_delete)),
+        (READ, "/api/files/{id}/content", get(files::file_content)),
+        (READ, "/api/threads", get(threads::thread_list)),
+        (THREADS, "/api/threads", post(threads::thread_create)),
+        (READ, "/api/threads/{id}", get(threads::thread_get)),
+        (THREADS, "/api/threads/{id}", patch(threads::thread_update)),
+        (THREADS, "/api/threads/{id}", delete(threads::thread_delete)),
         (
-            "/api/files/{id}",
-            get(files::file_get).delete(files::file_delete),
+            READ,
+            "/api/threads/{id}/messages",
+            get(threads::message_list),
         ),
-        ("/api/files/{id}/content", get(files::file_content)),
+        (RUN, "/api/threads/{id}/fork", post(threads::thread_fork)),
+        (RUN, "/api/threads/{id}/runs", post(runs::thread_run_create)),
+        (READ, "/api/runs", get(runs::run_list)),
+        (RUN, "/api/runs", post(runs::run_create)),
+        (READ, "/api/runs/{id}", get(runs::run_get)),
+        (READ, "/api/runs/{id}/wait", get(runs::run_wait)),
+        (READ, "/api/runs/{id}/events", get(events::run_event_stream)),
+        (RUN, "/api/runs/{id}/cancel", post(runs::run_cancel)),
+        (RUN, "/api/runs/{id}/retry", post(runs::run_retry)),
+        (READ, "/api/approvals", get(approvals::approval_list)),
         (
-            "/api/threads",
-            get(threads::thread_list).post(threads::thread_create),
+            APPROVE,
+            "/api/approvals/{id}",
+            post(approvals::approval_resolve),
         ),
+        (READ, "/api/events", get(events::event_stream)),
+        (READ, "/api/usage", get(usage::usage_get)),
         (
-            "/api/threads/{id}",
-            get(threads::thread_get)
-                .patch(threads::thread_update)
-                .delete(threads::thread_delete),
+            ADMIN,
+            "/health/dependencies",
+            get(health::health_dependencies),
         ),
-        ("/api/threads/{id}/messages", get(threads::message_list)),
-        ("/api/threads/{id}/fork", post(threads::thread_fork)),
-        ("/api/threads/{id}/runs", post(runs::thread_run_create)),
-        ("/api/runs", get(runs::run_list).post(runs::run_create)),
-        ("/api/runs/{id}", get(runs::run_get)),
-        ("/api/runs/{id}/wait", get(runs::run_wait)),
-        ("/api/runs/{id}/events", get(events::run_event_stream)),
-        ("/api/runs/{id}/cancel", post(runs::run_cancel)),
-        ("/api/runs/{id}/retry", post(runs::run_retry)),
-        ("/api/approvals", get(approvals::approval_list)),
-        ("/api/approvals/{id}", post(approvals::approval_resolve)),
-        ("/api/events", get(events::event_stream)),
-        ("/api/usage", get(usage::usage_get)),
-        ("/health/dependencies", get(health::health_dependencies)),
     ]
 }
 
-fn collect(routes: Routes) -> Router<Gateway> {
-    routes
-        .into_iter()
-        .fold(Router::new(), |router, (path, methods)| {
-            router.route(path, methods)
-        })
+fn open() -> Router<Gateway> {
+    let add = |router: Router<Gateway>, (path, methods)| router.route(path, methods);
+    open_routes().into_iter().fold(Router::new(), add)
+}
+
+fn signed_in() -> Router<Gateway> {
+    let add = |router: Router<Gateway>, (needed, path, methods): (Rights, _, MethodRouter<_>)| {
+        let check = from_fn(move |request, next| layers::authorise(needed, request, next));
+        router.route(path, methods.route_layer(check))
+    };
+    signed_in_routes().into_iter().fold(Router::new(), add)
 }
 
 /// The whole edge over these parts.
 pub fn router(parts: Parts) -> Router {
     let gateway = Gateway::new(parts);
     // ---- authentication starts here: nothing below this line answers without a user ----
-    let signed_in = collect(signed_in_routes())
-        .route_layer(from_fn_with_state(gateway.clone(), layers::authenticate));
+    let signed_in =
+        signed_in().route_layer(from_fn_with_state(gateway.clone(), layers::authenticate));
     // -------------------------------------------------------------------------------------
-    let routes = collect(open_routes())
+    let routes = open()
         .merge(signed_in)
         .method_not_allowed_fallback(async || Error::no_method())
         .fallback(ui::page_or_nothing);
@@ -125,8 +150,9 @@ mod tests {
     fn every_path_is_described_and_every_description_has_a_path() {
         let routes: BTreeSet<String> = open_routes()
             .into_iter()
-            .chain(signed_in_routes())
-            .map(|(path, _)| path.to_owned())
+            .map(|(path, _)| path)
+            .chain(signed_in_routes().into_iter().map(|(_, path, _)| path))
+            .map(str::to_owned)
             .collect();
         let described: BTreeSet<String> = crate::openapi().paths.paths.into_keys().collect();
         assert_eq!(routes, described);

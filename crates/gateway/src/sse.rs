@@ -1,6 +1,7 @@
 //! Server-sent events: the same log as the WebSocket's, for those who have none.
 
 use std::fmt::Write as _;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,12 +13,11 @@ use netra_events::{Delivery, Subscription};
 use netra_protocol::ErrorCode;
 use netra_protocol::error::ErrorBody;
 use netra_protocol::id::RequestId;
-use netra_protocol::id::SessionId;
 use tokio::sync::{broadcast, mpsc};
 use tokio::time::{Instant, Interval};
 use tokio_util::sync::{CancellationToken, DropGuard};
 
-use crate::auth::verifier::Verified;
+use crate::auth::verifier::{Revoked, Verified};
 use crate::error::Error;
 use crate::extract::Caller;
 use crate::serve::places::Place;
@@ -85,7 +85,7 @@ struct Stream {
 struct Allowed {
     gateway: Gateway,
     verified: Arc<Verified>,
-    revoked: broadcast::Receiver<SessionId>,
+    revoked: broadcast::Receiver<Revoked>,
 }
 
 /// The answer's end of a stream; dropping it tells the task that the client has gone.
@@ -195,30 +195,33 @@ impl Allowed {
     }
 
     async fn look_up_again(&mut self) -> Result<(), Error> {
-        let principal = &self.verified.principal;
-        let (user, session) = (principal.user_id, principal.session);
-        self.gateway.verifier.look_up(user, session).await?;
+        let (user, grant) = (self.verified.principal.user_id, self.verified.grant);
+        self.gateway.verifier.look_up(user, grant).await?;
         Ok(())
     }
 
     /// Waits for the end of the credentials or of the server.
     async fn over(&mut self) {
         let shutdown = self.gateway.runtime.shutdown().clone();
-        let left_ms = self
-            .verified
-            .expires_at
-            .millis_since(self.gateway.runtime.now());
-        let expires = Instant::now() + Duration::from_millis(left_ms);
+        let left = self.verified.time_left(self.gateway.runtime.now());
+        let mut expires = pin!(async {
+            match left {
+                Some(left) => tokio::time::sleep(left).await,
+                None => std::future::pending().await,
+            }
+        });
         let every = self.gateway.config.heartbeat;
         let mut heartbeat = tokio::time::interval_at(Instant::now() + every, every);
         loop {
             tokio::select! {
                 biased;
                 () = shutdown.cancelled() => return,
-                () = tokio::time::sleep_until(expires) => return,
+                () = &mut expires => return,
                 revoked = self.revoked.recv() => match revoked {
-                    Ok(session) if Some(session) == self.verified.principal.session => return,
-                    Ok(_) => continue,
+                    Ok(revoked) if !self.verified.is_concerned(revoked) => continue,
+                    // The user may have another role and be good for the stream: ask.
+                    Ok(Revoked::User(_)) => {}
+                    Ok(Revoked::Session(_) | Revoked::Key(_)) => return,
                     // Too many at once to follow: ask.
                     Err(_) => {}
                 },

@@ -79,7 +79,7 @@ impl Gateway {
         let verifier = Verifier::new(
             runtime.clone(),
             store.clone(),
-            keys.verifying(),
+            keys.clone(),
             limits.clone(),
             config.recheck,
         );

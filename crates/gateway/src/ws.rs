@@ -13,6 +13,7 @@ use axum::extract::{FromRequestParts as _, Request, State};
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, header};
 use axum::response::Response;
+use netra_context::Right;
 use netra_context::runtime::TaskKind;
 use netra_protocol::ErrorCode;
 use netra_protocol::frame::{MAX_INBOUND_BYTES, SUBPROTOCOL};
@@ -23,7 +24,7 @@ use crate::auth::verifier::Verified;
 use crate::auth::{origin, secret_hash};
 use crate::error::Error;
 use crate::extract::parse_query;
-use crate::layers::bearer;
+use crate::layers::presented;
 use crate::serve::places::Place;
 use crate::state::Gateway;
 
@@ -55,15 +56,12 @@ async fn by_ticket(gateway: &Gateway, parts: &Parts, ticket: &str) -> Result<Arc
     if owner.origin.as_deref() != origin::origin(&parts.headers) {
         return Err(refused());
     }
-    let principal = gateway
-        .verifier
-        .look_up(owner.user_id, owner.session)
-        .await?;
-    // The socket lives as long as the token that asked for the ticket.
-    let expires_at = owner.token_expires_at.ok_or_else(refused)?;
+    let principal = gateway.verifier.look_up(owner.user_id, owner.grant).await?;
     Ok(Arc::new(Verified {
         principal,
-        expires_at,
+        grant: owner.grant,
+        // The socket lives as long as the credentials that asked for the ticket.
+        expires_at: owner.expires_at,
     }))
 }
 
@@ -73,7 +71,7 @@ async fn credentials(gateway: &Gateway, parts: &Parts) -> Result<Arc<Verified>, 
     if let Some(ticket) = ticket {
         return by_ticket(gateway, parts, &ticket).await;
     }
-    let token = bearer(&parts.headers).or_else(|| offered_token(&parts.headers));
+    let token = presented(&parts.headers)?.or_else(|| offered_token(&parts.headers));
     let token = token.ok_or_else(|| Error::unauthenticated("The credentials are missing."))?;
     gateway.verifier.verify(token).await
 }
@@ -86,7 +84,7 @@ pub(crate) fn node_is_full() -> Error {
 
 /// Opens the user's WebSocket
 ///
-/// With the bearer header, the subprotocols `netra.v1` and `bearer.<token>`, or a ticket. The
+/// With the bearer header or `X-Api-Key`, the subprotocols `netra.v1` and `bearer.<token>`, or a ticket. The
 /// frames are described in the WebSocket reference.
 #[utoipa::path(get, path = "/ws", tag = "events", operation_id = "socket_open",
     params(("ticket" = Option<String>, Query, description = "From `/api/auth/ws-ticket`")),
@@ -97,6 +95,10 @@ pub(crate) async fn socket_open(
 ) -> Result<Response, Error> {
     let (mut parts, _) = request.into_parts();
     let verified = credentials(&gateway, &parts).await?;
+    // What a socket is for; the other rights are asked for frame by frame.
+    if !verified.principal.rights.contains(Right::Read) {
+        return Err(Error::forbidden());
+    }
     let (user, limits) = (verified.principal.user_id, &verified.principal.limits);
     let now = gateway.runtime.now();
     let verdict = gateway

@@ -174,11 +174,12 @@ pub struct Session {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct CreateKey {
-    /// For people.
+    /// For people: 1 to 100 characters.
     pub name: String,
-    /// What the key may do.
+    /// What the key may do: `read`, `run`, `files`, `account`, `approve`, `admin`, `metrics`; at
+    /// least one, and none that its maker lacks.
     pub scopes: Vec<String>,
-    /// When it ends; never when absent.
+    /// When it ends, in the future; never when absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub expires_at: Option<Timestamp>,
 }
@@ -197,6 +198,9 @@ pub struct Key {
     /// When it ends.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub expires_at: Option<Timestamp>,
+    /// When it was last used, to about a minute.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub last_used_at: Option<Timestamp>,
     /// The secret, `ntr_…`; in the answer to making it only.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub secret: Option<String>,

@@ -25,6 +25,7 @@ mod cursor;
 mod error;
 mod file;
 mod fold;
+mod key;
 mod listing;
 mod lock;
 mod lookup;
@@ -54,12 +55,13 @@ pub use file::FileWriter;
 pub use handle::{Readable, Writable};
 pub use idempotency::{Created, Idempotency};
 pub use journal::{Journal, JournalEntry, JournalKind, Recorded};
+pub use key::{KeyOwner, NewKey};
 pub use lock::DirLock;
 pub use log::{Entry, EventName, Fanout};
 pub use lookup::Lookup;
 pub use run::{NewRun, RunInput, RunSpan, Target};
 pub use session::Refreshed;
-pub use ticket::{TicketOwner, Tickets};
+pub use ticket::{Grant, TicketOwner, Tickets};
 pub use unfinished::Unfinished;
 
 /// Where the embedded store lives.

@@ -2,6 +2,7 @@
 
 use netra_context::{Right, UserExecutionContext};
 use netra_protocol::Page;
+use netra_protocol::id::UserId;
 use rusqlite::{Connection, Row};
 
 use crate::Store;
@@ -30,6 +31,17 @@ impl<T: Send + 'static> Listing<T> {
         cursor: Option<&str>,
     ) -> Result<Page<T>, Error> {
         let user = require(ctx, Right::Read)?;
+        self.newest_of(store, user, limit, cursor).await
+    }
+
+    /// The same for a user of whom it was checked already that these may be listed.
+    pub(crate) async fn newest_of(
+        self,
+        store: &Store,
+        user: UserId,
+        limit: u32,
+        cursor: Option<&str>,
+    ) -> Result<Page<T>, Error> {
         let before = cursor.map(cursor::read).transpose()?.unwrap_or(cursor::END);
         let page = move |connection: &Connection| {
             let Self {

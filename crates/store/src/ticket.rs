@@ -3,23 +3,34 @@
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
-use netra_protocol::id::{SessionId, UserId};
+use netra_protocol::id::{KeyId, SessionId, UserId};
 use parking_lot::Mutex;
 
 /// Tickets that wait to be used, over all users; the oldest are past their time long before.
 const WAITING: usize = 100_000;
+
+/// What credentials belong to, and end with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Grant {
+    /// Nothing that can be revoked: a token made at the server's command line.
+    Console,
+    /// A sign-in.
+    Session(SessionId),
+    /// An API key.
+    Key(KeyId),
+}
 
 /// Who a ticket was made for, and what it is bound to.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TicketOwner {
     /// Whose socket it opens.
     pub user_id: UserId,
-    /// The sign-in that asked for it.
-    pub session: Option<SessionId>,
+    /// What asked for it.
+    pub grant: Grant,
     /// The page that asked for it; none for a program.
     pub origin: Option<String>,
-    /// When the access token that asked for it ends.
-    pub token_expires_at: Option<netra_protocol::Timestamp>,
+    /// When the credentials that asked for it end; none where they do not.
+    pub expires_at: Option<netra_protocol::Timestamp>,
 }
 
 /// The tickets of this node.
@@ -55,9 +66,9 @@ mod tests {
     fn owner() -> TicketOwner {
         TicketOwner {
             user_id: UserId::from_parts(1, 1),
-            session: None,
+            grant: Grant::Console,
             origin: None,
-            token_expires_at: None,
+            expires_at: None,
         }
     }
 

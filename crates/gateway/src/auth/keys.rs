@@ -1,4 +1,5 @@
-//! The server's signing key, in `DIR/keys`, readable by its owner only.
+//! The server's key, in `DIR/keys`, readable by its owner only: it signs access tokens, and what
+//! API keys are hashed with is made from it.
 
 use std::fs;
 use std::io::Write as _;
@@ -13,10 +14,13 @@ use ed25519_dalek::{SigningKey, VerifyingKey};
 use netra_context::Runtime;
 use netra_protocol::Timestamp;
 use netra_protocol::id::{SessionId, UserId};
+use sha2::{Digest as _, Sha256};
 
 use super::token::{self, Claims};
 
 const PREFIX: &str = "ed25519:";
+/// What the key for hashing API keys is made for: other uses would have other words here.
+const API_KEYS: &[u8] = b"netra: hashes of API keys, 1";
 
 /// Why the keys cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -98,9 +102,32 @@ impl Keys {
         token::sign(&self.0, &Claims::new(user, session, now, ttl))
     }
 
+    /// What the store keeps of an API key: of no use to whoever has the database without `keys`.
+    pub(crate) fn hash_of_api_key(&self, secret: &str) -> [u8; 32] {
+        let key = hmac(self.0.as_bytes(), API_KEYS);
+        hmac(&key, secret.as_bytes())
+    }
+
     pub(crate) fn verifying(&self) -> VerifyingKey {
         self.0.verifying_key()
     }
+}
+
+/// HMAC with SHA-256 (RFC 2104), for keys of 32 bytes.
+fn hmac(key: &[u8; 32], message: &[u8]) -> [u8; 32] {
+    let pad = |with: u8| {
+        let mut block = [with; 64];
+        for (byte, key) in block.iter_mut().zip(key) {
+            *byte ^= key;
+        }
+        block
+    };
+    let inner = Sha256::new()
+        .chain_update(pad(0x36))
+        .chain_update(message)
+        .finalize();
+    let outer = Sha256::new().chain_update(pad(0x5c)).chain_update(inner);
+    outer.finalize().into()
 }
 
 /// Writes the file under another name first and links it into place, so that nobody reads half of
@@ -149,6 +176,30 @@ mod tests {
         fs::set_permissions(&path, fs::Permissions::from_mode(0o644)).unwrap();
         let error = Keys::load_or_create(&runtime, dir.path()).unwrap_err();
         assert!(matches!(error, Error::Exposed(_)));
+    }
+
+    #[test]
+    fn an_hmac_is_that_of_the_standard() {
+        // RFC 4231, test case 2 with its key filled up with zeros, which changes nothing.
+        let mut key = [0; 32];
+        key[..4].copy_from_slice(b"Jefe");
+        let hex: String = hmac(&key, b"what do ya want for nothing?")
+            .iter()
+            .map(|byte| format!("{byte:02x}"))
+            .collect();
+        assert_eq!(
+            hex,
+            "5bdcc146bf60754e6a042426089575c75a003f089d2739839dec58b964ec3843"
+        );
+    }
+
+    #[test]
+    fn the_hash_of_an_api_key_is_the_folders_own() {
+        let runtime = Runtime::new();
+        let (one, other) = (Keys::ephemeral(&runtime), Keys::ephemeral(&runtime));
+        assert_eq!(one.hash_of_api_key("ntr_a"), one.hash_of_api_key("ntr_a"));
+        assert_ne!(one.hash_of_api_key("ntr_a"), one.hash_of_api_key("ntr_b"));
+        assert_ne!(one.hash_of_api_key("ntr_a"), other.hash_of_api_key("ntr_a"));
     }
 
     #[test]

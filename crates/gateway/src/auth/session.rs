@@ -6,6 +6,7 @@ use netra_protocol::account::{Plan, Role, Tokens, User};
 use netra_protocol::id::SessionId;
 use netra_store::{NewUser, Refreshed};
 
+use super::verifier::Revoked;
 use super::{secret_hash, secret_text};
 use crate::error::Error;
 use crate::state::Gateway;
@@ -71,7 +72,7 @@ pub(crate) async fn carry_on(gateway: &Gateway, old: &str) -> Result<Tokens, Err
     {
         Refreshed::Rotated { user, session } => tokens(gateway, user, session, refresh),
         Refreshed::Reused(session) => {
-            gateway.verifier.revoke(session);
+            gateway.verifier.revoke(Revoked::Session(session));
             Err(refused())
         }
         Refreshed::Unknown => Err(refused()),
@@ -103,7 +104,7 @@ pub(crate) async fn end(
 ) -> Result<(), Error> {
     match gateway.store.session_revoke(ctx, session).await {
         Ok(()) | Err(netra_store::Error::NotFound) => {
-            gateway.verifier.revoke(session);
+            gateway.verifier.revoke(Revoked::Session(session));
             Ok(())
         }
         Err(error) => Err(error.into()),

@@ -1,63 +1,116 @@
-//! From a token to a principal: verified once, then remembered until it ends or is revoked.
+//! From a token or an API key to a principal: verified once, then remembered until it ends or is
+//! revoked.
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use ed25519_dalek::VerifyingKey;
 use moka::sync::Cache;
 use netra_context::{BackgroundKind, Principal, Rights, Runtime, UserExecutionContext};
 use netra_protocol::account::User;
-use netra_protocol::id::{SessionId, UserId};
+use netra_protocol::id::{KeyId, SessionId, UserId};
 use netra_protocol::limits::Limits;
 use netra_protocol::{ErrorCode, Timestamp};
-use netra_store::Store;
+use netra_store::{Grant, KeyOwner, Store};
 use parking_lot::Mutex;
 use sha2::{Digest as _, Sha256};
 use tokio::sync::broadcast;
 
+use super::keys::Keys;
 use super::token::{self, Refused};
 use crate::error::Error;
 
-/// Tokens that are remembered at once; others are verified again.
+/// Credentials that are remembered at once; others are verified again.
 const REMEMBERED: u64 = 50_000;
 /// Revocations that a socket may be behind before it asks the store instead.
 const BEHIND: usize = 256;
+/// What the secret of an API key begins with.
+pub(crate) const API_KEY: &str = "ntr_";
+/// The longest secret of an API key that is looked at; ours have 47 characters.
+const MAX_API_KEY_LEN: usize = 128;
+/// How far `last_used_at` may be behind, in milliseconds: not every request writes.
+const USED_MS: u64 = 60_000;
 
-/// Somebody whose token was verified.
+/// Somebody whose credentials were verified.
 #[derive(Debug, Clone)]
 pub(crate) struct Verified {
     pub(crate) principal: Principal,
-    pub(crate) expires_at: Timestamp,
+    pub(crate) grant: Grant,
+    /// None for a key without an end.
+    pub(crate) expires_at: Option<Timestamp>,
 }
 
-/// Verifies access tokens against the key, the session and the user.
+/// What is no longer as it was: whoever remembers it has to look again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Revoked {
+    /// A sign-in has ended.
+    Session(SessionId),
+    /// An API key was revoked.
+    Key(KeyId),
+    /// The user was disabled, or has another role or plan.
+    User(UserId),
+}
+
+impl Verified {
+    /// Whether the credentials are concerned.
+    pub(crate) fn is_concerned(&self, revoked: Revoked) -> bool {
+        match revoked {
+            Revoked::Session(session) => self.grant == Grant::Session(session),
+            Revoked::Key(key) => self.grant == Grant::Key(key),
+            Revoked::User(user) => self.principal.user_id == user,
+        }
+    }
+
+    /// How long the credentials are good; none for as long as they are not revoked.
+    pub(crate) fn time_left(&self, now: Timestamp) -> Option<Duration> {
+        let left_ms = |end: Timestamp| end.millis_since(now);
+        self.expires_at.map(left_ms).map(Duration::from_millis)
+    }
+}
+
+/// Verifies credentials against the key, the session or API key, and the user.
 pub(crate) struct Verifier {
     runtime: Runtime,
     store: Store,
-    key: VerifyingKey,
+    keys: Keys,
     limits: Arc<Limits>,
     remembered: Cache<[u8; 32], Arc<Verified>>,
-    /// Counts revocations. Whoever verifies a token remembers it only if none came meanwhile.
+    /// Counts revocations. Whoever verifies credentials remembers them only if none came meanwhile.
     revocations: Mutex<u64>,
-    revoked: broadcast::Sender<SessionId>,
+    revoked: broadcast::Sender<Revoked>,
 }
 
 fn wrong() -> Error {
     Error::unauthenticated("The credentials are missing or not valid.")
 }
 
+/// Whether this is an API key and not a token.
+pub(crate) fn is_api_key(text: &str) -> bool {
+    text.starts_with(API_KEY)
+}
+
+/// What is said of credentials past their end. A key cannot be renewed as a token can, so clients
+/// must not take its end for a reason to refresh.
+fn expired(grant: Grant) -> Error {
+    match grant {
+        Grant::Key(_) => Error::unauthenticated("The API key has expired."),
+        Grant::Session(_) | Grant::Console => {
+            Error::new(ErrorCode::TokenExpired, "The access token has expired.")
+        }
+    }
+}
+
 impl Verifier {
     pub(crate) fn new(
         runtime: Runtime,
         store: Store,
-        key: VerifyingKey,
+        keys: Keys,
         limits: Arc<Limits>,
         recheck: Duration,
     ) -> Self {
         Self {
             runtime,
             store,
-            key,
+            keys,
             limits,
             remembered: Cache::builder()
                 .max_capacity(REMEMBERED)
@@ -68,26 +121,23 @@ impl Verifier {
         }
     }
 
-    /// Who this token belongs to.
+    /// Who these credentials belong to.
     pub(crate) async fn verify(&self, text: &str) -> Result<Arc<Verified>, Error> {
         let now = self.runtime.now();
         let digest: [u8; 32] = Sha256::digest(text.as_bytes()).into();
         if let Some(known) = self.remembered.get(&digest) {
-            if known.expires_at > now {
+            if known.expires_at.is_none_or(|end| end > now) {
                 return Ok(known);
             }
-            return Err(expired());
+            return Err(expired(known.grant));
         }
         let before = *self.revocations.lock();
-        let claims = token::verify(&self.key, text, now).map_err(|refused| match refused {
-            Refused::Invalid => wrong(),
-            Refused::Expired => expired(),
-        })?;
-        let principal = self.look_up(claims.sub, claims.sid).await?;
-        let verified = Arc::new(Verified {
-            principal,
-            expires_at: claims.expires_at(),
-        });
+        let verified = if is_api_key(text) {
+            self.verify_key(text, now).await?
+        } else {
+            self.verify_token(text, now).await?
+        };
+        let verified = Arc::new(verified);
         let revocations = self.revocations.lock();
         if *revocations == before {
             self.remembered.insert(digest, verified.clone());
@@ -95,14 +145,54 @@ impl Verifier {
         Ok(verified)
     }
 
-    /// The user and the session as they are now: neither disabled nor revoked.
-    pub(crate) async fn look_up(
-        &self,
-        user: UserId,
-        session: Option<SessionId>,
-    ) -> Result<Principal, Error> {
-        let ctx =
-            UserExecutionContext::for_background(&self.runtime, BackgroundKind::Authentication);
+    async fn verify_token(&self, text: &str, now: Timestamp) -> Result<Verified, Error> {
+        let key = self.keys.verifying();
+        let claims = token::verify(&key, text, now).map_err(|refused| match refused {
+            Refused::Invalid => wrong(),
+            Refused::Expired => expired(Grant::Console),
+        })?;
+        let grant = claims.sid.map_or(Grant::Console, Grant::Session);
+        Ok(Verified {
+            principal: self.look_up(claims.sub, grant).await?,
+            grant,
+            expires_at: Some(claims.expires_at()),
+        })
+    }
+
+    async fn verify_key(&self, text: &str, now: Timestamp) -> Result<Verified, Error> {
+        if text.len() > MAX_API_KEY_LEN {
+            return Err(wrong());
+        }
+        let hash = self.keys.hash_of_api_key(text);
+        let found = self.store.key_by_hash(&self.ctx(), hash).await?;
+        let found = found.ok_or_else(wrong)?;
+        let verified = Verified {
+            principal: self.principal_of_key(&found)?,
+            grant: Grant::Key(found.key),
+            expires_at: found.expires_at,
+        };
+        let stale = |used: Timestamp| now.millis_since(used) >= USED_MS;
+        if found.last_used_at.is_none_or(stale)
+            && let Err(error) = self.store.key_used(&self.ctx(), found.key).await
+        {
+            // Whoever only reads is answered while nothing can be written.
+            tracing::warn!(%error, "that an API key was used is not noted");
+        }
+        Ok(verified)
+    }
+
+    /// The user and the grant as they are now: neither disabled, nor revoked, nor past its end.
+    pub(crate) async fn look_up(&self, user: UserId, grant: Grant) -> Result<Principal, Error> {
+        let ctx = self.ctx();
+        let session = match grant {
+            Grant::Console => None,
+            Grant::Session(session) => Some(session),
+            Grant::Key(key) => {
+                let found = self.store.key_by_id(&ctx, key).await?;
+                let found = found.filter(|found| found.user.id == user);
+                return self.principal_of_key(&found.ok_or_else(wrong)?);
+            }
+        };
         if let Some(session) = session
             && !self.store.session_alive(&ctx, session).await?
         {
@@ -118,6 +208,26 @@ impl Verifier {
         Ok(self.principal(&user, session))
     }
 
+    fn ctx(&self) -> UserExecutionContext {
+        UserExecutionContext::for_background(&self.runtime, BackgroundKind::Authentication)
+    }
+
+    /// The user with no right that the key's scopes lack.
+    fn principal_of_key(&self, found: &KeyOwner) -> Result<Principal, Error> {
+        if found.user.disabled {
+            return Err(wrong());
+        }
+        if found
+            .expires_at
+            .is_some_and(|end| end <= self.runtime.now())
+        {
+            return Err(expired(Grant::Key(found.key)));
+        }
+        let mut principal = self.principal(&found.user, None);
+        principal.rights = principal.rights.intersect(found.rights);
+        Ok(principal)
+    }
+
     fn principal(&self, user: &User, session: Option<SessionId>) -> Principal {
         Principal {
             user_id: user.id,
@@ -129,26 +239,22 @@ impl Verifier {
         }
     }
 
-    /// Forgets every token of the session and tells its sockets.
-    pub(crate) fn revoke(&self, session: SessionId) {
+    /// Forgets all credentials that are concerned, and tells their sockets and streams.
+    pub(crate) fn revoke(&self, revoked: Revoked) {
         let mut revocations = self.revocations.lock();
         *revocations += 1;
         for (digest, verified) in &self.remembered {
-            if verified.principal.session == Some(session) {
+            if verified.is_concerned(revoked) {
                 self.remembered.invalidate(&*digest);
             }
         }
         drop(revocations);
         // Without a socket there is nobody to tell.
-        self.revoked.send(session).ok();
+        self.revoked.send(revoked).ok();
     }
 
-    /// Tells which sessions are revoked from now on.
-    pub(crate) fn revoked(&self) -> broadcast::Receiver<SessionId> {
+    /// Tells what is revoked from now on.
+    pub(crate) fn revoked(&self) -> broadcast::Receiver<Revoked> {
         self.revoked.subscribe()
     }
-}
-
-fn expired() -> Error {
-    Error::new(ErrorCode::TokenExpired, "The access token has expired.")
 }

@@ -7,7 +7,7 @@ use axum::response::{IntoResponse as _, Response};
 use netra_protocol::ErrorCode;
 use netra_protocol::account::{Login, Plan, Refresh, Register, Role, Setup, Ticket, Tokens, User};
 use netra_protocol::frame::Empty;
-use netra_store::{NewUser, TicketOwner};
+use netra_store::{Grant, NewUser, TicketOwner};
 use sha2::{Digest as _, Sha256};
 
 use crate::auth::{cookie, origin, secret_hash, secret_text, session, setup};
@@ -15,7 +15,7 @@ use crate::config::Registration;
 use crate::error::Error;
 use crate::extract::{Caller, Visitor};
 use crate::json::Payload;
-use crate::layers::bearer;
+use crate::layers::presented;
 use crate::state::Gateway;
 
 /// Counts a sign-in of this account from this address.
@@ -251,7 +251,7 @@ pub(crate) async fn logout(
 ) -> Result<Response, Error> {
     let Refresh { refresh_token } = body.read_or_default().await?;
     let refresh_token = refresh_token.or_else(|| cookie::read(&visitor.headers));
-    let caller = match bearer(&visitor.headers) {
+    let caller = match presented(&visitor.headers)? {
         Some(token) => match gateway.verifier.verify(token).await {
             Ok(verified) => Some(verified),
             // A token past its end must not keep anybody from signing out.
@@ -261,8 +261,14 @@ pub(crate) async fn logout(
         None if refresh_token.is_some() => None,
         None => return Err(Error::unauthenticated("The credentials are missing.")),
     };
-    if let Some(session) = caller.and_then(|verified| verified.principal.session) {
-        session::end(&gateway, &session::looking_up(&gateway), session).await?;
+    if let Some(verified) = caller {
+        match verified.grant {
+            Grant::Session(session) => {
+                session::end(&gateway, &session::looking_up(&gateway), session).await?;
+            }
+            // It has no session. It ends by its own end, or when it is revoked.
+            Grant::Console | Grant::Key(_) => {}
+        }
     }
     if let Some(token) = refresh_token {
         session::end_by_token(&gateway, &token).await?;
@@ -287,8 +293,8 @@ pub(crate) async fn ws_ticket(
     let ticket = secret_text(&gateway.runtime.secret_bytes::<32>());
     let owner = TicketOwner {
         user_id: caller.verified.principal.user_id,
-        session: caller.verified.principal.session,
-        token_expires_at: Some(caller.verified.expires_at),
+        grant: caller.verified.grant,
+        expires_at: caller.verified.expires_at,
         origin: origin::origin(&visitor.headers).map(str::to_owned),
     };
     let life = gateway.config.ticket_ttl;

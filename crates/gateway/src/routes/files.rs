@@ -7,7 +7,6 @@ use axum::body::Body;
 use axum::extract::State;
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse as _, Response};
-use netra_context::Right;
 use netra_protocol::Page;
 use netra_protocol::file::File;
 use netra_protocol::id::FileId;
@@ -64,7 +63,6 @@ pub(crate) async fn file_delete(
     caller: Caller,
     Id(id): Id<FileId>,
 ) -> Result<StatusCode, Error> {
-    caller.require(Right::Files)?;
     let file = gateway.store.file(&caller.ctx, id).for_write().await?;
     gateway.store.file_delete(&caller.ctx, file).await?;
     Ok(StatusCode::NO_CONTENT)

@@ -8,12 +8,11 @@ use netra_context::Right;
 use crate::auth::same_secret;
 use crate::error::Error;
 use crate::extract::Visitor;
-use crate::layers::bearer;
+use crate::layers::credentials;
 use crate::state::Gateway;
 
 async fn check(gateway: &Gateway, headers: &HeaderMap) -> Result<(), Error> {
-    let token = bearer(headers)
-        .ok_or_else(|| Error::unauthenticated("The credentials are missing or not valid."))?;
+    let token = credentials(headers)?;
     if gateway
         .config
         .metrics_token

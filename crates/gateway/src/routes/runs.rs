@@ -5,7 +5,7 @@ use std::time::Duration;
 use axum::Json as Answer;
 use axum::extract::State;
 use axum::http::StatusCode;
-use netra_context::{Right, UserExecutionContext};
+use netra_context::UserExecutionContext;
 use netra_protocol::Page;
 use netra_protocol::frame::Empty;
 use netra_protocol::id::{RunId, ThreadId};
@@ -69,7 +69,6 @@ pub(crate) async fn run_create(
     key: IdempotencyKey,
     body: Payload,
 ) -> Result<(StatusCode, Answer<Run>), Error> {
-    caller.require(Right::Run)?;
     let body: StartRun = body.read().await?;
     let key = key.of("run_create", &body)?;
     let run = start(&gateway, &caller.ctx, None, body, key).await?;
@@ -205,7 +204,6 @@ pub(crate) async fn run_retry(
     key: IdempotencyKey,
     body: Payload,
 ) -> Result<(StatusCode, Answer<Run>), Error> {
-    caller.require(Right::Run)?;
     let ended = gateway.store.run(&caller.ctx, id).for_read().await?;
     let body: Empty = body.read_or_default().await?;
     let key = key.of(format!("run_retry:{id}"), &body)?;

@@ -7,6 +7,7 @@ use netra_protocol::Page;
 use netra_protocol::account::Session;
 use netra_protocol::id::SessionId;
 
+use crate::auth::verifier::Revoked;
 use crate::error::Error;
 use crate::extract::{Caller, Id, Paging};
 use crate::state::Gateway;
@@ -53,6 +54,6 @@ pub(crate) async fn session_delete(
     Id(id): Id<SessionId>,
 ) -> Result<StatusCode, Error> {
     gateway.store.session_revoke(&caller.ctx, id).await?;
-    gateway.verifier.revoke(id);
+    gateway.verifier.revoke(Revoked::Session(id));
     Ok(StatusCode::NO_CONTENT)
 }

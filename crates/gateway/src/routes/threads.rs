@@ -3,7 +3,6 @@
 use axum::Json as Answer;
 use axum::extract::State;
 use axum::http::StatusCode;
-use netra_context::Right;
 use netra_protocol::Page;
 use netra_protocol::id::ThreadId;
 use netra_protocol::message::Message;
@@ -97,7 +96,6 @@ pub(crate) async fn thread_create(
     key: IdempotencyKey,
     body: Payload,
 ) -> Result<(StatusCode, Answer<Thread>), Error> {
-    caller.require(Right::Run)?;
     let body: CreateThread = body.read_or_default().await?;
     check_title(body.title.as_ref())?;
     check_metadata(body.metadata.as_ref())?;
@@ -201,7 +199,6 @@ pub(crate) async fn thread_fork(
     key: IdempotencyKey,
     body: Payload,
 ) -> Result<(StatusCode, Answer<Thread>), Error> {
-    caller.require(Right::Run)?;
     let thread = gateway.store.thread(&caller.ctx, id).for_read().await?;
     let body: ForkThread = body.read_or_default().await?;
     let key = key.of(format!("thread_fork:{id}"), &body)?;

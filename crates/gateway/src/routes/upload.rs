@@ -11,7 +11,6 @@ use axum::extract::multipart::{Field, MultipartError};
 use axum::extract::{FromRequest as _, Multipart, Request, State};
 use axum::http::{HeaderMap, StatusCode, header};
 use futures::{Stream, StreamExt as _};
-use netra_context::Right;
 use netra_context::runtime::TaskKind;
 use netra_protocol::ErrorCode;
 use netra_protocol::file::File;
@@ -194,7 +193,6 @@ async fn store(
     headers: &HeaderMap,
     body: SharedBody,
 ) -> Result<File, Error> {
-    caller.require(Right::Files)?;
     let limit = limit_bytes(caller);
     let multipart = is_multipart(headers);
     let extra = if multipart { MULTIPART_EXTRA } else { 0 };

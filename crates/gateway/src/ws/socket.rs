@@ -13,7 +13,7 @@ use axum::extract::ws::{CloseFrame, Message, Utf8Bytes, WebSocket};
 use futures::SinkExt as _;
 use netra_events::{Delivery, Subscription};
 use netra_protocol::frame::{MAX_INBOUND_BYTES, SUBPROTOCOL, ServerFrame};
-use netra_protocol::id::{ConnectionId, RequestId, SessionId};
+use netra_protocol::id::{ConnectionId, RequestId};
 use serde_json::{Map, Value};
 use tokio::sync::broadcast;
 use tokio::time::{Instant, Sleep};
@@ -22,7 +22,7 @@ use tokio_util::sync::WaitForCancellationFutureOwned;
 use super::connections::NodePlace;
 use super::frames;
 use super::stall::unless_stalled;
-use crate::auth::verifier::Verified;
+use crate::auth::verifier::{Revoked, Verified};
 use crate::error::Error;
 use crate::extract;
 use crate::serve::places::Place;
@@ -93,7 +93,7 @@ impl End {
 /// What happened next.
 enum Turn {
     End(End),
-    Revoked(Result<SessionId, broadcast::error::RecvError>),
+    Revoked(Result<Revoked, broadcast::error::RecvError>),
     Heartbeat,
     Inbound(Option<Result<Message, axum::Error>>),
     Events(Result<Vec<Delivery>, netra_events::Error>),
@@ -104,12 +104,13 @@ pub(super) struct Socket {
     stream: WebSocket,
     verified: Arc<Verified>,
     subscription: Option<Subscription>,
-    revoked: broadcast::Receiver<SessionId>,
+    revoked: broadcast::Receiver<Revoked>,
     recent: VecDeque<Instant>,
     unanswered_pings: u8,
     // Both are kept over all turns: registering them anew at each would cost more than the turn.
     shutdown: Pin<Box<WaitForCancellationFutureOwned>>,
-    expiry: Pin<Box<Sleep>>,
+    /// None for a key without an end.
+    expiry: Option<Pin<Box<Sleep>>>,
     /// Counts the bytes that the client has taken.
     connection: Arc<Place>,
 }
@@ -129,7 +130,7 @@ pub(super) async fn serve(
     let mut socket = Socket {
         revoked: gateway.verifier.revoked(),
         shutdown: Box::pin(gateway.runtime.shutdown().clone().cancelled_owned()),
-        expiry: Box::pin(tokio::time::sleep(time_left(&gateway, &verified))),
+        expiry: expiry(&gateway, &verified),
         gateway,
         stream,
         connection,
@@ -147,9 +148,18 @@ pub(super) async fn serve(
     Box::pin(socket.say_goodbye(end)).await;
 }
 
-/// How long the credentials are good.
-fn time_left(gateway: &Gateway, verified: &Verified) -> Duration {
-    Duration::from_millis(verified.expires_at.millis_since(gateway.runtime.now()))
+/// The end of the credentials, where they have one.
+fn expiry(gateway: &Gateway, verified: &Verified) -> Option<Pin<Box<Sleep>>> {
+    let left = verified.time_left(gateway.runtime.now());
+    left.map(|left| Box::pin(tokio::time::sleep(left)))
+}
+
+/// Waits for the end of the credentials, or for ever where they have none.
+async fn expired(expiry: &mut Option<Pin<Box<Sleep>>>) {
+    match expiry {
+        Some(expiry) => expiry.await,
+        None => std::future::pending().await,
+    }
 }
 
 /// The next events, or never where there is no subscription.
@@ -172,13 +182,15 @@ impl Socket {
 
     // What happens seldom is boxed: a socket at rest holds what its largest turn would need.
     async fn turns(&mut self) -> Result<std::convert::Infallible, End> {
+        // The credentials were verified before revocations were listened to.
+        Box::pin(self.look_up_again()).await?;
         Box::pin(self.greet()).await?;
         let every = self.gateway.config.heartbeat;
         let mut heartbeat = tokio::time::interval_at(Instant::now() + every, every);
         loop {
             match self.next_turn(&mut heartbeat).await {
                 Turn::End(end) => return Err(end),
-                Turn::Revoked(session) => Box::pin(self.on_revoked(session)).await?,
+                Turn::Revoked(revoked) => Box::pin(self.on_revoked(revoked)).await?,
                 Turn::Heartbeat => Box::pin(self.on_heartbeat()).await?,
                 Turn::Inbound(None) => return Err(End::Gone),
                 Turn::Inbound(Some(Err(error))) => return Err(of_broken_read(&error)),
@@ -195,8 +207,8 @@ impl Socket {
         tokio::select! {
             biased;
             () = &mut self.shutdown => Turn::End(End::Draining),
-            session = self.revoked.recv() => Turn::Revoked(session),
-            () = &mut self.expiry => Turn::End(End::Unauthenticated),
+            revoked = self.revoked.recv() => Turn::Revoked(revoked),
+            () = expired(&mut self.expiry) => Turn::End(End::Unauthenticated),
             _ = heartbeat.tick() => Turn::Heartbeat,
             message = self.stream.recv() => Turn::Inbound(message),
             batch = next_events(&mut self.subscription) => Turn::Events(batch),
@@ -237,31 +249,29 @@ impl Socket {
 
     async fn on_revoked(
         &mut self,
-        session: Result<SessionId, broadcast::error::RecvError>,
+        revoked: Result<Revoked, broadcast::error::RecvError>,
     ) -> Result<(), End> {
-        match session {
-            Ok(session) if Some(session) == self.verified.principal.session => {
-                Err(End::Unauthenticated)
-            }
-            Ok(_) => Ok(()),
-            // Too many at once to follow: ask.
-            Err(_) => self.look_up_again().await,
+        match revoked {
+            Ok(revoked) if !self.verified.is_concerned(revoked) => Ok(()),
+            Ok(Revoked::Session(_) | Revoked::Key(_)) => Err(End::Unauthenticated),
+            // The user may have another role; and of too many at once nobody knows which: ask.
+            Ok(Revoked::User(_)) | Err(_) => self.look_up_again().await,
         }
     }
 
-    /// Whether user and session are still good; what another process changed is seen here.
+    /// Whether user and grant are still good; what another process changed is seen here.
     async fn look_up_again(&mut self) -> Result<(), End> {
-        let principal = &self.verified.principal;
-        match self
-            .gateway
-            .verifier
-            .look_up(principal.user_id, principal.session)
-            .await
-        {
+        let Verified {
+            ref principal,
+            grant,
+            expires_at,
+        } = *self.verified;
+        let found = self.gateway.verifier.look_up(principal.user_id, grant);
+        match found.await {
             Ok(principal) => {
-                let expires_at = self.verified.expires_at;
                 self.verified = Arc::new(Verified {
                     principal,
+                    grant,
                     expires_at,
                 });
                 Ok(())

@@ -9,6 +9,7 @@ use crate::error::Error;
 const MIGRATIONS: &[(&str, &str)] = &[
     ("first", include_str!("../migrations/0001_first.sql")),
     ("resume", include_str!("../migrations/0002_resume.sql")),
+    ("keys", include_str!("../migrations/0003_keys.sql")),
 ];
 
 const RECORDS: &str = "CREATE TABLE IF NOT EXISTS migrations (

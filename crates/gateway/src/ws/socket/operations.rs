@@ -6,7 +6,6 @@ use netra_protocol::ErrorCode;
 use netra_protocol::frame::{After, ClientFrame, RunCancel, RunStart, Subscribe};
 use netra_protocol::id::RequestId;
 use serde_json::{Map, Value, json};
-use tokio::time::Instant;
 
 use super::{Socket, no_fields};
 use crate::error::Error;
@@ -139,9 +138,12 @@ impl Socket {
             let message = "A socket goes on with a token of the same user only.";
             return Err(Error::new(ErrorCode::Forbidden, message));
         }
+        // The subscription goes on, so who goes on has to be one who may read.
+        if !verified.principal.rights.contains(Right::Read) {
+            return Err(Error::forbidden());
+        }
         self.verified = verified;
-        let left = super::time_left(&self.gateway, &self.verified);
-        self.expiry.as_mut().reset(Instant::now() + left);
+        self.expiry = super::expiry(&self.gateway, &self.verified);
         Ok(Done::Ack(no_fields()))
     }
 }
