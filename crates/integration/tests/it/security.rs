@@ -4,6 +4,7 @@
 //! and frame is tried with, `world` makes users who have one of everything.
 
 mod contract;
+mod keys;
 mod matrix;
 mod peers;
 mod raw;

@@ -77,12 +77,27 @@ impl People {
 
     fn head(&self) -> Vec<String> {
         let others = self.others.iter().map(|(name, _)| *name);
-        ["", "owner"]
+        ["", "key", "owner"]
             .into_iter()
             .chain(others)
             .map(str::to_owned)
             .collect()
     }
+}
+
+/// What a key needs, which the tests of keys hold true.
+fn scopes(row: &table::Row) -> String {
+    let none = if row.access == table::Access::Anyone {
+        ""
+    } else {
+        "any"
+    };
+    let scopes = if row.scopes.is_empty() {
+        none
+    } else {
+        row.scopes
+    };
+    scopes.replace(' ', "+")
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -104,14 +119,14 @@ async fn every_role_may_do_what_the_reviewed_table_says_over_http() -> Test {
             (Some(objects), Some(named)) => objects.fit_for(row.name, &named.kind)?,
             _ => "",
         };
-        let mut cells = vec![row.name.to_owned(), String::new()];
+        let mut cells = vec![row.name.to_owned(), scopes(&row), String::new()];
         // The owner comes last: what is deleted is gone for everybody.
         for (_, client) in &people.others {
             let answer = attempt(client, (row, operation), object, None).await?;
             cells.push(answer.in_short());
         }
         let answer = attempt(&people.owner.client, (row, operation), object, None).await?;
-        cells[1] = answer.in_short();
+        cells[2] = answer.in_short();
         rows.push(cells);
     }
     same_as(
@@ -163,11 +178,11 @@ async fn every_role_may_do_what_the_reviewed_table_says_over_the_socket() -> Tes
     for (row, frame) in table::frames(&all)? {
         let objects = people.world.furnish(&people.owner, "owned").await?;
         let body = filled(&row, frame, &objects)?;
-        let mut cells = vec![row.name.to_owned(), String::new()];
+        let mut cells = vec![row.name.to_owned(), scopes(&row), String::new()];
         for (_, client) in &people.others {
             cells.push(framed(client, row.name, &body).await?);
         }
-        cells[1] = framed(&people.owner.client, row.name, &body).await?;
+        cells[2] = framed(&people.owner.client, row.name, &body).await?;
         rows.push(cells);
     }
     same_as(

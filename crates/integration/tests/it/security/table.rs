@@ -19,6 +19,8 @@ pub(super) enum Access {
 pub(super) struct Row {
     pub(super) name: &'static str,
     pub(super) access: Access,
+    /// What an API key needs for it, in words.
+    pub(super) scopes: &'static str,
     /// A body that is good; empty for none.
     pub(super) body: &'static str,
     /// Parameters that make the answer come at once and hold all.
@@ -29,20 +31,24 @@ const fn row(name: &'static str, access: Access, body: &'static str) -> Row {
     Row {
         name,
         access,
+        scopes: "",
         body,
         query: "",
     }
 }
 
-const fn asked(name: &'static str, query: &'static str) -> Row {
+const fn asked(name: &'static str, scopes: &'static str, query: &'static str) -> Row {
     Row {
         query,
-        ..own(name, "")
+        ..own(name, scopes, "")
     }
 }
 
-const fn own(name: &'static str, body: &'static str) -> Row {
-    row(name, Access::SignedIn, body)
+const fn own(name: &'static str, scopes: &'static str, body: &'static str) -> Row {
+    Row {
+        scopes,
+        ..row(name, Access::SignedIn, body)
+    }
 }
 
 const START: &str = r#"{"agent": "echo", "input": "of a stranger"}"#;
@@ -70,51 +76,58 @@ pub(super) const OPERATIONS: &[Row] = &[
     row("docs_get", Access::Anyone, ""),
     row("health_live", Access::Anyone, ""),
     row("health_ready", Access::Anyone, ""),
-    own("health_dependencies", ""),
-    own("metrics_get", ""),
-    own("account_me", ""),
-    own("account_ws_ticket", ""),
-    own("socket_open", ""),
-    asked("session_list", "limit=100"),
-    asked("agent_list", "limit=100"),
-    own("agent_get", ""),
-    asked("tool_list", "limit=100"),
-    asked("file_list", "limit=100"),
-    asked("file_create", "name=strange.txt"),
-    own("file_get", ""),
-    own("file_content", ""),
-    asked("thread_list", "limit=100"),
-    own("thread_create", r#"{"title": "of a stranger"}"#),
-    own("thread_get", ""),
-    own("thread_update", r#"{"title": "mine now"}"#),
-    asked("message_list", "limit=100"),
-    own("thread_fork", "{}"),
-    asked("run_list", "limit=100"),
-    own("run_create", START),
-    own("run_get", ""),
-    asked("run_wait", "timeout_ms=0"),
-    own("run_event_stream", ""),
-    asked("event_stream", "after=0"),
-    asked("approval_list", "limit=100"),
-    own("approval_resolve", r#"{"decision": "deny"}"#),
-    own("usage_get", ""),
-    own("run_retry", ""),
-    own("run_cancel", ""),
-    own("thread_run_create", START),
-    own("file_delete", ""),
-    own("thread_delete", ""),
-    own("session_delete", ""),
-    own("account_logout", "{}"),
+    own("health_dependencies", "admin", ""),
+    own("metrics_get", "metrics", ""),
+    own("account_me", "read", ""),
+    own("account_ws_ticket", "read", ""),
+    own("socket_open", "read", ""),
+    asked("session_list", "account", "limit=100"),
+    asked("agent_list", "read", "limit=100"),
+    own("agent_get", "read", ""),
+    asked("tool_list", "read", "limit=100"),
+    asked("file_list", "read", "limit=100"),
+    asked("file_create", "files", "name=strange.txt"),
+    own("file_get", "read", ""),
+    own("file_content", "read", ""),
+    asked("thread_list", "read", "limit=100"),
+    own("thread_create", "run", r#"{"title": "of a stranger"}"#),
+    own("thread_get", "read", ""),
+    own("thread_update", "run", r#"{"title": "mine now"}"#),
+    asked("message_list", "read", "limit=100"),
+    own("thread_fork", "read run", "{}"),
+    asked("run_list", "read", "limit=100"),
+    own("run_create", "read run", START),
+    own("run_get", "read", ""),
+    asked("run_wait", "read", "timeout_ms=0"),
+    own("run_event_stream", "read", ""),
+    asked("event_stream", "read", "after=0"),
+    asked("approval_list", "read", "limit=100"),
+    own("approval_resolve", "approve", r#"{"decision": "deny"}"#),
+    asked("key_list", "account", "limit=100"),
+    own(
+        "key_create",
+        "account",
+        r#"{"name": "of a stranger", "scopes": ["account"]}"#,
+    ),
+    own("key_delete", "account", ""),
+    own("usage_get", "read", ""),
+    own("run_retry", "read run", ""),
+    own("run_cancel", "read run", ""),
+    own("thread_run_create", "read run", START),
+    own("file_delete", "files", ""),
+    own("thread_delete", "run", ""),
+    own("session_delete", "account", ""),
+    own("account_logout", "", "{}"),
 ];
 
 pub(super) const FRAMES: &[Row] = &[
-    own("run.start", START),
-    own("run.cancel", "{}"),
-    own("approval.respond", r#"{"decision": "deny"}"#),
-    own("subscribe", r#"{"after": 0}"#),
-    own("delivered", r#"{"seq": 0}"#),
-    own("auth.refresh", r#"{"token": "wrong"}"#),
-    own("ping", "{}"),
+    own("run.start", "run", START),
+    own("run.cancel", "run", "{}"),
+    own("approval.respond", "approve", r#"{"decision": "deny"}"#),
+    own("subscribe", "read", r#"{"after": 0}"#),
+    own("delivered", "", r#"{"seq": 0}"#),
+    own("auth.refresh", "", r#"{"token": "wrong"}"#),
+    own("ping", "", "{}"),
 ];
 
 /// The row of this name; both ways round, so that none is left over.

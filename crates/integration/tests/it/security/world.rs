@@ -6,7 +6,7 @@ use anyhow::{Context as _, Result};
 use futures::StreamExt as _;
 use netra_client::{Client, Method, Upload};
 use netra_integration::{Options, TestServer, TestTool, TestUser, soon, start_with_files};
-use netra_protocol::account::Role;
+use netra_protocol::account::{CreateKey, Role};
 use serde_json::Value;
 
 use super::contract::{Operation, Place, put};
@@ -51,8 +51,20 @@ impl World {
         self.server.user_as(role, Some(PASSWORD)).await
     }
 
+    /// An API key of this user with these scopes: its id, and a client that uses it.
+    pub(super) async fn key(&self, user: &TestUser, scopes: &[&str]) -> Result<(String, Client)> {
+        let new = CreateKey {
+            name: "of a test".into(),
+            scopes: scopes.iter().map(|scope| (*scope).to_owned()).collect(),
+            expires_at: None,
+        };
+        let made = user.client.key_create(&new).await?;
+        let secret = made.secret.context("the secret is told once")?;
+        Ok((made.id.to_string(), user.client.with_token(secret)))
+    }
+
     /// Makes one of everything: an ended run and one that waits for a person, their threads, a
-    /// message, a file, an approval, a sign-in. All hold the word.
+    /// message, a file, an approval, a sign-in, a key. All hold the word.
     pub(super) async fn furnish(&self, user: &TestUser, word: &str) -> Result<Objects> {
         let client = &user.client;
         let content = Upload::Bytes(word.to_owned().into());
@@ -77,6 +89,7 @@ impl World {
         let sessions = client.with_token(signed_in.access_token).sessions().await?;
         let session = sessions.items.iter().find(|session| session.current);
         let session = session.context("the sign-in is listed")?.id;
+        let key = self.key(user, &["read"]).await?.0;
         Ok(Objects(BTreeMap::from([
             ("RunId".into(), vec![ended.id.to_string(), own]),
             (
@@ -87,6 +100,7 @@ impl World {
             ("MessageId".into(), vec![message.to_string()]),
             ("SessionId".into(), vec![session.to_string()]),
             ("ApprovalId".into(), vec![approval]),
+            ("KeyId".into(), vec![key]),
         ])))
     }
 }
@@ -239,6 +253,7 @@ pub(super) async fn everything(user: &TestUser, objects: &Objects) -> Result<Str
         "threads?limit=100",
         "runs?limit=100",
         "approvals?limit=100",
+        "keys?limit=100",
         "usage",
     ]
     .map(str::to_owned)
