@@ -3,6 +3,7 @@
 //! `contract` reads from the OpenAPI document what there is to try, `table` says what each operation
 //! and frame is tried with, `world` makes users who have one of everything.
 
+mod compromised_model;
 mod contract;
 mod keys;
 mod matrix;
