@@ -5,6 +5,7 @@
 
 mod compromised_model;
 mod contract;
+mod interleaving;
 mod keys;
 mod matrix;
 mod peers;

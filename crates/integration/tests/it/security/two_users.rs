@@ -38,7 +38,7 @@ async fn everything(user: &TestUser) -> Result<String> {
 }
 
 /// Every id in a text, of any kind.
-fn ids(text: &str) -> BTreeSet<String> {
+pub(super) fn ids(text: &str) -> BTreeSet<String> {
     let kinds = [
         "usr_", "ses_", "thr_", "msg_", "run_", "tcl_", "evt_", "fil_", "apr_", "aud_",
     ];
