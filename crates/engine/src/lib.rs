@@ -5,14 +5,15 @@
 //! `attend` (the way to the slot), [`IsolatedExecutionEngine`] (owns one run from start to
 //! end), `execution` (what the agents of a run share), `perform` (how each kind of agent works),
 //! `closing` and `ending` (nothing stays open, and a run ends exactly once), `waiting` (a person is
-//! asked), `recovery` (the one way back, after an answer, a drain or a crash), [`agents`] (what
-//! there is to run). No socket, no status code and no SQL is known here.
+//! asked), `recovery` (the one way back, after an answer, a drain or a crash), `authority` (what
+//! admins end), [`agents`] (what there is to run). No socket, no status code and no SQL is known here.
 
 pub mod agents;
 pub mod order;
 
 mod admission;
 mod attend;
+mod authority;
 mod closing;
 mod ending;
 mod engine;

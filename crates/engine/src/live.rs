@@ -20,6 +20,10 @@ use crate::ending::Ending;
 pub(crate) enum StopReason {
     /// A person wants it.
     Cancelled,
+    /// An admin wants it.
+    CancelledByAdmin,
+    /// Its user was disabled.
+    UserDisabled,
     /// A new run takes the thread.
     Replaced,
     /// The server stops: the run is let go, and goes on at the next start.
@@ -33,13 +37,10 @@ impl StopReason {
     pub(crate) fn ending(self) -> Option<Ending> {
         Some(match self {
             Self::Drained => return None,
-            Self::Cancelled => {
-                Ending::Cancelled(Failure::new(ErrorCode::Cancelled, "the run was cancelled"))
-            }
-            Self::Replaced => Ending::Cancelled(Failure::new(
-                ErrorCode::Cancelled,
-                "the run was cancelled by a new run on its thread",
-            )),
+            Self::Cancelled => cancelled("the run was cancelled"),
+            Self::CancelledByAdmin => cancelled("the run was cancelled by an admin"),
+            Self::UserDisabled => cancelled("the run was cancelled because its user was disabled"),
+            Self::Replaced => cancelled("the run was cancelled by a new run on its thread"),
             Self::Memory { used, limit } => {
                 let words = format!("{used} bytes of memory are in use, {limit} are allowed");
                 let details = json!({ "used_bytes": used, "limit_bytes": limit });
@@ -48,6 +49,10 @@ impl StopReason {
             }
         })
     }
+}
+
+fn cancelled(words: &str) -> Ending {
+    Ending::Cancelled(Failure::new(ErrorCode::Cancelled, words))
 }
 
 /// Tells one run to stop. The first reason holds.
@@ -136,6 +141,14 @@ impl LiveRuns {
             |live: &&Arc<Live>| live.thread_id == than.thread_id && live.ticket < than.ticket;
         for live in self.0.runs.lock().values().filter(earlier) {
             live.stop.stop(StopReason::Replaced);
+        }
+    }
+
+    /// Stops every run of a user.
+    pub(crate) fn stop_all_of(&self, user: UserId, reason: StopReason) {
+        let runs = self.0.runs.lock();
+        for live in runs.values().filter(|live| live.user_id == user) {
+            live.stop.stop(reason);
         }
     }
 

@@ -77,9 +77,11 @@ impl ExecutionEngineFactory {
         Ok(count)
     }
 
-    /// Denies approvals that expire, and notes that the server is at work, as long as it runs.
+    /// Denies approvals that expire, ends the runs of disabled users, and notes that the server is
+    /// at work, as long as it runs.
     pub fn keep_watch(&self) {
         self.watch_expiry();
+        self.watch_disabled();
         self.mark_alive();
     }
 
@@ -200,6 +202,9 @@ impl ExecutionEngineFactory {
         let principal = self.principal_with(&owner, Rights::of_role(owner.role));
         let ctx = self.context_with(principal, run, CancellationToken::new());
         let run = store.run(&ctx, run).for_write().await?;
+        if run.status.is_terminal() {
+            return Err(Error::RunEnded);
+        }
         self.end_abandoned(&ctx, &run, ending).await
     }
 

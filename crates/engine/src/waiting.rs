@@ -52,6 +52,13 @@ impl Waiting {
         self.runs.lock().remove(&run).map(|waits| waits.place)
     }
 
+    /// Takes every run of a user.
+    pub(crate) fn take_all_of(&self, user: UserId) -> Vec<(RunId, Parked)> {
+        let mut runs = self.runs.lock();
+        let taken = runs.extract_if(|_, waits| waits.user == user);
+        taken.map(|(run, waits)| (run, waits.place)).collect()
+    }
+
     /// Takes the runs that wait on this one's thread and came before it.
     fn take_earlier(&self, than: &Live) -> Vec<(RunId, Parked)> {
         let earlier = |waits: &Waits| {
@@ -151,7 +158,13 @@ impl ExecutionEngineFactory {
         }
     }
 
-    async fn end_waiting(&self, user: UserId, run: RunId, place: Parked, reason: StopReason) {
+    pub(crate) async fn end_waiting(
+        &self,
+        user: UserId,
+        run: RunId,
+        place: Parked,
+        reason: StopReason,
+    ) {
         let Some(ending) = reason.ending() else {
             return;
         };

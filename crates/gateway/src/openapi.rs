@@ -10,7 +10,7 @@ use utoipa::openapi::security::{
 use utoipa::openapi::{Content, Ref, RefOr, ResponseBuilder};
 
 use crate::routes::{
-    account, agents, approvals, docs, events, files, health, keys, metrics, runs, sessions,
+    account, admin, agents, approvals, docs, events, files, health, keys, metrics, runs, sessions,
     threads, upload, usage,
 };
 use crate::ws;
@@ -66,6 +66,10 @@ const KEY_SCHEME: &str = "api_key";
         events::run_event_stream,
         ws::socket_open,
         usage::usage_get,
+        admin::user_list,
+        admin::user_update,
+        admin::run_list,
+        admin::run_cancel,
         metrics::metrics_get,
         health::health_live,
         health::health_ready,
@@ -149,7 +153,8 @@ fn complete(path: &str, operation: &mut Operation) {
             &[ErrorCode::IdempotencyKeyReused]
         }
         "thread_delete" => &[ErrorCode::ThreadBusy],
-        "run_cancel" => &[ErrorCode::RunEnded],
+        "run_cancel" | "admin_run_cancel" => &[ErrorCode::RunEnded],
+        "admin_user_update" => &[ErrorCode::Conflict],
         "approval_resolve" => &[ErrorCode::ApprovalResolved],
         "account_register" | "account_setup" => &[ErrorCode::Conflict],
         "event_stream" | "run_event_stream" => &[ErrorCode::CursorExpired],

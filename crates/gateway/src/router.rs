@@ -8,7 +8,7 @@ use netra_context::{Right, Rights};
 
 use crate::error::Error;
 use crate::routes::{
-    account, agents, approvals, docs, events, files, health, keys, metrics, runs, sessions,
+    account, admin, agents, approvals, docs, events, files, health, keys, metrics, runs, sessions,
     threads, upload, usage,
 };
 use crate::state::{Gateway, Parts};
@@ -90,6 +90,14 @@ fn signed_in_routes() -> Vec<(Rights, &'static str, MethodRouter<Gateway>)> {
         ),
         (READ, "/api/events", get(events::event_stream)),
         (READ, "/api/usage", get(usage::usage_get)),
+        (ADMIN, "/api/admin/users", get(admin::user_list)),
+        (ADMIN, "/api/admin/users/{id}", patch(admin::user_update)),
+        (ADMIN, "/api/admin/runs", get(admin::run_list)),
+        (
+            ADMIN,
+            "/api/admin/runs/{id}/cancel",
+            post(admin::run_cancel),
+        ),
         (
             ADMIN,
             "/health/dependencies",

@@ -1,6 +1,7 @@
 //! One file per resource: what is asked, whom it is asked for, what is answered.
 
 pub(crate) mod account;
+pub(crate) mod admin;
 pub(crate) mod agents;
 pub(crate) mod approvals;
 pub(crate) mod docs;

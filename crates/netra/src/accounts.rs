@@ -6,6 +6,7 @@ use netra_context::{BackgroundKind, Runtime, UserExecutionContext};
 use netra_events::Hub;
 use netra_gateway::{Keys, hash_password};
 use netra_protocol::account::{Plan, Role, User};
+use netra_protocol::admin::UpdateUser;
 use netra_store::{NewUser, Store};
 
 use crate::config::Config;
@@ -114,6 +115,23 @@ impl Accounts {
             // Another command may have been faster.
             Err(problem) => self.find(name).await?.ok_or(problem),
         }
+    }
+
+    /// Disables an account, or lets it in again. A running server sees it within a minute.
+    pub async fn set_disabled(&self, name: &str, disabled: bool) -> Result<User, Problem> {
+        let known = self
+            .find(name)
+            .await?
+            .ok_or_else(|| Problem::message(Exit::Failure, format!("there is no user `{name}`")))?;
+        let (store, console) = (&self.store, self.console());
+        let user = store.user_supervised(&console, known.id).await;
+        let change = UpdateUser {
+            disabled: Some(disabled),
+            ..UpdateUser::default()
+        };
+        let user = user.map_err(failure)?;
+        let updated = store.user_update(&console, &user, change).await;
+        updated.map_err(failure)
     }
 
     /// All accounts, oldest first.

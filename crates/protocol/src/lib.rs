@@ -9,6 +9,7 @@ pub mod error;
 pub mod page;
 
 pub mod account;
+pub mod admin;
 pub mod agent;
 pub mod approval;
 pub mod event;

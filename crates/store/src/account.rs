@@ -10,7 +10,8 @@ use rusqlite::{Connection, OptionalExtension as _, Row};
 use crate::Store;
 use crate::cursor;
 use crate::error::Error;
-use crate::owner::require_background;
+use crate::owner::{require_admin, require_background};
+use crate::session;
 use crate::sqlite::Tx;
 
 const OPERATORS: &[BackgroundKind] = &[BackgroundKind::Authentication, BackgroundKind::Console];
@@ -183,17 +184,17 @@ impl Store {
             .await
     }
 
-    /// All accounts, oldest first. As `for_background(Console)` only.
+    /// All accounts, oldest first, for admins and the console.
     ///
     /// # Errors
-    /// `Forbidden` for anybody else.
+    /// `InvalidCursor`; `Forbidden` for anybody else.
     pub async fn users(
         &self,
         ctx: &UserExecutionContext,
         limit: u32,
         after: Option<&str>,
     ) -> Result<Page<User>, Error> {
-        require_background(ctx, OPERATORS)?;
+        require_admin(ctx)?;
         let after: [u8; 16] = after.map(cursor::read).transpose()?.unwrap_or_default();
         let sql = format!("SELECT {COLUMNS} FROM users WHERE id > ?1 ORDER BY id LIMIT ?2");
         let read = move |connection: &Connection| {
@@ -229,12 +230,7 @@ impl Store {
             if tx.execute(sql, (id.to_bytes(), hash))? == 0 {
                 return Err(Error::NotFound);
             }
-            let now = tx.now().as_micros();
-            tx.execute(
-                "UPDATE sessions SET revoked_at = ?2 WHERE user_id = ?1 AND revoked_at IS NULL",
-                (id.to_bytes(), now),
-            )?;
-            Ok(())
+            session::revoke_all(tx, id)
         };
         self.0.db.write(work).await
     }

@@ -1,4 +1,5 @@
-//! What an authorised look-up yields: proof that this user may read or change this object.
+//! What an authorised look-up yields: proof that this user may read or change this object, or that
+//! an admin may act on it.
 //!
 //! The constructors are private to the store, so a change of an object that nobody looked up for
 //! writing does not compile.
@@ -17,6 +18,35 @@ pub struct Readable<T> {
 /// An object that its owner may change, as it was when it was looked up.
 #[derive(Debug, Clone)]
 pub struct Writable<T>(Readable<T>);
+
+/// Somebody's object that an admin may act on, as it was when it was looked up. What owners do with
+/// their own takes the other two, so an admin's look-up opens nothing else.
+#[derive(Debug, Clone)]
+pub struct Supervised<T>(Readable<T>);
+
+impl<T> Supervised<T> {
+    pub(crate) fn new(owner: UserId, object: T) -> Self {
+        Self(Readable::new(owner, object))
+    }
+
+    /// Whose it is.
+    pub fn owner(&self) -> UserId {
+        self.0.owner
+    }
+
+    /// The object without the proof.
+    pub fn into_inner(self) -> T {
+        self.0.object
+    }
+}
+
+impl<T> Deref for Supervised<T> {
+    type Target = T;
+
+    fn deref(&self) -> &T {
+        &self.0.object
+    }
+}
 
 impl<T> Readable<T> {
     pub(crate) fn new(owner: UserId, object: T) -> Self {

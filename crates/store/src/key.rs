@@ -128,8 +128,9 @@ fn record(
 }
 
 /// Ends every key of a user.
-pub(crate) fn delete_all(tx: &Tx<'_>, user: UserId) -> Result<usize, Error> {
-    tx.execute("DELETE FROM api_keys WHERE user_id = ?1", [user.to_bytes()])
+pub(crate) fn delete_all(tx: &Tx<'_>, user: UserId) -> Result<(), Error> {
+    tx.execute("DELETE FROM api_keys WHERE user_id = ?1", [user.to_bytes()])?;
+    Ok(())
 }
 
 fn owner(

@@ -18,6 +18,7 @@ pub mod log;
 pub mod ticket;
 
 mod account;
+mod admin;
 mod agent_version;
 mod alive;
 mod approval;
@@ -46,13 +47,14 @@ use std::sync::Arc;
 use netra_context::Runtime;
 
 pub use account::{Credentials, NewUser};
+pub use admin::RunFilter;
 pub use agent_version::AgentVersion;
 pub use approval::Ask;
 pub use audit::AuditRecord;
 pub use commit::{Changes, Hold, RunUpdate};
 pub use error::Error;
 pub use file::FileWriter;
-pub use handle::{Readable, Writable};
+pub use handle::{Readable, Supervised, Writable};
 pub use idempotency::{Created, Idempotency};
 pub use journal::{Journal, JournalEntry, JournalKind, Recorded};
 pub use key::{KeyOwner, NewKey};

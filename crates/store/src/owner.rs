@@ -15,6 +15,15 @@ pub(crate) fn require(ctx: &UserExecutionContext, right: Right) -> Result<UserId
     }
 }
 
+/// Refuses everybody but admins and a person at the server's own command line.
+pub(crate) fn require_admin(ctx: &UserExecutionContext) -> Result<(), Error> {
+    if ctx.may(Right::Admin) || ctx.is_background(BackgroundKind::Console) {
+        Ok(())
+    } else {
+        Err(Error::Forbidden)
+    }
+}
+
 /// Refuses everybody but these built-in principals.
 pub(crate) fn require_background(
     ctx: &UserExecutionContext,

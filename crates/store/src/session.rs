@@ -30,6 +30,15 @@ fn revoke(tx: &Tx<'_>, session: SessionId) -> Result<usize, Error> {
     )
 }
 
+/// Ends every session of a user.
+pub(crate) fn revoke_all(tx: &Tx<'_>, user: UserId) -> Result<(), Error> {
+    tx.execute(
+        "UPDATE sessions SET revoked_at = ?2 WHERE user_id = ?1 AND revoked_at IS NULL",
+        (user.to_bytes(), tx.now().as_micros()),
+    )?;
+    Ok(())
+}
+
 /// The owner of a session that is neither revoked nor past its end.
 fn live_owner(
     connection: &Connection,

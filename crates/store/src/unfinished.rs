@@ -67,6 +67,26 @@ impl Store {
             .await
     }
 
+    /// The disabled users who have runs that have not ended. As `for_background(Recovery)` only.
+    ///
+    /// # Errors
+    /// `Forbidden` for anybody else; `Unavailable`.
+    pub async fn disabled_with_runs(
+        &self,
+        ctx: &UserExecutionContext,
+    ) -> Result<Vec<UserId>, Error> {
+        require_background(ctx, &[BackgroundKind::Recovery])?;
+        let sql = "SELECT DISTINCT user_id FROM runs
+                   WHERE status IN ('queued', 'running', 'waiting')
+                   AND user_id IN (SELECT id FROM users WHERE disabled)";
+        let read = move |connection: &Connection| {
+            let mut statement = connection.prepare_cached(sql)?;
+            let rows = statement.query_map([], |row| Ok(UserId::from_bytes(row.get(0)?)))?;
+            Ok(rows.collect::<Result<_, _>>()?)
+        };
+        self.0.db.read(read).await
+    }
+
     /// The user's run, if it has not ended. As `for_background(Recovery)` only.
     ///
     /// # Errors

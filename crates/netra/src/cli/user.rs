@@ -39,6 +39,23 @@ enum Command {
         #[arg(long)]
         password_stdin: bool,
     },
+    /// Disable an account: its sessions and API keys end for good. A running server notices within
+    /// a minute, and cancels the user's runs; `PATCH /api/admin/users/{id}` acts at once.
+    #[command(after_help = "Examples:\n  netra user disable ada --data ./netra-data")]
+    Disable {
+        /// The user's name.
+        name: String,
+        #[command(flatten)]
+        folder: Folder,
+    },
+    /// Let a disabled user in again. What was ended stays ended.
+    #[command(after_help = "Examples:\n  netra user enable ada --data ./netra-data")]
+    Enable {
+        /// The user's name.
+        name: String,
+        #[command(flatten)]
+        folder: Folder,
+    },
     /// List the accounts.
     #[command(after_help = "Examples:\n  netra user list --data ./netra-data --json")]
     List {
@@ -74,12 +91,14 @@ pub(super) async fn user(args: Args) -> Result<Exit, Problem> {
             let user = accounts.create(account).await?;
             output::line(user.id.to_string())?;
         }
+        Command::Disable { name, folder } => set_disabled(&folder, &name, true).await?,
+        Command::Enable { name, folder } => set_disabled(&folder, &name, false).await?,
         Command::List { folder, json } => {
             let users = Accounts::open(&folder.load()?)?.all().await?;
             if json {
                 output::json(&users)?;
             } else {
-                let head = ["ID", "NAME", "ROLE", "PLAN", "CREATED"]
+                let head = ["ID", "NAME", "ROLE", "PLAN", "STATE", "CREATED"]
                     .map(str::to_owned)
                     .to_vec();
                 let rows = users.into_iter().map(|user| {
@@ -88,6 +107,7 @@ pub(super) async fn user(args: Args) -> Result<Exit, Problem> {
                         user.name,
                         user.role.as_str().to_owned(),
                         user.plan.as_str().to_owned(),
+                        if user.disabled { "disabled" } else { "enabled" }.to_owned(),
                         user.created_at.to_string(),
                     ]
                 });
@@ -97,6 +117,12 @@ pub(super) async fn user(args: Args) -> Result<Exit, Problem> {
         }
     }
     Ok(Exit::Success)
+}
+
+async fn set_disabled(folder: &Folder, name: &str, disabled: bool) -> Result<(), Problem> {
+    let accounts = Accounts::open(&folder.load()?)?;
+    let user = accounts.set_disabled(name, disabled).await?;
+    Ok(output::line(user.id.to_string())?)
 }
 
 /// One line, without its line end.

@@ -1,0 +1,138 @@
+//! What admins see and do: accounts, and everybody's runs without their content.
+
+use axum::Json as Answer;
+use axum::extract::State;
+use axum::http::StatusCode;
+use netra_protocol::Page;
+use netra_protocol::account::User;
+use netra_protocol::admin::{AdminRun, UpdateUser};
+use netra_protocol::frame::Empty;
+use netra_protocol::id::{RunId, UserId};
+use netra_protocol::run::RunStatus;
+use netra_store::RunFilter;
+use serde::Deserialize;
+
+use crate::auth::verifier::Revoked;
+use crate::error::Error;
+use crate::extract::{Caller, Id, Paging, checked_limit};
+use crate::json::Payload;
+use crate::state::Gateway;
+
+fn shown_user(gateway: &Gateway, mut user: User) -> User {
+    user.limits = gateway.config.limits.clone();
+    user
+}
+
+fn shown(gateway: &Gateway, mut run: AdminRun) -> AdminRun {
+    if run.status == RunStatus::Queued {
+        run.queue_position = gateway.engine.queue_position(run.id);
+    }
+    run
+}
+
+/// Lists all accounts
+///
+/// Oldest first. For admins.
+#[utoipa::path(get, path = "/api/admin/users", tag = "admin", operation_id = "admin_user_list",
+    params(Paging), responses((status = 200, description = "Accounts", body = Page<User>)))]
+pub(crate) async fn user_list(
+    State(gateway): State<Gateway>,
+    caller: Caller<Paging>,
+) -> Result<Answer<Page<User>>, Error> {
+    let limit = caller.query.limit()?;
+    let cursor = caller.query.cursor.as_deref();
+    let mut page = gateway.store.users(&caller.ctx, limit, cursor).await?;
+    let users = page.items.into_iter();
+    page.items = users.map(|user| shown_user(&gateway, user)).collect();
+    Ok(Answer(page))
+}
+
+/// Changes an account
+///
+/// Role, plan, and whether it is disabled. Disabling ends the user's sessions, API keys and tickets
+/// for good, closes sockets and streams, and cancels all runs, at once. The last admin stays one:
+/// 409. For admins; audited in the user's audit too.
+#[utoipa::path(patch, path = "/api/admin/users/{id}", tag = "admin",
+    operation_id = "admin_user_update",
+    params(("id" = UserId, Path, description = "The user")), request_body = UpdateUser,
+    responses((status = 200, description = "The account", body = User)))]
+pub(crate) async fn user_update(
+    State(gateway): State<Gateway>,
+    caller: Caller,
+    Id(id): Id<UserId>,
+    body: Payload,
+) -> Result<Answer<User>, Error> {
+    // Looked up before the body is validated, as everywhere.
+    let user = gateway.store.user_supervised(&caller.ctx, id).await?;
+    let change: UpdateUser = body.read().await?;
+    let store = &gateway.store;
+    let user = store.user_update(&caller.ctx, &user, change).await?;
+    gateway.verifier.revoke(Revoked::User(id));
+    if user.disabled {
+        gateway.engine.end_runs_of(id).await;
+    }
+    Ok(Answer(shown_user(&gateway, user)))
+}
+
+/// The parameters of the list of all runs.
+#[derive(Debug, Deserialize, utoipa::IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub(crate) struct Runs {
+    /// This user's only.
+    user: Option<UserId>,
+    /// Those that stand here only.
+    status: Option<RunStatus>,
+    /// Items of a page, 1 to 100; 20 when absent.
+    #[param(minimum = 1, maximum = 100)]
+    limit: Option<u32>,
+    /// `next_cursor` of the page before.
+    cursor: Option<String>,
+}
+
+/// Lists everybody's runs
+///
+/// Newest first, without input, result and metadata. For admins.
+#[utoipa::path(get, path = "/api/admin/runs", tag = "admin", operation_id = "admin_run_list",
+    params(Runs), responses((status = 200, description = "Runs", body = Page<AdminRun>)))]
+pub(crate) async fn run_list(
+    State(gateway): State<Gateway>,
+    caller: Caller<Runs>,
+) -> Result<Answer<Page<AdminRun>>, Error> {
+    let Runs {
+        user,
+        status,
+        limit,
+        cursor,
+    } = caller.query;
+    let (filter, limit) = (RunFilter { user, status }, checked_limit(limit)?);
+    let store = &gateway.store;
+    let page = store.runs_of_all(&caller.ctx, filter, limit, cursor.as_deref());
+    let mut page = page.await?;
+    let runs = page.items.into_iter();
+    page.items = runs.map(|run| shown(&gateway, run)).collect();
+    Ok(Answer(page))
+}
+
+/// Cancels anybody's run
+///
+/// Again while it ends: 202 too. After it has ended: 409 `run_ended`. For admins; audited in the
+/// user's audit too.
+#[utoipa::path(post, path = "/api/admin/runs/{id}/cancel", tag = "admin",
+    operation_id = "admin_run_cancel", params(("id" = RunId, Path, description = "The run")),
+    responses((status = 202, description = "The run, about to end", body = AdminRun)))]
+pub(crate) async fn run_cancel(
+    State(gateway): State<Gateway>,
+    caller: Caller,
+    Id(id): Id<RunId>,
+    body: Payload,
+) -> Result<(StatusCode, Answer<AdminRun>), Error> {
+    let run = gateway.store.run_supervised(&caller.ctx, id).await?;
+    let Empty {} = body.read_or_default().await?;
+    gateway.engine.cancel_by_admin(&caller.ctx, &run).await?;
+    let run = gateway.store.run_supervised(&caller.ctx, id).await?;
+    Ok((
+        StatusCode::ACCEPTED,
+        Answer(shown(&gateway, run.into_inner())),
+    ))
+}
