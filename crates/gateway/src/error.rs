@@ -176,8 +176,27 @@ impl Error {
         response
     }
 
-    /// Writes it to the log, once, where it is answered.
+    /// Writes it to the log, once, where it is answered. Of a refusal only what the server itself
+    /// has to say: a text that was made for this caller may repeat what they sent.
     pub(crate) fn log(&self, request_id: RequestId) {
+        let code = self.code.as_str();
+        match self.status().as_u16() {
+            500 => tracing::error!(request.id = %request_id, error.code = code, "{}", self.chain()),
+            501.. => {
+                tracing::warn!(request.id = %request_id, error.code = code, "{}", self.chain())
+            }
+            _ => tracing::debug!(request.id = %request_id, error.code = code, "{}", self.fixed()),
+        }
+    }
+
+    fn fixed(&self) -> &'static str {
+        match self.message {
+            Cow::Borrowed(message) => message,
+            Cow::Owned(_) => "refused",
+        }
+    }
+
+    fn chain(&self) -> String {
         let mut chain = self.message.to_string();
         let mut cause = self
             .source
@@ -188,12 +207,7 @@ impl Error {
             chain.push_str(&error.to_string());
             cause = error.source();
         }
-        let code = self.code.as_str();
-        match self.status().as_u16() {
-            500 => tracing::error!(request.id = %request_id, error.code = code, "{chain}"),
-            501.. => tracing::warn!(request.id = %request_id, error.code = code, "{chain}"),
-            _ => tracing::debug!(request.id = %request_id, error.code = code, "{chain}"),
-        }
+        chain
     }
 }
 

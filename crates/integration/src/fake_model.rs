@@ -20,6 +20,8 @@ pub enum Reply {
     Slowly(Vec<String>, Duration),
     /// A call of a tool with these arguments.
     ToolCall(String, Value),
+    /// Calls of tools at once, each with arguments that need be no JSON.
+    ToolCalls(Vec<(String, String)>),
     /// A first piece of text, then nothing until the caller goes away.
     Hang(String),
 }
@@ -99,14 +101,9 @@ async fn serve(stream: TcpStream, answer: &Answer, count: &watch::Sender<usize>)
         Reply::Text(pieces) => write_text(&mut stream, pieces, Duration::ZERO).await?,
         Reply::Slowly(pieces, pause) => write_text(&mut stream, pieces, pause).await?,
         Reply::ToolCall(name, arguments) => {
-            let call = json!({"index": 0, "id": "call_1", "type": "function",
-                "function": {"name": name, "arguments": arguments.to_string()}});
-            let delta = json!({"tool_calls": [call]});
-            stream.write_all(chunk(&delta, None).as_bytes()).await?;
-            stream
-                .write_all(chunk(&json!({}), Some("tool_calls")).as_bytes())
-                .await?;
+            write_calls(&mut stream, vec![(name, arguments.to_string())]).await?;
         }
+        Reply::ToolCalls(calls) => write_calls(&mut stream, calls).await?,
         Reply::Hang(text) => {
             stream
                 .write_all(chunk(&json!({"content": text}), None).as_bytes())
@@ -141,6 +138,20 @@ async fn write_text(
         .write_all(chunk(&json!({}), Some("stop")).as_bytes())
         .await?;
     Ok(())
+}
+
+async fn write_calls(
+    stream: &mut BufReader<TcpStream>,
+    calls: Vec<(String, String)>,
+) -> Result<()> {
+    for (index, (name, arguments)) in calls.into_iter().enumerate() {
+        let call = json!({"index": index, "id": format!("call_{index}"), "type": "function",
+            "function": {"name": name, "arguments": arguments}});
+        let delta = json!({"tool_calls": [call]});
+        stream.write_all(chunk(&delta, None).as_bytes()).await?;
+    }
+    let last = chunk(&json!({}), Some("tool_calls"));
+    Ok(stream.write_all(last.as_bytes()).await?)
 }
 
 fn chunk(delta: &Value, finish: Option<&str>) -> String {

@@ -9,6 +9,7 @@ mod fake_model;
 mod process;
 mod proxy;
 mod server;
+mod tool;
 mod user;
 
 pub use binary::{binary, output, run_netra};
@@ -16,6 +17,7 @@ pub use fake_model::{FakeModel, Reply};
 pub use process::{Options as ProcessOptions, TestProcess};
 pub use proxy::{Damage, Proxy};
 pub use server::{Options, TestServer};
+pub use tool::TestTool;
 pub use user::{TestUser, start, start_with_files, text_of};
 
 /// How long a test waits for what must come; only a broken test waits so long.

@@ -1,6 +1,7 @@
 //! A server in the test's own process, with a data folder of its own.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
@@ -9,16 +10,19 @@ use netra::accounts::{Accounts, NewAccount};
 use netra::config::{Config, Layers};
 use netra::node::Node;
 use netra_client::Client;
-use netra_protocol::account::{Plan, Role};
+use netra_protocol::account::{Plan, Role, User};
+use netra_tools::Tool;
 
 use crate::binary::binary;
+use crate::tool::TestTool;
 use crate::user::TestUser;
 
 /// How a server is set up; everything else as by default.
-#[derive(Debug, Default, Clone)]
+#[derive(Default, Clone)]
 pub struct Options {
     settings: Vec<(String, String)>,
     agents: Option<PathBuf>,
+    tools: Vec<Arc<dyn Tool>>,
 }
 
 impl Options {
@@ -39,6 +43,13 @@ impl Options {
     #[must_use]
     pub fn agents(mut self, dir: &Path) -> Self {
         self.agents = Some(dir.to_owned());
+        self
+    }
+
+    /// A tool besides the built-in ones.
+    #[must_use]
+    pub fn tool(mut self, tool: TestTool) -> Self {
+        self.tools.push(Arc::new(tool));
         self
     }
 
@@ -88,7 +99,7 @@ impl TestServer {
     /// On a data folder that is there already.
     pub async fn start_on(data: tempfile::TempDir, options: Options) -> Result<Self> {
         let config = options.config(data.path())?;
-        let node = Box::pin(Node::start(config.clone())).await?;
+        let node = Box::pin(Node::start_with(config.clone(), options.tools)).await?;
         let accounts = Accounts::open(&config).map_err(|problem| problem.error)?;
         Ok(Self {
             node,
@@ -131,11 +142,21 @@ impl TestServer {
 
     /// A new user with this role, and a password where it is to sign in by it.
     pub async fn user_as(&self, role: Role, password: Option<&str>) -> Result<TestUser> {
+        self.user_on(role, Plan::Free, password).await
+    }
+
+    /// The same on this plan.
+    pub async fn user_on(
+        &self,
+        role: Role,
+        plan: Plan,
+        password: Option<&str>,
+    ) -> Result<TestUser> {
         let number = self.users.fetch_add(1, Ordering::Relaxed);
         let new = NewAccount {
             name: format!("user-{number}"),
             role,
-            plan: Plan::Free,
+            plan,
             password: password.map(str::to_owned),
         };
         let user = self
@@ -143,17 +164,26 @@ impl TestServer {
             .create(new)
             .await
             .map_err(|problem| problem.error)?;
-        let hour = Duration::from_secs(3600);
-        let token = self
-            .accounts
-            .token(&user, hour)
-            .map_err(|problem| problem.error)?;
-        let client = Client::new(self.url(), Some(token)).context("the server's address")?;
+        let client = self.client_of(&user, Duration::from_secs(3600))?;
         Ok(TestUser {
             id: user.id,
             name: user.name,
             client,
         })
+    }
+
+    /// A client of this user whose token is good for so many whole seconds; none for one that has
+    /// ended.
+    pub async fn client_for(&self, user: &TestUser, ttl: Duration) -> Result<Client> {
+        let found = self.accounts.find(&user.name).await;
+        let found = found.map_err(|problem| problem.error)?;
+        self.client_of(&found.context("the user is there")?, ttl)
+    }
+
+    fn client_of(&self, user: &User, ttl: Duration) -> Result<Client> {
+        let token = self.accounts.token(user, ttl);
+        let token = token.map_err(|problem| problem.error)?;
+        Client::new(self.url(), Some(token)).context("the server's address")
     }
 
     /// Stops the server as a signal would, and gives the data folder back.

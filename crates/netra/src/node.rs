@@ -13,7 +13,7 @@ use netra_gateway::{Keys, Parts};
 use netra_model::Models;
 use netra_store::{DirLock, Store};
 use netra_tools::builtin::{AnalysisOperation, analysis_tools};
-use netra_tools::{Policy, Registry, ToolExecutorFactory};
+use netra_tools::{Policy, Registry, Tool, ToolExecutorFactory};
 use netra_worker::{AnalysisPool, ScriptPool};
 use tokio::net::TcpListener;
 
@@ -93,6 +93,12 @@ pub struct Node {
 impl Node {
     /// Brings a server up. When this returns, it answers.
     pub async fn start(config: Config) -> Result<Self, Error> {
+        Self::start_with(config, Vec::new()).await
+    }
+
+    /// The same with tools of whoever puts the server into a program of their own, besides the
+    /// built-in ones.
+    pub async fn start_with(config: Config, further: Vec<Arc<dyn Tool>>) -> Result<Self, Error> {
         let lock = take_lock(&config)?;
         let listener = listen(config.listen).await?;
         let address = listener.local_addr().map_err(other)?;
@@ -108,7 +114,7 @@ impl Node {
         };
         let store = Store::open(&runtime, store_config, Arc::clone(&hub) as _)?;
         let bridge = WebSocketBridgeFactory::new(&runtime, store.clone(), hub);
-        let tools = tools(&config, &store)?;
+        let tools = tools(&config, &store, further)?;
         let registry = Arc::clone(tools.registry());
         let engine = engine(&config, &runtime, &store, &bridge, tools)?;
 
@@ -234,6 +240,10 @@ pub fn policy(config: &Config) -> Result<Policy, Error> {
 
 /// The tools, built in all of them, under the policy.
 pub fn registry(config: &Config) -> Result<Registry, Error> {
+    registry_with(config, Vec::new())
+}
+
+fn registry_with(config: &Config, further: Vec<Arc<dyn Tool>>) -> Result<Registry, Error> {
     let operations = netra_analytics::jobs::operations()
         .into_iter()
         .map(|operation| AnalysisOperation {
@@ -244,6 +254,7 @@ pub fn registry(config: &Config) -> Result<Registry, Error> {
         });
     let mut tools = netra_tools::builtin::tools();
     tools.extend(analysis_tools(operations.collect()));
+    tools.extend(further);
     Registry::new(tools, policy(config)?).map_err(other)
 }
 
@@ -265,9 +276,13 @@ fn pool(config: &Config, workers: usize, warm: usize) -> netra_worker::Config {
     }
 }
 
-fn tools(config: &Config, store: &Store) -> Result<ToolExecutorFactory, Error> {
+fn tools(
+    config: &Config,
+    store: &Store,
+    further: Vec<Arc<dyn Tool>>,
+) -> Result<ToolExecutorFactory, Error> {
     Ok(ToolExecutorFactory::new(netra_tools::Infra {
-        registry: Arc::new(registry(config)?),
+        registry: Arc::new(registry_with(config, further)?),
         store: store.clone(),
         analyses: AnalysisPool::new(pool(config, config.workers.analyses, 0)),
     }))

@@ -235,33 +235,6 @@ async fn a_socket_that_talks_too_much_is_closed_and_the_newest_of_too_many_is_re
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_frame_over_64_kib_closes_the_socket() -> Test {
-    let server = TestServer::start().await?;
-    let user = server.user().await?;
-    let mut socket = Socket::connect(&user.client).await?;
-    let frame = json!({"type": "ping", "id": "x".repeat(netra_protocol::frame::MAX_INBOUND_BYTES)});
-    // The server may close while it is still being sent.
-    let sent = socket.send_text(frame.to_string()).await;
-    let error = match sent {
-        Err(error) => error,
-        Ok(()) => soon("the close", socket.next_incoming())
-            .await
-            .expect_err("it is too large"),
-    };
-    ensure!(
-        matches!(
-            error,
-            Error::Closed {
-                code: 1009 | 1006,
-                ..
-            }
-        ),
-        "{error:?}"
-    );
-    Ok(())
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn uploads_and_texts_have_a_size() -> Test {
     let options = Options::new()
         .set("limits.upload_mib", 1)

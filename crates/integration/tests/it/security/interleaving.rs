@@ -1,0 +1,403 @@
+//! Many users do everything at once, in an order that a seed draws. Whatever a user says holds that
+//! user's canary: none of them ever stands in what another is told, nor in the log or the metrics.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use anyhow::{Context as _, Result, ensure};
+use netra_client::{Client, Method, Received, Socket};
+use netra_integration::{FakeModel, ProcessOptions, Reply, TestProcess, TestUser, soon};
+use netra_protocol::frame::{After, Subscribe};
+use rand::rngs::StdRng;
+use rand::{Rng as _, SeedableRng as _};
+use serde_json::{Value, json};
+
+use super::two_users::ids;
+use super::world::unlimited;
+use crate::Test;
+use crate::scripts::script;
+
+const SEEDS: [u64; 2] = [4, 2_026];
+const USERS: usize = 10;
+const ACTIONS: usize = 24;
+const MARK: &str = "canary-";
+
+/// Ids of everybody's objects: each user tries some of the others' too.
+type Pool = Arc<Mutex<Vec<(usize, &'static str, String)>>>;
+
+/// One user, and what has been seen of the server.
+struct Person {
+    number: usize,
+    user: TestUser,
+    word: String,
+    random: StdRng,
+    pool: Pool,
+    ids: BTreeSet<String>,
+    /// How often the own word came back: a test in which nothing is said finds nothing.
+    heard: usize,
+}
+
+/// Every canary in a text.
+fn canaries(text: &str) -> impl Iterator<Item = &str> {
+    text.match_indices(MARK)
+        .map(|(at, _)| text.get(at..at + MARK.len() + 8).unwrap_or(MARK))
+}
+
+impl Person {
+    /// Takes down what was told, and fails where it is another's.
+    fn hears(&mut self, what: &str, text: &str) -> Test {
+        for canary in canaries(text) {
+            ensure!(
+                canary == self.word,
+                "{what} told {} of {canary}: {text}",
+                self.word
+            );
+            self.heard += 1;
+        }
+        self.ids.extend(ids(text));
+        Ok(())
+    }
+
+    async fn send(
+        &mut self,
+        method: Method,
+        path: &str,
+        body: Option<Value>,
+    ) -> Result<(u16, Value)> {
+        let mut request = self
+            .user
+            .client
+            .request(method.clone(), &format!("/api/{path}"));
+        if let Some(body) = body {
+            request = request.json(&body);
+        }
+        let answer = soon(path, request.send()).await?;
+        let (status, headers) = (answer.status().as_u16(), format!("{:?}", answer.headers()));
+        let text = answer.text().await?;
+        self.hears(path, &headers)?;
+        self.hears(path, &text)?;
+        ensure!(status < 500, "{method} {path}: {status} {text}");
+        Ok((status, serde_json::from_str(&text).unwrap_or_default()))
+    }
+
+    async fn get(&mut self, path: &str) -> Result<Value> {
+        Ok(self.send(Method::GET, path, None).await?.1)
+    }
+
+    /// Remembers what was made, for everybody to try.
+    fn made(&self, kind: &'static str, object: &Value) {
+        if let Some(id) = object["id"].as_str() {
+            let mut pool = self.pool.lock().unwrap_or_else(PoisonError::into_inner);
+            pool.push((self.number, kind, id.to_owned()));
+        }
+    }
+
+    /// An object of this kind: mostly an own one.
+    fn some(&mut self, kind: &str) -> Option<(bool, String)> {
+        let foreign = self.random.random_bool(0.15);
+        let pool = self.pool.lock().unwrap_or_else(PoisonError::into_inner);
+        let fitting: Vec<_> = pool
+            .iter()
+            .filter(|(owner, of, _)| *of == kind && (*owner == self.number) != foreign)
+            .collect();
+        let chosen = self.random.random_range(0..fitting.len().max(1));
+        fitting.get(chosen).map(|(_, _, id)| (foreign, id.clone()))
+    }
+
+    async fn on_some(
+        &mut self,
+        kind: &str,
+        method: Method,
+        rest: &str,
+        body: Option<Value>,
+    ) -> Test {
+        let Some((foreign, id)) = self.some(kind) else {
+            return Ok(());
+        };
+        let (status, _) = self
+            .send(method, &format!("{kind}/{id}{rest}"), body)
+            .await?;
+        ensure!(!foreign || status == 404, "{kind} of another: {status}");
+        Ok(())
+    }
+
+    async fn run(&mut self, agent: &str) -> Test {
+        let word = self.word.clone();
+        let thread = self.some("threads").filter(|(foreign, _)| !foreign);
+        let path = match thread {
+            Some((_, id)) if self.random.random_bool(0.3) => format!("threads/{id}/runs"),
+            _ => "runs".to_owned(),
+        };
+        let start = json!({"agent": agent, "input": word, "metadata": {"word": word}});
+        let (_, run) = self.send(Method::POST, &path, Some(start)).await?;
+        self.made("runs", &run);
+        let Some(id) = run["id"].as_str() else {
+            return Ok(());
+        };
+        match self.random.random_range(0..4) {
+            0 => self
+                .send(Method::POST, &format!("runs/{id}/cancel"), None)
+                .await
+                .map(drop)?,
+            1 => self.stream(&format!("/api/runs/{id}/events")).await?,
+            _ => self
+                .get(&format!("runs/{id}/wait?timeout_ms=20000"))
+                .await
+                .map(drop)?,
+        }
+        Ok(())
+    }
+
+    async fn stream(&mut self, path: &str) -> Test {
+        let answer = self.user.client.request(Method::GET, path).send().await?;
+        let text = soon("the run's stream", answer.text()).await?;
+        self.hears(path, &text)
+    }
+
+    /// Something wrong, with the word in it.
+    async fn err(&mut self) -> Test {
+        let word = self.word.clone();
+        let wrong = match self.random.random_range(0..5) {
+            0 => ("runs", json!({"agent": word, "input": word})),
+            1 => (
+                "runs",
+                json!({"agent": "echo", "input": {"text": word, "more": word}}),
+            ),
+            2 => ("runs", json!({"agent": "echo", word.as_str(): word})),
+            3 => ("threads", json!({"title": [word]})),
+            _ => ("threads/thr_canary/fork", json!({"after_message_id": word})),
+        };
+        self.send(Method::POST, wrong.0, Some(wrong.1)).await?;
+        let mut socket = Socket::connect(&self.user.client).await?;
+        let garbage = json!({"type": word, "id": word, word.as_str(): word}).to_string();
+        socket.send_text(garbage).await?;
+        let answer = soon("an answer", socket.next_incoming()).await?;
+        self.hears("a frame", &format!("{answer:?}"))
+    }
+
+    async fn act(&mut self) -> Test {
+        let word = self.word.clone();
+        match self.random.random_range(0..14) {
+            0 => {
+                let upload = self
+                    .user
+                    .client
+                    .request(Method::POST, &format!("/api/files?name={word}.csv"));
+                let text = self
+                    .user
+                    .client
+                    .send(upload.body(word))
+                    .await?
+                    .text()
+                    .await?;
+                self.hears("an upload", &text)?;
+                self.made("files", &serde_json::from_str(&text)?);
+                Ok(())
+            }
+            1 => {
+                let thread = json!({"title": word, "metadata": {"word": word}});
+                let (_, thread) = self.send(Method::POST, "threads", Some(thread)).await?;
+                self.made("threads", &thread);
+                Ok(())
+            }
+            2 => {
+                self.on_some("threads", Method::PATCH, "", Some(json!({"title": word})))
+                    .await
+            }
+            3 => {
+                self.on_some("threads", Method::GET, "/messages?limit=100", None)
+                    .await
+            }
+            4 => {
+                self.on_some("threads", Method::POST, "/fork", Some(json!({})))
+                    .await
+            }
+            5 => self.on_some("files", Method::GET, "/content", None).await,
+            6 => self.on_some("runs", Method::POST, "/retry", None).await,
+            7 => self.on_some("runs", Method::GET, "", None).await,
+            8 => self.run("echo").await,
+            9 => self.run("keeper").await,
+            10 => self.run("breaker").await,
+            11 => self.run("writer").await,
+            12 => self.err().await,
+            _ => {
+                let delete = self.random.random_bool(0.3);
+                let method = if delete { Method::DELETE } else { Method::GET };
+                self.get(&format!("threads?q={word}&limit=100")).await?;
+                self.on_some("files", method, "", None).await
+            }
+        }
+    }
+
+    /// All actions, then all lists, then all events of the user's log.
+    async fn live(mut self) -> Result<Self> {
+        for _ in 0..ACTIONS {
+            self.act().await.with_context(|| self.word.clone())?;
+        }
+        for path in [
+            "auth/me",
+            "auth/sessions",
+            "agents",
+            "tools",
+            "usage",
+            "approvals",
+        ] {
+            self.get(path).await?;
+        }
+        for path in ["files", "threads", "runs"] {
+            self.get(&format!("{path}?limit=100")).await?;
+        }
+        for received in self.log().await? {
+            self.hears("an event", &received.text)?;
+        }
+        Ok(self)
+    }
+
+    async fn log(&mut self) -> Result<Vec<Received>> {
+        let mut socket = Socket::connect(&self.user.client).await?;
+        let latest = socket.ready().latest_seq;
+        let all = Subscribe {
+            after: After::Seq(0),
+            epoch: None,
+            threads: None,
+            deltas: true,
+        };
+        socket.subscribe(all).await?;
+        let mut events = Vec::new();
+        while socket.position().unwrap_or(0) < latest {
+            events.push(soon("an event", socket.next_event()).await?);
+        }
+        Ok(events)
+    }
+}
+
+/// Says again what it was told, in pieces, or as the arguments of a tool.
+async fn parrot() -> Result<FakeModel> {
+    FakeModel::start(|body| {
+        let text = body["messages"].to_string();
+        let word = canaries(&text).last().unwrap_or(MARK).to_owned();
+        let (early, late) = word.split_at(4);
+        let file = json!({"name": format!("{word}.txt"), "content": word});
+        match text.matches("tool_call_id").count() {
+            0 => Reply::ToolCall("save_file".into(), file),
+            1 => Reply::ToolCall("log_inspect".into(), json!({"file": word})),
+            _ => Reply::Text(vec![early.to_owned(), late.to_owned()]),
+        }
+    })
+    .await
+}
+
+/// Agents that keep, show and fail with what they are told.
+fn agents() -> Result<tempfile::TempDir> {
+    let agents = tempfile::tempdir()?;
+    let keep = "think(input['text'])\nfile = save_file(name=input['text'], content=input['text'])\n\
+                {'report_markdown': input['text'], 'file': file['name']}\n";
+    script(agents.path(), "keeper", "tools = [\"save_file\"]\n", keep)?;
+    script(
+        agents.path(),
+        "breaker",
+        "",
+        "think(input['text'])\n{}[input['text']]\n",
+    )?;
+    let folder = agents.path().join("writer");
+    std::fs::create_dir_all(&folder)?;
+    let manifest = "description = \"x\"\nkind = \"model\"\ninstructions = \"i.md\"\n\
+                    tools = [\"save_file\", \"log_inspect\"]\n";
+    std::fs::write(folder.join("agent.toml"), manifest)?;
+    std::fs::write(folder.join("i.md"), "Repeat.")?;
+    Ok(agents)
+}
+
+async fn start(
+    data: &std::path::Path,
+    model: &FakeModel,
+    agents: &std::path::Path,
+) -> Result<TestProcess> {
+    let options = unlimited()
+        .set("models.providers.fake.base_url", model.url())
+        .set("models.default", "fake/small")
+        .set("metrics.token", "for the metrics")
+        .set("agents.dir", agents.display())
+        .set("log.level", "debug");
+    let options = ProcessOptions {
+        environment: options.environment(),
+        ..ProcessOptions::default()
+    };
+    TestProcess::start_with(data, options).await
+}
+
+async fn people(server: &TestProcess, seed: u64) -> Result<Vec<Person>> {
+    let mut random = StdRng::seed_from_u64(seed);
+    let pool = Pool::default();
+    let mut people = Vec::new();
+    for number in 0..USERS {
+        people.push(Person {
+            number,
+            user: server.user(&format!("user-{seed}-{number}")).await?,
+            word: format!("{MARK}{:08x}", random.random::<u32>()),
+            random: StdRng::seed_from_u64(random.random()),
+            pool: Arc::clone(&pool),
+            ids: BTreeSet::new(),
+            heard: 0,
+        });
+    }
+    Ok(people)
+}
+
+/// No two have been told the same id.
+fn ids_are_apart(people: &[Person]) -> Test {
+    let mut known: BTreeMap<&str, &str> = BTreeMap::new();
+    for person in people {
+        for id in &person.ids {
+            if let Some(other) = known.insert(id, &person.word) {
+                anyhow::bail!("{id} was told to {} and to {other}", person.word);
+            }
+        }
+    }
+    Ok(())
+}
+
+/// The log and the metrics name nobody's words, and the metrics nobody at all.
+async fn nothing_outside(server: &TestProcess, client: &Client, people: &[Person]) -> Test {
+    let log = server.log()?;
+    ensure!(log.lines().count() > 500, "the log is there");
+    let told = log.lines().find(|line| line.contains(MARK));
+    ensure!(told.is_none(), "the log repeats what a user said: {told:?}");
+    let admin = client.with_token("for the metrics");
+    let metrics = admin
+        .send(admin.request(Method::GET, "/api/metrics"))
+        .await?;
+    let metrics = metrics.text().await?;
+    ensure!(metrics.contains("netra_runs_ended_total"), "{metrics}");
+    ensure!(
+        !metrics.contains(MARK),
+        "the metrics repeat what a user said"
+    );
+    let known = ids(&metrics);
+    ensure!(known.is_empty(), "the metrics name {known:?}");
+    for person in people {
+        ensure!(
+            !metrics.contains(&person.user.name),
+            "the metrics name a user"
+        );
+    }
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn no_word_of_a_user_reaches_another_whatever_all_do_at_once() -> Test {
+    let (data, model, agents) = (tempfile::tempdir()?, parrot().await?, agents()?);
+    let server = start(data.path(), &model, agents.path()).await?;
+    let mut all = Vec::new();
+    for seed in SEEDS {
+        let people = people(&server, seed).await?;
+        let lives = people.into_iter().map(Person::live);
+        let lived = futures::future::try_join_all(lives).await;
+        all.extend(lived.with_context(|| format!("seed {seed}"))?);
+    }
+    for person in &all {
+        ensure!(person.heard > 20, "{} heard {}", person.word, person.heard);
+    }
+    ids_are_apart(&all)?;
+    nothing_outside(&server, &all[0].user.client, &all).await
+}
