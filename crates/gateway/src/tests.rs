@@ -3,6 +3,7 @@
 mod accounts;
 mod approvals;
 mod connections;
+mod memory;
 mod requests;
 mod slow_sockets;
 mod sockets;

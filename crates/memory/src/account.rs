@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 
 use crate::ledger::{self, Tag};
+use crate::reservation::Reservation;
 use crate::scope::Scope;
 use crate::tally;
 
@@ -72,8 +73,7 @@ impl Account {
 
     /// Whether this account, or the user it belongs to, holds more than its limit.
     pub fn is_over(&self) -> bool {
-        tally::flush();
-        self.scope().over().is_some()
+        self.scope().is_over()
     }
 
     /// What code enters to be charged to this account.
@@ -81,29 +81,9 @@ impl Account {
         Scope::of(self.tag)
     }
 
-    /// Sets bytes aside before something large is allocated, or fails if they do not fit within the limits of this
-    /// account and its user. They count until the reservation is dropped: drop it once the buffer exists.
+    /// [`Scope::reserve`] on this account.
     pub fn reserve(&self, bytes: u64) -> Result<Reservation, OverLimit> {
-        let Some(tag) = self.tag else {
-            return Err(OverLimit {
-                used: bytes,
-                limit: 0,
-            });
-        };
-        let Some(amount) = i64::try_from(bytes).ok().filter(|amount| *amount < 1 << 38) else {
-            return Err(OverLimit {
-                used: bytes,
-                limit: ledger::limit(tag),
-            });
-        };
-        tally::flush();
-        // Charged first and checked then: of two that reserve at once, never both pass the limit.
-        let reservation = Reservation { tag, bytes: amount };
-        ledger::charge(tag, amount);
-        match ledger::over(tag) {
-            Some((used, limit)) => Err(OverLimit { used, limit }),
-            None => Ok(reservation),
-        }
+        self.scope().reserve(bytes)
     }
 
     /// Opens a count of bytes that the allocator does not see: of a child process, of a sandbox, of a mapped file.
@@ -121,27 +101,6 @@ impl Drop for Account {
             tally::flush();
             ledger::close(tag);
         }
-    }
-}
-
-/// Bytes set aside by [`Account::reserve`]; given back on drop.
-#[derive(Debug)]
-#[must_use = "a reservation that is dropped holds nothing"]
-pub struct Reservation {
-    tag: Tag,
-    bytes: i64,
-}
-
-impl Reservation {
-    /// How many bytes are set aside.
-    pub fn bytes(&self) -> u64 {
-        self.bytes.unsigned_abs()
-    }
-}
-
-impl Drop for Reservation {
-    fn drop(&mut self) {
-        ledger::charge(self.tag, -self.bytes);
     }
 }
 
@@ -195,7 +154,7 @@ mod tests {
         let second = account.reserve(400).unwrap();
         assert!(!account.is_over());
         drop((first, second));
-        assert_eq!((account.current_bytes(), account.peak_bytes()), (0, 1001));
+        assert_eq!((account.current_bytes(), account.peak_bytes()), (0, 1000));
     }
 
     #[test]

@@ -99,16 +99,28 @@ fn line(tag: Tag) -> &'static Line {
     &TABLE[tag.line() as usize % LINES]
 }
 
-/// Adds to one line if its generation is still that of the tag. False when the account has been closed.
-fn add(tag: Tag, delta: i64) -> bool {
+/// Why one line was not charged.
+enum Refused {
+    /// The account has been closed.
+    Closed,
+    /// It would hold this much, which is more than its limit.
+    Beyond(u64),
+}
+
+/// Adds to one line if its generation is still that of the tag, and if what is there then is within `limit`.
+fn add(tag: Tag, delta: i64, limit: u64) -> Result<(), Refused> {
     let line = line(tag);
     let mut balance = line.balance.load(Ordering::Acquire);
     loop {
         let (generation, bytes) = unpack(balance);
         if generation != tag.generation() {
-            return false;
+            return Err(Refused::Closed);
         }
         let sum = bytes + delta;
+        let held = u64::try_from(sum).unwrap_or(0);
+        if held > limit {
+            return Err(Refused::Beyond(held));
+        }
         match line.balance.compare_exchange_weak(
             balance,
             pack(generation, sum),
@@ -116,14 +128,20 @@ fn add(tag: Tag, delta: i64) -> bool {
             Ordering::Acquire,
         ) {
             Ok(_) => {
-                if delta > 0 && sum > 0 {
-                    line.peak.fetch_max(sum as u64, Ordering::Relaxed);
+                if delta > 0 {
+                    line.peak.fetch_max(held, Ordering::Relaxed);
                 }
-                return true;
+                return Ok(());
             }
             Err(now) => balance = now,
         }
     }
+}
+
+/// The account above. Read it before a charge: if the line has a new owner by now, the charge fails and this value is
+/// not used.
+fn parent(tag: Tag) -> Tag {
+    Tag::from_bits(line(tag).parent.load(Ordering::Acquire))
 }
 
 /// Charges (or, with a negative delta, credits) an account and all above it. A closed account's share goes to the
@@ -131,15 +149,38 @@ fn add(tag: Tag, delta: i64) -> bool {
 pub(crate) fn charge(tag: Tag, delta: i64) {
     let mut tag = tag;
     loop {
-        // Read before the charge: if the line has a new owner by now, the charge fails and this value is not used.
-        let parent = Tag::from_bits(line(tag).parent.load(Ordering::Acquire));
-        if !add(tag, delta) {
-            tag = Tag::SYSTEM;
-        } else if tag.line() == NODE {
-            return;
-        } else {
-            tag = parent;
+        let above = parent(tag);
+        match add(tag, delta, u64::MAX) {
+            Err(_) => tag = Tag::SYSTEM,
+            Ok(()) if tag.line() == NODE => return,
+            Ok(()) => tag = above,
         }
+    }
+}
+
+/// Charges an account and all above it if that passes no limit of theirs, else says which, as (used, limit), and
+/// leaves everything as it was; for a closed account the system. At no moment does anybody see an account beyond its limit by this.
+pub(crate) fn try_charge(tag: Tag, delta: i64) -> Result<(), (u64, u64)> {
+    let above = if tag.line() == NODE {
+        None
+    } else {
+        let above = parent(tag);
+        // From the top down: should an account be closed meanwhile, it holds nothing that those above do not.
+        try_charge(above, delta)?;
+        Some(above)
+    };
+    let limit = limit(tag);
+    let refused = match add(tag, delta, limit) {
+        Ok(()) => return Ok(()),
+        Err(refused) => refused,
+    };
+    if let Some(above) = above {
+        charge(above, -delta);
+    }
+    match refused {
+        // As everything else that is allocated for it.
+        Refused::Closed => try_charge(Tag::SYSTEM, delta),
+        Refused::Beyond(used) => Err((used, limit)),
     }
 }
 
@@ -212,7 +253,7 @@ pub(crate) fn limit(tag: Tag) -> u64 {
 pub(crate) fn over(tag: Tag) -> Option<(u64, u64)> {
     let mut tag = tag;
     loop {
-        let parent = Tag::from_bits(line(tag).parent.load(Ordering::Acquire));
+        let above = parent(tag);
         let (generation, bytes) = unpack(line(tag).balance.load(Ordering::Acquire));
         if generation != tag.generation() {
             return Some((0, 0));
@@ -224,7 +265,7 @@ pub(crate) fn over(tag: Tag) -> Option<(u64, u64)> {
         if tag.line() == NODE {
             return None;
         }
-        tag = parent;
+        tag = above;
     }
 }
 

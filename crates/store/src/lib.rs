@@ -25,6 +25,7 @@ mod cursor;
 mod error;
 mod file;
 mod fold;
+mod json;
 mod listing;
 mod lock;
 mod lookup;
