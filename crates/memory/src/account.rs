@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 
-use crate::ledger::{self, Tag};
+use crate::ledger::{LEDGER, Tag};
 use crate::reservation::Reservation;
 use crate::scope::Scope;
 use crate::tally;
@@ -34,7 +34,7 @@ impl Account {
     /// Opens the account of a user, without a limit.
     pub fn user() -> Account {
         Account {
-            tag: ledger::open(Tag::NODE),
+            tag: LEDGER.open(Tag::NODE),
             _parent: None,
         }
     }
@@ -42,7 +42,7 @@ impl Account {
     /// Opens the account of an execution. All that it holds counts for `parent` too.
     pub fn execution(parent: &Arc<Account>) -> Account {
         Account {
-            tag: parent.tag.and_then(ledger::open),
+            tag: parent.tag.and_then(|parent| LEDGER.open(parent)),
             _parent: Some(Arc::clone(parent)),
         }
     }
@@ -50,25 +50,25 @@ impl Account {
     /// Bytes held now, in blocks, reservations and outside the allocator.
     pub fn current_bytes(&self) -> u64 {
         tally::flush();
-        self.tag.map_or(0, ledger::bytes)
+        self.tag.map_or(0, |tag| LEDGER.bytes(tag))
     }
 
     /// The most bytes held at once since the account was opened.
     pub fn peak_bytes(&self) -> u64 {
         tally::flush();
-        self.tag.map_or(0, ledger::peak)
+        self.tag.map_or(0, |tag| LEDGER.peak(tag))
     }
 
     /// Sets the most bytes that this account may hold; `u64::MAX` for no limit.
     pub fn set_limit(&self, bytes: u64) {
         if let Some(tag) = self.tag {
-            ledger::set_limit(tag, bytes);
+            LEDGER.set_limit(tag, bytes);
         }
     }
 
     /// The most bytes that this account may hold; `u64::MAX` when it has no limit.
     pub fn limit(&self) -> u64 {
-        self.tag.map_or(0, ledger::limit)
+        self.tag.map_or(0, |tag| LEDGER.limit(tag))
     }
 
     /// Whether this account, or the user it belongs to, holds more than its limit.
@@ -99,7 +99,7 @@ impl Drop for Account {
     fn drop(&mut self) {
         if let Some(tag) = self.tag {
             tally::flush();
-            ledger::close(tag);
+            LEDGER.close(tag);
         }
     }
 }
@@ -118,7 +118,7 @@ impl External {
         let bytes = i64::try_from(bytes).unwrap_or(i64::MAX).min(1 << 38);
         let before = self.bytes.swap(bytes, Ordering::AcqRel);
         if let Some(tag) = self.tag {
-            ledger::charge(tag, bytes - before);
+            LEDGER.charge(tag, bytes - before);
         }
     }
 

@@ -21,6 +21,8 @@ mod pages;
 mod reservation;
 mod resident;
 mod scope;
+mod sync;
+mod table;
 mod tally;
 pub mod worker;
 
@@ -32,16 +34,18 @@ pub use reservation::Reservation;
 pub use resident::resident_bytes;
 pub use scope::{Entered, Limited, Scope, Scoped};
 
+use ledger::{LEDGER, Tag};
+
 /// All bytes that are accounted for in this process now: of every user, and of the system.
 pub fn node_bytes() -> u64 {
     tally::flush();
-    ledger::bytes(ledger::Tag::NODE)
+    LEDGER.bytes(Tag::NODE)
 }
 
 /// Bytes that belong to no user: what was allocated outside any scope, and what closed accounts left behind.
 pub fn system_bytes() -> u64 {
     tally::flush();
-    ledger::bytes(ledger::Tag::SYSTEM)
+    LEDGER.bytes(Tag::SYSTEM)
 }
 
 /// Whether [`Allocator`] is the global allocator of this program, so that accounts count allocations.

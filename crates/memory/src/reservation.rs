@@ -1,7 +1,7 @@
 //! Reservations: bytes that are set aside before they are allocated.
 
 use crate::account::OverLimit;
-use crate::ledger::{self, Tag};
+use crate::ledger::{LEDGER, Tag};
 use crate::tally;
 
 /// The most bytes of one reservation: a balance has room for 512 GiB.
@@ -31,10 +31,12 @@ impl Reservation {
         let tag = self.tag.ok_or(refused(0))?;
         let amount = i64::try_from(bytes).ok();
         let amount = amount.filter(|amount| amount.saturating_add(self.bytes) < MOST);
-        let amount = amount.ok_or_else(|| refused(ledger::limit(tag)))?;
+        let amount = amount.ok_or_else(|| refused(LEDGER.limit(tag)))?;
         // What this thread has taken for the account and not entered yet counts too.
         tally::flush();
-        ledger::try_charge(tag, amount).map_err(|(used, limit)| OverLimit { used, limit })?;
+        LEDGER
+            .try_charge(tag, amount)
+            .map_err(|(used, limit)| OverLimit { used, limit })?;
         self.bytes += amount;
         Ok(())
     }
@@ -42,7 +44,7 @@ impl Reservation {
     /// Gives everything back.
     pub fn clear(&mut self) {
         if let Some(tag) = self.tag {
-            ledger::charge(tag, -std::mem::take(&mut self.bytes));
+            LEDGER.charge(tag, -std::mem::take(&mut self.bytes));
         }
     }
 }

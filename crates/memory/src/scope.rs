@@ -8,7 +8,7 @@ use std::task::{Context, Poll};
 use pin_project_lite::pin_project;
 
 use crate::account::OverLimit;
-use crate::ledger::{self, Tag};
+use crate::ledger::{LEDGER, Tag};
 use crate::reservation::Reservation;
 use crate::tally;
 
@@ -89,7 +89,9 @@ impl Scope {
         let Some(tag) = self.tag else {
             return Some(OverLimit { used: 0, limit: 0 });
         };
-        ledger::over(tag).map(|(used, limit)| OverLimit { used, limit })
+        LEDGER
+            .over(tag)
+            .map(|(used, limit)| OverLimit { used, limit })
     }
 }
 
