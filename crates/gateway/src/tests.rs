@@ -5,6 +5,7 @@ mod admin;
 mod approvals;
 mod connections;
 mod keys;
+mod memory;
 mod requests;
 mod slow_sockets;
 mod sockets;
