@@ -1,6 +1,7 @@
 //! The edge as a whole, over a real store and engine.
 
 mod accounts;
+mod admin;
 mod approvals;
 mod connections;
 mod keys;

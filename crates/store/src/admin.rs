@@ -249,3 +249,101 @@ impl Store {
         self.0.db.write(work).await
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use netra_context::{BackgroundKind, Principal, Rights, Runtime};
+    use netra_protocol::account::Plan;
+    use netra_protocol::limits::Limits;
+
+    use super::*;
+    use crate::{Config, Entry, Fanout, NewKey, NewUser};
+
+    struct Nobody;
+
+    impl Fanout for Nobody {
+        fn committed(&self, _: &[Arc<Entry>]) {}
+    }
+
+    async fn user(store: &Store, name: &str, role: Role) -> UserExecutionContext {
+        let runtime = &store.0.runtime;
+        let console = UserExecutionContext::for_background(runtime, BackgroundKind::Console);
+        let new = NewUser {
+            name: name.into(),
+            role,
+            plan: Plan::Free,
+            password_hash: None,
+        };
+        let user = store.user_create(&console, new).await.unwrap();
+        let principal = Principal {
+            user_id: user.id,
+            role,
+            plan: user.plan,
+            rights: Rights::of_role(role),
+            limits: Arc::new(Limits::default()),
+            session: None,
+        };
+        UserExecutionContext::for_test(runtime, principal)
+    }
+
+    async fn audited(store: &Store, ctx: &UserExecutionContext) -> Vec<(String, String)> {
+        let user = ctx.user_id().unwrap();
+        let read = move |connection: &Connection| {
+            let mut statement =
+                connection.prepare("SELECT actor, action FROM audit WHERE user_id = ?1")?;
+            let rows = statement.query_map([user.to_bytes()], |row| Ok((row.get(0)?, row.get(1)?)));
+            Ok(rows?.collect::<Result<_, _>>()?)
+        };
+        store.0.db.read(read).await.unwrap()
+    }
+
+    #[tokio::test]
+    async fn what_an_admin_changes_stands_in_both_audits_and_ends_keys() {
+        let dir = tempfile::tempdir().unwrap();
+        let runtime = Runtime::new();
+        let config = Config {
+            dir: dir.path().to_owned(),
+        };
+        let store = Store::open(&runtime, config, Arc::new(Nobody)).unwrap();
+        let root = user(&store, "root", Role::Admin).await;
+        let anna = user(&store, "anna", Role::User).await;
+        let new = NewKey {
+            name: "ci".into(),
+            rights: Rights::of_role(Role::User),
+            expires_at: None,
+            hash: [7; 32],
+        };
+        store.key_create(&anna, new, None).await.unwrap();
+
+        let id = anna.user_id().unwrap();
+        assert!(matches!(
+            store.user_supervised(&anna, id).await,
+            Err(Error::Forbidden)
+        ));
+        let handle = store.user_supervised(&root, id).await.unwrap();
+        let change = UpdateUser {
+            disabled: Some(true),
+            ..UpdateUser::default()
+        };
+        store.user_update(&root, &handle, change).await.unwrap();
+        let actor = root.user_id().unwrap().to_string();
+        let update = (actor, "user.update".to_owned());
+        assert_eq!(audited(&store, &root).await, std::slice::from_ref(&update));
+        let create = (id.to_string(), "key.create".to_owned());
+        let mut of_anna = audited(&store, &anna).await;
+        of_anna.sort_by_key(|(_, action)| action.clone());
+        assert_eq!(of_anna, [create, update]);
+
+        let sign_in =
+            UserExecutionContext::for_background(&runtime, BackgroundKind::Authentication);
+        assert!(
+            store
+                .key_by_hash(&sign_in, [7; 32])
+                .await
+                .unwrap()
+                .is_none()
+        );
+    }
+}

@@ -46,7 +46,7 @@ pub(super) fn tool() -> Arc<dyn Tool> {
 
 impl Edge {
     /// Starts a run and waits until it waits; gives the run's and the approval's ids.
-    async fn asked(&self, token: &str) -> (String, String) {
+    pub(super) async fn asked(&self, token: &str) -> (String, String) {
         let run = json!({"agent": "asker", "input": "please"});
         let run = self.post("/api/runs", Some(token), run).await;
         assert_eq!(run.status, StatusCode::ACCEPTED, "{}", run.body);
@@ -64,7 +64,7 @@ impl Edge {
         }
     }
 
-    async fn ended(&self, run: &str, token: &str) -> Value {
+    pub(super) async fn ended(&self, run: &str, token: &str) -> Value {
         self.get(&format!("/api/runs/{run}/wait"), token).await.body
     }
 }

@@ -5,7 +5,7 @@ use serde_json::json;
 use super::*;
 
 impl Edge {
-    async fn key(&self, token: &str, scopes: &[&str]) -> (String, String) {
+    pub(super) async fn key(&self, token: &str, scopes: &[&str]) -> (String, String) {
         let body = json!({"name": "ci", "scopes": scopes});
         let made = self.post("/api/keys", Some(token), body).await;
         assert_eq!(made.status, 201, "{}", made.body);

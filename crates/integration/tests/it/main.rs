@@ -1,5 +1,6 @@
 //! The one end-to-end test program: a module per resource.
 
+mod admin;
 mod auth;
 mod bad_input;
 mod cancel;
@@ -8,6 +9,7 @@ mod events;
 mod expect;
 mod files;
 mod idempotency;
+mod keys;
 mod limits;
 mod logs;
 mod optimizer;
