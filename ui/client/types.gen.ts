@@ -1,5 +1,35 @@
 // The contract's types, made from openapi/netra.json by `cargo xtask openapi`. Do not change by hand.
 
+/** Somebody's run as admins see it: whose it is and how it goes, and nothing of what it is about. */
+export interface AdminRun {
+  /** The agent that answers. */
+  agent: string;
+  /** Rises only after a crash or a lost lease. */
+  attempt: number;
+  /** When it was asked for. */
+  created_at: Timestamp;
+  /** When it ends by itself. */
+  deadline?: null | Timestamp;
+  /** When it ended. */
+  ended_at?: null | Timestamp;
+  /** Why it failed, without the words, which may tell of its content. */
+  error_code?: null | ErrorCode;
+  /** Never changes. */
+  id: RunId;
+  /** The place in its user's queue, from 1, while it is queued on this node. */
+  queue_position?: number | null;
+  /** When its first engine began. */
+  started_at?: null | Timestamp;
+  /** Where it stands. */
+  status: RunStatus;
+  /** Its conversation. */
+  thread_id: ThreadId;
+  /** What it has used. */
+  usage: RunUsage;
+  /** Whose it is. */
+  user_id: UserId;
+}
+
 /** Where a subscription begins. */
 export type After = number | 'now';
 
@@ -183,6 +213,16 @@ export type Content = {
   type: 'tool_result';
 };
 
+/** Makes an API key. */
+export interface CreateKey {
+  /** When it ends, in the future; never when absent. */
+  expires_at?: null | Timestamp;
+  /** For people: 1 to 100 characters. */
+  name: string;
+  /** What the key may do: `read`, `run`, `files`, `account`, `approve`, `admin`, `metrics`; at least one, and none that its maker lacks. */
+  scopes: string[];
+}
+
 /** Makes a thread. */
 export interface CreateThread {
   /** At most 16 KiB. */
@@ -308,6 +348,26 @@ export interface Health {
   status: string;
 }
 
+/** An API key, without its secret. */
+export interface Key {
+  /** When it was made. */
+  created_at: Timestamp;
+  /** When it ends. */
+  expires_at?: null | Timestamp;
+  /** Never changes. */
+  id: KeyId;
+  /** When it was last used, to about a minute. */
+  last_used_at?: null | Timestamp;
+  /** For people. */
+  name: string;
+  /** What the key may do. */
+  scopes: string[];
+  /** The secret, `ntr_…`; in the answer to making it only. */
+  secret?: string | null;
+}
+
+export type KeyId = string;
+
 /** What one user may use. Defaults are the contract's, section 4. */
 export interface Limits {
   /** How long an approval may be answered, in milliseconds. */
@@ -392,6 +452,16 @@ export type OnBusy = 'queue' | 'reject' | 'interrupt';
 export type OnLimit = 'queue' | 'reject';
 
 /** One page of a list. */
+export interface PageAdminRun {
+  /** The log's position of this snapshot, where the operation promises one. */
+  as_of?: null | AsOf;
+  /** The items, newest first unless the operation says otherwise. */
+  items: AdminRun[];
+  /** Give this as `?cursor=` for the next page; null at the end. */
+  next_cursor?: string | null;
+}
+
+/** One page of a list. */
 export interface PageAgent {
   /** The log's position of this snapshot, where the operation promises one. */
   as_of?: null | AsOf;
@@ -417,6 +487,16 @@ export interface PageFile {
   as_of?: null | AsOf;
   /** The items, newest first unless the operation says otherwise. */
   items: File[];
+  /** Give this as `?cursor=` for the next page; null at the end. */
+  next_cursor?: string | null;
+}
+
+/** One page of a list. */
+export interface PageKey {
+  /** The log's position of this snapshot, where the operation promises one. */
+  as_of?: null | AsOf;
+  /** The items, newest first unless the operation says otherwise. */
+  items: Key[];
   /** Give this as `?cursor=` for the next page; null at the end. */
   next_cursor?: string | null;
 }
@@ -467,6 +547,16 @@ export interface PageTool {
   as_of?: null | AsOf;
   /** The items, newest first unless the operation says otherwise. */
   items: Tool[];
+  /** Give this as `?cursor=` for the next page; null at the end. */
+  next_cursor?: string | null;
+}
+
+/** One page of a list. */
+export interface PageUser {
+  /** The log's position of this snapshot, where the operation promises one. */
+  as_of?: null | AsOf;
+  /** The items, newest first unless the operation says otherwise. */
+  items: User[];
   /** Give this as `?cursor=` for the next page; null at the end. */
   next_cursor?: string | null;
 }
@@ -776,6 +866,16 @@ export interface UpdateThread {
   metadata?: Record<string, unknown> | null;
   /** At most 200 characters. */
   title?: string | null;
+}
+
+/** Changes an account. What is absent stays as it is. */
+export interface UpdateUser {
+  /** A disabled user can do nothing: sessions and API keys end for good, sockets close, runs are cancelled. */
+  disabled?: boolean | null;
+  /** What the user has booked. */
+  plan?: null | Plan;
+  /** What the user may do. */
+  role?: null | Role;
 }
 
 /** A user's own figures. */

@@ -7,6 +7,41 @@ from __future__ import annotations
 
 from typing import Any, Literal, TypedDict, Union
 
+
+class _AdminRunRequired(TypedDict):
+    #: The agent that answers.
+    agent: str
+    #: Rises only after a crash or a lost lease.
+    attempt: int
+    #: When it was asked for.
+    created_at: Timestamp
+    #: Never changes.
+    id: RunId
+    #: Where it stands.
+    status: RunStatus
+    #: Its conversation.
+    thread_id: ThreadId
+    #: What it has used.
+    usage: RunUsage
+    #: Whose it is.
+    user_id: UserId
+
+
+class AdminRun(_AdminRunRequired, total=False):
+    """Somebody's run as admins see it: whose it is and how it goes, and nothing of what it is about."""
+
+    #: When it ends by itself.
+    deadline: Timestamp | None
+    #: When it ended.
+    ended_at: Timestamp | None
+    #: Why it failed, without the words, which may tell of its content.
+    error_code: ErrorCode | None
+    #: The place in its user's queue, from 1, while it is queued on this node.
+    queue_position: int | None
+    #: When its first engine began.
+    started_at: Timestamp | None
+
+
 After = Union[int, Literal["now"]]
 """Where a subscription begins."""
 
@@ -279,6 +314,20 @@ Content = Union[
 """A part of a message."""
 
 
+class _CreateKeyRequired(TypedDict):
+    #: For people: 1 to 100 characters.
+    name: str
+    #: What the key may do: `read`, `run`, `files`, `account`, `approve`, `admin`, `metrics`; at least one, and none that its maker lacks.
+    scopes: list[str]
+
+
+class CreateKey(_CreateKeyRequired, total=False):
+    """Makes an API key."""
+
+    #: When it ends, in the future; never when absent.
+    expires_at: Timestamp | None
+
+
 class CreateThread(TypedDict, total=False):
     """Makes a thread."""
 
@@ -477,6 +526,31 @@ class Health(TypedDict):
     status: str
 
 
+class _KeyRequired(TypedDict):
+    #: When it was made.
+    created_at: Timestamp
+    #: Never changes.
+    id: KeyId
+    #: For people.
+    name: str
+    #: What the key may do.
+    scopes: list[str]
+
+
+class Key(_KeyRequired, total=False):
+    """An API key, without its secret."""
+
+    #: When it ends.
+    expires_at: Timestamp | None
+    #: When it was last used, to about a minute.
+    last_used_at: Timestamp | None
+    #: The secret, `ntr_…`; in the answer to making it only.
+    secret: str | None
+
+
+KeyId = str
+
+
 class Limits(TypedDict):
     """What one user may use. Defaults are the contract's, section 4."""
 
@@ -567,6 +641,20 @@ OnLimit = Literal["queue", "reject"]
 """What to do when all slots are in use."""
 
 
+class _PageAdminRunRequired(TypedDict):
+    #: The items, newest first unless the operation says otherwise.
+    items: list[AdminRun]
+
+
+class PageAdminRun(_PageAdminRunRequired, total=False):
+    """One page of a list."""
+
+    #: The log's position of this snapshot, where the operation promises one.
+    as_of: AsOf | None
+    #: Give this as `?cursor=` for the next page; null at the end.
+    next_cursor: str | None
+
+
 class _PageAgentRequired(TypedDict):
     #: The items, newest first unless the operation says otherwise.
     items: list[Agent]
@@ -601,6 +689,20 @@ class _PageFileRequired(TypedDict):
 
 
 class PageFile(_PageFileRequired, total=False):
+    """One page of a list."""
+
+    #: The log's position of this snapshot, where the operation promises one.
+    as_of: AsOf | None
+    #: Give this as `?cursor=` for the next page; null at the end.
+    next_cursor: str | None
+
+
+class _PageKeyRequired(TypedDict):
+    #: The items, newest first unless the operation says otherwise.
+    items: list[Key]
+
+
+class PageKey(_PageKeyRequired, total=False):
     """One page of a list."""
 
     #: The log's position of this snapshot, where the operation promises one.
@@ -671,6 +773,20 @@ class _PageToolRequired(TypedDict):
 
 
 class PageTool(_PageToolRequired, total=False):
+    """One page of a list."""
+
+    #: The log's position of this snapshot, where the operation promises one.
+    as_of: AsOf | None
+    #: Give this as `?cursor=` for the next page; null at the end.
+    next_cursor: str | None
+
+
+class _PageUserRequired(TypedDict):
+    #: The items, newest first unless the operation says otherwise.
+    items: list[User]
+
+
+class PageUser(_PageUserRequired, total=False):
     """One page of a list."""
 
     #: The log's position of this snapshot, where the operation promises one.
@@ -1066,6 +1182,17 @@ class UpdateThread(TypedDict, total=False):
     metadata: dict[str, Any] | None
     #: At most 200 characters.
     title: str | None
+
+
+class UpdateUser(TypedDict, total=False):
+    """Changes an account. What is absent stays as it is."""
+
+    #: A disabled user can do nothing: sessions and API keys end for good, sockets close, runs are cancelled.
+    disabled: bool | None
+    #: What the user has booked.
+    plan: Plan | None
+    #: What the user may do.
+    role: Role | None
 
 
 class Usage(TypedDict):

@@ -13,7 +13,7 @@ use netra_protocol::run::RunStatus;
 use serde_json::json;
 
 use crate::Test;
-use crate::expect::{hanging_model, refused};
+use crate::expect::{hanging_model, names, refused, until_end};
 
 async fn disable(by: &TestUser, user: UserId) -> Result<(), Error> {
     let path = format!("/api/admin/users/{user}");
@@ -42,7 +42,11 @@ async fn until_ended(admin: &TestUser, user: UserId) -> anyhow::Result<Vec<Admin
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_disabled_users_runs_and_sockets_end_and_others_go_on() -> Test {
     let (model, options) = hanging_model().await?;
-    let server = TestServer::start_with(options.set("limits.concurrent_runs", 1)).await?;
+    let options = options
+        .set("limits.concurrent_runs", 1)
+        // The ends are asked for again and again.
+        .set("limits.requests_per_minute", 1_000_000);
+    let server = TestServer::start_with(options).await?;
     let admin = server.user_as(Role::Admin, None).await?;
     let (user, other) = (server.user().await?, server.user().await?);
     let mut socket = user.socket().await?;
@@ -88,13 +92,14 @@ async fn a_user_whom_the_command_line_disables_has_no_run_left() -> Test {
     let server = TestServer::start_with(options).await?;
     let admin = server.user_as(Role::Admin, None).await?;
     let user = server.user().await?;
-    user.start("assistant", "one").await?;
+    let mut socket = user.socket().await?;
+    let run = user.start("assistant", "one").await?;
     model.until_open(1).await?;
     let beside = Accounts::open(server.config()).map_err(|problem| problem.error)?;
     let disabled = beside.set_disabled(&user.name, true).await;
     ensure!(disabled.map_err(|problem| problem.error)?.disabled);
-    let ended = soon("the run's end", until_ended(&admin, user.id)).await?;
-    assert_eq!(ended[0].status, RunStatus::Cancelled);
+    let events = until_end(&mut socket, run.id).await?;
+    assert_eq!(names(&events).last(), Some(&"run_cancelled"));
     // The server has not looked at its account again; the store refuses the run all the same.
     ensure!(user.start("echo", "x").await.is_err(), "nothing begins");
     let last = beside.set_disabled(&admin.name, true).await;

@@ -5,6 +5,7 @@ use netra_client::{Credential, Error, Socket};
 use netra_integration::{TestServer, TestUser, soon};
 use netra_protocol::ErrorCode;
 use netra_protocol::account::{CreateKey, Key};
+use netra_protocol::frame::RunStart;
 use netra_protocol::run::RunStatus;
 
 use crate::Test;
@@ -43,9 +44,12 @@ async fn a_program_runs_an_agent_by_a_key_and_does_nothing_else() -> Test {
     let (_, reader) = with_key(&user, &["read"]).await?;
     refused(reader.start("echo", "x").await, 403, ErrorCode::Forbidden)?;
     let mut socket = reader.socket().await?;
-    let start = socket
-        .run_start(netra_integration::start("echo", "x"))
-        .await;
+    let start = RunStart {
+        thread_id: None,
+        idempotency_key: None,
+        start: netra_integration::start("echo", "x"),
+    };
+    let start = socket.run_start(start).await;
     ensure!(
         matches!(&start, Err(error) if error.code() == Some(ErrorCode::Forbidden)),
         "{start:?}"
