@@ -2,7 +2,7 @@
 //! is needed, and with one that is no longer good.
 
 use anyhow::{Context as _, Result, ensure};
-use netra_client::{Client, Error, Socket};
+use netra_client::{Client, Error, Method, Socket};
 use netra_integration::{TestUser, soon};
 use netra_protocol::ErrorCode;
 use netra_protocol::account::{CreateKey, Role};
@@ -11,7 +11,7 @@ use serde_json::Value;
 
 use super::contract::{Place, document, frames, operations};
 use super::table::{self, Access, Row};
-use super::world::{Answer, World, attempt, missing};
+use super::world::{Answer, PASSWORD, World, attempt, missing, upgrading};
 use crate::Test;
 use crate::expect::refused;
 
@@ -124,15 +124,15 @@ async fn a_key_without_the_scope_is_refused_by_every_frame() -> Test {
     Ok(())
 }
 
-/// Every operation that needs a key's scope refuses this one, in the same words.
-async fn refused_everywhere(world: &World, key: &Client) -> Test {
+/// Every operation that asks who is there refuses these credentials, in the same words.
+async fn refused_everywhere(world: &World, key: &Client, own: &str) -> Test {
     let all = operations(&document(&world.server.anonymous()?).await?)?;
-    let with = |row: Row| row.access == Access::SignedIn;
+    let with = |row: Row| row.access != Access::Anyone;
     for (row, operation) in table::operations(&all)?
         .into_iter()
         .filter(|(row, _)| with(*row))
     {
-        let answer: Answer = attempt(key, (row, operation), &missing("x_x"), None).await?;
+        let answer: Answer = attempt(key, (row, operation), own, None).await?;
         assert_eq!(answer.in_short(), "401 unauthenticated", "{}", row.name);
     }
     refused(Socket::connect(key).await, 401, ErrorCode::Unauthenticated)?;
@@ -147,7 +147,7 @@ async fn a_key_that_was_revoked_or_has_ended_is_nobodys() -> Test {
     revoked.me().await?;
     let mut socket = Socket::connect(&revoked).await?;
     user.client.key_delete(id.parse()?).await?;
-    refused_everywhere(&world, &revoked).await?;
+    refused_everywhere(&world, &revoked, &missing("run_x")).await?;
     let closed = soon("the socket's end", socket.next_event()).await;
     ensure!(
         matches!(closed, Err(Error::Closed { code: 4001, .. })),
@@ -170,7 +170,41 @@ async fn a_key_that_was_revoked_or_has_ended_is_nobodys() -> Test {
         .context("told once")?;
     let brief = user.client.with_token(brief);
     soon("the key's end", async { while brief.me().await.is_ok() {} }).await;
-    refused_everywhere(&world, &brief).await
+    refused_everywhere(&world, &brief, &missing("run_x")).await
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_disabled_user_is_nobody_with_whatever_credentials_are_left() -> Test {
+    let world = World::start().await?;
+    let user = world.user(Role::User).await?;
+    let nobody = world.server.anonymous()?;
+    let objects = world.furnish(&user, "of the disabled").await?;
+    let key = world.key(&user, &SCOPES[..5]).await?.1;
+    let tokens = nobody.login(&user.name, PASSWORD).await?;
+    let signed_in = nobody.with_token(&tokens.access_token);
+    let ticket = signed_in.ws_ticket().await?.ticket;
+    let mut sockets = Vec::new();
+    for client in [&user.client, &key, &signed_in] {
+        sockets.push(Socket::connect(client).await?);
+    }
+    world.disable(&user).await?;
+    for mut socket in sockets {
+        let closed = soon("the socket's end", socket.next_event()).await;
+        let code = matches!(closed, Err(Error::Closed { code: 4001, .. }));
+        ensure!(code, "{closed:?}");
+    }
+    let own = objects.of_kind("RunId")?[0].clone();
+    for client in [&user.client, &key, &signed_in] {
+        refused_everywhere(&world, client, &own).await?;
+    }
+    let again = nobody.login(&user.name, PASSWORD).await;
+    refused(again, 401, ErrorCode::Unauthenticated)?;
+    let again = nobody.refresh(&tokens.refresh_token).await;
+    refused(again, 401, ErrorCode::Unauthenticated)?;
+    let path = format!("/ws?ticket={ticket}");
+    let request = upgrading(nobody.request(Method::GET, &path));
+    refused(nobody.send(request).await, 401, ErrorCode::Unauthenticated)?;
+    Ok(())
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
-use netra_client::{Client, Incoming, Socket};
+use netra_client::{Client, Incoming, Method, Socket};
 use netra_integration::{TestUser, soon};
 use netra_protocol::account::Role;
 use netra_protocol::frame::ServerFrame;
@@ -89,7 +89,7 @@ async fn nobody_and_an_expired_token_are_refused_by_every_operation_even_for_its
             tried.knows_nothing(&answer.text, &what)?;
             let is_refused = answer.in_short() == *refused;
             match row.access {
-                Access::SignedIn => ensure!(is_refused, "{what}: {answer:?}"),
+                Access::SignedIn | Access::Admin => ensure!(is_refused, "{what}: {answer:?}"),
                 // A token that nobody asked for is not looked at.
                 Access::Anyone => ensure!(answer.code() != "token_expired", "{what}: {answer:?}"),
             }
@@ -108,9 +108,14 @@ async fn for_a_stranger_anothers_object_is_a_missing_one_in_every_operation() ->
         let stranger = tried.world.user(role).await?;
         let objects = tried.world.furnish(&stranger, "stranger").await?;
         for (row, operation) in table::operations(&all)? {
-            tries += tried
-                .stranger_tries(&stranger.client, &objects, (row, operation))
-                .await?;
+            if row.access == Access::Admin && role == Role::Admin {
+                tried
+                    .admin_looks(&stranger.client, (row, operation))
+                    .await?;
+                continue;
+            }
+            let attempted = tried.stranger_tries(&stranger.client, &objects, (row, operation));
+            tries += attempted.await?;
         }
     }
     ensure!(tries > 100, "only {tries} were tried");
@@ -118,6 +123,16 @@ async fn for_a_stranger_anothers_object_is_a_missing_one_in_every_operation() ->
 }
 
 impl Tried {
+    /// An admin is told whose things are and how they go, and no word of what they are about.
+    async fn admin_looks(&self, admin: &Client, (row, operation): (Row, &Operation)) -> Test {
+        if operation.method == Method::GET {
+            let answer = attempt(admin, (row, operation), "", None).await?;
+            ensure!(answer.status == 200, "{}: {answer:?}", row.name);
+            ensure!(!answer.text.contains(WORD), "{}: {answer:?}", row.name);
+        }
+        Ok(())
+    }
+
     /// Every id of the victim in every place of one operation; gives how many there were.
     async fn stranger_tries(
         &self,
@@ -146,7 +161,11 @@ impl Tried {
                     // it is told of every id alike; everything else is hidden.
                     let is_filter = matches!(named.place, Place::Query(_)) && foreign.status < 300;
                     let is_told = row.is_wrong() && foreign.status == 400;
-                    let is_hidden = foreign.in_short() == "404 not_found";
+                    let is_hidden = foreign.in_short()
+                        == match row.access {
+                            Access::Admin => "403 forbidden",
+                            Access::Anyone | Access::SignedIn => "404 not_found",
+                        };
                     ensure!(is_filter || is_told || is_hidden, "{what}: {foreign:?}");
                     tries += 1;
                 }

@@ -12,6 +12,8 @@ pub(super) enum Access {
     Anyone,
     /// Whoever is signed in.
     SignedIn,
+    /// Admins, whose object it ever is.
+    Admin,
 }
 
 /// One operation or frame.
@@ -51,6 +53,13 @@ const fn own(name: &'static str, scopes: &'static str, body: &'static str) -> Ro
     }
 }
 
+const fn admin(name: &'static str, scopes: &'static str, body: &'static str) -> Row {
+    Row {
+        scopes,
+        ..row(name, Access::Admin, body)
+    }
+}
+
 const START: &str = r#"{"agent": "echo", "input": "of a stranger"}"#;
 const NEVER: &str = r#"{"token": "wrong", "name": "eve", "password": "correct horse"}"#;
 
@@ -76,8 +85,8 @@ pub(super) const OPERATIONS: &[Row] = &[
     row("docs_get", Access::Anyone, ""),
     row("health_live", Access::Anyone, ""),
     row("health_ready", Access::Anyone, ""),
-    own("health_dependencies", "admin", ""),
-    own("metrics_get", "metrics", ""),
+    admin("health_dependencies", "admin", ""),
+    admin("metrics_get", "metrics", ""),
     own("account_me", "read", ""),
     own("account_ws_ticket", "read", ""),
     own("socket_open", "read", ""),
@@ -111,6 +120,16 @@ pub(super) const OPERATIONS: &[Row] = &[
     ),
     own("key_delete", "account", ""),
     own("usage_get", "read", ""),
+    Row {
+        query: "limit=100",
+        ..admin("admin_user_list", "admin", "")
+    },
+    admin("admin_user_update", "admin", r#"{"plan": "pro"}"#),
+    Row {
+        query: "limit=100",
+        ..admin("admin_run_list", "admin", "")
+    },
+    admin("admin_run_cancel", "admin", ""),
     own("run_retry", "read run", ""),
     own("run_cancel", "read run", ""),
     own("thread_run_create", "read run", START),

@@ -63,6 +63,16 @@ impl World {
         Ok((made.id.to_string(), user.client.with_token(secret)))
     }
 
+    /// Disables a user, as an admin does.
+    pub(super) async fn disable(&self, user: &TestUser) -> Result<()> {
+        let admin = self.user(Role::Admin).await?.client;
+        let path = format!("/api/admin/users/{}", user.id);
+        let request = admin.request(Method::PATCH, &path);
+        let disabled = serde_json::json!({"disabled": true});
+        admin.send(request.json(&disabled)).await?;
+        Ok(())
+    }
+
     /// Makes one of everything: an ended run and one that waits for a person, their threads, a
     /// message, a file, an approval, a sign-in, a key. All hold the word.
     pub(super) async fn furnish(&self, user: &TestUser, word: &str) -> Result<Objects> {
@@ -101,6 +111,7 @@ impl World {
             ("SessionId".into(), vec![session.to_string()]),
             ("ApprovalId".into(), vec![approval]),
             ("KeyId".into(), vec![key]),
+            ("UserId".into(), vec![user.id.to_string()]),
         ])))
     }
 }
@@ -116,7 +127,7 @@ impl Objects {
     /// The one that an owner can do this operation with.
     pub(super) fn fit_for(&self, operation: &str, kind: &str) -> Result<&str> {
         let ids = self.of_kind(kind)?;
-        let active = operation == "run_cancel";
+        let active = operation.ends_with("run_cancel");
         Ok(if active { &ids[ids.len() - 1] } else { &ids[0] })
     }
 
