@@ -101,6 +101,32 @@ export interface AsOf {
   seq: number;
 }
 
+/** Something that was done in a user's name or to what is the user's. */
+export interface AuditEntry {
+  /** What was done, such as `tool.call`. */
+  action: string;
+  /** Who did it: a user's id, or a part of the server. */
+  actor: string;
+  /** When. */
+  at: Timestamp;
+  /** What else belongs to it; never content. */
+  details: unknown;
+  /** The keyed hash over this record and the one before, in hexadecimal. */
+  hash?: string | null;
+  /** Never changes. */
+  id: AuditId;
+  /** To what: a name or an id. */
+  object: string;
+  /** How it ended, such as `completed`, `denied` or `failed`. */
+  outcome: string;
+  /** The request that it belongs to. */
+  request_id: RequestId;
+  /** The number in the user's chain, from 1; absent in records from before there was one. */
+  seq?: number | null;
+}
+
+export type AuditId = string;
+
 /** Fields of `auth.refresh`. */
 export interface AuthRefresh {
   /** The new access token, of the same user. */
@@ -477,6 +503,16 @@ export interface PageApproval {
   as_of?: null | AsOf;
   /** The items, newest first unless the operation says otherwise. */
   items: Approval[];
+  /** Give this as `?cursor=` for the next page; null at the end. */
+  next_cursor?: string | null;
+}
+
+/** One page of a list. */
+export interface PageAuditEntry {
+  /** The log's position of this snapshot, where the operation promises one. */
+  as_of?: null | AsOf;
+  /** The items, newest first unless the operation says otherwise. */
+  items: AuditEntry[];
   /** Give this as `?cursor=` for the next page; null at the end. */
   next_cursor?: string | null;
 }

@@ -305,6 +305,7 @@ mod tests {
         let runtime = Runtime::new();
         let config = Config {
             dir: dir.path().to_owned(),
+            audit_key: crate::AuditKey::new([7; 32]),
         };
         let store = Store::open(&runtime, config, Arc::new(Nobody)).unwrap();
         let root = user(&store, "root", Role::Admin).await;

@@ -127,6 +127,37 @@ class AsOf(TypedDict):
     seq: int
 
 
+class _AuditEntryRequired(TypedDict):
+    #: What was done, such as `tool.call`.
+    action: str
+    #: Who did it: a user's id, or a part of the server.
+    actor: str
+    #: When.
+    at: Timestamp
+    #: What else belongs to it; never content.
+    details: Any
+    #: Never changes.
+    id: AuditId
+    #: To what: a name or an id.
+    object: str
+    #: How it ended, such as `completed`, `denied` or `failed`.
+    outcome: str
+    #: The request that it belongs to.
+    request_id: RequestId
+
+
+class AuditEntry(_AuditEntryRequired, total=False):
+    """Something that was done in a user's name or to what is the user's."""
+
+    #: The keyed hash over this record and the one before, in hexadecimal.
+    hash: str | None
+    #: The number in the user's chain, from 1; absent in records from before there was one.
+    seq: int | None
+
+
+AuditId = str
+
+
 class AuthRefresh(TypedDict):
     """Fields of `auth.refresh`."""
 
@@ -675,6 +706,20 @@ class _PageApprovalRequired(TypedDict):
 
 
 class PageApproval(_PageApprovalRequired, total=False):
+    """One page of a list."""
+
+    #: The log's position of this snapshot, where the operation promises one.
+    as_of: AsOf | None
+    #: Give this as `?cursor=` for the next page; null at the end.
+    next_cursor: str | None
+
+
+class _PageAuditEntryRequired(TypedDict):
+    #: The items, newest first unless the operation says otherwise.
+    items: list[AuditEntry]
+
+
+class PageAuditEntry(_PageAuditEntryRequired, total=False):
     """One page of a list."""
 
     #: The log's position of this snapshot, where the operation promises one.

@@ -231,7 +231,6 @@ impl Slots {
 
     /// Puts a parked run in line for a slot, before the user's others: its thread waits for it.
     pub(crate) fn rejoin(&mut self, ticket: Ticket, allowed: u32) -> Standing {
-        let full = self.is_full();
         let Some(seat) = self.seats.get_mut(&ticket) else {
             return Standing::Started;
         };
@@ -305,6 +304,7 @@ impl Slots {
     }
 
     /// The users who have a run here, in whatever state.
+    #[cfg(test)]
     pub(crate) fn users(&self) -> impl Iterator<Item = UserId> {
         self.owners.keys().copied()
     }
