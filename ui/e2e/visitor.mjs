@@ -71,7 +71,7 @@ export class Visitor {
   }
 
   async signIn(name, password = PASSWORD) {
-    await this.page.getByLabel('Name').fill(name);
+    await this.page.getByLabel('Name', { exact: true }).fill(name);
     await this.page.getByLabel('Password').fill(password);
     await this.page.getByRole('button', { name: 'Sign in' }).click();
   }

@@ -1,14 +1,19 @@
 //! How much memory a JSON text takes once it is read: a few bytes of text can become a hundred times as many.
 
-/// A slot of a list: a value of 32 bytes, in a list that has up to twice the room that it needs and, while it grows,
-/// stands in memory a second time.
-const ITEM: u64 = 32 * 3;
+/// A value of `serde_json`, whose objects keep their order (the feature `preserve_order`).
+const VALUE: u64 = 72;
+/// A slot of a list: a value, in a list that has up to twice the room that it needs and, while it grows, stands in
+/// memory a second time.
+const ITEM: u64 = VALUE * 3;
 /// A list's own block, with the room of four values that it begins with.
-const LIST: u64 = 4 * 32 + 16;
-/// A field beyond the first: name and value in a node of the map that may be half full.
-const FIELD: u64 = 2 * (24 + 32) + 16;
-/// The first node of a map, with its room for eleven fields.
-const MAP: u64 = 11 * (24 + 32) + 64;
+const LIST: u64 = 4 * VALUE + 16;
+/// A field in a map: hash, name and value.
+const ENTRY: u64 = 8 + 24 + VALUE;
+/// A field beyond the first: an entry as a slot of a list, and its place in the map's table, which is up to half
+/// empty and, while it grows, there a second time.
+const FIELD: u64 = ENTRY * 3 + 40;
+/// The first blocks of a map: entries and table.
+const MAP: u64 = 4 * ENTRY + 96;
 /// What a text takes besides its characters.
 const TEXT: u64 = 16;
 

@@ -293,7 +293,9 @@ impl Raw<'_> {
         let required = schema["required"].as_array();
         let is_required =
             |name: &str| required.is_some_and(|names| names.iter().any(|one| one == name));
-        for (name, property) in schema["properties"].as_object().into_iter().flatten() {
+        // In the order of their names, in which order the document may have them.
+        let properties = schema["properties"].as_object().into_iter().flatten();
+        for (name, property) in properties.collect::<BTreeMap<_, _>>() {
             fields.push(Field {
                 name: name.clone(),
                 doc: field_doc(property),

@@ -120,6 +120,7 @@ pub(super) const OPERATIONS: &[Row] = &[
     ),
     own("key_delete", "account", ""),
     own("usage_get", "read", ""),
+    own("audit_list", "read", ""),
     Row {
         query: "limit=100",
         ..admin("admin_user_list", "admin", "")
