@@ -5,15 +5,14 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use anyhow::{Context as _, Result, ensure};
-use netra_client::{Client, Method, Received, Socket};
+use netra_client::{Client, Method, Socket};
 use netra_integration::{FakeModel, ProcessOptions, Reply, TestProcess, TestUser, soon};
-use netra_protocol::frame::{After, Subscribe};
 use rand::rngs::StdRng;
 use rand::{Rng as _, SeedableRng as _};
 use serde_json::{Value, json};
 
 use super::two_users::ids;
-use super::world::unlimited;
+use super::world::{log_of, unlimited};
 use crate::Test;
 use crate::scripts::script;
 
@@ -247,27 +246,10 @@ impl Person {
         for path in ["files", "threads", "runs"] {
             self.get(&format!("{path}?limit=100")).await?;
         }
-        for received in self.log().await? {
+        for received in log_of(&self.user.client).await? {
             self.hears("an event", &received.text)?;
         }
         Ok(self)
-    }
-
-    async fn log(&mut self) -> Result<Vec<Received>> {
-        let mut socket = Socket::connect(&self.user.client).await?;
-        let latest = socket.ready().latest_seq;
-        let all = Subscribe {
-            after: After::Seq(0),
-            epoch: None,
-            threads: None,
-            deltas: true,
-        };
-        socket.subscribe(all).await?;
-        let mut events = Vec::new();
-        while socket.position().unwrap_or(0) < latest {
-            events.push(soon("an event", socket.next_event()).await?);
-        }
-        Ok(events)
     }
 }
 

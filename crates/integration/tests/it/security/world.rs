@@ -4,9 +4,10 @@ use std::collections::BTreeMap;
 
 use anyhow::{Context as _, Result};
 use futures::StreamExt as _;
-use netra_client::{Client, Method, Upload};
+use netra_client::{Client, Method, Received, Socket, Upload};
 use netra_integration::{Options, TestServer, TestTool, TestUser, soon, start_with_files};
 use netra_protocol::account::{CreateKey, Role};
+use netra_protocol::frame::{After, Subscribe};
 use serde_json::Value;
 
 use super::contract::{Operation, Place, put};
@@ -307,4 +308,22 @@ pub(super) async fn unchanged(user: &TestUser, objects: &Objects, before: &str) 
         "there is more or less than before"
     );
     Ok(())
+}
+
+/// All events of a user's log so far.
+pub(super) async fn log_of(client: &Client) -> Result<Vec<Received>> {
+    let mut socket = Socket::connect(client).await?;
+    let latest = socket.ready().latest_seq;
+    let all = Subscribe {
+        after: After::Seq(0),
+        epoch: None,
+        threads: None,
+        deltas: true,
+    };
+    socket.subscribe(all).await?;
+    let mut events = Vec::new();
+    while socket.position().unwrap_or(0) < latest {
+        events.push(soon("an event", socket.next_event()).await?);
+    }
+    Ok(events)
 }
