@@ -10,6 +10,7 @@ mod files;
 mod idempotency;
 mod limits;
 mod logs;
+mod memory;
 mod optimizer;
 mod practice;
 mod processes;
