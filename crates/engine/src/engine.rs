@@ -24,7 +24,7 @@ use crate::agents::{Body, Definition};
 use crate::closing::{self, OpenMessage};
 use crate::ending::{self, Ending, Last};
 use crate::execution::{Execution, Fault, Finished, Frame};
-use crate::live::{Held, Listed, LiveRuns, StopReason};
+use crate::live::{Held, Listed, LiveRuns};
 use crate::perform;
 use crate::request::{Begin, Commission, Resumption};
 
@@ -338,11 +338,8 @@ impl IsolatedExecutionEngine {
 
     fn check_memory(&self) {
         if self.account.is_over() {
-            let (used, limit) = (self.user_account.current_bytes(), self.user_account.limit());
-            let reason = StopReason::Memory { used, limit };
-            let excess = used.saturating_sub(limit);
             let user = self.listed.live.user_id;
-            self.runs.stop_largest(user, excess, reason);
+            self.runs.relieve(user, &self.user_account);
         }
     }
 

@@ -1,7 +1,7 @@
 //! The runs that are on this node now, and how each is told to stop.
 
-use std::collections::HashMap;
 use std::collections::hash_map::Entry;
+use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, OnceLock};
 
 use netra_memory::{Account, External};
@@ -15,6 +15,9 @@ use tokio_util::sync::CancellationToken;
 
 use crate::admission::Ticket;
 use crate::ending::Ending;
+
+/// Beyond the limit by more than one part in as many, memory that is on its way back is not waited for.
+const MOST_BEYOND: u64 = 20;
 
 /// Why a run has to stop before its agent is done.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -223,8 +226,9 @@ impl LiveRuns {
         }
     }
 
-    /// Brings the count of the workers' memory up to date, for the runs that have any.
-    pub(crate) fn count_workers(&self) {
+    /// Brings the count of the workers' memory up to date, for the runs that have any, and says whose
+    /// those are.
+    pub(crate) fn count_workers(&self) -> HashSet<UserId> {
         let counts = |live: &&Arc<Live>| {
             live.held
                 .get()
@@ -239,11 +243,20 @@ impl LiveRuns {
             .filter(counts)
             .cloned()
             .collect();
-        for live in counted {
+        for live in &counted {
             if let Some(held) = live.held.get() {
-                held.counted.set(held.workers.bytes());
+                let bytes = held.workers.bytes();
+                // Of a run that has left meanwhile nothing is counted any more.
+                let runs = self.0.runs.lock();
+                if runs
+                    .get(&live.run_id)
+                    .is_some_and(|listed| Arc::ptr_eq(listed, live))
+                {
+                    held.counted.set(bytes);
+                }
             }
         }
+        counted.iter().map(|live| live.user_id).collect()
     }
 
     /// What all workers held when they were last counted.
@@ -251,6 +264,18 @@ impl LiveRuns {
         let runs = self.0.runs.lock();
         let held = runs.values().filter_map(|live| live.held.get());
         held.map(|held| held.counted.bytes()).sum()
+    }
+
+    /// Ends the largest run of a user who holds more than allowed, and where that is not enough in
+    /// time another. False where the user has none.
+    pub(crate) fn relieve(&self, user: UserId, account: &Account) -> bool {
+        let (used, limit) = (account.current_bytes(), account.limit());
+        let excess = match used.saturating_sub(limit) {
+            // What comes back does not come soon enough for this.
+            beyond if beyond > limit / MOST_BEYOND => u64::MAX,
+            beyond => beyond,
+        };
+        self.stop_largest(user, excess, StopReason::Memory { used, limit })
     }
 
     /// Stops the run of the user that holds the most memory, unless the end of those that were
@@ -305,6 +330,10 @@ impl Drop for Listed {
             && Arc::ptr_eq(listed.get(), &self.live)
         {
             listed.remove();
+        }
+        // Its workers are killed; whoever still looks at the run holds no memory of theirs.
+        if let Some(held) = self.live.held.get() {
+            held.counted.set(0);
         }
         drop(runs);
         self.runs.0.changed.notify_waiters();

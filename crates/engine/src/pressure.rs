@@ -7,17 +7,21 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use netra_context::runtime::TaskKind;
 use netra_memory::Account;
 use netra_protocol::id::UserId;
 use parking_lot::Mutex;
-use tokio::time::{Instant, MissedTickBehavior};
+use tokio::time::Instant;
 
 use crate::factory::ExecutionEngineFactory;
 use crate::live::StopReason;
 
 /// How often everybody's memory is looked at. Two looks and the end of a run fit into 100 ms.
 const LOOK_EVERY: Duration = Duration::from_millis(40);
+/// How often while workers are at work whose user has less left than [`CLOSELY_FROM`]: they fill some gigabytes in a
+/// second.
+const LOOK_CLOSELY_EVERY: Duration = Duration::from_millis(4);
+/// What workers may fill between two looks.
+const CLOSELY_FROM: u64 = 192 * 1024 * 1024;
 /// From which part of the node's limit no run is let in any more.
 const CLOSE_AT: f64 = 0.8;
 /// From which part of it the largest user's largest run ends.
@@ -74,19 +78,27 @@ pub(crate) struct Pressure {
 }
 
 impl ExecutionEngineFactory {
-    /// Looks at everybody's memory as long as the server runs.
+    /// Looks at everybody's memory as long as the server runs: on a thread of its own, so that no task that keeps a
+    /// thread of the runtime busy makes it late. Where the system gives no thread, memory is looked at by the runs
+    /// alone, and the log says so.
     pub(crate) fn watch_memory(&self) {
-        let (engine, shutdown) = (self.clone(), self.infra().runtime.shutdown().clone());
-        self.infra().runtime.spawn(TaskKind::Sweep, async move {
-            let mut turns = tokio::time::interval(LOOK_EVERY);
-            turns.set_missed_tick_behavior(MissedTickBehavior::Delay);
-            loop {
-                tokio::select! {
-                    () = shutdown.cancelled() => break,
-                    _ = turns.tick() => engine.look_at_memory(),
-                }
+        let shutdown = self.infra().runtime.shutdown().clone();
+        // Also a server that is just dropped must be gone.
+        let engine = Arc::downgrade(&self.0);
+        let watch = move || {
+            while let Some(engine) = engine.upgrade().filter(|_| !shutdown.is_cancelled()) {
+                let closely = Self(engine).look_at_memory();
+                std::thread::sleep(if closely {
+                    LOOK_CLOSELY_EVERY
+                } else {
+                    LOOK_EVERY
+                });
             }
-        });
+        };
+        let name = "netra-memory".to_owned();
+        if let Err(error) = std::thread::Builder::new().name(name).spawn(watch) {
+            tracing::error!(%error, "nobody watches over memory");
+        }
     }
 
     /// Whether the node has so little memory left that no run is let in.
@@ -97,21 +109,26 @@ impl ExecutionEngineFactory {
     /// Ends the largest run of a user who holds more than allowed. False where the user has none,
     /// so that what is held is held by requests and sockets.
     pub fn relieve(&self, user: UserId, account: &Account) -> bool {
-        let (used, limit) = (account.current_bytes(), account.limit());
-        let reason = StopReason::Memory { used, limit };
-        let excess = used.saturating_sub(limit);
-        self.0.runs.stop_largest(user, excess, reason)
+        self.0.runs.relieve(user, account)
     }
 
-    pub(crate) fn look_at_memory(&self) {
-        self.0.runs.count_workers();
+    /// True where the next look should come soon.
+    pub(crate) fn look_at_memory(&self) -> bool {
+        let with_workers = self.0.runs.count_workers();
         let accounts = self.infra().runtime.open_accounts();
+        let (mut closely, mut peak) = (false, 0.0_f64);
         for (user, account) in &accounts {
             if account.is_over() {
                 self.relieve(*user, account);
             }
+            let limit = account.limit();
+            let few = limit.saturating_sub(account.current_bytes()) < CLOSELY_FROM;
+            closely |= few && with_workers.contains(user);
+            peak = peak.max(account.peak_bytes() as f64 / limit as f64);
         }
+        metrics::gauge!("netra_memory_user_peak_ratio").set(peak);
         self.look_at_node(&accounts);
+        closely
     }
 
     fn look_at_node(&self, accounts: &[(UserId, Arc<Account>)]) {

@@ -6,6 +6,7 @@
 
 mod binary;
 mod fake_model;
+pub mod greed;
 mod process;
 mod proxy;
 mod server;

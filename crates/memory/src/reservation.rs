@@ -70,7 +70,9 @@ mod tests {
         assert!(held.grow(1).is_err());
         assert!(held.grow(u64::MAX).is_err());
         assert_eq!((held.bytes(), account.current_bytes()), (1000, 1000));
+        assert_eq!(account.scope().remaining(), 0);
         held.clear();
+        assert_eq!(account.scope().remaining(), 1000);
         assert_eq!((held.bytes(), account.current_bytes()), (0, 0));
         assert_eq!(account.peak_bytes(), 1000, "what was refused is no peak");
     }

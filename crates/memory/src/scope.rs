@@ -74,6 +74,12 @@ impl Scope {
         Ok(reservation)
     }
 
+    /// How much more the account may hold now, by its own limit and by its user's.
+    pub fn remaining(self) -> u64 {
+        tally::flush();
+        self.tag.map_or(0, |tag| LEDGER.remaining(tag))
+    }
+
     /// A reservation of nothing, to be grown.
     pub fn reservation(self) -> Reservation {
         Reservation::nothing(self.tag)

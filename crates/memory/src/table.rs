@@ -241,6 +241,24 @@ impl<const LINES: usize> Table<LINES> {
         self.line(tag).limit.load(Ordering::Acquire).wrapping_sub(1)
     }
 
+    /// The least that is left within the limits from this account upwards; without limits for a closed one.
+    pub(crate) fn remaining(&self, tag: Tag) -> u64 {
+        let (mut tag, mut least) = (tag, u64::MAX);
+        loop {
+            let above = self.parent(tag);
+            let (generation, bytes) = unpack(self.line(tag).balance.load(Ordering::Acquire));
+            if generation != tag.generation() {
+                return least;
+            }
+            let used = u64::try_from(bytes).unwrap_or(0);
+            least = least.min(self.limit(tag).saturating_sub(used));
+            if tag.line() == NODE {
+                return least;
+            }
+            tag = above;
+        }
+    }
+
     /// The first account from this one upwards that is over its limit, as (used, limit). A closed account is over.
     pub(crate) fn over(&self, tag: Tag) -> Option<(u64, u64)> {
         let mut tag = tag;

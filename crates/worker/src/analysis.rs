@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use netra_analytics::jobs::InputFile;
+use netra_memory::Scope;
 use serde_json::Value;
 use tokio::sync::Semaphore;
 use tokio::time::{Instant, timeout_at};
@@ -30,6 +31,8 @@ pub struct AnalysisPool {
 pub struct Analysis {
     pool: AnalysisPool,
     limits: AnalysisLimits,
+    /// What its process may have.
+    memory_bytes: u64,
     process: Option<Process>,
     meter: Meter,
 }
@@ -60,6 +63,7 @@ impl AnalysisPool {
         Analysis {
             pool: self.clone(),
             limits,
+            memory_bytes: limits.memory_bytes,
             process: None,
             meter: Meter::default(),
         }
@@ -77,7 +81,7 @@ impl Analysis {
         job: &Job,
         progress: &mut (dyn FnMut(f32, &str) + Send),
     ) -> Result<Value, Error> {
-        let permit = self.pool.permits.acquire().await;
+        let permit = Arc::clone(&self.pool.permits).acquire_owned().await;
         let _permit = permit.map_err(|_| Error::Misuse("the pool is closed"))?;
         // Out of its place while it works, so that a dropped future takes the process with it.
         let mut process = match self.process.take() {
@@ -119,11 +123,14 @@ impl Analysis {
         self.meter.clone()
     }
 
-    fn spawn(&self) -> Result<Process, Error> {
+    fn spawn(&mut self) -> Result<Process, Error> {
         let mut process =
             Process::spawn(&self.pool.config.program, ANALYSIS_ARGUMENT).map_err(Error::Start)?;
+        // It stops by itself where its user's memory ends as that stands now.
+        let remaining = Scope::current().remaining();
+        self.memory_bytes = self.limits.memory_bytes.min(remaining);
         let limits = ToAnalysis::Limits {
-            memory_bytes: self.limits.memory_bytes,
+            memory_bytes: self.memory_bytes,
             output_bytes: self.limits.output_bytes,
         };
         self.meter.set(process.id());
@@ -142,7 +149,7 @@ impl Analysis {
         match lost {
             Lost::Ended(status) => match Lost::end(status) {
                 End::Memory => Error::MemoryLimit {
-                    limit_bytes: self.limits.memory_bytes,
+                    limit_bytes: self.memory_bytes,
                 },
                 End::Time => self.time_limit(),
                 End::Other(status) => Error::WorkerDied { status },

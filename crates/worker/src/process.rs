@@ -6,7 +6,7 @@ use std::path::Path;
 use std::process::{ExitStatus, Stdio};
 use std::time::Duration;
 
-use netra_memory::{OverLimit, Reservation, Scope};
+use netra_context::memory::{self, OverLimit, Reservation};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -142,8 +142,7 @@ impl Process {
     ) -> Result<M, Lost> {
         match self.receive(max).await? {
             (Kind::Message, body) => {
-                let room = netra_memory::json_room(&body);
-                let _room = Scope::current().reserve(room).map_err(Lost::NoRoom)?;
+                let _room = memory::reserve_for_json(&body).map_err(Lost::NoRoom)?;
                 serde_json::from_slice(&body).map_err(|error| Lost::Nonsense(error.to_string()))
             }
             (Kind::Snapshot, _) => Err(Lost::Nonsense(
@@ -181,9 +180,8 @@ impl Process {
         if length > max {
             return Err(Lost::TooLarge);
         }
-        if self.room.is_none() && length > CHUNK {
-            let room = Scope::current().reserve(2 * length as u64);
-            self.room = Some(room.map_err(Lost::NoRoom)?);
+        if self.room.is_none() {
+            self.room = Some(memory::reserve(2 * length).map_err(Lost::NoRoom)?);
         }
         let Some(body) = unread.get(HEADER..HEADER + length) else {
             return Ok(None);

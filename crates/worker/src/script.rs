@@ -125,6 +125,12 @@ impl ScriptPool {
     /// toward the caller's deadline. What it holds is charged to the memory scope that this is called in.
     pub async fn start(&self, source: Source, limits: Limits) -> Result<Script, Error> {
         let mut seated = self.seats.sit().await?;
+        // It stops by itself where its user's memory ends as that stands now.
+        let memory_bytes = limits.memory_bytes.min(Scope::current().remaining());
+        let limits = Limits {
+            memory_bytes,
+            ..limits
+        };
         let functions = source.functions.clone();
         let start = ToScript::Start {
             name: source.name,

@@ -85,7 +85,7 @@ async fn one_run_ends_where_its_end_is_enough() {
     }
     let mut streams = house.model.open_streams();
     streams.wait_for(|open| *open == 3).await.unwrap();
-    let _held: Vec<_> = [(0, 20), (1, 30), (2, 25)]
+    let _held: Vec<_> = [(0, 20), (1, 24), (2, 22)]
         .map(|(run, mib)| holds(&house, runs[run], mib))
         .into();
     // Its memory is on its way back, however often anybody looks meanwhile.

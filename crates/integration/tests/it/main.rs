@@ -12,6 +12,7 @@ mod idempotency;
 mod keys;
 mod limits;
 mod logs;
+mod memory;
 mod optimizer;
 mod practice;
 mod processes;
