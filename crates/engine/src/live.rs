@@ -16,8 +16,10 @@ use tokio_util::sync::CancellationToken;
 use crate::admission::Ticket;
 use crate::ending::Ending;
 
-/// Beyond the limit by more than one part in as many, memory that is on its way back is not waited for.
+/// Beyond the limit by more than one part in as many, and growing, memory that is on its way back is not waited for.
 const MOST_BEYOND: u64 = 20;
+/// One part in as many of the limit is no growth.
+const GROWTH: u64 = 100;
 
 /// Why a run has to stop before its agent is done.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -270,12 +272,26 @@ impl LiveRuns {
     /// time another. False where the user has none.
     pub(crate) fn relieve(&self, user: UserId, account: &Account) -> bool {
         let (used, limit) = (account.current_bytes(), account.limit());
+        let grows = self
+            .used_at_last_stop(user)
+            .is_some_and(|before| used > before.saturating_add(limit / GROWTH));
         let excess = match used.saturating_sub(limit) {
             // What comes back does not come soon enough for this.
-            beyond if beyond > limit / MOST_BEYOND => u64::MAX,
+            beyond if grows && beyond > limit / MOST_BEYOND => u64::MAX,
             beyond => beyond,
         };
         self.stop_largest(user, excess, StopReason::Memory { used, limit })
+    }
+
+    /// What the user held when a run was last stopped for it that is still on its way out.
+    fn used_at_last_stop(&self, user: UserId) -> Option<u64> {
+        let runs = self.0.runs.lock();
+        let own = runs.values().filter(|live| live.user_id == user);
+        own.filter_map(|live| match live.stop.reason() {
+            Some(StopReason::Memory { used, .. }) => Some(used),
+            _ => None,
+        })
+        .max()
     }
 
     /// Stops the run of the user that holds the most memory, unless the end of those that were
