@@ -1,11 +1,13 @@
 //! A user who takes memory by every means there is, beside many who do not: what the server lets happen.
 
 use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail, ensure};
 use futures::future::{join_all, try_join_all};
 use netra_client::{Client, Method, Socket, Upload};
+use netra_protocol::ErrorCode;
 use netra_protocol::frame::{After, Subscribe};
 use netra_protocol::run::{RunStatus, StartRun};
 use serde_json::{Value, json};
@@ -91,6 +93,8 @@ const AGENTS: [(&str, &str, &str); 4] = [
 
 struct Scene {
     greedy: Client,
+    /// Runs that ended for want of memory: by the watch, or at the limit of their own worker.
+    ended: AtomicU64,
     file: Option<netra_protocol::id::FileId>,
 }
 
@@ -104,7 +108,11 @@ pub async fn try_all(data: &Path, agents: &Path, plan: Plan) -> Result<Outcome> 
     let server = TestProcess::start_with(data, options(agents, model.url(), plan)).await?;
     let greedy = server.user("greedy").await?.client;
     let others = Others::start(&server, data, plan.others).await?;
-    let mut scene = Scene { greedy, file: None };
+    let mut scene = Scene {
+        greedy,
+        ended: AtomicU64::new(0),
+        file: None,
+    };
     // As long as it is open, so is the account, and what was held at most is remembered.
     let anchor = Socket::connect(&scene.greedy).await?;
     let mut tried = Vec::new();
@@ -197,7 +205,13 @@ impl Scene {
             };
             match self.greedy.run_start(None, &wish, None).await {
                 Ok(run) => match self.greedy.run_end(run.id).await {
-                    Ok(_) => Ok(()),
+                    Ok(run) => {
+                        let code = run.error.map(|failure| failure.code);
+                        if code == Some(ErrorCode::MemoryLimitExceeded) {
+                            self.ended.fetch_add(1, Ordering::Relaxed);
+                        }
+                        Ok(())
+                    }
                     Err(error) => bail!("the run's end cannot be read: {error:?}"),
                 },
                 // Refused for want of memory, which is an end too.
@@ -305,8 +319,8 @@ impl Scene {
 
     /// Runs that were ended for memory, and requests that were refused for it.
     async fn stopped(&self) -> Result<u64> {
-        let ended = self.metric("netra_memory_runs_ended_total").await?;
-        Ok((ended + self.metric("netra_memory_refused_total").await?) as u64)
+        let refused = self.metric("netra_memory_refused_total").await?;
+        Ok(self.ended.load(Ordering::Relaxed) + refused as u64)
     }
 
     /// The sum of a metric's samples; 0 where there are none yet.

@@ -186,16 +186,17 @@ async fn a_script_within_its_memory_is_left_alone() {
 async fn a_value_that_the_account_has_no_room_for_is_refused_before_it_is_read() {
     let pool = pool(1);
     let account = netra_memory::Account::user();
-    account.set_limit(4 << 20);
+    let limit = 12 << 20;
+    account.set_limit(limit);
     for (code, fits) in [
         ("[0] * 1000", true),
         ("[0] * 100_000", false),
-        ("'x' * 3_000_000", false),
+        ("[[0]] * 60_000", false),
     ] {
         let (_, outcome) = account.scope().wrap(run(&pool, code, limits())).await;
         match outcome {
             Ok(_) => assert!(fits, "{code}"),
-            Err(Error::NoRoom(over)) => assert!(!fits && over.limit == 4 << 20, "{code}: {over}"),
+            Err(Error::NoRoom(over)) => assert!(!fits && over.limit == limit, "{code}: {over}"),
             Err(error) => panic!("{code}: {error}"),
         }
         assert!(account.current_bytes() < 1 << 20);
