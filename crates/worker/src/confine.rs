@@ -17,10 +17,15 @@ const STACK_BYTES: usize = 64 << 20;
 /// Processor time beyond the limit on computing, before the kernel ends a worker whose server is gone.
 const CPU_SLACK: Duration = Duration::from_secs(3);
 
+/// How far a worker stands back for whoever else wants the processor. The server hands work on and waits; it must
+/// not wait for a computation to have used up its turn.
+const STANDS_BACK: i32 = 10;
+
 /// Gives up what a worker never needs, and begins to count its memory. A worker that cannot do this must not work.
 pub(crate) fn confine() -> io::Result<()> {
     netra_memory::worker::close_inherited()?;
     rustix::thread::set_no_new_privs(true)?;
+    rustix::process::nice(STANDS_BACK)?;
     set(Resource::Core, 0)?;
     set(Resource::Fsize, 0)?;
     netra_memory::worker::arm(&LIVE_MEMORY, OOM_EXIT_CODE).map_err(io::Error::other)

@@ -29,8 +29,10 @@ const RUNS: usize = 6;
 /// Answers of the model within a run, before it says that it is done.
 const ANSWERS: usize = 5;
 
+type Allows = fn(Role, Plan) -> bool;
+
 /// One tool for each permission, and who has it by the documents.
-const PROBES: [(&str, fn(Role, Plan) -> bool); 6] = [
+const PROBES: [(&str, Allows); 6] = [
     ("basic", |_, _| true),
     ("data_management", |_, plan| plan != Plan::Free),
     ("advanced_optimization", |_, plan| plan == Plan::Enterprise),

@@ -6,7 +6,7 @@ use netra_client::{Client, Error, Method, Socket};
 use netra_integration::{TestUser, soon};
 use netra_protocol::ErrorCode;
 use netra_protocol::account::{CreateKey, Role};
-use netra_protocol::time::Timestamp;
+use netra_protocol::thread::CreateThread;
 use serde_json::Value;
 
 use super::contract::{Place, document, frames, operations};
@@ -154,13 +154,11 @@ async fn a_key_that_was_revoked_or_has_ended_is_nobodys() -> Test {
         "{closed:?}"
     );
 
-    let second = std::time::Duration::from_secs(1);
-    let soon_over = std::time::SystemTime::now() + second;
-    let micros = soon_over.duration_since(std::time::UNIX_EPOCH)?.as_micros();
+    let now = user.client.thread_create(&CreateThread::default()).await?;
     let brief = CreateKey {
         name: "brief".into(),
         scopes: vec!["read".into()],
-        expires_at: Some(Timestamp::from_micros(i64::try_from(micros)?)),
+        expires_at: Some(now.created_at.plus_millis(1_000)),
     };
     let brief = user
         .client

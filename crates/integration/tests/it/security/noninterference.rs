@@ -384,8 +384,8 @@ async fn harm(user: &TestUser, victim: &TestUser, over: &AtomicBool) -> Test {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_hostile_user_changes_nothing_for_another_but_time() -> Test {
     for seed in SEEDS {
-        let alone = day(seed, false).await?;
-        let beside = day(seed, true).await?;
+        let alone = Box::pin(day(seed, false)).await?;
+        let beside = Box::pin(day(seed, true)).await?;
         for (alone, beside) in alone.iter().zip(&beside) {
             ensure!(
                 alone == beside,
