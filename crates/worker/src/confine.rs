@@ -14,17 +14,18 @@ const HEADROOM_BYTES: u64 = 4 << 20;
 const MAPPING_SLACK_BYTES: u64 = 64 << 20;
 /// Stack of the thread that works. Deep data and deep calls need it; untouched pages cost nothing.
 const STACK_BYTES: usize = 64 << 20;
-/// How far a worker steps back for the server.
-const NICE: i32 = 10;
 /// Processor time beyond the limit on computing, before the kernel ends a worker whose server is gone.
 const CPU_SLACK: Duration = Duration::from_secs(3);
+
+/// How far a worker stands back for whoever else wants the processor. The server hands work on and waits; it must
+/// not wait for a computation to have used up its turn.
+const STANDS_BACK: i32 = 10;
 
 /// Gives up what a worker never needs, and begins to count its memory. A worker that cannot do this must not work.
 pub(crate) fn confine() -> io::Result<()> {
     netra_memory::worker::close_inherited()?;
     rustix::thread::set_no_new_privs(true)?;
-    // Whoever watches over workers must not wait for the processor that they use.
-    rustix::process::nice(NICE)?;
+    rustix::process::nice(STANDS_BACK)?;
     set(Resource::Core, 0)?;
     set(Resource::Fsize, 0)?;
     netra_memory::worker::arm(&LIVE_MEMORY, OOM_EXIT_CODE).map_err(io::Error::other)

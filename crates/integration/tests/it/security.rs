@@ -8,6 +8,7 @@ mod contract;
 mod interleaving;
 mod keys;
 mod matrix;
+mod neighbour;
 mod noninterference;
 mod peers;
 mod raw;

@@ -3,11 +3,10 @@
 
 use anyhow::{Context as _, Result, ensure};
 use netra_client::{Client, Error, Method, Socket};
-use netra_context::Runtime;
 use netra_integration::{TestUser, soon};
 use netra_protocol::ErrorCode;
 use netra_protocol::account::{CreateKey, Role};
-
+use netra_protocol::thread::CreateThread;
 use serde_json::Value;
 
 use super::contract::{Place, document, frames, operations};
@@ -155,10 +154,11 @@ async fn a_key_that_was_revoked_or_has_ended_is_nobodys() -> Test {
         "{closed:?}"
     );
 
+    let now = user.client.thread_create(&CreateThread::default()).await?;
     let brief = CreateKey {
         name: "brief".into(),
         scopes: vec!["read".into()],
-        expires_at: Some(Runtime::new().now().plus_millis(1_000)),
+        expires_at: Some(now.created_at.plus_millis(1_000)),
     };
     let brief = user
         .client
