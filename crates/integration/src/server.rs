@@ -129,13 +129,22 @@ impl TestServer {
         self.user_as(Role::User, None).await
     }
 
+    /// A new user with a token, on this plan.
+    pub async fn user_on(&self, plan: Plan) -> Result<TestUser> {
+        self.make(Role::User, plan, None).await
+    }
+
     /// A new user with this role, and a password where it is to sign in by it.
     pub async fn user_as(&self, role: Role, password: Option<&str>) -> Result<TestUser> {
+        self.make(role, Plan::Free, password).await
+    }
+
+    async fn make(&self, role: Role, plan: Plan, password: Option<&str>) -> Result<TestUser> {
         let number = self.users.fetch_add(1, Ordering::Relaxed);
         let new = NewAccount {
             name: format!("user-{number}"),
             role,
-            plan: Plan::Free,
+            plan,
             password: password.map(str::to_owned),
         };
         let user = self

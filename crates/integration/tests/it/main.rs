@@ -18,6 +18,7 @@ mod runs;
 mod scripts;
 mod security;
 mod threads;
+mod tools;
 
 /// Every test ends with this.
 type Test = anyhow::Result<()>;
