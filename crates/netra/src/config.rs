@@ -14,6 +14,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use netra_protocol::limits::Limits;
+use netra_tools::builtin::Destination;
 
 pub use catalogue::{CATALOGUE, Key, Kind};
 pub use layer::{Layers, environment};
@@ -96,6 +97,8 @@ pub struct Config {
     pub environment: Environment,
     /// Folder of policy files, in place of the built-in ones.
     pub policy: Option<PathBuf>,
+    /// Hosts that `http_fetch` may reach besides public addresses.
+    pub fetch_allow: Vec<Destination>,
     /// How log lines look.
     pub log_format: LogFormat,
     /// A level, or directives by module.
@@ -167,6 +170,7 @@ impl Config {
             agents: raw.agents.dir,
             environment: raw.server.environment,
             policy: raw.policy.dir,
+            fetch_allow: destinations(&raw.tools.fetch.allow)?,
             log_format: raw.log.format,
             log_level: raw.log.level,
             metrics_token: raw.metrics.token.map(netra_model::Secret::new),
@@ -182,6 +186,12 @@ fn address(text: &str) -> Result<SocketAddr, Error> {
             "server.listen: `{text}` is no address with a port, such as 127.0.0.1:8080"
         ))
     })
+}
+
+fn destinations(texts: &[String]) -> Result<Vec<Destination>, Error> {
+    let parse = |text: &String| Destination::parse(text);
+    let destinations = texts.iter().map(parse).collect::<Result<_, _>>();
+    destinations.map_err(|problem| Error::Invalid(format!("tools.fetch.allow: {problem}")))
 }
 
 /// A limit of nothing would make the server useless in a way that is hard to see.

@@ -12,7 +12,7 @@ use netra_events::{Hub, WebSocketBridgeFactory};
 use netra_gateway::{Keys, Parts};
 use netra_model::Models;
 use netra_store::{DirLock, Store};
-use netra_tools::builtin::{AnalysisOperation, analysis_tools};
+use netra_tools::builtin::{AnalysisOperation, analysis_tools, http_fetch};
 use netra_tools::{Policy, Registry, Tool, ToolExecutorFactory};
 use netra_worker::{AnalysisPool, ScriptPool};
 use tokio::net::TcpListener;
@@ -255,6 +255,8 @@ fn registry_with(config: &Config, further: Vec<Arc<dyn Tool>>) -> Result<Registr
         });
     let mut tools = netra_tools::builtin::tools();
     tools.extend(analysis_tools(operations.collect()));
+    let fetch = http_fetch(config.fetch_allow.clone());
+    tools.push(fetch.map_err(|problem| Error::Other(anyhow::anyhow!(problem)))?);
     tools.extend(further);
     Registry::new(tools, policy(config)?).map_err(other)
 }

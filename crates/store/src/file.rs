@@ -51,6 +51,17 @@ pub(crate) fn find(connection: &Connection, user: UserId, id: FileId) -> Result<
     found.ok_or(Error::NotFound)
 }
 
+fn find_named(connection: &Connection, user: UserId, name: &str) -> Result<File, Error> {
+    let sql = format!(
+        "SELECT {COLUMNS} FROM files WHERE user_id = ?1 AND name = ?2 ORDER BY id DESC LIMIT 1"
+    );
+    let mut statement = connection.prepare_cached(&sql)?;
+    let found = statement
+        .query_row((user.to_bytes(), name), file)
+        .optional()?;
+    found.ok_or(Error::NotFound)
+}
+
 fn insert(tx: &Tx<'_>, user: UserId, file: &File) -> Result<(), Error> {
     tx.execute(
         "INSERT INTO files (id, user_id, name, media_type, bytes, sha256, run_id, created_at)
@@ -175,6 +186,21 @@ impl Store {
         Lookup::new(self, ctx, id, Right::Files, |_, connection, user, id| {
             find(connection, user, id)
         })
+    }
+
+    /// Looks the newest file of this name up.
+    pub fn file_named<'a>(
+        &'a self,
+        ctx: &'a UserExecutionContext,
+        name: String,
+    ) -> Lookup<'a, File, String> {
+        Lookup::new(
+            self,
+            ctx,
+            name,
+            Right::Files,
+            |_, connection, user, name| find_named(connection, user, &name),
+        )
     }
 
     /// Begins a file. Its content may have at most `limit_bytes`.

@@ -1,19 +1,29 @@
 //! The tools that every installation has.
 
 mod analysis;
+mod files;
+mod http_fetch;
+mod notes;
 mod save_file;
 mod time_now;
 
 use std::sync::Arc;
 
 pub use analysis::{AnalysisOperation, analysis_tools};
+pub use http_fetch::{Destination, http_fetch};
 
 use crate::tool::Tool;
 
-/// The built-in tools but the analyses, whose list [`analysis_tools`] takes as data.
+/// The built-in tools but those that are made from data: the analyses by [`analysis_tools`],
+/// [`http_fetch`] by what the operator opens.
 pub fn tools() -> Vec<Arc<dyn Tool>> {
     vec![
         Arc::new(time_now::TimeNow::new()),
+        Arc::new(files::ListFiles::new()),
+        Arc::new(files::ReadFile::new()),
         Arc::new(save_file::SaveFile::new()),
+        Arc::new(notes::Remember::new()),
+        Arc::new(notes::Recall::new()),
+        Arc::new(notes::Forget::new()),
     ]
 }

@@ -66,6 +66,11 @@ impl RunScope {
         &self.emitter
     }
 
+    /// Where the user's files and notes are; each call says on whose behalf it looks.
+    pub(crate) fn store(&self) -> &Store {
+        &self.store
+    }
+
     /// The files that the user gave to the run.
     pub fn files(&self) -> &[File] {
         &self.files

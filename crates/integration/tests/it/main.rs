@@ -22,6 +22,7 @@ mod scripts;
 mod security;
 mod tail;
 mod threads;
+mod tools;
 mod verify;
 
 /// Every test ends with this.

@@ -200,6 +200,10 @@ pub const CATALOGUE: &[Key] = &[
         "policy.dir",
         "folder of policy files, *.cedar, in place of the built-in ones",
     ),
+    texts(
+        "tools.fetch.allow",
+        "hosts of the own network, as host:port, that http_fetch may reach besides public addresses",
+    ),
     text("log.format", "text or json"),
     text(
         "log.level",

@@ -63,6 +63,7 @@ pub(super) struct Raw {
     pub(super) models: Models,
     pub(super) agents: Agents,
     pub(super) policy: Policy,
+    pub(super) tools: Tools,
     pub(super) log: Log,
     pub(super) metrics: Metrics,
     pub(super) workers: Workers,
@@ -165,6 +166,16 @@ pub(super) struct Agents {
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub(super) struct Policy {
     pub(super) dir: Option<PathBuf>,
+}
+
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+pub(super) struct Tools {
+    pub(super) fetch: Fetch,
+}
+
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+pub(super) struct Fetch {
+    pub(super) allow: Vec<String>,
 }
 
 #[derive(Debug, Clone, Serialize, Deserialize)]

@@ -120,6 +120,7 @@ fn wrong_values_name_their_key() {
             "limits.run_timeout_ms",
         ),
         ("NETRA__WORKERS__SCRIPTS", "0", "workers.scripts"),
+        ("NETRA__TOOLS__FETCH__ALLOW", "wiki", "tools.fetch.allow"),
     ] {
         let error = Config::load(env(&[(name, value)])).unwrap_err().to_string();
         assert!(error.contains(wanted), "{name}={value}: {error}");

@@ -14,6 +14,7 @@ const MIGRATIONS: &[(&str, &str)] = &[
         "audit_chain",
         include_str!("../migrations/0004_audit_chain.sql"),
     ),
+    ("notes", include_str!("../migrations/0005_notes.sql")),
 ];
 
 const RECORDS: &str = "CREATE TABLE IF NOT EXISTS migrations (

@@ -4,6 +4,7 @@
 
 mod audit;
 mod fixture;
+mod note;
 mod past;
 
 use futures::future::join_all;

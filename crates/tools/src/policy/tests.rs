@@ -62,6 +62,8 @@ fn table(environment: &str) -> String {
     let permissions = [
         "basic",
         "artifacts",
+        "memory",
+        "web",
         "analytics",
         "data_management",
         "advanced_optimization",
@@ -97,6 +99,8 @@ fn the_shipped_table() {
     let outside_production = "\
 basic                 +++ +++ +++
 artifacts             +++ +++ +++
+memory                +++ +++ +++
+web                   --- +++ +++
 analytics             +++ +++ +++
 data_management       --- +++ +++
 advanced_optimization --- --- +++
