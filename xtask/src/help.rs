@@ -54,6 +54,7 @@ Usage: cargo xtask test [--fail-fast] [--list] [part]... [-- <arguments of chaos
   ui           type check, tests and build of the web page (needs Node)
   clippy       all targets, warnings denied
   unit         tests of every crate but netra-integration
+  valgrind     the allocator's blocks, watched by valgrind
   openapi      openapi/netra.json and what is made from it are what the server serves
   integration  end-to-end tests of netra-integration
   clients      the clients in TypeScript and Python against the server (needs Node and Python)

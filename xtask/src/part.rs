@@ -37,13 +37,14 @@ const fn part(name: &'static str, run: fn(&Workspace) -> Result<Outcome>) -> Par
 }
 
 /// Cheap parts first. The page comes before the server because the server's build takes it in.
-pub(crate) const ALL: [Part; 12] = [
+pub(crate) const ALL: [Part; 13] = [
     part("fmt", fmt),
     part("tidy", |workspace| plain(tidy::check(workspace)?)),
     part("deps", |workspace| plain(deps::check(workspace)?)),
     part("ui", web_page),
     part("clippy", clippy),
     part("unit", unit),
+    part("valgrind", valgrind),
     part("openapi", |workspace| {
         openapi::check(workspace).and_then(|()| plain(true))
     }),
@@ -107,6 +108,26 @@ fn unit(workspace: &Workspace) -> Result<Outcome> {
         "--exclude",
         "netra-integration",
         "--no-fail-fast",
+    ];
+    tests(&mut process::cargo(workspace, &args))
+}
+
+/// The allocator's blocks under valgrind. They lie over the system's allocator there, which it can look into.
+fn valgrind(workspace: &Workspace) -> Result<Outcome> {
+    process::require("cc")?;
+    let valgrind = debian::program(workspace, &["valgrind"], "valgrind")?;
+    let runner = format!(
+        "target.'cfg(all())'.runner = ['{valgrind}', '--quiet', '--error-exitcode=99', \
+         '--leak-check=full', '--show-leak-kinds=definite', '--errors-for-leak-kinds=definite']"
+    );
+    let args = [
+        "--config",
+        &runner,
+        "test",
+        "-p",
+        "netra-memory",
+        "--test",
+        "layout",
     ];
     tests(&mut process::cargo(workspace, &args))
 }

@@ -11,7 +11,7 @@ use anyhow::{Context as _, Result, anyhow, bail};
 use crate::workspace::Workspace;
 
 /// How to get a program that may be missing.
-const SOURCES: [(&str, &str); 9] = [
+const SOURCES: [(&str, &str); 10] = [
     (
         "cargo",
         "install Rust from https://rustup.rs; rust-toolchain.toml picks the version",
@@ -47,6 +47,10 @@ const SOURCES: [(&str, &str); 9] = [
     (
         "python3",
         "Python 3.10 or newer: `apt-get install python3 python3-venv` on Debian",
+    ),
+    (
+        "valgrind",
+        "it watches the allocator's blocks: `apt-get install valgrind` on Debian",
     ),
 ];
 

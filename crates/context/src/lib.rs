@@ -3,10 +3,12 @@
 //! [`UserExecutionContext`] is the first argument of everything that reads or changes a user's
 //! data. It knows nothing of HTTP, of SQL or of agents.
 
+pub mod memory;
 pub mod principal;
 pub mod rights;
 pub mod runtime;
 
+mod accounts;
 mod user_execution_context;
 
 pub use principal::{BackgroundKind, Principal};

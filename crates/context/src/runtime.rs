@@ -6,10 +6,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures::FutureExt as _;
+use netra_memory::{Account, Scope};
 use netra_protocol::Timestamp;
+use netra_protocol::id::UserId;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
+
+use crate::accounts::Accounts;
 
 /// Tells the time. A trait, so that tests and replay can give times of their own.
 pub trait Clock: Send + Sync {
@@ -56,12 +60,21 @@ impl TaskKind {
             Self::Listener => "listener",
         }
     }
+
+    /// On whose account the task works: that of whoever starts it, unless it is the server's own.
+    fn scope(self) -> Scope {
+        match self {
+            Self::Run | Self::Socket | Self::Part => Scope::current(),
+            Self::Sweep | Self::Pool | Self::Listener => Scope::system(),
+        }
+    }
 }
 
 struct Shared {
     clock: Box<dyn Clock>,
     tasks: TaskTracker,
     shutdown: CancellationToken,
+    accounts: Accounts,
 }
 
 /// Clock, randomness and tasks of one server. Cheap to clone; two servers in one process (as in
@@ -87,6 +100,7 @@ impl Runtime {
             clock,
             tasks: TaskTracker::new(),
             shutdown: CancellationToken::new(),
+            accounts: Accounts::default(),
         }))
     }
 
@@ -112,8 +126,20 @@ impl Runtime {
         &self.0.shutdown
     }
 
+    /// The memory account of a user, with this limit from now on. It stays open while anybody
+    /// holds it.
+    pub fn account_of(&self, user: UserId, limit_mib: u64) -> Arc<Account> {
+        self.0.accounts.of(user, limit_mib)
+    }
+
+    /// The users' memory accounts that are open now.
+    pub fn open_accounts(&self) -> Vec<(UserId, Arc<Account>)> {
+        self.0.accounts.open()
+    }
+
     /// Starts a task that the server's shutdown waits for. A panic in it is logged and ends this
-    /// task only; the handle then yields `None`.
+    /// task only; the handle then yields `None`. What it allocates is charged to the account that
+    /// this is called on, or to the system where the task is the server's own.
     pub fn spawn<F>(&self, kind: TaskKind, future: F) -> JoinHandle<Option<F::Output>>
     where
         F: Future + Send + 'static,
@@ -130,15 +156,19 @@ impl Runtime {
                 }
             }
         };
-        self.0.tasks.spawn(guarded)
+        let scope = kind.scope();
+        let _entered = scope.enter();
+        self.0.tasks.spawn(scope.wrap(guarded))
     }
 
-    /// Runs blocking work on tokio's blocking threads, tracked like a task.
+    /// Runs blocking work on tokio's blocking threads, tracked like a task, on the account that
+    /// this is called on.
     pub fn spawn_blocking<T: Send + 'static>(
         &self,
         work: impl FnOnce() -> T + Send + 'static,
     ) -> JoinHandle<T> {
-        self.0.tasks.spawn_blocking(work)
+        let work = crate::memory::on_this_account(|()| work());
+        self.0.tasks.spawn_blocking(move || work(()))
     }
 
     /// The number of tasks that have not ended.

@@ -119,6 +119,13 @@ impl Admission {
         }
     }
 
+    /// Lets nobody begin, or everybody again whose turn it is: those who wait keep their places.
+    pub(crate) fn close(&self, closed: bool) {
+        let mut state = self.0.lock();
+        state.slots.close(closed);
+        state.wake_started();
+    }
+
     /// The place in the user's queue, from 1.
     pub(crate) fn position(&self, ticket: Ticket) -> Option<u32> {
         self.0.lock().slots.position(ticket)

@@ -1,6 +1,9 @@
 //! From its place to its engine: a run waits for its slot, and whoever waited is authorised anew.
 
+use std::sync::Arc;
+
 use netra_context::{Principal, Right, Rights, RunOrigin, UserExecutionContext};
+use netra_memory::Account;
 use netra_protocol::account::User;
 use netra_protocol::error::{ErrorCode, Failure};
 use netra_protocol::id::RequestId;
@@ -23,12 +26,32 @@ impl ExecutionEngineFactory {
         commission: Commission,
         place: Place,
     ) {
+        // Also while it waits: what a queued run holds is its user's.
+        let account = self.account_of(&principal);
+        let attended = self.bring_to_end(request_id, principal, commission, place);
+        account.scope().wrap(attended).await;
+    }
+
+    pub(crate) fn account_of(&self, principal: &Principal) -> Arc<Account> {
+        let (user, limit_mib) = (principal.user_id, principal.limits.memory_mib);
+        self.0.infra.runtime.account_of(user, limit_mib)
+    }
+
+    async fn bring_to_end(
+        &self,
+        request_id: RequestId,
+        principal: Principal,
+        commission: Commission,
+        place: Place,
+    ) {
         let ctx = self.context_of(request_id, principal.clone(), &commission);
         match self.ready(&ctx, principal, &commission, place).await {
             Ok((principal, permit)) => {
                 let ctx = self.context_of(request_id, principal, &commission);
                 let engine = self.create(ctx, commission, permit);
-                if let Driven::Waiting { permit, listed } = Box::pin(engine.drive()).await {
+                let scope = engine.scope();
+                let driven = scope.wrap(Box::pin(engine.drive())).await;
+                if let Driven::Waiting { permit, listed } = driven {
                     self.park(permit, listed).await;
                 }
             }

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use netra_context::UserExecutionContext;
 use netra_events::{Emission, UserWebSocketEmitter};
+use netra_memory::Scope;
 use netra_protocol::error::{ErrorCode, Failure};
 use netra_protocol::event::{EventKind, MAX_RESULT_BYTES};
 use netra_protocol::run::RunStatus;
@@ -161,7 +162,9 @@ pub(crate) async fn commit(
             audit: last.audit.clone(),
             ..Changes::default()
         };
-        match emitter.commit(ctx, changes, emissions.clone()).await {
+        // The server's work: no run may lack the memory to end.
+        let committing = emitter.commit(ctx, changes, emissions.clone());
+        match Scope::system().wrap(committing).await {
             Ok(_) => {
                 metrics::counter!("netra_runs_ended_total", "status" => status.as_str())
                     .increment(1);

@@ -10,7 +10,7 @@ use futures::FutureExt as _;
 use futures::future::poll_fn;
 use netra_context::UserExecutionContext;
 use netra_events::{Emission, UserWebSocketEmitter};
-use netra_memory::Account;
+use netra_memory::{Account, Scope};
 use netra_protocol::error::{ErrorCode, Failure};
 use netra_protocol::event::EventKind;
 use netra_protocol::run::RunStatus;
@@ -24,7 +24,7 @@ use crate::agents::{Body, Definition};
 use crate::closing::{self, OpenMessage};
 use crate::ending::{self, Ending, Last};
 use crate::execution::{Execution, Fault, Finished, Frame};
-use crate::live::{Listed, LiveRuns, StopReason};
+use crate::live::{Held, Listed, LiveRuns, StopReason};
 use crate::perform;
 use crate::request::{Begin, Commission, Resumption};
 
@@ -107,6 +107,7 @@ pub(crate) struct Parts {
     pub(crate) execution: Execution,
     pub(crate) ctx: UserExecutionContext,
     pub(crate) commission: Commission,
+    pub(crate) account: Arc<Account>,
     pub(crate) user_account: Arc<Account>,
     pub(crate) runs: LiveRuns,
     pub(crate) permit: Permit,
@@ -118,18 +119,14 @@ impl IsolatedExecutionEngine {
             execution,
             ctx,
             commission,
+            account,
             user_account,
             runs,
             permit,
         } = parts;
-        let account = Arc::new(Account::execution(&user_account));
+        let held = Held::new(Arc::clone(&account), execution.workers.clone());
         // The run is listed once and gets one engine, so this is the first account.
-        commission
-            .listed
-            .live
-            .account
-            .set(Arc::clone(&account))
-            .ok();
+        commission.listed.live.held.set(held).ok();
         Self {
             execution,
             ctx,
@@ -149,6 +146,11 @@ impl IsolatedExecutionEngine {
             _gauge: Active::new(),
             permit,
         }
+    }
+
+    /// On whose account the run is driven.
+    pub(crate) fn scope(&self) -> Scope {
+        self.account.scope()
     }
 
     /// Drives the run until it ends, waits for a person, or has to be let go. When this returns,
@@ -191,7 +193,7 @@ impl IsolatedExecutionEngine {
             Begin::Again(resumption) => self.go_on(resumption).await?,
         }
         let agent = AssertUnwindSafe(perform::perform(&frame)).catch_unwind();
-        let agent = self.charged(self.account.scope().wrap(agent));
+        let agent = self.charged(agent);
         let outcome = tokio::select! {
             biased;
             reason = self.listed.live.stop.stopped() => {
@@ -338,14 +340,14 @@ impl IsolatedExecutionEngine {
         if self.account.is_over() {
             let (used, limit) = (self.user_account.current_bytes(), self.user_account.limit());
             let reason = StopReason::Memory { used, limit };
-            self.runs.stop_largest(self.listed.live.user_id, reason);
+            let excess = used.saturating_sub(limit);
+            let user = self.listed.live.user_id;
+            self.runs.stop_largest(user, excess, reason);
         }
     }
 
-    /// Ends when the deadline has passed. Until then it counts the workers' memory and warns the
-    /// user when a limit comes near.
+    /// Ends when the deadline has passed. Until then it warns the user when a limit comes near.
     async fn watch(&self) -> Ending {
-        let external = self.account.add_external();
         let total = Duration::from_millis(self.timeout_ms);
         let warn_at = self.deadline.checked_sub(total.mul_f64(1.0 - WARN_AT));
         let mut warnings = Warnings {
@@ -362,7 +364,6 @@ impl IsolatedExecutionEngine {
                 () = &mut end => return Ending::timed_out(self.timeout_ms),
                 _ = ticks.tick() => {}
             }
-            external.set(self.execution.worker_bytes());
             self.check_memory();
             if !warnings.deadline && warn_at.is_some_and(|at| Instant::now() >= at) {
                 warnings.deadline = true;
@@ -401,7 +402,9 @@ impl IsolatedExecutionEngine {
     async fn close(&self, ending: &Ending) -> Last {
         let emitter = &self.execution.emitter;
         let store = &self.execution.infra.store;
-        match closing::open_in_log(&self.ctx, store, emitter).await {
+        // The server's work: no run may lack the memory to end.
+        let read = closing::open_in_log(&self.ctx, store, emitter);
+        match Scope::system().wrap(read).await {
             Ok(open) => match ending.failure() {
                 Some(failure) => open.close(emitter, self.ctx.runtime().now(), failure),
                 None => Last::default(),

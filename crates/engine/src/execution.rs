@@ -13,7 +13,6 @@ use netra_protocol::message::{Content, Message, MessageRole};
 use netra_protocol::{Timestamp, file::File};
 use netra_store::{Changes, Journal, JournalEntry, JournalKind, Recorded};
 use netra_tools::{Caller, Dispatcher, Done, Past, Request, cut_text, shorten};
-use netra_worker::Meter;
 use parking_lot::Mutex;
 use serde_json::{Value, json};
 
@@ -21,6 +20,7 @@ use crate::agents::Definition;
 use crate::closing::OpenMessage;
 use crate::ending::Last;
 use crate::factory::Infra;
+use crate::live::Workers;
 use crate::usage::Counters;
 
 /// The longest message of a thought in an event, in bytes.
@@ -57,8 +57,14 @@ impl Fault {
 
 /// The log cannot be written, so nothing may happen any more.
 pub(crate) fn unwritten(error: &netra_store::Error) -> Fault {
-    let words = format!("the run's events cannot be stored: {error}");
-    Fault::Run(Failure::new(ErrorCode::Internal, words))
+    let (code, words) = match error {
+        netra_store::Error::Memory(_) => (ErrorCode::MemoryLimitExceeded, error.to_string()),
+        _ => {
+            let words = format!("the run's events cannot be stored: {error}");
+            (ErrorCode::Internal, words)
+        }
+    };
+    Fault::Run(Failure::new(code, words))
 }
 
 /// What an agent is to do, in short.
@@ -96,16 +102,8 @@ pub(crate) struct Execution {
     pub(crate) journal: Journal,
     /// Messages of an earlier attempt that go on.
     pub(crate) unfinished: Mutex<Vec<OpenMessage>>,
-    /// The workers of the run's scripts.
-    pub(crate) workers: Mutex<Vec<Meter>>,
-}
-
-impl Execution {
-    /// Memory that the run's worker processes hold now, in bytes.
-    pub(crate) fn worker_bytes(&self) -> u64 {
-        let scripts: u64 = self.workers.lock().iter().map(Meter::bytes).sum();
-        scripts + self.dispatcher.scope().worker_bytes()
-    }
+    /// The workers of the run's scripts and analyses.
+    pub(crate) workers: Workers,
 }
 
 /// One agent at work: the run's own, or a sub-agent.

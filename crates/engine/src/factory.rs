@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use netra_context::{Runtime, UserExecutionContext};
 use netra_events::WebSocketBridgeFactory;
+use netra_memory::{Account, Scope};
 use netra_model::Models;
 use netra_protocol::id::RunId;
 use netra_protocol::limits::Limits;
@@ -24,8 +25,8 @@ use crate::ending::{self, Ending};
 use crate::engine::{IsolatedExecutionEngine, Parts, usage_of_run};
 use crate::error::Error;
 use crate::execution::Execution;
-use crate::live::{LiveRuns, StopReason};
-use crate::memory::Accounts;
+use crate::live::{LiveRuns, StopReason, Workers};
+use crate::pressure::{NodeMemory, Pressure};
 use crate::request::Commission;
 use crate::turns::Turns;
 use crate::usage::Counters;
@@ -41,6 +42,8 @@ pub struct Config {
     pub engines: usize,
     /// The limits of users, for runs that go on without a request.
     pub limits: Limits,
+    /// How much memory the node may use.
+    pub node_memory: NodeMemory,
 }
 
 impl Default for Config {
@@ -48,6 +51,7 @@ impl Default for Config {
         Self {
             engines: 1_000,
             limits: Limits::default(),
+            node_memory: NodeMemory::default(),
         }
     }
 }
@@ -78,7 +82,7 @@ pub(crate) struct Shared {
     pub(crate) runs: LiveRuns,
     pub(crate) turns: Turns,
     pub(crate) waiting: Waiting,
-    accounts: Accounts,
+    pub(crate) pressure: Pressure,
     draining: AtomicBool,
 }
 
@@ -95,7 +99,7 @@ impl ExecutionEngineFactory {
             runs: LiveRuns::default(),
             turns: Turns::default(),
             waiting: Waiting::default(),
-            accounts: Accounts::default(),
+            pressure: Pressure::default(),
             draining: AtomicBool::new(false),
         }))
     }
@@ -141,6 +145,10 @@ impl ExecutionEngineFactory {
     ) -> IsolatedExecutionEngine {
         let infra = Arc::clone(&self.0.infra);
         let limits = Arc::new(ctx.limits().cloned().unwrap_or_default());
+        let user = commission.listed.live.user_id;
+        let user_account = infra.runtime.account_of(user, limits.memory_mib);
+        let account = Arc::new(Account::execution(&user_account));
+        let _entered = account.scope().enter();
         let emitter = Arc::new(infra.bridge.create_emitter(&commission.run));
         let files = commission.files.clone();
         let journal = commission.journal.clone();
@@ -149,10 +157,8 @@ impl ExecutionEngineFactory {
         let dispatcher = infra
             .tools
             .create(&ctx, Arc::clone(&emitter), files.clone(), begun);
-        let user_account = self
-            .0
-            .accounts
-            .of(commission.listed.live.user_id, limits.memory_mib);
+        let workers = Workers::default();
+        workers.add(dispatcher.scope().meter());
         let execution = Execution {
             infra,
             emitter,
@@ -162,13 +168,14 @@ impl ExecutionEngineFactory {
             counters: Counters::of(&journal),
             journal,
             unfinished: Mutex::default(),
-            workers: Mutex::default(),
+            workers,
         };
         let runs = self.0.runs.clone();
         IsolatedExecutionEngine::new(Parts {
             execution,
             ctx,
             commission,
+            account,
             user_account,
             runs,
             permit,
@@ -243,7 +250,8 @@ impl ExecutionEngineFactory {
     }
 
     /// Ends a run that no engine has: closes what is open in its log and writes its end. Of a tool
-    /// call that was begun nobody knows whether it did its work.
+    /// call that was begun nobody knows whether it did its work. It is the server's work: a user
+    /// without memory left has ends too.
     pub(crate) async fn end_abandoned(
         &self,
         ctx: &UserExecutionContext,
@@ -252,7 +260,8 @@ impl ExecutionEngineFactory {
     ) -> Result<(), netra_store::Error> {
         let infra = &self.0.infra;
         let emitter = infra.bridge.create_emitter(run);
-        let open = closing::read_open(ctx, &infra.store, &emitter).await?;
+        let read = closing::read_open(ctx, &infra.store, &emitter);
+        let open = Scope::system().wrap(read).await?;
         let last = open.close(&emitter, infra.runtime.now(), &closing::outcome_unknown());
         let usage = usage_of_run(ctx, &emitter, run.usage.clone());
         ending::commit(ctx, &emitter, ending, last, usage).await;

@@ -4,9 +4,10 @@ use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::sync::{Arc, OnceLock};
 
-use netra_memory::Account;
+use netra_memory::{Account, External};
 use netra_protocol::error::{ErrorCode, Failure};
 use netra_protocol::id::{RunId, ThreadId, UserId};
+use netra_worker::Meter;
 use parking_lot::Mutex;
 use serde_json::json;
 use tokio::sync::Notify;
@@ -30,6 +31,8 @@ pub(crate) enum StopReason {
     Drained,
     /// The user holds more memory than allowed, and this run the most of it.
     Memory { used: u64, limit: u64 },
+    /// The node is short of memory, and this run holds the most of the user who holds the most.
+    NodeMemory,
 }
 
 impl StopReason {
@@ -44,6 +47,12 @@ impl StopReason {
             Self::Memory { used, limit } => {
                 let words = format!("{used} bytes of memory are in use, {limit} are allowed");
                 let details = json!({ "used_bytes": used, "limit_bytes": limit });
+                let failure = Failure::new(ErrorCode::MemoryLimitExceeded, words);
+                Ending::Failed(failure.with_details(details))
+            }
+            Self::NodeMemory => {
+                let words = "the server is short of memory, and this was the largest run";
+                let details = json!({ "limit": "node_memory_mib" });
                 let failure = Failure::new(ErrorCode::MemoryLimitExceeded, words);
                 Ending::Failed(failure.with_details(details))
             }
@@ -92,7 +101,62 @@ pub(crate) struct Live {
     pub(crate) ticket: Ticket,
     pub(crate) stop: Stop,
     /// Set when its engine is made.
-    pub(crate) account: OnceLock<Arc<Account>>,
+    pub(crate) held: OnceLock<Held>,
+}
+
+/// What a run holds: its account, and the worker processes that are counted there.
+pub(crate) struct Held {
+    pub(crate) account: Arc<Account>,
+    workers: Workers,
+    counted: External,
+}
+
+/// The worker processes of one run, which come and go. Clones are the same.
+#[derive(Clone, Default)]
+pub(crate) struct Workers(Arc<Mutex<Vec<Meter>>>);
+
+impl Workers {
+    pub(crate) fn add(&self, meter: Meter) {
+        self.0.lock().push(meter);
+    }
+
+    fn at_work(&self) -> bool {
+        self.0
+            .lock()
+            .iter()
+            .any(|meter| meter.process_id().is_some())
+    }
+
+    fn bytes(&self) -> u64 {
+        self.0.lock().iter().map(Meter::bytes).sum()
+    }
+}
+
+impl Held {
+    pub(crate) fn new(account: Arc<Account>, workers: Workers) -> Self {
+        let counted = account.add_external();
+        Self {
+            account,
+            workers,
+            counted,
+        }
+    }
+}
+
+impl Live {
+    /// What the run holds now, in bytes.
+    fn bytes(&self) -> u64 {
+        let held = self.held.get();
+        held.map_or(0, |held| held.account.current_bytes())
+    }
+
+    /// Whether the run is on its way out because of memory.
+    fn is_giving_back(&self) -> bool {
+        matches!(
+            self.stop.reason(),
+            Some(StopReason::Memory { .. } | StopReason::NodeMemory)
+        )
+    }
 }
 
 #[derive(Default)]
@@ -159,15 +223,63 @@ impl LiveRuns {
         }
     }
 
-    /// Stops the run of the user that holds the most memory.
-    pub(crate) fn stop_largest(&self, user: UserId, reason: StopReason) {
-        let runs = self.0.runs.lock();
-        let bytes = |live: &&Arc<Live>| live.account.get().map(|account| account.current_bytes());
-        let own = runs
+    /// Brings the count of the workers' memory up to date, for the runs that have any.
+    pub(crate) fn count_workers(&self) {
+        let counts = |live: &&Arc<Live>| {
+            live.held
+                .get()
+                .is_some_and(|held| held.counted.bytes() > 0 || held.workers.at_work())
+        };
+        // Asking the system takes a while, and nobody is to wait for it.
+        let counted: Vec<_> = self
+            .0
+            .runs
+            .lock()
             .values()
-            .filter(|live| live.user_id == user && live.account.get().is_some());
-        if let Some(largest) = own.max_by_key(bytes) {
-            largest.stop.stop(reason);
+            .filter(counts)
+            .cloned()
+            .collect();
+        for live in counted {
+            if let Some(held) = live.held.get() {
+                held.counted.set(held.workers.bytes());
+            }
+        }
+    }
+
+    /// What all workers held when they were last counted.
+    pub(crate) fn worker_bytes(&self) -> u64 {
+        let runs = self.0.runs.lock();
+        let held = runs.values().filter_map(|live| live.held.get());
+        held.map(|held| held.counted.bytes()).sum()
+    }
+
+    /// Stops the run of the user that holds the most memory, unless the end of those that were
+    /// stopped before gives back the `excess`. False where the user has no run that holds any.
+    pub(crate) fn stop_largest(&self, user: UserId, excess: u64, reason: StopReason) -> bool {
+        let runs = self.0.runs.lock();
+        let own = || {
+            runs.values()
+                .filter(|live| live.user_id == user && live.held.get().is_some())
+        };
+        let coming: u64 = own()
+            .filter(|live| live.is_giving_back())
+            .map(|live| live.bytes())
+            .sum();
+        if coming > 0 && coming >= excess {
+            return true;
+        }
+        let others = own().filter(|live| !live.is_giving_back());
+        match others.max_by_key(|live| live.bytes()) {
+            Some(largest) => {
+                let of = match reason {
+                    StopReason::NodeMemory => "node",
+                    _ => "user",
+                };
+                metrics::counter!("netra_memory_runs_ended_total", "limit" => of).increment(1);
+                largest.stop.stop(reason);
+                true
+            }
+            None => coming > 0,
         }
     }
 

@@ -8,6 +8,7 @@ use std::time::Duration;
 use netra_context::runtime::TaskKind;
 use netra_context::{Principal, Right, Rights, RunOrigin, UserExecutionContext};
 use netra_events::Emission;
+use netra_memory::Scope;
 use netra_protocol::Timestamp;
 use netra_protocol::account::User;
 use netra_protocol::error::{ErrorCode, Failure};
@@ -77,9 +78,10 @@ impl ExecutionEngineFactory {
         Ok(count)
     }
 
-    /// Denies approvals that expire, ends the runs of disabled users, and notes that the server is
-    /// at work, as long as it runs.
+    /// Denies approvals that expire, ends the runs of disabled users, notes that the server is at
+    /// work, and looks at everybody's memory, as long as it runs.
     pub fn keep_watch(&self) {
+        self.watch_memory();
         self.watch_expiry();
         self.watch_disabled();
         self.mark_alive();
@@ -125,12 +127,15 @@ impl ExecutionEngineFactory {
 
     fn spawn_taken_up(&self, taken: TakenUp) {
         let factory = self.clone();
-        self.infra().runtime.spawn(TaskKind::Run, async move {
+        let take_up = async move {
             let run = taken.unfinished.run_id;
             if let Err(error) = factory.carry_on(taken).await {
                 tracing::error!(run.id = %run, %error, "a run cannot be taken up");
             }
-        });
+        };
+        // Looking at the run is the server's work; what it holds from then on is its user's.
+        let take_up = Scope::system().wrap(take_up);
+        self.infra().runtime.spawn(TaskKind::Run, take_up);
     }
 
     /// Brings a run to its end that an earlier engine left, or that never had one.
@@ -167,7 +172,17 @@ impl ExecutionEngineFactory {
             Err(ending) => return self.end_abandoned(&reader, &run, ending).await,
         };
         let left = time_left(&run, &input, last_alive);
-        let journal = store.journal(&reader, run.as_readable()).await?;
+        let account = self.account_of(&principal);
+        let journal = store.journal(&reader, run.as_readable());
+        let journal = match account.scope().wrap(journal).await {
+            Err(Error::Memory(over)) => {
+                let words = format!("no memory is left for what the run has done: {over}");
+                let failure = Failure::new(ErrorCode::MemoryLimitExceeded, words);
+                let ending = Ending::Failed(failure);
+                return self.end_abandoned(&reader, &run, ending).await;
+            }
+            journal => journal?,
+        };
         self.tell_queue(&reader, &run, begin, place.standing())
             .await?;
         let now = self.infra().runtime.now();
@@ -317,7 +332,7 @@ fn live(run: &Unfinished, place: &Place) -> Live {
         thread_id: run.thread_id,
         ticket: place.ticket(),
         stop: Stop::default(),
-        account: OnceLock::new(),
+        held: OnceLock::new(),
     }
 }
 

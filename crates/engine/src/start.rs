@@ -63,6 +63,9 @@ impl ExecutionEngineFactory {
         if self.is_draining() {
             return Err(Error::Draining);
         }
+        if self.is_short_of_memory() {
+            return Err(Error::Overloaded);
+        }
         let infra = &self.0.infra;
         let wishes = (request.on_limit, request.on_busy);
         let accepted = request::accept(ctx, &infra.store, &infra.agents, request).await?;
@@ -138,7 +141,7 @@ impl ExecutionEngineFactory {
                 thread_id,
                 ticket: place.ticket(),
                 stop: Stop::default(),
-                account: OnceLock::new(),
+                held: OnceLock::new(),
             };
             Ok::<_, Refusal>((place, live))
         })?;
@@ -414,6 +417,9 @@ impl ExecutionEngineFactory {
 
     /// The memory account of a run that is on this node.
     pub(crate) fn account(&self, run: RunId) -> Option<std::sync::Arc<netra_memory::Account>> {
-        self.0.runs.get(run)?.account.get().cloned()
+        let live = self.0.runs.get(run)?;
+        live.held
+            .get()
+            .map(|held| std::sync::Arc::clone(&held.account))
     }
 }

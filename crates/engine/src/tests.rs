@@ -7,6 +7,7 @@ mod endings;
 mod house;
 mod memory;
 mod model;
+mod pressure;
 mod recovery;
 mod together;
 mod tools;

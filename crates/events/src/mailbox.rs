@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
+use netra_context::memory::{Reservation, Scope};
 use netra_store::Entry;
 use parking_lot::Mutex;
 use tokio::sync::Notify;
@@ -18,6 +19,7 @@ pub(crate) struct Mailbox {
     filter: Filter,
     most_entries: usize,
     most_bytes: usize,
+    scope: Scope,
     state: Mutex<State>,
     arrived: Notify,
 }
@@ -25,7 +27,8 @@ pub(crate) struct Mailbox {
 #[derive(Default)]
 struct State {
     waiting: VecDeque<Arc<Entry>>,
-    bytes: usize,
+    /// What waits, on the account of whoever listens: entries may outlive the run that made them.
+    held: Option<Reservation>,
     /// The last number that came by, wanted or not, since the mailbox was opened.
     through: Option<u64>,
     /// Something was thrown away; what waits is no longer complete.
@@ -53,6 +56,7 @@ impl Mailbox {
             filter,
             most_entries,
             most_bytes,
+            scope: Scope::current(),
             state: Mutex::default(),
             arrived: Notify::new(),
         }
@@ -67,7 +71,8 @@ impl Mailbox {
         *self.state.lock() = State::default();
     }
 
-    /// Puts an entry in, or notes that there was no room for it. Never blocks.
+    /// Puts an entry in, or notes that there was no room for it, here or in the user's memory. Never
+    /// blocks.
     pub(crate) fn put(&self, entry: &Arc<Entry>) {
         let mut state = self.state.lock();
         if state.lagging {
@@ -78,8 +83,8 @@ impl Mailbox {
         if in_order && !self.filter.passes(entry) {
             return;
         }
-        state.bytes += entry.bytes();
-        if !in_order || state.waiting.len() >= self.most_entries || state.bytes > self.most_bytes {
+        let fits = in_order && state.waiting.len() < self.most_entries;
+        if !(fits && self.holds(&mut state, entry.bytes())) {
             metrics::counter!("netra_bridge_mailbox_overflows_total").increment(1);
             *state = State {
                 lagging: true,
@@ -92,12 +97,18 @@ impl Mailbox {
         self.arrived.notify_one();
     }
 
+    /// Whether there is room for as many bytes more, in the mailbox and on the account.
+    fn holds(&self, state: &mut State, bytes: usize) -> bool {
+        let held = state.held.get_or_insert_with(|| self.scope.reservation());
+        held.bytes() + bytes as u64 <= self.most_bytes as u64 && held.grow(bytes as u64).is_ok()
+    }
+
     pub(crate) fn take(&self) -> Taken {
         let mut state = self.state.lock();
         if state.lagging {
             return Taken::Lagging;
         }
-        state.bytes = 0;
+        state.held = None;
         Taken::Entries {
             entries: std::mem::take(&mut state.waiting),
             through: state.through,

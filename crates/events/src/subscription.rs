@@ -18,6 +18,8 @@ use crate::hub::OpenMailbox;
 
 /// Entries of the log that are read at once.
 const PAGE: usize = 256;
+/// Bytes of JSON after which a page of the log ends before that.
+const PAGE_BYTES: usize = 1 << 20;
 /// Between two positions that carry no event.
 const POSITION_EVERY: Duration = Duration::from_millis(HEARTBEAT_INTERVAL_MS);
 
@@ -103,7 +105,10 @@ impl Subscription {
     async fn replay(&mut self) -> Result<Vec<Delivery>, Error> {
         self.mailbox.reopen();
         let after = self.course.cursor();
-        let page = self.store.events(&self.ctx, after, PAGE).await?;
+        let page = self
+            .store
+            .events_within(&self.ctx, after, PAGE, PAGE_BYTES)
+            .await?;
         self.next_position = Instant::now() + POSITION_EVERY;
         Ok(self.course.take_page(page, self.mailbox.filter()))
     }

@@ -13,6 +13,8 @@ use netra_protocol::error::{ErrorBody, ErrorDetail};
 use netra_protocol::id::RequestId;
 use serde_json::{Value, json};
 
+use crate::charge;
+
 type Source = Arc<dyn std::error::Error + Send + Sync>;
 
 /// Why a request is not answered with what it asked for, in the words of the contract.
@@ -253,6 +255,9 @@ fn sentence(text: String) -> String {
 
 impl From<netra_store::Error> for Error {
     fn from(error: netra_store::Error) -> Self {
+        if let netra_store::Error::Memory(over) = error {
+            return charge::refusal(over);
+        }
         let code = error.code();
         let told = Self::new(code, told(code, error.to_string()));
         let told = match &error {

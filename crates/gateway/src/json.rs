@@ -7,9 +7,11 @@ use axum::body::Body;
 use axum::extract::{FromRequest, Request};
 use axum::http::{HeaderMap, header};
 use http_body_util::{BodyExt as _, Limited};
+use netra_context::memory;
 use netra_protocol::ErrorCode;
 use serde::de::{DeserializeOwned, IgnoredAny};
 
+use crate::charge;
 use crate::error::Error;
 use crate::serve::pace::is_stalled;
 use crate::state::Gateway;
@@ -62,9 +64,13 @@ impl Payload {
     }
 
     async fn bytes(self) -> Result<bytes::Bytes, Error> {
-        if declared_length(&self.headers).is_some_and(|length| length > MAX_BYTES as u64) {
+        let declared = declared_length(&self.headers);
+        if declared.is_some_and(|length| length > MAX_BYTES as u64) {
             return Err(too_large(MAX_BYTES as u64));
         }
+        // Its pieces, and the whole that is made of them.
+        let most = declared.and_then(|length| usize::try_from(length).ok());
+        let _room = memory::reserve(2 * most.unwrap_or(MAX_BYTES)).map_err(charge::refusal)?;
         let read = Limited::new(self.body, MAX_BYTES).collect().await;
         Ok(read
             .map_err(|error| broken_body(error, MAX_BYTES as u64))?
@@ -129,6 +135,7 @@ fn is_json(headers: &HeaderMap) -> bool {
 
 /// Reads `T` from JSON text.
 pub(crate) fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Error> {
+    let _room = memory::reserve_for_json(bytes).map_err(charge::refusal)?;
     let mut deserializer = serde_json::Deserializer::from_slice(bytes);
     let read = serde_path_to_error::deserialize(&mut deserializer);
     let value = read.map_err(|error| {

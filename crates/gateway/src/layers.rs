@@ -16,6 +16,7 @@ use netra_protocol::id::RequestId;
 
 use crate::auth::origin;
 use crate::auth::verifier::{Verified, is_api_key};
+use crate::charge;
 use crate::error::Error;
 use crate::serve::places::Place;
 use crate::state::Gateway;
@@ -257,7 +258,8 @@ pub(crate) async fn authorise(
     }
 }
 
-/// Lets signed-in users through, as often as they may, and tells them how often that is.
+/// Lets signed-in users through, as often as they may, and tells them how often that is. From here
+/// on everything is on the user's account.
 pub(crate) async fn authenticate(
     State(gateway): State<Gateway>,
     mut request: Request,
@@ -276,8 +278,10 @@ pub(crate) async fn authenticate(
     if !verdict.allowed {
         return Err(verdict.refusal());
     }
+    let account = charge::account(&gateway, &verified.principal)?;
     request.extensions_mut().insert(verified);
-    let mut response = next.run(request).await;
+    let answered = account.scope().wrap(next.run(request)).await;
+    let mut response = answered.map(|body| charge::body(account, body));
     verdict.write_to(response.headers_mut());
     Ok(response)
 }

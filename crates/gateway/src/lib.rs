@@ -3,9 +3,10 @@
 //!
 //! Reading order: [`router`] (paths and layers), `extract` (how a request gets its context),
 //! `error` (how an error gets its status), `routes` (a file per resource), `ws` and `sse` (events),
-//! `auth` (who asks). It never decides what an agent may do, and never touches SQL.
+//! `auth` (who asks), `charge` (on whose memory account). It never decides what an agent may do, and never touches SQL.
 
 mod auth;
+mod charge;
 mod config;
 mod error;
 mod extract;

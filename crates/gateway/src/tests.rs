@@ -4,6 +4,7 @@ mod accounts;
 mod approvals;
 mod connections;
 mod keys;
+mod memory;
 mod requests;
 mod slow_sockets;
 mod sockets;

@@ -22,6 +22,7 @@ use serde::Deserialize;
 use self::connections::Kind;
 use crate::auth::verifier::Verified;
 use crate::auth::{origin, secret_hash};
+use crate::charge;
 use crate::error::Error;
 use crate::extract::parse_query;
 use crate::layers::presented;
@@ -107,6 +108,7 @@ pub(crate) async fn socket_open(
     if !verdict.allowed {
         return Err(verdict.refusal());
     }
+    let account = charge::account(&gateway, &verified.principal)?;
     if gateway.engine.is_draining() || gateway.runtime.shutdown().is_cancelled() {
         return Err(Error::new(
             ErrorCode::Draining,
@@ -128,11 +130,12 @@ pub(crate) async fn socket_open(
         .max_message_size(MAX_INBOUND_BYTES)
         .max_frame_size(MAX_INBOUND_BYTES)
         .on_upgrade(async move |opened| {
-            let runtime = gateway.runtime.clone();
-            runtime.spawn(
-                TaskKind::Socket,
-                socket::serve(gateway, opened, verified, place, connection),
-            );
+            let (runtime, scope) = (gateway.runtime.clone(), account.scope());
+            let serve = async move {
+                socket::serve(gateway, opened, verified, place, connection).await;
+                drop(account);
+            };
+            runtime.spawn(TaskKind::Socket, scope.wrap(serve));
         }))
 }
 

@@ -3,7 +3,8 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 
-use crate::ledger::{self, Tag};
+use crate::ledger::{LEDGER, Tag};
+use crate::reservation::Reservation;
 use crate::scope::Scope;
 use crate::tally;
 
@@ -33,7 +34,7 @@ impl Account {
     /// Opens the account of a user, without a limit.
     pub fn user() -> Account {
         Account {
-            tag: ledger::open(Tag::NODE),
+            tag: LEDGER.open(Tag::NODE),
             _parent: None,
         }
     }
@@ -41,7 +42,7 @@ impl Account {
     /// Opens the account of an execution. All that it holds counts for `parent` too.
     pub fn execution(parent: &Arc<Account>) -> Account {
         Account {
-            tag: parent.tag.and_then(ledger::open),
+            tag: parent.tag.and_then(|parent| LEDGER.open(parent)),
             _parent: Some(Arc::clone(parent)),
         }
     }
@@ -49,31 +50,30 @@ impl Account {
     /// Bytes held now, in blocks, reservations and outside the allocator.
     pub fn current_bytes(&self) -> u64 {
         tally::flush();
-        self.tag.map_or(0, ledger::bytes)
+        self.tag.map_or(0, |tag| LEDGER.bytes(tag))
     }
 
     /// The most bytes held at once since the account was opened.
     pub fn peak_bytes(&self) -> u64 {
         tally::flush();
-        self.tag.map_or(0, ledger::peak)
+        self.tag.map_or(0, |tag| LEDGER.peak(tag))
     }
 
     /// Sets the most bytes that this account may hold; `u64::MAX` for no limit.
     pub fn set_limit(&self, bytes: u64) {
         if let Some(tag) = self.tag {
-            ledger::set_limit(tag, bytes);
+            LEDGER.set_limit(tag, bytes);
         }
     }
 
     /// The most bytes that this account may hold; `u64::MAX` when it has no limit.
     pub fn limit(&self) -> u64 {
-        self.tag.map_or(0, ledger::limit)
+        self.tag.map_or(0, |tag| LEDGER.limit(tag))
     }
 
     /// Whether this account, or the user it belongs to, holds more than its limit.
     pub fn is_over(&self) -> bool {
-        tally::flush();
-        self.scope().over().is_some()
+        self.scope().is_over()
     }
 
     /// What code enters to be charged to this account.
@@ -81,29 +81,9 @@ impl Account {
         Scope::of(self.tag)
     }
 
-    /// Sets bytes aside before something large is allocated, or fails if they do not fit within the limits of this
-    /// account and its user. They count until the reservation is dropped: drop it once the buffer exists.
+    /// [`Scope::reserve`] on this account.
     pub fn reserve(&self, bytes: u64) -> Result<Reservation, OverLimit> {
-        let Some(tag) = self.tag else {
-            return Err(OverLimit {
-                used: bytes,
-                limit: 0,
-            });
-        };
-        let Some(amount) = i64::try_from(bytes).ok().filter(|amount| *amount < 1 << 38) else {
-            return Err(OverLimit {
-                used: bytes,
-                limit: ledger::limit(tag),
-            });
-        };
-        tally::flush();
-        // Charged first and checked then: of two that reserve at once, never both pass the limit.
-        let reservation = Reservation { tag, bytes: amount };
-        ledger::charge(tag, amount);
-        match ledger::over(tag) {
-            Some((used, limit)) => Err(OverLimit { used, limit }),
-            None => Ok(reservation),
-        }
+        self.scope().reserve(bytes)
     }
 
     /// Opens a count of bytes that the allocator does not see: of a child process, of a sandbox, of a mapped file.
@@ -119,29 +99,8 @@ impl Drop for Account {
     fn drop(&mut self) {
         if let Some(tag) = self.tag {
             tally::flush();
-            ledger::close(tag);
+            LEDGER.close(tag);
         }
-    }
-}
-
-/// Bytes set aside by [`Account::reserve`]; given back on drop.
-#[derive(Debug)]
-#[must_use = "a reservation that is dropped holds nothing"]
-pub struct Reservation {
-    tag: Tag,
-    bytes: i64,
-}
-
-impl Reservation {
-    /// How many bytes are set aside.
-    pub fn bytes(&self) -> u64 {
-        self.bytes.unsigned_abs()
-    }
-}
-
-impl Drop for Reservation {
-    fn drop(&mut self) {
-        ledger::charge(self.tag, -self.bytes);
     }
 }
 
@@ -159,7 +118,7 @@ impl External {
         let bytes = i64::try_from(bytes).unwrap_or(i64::MAX).min(1 << 38);
         let before = self.bytes.swap(bytes, Ordering::AcqRel);
         if let Some(tag) = self.tag {
-            ledger::charge(tag, bytes - before);
+            LEDGER.charge(tag, bytes - before);
         }
     }
 
@@ -195,7 +154,7 @@ mod tests {
         let second = account.reserve(400).unwrap();
         assert!(!account.is_over());
         drop((first, second));
-        assert_eq!((account.current_bytes(), account.peak_bytes()), (0, 1001));
+        assert_eq!((account.current_bytes(), account.peak_bytes()), (0, 1000));
     }
 
     #[test]

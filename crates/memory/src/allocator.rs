@@ -1,4 +1,4 @@
-//! The global allocator: mimalloc, with a tag of 8 bytes before each block that names its owner.
+//! The global allocator: mimalloc (or another), with a tag of 8 bytes before each block that names its owner.
 
 use std::alloc::{GlobalAlloc, Layout};
 use std::ptr;
@@ -13,13 +13,24 @@ const TAG_BYTES: usize = size_of::<u64>();
 
 /// The accounting allocator. Make it the global allocator of the binary:
 /// `#[global_allocator] static GLOBAL: netra_memory::Allocator = netra_memory::Allocator::new();`
+///
+/// Where the blocks come from is a parameter only so that tools which look into the system's allocator can watch it.
 #[derive(Debug, Default)]
-pub struct Allocator;
+pub struct Allocator<B = MiMalloc> {
+    base: B,
+}
 
 impl Allocator {
     /// An allocator; all of them share one ledger.
     pub const fn new() -> Allocator {
-        Allocator
+        Allocator { base: MiMalloc }
+    }
+}
+
+impl<B> Allocator<B> {
+    /// The same with another one below it.
+    pub const fn over(base: B) -> Allocator<B> {
+        Allocator { base }
     }
 }
 
@@ -85,7 +96,7 @@ unsafe fn tag_of(user: *mut u8) -> Tag {
     Tag::from_bits(unsafe { user.sub(TAG_BYTES).cast::<u64>().read() })
 }
 
-impl Allocator {
+impl<B> Allocator<B> {
     /// Charges, takes a block with `take` and hands it out; null when there is no memory, with nothing charged.
     #[inline]
     fn obtain(layout: Layout, take: impl FnOnce(Layout) -> *mut u8) -> *mut u8 {
@@ -105,18 +116,18 @@ impl Allocator {
     }
 }
 
-// SAFETY: every block comes from mimalloc with a layout that holds the caller's layout behind the prefix, aligned as
+// SAFETY: every block comes from the allocator below with a layout that holds the caller's layout behind the prefix, aligned as
 // the caller asked; the same prefix is computed from the same alignment when the block comes back. Nothing here
 // panics or allocates, and the thread locals used have no destructors.
-unsafe impl GlobalAlloc for Allocator {
+unsafe impl<B: GlobalAlloc> GlobalAlloc for Allocator<B> {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         // SAFETY: the block's layout is never of size zero, because it holds a tag.
-        Allocator::obtain(layout, |block| unsafe { MiMalloc.alloc(block) })
+        Self::obtain(layout, |block| unsafe { self.base.alloc(block) })
     }
 
     unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
         // SAFETY: as in `alloc`; only the prefix is overwritten.
-        Allocator::obtain(layout, |block| unsafe { MiMalloc.alloc_zeroed(block) })
+        Self::obtain(layout, |block| unsafe { self.base.alloc_zeroed(block) })
     }
 
     unsafe fn dealloc(&self, user: *mut u8, layout: Layout) {
@@ -126,7 +137,7 @@ unsafe impl GlobalAlloc for Allocator {
         // SAFETY: the caller got `user` from this allocator with this layout, so its tag and its block are live.
         unsafe {
             change(tag_of(user), -(block.layout.size() as i64));
-            MiMalloc.dealloc(user.sub(block.prefix), block.layout);
+            self.base.dealloc(user.sub(block.prefix), block.layout);
         }
     }
 
@@ -138,12 +149,14 @@ unsafe impl GlobalAlloc for Allocator {
             return ptr::null_mut();
         };
         let delta = new.layout.size() as i64 - old.layout.size() as i64;
-        // SAFETY: the caller got `user` from this allocator with this layout. mimalloc keeps the first bytes of the
-        // block, and so the tag; the owner stays who it was, whoever makes the block grow.
+        // SAFETY: the caller got `user` from this allocator with this layout. The first bytes of the block are kept,
+        // and so the tag; the owner stays who it was, whoever makes the block grow.
         unsafe {
             let tag = tag_of(user);
             change(tag, delta);
-            let base = MiMalloc.realloc(user.sub(old.prefix), old.layout, new.layout.size());
+            let base = self
+                .base
+                .realloc(user.sub(old.prefix), old.layout, new.layout.size());
             if base.is_null() {
                 worker::refused();
                 change(tag, -delta);

@@ -7,35 +7,45 @@
 //! at that moment, and by nothing when none is.
 //!
 //! A limit is checked between the polls of a future ([`Scope::limit`]) and by whoever asks before taking much
-//! ([`Account::reserve`]); an allocator in Rust cannot refuse. Worker processes, which run what is not trusted, have
+//! ([`Scope::reserve`], with [`json_room`] for JSON); an allocator in Rust cannot refuse. Worker processes, which run what is not trusted, have
 //! a hard limit instead: [`worker`].
 //!
 //! In a program whose global allocator is another one, everything here works and counts only what was declared
-//! through [`Account::reserve`] and [`Account::add_external`].
+//! through [`Scope::reserve`] and [`Account::add_external`].
 
 mod account;
 mod allocator;
+mod json;
 mod ledger;
 mod pages;
+mod reservation;
+mod resident;
 mod scope;
+mod sync;
+mod table;
 mod tally;
 pub mod worker;
 
-pub use account::{Account, External, OverLimit, Reservation};
+pub use account::{Account, External, OverLimit};
 pub use allocator::Allocator;
+pub use json::json_room;
 pub use pages::use_small_pages;
+pub use reservation::Reservation;
+pub use resident::resident_bytes;
 pub use scope::{Entered, Limited, Scope, Scoped};
+
+use ledger::{LEDGER, Tag};
 
 /// All bytes that are accounted for in this process now: of every user, and of the system.
 pub fn node_bytes() -> u64 {
     tally::flush();
-    ledger::bytes(ledger::Tag::NODE)
+    LEDGER.bytes(Tag::NODE)
 }
 
 /// Bytes that belong to no user: what was allocated outside any scope, and what closed accounts left behind.
 pub fn system_bytes() -> u64 {
     tally::flush();
-    ledger::bytes(ledger::Tag::SYSTEM)
+    LEDGER.bytes(Tag::SYSTEM)
 }
 
 /// Whether [`Allocator`] is the global allocator of this program, so that accounts count allocations.

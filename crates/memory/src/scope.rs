@@ -8,7 +8,8 @@ use std::task::{Context, Poll};
 use pin_project_lite::pin_project;
 
 use crate::account::OverLimit;
-use crate::ledger::{self, Tag};
+use crate::ledger::{LEDGER, Tag};
+use crate::reservation::Reservation;
 use crate::tally;
 
 /// Names the account to charge. It does not keep the account open: what is allocated in the scope of a closed
@@ -63,11 +64,34 @@ impl Scope {
         }
     }
 
+    /// Sets bytes aside before something large is allocated, or fails if they do not fit within the limits of the
+    /// account and its user. They count until the reservation is dropped: drop it once the buffer exists.
+    ///
+    /// Whoever runs in a scope asks `Scope::current()`, which is the account that the buffer will be charged to.
+    pub fn reserve(self, bytes: u64) -> Result<Reservation, OverLimit> {
+        let mut reservation = self.reservation();
+        reservation.grow(bytes)?;
+        Ok(reservation)
+    }
+
+    /// A reservation of nothing, to be grown.
+    pub fn reservation(self) -> Reservation {
+        Reservation::nothing(self.tag)
+    }
+
+    /// Whether the account, or the user it belongs to, holds more than its limit, or is closed.
+    pub fn is_over(self) -> bool {
+        tally::flush();
+        self.over().is_some()
+    }
+
     pub(crate) fn over(self) -> Option<OverLimit> {
         let Some(tag) = self.tag else {
             return Some(OverLimit { used: 0, limit: 0 });
         };
-        ledger::over(tag).map(|(used, limit)| OverLimit { used, limit })
+        LEDGER
+            .over(tag)
+            .map(|(used, limit)| OverLimit { used, limit })
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::cell::Cell;
 
-use crate::ledger::{self, Tag};
+use crate::ledger::{LEDGER, Tag};
 
 /// A thread enters its tally in the ledger once it differs from it by this much.
 const FLUSH_BYTES: i64 = 64 * 1024;
@@ -104,14 +104,14 @@ impl Tally {
     fn flush_own(&self) {
         let own = self.own.replace(0);
         if own != 0 {
-            ledger::charge(self.current.get(), own);
+            LEDGER.charge(self.current.get(), own);
         }
     }
 
     fn flush_foreign(&self) {
         let foreign = self.foreign_bytes.replace(0);
         if foreign != 0 {
-            ledger::charge(self.foreign.get(), foreign);
+            LEDGER.charge(self.foreign.get(), foreign);
         }
     }
 }

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use netra_context::memory::OverLimit;
 use netra_protocol::{ErrorCode, Failure};
 
 /// Why a call of a model failed. `Display` is written for the user whose run it was.
@@ -74,6 +75,9 @@ pub enum Error {
         /// What was wrong with it.
         what: &'static str,
     },
+    /// The user has no memory left for the answer.
+    #[error("no memory is left for the model's answer: {0}")]
+    NoRoom(OverLimit),
     /// The answer ended before it was complete.
     #[error("the answer of the model provider {provider} was cut off")]
     Cut {
@@ -96,6 +100,7 @@ impl Error {
         match self {
             Self::NotConfigured(_) | Self::Unauthorized { .. } => ErrorCode::ModelNotConfigured,
             Self::InvalidRequest { .. } => ErrorCode::AgentFailed,
+            Self::NoRoom(_) => ErrorCode::MemoryLimitExceeded,
             Self::DeadlineExceeded => ErrorCode::DeadlineExceeded,
             Self::Cancelled => ErrorCode::Cancelled,
             Self::QuotaExhausted { .. }
@@ -121,6 +126,7 @@ impl Error {
             | Self::Unauthorized { .. }
             | Self::QuotaExhausted { .. }
             | Self::InvalidRequest { .. }
+            | Self::NoRoom(_)
             | Self::DeadlineExceeded
             | Self::Cancelled => false,
         }
@@ -137,6 +143,7 @@ impl Error {
             | Self::QuotaExhausted { .. }
             | Self::InvalidRequest { .. }
             | Self::Timeout { .. }
+            | Self::NoRoom(_)
             | Self::DeadlineExceeded
             | Self::Cancelled
             | Self::Malformed { .. }
@@ -155,6 +162,7 @@ impl Error {
             Self::Overloaded { .. } => "overloaded",
             Self::InvalidRequest { .. } => "invalid_request",
             Self::Timeout { .. } => "timeout",
+            Self::NoRoom(_) => "no_memory",
             Self::DeadlineExceeded => "deadline_exceeded",
             Self::Cancelled => "cancelled",
             Self::Malformed { .. } => "malformed",

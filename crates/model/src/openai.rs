@@ -16,7 +16,7 @@ use futures::{Stream, StreamExt};
 use reqwest::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
 use reqwest::{Client, Response, Url};
 
-use netra_context::UserExecutionContext;
+use netra_context::{UserExecutionContext, memory};
 
 use crate::{
     ChatRequest, ChatStream, Chunk, Error, MaxTokensField, Provider, ProviderConfig, Secret,
@@ -128,6 +128,12 @@ impl Provider for OpenAi {
             let cut = |_| Error::Cut {
                 provider: self.name.clone(),
             };
+            let declared = response.content_length();
+            let declared = declared.and_then(|length| usize::try_from(length).ok());
+            let most = declared
+                .unwrap_or(MAX_DOCUMENT_BYTES)
+                .min(MAX_DOCUMENT_BYTES);
+            let _room = memory::reserve(2 * most).map_err(Error::NoRoom)?;
             let body = read_up_to(response, MAX_DOCUMENT_BYTES)
                 .await
                 .map_err(cut)?;

@@ -78,6 +78,8 @@ pub struct Config {
     pub events_days: Option<u32>,
     /// Active engines of the node; none: by its memory.
     pub engines: Option<usize>,
+    /// Memory of the node in MiB; none: what the machine or its control group has.
+    pub node_memory_mib: Option<u64>,
     /// Limits of users that have no others.
     pub limits: Limits,
     /// Who may make an account.
@@ -139,6 +141,10 @@ impl Config {
         if raw.limits.engines == Some(0) {
             return Err(Error::Invalid("limits.engines must be at least 1".into()));
         }
+        if raw.limits.node_memory_mib == Some(0) {
+            let words = "limits.node_memory_mib must be at least 1";
+            return Err(Error::Invalid(words.into()));
+        }
         Ok(Self {
             listen,
             public_origin: raw.server.public_origin,
@@ -148,6 +154,7 @@ impl Config {
             data: raw.data.dir,
             events_days: raw.data.events_days,
             engines: raw.limits.engines,
+            node_memory_mib: raw.limits.node_memory_mib,
             limits: raw.limits.user,
             registration: raw.auth.registration,
             access_ttl: Duration::from_millis(raw.auth.access_ttl_ms),

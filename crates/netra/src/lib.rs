@@ -15,5 +15,6 @@ mod sweep;
 
 mod embedded;
 mod logs;
+mod machine;
 
 pub use embedded::AGENTS as BUILT_IN_AGENTS;

@@ -2,7 +2,9 @@
 
 use std::sync::OnceLock;
 
-use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
+use metrics::{Counter, Gauge, Histogram, Key, KeyName, Metadata, Recorder, SharedString, Unit};
+use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle, PrometheusRecorder};
+use netra_memory::Scope;
 use serde_json::{Map, Value, json};
 
 /// The `metrics` crate knows one recorder per process, so its handle is one per process too.
@@ -27,8 +29,40 @@ pub fn install() -> anyhow::Result<Recorded> {
         .build_recorder();
     let handle = HANDLE.get_or_init(|| recorder.handle()).clone();
     // Two servers that start at once in one process: the second finds the first's recorder.
-    metrics::set_global_recorder(recorder).ok();
+    metrics::set_global_recorder(OfTheSystem(recorder)).ok();
     Ok(Recorded(handle))
+}
+
+/// What is registered belongs to nobody's account, whoever happens to be the first to count it.
+struct OfTheSystem(PrometheusRecorder);
+
+impl Recorder for OfTheSystem {
+    fn describe_counter(&self, key: KeyName, unit: Option<Unit>, description: SharedString) {
+        self.0.describe_counter(key, unit, description);
+    }
+
+    fn describe_gauge(&self, key: KeyName, unit: Option<Unit>, description: SharedString) {
+        self.0.describe_gauge(key, unit, description);
+    }
+
+    fn describe_histogram(&self, key: KeyName, unit: Option<Unit>, description: SharedString) {
+        self.0.describe_histogram(key, unit, description);
+    }
+
+    fn register_counter(&self, key: &Key, metadata: &Metadata<'_>) -> Counter {
+        let _system = Scope::system().enter();
+        self.0.register_counter(key, metadata)
+    }
+
+    fn register_gauge(&self, key: &Key, metadata: &Metadata<'_>) -> Gauge {
+        let _system = Scope::system().enter();
+        self.0.register_gauge(key, metadata)
+    }
+
+    fn register_histogram(&self, key: &Key, metadata: &Metadata<'_>) -> Histogram {
+        let _system = Scope::system().enter();
+        self.0.register_histogram(key, metadata)
+    }
 }
 
 impl Recorded {

@@ -7,7 +7,7 @@ use std::time::Duration;
 use netra_context::runtime::TaskKind;
 use netra_context::{BackgroundKind, Runtime, UserExecutionContext};
 use netra_engine::agents::Agents;
-use netra_engine::{ExecutionEngineFactory, Infra};
+use netra_engine::{ExecutionEngineFactory, Infra, NodeMemory};
 use netra_events::{Hub, WebSocketBridgeFactory};
 use netra_gateway::{Keys, Parts};
 use netra_model::Models;
@@ -20,6 +20,7 @@ use tokio::net::TcpListener;
 use crate::config::{Config, Registration};
 use crate::embedded;
 use crate::exit::{Exit, Problem};
+use crate::machine;
 use crate::metrics::{self, Recorded};
 use crate::server_file::{Published, ServerFile};
 use crate::sweep;
@@ -287,28 +288,17 @@ const MIB_PER_ENGINE: u64 = 1;
 const MOST_ENGINES: u64 = 10_000;
 
 fn engine_config(config: &Config) -> netra_engine::Config {
+    let memory_mib = config.node_memory_mib.or_else(machine::memory_mib);
     let by_memory = || {
-        let mib = memory_mib().unwrap_or(1024);
+        let mib = memory_mib.unwrap_or(1024);
         usize::try_from((mib / MIB_PER_ENGINE).clamp(1, MOST_ENGINES)).unwrap_or(1)
     };
+    let of_process = |mib: u64| NodeMemory::of_process(mib.saturating_mul(1024 * 1024));
     netra_engine::Config {
         engines: config.engines.unwrap_or_else(by_memory),
         limits: config.limits.clone(),
+        node_memory: memory_mib.map_or_else(NodeMemory::default, of_process),
     }
-}
-
-/// The machine's memory.
-fn memory_mib() -> Option<u64> {
-    let text = std::fs::read_to_string("/proc/meminfo").ok()?;
-    let line = text
-        .lines()
-        .find_map(|line| line.strip_prefix("MemTotal:"))?;
-    line.trim()
-        .strip_suffix("kB")?
-        .trim()
-        .parse::<u64>()
-        .ok()
-        .map(|kib| kib / 1024)
 }
 
 fn gateway_config(config: &Config) -> netra_gateway::Config {

@@ -7,6 +7,7 @@ use rusqlite::{Connection, OptionalExtension as _};
 
 use crate::Store;
 use crate::error::Error;
+use crate::json;
 use crate::owner::require_background;
 
 impl Store {
@@ -47,6 +48,6 @@ fn last_event(connection: &Connection) -> Result<Option<Timestamp>, Error> {
         .prepare_cached(sql)?
         .query_row([], |row| row.get(0))
         .optional()?;
-    let event = body.map(|body| serde_json::from_str::<Event>(&body));
+    let event = body.map(|body| json::read::<Event>(&body));
     Ok(event.transpose()?.map(|event| event.ts))
 }

@@ -13,6 +13,7 @@ use crate::audit::{self, AuditRecord};
 use crate::error::Error;
 use crate::handle::Writable;
 use crate::journal::{self, JournalEntry, JournalKind};
+use crate::json;
 use crate::listing::Listing;
 use crate::log::Encoded;
 use crate::lookup::Lookup;
@@ -55,7 +56,7 @@ fn approval(row: &Row<'_>) -> Result<Approval, Error> {
         run_id: RunId::from_bytes(row.get(1)?),
         tool_call_id: ToolCallId::from_bytes(row.get(2)?),
         tool_name: row.get(3)?,
-        arguments: serde_json::from_str(&row.get::<_, String>(4)?)?,
+        arguments: json::read(&row.get::<_, String>(4)?)?,
         reason: row.get(5)?,
         state,
         expires_at: Timestamp::from_micros(row.get(7)?),

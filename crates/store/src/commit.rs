@@ -17,6 +17,7 @@ use crate::audit::{self, AuditRecord};
 use crate::error::Error;
 use crate::handle::Writable;
 use crate::journal::{self, JournalEntry};
+use crate::json;
 use crate::log::Encoded;
 use crate::owner::require;
 use crate::sqlite::Tx;
@@ -173,7 +174,7 @@ pub(crate) fn fill_unfinished(
         let mut rows = statement.query((user.to_bytes(), run_id.to_bytes()))?;
         while let Some(row) = rows.next()? {
             let body: String = row.get(0)?;
-            let event: Event = serde_json::from_str(&body)?;
+            let event: Event = json::read(&body)?;
             if let EventKind::MessageDelta { message_id, delta } = event.kind
                 && let Some(message) = open.get_mut(&message_id)
             {

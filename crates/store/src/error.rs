@@ -1,5 +1,6 @@
 //! What can go wrong in the store.
 
+use netra_context::memory::OverLimit;
 use netra_protocol::ErrorCode;
 
 /// What can go wrong in the store. Messages hold no user's data.
@@ -38,6 +39,9 @@ pub enum Error {
         /// The limit that was passed.
         limit_bytes: u64,
     },
+    /// The user holds, or would hold, more memory than allowed.
+    #[error("no memory is left for this: {0}")]
+    Memory(#[from] OverLimit),
     /// The store cannot be read or written now.
     #[error("the store is not available: {0}")]
     Unavailable(String),
@@ -68,6 +72,8 @@ impl Error {
             Self::IdempotencyKeyReused => ErrorCode::IdempotencyKeyReused,
             Self::InvalidCursor => ErrorCode::InvalidRequest,
             Self::TooLarge { .. } => ErrorCode::TooLarge,
+            // Of requests; to a run it is the limit that it has passed.
+            Self::Memory(_) => ErrorCode::RateLimited,
             Self::Unavailable(_) => ErrorCode::StoreUnavailable,
             Self::InUse { .. } | Self::Migration(_) | Self::Bug(_) => ErrorCode::Internal,
         }

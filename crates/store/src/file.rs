@@ -5,6 +5,7 @@
 
 use std::path::PathBuf;
 
+use netra_context::memory::{self, Reservation};
 use netra_context::runtime::TaskKind;
 use netra_context::{Right, UserExecutionContext};
 use netra_protocol::file::File;
@@ -25,6 +26,8 @@ use crate::{Store, cursor};
 
 /// How the name of content ends that is being written.
 pub(crate) const PART: &str = ".part";
+/// What may be on its way to the disk of one file: tokio takes as much at once.
+const WRITE_BUFFER: usize = 2 * 1024 * 1024;
 const COLUMNS: &str = "id, name, media_type, bytes, sha256, run_id, created_at";
 
 fn file(row: &Row<'_>) -> rusqlite::Result<File> {
@@ -79,6 +82,7 @@ pub struct FileWriter {
     hash: Sha256,
     content: tokio::fs::File,
     temporary: Temporary,
+    _room: Reservation,
 }
 
 /// Removes its file when dropped, unless it is kept.
@@ -186,6 +190,7 @@ impl Store {
         limit_bytes: u64,
     ) -> Result<FileWriter, Error> {
         let user = require(ctx, Right::Files)?;
+        let room = memory::reserve(WRITE_BUFFER)?;
         let id = self.0.runtime.new_id(FileId::from_parts);
         let temporary = Temporary(self.content_dir().join(format!("{id}{PART}")));
         let content = tokio::fs::OpenOptions::new()
@@ -206,6 +211,7 @@ impl Store {
             hash: Sha256::new(),
             content,
             temporary,
+            _room: room,
         })
     }
 

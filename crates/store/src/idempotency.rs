@@ -8,6 +8,7 @@ use serde::de::DeserializeOwned;
 
 use crate::Store;
 use crate::error::Error;
+use crate::json;
 use crate::owner::require;
 use crate::sqlite::Tx;
 
@@ -68,7 +69,7 @@ pub(crate) fn find<T: DeserializeOwned>(
     if operation != wanted.operation || body_hash != wanted.body_hash {
         return Err(Error::IdempotencyKeyReused);
     }
-    Ok(Some(serde_json::from_str(&answer)?))
+    Ok(Some(json::read(&answer)?))
 }
 
 /// Carries `create` out unless the key was used; remembers the object in the same transaction.

@@ -137,7 +137,7 @@ impl Logs {
         after: u64,
         limit: usize,
     ) -> Result<Vec<Arc<Entry>>, Error> {
-        entries(&self.0, user, (after, u64::MAX), limit)
+        entries(&self.0, user, (after, u64::MAX), limit, usize::MAX)
     }
 
     fn list<T>(

@@ -9,6 +9,7 @@ use netra_protocol::run::Run;
 use crate::Store;
 use crate::error::Error;
 use crate::handle::{Readable, Writable};
+use crate::json;
 use crate::owner::require;
 use crate::sqlite::Tx;
 
@@ -173,7 +174,7 @@ impl Store {
                 let kind = JournalKind::parse(&row.get::<_, String>(1)?)?;
                 let recorded = Recorded {
                     step: row.get(2)?,
-                    value: serde_json::from_str(&row.get::<_, String>(3)?)?,
+                    value: json::read(&row.get::<_, String>(3)?)?,
                     at: Timestamp::from_micros(row.get(4)?),
                 };
                 journal.insert(row.get(0)?, kind, recorded);

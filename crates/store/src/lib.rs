@@ -26,6 +26,7 @@ mod cursor;
 mod error;
 mod file;
 mod fold;
+mod json;
 mod key;
 mod listing;
 mod lock;

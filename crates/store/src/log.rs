@@ -6,7 +6,7 @@
 use std::borrow::Cow;
 use std::sync::Arc;
 
-use netra_context::{Right, UserExecutionContext};
+use netra_context::{Right, UserExecutionContext, memory};
 use netra_protocol::event::MAX_EVENT_BYTES;
 use netra_protocol::id::{RunId, ThreadId, UserId};
 use netra_protocol::{AsOf, Event};
@@ -14,6 +14,7 @@ use rusqlite::{Connection, OptionalExtension as _};
 
 use crate::Store;
 use crate::error::Error;
+use crate::json;
 use crate::owner::require;
 
 /// Takes what has been committed, in commit order, on the store's writer thread, before the
@@ -79,7 +80,7 @@ impl Entry {
     /// # Errors
     /// `Bug` when the stored JSON is not an event of this version.
     pub fn event(&self) -> Result<Event, Error> {
-        Ok(serde_json::from_str(&self.body)?)
+        json::read(&self.body)
     }
 
     /// Size of its JSON in bytes, for the bounds of queues.
@@ -176,6 +177,7 @@ pub(crate) fn entries(
     user_id: UserId,
     (after, through): (u64, u64),
     limit: usize,
+    bytes: usize,
 ) -> Result<Vec<Arc<Entry>>, Error> {
     let mut statement = connection.prepare_cached(SELECT)?;
     let through = i64::try_from(through).unwrap_or(i64::MAX);
@@ -190,7 +192,16 @@ pub(crate) fn entries(
             body: row.get::<_, String>(4)?.into_boxed_str(),
         }))
     })?;
-    Ok(rows.collect::<Result<_, _>>()?)
+    let (mut found, mut held) = (Vec::new(), 0);
+    for entry in rows {
+        let entry: Arc<Entry> = entry?;
+        held += entry.bytes();
+        found.push(entry);
+        if held >= bytes {
+            break;
+        }
+    }
+    Ok(found)
 }
 
 impl Store {
@@ -232,8 +243,26 @@ impl Store {
         let user = require(ctx, Right::Read)?;
         self.0
             .db
-            .read(move |c| entries(c, user, (after, u64::MAX), limit))
+            .read(move |c| entries(c, user, (after, u64::MAX), limit, usize::MAX))
             .await
+    }
+
+    /// The same, and no more than what is beyond `bytes` of JSON by its last event.
+    ///
+    /// # Errors
+    /// As [`Store::log_bounds`]; `Memory` where the user has no room for them.
+    pub async fn events_within(
+        &self,
+        ctx: &UserExecutionContext,
+        after: u64,
+        limit: usize,
+        bytes: usize,
+    ) -> Result<Vec<Arc<Entry>>, Error> {
+        let user = require(ctx, Right::Read)?;
+        let _room = memory::reserve(bytes)?;
+        let span = (after, u64::MAX);
+        let read = move |c: &Connection| entries(c, user, span, limit, bytes);
+        self.0.db.read(read).await
     }
 
     /// The events of one run so far, in order, deltas left out.
@@ -252,7 +281,10 @@ impl Store {
         let found = self
             .0
             .db
-            .read(move |c| entries(c, user, (span.after_seq, through), usize::MAX >> 1))
+            .read(move |c| {
+                let span = (span.after_seq, through);
+                entries(c, user, span, usize::MAX >> 1, usize::MAX)
+            })
             .await?;
         let wanted = found
             .iter()

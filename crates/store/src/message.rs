@@ -9,6 +9,7 @@ use rusqlite::{Connection, OptionalExtension as _, Row};
 
 use crate::error::Error;
 use crate::handle::Readable;
+use crate::json;
 use crate::owner::require;
 use crate::sqlite::Tx;
 use crate::{Store, cursor};
@@ -35,7 +36,7 @@ fn message(row: &Row<'_>) -> Result<Found, Error> {
             run_id: row.get::<_, Option<[u8; 16]>>(3)?.map(RunId::from_bytes),
             role,
             agent: row.get(5)?,
-            content: serde_json::from_str(
+            content: json::read(
                 row.get_ref(6)?
                     .as_str()
                     .map_err(|_| Error::corrupt("message"))?,

@@ -14,6 +14,7 @@ use crate::commit::{Hold, RunUpdate};
 use crate::error::Error;
 use crate::handle::{Readable, Writable};
 use crate::idempotency::{Created, Idempotency, once};
+use crate::json;
 use crate::listing::Listing;
 use crate::log::Encoded;
 use crate::lookup::Lookup;
@@ -100,7 +101,7 @@ pub struct RunSpan {
 }
 
 fn json<T: serde::de::DeserializeOwned>(text: Option<String>) -> Result<Option<T>, Error> {
-    Ok(text.map(|text| serde_json::from_str(&text)).transpose()?)
+    text.map(|text| json::read(&text)).transpose()
 }
 
 fn time(row: &Row<'_>, column: usize) -> Result<Option<Timestamp>, Error> {

@@ -9,6 +9,7 @@ use rusqlite::{Connection, OptionalExtension as _, Row};
 use crate::error::Error;
 use crate::handle::{Readable, Writable};
 use crate::idempotency::{Created, Idempotency, once};
+use crate::json;
 use crate::lookup::Lookup;
 use crate::owner::require;
 use crate::sqlite::Tx;
@@ -33,7 +34,7 @@ fn thread(row: &Row<'_>) -> rusqlite::Result<(Thread, String)> {
 }
 
 fn with_metadata((mut thread, metadata): (Thread, String)) -> Result<Thread, Error> {
-    thread.metadata = serde_json::from_str(&metadata)?;
+    thread.metadata = json::read(&metadata)?;
     Ok(thread)
 }
 

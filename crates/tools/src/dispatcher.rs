@@ -14,6 +14,7 @@ use std::time::Duration;
 
 use futures::FutureExt as _;
 use netra_context::UserExecutionContext;
+use netra_context::memory::{self, Reservation};
 use netra_events::Emission;
 use netra_protocol::error::{ErrorCode, Failure};
 use netra_protocol::event::{EventKind, MAX_RESULT_BYTES};
@@ -27,7 +28,7 @@ use crate::past::{Ended, Past, named};
 use crate::policy::Verdict;
 use crate::registry::{Entry, Registry};
 use crate::scope::RunScope;
-use crate::short::{bytes_of, cut_text, shorten};
+use crate::short::{bytes_of, cut_text, held_by, shorten};
 use crate::tool::Call;
 
 /// The most bytes of arguments in an event.
@@ -165,6 +166,7 @@ impl Dispatcher {
         self.announce(ctx, caller, &request).await?;
         let began = Instant::now();
         let result = self.perform(ctx, caller, entry, &request).await;
+        let (result, _room) = with_room_to_record(result);
         let duration = began.elapsed();
         self.record(ctx, caller, &request, &result, duration)
             .await?;
@@ -387,6 +389,24 @@ impl Dispatcher {
             let words = format!("the tool call cannot be recorded: {error}");
             Error::Run(Failure::new(ErrorCode::Internal, words))
         })
+    }
+}
+
+/// The result together with the room for writing it down, which takes two more of it as values and two as texts; a
+/// failure where the user has no memory left for that.
+fn with_room_to_record(
+    result: Result<Value, Failure>,
+) -> (Result<Value, Failure>, Option<Reservation>) {
+    let Ok(value) = &result else {
+        return (result, None);
+    };
+    match memory::reserve(2 * (held_by(value) + bytes_of(value))) {
+        Ok(room) => (result, Some(room)),
+        Err(over) => {
+            let words = format!("no memory is left for the result: {over}");
+            let failure = Failure::new(ErrorCode::MemoryLimitExceeded, words);
+            (Err(failure), None)
+        }
     }
 }
 

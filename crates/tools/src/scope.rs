@@ -57,9 +57,9 @@ impl RunScope {
         }
     }
 
-    /// Memory of the run's worker process now, in bytes; 0 while there is none.
-    pub fn worker_bytes(&self) -> u64 {
-        self.meter.bytes()
+    /// Reads the memory of the run's worker process.
+    pub fn meter(&self) -> Meter {
+        self.meter.clone()
     }
 
     pub(crate) fn emitter(&self) -> &UserWebSocketEmitter {
@@ -223,10 +223,11 @@ pub(crate) fn analysis_limits(ctx: &UserExecutionContext) -> AnalysisLimits {
 }
 
 fn store_failure(error: &netra_store::Error) -> Failure {
-    Failure::new(
-        ErrorCode::ToolFailed,
-        format!("the file cannot be stored: {error}"),
-    )
+    let code = match error {
+        netra_store::Error::Memory(_) => ErrorCode::MemoryLimitExceeded,
+        _ => ErrorCode::ToolFailed,
+    };
+    Failure::new(code, format!("the file cannot be stored: {error}"))
 }
 
 /// What a worker's failure means to the agent that called the tool.
@@ -239,6 +240,9 @@ fn worker_failure(error: netra_worker::Error) -> Failure {
                 details["details"] = more;
             }
             failure.with_details(details)
+        }
+        netra_worker::Error::MemoryLimit { .. } | netra_worker::Error::NoRoom(_) => {
+            Failure::new(ErrorCode::MemoryLimitExceeded, error.to_string())
         }
         netra_worker::Error::TimeLimit { .. } => {
             Failure::new(ErrorCode::ToolTimeout, error.to_string())

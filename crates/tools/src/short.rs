@@ -25,6 +25,22 @@ pub fn bytes_of(value: &Value) -> usize {
     counter.0
 }
 
+/// What a value holds in memory, in bytes, the slack of its lists and maps apart.
+pub(crate) fn held_by(value: &Value) -> usize {
+    const SLOT: usize = size_of::<Value>();
+    match value {
+        Value::Null | Value::Bool(_) | Value::Number(_) => 0,
+        Value::String(text) => text.len(),
+        Value::Array(items) => items.iter().map(|item| SLOT + held_by(item)).sum(),
+        Value::Object(fields) => {
+            let field = |(name, value): (&String, &Value)| {
+                size_of::<String>() + name.len() + SLOT + held_by(value)
+            };
+            fields.iter().map(field).sum()
+        }
+    }
+}
+
 /// The text, cut to at most `max_bytes` at a character's end, with a sign where it was cut.
 pub fn cut_text(text: &str, max_bytes: usize) -> String {
     const SIGN: &str = "…";

@@ -148,6 +148,7 @@ impl Analysis {
                 End::Other(status) => Error::WorkerDied { status },
             },
             Lost::TooLarge => self.output_limit(),
+            Lost::NoRoom(over) => Error::NoRoom(over),
             Lost::Nonsense(what) => Error::Protocol(what),
         }
     }

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use netra_memory::OverLimit;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -14,6 +15,9 @@ pub enum Error {
         /// The limit, in bytes.
         limit_bytes: u64,
     },
+    /// It sent more than its user has memory left for.
+    #[error("no memory is left for what it sent: {0}")]
+    NoRoom(OverLimit),
     /// It computed for longer than it may (time spent waiting for answers does not count), and was ended.
     #[error("the computation took longer than its limit of {} ms", .limit.as_millis())]
     TimeLimit {

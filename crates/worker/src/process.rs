@@ -6,6 +6,7 @@ use std::path::Path;
 use std::process::{ExitStatus, Stdio};
 use std::time::Duration;
 
+use netra_memory::{OverLimit, Reservation, Scope};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -31,6 +32,8 @@ pub(crate) struct Process {
     /// Bytes to write; what lies before `written` has been written.
     outbox: Vec<u8>,
     written: usize,
+    /// The room for the frame that is coming in: its pieces, and the whole that is made of them.
+    room: Option<Reservation>,
     /// A snapshot was asked for and has not come yet.
     pub(crate) owes_snapshot: bool,
 }
@@ -42,6 +45,8 @@ pub(crate) enum Lost {
     Ended(Option<ExitStatus>),
     /// It announced a frame larger than the caller accepts.
     TooLarge,
+    /// The caller's account has no room for what it sends.
+    NoRoom(OverLimit),
     /// It sent what is not a frame, or not the message that was due.
     Nonsense(String),
 }
@@ -92,6 +97,7 @@ impl Process {
             consumed: 0,
             outbox: Vec::new(),
             written: 0,
+            room: None,
             owes_snapshot: false,
         })
     }
@@ -136,6 +142,8 @@ impl Process {
     ) -> Result<M, Lost> {
         match self.receive(max).await? {
             (Kind::Message, body) => {
+                let room = netra_memory::json_room(&body);
+                let _room = Scope::current().reserve(room).map_err(Lost::NoRoom)?;
                 serde_json::from_slice(&body).map_err(|error| Lost::Nonsense(error.to_string()))
             }
             (Kind::Snapshot, _) => Err(Lost::Nonsense(
@@ -173,10 +181,15 @@ impl Process {
         if length > max {
             return Err(Lost::TooLarge);
         }
+        if self.room.is_none() && length > CHUNK {
+            let room = Scope::current().reserve(2 * length as u64);
+            self.room = Some(room.map_err(Lost::NoRoom)?);
+        }
         let Some(body) = unread.get(HEADER..HEADER + length) else {
             return Ok(None);
         };
         let body = body.to_vec();
+        self.room = None;
         self.consumed += HEADER + length;
         if self.consumed == self.inbox.len() {
             self.inbox.clear();

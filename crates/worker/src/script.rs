@@ -350,6 +350,7 @@ impl Script {
                 End::Other(status) => Error::WorkerDied { status },
             },
             Lost::TooLarge => self.output_limit(),
+            Lost::NoRoom(over) => Error::NoRoom(over),
             Lost::Nonsense(what) => Error::Protocol(what),
         }
     }

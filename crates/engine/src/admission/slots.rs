@@ -101,6 +101,8 @@ pub(crate) struct Count {
 #[cfg_attr(test, derive(Clone))]
 pub(crate) struct Slots {
     engines: usize,
+    /// Nobody begins, however many engines there are.
+    closed: bool,
     running: usize,
     parked: usize,
     last: u64,
@@ -115,6 +117,7 @@ impl Slots {
     pub(crate) fn new(engines: usize) -> Self {
         Self {
             engines: engines.max(1),
+            closed: false,
             running: 0,
             parked: 0,
             last: 0,
@@ -345,17 +348,32 @@ impl Slots {
     fn full(&self, wish: &Wish) -> Option<Refusal> {
         if self.count(wish.user).running >= wish.allowed as usize {
             Some(Refusal::SlotsExhausted)
-        } else if self.running >= self.engines {
+        } else if self.is_full() {
             Some(Refusal::Overloaded)
         } else {
             None
         }
     }
 
+    fn is_full(&self) -> bool {
+        self.closed || self.running >= self.engines
+    }
+
+    /// Lets nobody begin, or everybody again whose turn it is.
+    pub(crate) fn close(&mut self, closed: bool) {
+        self.closed = closed;
+        self.give_turns();
+    }
+
     /// Restores the rule that nothing waits that could execute, after a change to one user.
     fn settle(&mut self, changed: UserId) {
         self.take_a_turn(changed);
-        while self.running < self.engines {
+        self.give_turns();
+        self.forget_idle(changed);
+    }
+
+    fn give_turns(&mut self) {
+        while !self.is_full() {
             let Some(user) = self.ring.pop_front() else {
                 break;
             };
@@ -368,7 +386,6 @@ impl Slots {
             self.take_a_turn(user);
             self.forget_idle(user);
         }
-        self.forget_idle(changed);
     }
 
     fn forget_idle(&mut self, user: UserId) {

@@ -1,6 +1,7 @@
 //! A model agent: ask the model, run the tools that it wants, give it the results, until it answers
 //! without wanting any.
 
+use netra_context::memory;
 use netra_model::{Arguments, ChatRequest, Message as Said, StopReason, ToolCall, ToolSpec};
 use netra_protocol::ErrorCode;
 use netra_protocol::id::ToolCallId;
@@ -169,6 +170,8 @@ async fn finish(frame: &Frame<'_>, key: String, answer: Answer) -> Result<Finish
             "the provider's filter cut the answer",
         ));
     }
+    let _room = memory::reserve_for_json(answer.text.as_bytes())
+        .map_err(|over| Fault::agent(ErrorCode::MemoryLimitExceeded, over.to_string()))?;
     let result = match &frame.agent.output {
         None => json!({ "text": answer.text }),
         Some(_) => serde_json::from_str(&answer.text).map_err(|error| {

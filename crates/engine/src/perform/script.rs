@@ -50,7 +50,7 @@ pub(super) async fn perform(frame: &Frame<'_>, file: &str, code: &str) -> Result
     let scripts = &frame.execution.infra.scripts;
     let script = scripts.start(source, limits(frame)).await;
     let mut script = script.map_err(|error| failed(error, None))?;
-    frame.execution.workers.lock().push(script.meter());
+    frame.execution.workers.add(script.meter());
     let result = converse(frame, &mut script).await?;
     let mut finished = Finished::new(result);
     if frame.is_root()
@@ -319,7 +319,7 @@ fn failed(error: WorkerError, raised: Option<Failure>) -> Fault {
             };
             return Fault::Agent(failure);
         }
-        WorkerError::MemoryLimit { .. } => ErrorCode::MemoryLimitExceeded,
+        WorkerError::MemoryLimit { .. } | WorkerError::NoRoom(_) => ErrorCode::MemoryLimitExceeded,
         WorkerError::TimeLimit { .. } | WorkerError::OutputLimit { .. } | WorkerError::Job(_) => {
             ErrorCode::AgentFailed
         }

@@ -25,7 +25,7 @@ use tokio::sync::watch;
 
 use crate::agents::{Agents, EmbeddedAgent};
 use crate::order::check_order;
-use crate::{Config, Error, ExecutionEngineFactory, Infra, Started};
+use crate::{Config, Error, ExecutionEngineFactory, Infra, NodeMemory, Started};
 
 /// How long anything may take before a test gives up; nothing waits for it when all is well.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -203,6 +203,7 @@ pub(super) struct Build {
     pub(super) model: ScriptedModel,
     pub(super) engines: usize,
     pub(super) limits: Limits,
+    pub(super) node_memory: NodeMemory,
     pub(super) dir: Arc<tempfile::TempDir>,
     /// Told after each commit, before the hub.
     pub(super) witness: Option<Arc<dyn Fanout>>,
@@ -214,6 +215,7 @@ impl Build {
             model,
             engines: 1_000,
             limits: Limits::default(),
+            node_memory: NodeMemory::default(),
             dir: Arc::new(tempfile::tempdir().unwrap()),
             witness: None,
         }
@@ -263,6 +265,7 @@ impl House {
             model,
             engines,
             limits,
+            node_memory,
             dir,
             witness,
         } = plan;
@@ -321,7 +324,11 @@ impl House {
             models: Arc::new(models),
             agents: Arc::new(agents),
             scripts: ScriptPool::new(nowhere()),
-            config: Config { engines, limits },
+            config: Config {
+                engines,
+                limits,
+                node_memory,
+            },
         });
         Self {
             runtime,

@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 
+use netra_context::memory;
 use serde_json::Value;
 
 use super::failure::{self, Complaint};
@@ -116,6 +117,7 @@ impl Answer {
         if data.trim() == "[DONE]" {
             return self.finish();
         }
+        let _room = memory::reserve_for_json(data.as_bytes()).map_err(Error::NoRoom)?;
         let event: Event =
             serde_json::from_str(data).map_err(|_| self.malformed("an event is not as agreed"))?;
         if let Some(error) = event.error.filter(|error| !error.is_null()) {
@@ -281,6 +283,8 @@ impl Answer {
                 call.id
             };
             let name = self.names.ours(call.name);
+            let _room =
+                memory::reserve_for_json(call.arguments.as_bytes()).map_err(Error::NoRoom)?;
             let arguments = Arguments::parse(&call.arguments);
             self.ready.push_back(Chunk::ToolCall(ToolCall {
                 id,

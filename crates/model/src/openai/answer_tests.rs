@@ -33,6 +33,19 @@ fn sse(events: &[Value]) -> String {
         .collect()
 }
 
+#[test]
+fn an_event_that_the_user_has_no_room_for_is_refused_before_it_is_read() {
+    let account = netra_context::memory::Account::user();
+    account.set_limit(1 << 20);
+    let large = sse(&[delta(json!({ "content": "x", "other": vec![0; 50_000] }))]);
+    let (chunks, _) = read(&[large.as_bytes()]);
+    assert_eq!(chunks.len(), 1, "it can be read where there is room");
+    let _entered = account.scope().enter();
+    let (_, result) = read(&[large.as_bytes()]);
+    assert!(matches!(result, Err(Error::NoRoom(_))), "{result:?}");
+    assert_eq!(account.current_bytes(), 0);
+}
+
 fn delta(delta: Value) -> Value {
     json!({ "choices": [{ "index": 0, "delta": delta, "finish_reason": null }] })
 }

@@ -113,8 +113,12 @@ pub const CATALOGUE: &[Key] = &[
         "active engines of the node; unset: by its memory",
     ),
     value(
+        "limits.node_memory_mib",
+        "memory of the node; unset: what the machine or its control group has",
+    ),
+    value(
         "limits.memory_mib",
-        "memory per user over all runs and workers",
+        "memory per user over all runs, workers, requests and sockets",
     ),
     value("limits.run_timeout_ms", "deadline of a run that names none"),
     value(

@@ -48,6 +48,7 @@ pub(super) struct Raw {
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub(super) struct LimitKeys {
     pub(super) engines: Option<usize>,
+    pub(super) node_memory_mib: Option<u64>,
     #[serde(flatten)]
     pub(super) user: Limits,
 }

@@ -9,6 +9,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use netra_context::Runtime;
+use netra_context::memory::Scope;
 use rusqlite::Connection;
 use tokio::sync::{mpsc, oneshot};
 
@@ -95,6 +96,12 @@ impl Writer {
         work: impl FnOnce(&mut Tx<'_>) -> Result<T, Error> + Send + 'static,
     ) -> Result<T, Error> {
         let (caller, answer) = oneshot::channel();
+        // What it makes, the log's entries above all, is on the account of whoever asked for it.
+        let scope = Scope::current();
+        let work = move |tx: &mut Tx<'_>| {
+            let _entered = scope.enter();
+            work(tx)
+        };
         let task = Task {
             work: Some(work),
             outcome: None,

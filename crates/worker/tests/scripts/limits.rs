@@ -183,6 +183,26 @@ async fn a_script_within_its_memory_is_left_alone() {
 }
 
 #[tokio::test]
+async fn a_value_that_the_account_has_no_room_for_is_refused_before_it_is_read() {
+    let pool = pool(1);
+    let account = netra_memory::Account::user();
+    account.set_limit(4 << 20);
+    for (code, fits) in [
+        ("[0] * 1000", true),
+        ("[0] * 100_000", false),
+        ("'x' * 3_000_000", false),
+    ] {
+        let (_, outcome) = account.scope().wrap(run(&pool, code, limits())).await;
+        match outcome {
+            Ok(_) => assert!(fits, "{code}"),
+            Err(Error::NoRoom(over)) => assert!(!fits && over.limit == 4 << 20, "{code}: {over}"),
+            Err(error) => panic!("{code}: {error}"),
+        }
+        assert!(account.current_bytes() < 1 << 20);
+    }
+}
+
+#[tokio::test]
 async fn output_is_limited_in_every_direction() {
     let pool = pool(1);
     let limits = Limits {
