@@ -1,7 +1,9 @@
 //! Memory for those who do not know the allocator: on whose account the code runs, and how it asks before it takes
 //! much.
 
-pub use netra_memory::{Account, OverLimit, Reservation, Scope};
+pub use netra_memory::{
+    Account, OverLimit, Reservation, Scope, is_counting, node_bytes, system_bytes,
+};
 
 /// Sets bytes aside on the account that the caller runs on, before something large is made; give them back once it is
 /// there. Everything whose size a user can choose asks like this.

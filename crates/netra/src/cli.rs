@@ -6,6 +6,7 @@ mod config;
 mod connection;
 mod duration;
 mod events;
+mod isolation;
 mod openapi;
 mod output;
 mod run;
@@ -59,6 +60,8 @@ enum Command {
     Agents(agents::Args),
     /// Follow, print and check the logs of events.
     Events(events::Args),
+    /// Show who holds what on a server: slots, memory, sockets, limits reached.
+    Isolation(isolation::Args),
     /// Copy a data folder, while a server runs on it too.
     Backup(backup::BackupArgs),
     /// Make a data folder of a backup.
@@ -144,6 +147,7 @@ async fn command(command: Command) -> Result<Exit, Problem> {
         Command::Token(args) => token::token(args).await,
         Command::Agents(args) => agents::agents(args),
         Command::Events(args) => Box::pin(events::events(args)).await,
+        Command::Isolation(args) => Box::pin(isolation::isolation(args)).await,
         Command::Backup(args) => backup::backup(&args),
         Command::Restore(args) => backup::restore(&args),
         Command::Migrate(folder) => migrate(&folder),

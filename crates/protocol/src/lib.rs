@@ -15,6 +15,7 @@ pub mod approval;
 pub mod event;
 pub mod file;
 pub mod frame;
+pub mod isolation;
 pub mod limits;
 pub mod message;
 pub mod run;
