@@ -11,6 +11,7 @@ use netra_protocol::account::{
 use netra_protocol::agent::Agent;
 use netra_protocol::file::File;
 use netra_protocol::id::{FileId, KeyId, RunId, SessionId, ThreadId};
+use netra_protocol::isolation::Isolation;
 use netra_protocol::message::Message;
 use netra_protocol::run::{Run, StartRun};
 use netra_protocol::thread::{CreateThread, ForkThread, Thread, UpdateThread};
@@ -140,6 +141,11 @@ impl Client {
     /// Own figures.
     pub async fn usage(&self) -> Result<Usage, Error> {
         self.get("/api/usage").await
+    }
+
+    /// What every user holds on the server. For admins.
+    pub async fn isolation(&self) -> Result<Isolation, Error> {
+        self.get("/api/admin/isolation").await
     }
 }
 

@@ -9,8 +9,10 @@ pub mod rights;
 pub mod runtime;
 
 mod accounts;
+mod limit_hits;
 mod user_execution_context;
 
+pub use limit_hits::Limit;
 pub use principal::{BackgroundKind, Principal};
 pub use rights::{Right, Rights};
 pub use runtime::Runtime;

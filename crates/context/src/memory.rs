@@ -1,7 +1,9 @@
 //! Memory for those who do not know the allocator: on whose account the code runs, and how it asks before it takes
 //! much.
 
-pub use netra_memory::{Account, OverLimit, Reservation, Scope};
+pub use netra_memory::{
+    Account, OverLimit, Reservation, Scope, is_counting, node_bytes, system_bytes,
+};
 
 /// What is smaller is not asked for: an account cannot see it before it is entered.
 const UNSEEN: u64 = 64 * 1024;

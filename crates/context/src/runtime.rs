@@ -3,6 +3,7 @@
 use std::future::Future;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use futures::FutureExt as _;
@@ -14,6 +15,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::accounts::Accounts;
+use crate::limit_hits::{Limit, LimitHits};
 
 /// Tells the time. A trait, so that tests and replay can give times of their own.
 pub trait Clock: Send + Sync {
@@ -49,6 +51,16 @@ pub enum TaskKind {
 }
 
 impl TaskKind {
+    /// All of them.
+    pub const ALL: [Self; 6] = [
+        Self::Run,
+        Self::Socket,
+        Self::Part,
+        Self::Sweep,
+        Self::Pool,
+        Self::Listener,
+    ];
+
     /// For logs and metrics.
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -73,8 +85,30 @@ impl TaskKind {
 struct Shared {
     clock: Box<dyn Clock>,
     tasks: TaskTracker,
+    live: Arc<LiveTasks>,
     shutdown: CancellationToken,
     accounts: Accounts,
+    limit_hits: LimitHits,
+}
+
+/// How many tasks of each kind have not ended.
+#[derive(Default)]
+struct LiveTasks([AtomicUsize; TaskKind::ALL.len()]);
+
+/// Counts one task until it is dropped, however it ends.
+struct LiveTask(Arc<LiveTasks>, TaskKind);
+
+impl LiveTask {
+    fn new(live: &Arc<LiveTasks>, kind: TaskKind) -> Self {
+        live.0[kind as usize].fetch_add(1, Ordering::Relaxed);
+        Self(Arc::clone(live), kind)
+    }
+}
+
+impl Drop for LiveTask {
+    fn drop(&mut self) {
+        self.0.0[self.1 as usize].fetch_sub(1, Ordering::Relaxed);
+    }
 }
 
 /// Clock, randomness and tasks of one server. Cheap to clone; two servers in one process (as in
@@ -99,8 +133,10 @@ impl Runtime {
         Self(Arc::new(Shared {
             clock,
             tasks: TaskTracker::new(),
+            live: Arc::default(),
             shutdown: CancellationToken::new(),
             accounts: Accounts::default(),
+            limit_hits: LimitHits::default(),
         }))
     }
 
@@ -137,6 +173,21 @@ impl Runtime {
         self.0.accounts.open()
     }
 
+    /// Notes that a limit has refused the user something or ended a run of theirs.
+    pub fn limit_hit(&self, user: UserId, limit: Limit) {
+        self.0.limit_hits.count(user, limit);
+    }
+
+    /// The limits that the user has reached since the start, and how often each.
+    pub fn limits_hit(&self, user: UserId) -> Vec<(Limit, u64)> {
+        self.0.limit_hits.of(user)
+    }
+
+    /// The users who have reached any.
+    pub fn users_at_limits(&self) -> Vec<UserId> {
+        self.0.limit_hits.users()
+    }
+
     /// Starts a task that the server's shutdown waits for. A panic in it is logged and ends this
     /// task only; the handle then yields `None`. What it allocates is charged to the account that
     /// this is called on, or to the system where the task is the server's own.
@@ -145,7 +196,9 @@ impl Runtime {
         F: Future + Send + 'static,
         F::Output: Send + 'static,
     {
+        let live = LiveTask::new(&self.0.live, kind);
         let guarded = async move {
+            let _live = live;
             match AssertUnwindSafe(future).catch_unwind().await {
                 Ok(output) => Some(output),
                 Err(_) => {
@@ -174,6 +227,11 @@ impl Runtime {
     /// The number of tasks that have not ended.
     pub fn live_tasks(&self) -> usize {
         self.0.tasks.len()
+    }
+
+    /// The number of tasks of this kind that have not ended.
+    pub fn live_tasks_of(&self, kind: TaskKind) -> usize {
+        self.0.live.0[kind as usize].load(Ordering::Relaxed)
     }
 
     /// Tells every task to end and waits for them, at most `grace`. Returns how many are left.
@@ -205,6 +263,7 @@ mod tests {
         let sound = runtime.spawn(TaskKind::Part, async { 7 });
         assert!(broken.await.unwrap().is_none());
         assert_eq!(sound.await.unwrap(), Some(7));
+        assert_eq!(runtime.live_tasks_of(TaskKind::Part), 0);
     }
 
     #[tokio::test]
@@ -212,6 +271,7 @@ mod tests {
         let runtime = Runtime::new();
         let token = runtime.shutdown().clone();
         runtime.spawn(TaskKind::Socket, async move { token.cancelled().await });
+        assert_eq!(runtime.live_tasks_of(TaskKind::Socket), 1);
         assert_eq!(runtime.drain(Duration::from_secs(10)).await, 0);
     }
 }

@@ -57,6 +57,24 @@ pub struct UserExecutionContext {
     cancel: CancellationToken,
     depth: u32,
     runtime: Runtime,
+    _counted: Counted,
+}
+
+/// Counts a context while it exists.
+struct Counted;
+
+impl Counted {
+    fn new(origin: &'static str) -> Self {
+        metrics::counter!("netra_context_created_total", "origin" => origin).increment(1);
+        metrics::gauge!("netra_context_active").increment(1.0);
+        Self
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        metrics::gauge!("netra_context_active").decrement(1.0);
+    }
 }
 
 impl UserExecutionContext {
@@ -78,6 +96,7 @@ impl UserExecutionContext {
             cancel: runtime.shutdown().child_token(),
             depth: 0,
             runtime: runtime.clone(),
+            _counted: Counted::new("request"),
         }
     }
 
@@ -94,6 +113,7 @@ impl UserExecutionContext {
             cancel: run.cancel,
             depth: 0,
             runtime: runtime.clone(),
+            _counted: Counted::new("run"),
         }
     }
 
@@ -109,6 +129,7 @@ impl UserExecutionContext {
             cancel: runtime.shutdown().child_token(),
             depth: 0,
             runtime: runtime.clone(),
+            _counted: Counted::new("background"),
         }
     }
 
@@ -137,6 +158,7 @@ impl UserExecutionContext {
             cancel: self.cancel.child_token(),
             depth: self.depth + 1,
             runtime: self.runtime.clone(),
+            _counted: Counted::new("child"),
         }
     }
 

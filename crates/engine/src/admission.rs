@@ -7,19 +7,39 @@ mod slots;
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use metrics::Gauge;
 use netra_protocol::id::{ThreadId, UserId};
 use netra_protocol::usage::SlotUsage;
 use parking_lot::Mutex;
 use tokio::sync::oneshot;
 
 pub use slots::Refusal;
-pub(crate) use slots::{Standing, Ticket, Wish};
+pub(crate) use slots::{Count, Standing, Ticket, Wish};
 
 use slots::Slots;
 
 struct State {
     slots: Slots,
     waiting: HashMap<Ticket, oneshot::Sender<()>>,
+    gauges: Gauges,
+}
+
+/// What is told of the slots.
+struct Gauges {
+    users: Gauge,
+    queued: Gauge,
+    parked: Gauge,
+}
+
+impl Gauges {
+    /// The handles are kept: they are set with the lock held.
+    fn new() -> Self {
+        Self {
+            users: metrics::gauge!("netra_engine_users"),
+            queued: metrics::gauge!("netra_runs_queued"),
+            parked: metrics::gauge!("netra_runs_waiting"),
+        }
+    }
 }
 
 /// The slots of this node. Cheap to clone.
@@ -87,6 +107,7 @@ impl Admission {
         Self(Arc::new(Mutex::new(State {
             slots: Slots::new(engines),
             waiting: HashMap::new(),
+            gauges: Gauges::new(),
         })))
     }
 
@@ -98,6 +119,7 @@ impl Admission {
         state.wake_started();
         let (ticket, standing) = entered?;
         let granted = state.listen(ticket, standing);
+        state.tell();
         drop(state);
         let seat = Seat {
             admission: self.clone(),
@@ -112,7 +134,10 @@ impl Admission {
 
     /// Lets a run in that waits for a person.
     pub(crate) fn enter_parked(&self, user: UserId, thread: ThreadId) -> Parked {
-        let ticket = self.0.lock().slots.enter_parked(user, thread);
+        let mut state = self.0.lock();
+        let ticket = state.slots.enter_parked(user, thread);
+        state.tell();
+        drop(state);
         let admission = self.clone();
         Parked {
             seat: Seat { admission, ticket },
@@ -142,6 +167,16 @@ impl Admission {
         }
     }
 
+    /// What each user has here, of this one moment.
+    pub(crate) fn users(&self) -> Vec<(UserId, Count)> {
+        let state = self.0.lock();
+        let slots = &state.slots;
+        slots
+            .users()
+            .map(|user| (user, slots.count(user)))
+            .collect()
+    }
+
     /// How many runs execute and wait on this node.
     pub(crate) fn total(&self) -> (usize, usize) {
         let total = self.0.lock().slots.total();
@@ -161,7 +196,15 @@ impl State {
         }
     }
 
+    fn tell(&self) {
+        let total = self.slots.total();
+        self.gauges.users.set(self.slots.users().len() as f64);
+        self.gauges.queued.set(total.queued as f64);
+        self.gauges.parked.set(total.parked as f64);
+    }
+
     fn wake_started(&mut self) {
+        self.tell();
         for ticket in self.slots.take_started() {
             if let Some(grant) = self.waiting.remove(&ticket) {
                 // Whoever no longer listens drops its seat, which frees the slot again.

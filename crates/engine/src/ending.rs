@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use netra_context::UserExecutionContext;
+use netra_context::{Limit, UserExecutionContext};
 use netra_events::{Emission, UserWebSocketEmitter};
 use netra_memory::Scope;
 use netra_protocol::error::{ErrorCode, Failure};
@@ -64,6 +64,24 @@ impl Ending {
                 Some(failure)
             }
         }
+    }
+
+    /// The limit that has ended the run, where one has.
+    fn limit(&self) -> Option<Limit> {
+        let failure = self.failure()?;
+        let of_node = || failure.details.as_ref()?.get("limit")?.as_str();
+        Some(match failure.code {
+            ErrorCode::DeadlineExceeded => Limit::RunTimeout,
+            ErrorCode::StepLimitExceeded => Limit::Steps,
+            ErrorCode::ToolCallLimitExceeded => Limit::ToolCalls,
+            ErrorCode::DepthLimitExceeded => Limit::Depth,
+            ErrorCode::AttemptsExhausted => Limit::Attempts,
+            ErrorCode::MemoryLimitExceeded if of_node() == Some("node_memory_mib") => {
+                Limit::NodeMemory
+            }
+            ErrorCode::MemoryLimitExceeded => Limit::Memory,
+            _ => return None,
+        })
     }
 
     fn bounded(self) -> Self {
@@ -150,6 +168,7 @@ pub(crate) async fn commit(
 ) {
     let ending = ending.bounded();
     let status = ending.status();
+    let limit = ending.limit();
     let seconds = Duration::from_millis(usage.duration_ms).as_secs_f64();
     let mut emissions = last.emissions;
     emissions.push(Emission::of_run(ending.event(usage.clone())));
@@ -166,6 +185,9 @@ pub(crate) async fn commit(
         let committing = emitter.commit(ctx, changes, emissions.clone());
         match Scope::system().wrap(committing).await {
             Ok(_) => {
+                if let Some(limit) = limit {
+                    ctx.runtime().limit_hit(emitter.run().owner(), limit);
+                }
                 metrics::counter!("netra_runs_ended_total", "status" => status.as_str())
                     .increment(1);
                 metrics::histogram!("netra_run_seconds", "status" => status.as_str())

@@ -24,7 +24,8 @@ use crate::agents::{Body, Definition};
 use crate::closing::{self, OpenMessage};
 use crate::ending::{self, Ending, Last};
 use crate::execution::{Execution, Fault, Finished, Frame};
-use crate::live::{Held, Listed, LiveRuns};
+use crate::isolation::Active;
+use crate::live::{Held, Listed, LiveRuns, StopReason};
 use crate::perform;
 use crate::request::{Begin, Commission, Resumption};
 
@@ -50,7 +51,7 @@ pub struct IsolatedExecutionEngine {
     listed: Listed,
     deadline: Instant,
     timeout_ms: u64,
-    _gauge: Active,
+    _active: Active,
     permit: Permit,
 }
 
@@ -84,24 +85,6 @@ impl From<Ending> for Stopped {
     }
 }
 
-/// Counts the engine as active while it exists.
-struct Active;
-
-impl Active {
-    fn new() -> Self {
-        metrics::counter!("netra_engine_created_total").increment(1);
-        metrics::gauge!("netra_engine_active").increment(1.0);
-        Self
-    }
-}
-
-impl Drop for Active {
-    fn drop(&mut self) {
-        metrics::gauge!("netra_engine_active").decrement(1.0);
-        metrics::counter!("netra_engine_cleaned_total").increment(1);
-    }
-}
-
 /// What an engine is made of.
 pub(crate) struct Parts {
     pub(crate) execution: Execution,
@@ -110,6 +93,7 @@ pub(crate) struct Parts {
     pub(crate) account: Arc<Account>,
     pub(crate) user_account: Arc<Account>,
     pub(crate) runs: LiveRuns,
+    pub(crate) active: Active,
     pub(crate) permit: Permit,
 }
 
@@ -122,6 +106,7 @@ impl IsolatedExecutionEngine {
             account,
             user_account,
             runs,
+            active,
             permit,
         } = parts;
         let held = Held::new(Arc::clone(&account), execution.workers.clone());
@@ -143,7 +128,7 @@ impl IsolatedExecutionEngine {
             listed: commission.listed,
             deadline: commission.deadline,
             timeout_ms: commission.timeout_ms,
-            _gauge: Active::new(),
+            _active: active,
             permit,
         }
     }

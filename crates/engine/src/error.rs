@@ -1,5 +1,6 @@
 //! Why a run is not started, cancelled or retried.
 
+use netra_context::Limit;
 use netra_protocol::ErrorCode;
 use serde_json::Value;
 
@@ -71,6 +72,16 @@ impl Error {
             Self::Overloaded => ErrorCode::Overloaded,
             Self::Draining => ErrorCode::Draining,
             Self::RunEnded => ErrorCode::RunEnded,
+        }
+    }
+
+    /// The limit that has refused the run, where one has.
+    pub(crate) fn limit(&self) -> Option<Limit> {
+        match self {
+            Self::SlotsExhausted => Some(Limit::ConcurrentRuns),
+            Self::QueueFull => Some(Limit::QueuedRuns),
+            Self::Overloaded => Some(Limit::Engines),
+            _ => None,
         }
     }
 

@@ -25,6 +25,7 @@ use crate::ending::{self, Ending};
 use crate::engine::{IsolatedExecutionEngine, Parts, usage_of_run};
 use crate::error::Error;
 use crate::execution::Execution;
+use crate::isolation::Engines;
 use crate::live::{LiveRuns, StopReason, Workers};
 use crate::pressure::{NodeMemory, Pressure};
 use crate::request::Commission;
@@ -83,6 +84,7 @@ pub(crate) struct Shared {
     pub(crate) turns: Turns,
     pub(crate) waiting: Waiting,
     pub(crate) pressure: Pressure,
+    pub(crate) engines: Engines,
     draining: AtomicBool,
 }
 
@@ -100,6 +102,7 @@ impl ExecutionEngineFactory {
             turns: Turns::default(),
             waiting: Waiting::default(),
             pressure: Pressure::default(),
+            engines: Engines::default(),
             draining: AtomicBool::new(false),
         }))
     }
@@ -178,6 +181,7 @@ impl ExecutionEngineFactory {
             account,
             user_account,
             runs,
+            active: self.0.engines.begin(),
             permit,
         })
     }

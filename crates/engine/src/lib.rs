@@ -5,7 +5,8 @@
 //! `attend` (the way to the slot), [`IsolatedExecutionEngine`] (owns one run from start to
 //! end), `execution` (what the agents of a run share), `perform` (how each kind of agent works),
 //! `closing` and `ending` (nothing stays open, and a run ends exactly once), `waiting` (a person is
-//! asked), `recovery` (the one way back, after an answer, a drain or a crash), `authority` (what
+//! asked), `isolation` (who holds what, to be
+//! looked at), `recovery` (the one way back, after an answer, a drain or a crash), `authority` (what
 //! admins end), [`agents`] (what there is to run). No socket, no status code and no SQL is known here.
 
 pub mod agents;
@@ -20,6 +21,7 @@ mod engine;
 mod error;
 mod execution;
 mod factory;
+mod isolation;
 mod live;
 mod message;
 mod perform;
@@ -41,5 +43,6 @@ pub use agents::{Agents, Definition, EmbeddedAgent};
 pub use engine::IsolatedExecutionEngine;
 pub use error::Error;
 pub use factory::{Config, ExecutionEngineFactory, Infra};
+pub use isolation::{Census, Holdings};
 pub use pressure::NodeMemory;
 pub use start::Started;

@@ -112,8 +112,8 @@ pub(crate) struct Live {
 /// What a run holds: its account, and the worker processes that are counted there.
 pub(crate) struct Held {
     pub(crate) account: Arc<Account>,
-    workers: Workers,
-    counted: External,
+    pub(crate) workers: Workers,
+    pub(crate) counted: External,
 }
 
 /// The worker processes of one run, which come and go. Clones are the same.
@@ -125,11 +125,11 @@ impl Workers {
         self.0.lock().push(meter);
     }
 
-    fn at_work(&self) -> bool {
-        self.0
-            .lock()
-            .iter()
-            .any(|meter| meter.process_id().is_some())
+    /// How many processes there are now.
+    pub(crate) fn at_work(&self) -> usize {
+        let meters = self.0.lock();
+        let at_work = |meter: &&Meter| meter.process_id().is_some();
+        meters.iter().filter(at_work).count()
     }
 
     fn bytes(&self) -> u64 {
@@ -200,6 +200,12 @@ impl LiveRuns {
         self.0.runs.lock().get(&id).cloned()
     }
 
+    /// Looks at the runs of this moment; nobody is let in or taken off meanwhile.
+    pub(crate) fn look<T>(&self, at: impl FnOnce(&mut dyn Iterator<Item = &Live>) -> T) -> T {
+        let runs = self.0.runs.lock();
+        at(&mut runs.values().map(|live| &**live))
+    }
+
     pub(crate) fn len(&self) -> usize {
         self.0.runs.lock().len()
     }
@@ -234,7 +240,7 @@ impl LiveRuns {
         let counts = |live: &&Arc<Live>| {
             live.held
                 .get()
-                .is_some_and(|held| held.counted.bytes() > 0 || held.workers.at_work())
+                .is_some_and(|held| held.counted.bytes() > 0 || held.workers.at_work() > 0)
         };
         // Asking the system takes a while, and nobody is to wait for it.
         let counted: Vec<_> = self

@@ -78,8 +78,8 @@ impl ExecutionEngineFactory {
         Ok(count)
     }
 
-    /// Denies approvals that expire, ends the runs of disabled users, notes that the server is at work, and looks at
-    /// everybody's memory, as long as it runs.
+    /// Denies approvals that expire, ends the runs of disabled users, notes that the server is at
+    /// work, and looks at everybody's memory, as long as it runs.
     pub fn keep_watch(&self) {
         self.watch_memory();
         self.watch_expiry();

@@ -5,7 +5,7 @@ use std::sync::OnceLock;
 use std::time::Duration;
 
 use netra_context::runtime::TaskKind;
-use netra_context::{Principal, Right, UserExecutionContext};
+use netra_context::{Limit, Principal, Right, UserExecutionContext};
 use netra_events::Emission;
 use netra_protocol::event::EventKind;
 use netra_protocol::id::{EventId, MessageId, RunId, ThreadId};
@@ -48,6 +48,7 @@ impl ExecutionEngineFactory {
         request: StartRun,
         idempotency: Option<Idempotency>,
     ) -> Result<Started, Error> {
+        let asked_at = Instant::now();
         if !ctx.may(Right::Run) {
             return Err(Error::Forbidden);
         }
@@ -64,12 +65,20 @@ impl ExecutionEngineFactory {
             return Err(Error::Draining);
         }
         if self.is_short_of_memory() {
+            self.infra()
+                .runtime
+                .limit_hit(principal.user_id, Limit::NodeMemory);
             return Err(Error::Overloaded);
         }
         let infra = &self.0.infra;
         let wishes = (request.on_limit, request.on_busy);
         let accepted = request::accept(ctx, &infra.store, &infra.agents, request).await?;
-        let admitted = self.admit(ctx, thread, wishes, accepted)?;
+        let admitted = self.admit(ctx, thread, wishes, accepted);
+        let admitted = admitted.inspect_err(|error| {
+            if let Some(limit) = error.limit() {
+                infra.runtime.limit_hit(principal.user_id, limit);
+            }
+        })?;
         // Nothing is awaited between admission and this: from here on the run is nobody's but its
         // own task's.
         let (answer, answered) = oneshot::channel();
@@ -78,6 +87,7 @@ impl ExecutionEngineFactory {
             principal,
             idempotency,
             turn,
+            asked_at,
         };
         let carried_out = self.clone().carry_out(asked, admitted, answer);
         infra.runtime.spawn(TaskKind::Run, carried_out);
@@ -171,6 +181,8 @@ impl ExecutionEngineFactory {
             Err(error) => drop(answer.send(Err(error))),
             Ok(Made::Replayed(id)) => drop(answer.send(self.replay(&ctx, id).await)),
             Ok(Made::New { commission, place }) => {
+                metrics::histogram!("netra_run_first_event_seconds")
+                    .record(asked.asked_at.elapsed());
                 let started = Started {
                     run: self.present(commission.run.as_readable()),
                     replayed: false,
@@ -336,6 +348,7 @@ struct Asked {
     idempotency: Option<Idempotency>,
     /// The request's turn among those with the same key, until the run is stored.
     turn: Option<Turn>,
+    asked_at: Instant,
 }
 
 /// A run that was let in and is not stored yet. The slot is the last to be given back.

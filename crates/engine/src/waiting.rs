@@ -47,6 +47,10 @@ impl Waiting {
         self.changed.notify_one();
     }
 
+    pub(crate) fn len(&self) -> usize {
+        self.runs.lock().len()
+    }
+
     /// Takes the place of a run; none where it does not wait here, or somebody was faster.
     pub(crate) fn take(&self, run: RunId) -> Option<Parked> {
         self.runs.lock().remove(&run).map(|waits| waits.place)

@@ -142,6 +142,12 @@ impl WebSocketBridgeFactory {
         }
     }
 
+    /// Events that were about to reach somebody else than their user, and were stopped: 0, unless
+    /// there is a defect.
+    pub fn foreign_events(&self) -> u64 {
+        self.hub.foreign_events()
+    }
+
     /// Open subscriptions and waits over all users.
     pub fn mailboxes(&self) -> usize {
         self.hub.mailboxes()

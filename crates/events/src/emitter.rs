@@ -115,7 +115,25 @@ impl UserWebSocketEmitter {
         let mut pending = self.pending.lock().await;
         let mut events: Vec<Event> = self.take(&mut pending);
         events.extend(emissions.into_iter().map(|emission| self.event(emission)));
-        self.store.commit(ctx, &self.run, changes, events).await
+        self.write(ctx, changes, events).await
+    }
+
+    async fn write(
+        &self,
+        ctx: &UserExecutionContext,
+        changes: Changes,
+        events: Vec<Event>,
+    ) -> Result<Vec<u64>, Error> {
+        let count = events.len() as u64;
+        let written = self.store.commit(ctx, &self.run, changes, events).await;
+        // What a run emits after its end is refused on purpose.
+        if written
+            .as_ref()
+            .is_err_and(|error| !matches!(error, Error::RunEnded))
+        {
+            metrics::counter!("netra_bridge_events_failed_total").increment(count);
+        }
+        written
     }
 
     /// Adds text to a message. It is committed with the run's next event, or when
@@ -155,9 +173,7 @@ impl UserWebSocketEmitter {
             .any(|piece| piece.text.len() >= LARGE_DELTA);
         if large || since.elapsed() >= COALESCE {
             let events = self.take(&mut pending);
-            self.store
-                .commit(ctx, &self.run, Changes::default(), events)
-                .await?;
+            self.write(ctx, Changes::default(), events).await?;
         }
         Ok(())
     }
@@ -180,9 +196,7 @@ impl UserWebSocketEmitter {
         let mut pending = self.pending.lock().await;
         let events = self.take(&mut pending);
         if !events.is_empty() {
-            self.store
-                .commit(ctx, &self.run, Changes::default(), events)
-                .await?;
+            self.write(ctx, Changes::default(), events).await?;
         }
         Ok(())
     }
@@ -219,6 +233,7 @@ impl UserWebSocketEmitter {
 impl Drop for UserWebSocketEmitter {
     fn drop(&mut self) {
         metrics::gauge!("netra_bridge_emitters_active").decrement(1.0);
+        metrics::counter!("netra_bridge_emitters_cleaned_total").increment(1);
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use netra_protocol::id::UserId;
 use netra_store::{Entry, Fanout};
@@ -13,6 +14,7 @@ use crate::mailbox::Mailbox;
 /// Takes committed entries from the store and puts each into the mailboxes of its own user.
 #[derive(Default)]
 pub struct Hub {
+    foreign: AtomicU64,
     users: RwLock<HashMap<UserId, Vec<Arc<Mailbox>>>>,
 }
 
@@ -47,6 +49,18 @@ impl Hub {
         }
     }
 
+    /// Notes an entry that was about to reach somebody else than its user.
+    pub(crate) fn stopped_foreign(&self, entry: &Entry, user: UserId) {
+        self.foreign.fetch_add(1, Ordering::Relaxed);
+        metrics::counter!("netra_bridge_foreign_events_total").increment(1);
+        tracing::error!(run.id = %entry.run_id, to = %user, "another user's event was stopped");
+    }
+
+    /// Entries that were about to reach somebody else than their user, and were stopped.
+    pub fn foreign_events(&self) -> u64 {
+        self.foreign.load(Ordering::Relaxed)
+    }
+
     /// Open mailboxes over all users.
     pub fn mailboxes(&self) -> usize {
         self.users.read().values().map(Vec::len).sum()
@@ -73,6 +87,18 @@ pub(crate) struct OpenMailbox {
     hub: Arc<Hub>,
     user: UserId,
     mailbox: Arc<Mailbox>,
+}
+
+impl OpenMailbox {
+    /// Whether the entry is for whoever opened the mailbox. One that is not is noted: nothing leads
+    /// here but a defect, and whoever hands entries out looks once more.
+    pub(crate) fn owns(&self, entry: &Entry) -> bool {
+        let owns = entry.user_id == self.user;
+        if !owns {
+            self.hub.stopped_foreign(entry, self.user);
+        }
+        owns
+    }
 }
 
 impl std::ops::Deref for OpenMailbox {

@@ -7,6 +7,7 @@ use netra_context::memory::{Reservation, Scope};
 use netra_store::Entry;
 use parking_lot::Mutex;
 use tokio::sync::Notify;
+use tokio::time::Instant;
 
 use crate::filter::Filter;
 
@@ -29,6 +30,8 @@ struct State {
     waiting: VecDeque<Arc<Entry>>,
     /// What waits, on the account of whoever listens: entries may outlive the run that made them.
     held: Option<Reservation>,
+    /// When the first of them came.
+    since: Option<Instant>,
     /// The last number that came by, wanted or not, since the mailbox was opened.
     through: Option<u64>,
     /// Something was thrown away; what waits is no longer complete.
@@ -91,6 +94,7 @@ impl Mailbox {
                 ..State::default()
             };
         } else {
+            state.since.get_or_insert_with(Instant::now);
             state.waiting.push_back(Arc::clone(entry));
         }
         drop(state);
@@ -109,6 +113,9 @@ impl Mailbox {
             return Taken::Lagging;
         }
         state.held = None;
+        if let Some(since) = state.since.take() {
+            metrics::histogram!("netra_bridge_delivery_seconds").record(since.elapsed());
+        }
         Taken::Entries {
             entries: std::mem::take(&mut state.waiting),
             through: state.through,

@@ -91,11 +91,15 @@ impl Subscription {
     /// `Store` when the log cannot be read; the subscription may be asked again.
     pub async fn next(&mut self) -> Result<Vec<Delivery>, Error> {
         loop {
-            let deliveries = match self.course.mode {
+            let mut deliveries = match self.course.mode {
                 // Boxed: a subscription at rest does not hold what reading the log needs.
                 Mode::Replay => Box::pin(self.replay()).await?,
                 Mode::Live => self.live().await,
             };
+            deliveries.retain(|delivery| match delivery {
+                Delivery::Event { entry, .. } => self.mailbox.owns(entry),
+                Delivery::Position { .. } => true,
+            });
             if !deliveries.is_empty() {
                 return Ok(deliveries);
             }

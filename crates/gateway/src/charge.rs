@@ -7,8 +7,8 @@ use std::task::{Context, Poll};
 
 use axum::body::{Body, Bytes};
 use hyper::body::{Body as HttpBody, Frame, SizeHint};
-use netra_context::Principal;
 use netra_context::memory::{Account, OverLimit};
+use netra_context::{Limit, Principal};
 use netra_protocol::ErrorCode;
 use serde_json::json;
 
@@ -25,6 +25,7 @@ pub(crate) fn account(gateway: &Gateway, principal: &Principal) -> Result<Arc<Ac
     let account = gateway.runtime.account_of(user, limit_mib);
     // Asked again: the last of the runs may just have ended.
     if account.is_over() && !gateway.engine.relieve(user, &account) && account.is_over() {
+        gateway.runtime.limit_hit(user, Limit::Memory);
         return Err(refusal(OverLimit {
             used: account.current_bytes(),
             limit: account.limit(),

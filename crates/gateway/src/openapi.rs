@@ -10,8 +10,8 @@ use utoipa::openapi::security::{
 use utoipa::openapi::{Content, Ref, RefOr, ResponseBuilder};
 
 use crate::routes::{
-    account, admin, agents, approvals, audit, docs, events, files, health, keys, metrics, runs,
-    sessions, threads, upload, usage,
+    account, admin, agents, approvals, audit, docs, events, files, health, isolation, keys,
+    metrics, runs, sessions, threads, upload, usage,
 };
 use crate::ws;
 
@@ -70,6 +70,7 @@ const KEY_SCHEME: &str = "api_key";
         admin::user_list,
         admin::user_update,
         admin::run_list,
+        isolation::isolation_get,
         admin::run_cancel,
         metrics::metrics_get,
         health::health_live,

@@ -8,8 +8,8 @@ use netra_context::{Right, Rights};
 
 use crate::error::Error;
 use crate::routes::{
-    account, admin, agents, approvals, audit, docs, events, files, health, keys, metrics, runs,
-    sessions, threads, upload, usage,
+    account, admin, agents, approvals, audit, docs, events, files, health, isolation, keys,
+    metrics, runs, sessions, threads, upload, usage,
 };
 use crate::state::{Gateway, Parts};
 use crate::{layers, ui, ws};
@@ -91,6 +91,7 @@ fn signed_in_routes() -> Vec<(Rights, &'static str, MethodRouter<Gateway>)> {
         (READ, "/api/events", get(events::event_stream)),
         (READ, "/api/usage", get(usage::usage_get)),
         (READ, "/api/audit", get(audit::audit_list)),
+        (ADMIN, "/api/admin/isolation", get(isolation::isolation_get)),
         (ADMIN, "/api/admin/users", get(admin::user_list)),
         (ADMIN, "/api/admin/users/{id}", patch(admin::user_update)),
         (ADMIN, "/api/admin/runs", get(admin::run_list)),

@@ -9,6 +9,7 @@ pub(crate) mod docs;
 pub(crate) mod events;
 pub(crate) mod files;
 pub(crate) mod health;
+pub(crate) mod isolation;
 pub(crate) mod keys;
 pub(crate) mod metrics;
 pub(crate) mod runs;

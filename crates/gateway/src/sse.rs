@@ -8,6 +8,7 @@ use std::time::Duration;
 use axum::body::{Body, Bytes};
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse as _, Response};
+use netra_context::Limit;
 use netra_context::runtime::TaskKind;
 use netra_events::{Delivery, Subscription};
 use netra_protocol::ErrorCode;
@@ -101,8 +102,9 @@ fn places(gateway: &Gateway, verified: &Verified) -> Result<(NodePlace, UserPlac
     let (user, most) = (principal.user_id, principal.limits.sockets);
     let on_node = gateway.connections.place_on_node(Kind::Stream);
     let on_node = on_node.ok_or_else(ws::node_is_full)?;
-    let of_user = gateway.connections.place_of_user(user, most);
+    let of_user = gateway.connections.place_of_user(Kind::Stream, user, most);
     let of_user = of_user.ok_or_else(|| {
+        gateway.runtime.limit_hit(user, Limit::Sockets);
         let message = "Too many event streams and sockets are open; close one of them.";
         Error::new(ErrorCode::RateLimited, message)
             .with_details(serde_json::json!({ "limit": most }))

@@ -13,8 +13,8 @@ use axum::extract::{FromRequestParts as _, Request, State};
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, header};
 use axum::response::Response;
-use netra_context::Right;
 use netra_context::runtime::TaskKind;
+use netra_context::{Limit, Right};
 use netra_protocol::ErrorCode;
 use netra_protocol::frame::{MAX_INBOUND_BYTES, SUBPROTOCOL};
 use serde::Deserialize;
@@ -106,6 +106,7 @@ pub(crate) async fn socket_open(
         .requests
         .count(user, limits.requests_per_minute, now);
     if !verdict.allowed {
+        gateway.runtime.limit_hit(user, Limit::Requests);
         return Err(verdict.refusal());
     }
     let account = charge::account(&gateway, &verified.principal)?;

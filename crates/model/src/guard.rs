@@ -169,6 +169,8 @@ impl Outcome {
             return;
         }
         let provider = self.provider.clone();
+        metrics::histogram!("netra_model_call_seconds", "provider" => provider.clone())
+            .record(self.started.elapsed().as_secs_f64());
         metrics::counter!("netra_model_calls_total", "provider" => provider, "outcome" => outcome)
             .increment(1);
     }

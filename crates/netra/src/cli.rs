@@ -7,6 +7,7 @@ mod config;
 mod connection;
 mod duration;
 mod events;
+mod isolation;
 mod openapi;
 mod output;
 mod policy;
@@ -65,6 +66,8 @@ enum Command {
     Audit(audit::Args),
     /// Follow, print and check the logs of events.
     Events(events::Args),
+    /// Show who holds what on a server: slots, memory, sockets, limits reached.
+    Isolation(isolation::Args),
     /// Copy a data folder, while a server runs on it too.
     Backup(backup::BackupArgs),
     /// Make a data folder of a backup.
@@ -152,6 +155,7 @@ async fn command(command: Command) -> Result<Exit, Problem> {
         Command::Audit(args) => audit::audit(args),
         Command::Policy(args) => Box::pin(policy::policy(args)).await,
         Command::Events(args) => Box::pin(events::events(args)).await,
+        Command::Isolation(args) => Box::pin(isolation::isolation(args)).await,
         Command::Backup(args) => backup::backup(&args),
         Command::Restore(args) => backup::restore(&args),
         Command::Migrate(folder) => migrate(&folder),

@@ -16,6 +16,7 @@ pub mod audit;
 pub mod event;
 pub mod file;
 pub mod frame;
+pub mod isolation;
 pub mod limits;
 pub mod message;
 pub mod run;

@@ -304,8 +304,7 @@ impl Slots {
     }
 
     /// The users who have a run here, in whatever state.
-    #[cfg(test)]
-    pub(crate) fn users(&self) -> impl Iterator<Item = UserId> {
+    pub(crate) fn users(&self) -> impl ExactSizeIterator<Item = UserId> {
         self.owners.keys().copied()
     }
 

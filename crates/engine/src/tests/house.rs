@@ -1,5 +1,7 @@
 //! A server without edges, for tests: store, events, tools, a scripted model, engines.
 
+use std::collections::BTreeSet;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
@@ -494,6 +496,23 @@ impl House {
         tokio::time::timeout(PATIENCE, all)
             .await
             .expect("the event did not come");
+    }
+
+    /// The files of the data folder, without those of the database's own making.
+    pub(super) fn files(&self) -> BTreeSet<PathBuf> {
+        let mut found = BTreeSet::new();
+        let mut folders = vec![self.dir.path().to_owned()];
+        while let Some(folder) = folders.pop() {
+            for entry in std::fs::read_dir(folder).unwrap() {
+                let path = entry.unwrap().path();
+                match path.is_dir() {
+                    true => folders.push(path),
+                    false if path.to_string_lossy().ends_with("-wal") => {}
+                    false => drop(found.insert(path)),
+                }
+            }
+        }
+        found
     }
 
     /// Waits until the holding tool was reached this often.

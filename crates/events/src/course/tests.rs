@@ -259,3 +259,20 @@ async fn no_interleaving_loses_or_repeats_an_event() {
         }
     }
 }
+
+#[tokio::test]
+async fn an_entry_of_another_user_is_stopped_at_the_door_and_counted() {
+    let hub = Hub::new();
+    let entries = entries().await;
+    let owner = entries[0].user_id;
+    let other = netra_protocol::id::UserId::from_parts(1, 1);
+    let all = Filter {
+        threads: None,
+        run: None,
+        deltas: true,
+    };
+    let (own, foreign) = (hub.open(owner, all.clone()), hub.open(other, all));
+    assert!(own.owns(&entries[0]) && hub.foreign_events() == 0);
+    assert!(!foreign.owns(&entries[0]));
+    assert_eq!(hub.foreign_events(), 1);
+}

@@ -14,7 +14,27 @@ struct Open {
 #[derive(Default)]
 struct Counts {
     all: usize,
-    by_user: HashMap<UserId, u32>,
+    by_user: HashMap<UserId, UserCount>,
+}
+
+/// What one user has open.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct UserCount {
+    pub(crate) sockets: u32,
+    pub(crate) streams: u32,
+}
+
+impl UserCount {
+    fn of(&mut self, kind: Kind) -> &mut u32 {
+        match kind {
+            Kind::Socket => &mut self.sockets,
+            Kind::Stream => &mut self.streams,
+        }
+    }
+
+    fn all(self) -> u32 {
+        self.sockets + self.streams
+    }
 }
 
 /// What is counted. Both count against the same limits.
@@ -40,7 +60,7 @@ pub(crate) struct Connections(Arc<Open>);
 pub(crate) struct NodePlace(Arc<Open>, Kind);
 
 /// A place among its user's, given back when dropped.
-pub(crate) struct UserPlace(Arc<Open>, UserId);
+pub(crate) struct UserPlace(Arc<Open>, UserId, Kind);
 
 impl Connections {
     pub(crate) fn new(most: usize) -> Self {
@@ -62,14 +82,19 @@ impl Connections {
     }
 
     /// None when the user has as many as allowed.
-    pub(crate) fn place_of_user(&self, user: UserId, most: u32) -> Option<UserPlace> {
+    pub(crate) fn place_of_user(&self, kind: Kind, user: UserId, most: u32) -> Option<UserPlace> {
         let mut counts = self.0.counts.lock();
         let count = counts.by_user.entry(user).or_default();
-        if *count >= most {
+        if count.all() >= most {
             return None;
         }
-        *count += 1;
-        Some(UserPlace(self.0.clone(), user))
+        *count.of(kind) += 1;
+        Some(UserPlace(self.0.clone(), user, kind))
+    }
+
+    /// What each user has open now.
+    pub(crate) fn by_user(&self) -> HashMap<UserId, UserCount> {
+        self.0.counts.lock().by_user.clone()
     }
 }
 
@@ -84,8 +109,8 @@ impl Drop for UserPlace {
     fn drop(&mut self) {
         let mut counts = self.0.counts.lock();
         if let Some(count) = counts.by_user.get_mut(&self.1) {
-            *count -= 1;
-            if *count == 0 {
+            *count.of(self.2) -= 1;
+            if count.all() == 0 {
                 counts.by_user.remove(&self.1);
             }
         }
@@ -100,13 +125,13 @@ mod tests {
     fn places_are_counted_per_user_and_given_back() {
         let connections = Connections::new(3);
         let (anna, bert) = (UserId::from_parts(1, 1), UserId::from_parts(1, 2));
-        let first = connections.place_of_user(anna, 2);
-        let second = connections.place_of_user(anna, 2);
+        let first = connections.place_of_user(Kind::Socket, anna, 2);
+        let second = connections.place_of_user(Kind::Stream, anna, 2);
         assert!(first.is_some() && second.is_some());
-        assert!(connections.place_of_user(anna, 2).is_none());
-        assert!(connections.place_of_user(bert, 2).is_some());
+        assert!(connections.place_of_user(Kind::Socket, anna, 2).is_none());
+        assert!(connections.place_of_user(Kind::Stream, bert, 2).is_some());
         drop(first);
-        assert!(connections.place_of_user(anna, 2).is_some());
+        assert!(connections.place_of_user(Kind::Socket, anna, 2).is_some());
         drop(second);
         assert!(connections.0.counts.lock().by_user.is_empty());
     }

@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use axum::extract::ws::{CloseFrame, Message, Utf8Bytes, WebSocket};
 use futures::SinkExt as _;
+use netra_context::Limit;
 use netra_events::{Delivery, Subscription};
 use netra_protocol::frame::{MAX_INBOUND_BYTES, SUBPROTOCOL, ServerFrame};
 use netra_protocol::id::{ConnectionId, RequestId};
@@ -19,7 +20,7 @@ use tokio::sync::broadcast;
 use tokio::time::{Instant, Sleep};
 use tokio_util::sync::WaitForCancellationFutureOwned;
 
-use super::connections::NodePlace;
+use super::connections::{Kind, NodePlace};
 use super::frames;
 use super::stall::unless_stalled;
 use crate::auth::verifier::{Revoked, Verified};
@@ -74,6 +75,15 @@ impl End {
         }
     }
 
+    /// The limit that has ended it, where one has.
+    const fn limit(self) -> Option<Limit> {
+        match self {
+            Self::RateLimited => Some(Limit::Messages),
+            Self::TooMany => Some(Limit::Sockets),
+            _ => None,
+        }
+    }
+
     const fn close(self) -> Option<(u16, &'static str)> {
         Some(match self {
             Self::Gone | Self::Normal => return None,
@@ -124,9 +134,10 @@ pub(super) async fn serve(
     connection: Arc<Place>,
 ) {
     let user = verified.principal.user_id;
-    let mine = gateway
-        .connections
-        .place_of_user(user, verified.principal.limits.sockets);
+    let mine =
+        gateway
+            .connections
+            .place_of_user(Kind::Socket, user, verified.principal.limits.sockets);
     let mut socket = Socket {
         revoked: gateway.verifier.revoked(),
         shutdown: Box::pin(gateway.runtime.shutdown().clone().cancelled_owned()),
@@ -144,6 +155,9 @@ pub(super) async fn serve(
     } else {
         End::TooMany
     };
+    if let Some(limit) = end.limit() {
+        socket.gateway.runtime.limit_hit(user, limit);
+    }
     metrics::counter!("netra_sockets_closed_total", "reason" => end.as_str()).increment(1);
     Box::pin(socket.say_goodbye(end)).await;
 }

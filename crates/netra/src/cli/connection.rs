@@ -8,9 +8,11 @@ use netra_store::DirLock;
 use rustix::io::Errno;
 use rustix::process::{Pid, test_kill_process};
 
+use super::Folder;
 use crate::accounts::Accounts;
 use crate::config::Config;
 use crate::exit::Problem;
+use crate::logs;
 use crate::node::{self, Node};
 use crate::server_file::ServerFile;
 
@@ -91,6 +93,54 @@ impl Whereabouts {
                 Some(address) => Ok(Some(signed(&address, config, user).await?)),
                 None => Ok(None),
             },
+        }
+    }
+}
+
+/// Which server a command looks at: one that is named, or that of a folder.
+#[derive(Debug, clap::Args)]
+pub(super) struct Source {
+    /// Address of a server, such as https://netra.example.
+    #[arg(long, value_name = "URL", requires = "token", conflicts_with = "data")]
+    server: Option<String>,
+    /// Access token or API key for --server.
+    #[arg(long, env = "NETRA_TOKEN", hide_env_values = true)]
+    token: Option<String>,
+    #[command(flatten)]
+    pub(super) folder: Folder,
+}
+
+impl Source {
+    /// The server that was named, if one was.
+    pub(super) fn named(&self) -> Result<Option<Client>, Problem> {
+        match (&self.server, &self.token) {
+            (Some(server), Some(token)) => Ok(Some(Client::new(server, Some(token.clone()))?)),
+            _ => Ok(None),
+        }
+    }
+
+    pub(super) fn config(&self) -> Result<Config, Problem> {
+        let layers = self.folder.layers();
+        let layers = layers.flag("server.listen", "private", "127.0.0.1:0");
+        let config = Config::load(layers)?;
+        logs::start(config.log_format, "warn")?;
+        Ok(config)
+    }
+
+    pub(super) async fn connect(&self, user: &str) -> Result<Connection, Problem> {
+        match self.named()? {
+            Some(client) => Ok(Connection::to(client)),
+            None => Connection::by_folder(self.config()?, user).await,
+        }
+    }
+
+    pub(super) fn whereabouts(&self, user: &str) -> Result<Whereabouts, Problem> {
+        match self.named()? {
+            Some(client) => Ok(Whereabouts::Named(client)),
+            None => Ok(Whereabouts::Folder {
+                config: Box::new(self.config()?),
+                user: user.to_owned(),
+            }),
         }
     }
 }

@@ -6,15 +6,13 @@ mod tail;
 mod verify;
 
 use clap::Subcommand;
-use netra_client::{Client, Feed, Received};
+use netra_client::{Feed, Received};
 use netra_protocol::frame::{After, Subscribe};
 use netra_protocol::id::{RunId, ThreadId};
 
-use super::connection::{Connection, Whereabouts};
-use super::{Folder, output};
-use crate::config::Config;
+use super::connection::{Connection, Source};
+use super::output;
 use crate::exit::{Exit, Problem};
-use crate::logs;
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
@@ -32,24 +30,16 @@ enum Command {
     Verify(verify::Args),
 }
 
-/// Where the log is.
-#[derive(Debug, clap::Args)]
-struct Source {
-    /// Address of a server, such as https://netra.example.
-    #[arg(long, value_name = "URL", requires = "token", conflicts_with_all = ["data", "user"])]
-    server: Option<String>,
-    /// Access token or API key for --server.
-    #[arg(long, env = "NETRA_TOKEN", hide_env_values = true)]
-    token: Option<String>,
-    #[command(flatten)]
-    folder: Folder,
-}
-
 /// Which events are wanted.
 #[derive(Debug, clap::Args)]
 struct Wanted {
     /// Whose log it is.
-    #[arg(long, value_name = "NAME", default_value = "local")]
+    #[arg(
+        long,
+        value_name = "NAME",
+        default_value = "local",
+        conflicts_with = "server"
+    )]
     user: String,
     /// Only of this conversation.
     #[arg(long, value_name = "ID")]
@@ -88,41 +78,6 @@ pub(super) async fn events(args: Args) -> Result<Exit, Problem> {
         Command::Tail(args) => tail::tail(args).await,
         Command::Replay(args) => replay(args).await,
         Command::Verify(args) => verify::verify(args).await,
-    }
-}
-
-impl Source {
-    /// The server that was named, if one was.
-    fn named(&self) -> Result<Option<Client>, Problem> {
-        match (&self.server, &self.token) {
-            (Some(server), Some(token)) => Ok(Some(Client::new(server, Some(token.clone()))?)),
-            _ => Ok(None),
-        }
-    }
-
-    fn config(&self) -> Result<Config, Problem> {
-        let layers = self.folder.layers();
-        let layers = layers.flag("server.listen", "private", "127.0.0.1:0");
-        let config = Config::load(layers)?;
-        logs::start(config.log_format, "warn")?;
-        Ok(config)
-    }
-
-    async fn connect(&self, user: &str) -> Result<Connection, Problem> {
-        match self.named()? {
-            Some(client) => Ok(Connection::to(client)),
-            None => Connection::by_folder(self.config()?, user).await,
-        }
-    }
-
-    fn whereabouts(&self, user: &str) -> Result<Whereabouts, Problem> {
-        match self.named()? {
-            Some(client) => Ok(Whereabouts::Named(client)),
-            None => Ok(Whereabouts::Folder {
-                config: Box::new(self.config()?),
-                user: user.to_owned(),
-            }),
-        }
     }
 }
 

@@ -11,8 +11,8 @@ use netra_protocol::frame::{After, Subscribe};
 use netra_store::inspect::Logs;
 use tokio::signal::unix::{SignalKind, signal};
 
-use super::{Source, Wanted};
-use crate::cli::connection::Whereabouts;
+use super::Wanted;
+use crate::cli::connection::{Source, Whereabouts};
 use crate::cli::output;
 use crate::exit::{Exit, Problem};
 

@@ -5,8 +5,8 @@ mod server;
 
 use serde::Serialize;
 
-use super::Source;
 use super::judge::Finding;
+use crate::cli::connection::Source;
 use crate::cli::output;
 use crate::exit::{Exit, Problem};
 
@@ -30,7 +30,7 @@ pub(super) struct Args {
     #[command(flatten)]
     source: Source,
     /// Only this user's log.
-    #[arg(long, value_name = "NAME")]
+    #[arg(long, value_name = "NAME", conflicts_with = "server")]
     user: Option<String>,
     /// Print the report as JSON.
     #[arg(long)]

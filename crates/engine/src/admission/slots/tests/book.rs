@@ -20,6 +20,8 @@ pub(super) enum Move {
         user: usize,
         thread: usize,
     },
+    /// Nobody begins any more, or everybody again.
+    Close(bool),
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -61,6 +63,7 @@ pub(super) struct Book {
     pub(super) runs: Vec<Known>,
     engines: usize,
     queue: usize,
+    pub(super) closed: bool,
     allowed: Vec<usize>,
     /// How many runs of the second user have started while the first had one that only the node's
     /// limit held up.
@@ -82,6 +85,7 @@ impl Book {
             runs: Vec::new(),
             engines,
             queue,
+            closed: false,
             allowed: vec![0; users],
             overtaken: vec![vec![0; users]; users],
         }
@@ -136,6 +140,10 @@ impl Book {
                 // Before all others of its user.
                 self.runs.insert(0, run);
                 self.stands(run.ticket, standing, &mut started)?;
+            }
+            Move::Close(closed) => {
+                self.slots.close(closed);
+                self.closed = closed;
             }
             Move::EnterParked { user, thread } => {
                 let ticket = self
@@ -202,7 +210,7 @@ impl Book {
             entering.on_busy == OnBusy::Interrupt && self.runs.iter().any(|run| at_work(*run));
         let wants_now = entering.on_limit == OnLimit::Reject && !takes_over;
         let full = self.count(user, State::Running) >= entering.allowed as usize;
-        let node_full = self.working() >= self.engines;
+        let node_full = self.closed || self.working() >= self.engines;
         let queue_full = self.count(user, State::Queued) >= self.queue;
         if busy && entering.on_busy == OnBusy::Reject {
             Some(Refusal::ThreadBusy)
@@ -263,6 +271,7 @@ impl Book {
             let works = self.count(user, State::Running);
             rule(works <= self.allowed[user], "a user has more than allowed")?;
             rule(self.working() <= self.engines, "the node has too many")?;
+            rule(!self.closed, "a run began on a closed node")?;
             for other in (0..self.allowed.len()).filter(|other| *other != user) {
                 if self.is_ready(other) {
                     let turns = &mut self.overtaken[other][user];
@@ -303,7 +312,8 @@ impl Book {
                 let place = self.slots.position(run.ticket).map(|place| place as usize);
                 rule(place == Some(index + 1), "a wrong position")?;
             }
-            let idle = self.working() < self.engines && self.is_ready(user);
+            let open = !self.closed && self.working() < self.engines;
+            let idle = open && self.is_ready(user);
             rule(!idle, "a run waits although it could execute")?;
         }
         rule(
@@ -321,6 +331,7 @@ impl Book {
     /// What tells this state from others, whatever the tickets are.
     pub(super) fn fingerprint(&self) -> Vec<u8> {
         let mut bytes = Vec::with_capacity(64);
+        bytes.push(u8::from(self.closed));
         for user in 0..self.allowed.len() {
             bytes.extend(
                 self.runs
@@ -349,6 +360,8 @@ impl Book {
 
     /// Lets everybody leave: nothing may be kept.
     pub(super) fn empty(mut self) -> Result<(), Broken> {
+        // What an idle user of a closed node leaves behind goes when it opens.
+        self.make(Move::Close(false))?;
         while !self.runs.is_empty() {
             self.make(Move::Leave(0))?;
         }

@@ -13,7 +13,7 @@ const ALLOWED: [u32; 2] = [1, 2];
 
 /// All moves that this state has, with at most `runs` runs in.
 fn moves(book: &Book, runs: usize) -> Vec<Move> {
-    let mut moves = Vec::new();
+    let mut moves = vec![Move::Close(!book.closed)];
     for (at, run) in book.runs.iter().enumerate() {
         moves.push(Move::Leave(at));
         match run.state {
@@ -127,7 +127,8 @@ impl Dice {
 fn by_chance(dice: &mut Dice, book: &Book, users: usize) -> Option<Move> {
     let at = (!book.runs.is_empty()).then(|| dice.throw(book.runs.len()));
     let state = at.map(|at| book.runs[at].state);
-    match (dice.throw(8), at, state) {
+    match (dice.throw(9), at, state) {
+        (8, _, _) => Some(Move::Close(!book.closed && dice.throw(4) == 0)),
         (0..=3, _, _) => Some(Move::Enter(Entering {
             user: dice.throw(users),
             thread: dice.throw(4),
