@@ -131,6 +131,7 @@ pub(super) const OPERATIONS: &[Row] = &[
         ..admin("admin_run_list", "admin", "")
     },
     admin("admin_run_cancel", "admin", ""),
+    admin("admin_isolation_get", "admin", ""),
     own("run_retry", "read run", ""),
     own("run_cancel", "read run", ""),
     own("thread_run_create", "read run", START),
