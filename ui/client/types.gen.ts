@@ -374,6 +374,18 @@ export interface Health {
   status: string;
 }
 
+/** What everybody holds on this node now, and what must be nothing. */
+export interface Isolation {
+  /** When this was looked at. */
+  at: Timestamp;
+  /** What must be 0. */
+  must_be_zero: MustBeZero;
+  /** All of them together. */
+  node: NodeHoldings;
+  /** The users who hold anything, or have reached a limit since the start; who holds the most memory is first. */
+  users: UserHoldings[];
+}
+
 /** An API key, without its secret. */
 export interface Key {
   /** When it was made. */
@@ -446,6 +458,18 @@ export interface Login {
   password: string;
 }
 
+/** Memory of one user. */
+export interface MemoryHoldings {
+  /** Bytes in the server; none where the server does not count them. */
+  heap_bytes?: number | null;
+  /** The most that the user may hold. */
+  limit_bytes: number;
+  /** The most bytes of both since the user's memory was last empty; none as above. */
+  peak_bytes?: number | null;
+  /** Bytes in worker processes. */
+  worker_bytes: number;
+}
+
 /** One message. */
 export interface Message {
   /** The agent that speaks. */
@@ -470,6 +494,34 @@ export type MessageId = string;
 
 /** Who speaks. */
 export type MessageRole = 'user' | 'assistant' | 'tool';
+
+/** What must be 0. Looked at several times, and the least of it counts, because runs come and go meanwhile: what stays above 0 is a defect. */
+export interface MustBeZero {
+  /** Engines that were made and not released, and that no run has: created − cleaned − active. */
+  engines_lost: number;
+  /** Events that were about to reach another user, and were stopped, since the start. */
+  foreign_events: number;
+  /** Slots and places in queues that no run has. */
+  seats_without_run: number;
+  /** Tasks that drive a run which is not there any more. */
+  tasks_without_run: number;
+}
+
+/** What all users hold together. */
+export interface NodeHoldings {
+  /** Open WebSockets and event streams. */
+  connections: number;
+  /** Bytes in the server that are accounted for; none where the server does not count them. */
+  heap_bytes?: number | null;
+  /** Slots of the node; `allowed` is the most engines at once. */
+  slots: Slots;
+  /** Those of them that belong to no user; none as above. */
+  system_bytes?: number | null;
+  /** Tasks that have not ended. */
+  tasks: number;
+  /** Worker processes with a run. */
+  workers: number;
+}
 
 /** What to do when the thread has an active run. */
 export type OnBusy = 'queue' | 'reject' | 'interrupt';
@@ -800,6 +852,18 @@ export interface SlotUsage {
   running: number;
 }
 
+/** Execution slots. */
+export interface Slots {
+  /** How many may execute at once. */
+  allowed: number;
+  /** Runs that wait for a slot. */
+  queued: number;
+  /** Runs that execute. */
+  running: number;
+  /** Runs that wait for a person; they hold no slot. */
+  waiting: number;
+}
+
 /** Starts a run. */
 export interface StartRun {
   /** The agent's name. */
@@ -938,6 +1002,26 @@ export interface User {
   plan: Plan;
   /** From the database, never from the caller. */
   role: Role;
+}
+
+/** What one user holds. */
+export interface UserHoldings {
+  /** How often the user has reached each limit since the start, by its key in the configuration. Limits that were never reached are absent. */
+  limits_hit: Record<string, number>;
+  /** Memory; none where the user has no request, socket or run here. */
+  memory?: null | MemoryHoldings;
+  /** Whose name it is; none where the account is gone. */
+  name?: string | null;
+  /** Execution slots. */
+  slots: Slots;
+  /** Open WebSockets. */
+  sockets: number;
+  /** Open event streams. */
+  streams: number;
+  /** Who. */
+  user_id: UserId;
+  /** Worker processes. */
+  workers: number;
 }
 
 export type UserId = string;

@@ -25,7 +25,7 @@ use crate::closing::{self, OpenMessage};
 use crate::ending::{self, Ending, Last};
 use crate::execution::{Execution, Fault, Finished, Frame};
 use crate::isolation::Active;
-use crate::live::{Held, Listed, LiveRuns, StopReason};
+use crate::live::{Held, Listed, LiveRuns};
 use crate::perform;
 use crate::request::{Begin, Commission, Resumption};
 

@@ -557,6 +557,19 @@ class Health(TypedDict):
     status: str
 
 
+class Isolation(TypedDict):
+    """What everybody holds on this node now, and what must be nothing."""
+
+    #: When this was looked at.
+    at: Timestamp
+    #: What must be 0.
+    must_be_zero: MustBeZero
+    #: All of them together.
+    node: NodeHoldings
+    #: The users who hold anything, or have reached a limit since the start; who holds the most memory is first.
+    users: list[UserHoldings]
+
+
 class _KeyRequired(TypedDict):
     #: When it was made.
     created_at: Timestamp
@@ -636,6 +649,22 @@ class Login(TypedDict):
     password: str
 
 
+class _MemoryHoldingsRequired(TypedDict):
+    #: The most that the user may hold.
+    limit_bytes: int
+    #: Bytes in worker processes.
+    worker_bytes: int
+
+
+class MemoryHoldings(_MemoryHoldingsRequired, total=False):
+    """Memory of one user."""
+
+    #: Bytes in the server; none where the server does not count them.
+    heap_bytes: int | None
+    #: The most bytes of both since the user's memory was last empty; none as above.
+    peak_bytes: int | None
+
+
 class _MessageRequired(TypedDict):
     #: False while it is being written, or when it was cut off.
     complete: bool
@@ -664,6 +693,41 @@ MessageId = str
 
 MessageRole = Literal["user", "assistant", "tool"]
 """Who speaks."""
+
+
+class MustBeZero(TypedDict):
+    """What must be 0. Looked at several times, and the least of it counts, because runs come and go
+meanwhile: what stays above 0 is a defect."""
+
+    #: Engines that were made and not released, and that no run has: created − cleaned − active.
+    engines_lost: int
+    #: Events that were about to reach another user, and were stopped, since the start.
+    foreign_events: int
+    #: Slots and places in queues that no run has.
+    seats_without_run: int
+    #: Tasks that drive a run which is not there any more.
+    tasks_without_run: int
+
+
+class _NodeHoldingsRequired(TypedDict):
+    #: Open WebSockets and event streams.
+    connections: int
+    #: Slots of the node; `allowed` is the most engines at once.
+    slots: Slots
+    #: Tasks that have not ended.
+    tasks: int
+    #: Worker processes with a run.
+    workers: int
+
+
+class NodeHoldings(_NodeHoldingsRequired, total=False):
+    """What all users hold together."""
+
+    #: Bytes in the server that are accounted for; none where the server does not count them.
+    heap_bytes: int | None
+    #: Those of them that belong to no user; none as above.
+    system_bytes: int | None
+
 
 OnBusy = Literal["queue", "reject", "interrupt"]
 """What to do when the thread has an active run."""
@@ -1106,6 +1170,19 @@ class SlotUsage(TypedDict):
     running: int
 
 
+class Slots(TypedDict):
+    """Execution slots."""
+
+    #: How many may execute at once.
+    allowed: int
+    #: Runs that wait for a slot.
+    queued: int
+    #: Runs that execute.
+    running: int
+    #: Runs that wait for a person; they hold no slot.
+    waiting: int
+
+
 class _StartRunRequired(TypedDict):
     #: The agent's name.
     agent: str
@@ -1266,6 +1343,30 @@ class User(TypedDict):
     plan: Plan
     #: From the database, never from the caller.
     role: Role
+
+
+class _UserHoldingsRequired(TypedDict):
+    #: How often the user has reached each limit since the start, by its key in the configuration. Limits that were never reached are absent.
+    limits_hit: dict[str, int]
+    #: Execution slots.
+    slots: Slots
+    #: Open WebSockets.
+    sockets: int
+    #: Open event streams.
+    streams: int
+    #: Who.
+    user_id: UserId
+    #: Worker processes.
+    workers: int
+
+
+class UserHoldings(_UserHoldingsRequired, total=False):
+    """What one user holds."""
+
+    #: Memory; none where the user has no request, socket or run here.
+    memory: MemoryHoldings | None
+    #: Whose name it is; none where the account is gone.
+    name: str | None
 
 
 UserId = str
