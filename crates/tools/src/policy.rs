@@ -106,19 +106,10 @@ impl Policy {
         self.policies.whole.is_empty()
     }
 
-    /// Whether a call of the tool with some arguments or other may be permitted: what is shown to users and offered
-    /// to models.
+    /// Whether a call of the tool with some arguments or other may be permitted, and whether each of them asks a
+    /// person: what is shown to users and offered to models.
     pub fn offers(&self, question: &Question<'_>) -> Verdict {
-        let answered = self.asked(question, None).map(|asked| {
-            let call = self.answer(&asked, &self.names.call, &self.policies.fixed, question);
-            let may_yet = self.policies.permits_by_arguments && !call.is_final;
-            match call.refused {
-                Some(reason) if !may_yet => Verdict::Refused(reason),
-                // What is asked of a person may depend on the arguments too: the dispatcher finds out.
-                _ => Verdict::Allowed,
-            }
-        });
-        answered.unwrap_or_else(Verdict::Refused)
+        self.judge(question, None).verdict
     }
 
     /// Whether this call may be made.
@@ -128,44 +119,55 @@ impl Policy {
 
     /// Whether this call may be made, and which policies say so.
     pub fn explain(&self, question: &Question<'_>, arguments: &Value) -> Explained {
-        self.judge(question, Some(arguments), &self.policies.whole)
-            .unwrap_or_else(|reason| Explained {
-                verdict: Verdict::Refused(reason),
-                call: Vec::new(),
-                asking: Vec::new(),
-            })
+        self.judge(question, Some(arguments))
     }
 
-    fn judge(
-        &self,
-        question: &Question<'_>,
-        arguments: Option<&Value>,
-        policies: &PolicySet,
-    ) -> Result<Explained, String> {
-        let arguments = arguments.filter(|_| self.policies.reads_arguments);
-        let asked = self.asked(question, arguments)?;
-        let call = self.answer(&asked, &self.names.call, policies, question);
+    /// Of one call, or without arguments of all calls that there could be: then a policy that looks at them may yet
+    /// permit what the others do not.
+    fn judge(&self, question: &Question<'_>, arguments: Option<&Value>) -> Explained {
+        let policies = match arguments {
+            Some(_) => &self.policies.whole,
+            None => &self.policies.fixed,
+        };
+        let may_yet = arguments.is_none() && self.policies.permits_by_arguments;
+        let answer = |asked: &Asked, action| {
+            let answer = self.answer(asked, action, policies, question);
+            let refused = answer.refused.filter(|_| answer.is_final || !may_yet);
+            Answer { refused, ..answer }
+        };
+        let mut explained = Explained {
+            verdict: Verdict::Allowed,
+            call: Vec::new(),
+            asking: Vec::new(),
+        };
+        let asked = match self.asked(
+            question,
+            arguments.filter(|_| self.policies.reads_arguments),
+        ) {
+            Ok(asked) => asked,
+            Err(reason) => {
+                explained.verdict = Verdict::Refused(reason);
+                return explained;
+            }
+        };
+        let call = answer(&asked, &self.names.call);
+        explained.call = call.by;
         if let Some(reason) = call.refused {
-            return Ok(Explained {
-                verdict: Verdict::Refused(reason),
-                call: call.by,
-                asking: Vec::new(),
+            explained.verdict = Verdict::Refused(reason);
+            return explained;
+        }
+        let unasked = answer(&asked, &self.names.call_unasked);
+        explained.asking = unasked.by;
+        if let Some(reason) = unasked.refused {
+            explained.verdict = Verdict::AfterApproval(match unasked.is_final {
+                _ if question.tool.needs_approval => {
+                    "the tool asks a person before each call".into()
+                }
+                true => reason,
+                false => "the policy asks a person before this call".into(),
             });
         }
-        let unasked = self.answer(&asked, &self.names.call_unasked, policies, question);
-        let verdict = match unasked.refused {
-            None => Verdict::Allowed,
-            Some(_) if question.tool.needs_approval => {
-                Verdict::AfterApproval("the tool asks a person before each call".into())
-            }
-            Some(reason) if unasked.is_final => Verdict::AfterApproval(reason),
-            Some(_) => Verdict::AfterApproval("the policy asks a person before this call".into()),
-        };
-        Ok(Explained {
-            verdict,
-            call: call.by,
-            asking: unasked.by,
-        })
+        explained
     }
 
     fn asked(&self, question: &Question<'_>, arguments: Option<&Value>) -> Result<Asked, String> {

@@ -105,6 +105,20 @@ async fn an_approval_is_listed_answered_once_and_its_run_goes_on() {
 }
 
 #[tokio::test]
+async fn a_tool_that_asks_a_person_is_listed_as_one_that_does() {
+    let edge = Edge::new(Config::default());
+    let (_, token) = edge.user("anna", Role::User).await;
+    let tools = edge.get("/api/tools", &token).await;
+    let listed = tools.body["items"].as_array().unwrap();
+    let asks = listed.iter().find(|tool| tool["name"] == "consent");
+    let asks = asks.unwrap();
+    assert_eq!(
+        (&asks["allowed"], &asks["needs_approval"]),
+        (&json!(true), &json!(true))
+    );
+}
+
+#[tokio::test]
 async fn another_user_gets_the_same_404_as_for_one_that_is_not_there() {
     let edge = Edge::new(Config::default());
     let (_, token) = edge.user("anna", Role::User).await;

@@ -57,6 +57,10 @@ impl Names {
     }
 }
 
+fn word(text: &str) -> RestrictedExpression {
+    RestrictedExpression::new_string(text.to_owned())
+}
+
 /// The text and number arguments of a call by their paths.
 #[derive(Debug, Default)]
 struct Paths {
@@ -86,13 +90,17 @@ impl Paths {
             Value::Array(items) => items.iter().enumerate().try_for_each(|(index, value)| {
                 self.collect(below(&index.to_string()), value, depth + 1)
             }),
-            Value::String(text) => self.text(path, text),
-            Value::Bool(yes) => self.text(path, if *yes { "true" } else { "false" }),
+            Value::String(text) => {
+                self.text.push((path, word(text)));
+                Ok(())
+            }
+            Value::Bool(yes) => {
+                self.text.push((path, word(&yes.to_string())));
+                Ok(())
+            }
             Value::Number(number) => {
-                if let Some(number) = number.as_i64() {
-                    let number = RestrictedExpression::new_long(number);
-                    self.number.push((path, number));
-                }
+                let number = number.as_i64().map(RestrictedExpression::new_long);
+                self.number.extend(number.map(|number| (path, number)));
                 Ok(())
             }
             Value::Null => Ok(()),
@@ -100,12 +108,6 @@ impl Paths {
     }
 
     /// Two arguments with one path (`{"a.b": 1, "a": {"b": 2}}`) could hide one another.
-    fn text(&mut self, path: String, text: &str) -> Result<(), String> {
-        let text = RestrictedExpression::new_string(text.to_owned());
-        self.text.push((path, text));
-        Ok(())
-    }
-
     fn check(&self) -> Result<(), String> {
         for list in [&self.text, &self.number] {
             let mut seen = HashSet::new();
@@ -145,7 +147,6 @@ impl Asked {
         let number = tagged(&names.number, paths.number)?;
         let entities = Entities::from_entities([user, tool, text, number], Some(schema.cedar()))
             .map_err(|error| error.to_string())?;
-        let word = |text: &str| RestrictedExpression::new_string(text.to_owned());
         let thread = question
             .thread
             .map_or_else(String::new, |id| id.to_string());
@@ -184,7 +185,6 @@ impl Asked {
 }
 
 fn user(names: &Names, principal: &Principal) -> Result<Entity, String> {
-    let word = |text: &str| RestrictedExpression::new_string(text.to_owned());
     let id = EntityId::new(principal.user_id.to_string());
     Entity::new(
         EntityUid::from_type_name_and_id(names.user.clone(), id),
@@ -199,7 +199,6 @@ fn user(names: &Names, principal: &Principal) -> Result<Entity, String> {
 }
 
 fn tool(names: &Names, spec: &ToolSpec) -> Result<Entity, String> {
-    let word = |text: &str| RestrictedExpression::new_string(text.to_owned());
     let risk = match spec.risk {
         Risk::Low => "low",
         Risk::Medium => "medium",

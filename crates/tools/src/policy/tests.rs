@@ -156,6 +156,10 @@ fn a_person_is_asked_before_what_is_risky_or_wants_it() {
         decide(&careful),
         Verdict::AfterApproval("the tool asks a person before each call".into())
     );
+    // Users are told so before they call.
+    for spec in [&careful, &tool("t", "basic", Risk::High)] {
+        assert_eq!(policy.offers(&ask(&user, spec)), decide(spec));
+    }
     // Nobody is asked for what may not be done.
     assert!(!decide(&tool("t", "system_management", Risk::High)).permits());
 }
