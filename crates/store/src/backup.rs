@@ -8,8 +8,8 @@ use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
 use netra_protocol::id::FileId;
+use rusqlite::Connection;
 use rusqlite::backup::Backup;
-use rusqlite::{Connection, OpenFlags};
 use sha2::{Digest as _, Sha256};
 
 use crate::error::Error;
@@ -182,15 +182,9 @@ fn remove(path: &Path) -> Result<(), Error> {
     }
 }
 
-fn open(path: &Path) -> Result<Connection, Error> {
-    let connection = Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_ONLY)?;
-    connection.busy_timeout(std::time::Duration::from_secs(5))?;
-    Ok(connection)
-}
-
 fn copy_database(from: &Path, to: &Path) -> Result<(), Error> {
     remove(to)?;
-    let source = open(from)?;
+    let source = sqlite::open_to_read(from)?;
     // One snapshot for all steps: without it each commit of a server would begin the copy anew.
     source.execute_batch("BEGIN DEFERRED; SELECT count(*) FROM meta;")?;
     fs::OpenOptions::new()
@@ -212,7 +206,7 @@ fn copy_database(from: &Path, to: &Path) -> Result<(), Error> {
 }
 
 fn rows(database: &Path) -> Result<Vec<Row>, Error> {
-    let connection = open(database)?;
+    let connection = sqlite::open_to_read(database)?;
     let mut statement = connection.prepare("SELECT id, bytes, sha256 FROM files ORDER BY id")?;
     let rows = statement.query_map([], |row| {
         Ok(Row {
@@ -302,10 +296,11 @@ fn sha256_of(path: &Path) -> Result<String, Error> {
 fn backed(target: &Path, rows: &[Row]) -> Result<Backed, Error> {
     let database = target.join(DATABASE);
     fs::File::open(target)?.sync_all()?;
-    let epoch =
-        open(&database)?.query_row("SELECT value FROM meta WHERE key = 'epoch'", [], |row| {
-            row.get(0)
-        })?;
+    let epoch = sqlite::open_to_read(&database)?.query_row(
+        "SELECT value FROM meta WHERE key = 'epoch'",
+        [],
+        |row| row.get(0),
+    )?;
     Ok(Backed {
         database_sha256: sha256_of(&database)?,
         database_bytes: fs::metadata(&database)?.len(),
@@ -317,7 +312,8 @@ fn backed(target: &Path, rows: &[Row]) -> Result<Backed, Error> {
 
 fn check_integrity(database: &Path) -> Result<(), Error> {
     let found: String =
-        open(database)?.query_row("PRAGMA integrity_check", [], |row| row.get(0))?;
+        sqlite::open_to_read(database)?
+            .query_row("PRAGMA integrity_check", [], |row| row.get(0))?;
     if found == "ok" {
         Ok(())
     } else {

@@ -6,10 +6,11 @@ use std::sync::Arc;
 
 use netra_protocol::id::{RunId, UserId};
 use netra_protocol::run::RunStatus;
-use rusqlite::{Connection, OpenFlags, Row};
+use rusqlite::{Connection, Row};
 
 use crate::error::Error;
 use crate::log::{Entry, entries};
+use crate::sqlite;
 
 /// A user's log.
 #[derive(Debug, Clone)]
@@ -59,13 +60,7 @@ impl Logs {
     /// # Errors
     /// `Unavailable` when there is none, or it cannot be read.
     pub fn open(dir: &Path) -> Result<Self, Error> {
-        let path = dir.join("netra.db");
-        let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-        let connection = Connection::open_with_flags(&path, flags)
-            .map_err(|error| Error::Unavailable(format!("{}: {error}", path.display())))?;
-        connection.busy_timeout(std::time::Duration::from_secs(5))?;
-        connection.execute_batch("BEGIN DEFERRED")?;
-        Ok(Self(connection))
+        Ok(Self(sqlite::snapshot(dir)?))
     }
 
     /// Every user's log.

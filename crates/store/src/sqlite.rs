@@ -11,7 +11,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use netra_context::Runtime;
-use rusqlite::Connection;
+use rusqlite::{Connection, OpenFlags};
 
 use crate::audit::AuditKey;
 use crate::error::Error;
@@ -68,6 +68,22 @@ impl Database {
             Ok(connection.query_row(sql, [], |row| row.get(0))?)
         })
     }
+}
+
+/// A connection that cannot write. One thread uses it at a time.
+pub(crate) fn open_to_read(path: &Path) -> Result<Connection, Error> {
+    let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let connection = Connection::open_with_flags(path, flags)
+        .map_err(|error| Error::Unavailable(format!("{}: {error}", path.display())))?;
+    connection.busy_timeout(std::time::Duration::from_secs(5))?;
+    Ok(connection)
+}
+
+/// A data folder's database at the moment of the first read from it, whatever a server writes meanwhile.
+pub(crate) fn snapshot(dir: &Path) -> Result<Connection, Error> {
+    let connection = open_to_read(&dir.join("netra.db"))?;
+    connection.execute_batch("BEGIN DEFERRED")?;
+    Ok(connection)
 }
 
 pub(crate) fn migrate_file(path: &Path) -> Result<u32, Error> {

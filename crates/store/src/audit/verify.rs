@@ -4,11 +4,12 @@ use std::path::Path;
 
 use netra_protocol::audit::AuditEntry;
 use netra_protocol::id::UserId;
-use rusqlite::{Connection, OpenFlags, OptionalExtension as _};
+use rusqlite::{Connection, OptionalExtension as _};
 
 use super::chain::{AuditKey, Covered, Hash, START};
 use super::{COLUMNS, Stored};
 use crate::error::Error;
+use crate::sqlite;
 
 /// A chain's owner.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -39,13 +40,7 @@ impl Audit {
     /// # Errors
     /// `Unavailable` when there is none, or it cannot be read.
     pub fn open(dir: &Path) -> Result<Self, Error> {
-        let path = dir.join("netra.db");
-        let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-        let connection = Connection::open_with_flags(&path, flags)
-            .map_err(|error| Error::Unavailable(format!("{}: {error}", path.display())))?;
-        connection.busy_timeout(std::time::Duration::from_secs(5))?;
-        connection.execute_batch("BEGIN DEFERRED")?;
-        Ok(Self(connection))
+        Ok(Self(sqlite::snapshot(dir)?))
     }
 
     /// Everybody who has records, or should have.

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use netra_context::Runtime;
 use netra_context::memory::Scope;
 use parking_lot::Mutex;
-use rusqlite::{Connection, OpenFlags};
+use rusqlite::Connection;
 use tokio::sync::Semaphore;
 
 use crate::error::Error;
@@ -81,9 +81,7 @@ impl Pool {
     fn connect(&self) -> Result<Connection, Error> {
         // It outlives whoever happens to be the first to need it.
         let _system = Scope::system().enter();
-        let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-        let connection = Connection::open_with_flags(&self.path, flags)?;
-        connection.busy_timeout(std::time::Duration::from_secs(5))?;
+        let connection = super::open_to_read(&self.path)?;
         connection.set_prepared_statement_cache_capacity(super::STATEMENT_CACHE);
         Ok(connection)
     }
