@@ -4,6 +4,7 @@
 //! [`TestProcess`] is the binary itself, for signals, limits and exit codes. [`FakeModel`] is the
 //! one thing that is not real: a language model's HTTP endpoint with answers that a test gives.
 
+mod beside;
 mod binary;
 mod fake_model;
 pub mod greed;
@@ -13,6 +14,7 @@ mod server;
 mod tool;
 mod user;
 
+pub use beside::Beside;
 pub use binary::{binary, output, run_netra};
 pub use fake_model::{FakeModel, Reply};
 pub use process::{Options as ProcessOptions, TestProcess};

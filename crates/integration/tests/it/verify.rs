@@ -1,74 +1,26 @@
 //! `netra events verify` finds what is wrong, in a folder and on a server.
 
 use std::path::Path;
-use std::sync::Arc;
 
 use anyhow::{Context as _, Result, ensure};
-use netra_context::{BackgroundKind, Principal, Rights, Runtime, UserExecutionContext};
-use netra_events::Hub;
-use netra_integration::{TestProcess, TestServer, output, soon};
-use netra_protocol::Event;
-use netra_protocol::account::{Plan, Role};
-use netra_protocol::event::EventKind;
-use netra_protocol::id::{EventId, MessageId, RunId, ThreadId, UserId};
-use netra_protocol::limits::Limits;
-use netra_store::{Changes, Config, NewRun, Store, Target};
-use serde_json::{Map, Value, json};
+use netra_context::{BackgroundKind, UserExecutionContext};
+use netra_integration::{Beside, TestProcess, TestServer, output, soon};
+use netra_protocol::id::{RunId, UserId};
+use netra_store::Changes;
+use serde_json::{Value, json};
 
 use crate::Test;
 use crate::expect::{hanging_model, until, until_end};
 use crate::logs::busy;
 
-fn store(runtime: &Runtime, data: &Path) -> Result<Store> {
-    let dir = data.to_owned();
-    let audit_key = netra_store::AuditKey::new([7; 32]);
-    Ok(Store::open(runtime, Config { dir, audit_key }, Hub::new())?)
-}
-
 /// Writes a run whose agent thinks before it has begun, which no engine does.
 async fn write_nonsense(data: &Path, user_id: UserId) -> Result<RunId> {
-    let runtime = Runtime::new();
-    let store = store(&runtime, data)?;
-    let principal = Principal {
-        user_id,
-        role: Role::User,
-        plan: Plan::Free,
-        rights: Rights::of_role(Role::User),
-        limits: Arc::new(Limits::default()),
-        session: None,
-    };
-    let ctx = UserExecutionContext::for_test(&runtime, principal);
-    let target = Target::New {
-        id: runtime.new_id(ThreadId::from_parts),
-        title: "nonsense".into(),
-    };
-    let new = NewRun {
-        id: runtime.new_id(RunId::from_parts),
-        agent: "echo".into(),
-        agent_hash: String::new(),
-        input: json!("x"),
-        files: Vec::new(),
-        metadata: Map::new(),
-        timeout_ms: 1_000,
-        deadline: runtime.now(),
-        input_message_id: runtime.new_id(MessageId::from_parts),
-        started: true,
-        events: Vec::new(),
-    };
-    let run = store.run_create(&ctx, target, new, None).await?.value;
-    let thought = Event {
-        event_id: runtime.new_id(EventId::from_parts),
-        ts: runtime.now(),
-        thread_id: run.thread_id,
-        run_id: run.id,
-        agent: Some("echo".into()),
-        step: Some(1),
-        kind: EventKind::AgentThinking {
-            message: "too soon".into(),
-            progress: None,
-        },
-    };
-    store
+    let beside = Beside::open(data)?;
+    let ctx = beside.user(user_id);
+    let run = beside.run(&ctx, "nonsense").await?;
+    let thought = beside.thought(&run, "too soon");
+    beside
+        .store
         .commit(&ctx, &run, Changes::default(), vec![thought])
         .await?;
     Ok(run.id)
@@ -143,15 +95,13 @@ async fn the_rest_of_a_run_that_retention_has_cut_is_no_nonsense() -> Test {
     until(&mut socket, "agent_started").await?;
     user.client.run_cancel(old.id).await?;
     until_end(&mut socket, old.id).await?;
-    let runtime = Runtime::new();
-    let between = runtime.now();
+    let beside = Beside::open(server.data())?;
+    let between = beside.runtime.now();
     user.client.run_cancel(kept.id).await?;
     until_end(&mut socket, kept.id).await?;
 
-    let sweep = UserExecutionContext::for_background(&runtime, BackgroundKind::Sweep);
-    let cut = store(&runtime, server.data())?
-        .expire(&sweep, between)
-        .await?;
+    let sweep = UserExecutionContext::for_background(&beside.runtime, BackgroundKind::Sweep);
+    let cut = beside.store.expire(&sweep, between).await?;
     ensure!(cut > 0, "the beginning of the first run is gone");
     let mut rest = user.feed().await?;
     let first = soon("what is left", rest.next_event()).await?;

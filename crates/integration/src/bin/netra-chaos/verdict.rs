@@ -5,16 +5,13 @@ use std::path::Path;
 use std::sync::Arc;
 
 use anyhow::Result;
-use netra_context::{Principal, Rights, Runtime, UserExecutionContext};
 use netra_engine::order::check_order;
-use netra_events::Hub;
+use netra_integration::Beside;
 use netra_protocol::Event;
-use netra_protocol::account::{Plan, Role};
 use netra_protocol::event::EventKind;
 use netra_protocol::id::{RunId, UserId};
-use netra_protocol::limits::Limits;
 use netra_protocol::run::RunStatus;
-use netra_store::{Config, Entry, Store};
+use netra_store::Entry;
 
 use crate::list::List;
 use crate::load::Accepted;
@@ -29,27 +26,14 @@ pub(crate) struct Logs(Vec<Vec<Arc<Entry>>>);
 impl Logs {
     /// Reads them beside the server, or after it.
     pub(crate) async fn read(data: &Path, users: &[UserId]) -> Result<Self> {
-        let runtime = Runtime::new();
-        let config = Config {
-            dir: data.to_owned(),
-            audit_key: netra_store::AuditKey::new([7; 32]),
-        };
-        let store = Store::open(&runtime, config, Hub::new())?;
+        let beside = Beside::open(data)?;
         let mut logs = Vec::new();
         for user in users {
-            let principal = Principal {
-                user_id: *user,
-                role: Role::User,
-                plan: Plan::Free,
-                rights: Rights::of_role(Role::User),
-                limits: Arc::new(Limits::default()),
-                session: None,
-            };
-            let ctx = UserExecutionContext::for_test(&runtime, principal);
+            let ctx = beside.user(*user);
             let mut log: Vec<Arc<Entry>> = Vec::new();
             loop {
                 let after = log.last().map_or(0, |entry| entry.seq);
-                let page = store.events(&ctx, after, PAGE).await?;
+                let page = beside.store.events(&ctx, after, PAGE).await?;
                 if page.is_empty() {
                     break;
                 }

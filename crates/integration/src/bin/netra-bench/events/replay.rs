@@ -3,15 +3,10 @@
 use std::time::Instant;
 
 use anyhow::{Context as _, Result};
-use netra_context::{Principal, Rights, Runtime, UserExecutionContext};
-use netra_events::Hub;
-use netra_protocol::account::Role;
-use netra_protocol::event::EventKind;
-use netra_protocol::id::{EventId, MessageId, RunId, ThreadId, UserId};
-use netra_protocol::limits::Limits;
-use netra_protocol::{Event, account::Plan};
-use netra_store::{Changes, Config, NewRun, Store, Target};
-use serde_json::{Map, Value, json};
+use netra_integration::Beside;
+use netra_protocol::id::UserId;
+use netra_store::Changes;
+use serde_json::{Value, json};
 
 use super::line::Line;
 use crate::server;
@@ -41,55 +36,14 @@ pub(super) async fn measure() -> Result<Value> {
 
 /// Writes a long log beside the server: by runs it would take minutes.
 async fn fill(data: &std::path::Path, user_id: UserId) -> Result<()> {
-    let runtime = Runtime::new();
-    let config = Config {
-        dir: data.to_owned(),
-        audit_key: netra_store::AuditKey::new([7; 32]),
-    };
-    let store = Store::open(&runtime, config, Hub::new())?;
-    let principal = Principal {
-        user_id,
-        role: Role::User,
-        plan: Plan::Free,
-        rights: Rights::of_role(Role::User),
-        limits: std::sync::Arc::new(Limits::default()),
-        session: None,
-    };
-    let ctx = UserExecutionContext::for_test(&runtime, principal);
-    let target = Target::New {
-        id: runtime.new_id(ThreadId::from_parts),
-        title: "long".into(),
-    };
-    let new = NewRun {
-        id: runtime.new_id(RunId::from_parts),
-        agent: "echo".into(),
-        agent_hash: String::new(),
-        input: json!("x"),
-        files: Vec::new(),
-        metadata: Map::new(),
-        timeout_ms: 1_000,
-        deadline: runtime.now(),
-        input_message_id: runtime.new_id(MessageId::from_parts),
-        started: true,
-        events: Vec::new(),
-    };
-    let run = store.run_create(&ctx, target, new, None).await?.value;
+    let beside = Beside::open(data)?;
+    let ctx = beside.user(user_id);
+    let run = beside.run(&ctx, "long").await?;
     for _ in 0..EVENTS / BATCH {
-        let event = |_| Event {
-            event_id: runtime.new_id(EventId::from_parts),
-            ts: runtime.now(),
-            thread_id: run.thread_id,
-            run_id: run.id,
-            agent: Some("echo".into()),
-            step: Some(1),
-            kind: EventKind::AgentThinking {
-                message: "x".repeat(30),
-                progress: None,
-            },
-        };
-        let events: Vec<Event> = (0..BATCH).map(event).collect();
-        store
-            .commit(&ctx, &run, Changes::default(), events)
+        let events = (0..BATCH).map(|_| beside.thought(&run, &"x".repeat(30)));
+        beside
+            .store
+            .commit(&ctx, &run, Changes::default(), events.collect())
             .await
             .context("a long log")?;
     }
