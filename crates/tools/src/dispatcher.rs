@@ -29,7 +29,7 @@ use crate::policy::{RunPolicy, Verdict};
 use crate::registry::{Entry, Registry};
 use crate::scope::RunScope;
 use crate::short::{bytes_of, cut_text, held_by, shorten};
-use crate::tool::Call;
+use crate::tool::{Call, ToolSpec};
 
 /// The most bytes of arguments in an event.
 pub(crate) const MAX_ARGUMENT_BYTES: usize = 64 * 1024;
@@ -125,6 +125,11 @@ impl Dispatcher {
     /// How many calls have begun.
     pub fn calls(&self) -> u32 {
         self.begun.load(Ordering::Relaxed)
+    }
+
+    /// Whether this agent's call of the tool may be permitted, with some arguments or other.
+    pub fn offers(&self, ctx: &UserExecutionContext, agent: &str, tool: &ToolSpec) -> Verdict {
+        self.policy.offers(ctx, agent, tool)
     }
 
     /// The run's files and artifacts.

@@ -8,7 +8,7 @@ use netra_context::UserExecutionContext;
 use serde_json::Value;
 
 use crate::policy::{Policy, Question, Verdict};
-use crate::tool::{Tool, ToolSpec};
+use crate::tool::Tool;
 
 /// Names that scripts know already: a tool of that name could not be called there.
 const RESERVED: [&str; 4] = ["agent", "think", "ask_model", "print"];
@@ -115,26 +115,21 @@ impl Registry {
         self.tools.get(name)
     }
 
-    /// Whether this user's agent may call the tool with some arguments or other.
-    pub fn offers(&self, ctx: &UserExecutionContext, agent: &str, tool: &ToolSpec) -> Verdict {
-        match ctx.principal() {
-            None => Verdict::Refused("no user asks".into()),
-            Some(principal) => self.policy.offers(&Question {
-                principal,
-                tool,
-                agent,
-                thread: None,
-            }),
-        }
-    }
-
     /// Every tool, with whether this user may call it and why not, by name.
     pub fn list_for(&self, ctx: &UserExecutionContext) -> Vec<netra_protocol::tool::Tool> {
         self.tools
             .values()
             .map(|entry| {
                 let spec = entry.tool.spec();
-                let verdict = self.offers(ctx, "", spec);
+                let verdict = match ctx.principal() {
+                    None => Verdict::Refused("no user asks".into()),
+                    Some(principal) => self.policy.offers(&Question {
+                        principal,
+                        tool: spec,
+                        agent: "",
+                        thread: None,
+                    }),
+                };
                 netra_protocol::tool::Tool {
                     name: spec.name.clone(),
                     description: spec.description.clone(),
@@ -170,7 +165,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::tool::Call;
+    use crate::tool::{Call, ToolSpec};
 
     struct Named(ToolSpec);
 

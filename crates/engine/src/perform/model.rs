@@ -87,7 +87,8 @@ fn tools(frame: &Frame<'_>) -> Vec<ToolSpec> {
         .iter()
         .filter_map(|name| registry.get(name));
     let allowed = named.filter(|tool| {
-        let offer = registry.offers(frame.ctx, &frame.agent.name, tool.spec());
+        let dispatcher = &frame.execution.dispatcher;
+        let offer = dispatcher.offers(frame.ctx, &frame.agent.name, tool.spec());
         offer.permits()
     });
     allowed

@@ -16,16 +16,20 @@ use crate::tool::ToolSpec;
 pub(crate) struct RunPolicy {
     policy: Arc<Policy>,
     thread: ThreadId,
-    /// By agent and tool.
-    known: Mutex<HashMap<(String, String), Verdict>>,
+    decided: Known,
+    offered: Known,
 }
+
+/// Verdicts by agent and tool.
+type Known = Mutex<HashMap<(String, String), Verdict>>;
 
 impl RunPolicy {
     pub(crate) fn new(policy: Arc<Policy>, thread: ThreadId) -> Self {
         Self {
             policy,
             thread,
-            known: Mutex::default(),
+            decided: Known::default(),
+            offered: Known::default(),
         }
     }
 
@@ -37,24 +41,47 @@ impl RunPolicy {
         tool: &ToolSpec,
         arguments: &Value,
     ) -> Verdict {
+        let ask = |question: &Question<'_>| self.policy.decide(question, arguments);
+        let known = (!self.policy.policies.reads_arguments).then_some(&self.decided);
+        self.ask(ctx, agent, tool, known, ask)
+    }
+
+    /// As [`Policy::offers`].
+    pub(crate) fn offers(
+        &self,
+        ctx: &UserExecutionContext,
+        agent: &str,
+        tool: &ToolSpec,
+    ) -> Verdict {
+        let ask = |question: &Question<'_>| self.policy.offers(question);
+        self.ask(ctx, agent, tool, Some(&self.offered), ask)
+    }
+
+    /// What is known of the question, where its answers are kept, or the answer.
+    fn ask(
+        &self,
+        ctx: &UserExecutionContext,
+        agent: &str,
+        tool: &ToolSpec,
+        known: Option<&Known>,
+        ask: impl FnOnce(&Question<'_>) -> Verdict,
+    ) -> Verdict {
+        let key = (agent.to_owned(), tool.name.clone());
+        if let Some(verdict) = known.and_then(|known| known.lock().get(&key).cloned()) {
+            return verdict;
+        }
         let Some(principal) = ctx.principal() else {
             return Verdict::Refused("no user asks".into());
         };
-        let question = Question {
+        let verdict = ask(&Question {
             principal,
             tool,
             agent,
             thread: Some(self.thread),
-        };
-        if self.policy.policies.reads_arguments {
-            return self.policy.decide(&question, arguments);
+        });
+        if let Some(known) = known {
+            known.lock().insert(key, verdict.clone());
         }
-        let key = (agent.to_owned(), tool.name.clone());
-        if let Some(verdict) = self.known.lock().get(&key) {
-            return verdict.clone();
-        }
-        let verdict = self.policy.decide(&question, arguments);
-        self.known.lock().insert(key, verdict.clone());
         verdict
     }
 }

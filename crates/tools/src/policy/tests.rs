@@ -290,6 +290,30 @@ fn a_folder_is_read_in_the_order_of_names_and_an_empty_one_is_refused() {
     assert!(missing.to_string().contains("cannot read"));
 }
 
+/// A model was not told of tools that a policy permits to the run's thread.
+#[test]
+fn a_run_offers_what_is_permitted_to_its_thread() {
+    use crate::policy::table::RunPolicy;
+    use netra_context::UserExecutionContext;
+    use netra_protocol::id::ThreadId;
+
+    let runtime = Runtime::new();
+    let [own, other] = [(), ()].map(|()| runtime.new_id(ThreadId::from_parts));
+    let policy = Arc::new(policies(&format!(
+        "permit (principal, action, resource) when {{ context.thread == \"{own}\" }};"
+    )));
+    let ctx = UserExecutionContext::for_test(&runtime, principal(Role::User, Plan::Free));
+    let spec = tool("t", "x", Risk::Low);
+    for (thread, offered) in [(own, true), (other, false)] {
+        let run = RunPolicy::new(Arc::clone(&policy), thread);
+        assert_eq!(run.offers(&ctx, "data", &spec).permits(), offered);
+        assert_eq!(
+            run.decide(&ctx, "data", &spec, &json!({})).permits(),
+            offered
+        );
+    }
+}
+
 /// What a run remembers of the policy is what Cedar says, for every user, tool, agent and argument.
 #[test]
 fn the_table_of_a_run_says_what_cedar_says() {
@@ -334,6 +358,7 @@ fn the_table_of_a_run_says_what_cedar_says() {
                     };
                     let fresh = policy.decide(&question, arguments);
                     assert_eq!(run.decide(&ctx, agent, &spec, arguments), fresh);
+                    assert_eq!(run.offers(&ctx, agent, &spec), policy.offers(&question));
                     seen[match fresh {
                         Verdict::Allowed => 0,
                         Verdict::AfterApproval(_) => 1,
