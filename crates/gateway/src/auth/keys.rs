@@ -75,6 +75,19 @@ impl Keys {
         if !path.try_exists().map_err(io)? {
             create(runtime, dir, &path).map_err(io)?;
         }
+        Self::load(dir)
+    }
+
+    /// Reads `dir/keys`, and makes none.
+    ///
+    /// # Errors
+    /// When the file is not there or cannot be read, is damaged, or can be read by others.
+    pub fn load(dir: &Path) -> Result<Self, Error> {
+        let path = dir.join("keys");
+        let io = |source| Error::Io {
+            path: path.clone(),
+            source,
+        };
         let mode = fs::metadata(&path).map_err(io)?.permissions().mode();
         if mode & 0o077 != 0 {
             return Err(Error::Exposed(path));
@@ -177,6 +190,18 @@ mod tests {
         fs::set_permissions(&path, fs::Permissions::from_mode(0o644)).unwrap();
         let error = Keys::load_or_create(&runtime, dir.path()).unwrap_err();
         assert!(matches!(error, Error::Exposed(_)));
+    }
+
+    #[test]
+    fn who_only_reads_keys_makes_none() {
+        let dir = tempfile::tempdir().unwrap();
+        assert!(matches!(Keys::load(dir.path()), Err(Error::Io { .. })));
+        assert!(!dir.path().join("keys").exists());
+        let made = Keys::load_or_create(&Runtime::new(), dir.path()).unwrap();
+        assert_eq!(
+            Keys::load(dir.path()).unwrap().verifying(),
+            made.verifying()
+        );
     }
 
     #[test]

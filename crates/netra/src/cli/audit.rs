@@ -1,7 +1,6 @@
 //! `netra audit`: the audit records of a data folder, checked and written out. Beside a server too.
 
 use clap::Subcommand;
-use netra_context::Runtime;
 use netra_gateway::Keys;
 use netra_store::audit::{Audit, ChainOwner};
 use serde::Serialize;
@@ -19,8 +18,8 @@ pub(super) struct Args {
 enum Command {
     /// Find records that were changed, moved, added or deleted.
     #[command(
-        after_help = "Each user's records are a chain, keyed with the folder's `keys`. Who could put the whole \
-        folder back to an earlier day, keys and all, stays unseen. Ends with 0 only if all is well.\n\n\
+        after_help = "Each user's records are a chain, keyed with the folder's `keys`. Whoever takes away all of a user's chain, or puts the whole \
+        folder back to an earlier day, stays unseen. Ends with 0 only if all is well.\n\n\
         Examples:\n  netra audit verify --data ./netra-data\n  \
         netra audit verify --user ada --json"
     )]
@@ -80,7 +79,11 @@ fn owners(audit: &Audit, wanted: Option<&str>) -> Result<Vec<ChainOwner>, Proble
         return Ok(owners);
     };
     owners.retain(|owner| {
-        owner.name.as_deref() == Some(wanted) || owner.user_id.to_string() == wanted
+        owner
+            .name
+            .as_deref()
+            .is_some_and(|name| name.eq_ignore_ascii_case(wanted))
+            || owner.user_id.to_string() == wanted
     });
     if owners.is_empty() {
         let words = format!("`{wanted}` has no audit records");
@@ -92,8 +95,8 @@ fn owners(audit: &Audit, wanted: Option<&str>) -> Result<Vec<ChainOwner>, Proble
 fn verify(chains: &Chains) -> Result<Exit, Problem> {
     let data = chains.folder.load()?.data;
     let audit = Audit::open(&data)?;
-    let keys = Keys::load_or_create(&Runtime::new(), &data)
-        .map_err(|error| Problem::new(Exit::Failure, error))?;
+    // Without the keys that the chains were made with there is nothing to check them by.
+    let keys = Keys::load(&data).map_err(|error| Problem::new(Exit::Failure, error))?;
     let mut report = Report::default();
     for owner in owners(&audit, chains.user.as_deref())? {
         let verdict = audit.verify(&keys.audit_key(), owner.user_id)?;

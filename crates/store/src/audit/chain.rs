@@ -1,5 +1,6 @@
 //! The chain of a user's audit records: each record's hash is keyed and covers the one before, and a seal covers the
-//! end. Whoever has the database without the server's key cannot change, move or delete a record unseen.
+//! end. Whoever has the database without the server's key cannot change, move or delete a record of a
+//! chain unseen; that a whole chain was taken away does not show.
 
 use hmac::{Hmac, Mac as _};
 use netra_protocol::id::UserId;
