@@ -13,6 +13,7 @@ use netra_protocol::ErrorCode;
 use serde_json::json;
 
 use crate::error::Error;
+use crate::limit::Verdict;
 use crate::state::Gateway;
 
 /// When to come back, in seconds. Nobody knows when other requests end.
@@ -20,7 +21,7 @@ const AGAIN_S: u64 = 1;
 
 /// The account of a user whose credentials were verified. Refused where the user holds more than allowed and has no
 /// run that could be ended for it.
-pub(crate) fn account(gateway: &Gateway, principal: &Principal) -> Result<Arc<Account>, Error> {
+fn account(gateway: &Gateway, principal: &Principal) -> Result<Arc<Account>, Error> {
     let (user, limit_mib) = (principal.user_id, principal.limits.memory_mib);
     let account = gateway.runtime.account_of(user, limit_mib);
     // Asked again: the last of the runs may just have ended.
@@ -32,6 +33,23 @@ pub(crate) fn account(gateway: &Gateway, principal: &Principal) -> Result<Arc<Ac
         }));
     }
     Ok(account)
+}
+
+/// Lets a request or a socket of a verified user in: counts it, and gives the account that it works on.
+///
+/// # Errors
+/// 429 where the user has asked too often, or holds too much memory.
+pub(crate) fn admit(
+    gateway: &Gateway,
+    principal: &Principal,
+) -> Result<(Verdict, Arc<Account>), Error> {
+    let (user, allowed) = (principal.user_id, principal.limits.requests_per_minute);
+    let verdict = gateway.requests.count(user, allowed, gateway.runtime.now());
+    if !verdict.allowed {
+        gateway.runtime.limit_hit(user, Limit::Requests);
+        return Err(verdict.refusal());
+    }
+    Ok((verdict, account(gateway, principal)?))
 }
 
 /// What is said where memory is short: the user's own, not the server's.

@@ -9,8 +9,8 @@ use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri, he
 use axum::middleware::Next;
 use axum::response::{IntoResponse as _, Response};
 use futures::FutureExt as _;
+use netra_context::Rights;
 use netra_context::runtime::TaskKind;
-use netra_context::{Limit, Rights};
 use netra_protocol::ErrorCode;
 use netra_protocol::id::RequestId;
 
@@ -272,14 +272,7 @@ pub(crate) async fn authenticate(
     if let Some(place) = request.extensions().get::<Arc<Place>>() {
         place.keep();
     }
-    let user = verified.principal.user_id;
-    let limit = verified.principal.limits.requests_per_minute;
-    let verdict = gateway.requests.count(user, limit, gateway.runtime.now());
-    if !verdict.allowed {
-        gateway.runtime.limit_hit(user, Limit::Requests);
-        return Err(verdict.refusal());
-    }
-    let account = charge::account(&gateway, &verified.principal)?;
+    let (verdict, account) = charge::admit(&gateway, &verified.principal)?;
     request.extensions_mut().insert(verified);
     let answered = account.scope().wrap(next.run(request)).await;
     let mut response = answered.map(|body| charge::body(account, body));

@@ -1,7 +1,6 @@
 //! Server-sent events: the same log as the WebSocket's, for those who have none.
 
 use std::fmt::Write as _;
-use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -205,20 +204,14 @@ impl Allowed {
     /// Waits for the end of the credentials or of the server.
     async fn over(&mut self) {
         let shutdown = self.gateway.runtime.shutdown().clone();
-        let left = self.verified.time_left(self.gateway.runtime.now());
-        let mut expires = pin!(async {
-            match left {
-                Some(left) => tokio::time::sleep(left).await,
-                None => std::future::pending().await,
-            }
-        });
+        let mut expiry = self.verified.expiry(self.gateway.runtime.now());
         let every = self.gateway.config.heartbeat;
         let mut heartbeat = tokio::time::interval_at(Instant::now() + every, every);
         loop {
             tokio::select! {
                 biased;
                 () = shutdown.cancelled() => return,
-                () = &mut expires => return,
+                () = expiry.passed() => return,
                 revoked = self.revoked.recv() => match revoked {
                     Ok(revoked) if !self.verified.is_concerned(revoked) => continue,
                     // The user may have another role and be good for the stream: ask.

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use netra_context::Runtime;
 use netra_engine::ExecutionEngineFactory;
 use netra_events::WebSocketBridgeFactory;
+use netra_protocol::account::User;
 use netra_protocol::id::UserId;
 use netra_protocol::limits::Limits;
 use netra_store::Store;
@@ -64,6 +65,14 @@ pub(crate) struct Inner {
 }
 
 impl Gateway {
+    /// The account with the limits that it has.
+    pub(crate) fn shown(&self, user: User) -> User {
+        User {
+            limits: self.config.limits.clone(),
+            ..user
+        }
+    }
+
     pub(crate) fn new(parts: Parts) -> Self {
         let Parts {
             runtime,

@@ -13,8 +13,8 @@ use axum::extract::{FromRequestParts as _, Request, State};
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, header};
 use axum::response::Response;
+use netra_context::Right;
 use netra_context::runtime::TaskKind;
-use netra_context::{Limit, Right};
 use netra_protocol::ErrorCode;
 use netra_protocol::frame::{MAX_INBOUND_BYTES, SUBPROTOCOL};
 use serde::Deserialize;
@@ -100,16 +100,7 @@ pub(crate) async fn socket_open(
     if !verified.principal.rights.contains(Right::Read) {
         return Err(Error::forbidden());
     }
-    let (user, limits) = (verified.principal.user_id, &verified.principal.limits);
-    let now = gateway.runtime.now();
-    let verdict = gateway
-        .requests
-        .count(user, limits.requests_per_minute, now);
-    if !verdict.allowed {
-        gateway.runtime.limit_hit(user, Limit::Requests);
-        return Err(verdict.refusal());
-    }
-    let account = charge::account(&gateway, &verified.principal)?;
+    let (_, account) = charge::admit(&gateway, &verified.principal)?;
     if gateway.engine.is_draining() || gateway.runtime.shutdown().is_cancelled() {
         return Err(Error::new(
             ErrorCode::Draining,

@@ -28,11 +28,10 @@ fn refresh_end(gateway: &Gateway) -> Timestamp {
 
 fn tokens(
     gateway: &Gateway,
-    mut user: User,
+    user: User,
     session: SessionId,
     refresh: String,
 ) -> Result<Tokens, Error> {
-    user.limits = gateway.config.limits.clone();
     let ttl = gateway.config.access_ttl;
     let now = gateway.runtime.now();
     let access_token = gateway.keys.access_token(user.id, Some(session), now, ttl);
@@ -40,7 +39,7 @@ fn tokens(
         access_token: access_token.map_err(Error::internal)?,
         refresh_token: refresh,
         expires_in_ms: u64::try_from(ttl.as_millis()).unwrap_or(u64::MAX),
-        user,
+        user: gateway.shown(user),
     })
 }
 

@@ -1,6 +1,7 @@
 //! From a token or an API key to a principal: verified once, then remembered until it ends or is
 //! revoked.
 
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -14,6 +15,7 @@ use netra_store::{Grant, KeyOwner, Store};
 use parking_lot::Mutex;
 use sha2::{Digest as _, Sha256};
 use tokio::sync::broadcast;
+use tokio::time::Sleep;
 
 use super::keys::Keys;
 use super::token::{self, Refused};
@@ -61,9 +63,28 @@ impl Verified {
     }
 
     /// How long the credentials are good; none for as long as they are not revoked.
-    pub(crate) fn time_left(&self, now: Timestamp) -> Option<Duration> {
+    fn time_left(&self, now: Timestamp) -> Option<Duration> {
         let left_ms = |end: Timestamp| end.millis_since(now);
         self.expires_at.map(left_ms).map(Duration::from_millis)
+    }
+
+    /// The end of the credentials, to be waited for.
+    pub(crate) fn expiry(&self, now: Timestamp) -> Expiry {
+        let left = self.time_left(now);
+        Expiry(left.map(|left| Box::pin(tokio::time::sleep(left))))
+    }
+}
+
+/// The end of credentials, where they have one.
+pub(crate) struct Expiry(Option<Pin<Box<Sleep>>>);
+
+impl Expiry {
+    /// Waits for it, or for ever where there is none.
+    pub(crate) async fn passed(&mut self) {
+        match &mut self.0 {
+            Some(end) => end.await,
+            None => std::future::pending().await,
+        }
     }
 }
 

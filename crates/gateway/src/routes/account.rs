@@ -323,9 +323,8 @@ pub(crate) async fn me(
     caller: Caller,
 ) -> Result<Answer<User>, Error> {
     let id = caller.verified.principal.user_id;
-    let mut user = gateway.store.user_by_id(&caller.ctx, id).await?;
-    user.limits = gateway.config.limits.clone();
-    Ok(Answer(user))
+    let user = gateway.store.user_by_id(&caller.ctx, id).await?;
+    Ok(Answer(gateway.shown(user)))
 }
 
 #[cfg(test)]

@@ -18,11 +18,6 @@ use crate::extract::{Caller, Id, Paging, checked_limit};
 use crate::json::Payload;
 use crate::state::Gateway;
 
-fn shown_user(gateway: &Gateway, mut user: User) -> User {
-    user.limits = gateway.config.limits.clone();
-    user
-}
-
 fn shown(gateway: &Gateway, mut run: AdminRun) -> AdminRun {
     if run.status == RunStatus::Queued {
         run.queue_position = gateway.engine.queue_position(run.id);
@@ -43,7 +38,7 @@ pub(crate) async fn user_list(
     let cursor = caller.query.cursor.as_deref();
     let mut page = gateway.store.users(&caller.ctx, limit, cursor).await?;
     let users = page.items.into_iter();
-    page.items = users.map(|user| shown_user(&gateway, user)).collect();
+    page.items = users.map(|user| gateway.shown(user)).collect();
     Ok(Answer(page))
 }
 
@@ -71,7 +66,7 @@ pub(crate) async fn user_update(
     if user.disabled {
         gateway.engine.end_runs_of(id).await;
     }
-    Ok(Answer(shown_user(&gateway, user)))
+    Ok(Answer(gateway.shown(user)))
 }
 
 /// The parameters of the list of all runs.

@@ -17,13 +17,13 @@ use netra_protocol::frame::{MAX_INBOUND_BYTES, SUBPROTOCOL, ServerFrame};
 use netra_protocol::id::{ConnectionId, RequestId};
 use serde_json::{Map, Value};
 use tokio::sync::broadcast;
-use tokio::time::{Instant, Sleep};
+use tokio::time::Instant;
 use tokio_util::sync::WaitForCancellationFutureOwned;
 
 use super::connections::{Kind, NodePlace};
 use super::frames;
 use super::stall::unless_stalled;
-use crate::auth::verifier::{Revoked, Verified};
+use crate::auth::verifier::{Expiry, Revoked, Verified};
 use crate::error::Error;
 use crate::extract;
 use crate::serve::places::Place;
@@ -120,7 +120,7 @@ pub(super) struct Socket {
     // Both are kept over all turns: registering them anew at each would cost more than the turn.
     shutdown: Pin<Box<WaitForCancellationFutureOwned>>,
     /// None for a key without an end.
-    expiry: Option<Pin<Box<Sleep>>>,
+    expiry: Expiry,
     /// Counts the bytes that the client has taken.
     connection: Arc<Place>,
 }
@@ -141,7 +141,7 @@ pub(super) async fn serve(
     let mut socket = Socket {
         revoked: gateway.verifier.revoked(),
         shutdown: Box::pin(gateway.runtime.shutdown().clone().cancelled_owned()),
-        expiry: expiry(&gateway, &verified),
+        expiry: verified.expiry(gateway.runtime.now()),
         gateway,
         stream,
         connection,
@@ -160,20 +160,6 @@ pub(super) async fn serve(
     }
     metrics::counter!("netra_sockets_closed_total", "reason" => end.as_str()).increment(1);
     Box::pin(socket.say_goodbye(end)).await;
-}
-
-/// The end of the credentials, where they have one.
-fn expiry(gateway: &Gateway, verified: &Verified) -> Option<Pin<Box<Sleep>>> {
-    let left = verified.time_left(gateway.runtime.now());
-    left.map(|left| Box::pin(tokio::time::sleep(left)))
-}
-
-/// Waits for the end of the credentials, or for ever where they have none.
-async fn expired(expiry: &mut Option<Pin<Box<Sleep>>>) {
-    match expiry {
-        Some(expiry) => expiry.await,
-        None => std::future::pending().await,
-    }
 }
 
 /// The next events, or never where there is no subscription.
@@ -222,7 +208,7 @@ impl Socket {
             biased;
             () = &mut self.shutdown => Turn::End(End::Draining),
             revoked = self.revoked.recv() => Turn::Revoked(revoked),
-            () = expired(&mut self.expiry) => Turn::End(End::Unauthenticated),
+            () = self.expiry.passed() => Turn::End(End::Unauthenticated),
             _ = heartbeat.tick() => Turn::Heartbeat,
             message = self.stream.recv() => Turn::Inbound(message),
             batch = next_events(&mut self.subscription) => Turn::Events(batch),

@@ -143,7 +143,7 @@ impl Socket {
             return Err(Error::forbidden());
         }
         self.verified = verified;
-        self.expiry = super::expiry(&self.gateway, &self.verified);
+        self.expiry = self.verified.expiry(self.gateway.runtime.now());
         Ok(Done::Ack(no_fields()))
     }
 }
