@@ -39,7 +39,7 @@ impl Accounts {
     /// Opens the folder and makes what is absent. Does not take its lock.
     pub fn open(config: &Config) -> Result<Self, Problem> {
         let runtime = Runtime::new();
-        Store::make_dir(&config.data).map_err(failure)?;
+        Store::make_dir(&config.data)?;
         let keys = Keys::load_or_create(&runtime, &config.data)
             .map_err(|error| Problem::new(Exit::Failure, error))?;
         let store_config = netra_store::Config {
@@ -47,7 +47,7 @@ impl Accounts {
             audit_key: keys.audit_key(),
         };
         // Nobody listens here; a server on the folder reads the log itself.
-        let store = Store::open(&runtime, store_config, Hub::new()).map_err(failure)?;
+        let store = Store::open(&runtime, store_config, Hub::new())?;
         Ok(Self {
             runtime,
             store,
@@ -87,17 +87,13 @@ impl Accounts {
             .await
             .map_err(|error| match error {
                 netra_store::Error::NameTaken => Problem::message(Exit::Failure, taken),
-                other => failure(other),
+                other => other.into(),
             })
     }
 
     /// The account of this name.
     pub async fn find(&self, name: &str) -> Result<Option<User>, Problem> {
-        let found = self
-            .store
-            .user_by_name(&self.console(), name)
-            .await
-            .map_err(failure)?;
+        let found = self.store.user_by_name(&self.console(), name).await?;
         Ok(found.map(|credentials| credentials.user))
     }
 
@@ -131,9 +127,9 @@ impl Accounts {
             disabled: Some(disabled),
             ..UpdateUser::default()
         };
-        let user = user.map_err(failure)?;
+        let user = user?;
         let updated = store.user_update(&console, &user, change).await;
-        updated.map_err(failure)
+        Ok(updated?)
     }
 
     /// All accounts, oldest first.
@@ -144,8 +140,7 @@ impl Accounts {
             let page = self
                 .store
                 .users(&self.console(), PAGE, cursor.as_deref())
-                .await
-                .map_err(failure)?;
+                .await?;
             users.extend(page.items);
             cursor = page.next_cursor;
             if cursor.is_none() {
@@ -174,10 +169,6 @@ fn check_name(name: &str) -> Result<(), Problem> {
         Exit::Usage,
         "a user's name has 1 to 64 letters, digits, `.`, `_`, `-` or `@`",
     ))
-}
-
-fn failure(error: netra_store::Error) -> Problem {
-    Problem::new(Exit::Failure, error)
 }
 
 #[cfg(test)]

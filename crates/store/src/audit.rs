@@ -10,6 +10,7 @@ use netra_protocol::{Page, Timestamp};
 use rusqlite::Row;
 
 use crate::Store;
+use crate::cursor;
 use crate::error::Error;
 use crate::listing::Listing;
 use crate::sqlite::Tx;
@@ -85,7 +86,6 @@ impl Stored {
     }
 
     fn entry(self) -> Result<AuditEntry, Error> {
-        let hex = |hash: Hash| hash.iter().map(|byte| format!("{byte:02x}")).collect();
         Ok(AuditEntry {
             id: AuditId::from_bytes(self.id),
             seq: self.seq,
@@ -96,7 +96,7 @@ impl Stored {
             outcome: self.outcome,
             details: serde_json::from_str(&self.details)?,
             request_id: RequestId::from_bytes(self.request_id),
-            hash: self.hash.map(hex),
+            hash: self.hash.map(|hash| cursor::write(&hash)),
         })
     }
 }

@@ -10,7 +10,7 @@ use rustix::process::{Pid, test_kill_process};
 
 use super::Folder;
 use crate::accounts::Accounts;
-use crate::config::Config;
+use crate::config::{Config, Layers};
 use crate::exit::Problem;
 use crate::logs;
 use crate::node::{self, Node};
@@ -120,9 +120,18 @@ impl Source {
     }
 
     pub(super) fn config(&self) -> Result<Config, Problem> {
+        self.config_with(|layers| layers)
+    }
+
+    /// The folder's configuration, with what a private server is to have besides.
+    pub(super) fn config_with(
+        &self,
+        change: impl FnOnce(Layers) -> Layers,
+    ) -> Result<Config, Problem> {
         let layers = self.folder.layers();
         let layers = layers.flag("server.listen", "private", "127.0.0.1:0");
-        let config = Config::load(layers)?;
+        let config = Config::load(change(layers))?;
+        // The server is not what the user looks at: only what is wrong with it is told.
         logs::start(config.log_format, "warn")?;
         Ok(config)
     }

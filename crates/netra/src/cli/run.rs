@@ -10,13 +10,11 @@ use netra_protocol::run::{Run, RunStatus, StartRun};
 use serde_json::Value;
 use tokio::signal::unix::{SignalKind, signal};
 
-use super::connection::Connection;
+use super::connection::{Connection, Source};
 use super::screen::Screen;
 use super::tree::Tree;
-use super::{Folder, duration, output};
-use crate::config::Config;
+use super::{duration, output};
 use crate::exit::{Exit, Problem};
-use crate::logs;
 
 /// Between two turns of the spinner.
 const TICK: Duration = Duration::from_millis(120);
@@ -45,19 +43,18 @@ pub(super) struct Args {
     /// A file for the run; can be given several times.
     #[arg(long = "file", value_name = "FILE")]
     files: Vec<PathBuf>,
-    /// Address of a server, such as https://netra.example.
-    #[arg(long, value_name = "URL", requires = "token", conflicts_with_all = ["data", "user"])]
-    server: Option<String>,
-    /// Access token or API key for --server.
-    #[arg(long, env = "NETRA_TOKEN", hide_env_values = true)]
-    token: Option<String>,
     #[command(flatten)]
-    folder: Folder,
+    source: Source,
     /// Folder of agents besides the built-in ones, for a private server.
     #[arg(long, value_name = "DIR")]
     agents: Option<PathBuf>,
     /// Whose run it is; made on first use.
-    #[arg(long, value_name = "NAME", default_value = "local")]
+    #[arg(
+        long,
+        value_name = "NAME",
+        default_value = "local",
+        conflicts_with = "server"
+    )]
     user: String,
     /// Go on in this conversation.
     #[arg(long, value_name = "ID")]
@@ -120,19 +117,13 @@ impl Args {
     }
 
     async fn connect(&self) -> Result<Connection, Problem> {
-        if let (Some(server), Some(token)) = (&self.server, &self.token) {
-            return Ok(Connection::to(Client::new(server, Some(token.clone()))?));
+        if let Some(client) = self.source.named()? {
+            return Ok(Connection::to(client));
         }
-        let mut layers = self
-            .folder
-            .layers()
-            .flag("server.listen", "private", "127.0.0.1:0");
-        if let Some(agents) = &self.agents {
-            layers = layers.flag("agents.dir", "agents", agents.display().to_string());
-        }
-        let config = Config::load(layers)?;
-        // The server is not what the user looks at: only what is wrong with it is told.
-        logs::start(config.log_format, "warn")?;
+        let config = self.source.config_with(|layers| match &self.agents {
+            Some(agents) => layers.flag("agents.dir", "agents", agents.display().to_string()),
+            None => layers,
+        })?;
         Connection::by_folder(config, &self.user).await
     }
 }

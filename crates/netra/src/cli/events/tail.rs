@@ -118,8 +118,7 @@ fn latest(data: &Path, user: &str) -> Result<u64, Problem> {
     if !data.join("netra.db").exists() {
         return Ok(0);
     }
-    let owners = Logs::open(data).and_then(|logs| logs.owners());
-    let owners = owners.map_err(|error| Problem::new(Exit::Failure, error))?;
+    let owners = Logs::open(data)?.owners()?;
     let own = owners
         .iter()
         .find(|owner| owner.name.eq_ignore_ascii_case(user));

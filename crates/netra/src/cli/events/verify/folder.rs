@@ -16,9 +16,8 @@ const PAGE: usize = 2_000;
 
 /// Checks the logs of all users, or of one.
 pub(super) fn check(data: &Path, user: Option<&str>) -> Result<Report, Problem> {
-    let failed = |error| Problem::new(Exit::Failure, error);
-    let logs = Logs::open(data).map_err(failed)?;
-    let owners = logs.owners().map_err(failed)?;
+    let logs = Logs::open(data)?;
+    let owners = logs.owners()?;
     let wanted: Vec<LogOwner> = owners
         .into_iter()
         .filter(|owner| user.is_none_or(|user| user.eq_ignore_ascii_case(&owner.name)))
@@ -32,7 +31,7 @@ pub(super) fn check(data: &Path, user: Option<&str>) -> Result<Report, Problem> 
         ..Report::default()
     };
     for owner in &wanted {
-        check_one(&logs, owner, &mut report).map_err(failed)?;
+        check_one(&logs, owner, &mut report)?;
     }
     Ok(report)
 }
