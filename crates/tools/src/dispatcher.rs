@@ -26,10 +26,10 @@ use tokio::time::Instant;
 use crate::consent::Consent;
 use crate::past::{Ended, Past, named};
 use crate::policy::{RunPolicy, Verdict};
-use crate::registry::{Entry, Registry};
+use crate::registry::{Entry, Registry, Shelf};
 use crate::scope::RunScope;
 use crate::short::{bytes_of, cut_text, held_by, shorten};
-use crate::tool::{Call, ToolSpec};
+use crate::tool::{Call, Tool, ToolSpec};
 
 /// The most bytes of arguments in an event.
 pub(crate) const MAX_ARGUMENT_BYTES: usize = 64 * 1024;
@@ -105,6 +105,8 @@ impl Denial {
 /// of its own definition.
 pub struct Dispatcher {
     registry: Arc<Registry>,
+    /// What there was when the run began, so that a tool does not change under it.
+    shelf: Arc<Shelf>,
     policy: RunPolicy,
     scope: RunScope,
     begun: AtomicU32,
@@ -116,6 +118,7 @@ impl Dispatcher {
         let thread = scope.emitter().run().thread_id;
         Self {
             policy: RunPolicy::new(Arc::clone(registry.policy()), thread),
+            shelf: registry.now(),
             registry,
             scope,
             begun: AtomicU32::new(begun),
@@ -130,6 +133,16 @@ impl Dispatcher {
     /// Whether this agent's call of the tool may be permitted, with some arguments or other.
     pub fn offers(&self, ctx: &UserExecutionContext, agent: &str, tool: &ToolSpec) -> Verdict {
         self.policy.offers(ctx, agent, tool)
+    }
+
+    /// The tool of this name as this run knows it; what has come since the run began, too.
+    pub fn tool(&self, name: &str) -> Option<Arc<dyn Tool>> {
+        self.entry(name).map(|entry| Arc::clone(&entry.tool))
+    }
+
+    fn entry(&self, name: &str) -> Option<Arc<Entry>> {
+        let known = self.shelf.entry(name).map(Arc::clone);
+        known.or_else(|| self.registry.now().entry(name).map(Arc::clone))
     }
 
     /// The run's files and artifacts.
@@ -161,9 +174,17 @@ impl Dispatcher {
         if let Some(edited) = request.past.edited() {
             request.arguments = edited;
         }
+        if caller.allowed_tools.contains(&request.name) {
+            self.registry
+                .settled(std::slice::from_ref(&request.name))
+                .await;
+        }
         let passed = self.check(ctx, caller, &request);
         let entry = match passed
-            .and_then(|(entry, asks)| Ok((entry, Consent::of(entry, &request, asks)?)))
+            .and_then(|(entry, asks)| {
+            let consent = Consent::of(&entry, &request, asks)?;
+            Ok((entry, consent))
+        })
         {
             Ok((entry, Consent::Given)) => entry,
             Ok((_, Consent::Wanted(reason))) => {
@@ -173,7 +194,7 @@ impl Dispatcher {
         };
         self.announce(ctx, caller, &request).await?;
         let began = Instant::now();
-        let result = self.perform(ctx, caller, entry, &request).await;
+        let result = self.perform(ctx, caller, &entry, &request).await;
         let (result, _room) = with_room_to_record(result);
         let duration = began.elapsed();
         self.record(ctx, caller, &request, &result, duration)
@@ -184,18 +205,17 @@ impl Dispatcher {
 
     /// The layers before a person, in order: each later one may rely on those before it. Gives why a person is to be
     /// asked, where the policy wants that.
-    fn check<'a>(
-        &'a self,
+    fn check(
+        &self,
         ctx: &UserExecutionContext,
         caller: &Caller<'_>,
         request: &Request,
-    ) -> Result<(&'a Entry, Option<String>), Denial> {
+    ) -> Result<(Arc<Entry>, Option<String>), Denial> {
         let listed = caller.allowed_tools.contains(&request.name);
-        let Some(entry) = self.registry.entry(&request.name).filter(|_| listed) else {
-            return Err(Denial::new(
-                "agent_list",
-                "the agent has no tool of this name",
-            ));
+        let Some(entry) = self.entry(&request.name).filter(|_| listed) else {
+            let absence = self.registry.absence(&request.name).filter(|_| listed);
+            let reason = absence.unwrap_or_else(|| "the agent has no tool of this name".into());
+            return Err(Denial::new("agent_list", reason));
         };
         let spec = entry.tool.spec();
         let asks = match self

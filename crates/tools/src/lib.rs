@@ -11,6 +11,7 @@ mod past;
 mod policy;
 mod registry;
 mod scope;
+mod servers;
 mod short;
 mod tool;
 
@@ -22,5 +23,6 @@ pub use past::Past;
 pub use policy::{Explained, Policy, Question, Unusable, Verdict};
 pub use registry::{InvalidTool, Registry};
 pub use scope::RunScope;
+pub use servers::ToolServers;
 pub use short::{bytes_of, cut_text, shorten};
 pub use tool::{Call, Tool, ToolSpec};

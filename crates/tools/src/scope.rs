@@ -1,6 +1,7 @@
 //! What the tool calls of one run share: its files, its artifacts, its worker for analyses.
 
-use std::collections::HashSet;
+use std::any::Any;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -37,6 +38,8 @@ pub struct RunScope {
     /// One process for all analyses of the run, started by the first; one job at a time.
     analysis: Mutex<Analysis>,
     meter: Meter,
+    /// What tools keep for as long as the run, by a name of theirs.
+    kept: parking_lot::Mutex<HashMap<String, Arc<dyn Any + Send + Sync>>>,
 }
 
 impl RunScope {
@@ -54,7 +57,21 @@ impl RunScope {
             announced: parking_lot::Mutex::default(),
             analysis: Mutex::new(analysis),
             meter,
+            kept: parking_lot::Mutex::default(),
         }
+    }
+
+    /// What a tool keeps under this name until the run's engine ends; `make` is called where there
+    /// is nothing yet, or something of another type.
+    pub fn kept<T: Any + Send + Sync>(&self, name: &str, make: impl FnOnce() -> T) -> Arc<T> {
+        let mut kept = self.kept.lock();
+        let found = kept.get(name).cloned().map(Arc::downcast::<T>);
+        if let Some(Ok(found)) = found {
+            return found;
+        }
+        let made = Arc::new(make());
+        kept.insert(name.to_owned(), Arc::clone(&made) as _);
+        made
     }
 
     /// Reads the memory of the run's worker process.
