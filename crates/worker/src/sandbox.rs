@@ -1,0 +1,4 @@
+//! What the kernel can hold a process to.
+
+pub(crate) mod files;
+pub(crate) mod syscalls;
