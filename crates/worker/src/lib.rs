@@ -17,7 +17,7 @@ mod frame;
 mod limits;
 mod meter;
 mod process;
-mod sandbox;
+pub mod sandbox;
 mod script;
 mod script_worker;
 mod seats;
