@@ -1,5 +1,7 @@
 //! Work on users' files as the server drives it: one process for a run, one job after the other.
 
+use std::collections::BTreeSet;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use netra_analytics::jobs::InputFile;
@@ -34,6 +36,8 @@ pub struct Analysis {
     /// What its process may have.
     memory_bytes: u64,
     process: Option<Process>,
+    /// What that process can read.
+    readable: BTreeSet<PathBuf>,
     meter: Meter,
 }
 
@@ -65,6 +69,7 @@ impl AnalysisPool {
             limits,
             memory_bytes: limits.memory_bytes,
             process: None,
+            readable: BTreeSet::new(),
             meter: Meter::default(),
         }
     }
@@ -81,6 +86,7 @@ impl Analysis {
         job: &Job,
         progress: &mut (dyn FnMut(f32, &str) + Send),
     ) -> Result<Value, Error> {
+        self.make_readable(&job.inputs);
         let permit = Arc::clone(&self.pool.permits).acquire_owned().await;
         let _permit = permit.map_err(|_| Error::Misuse("the pool is closed"))?;
         // Out of its place while it works, so that a dropped future takes the process with it.
@@ -123,6 +129,16 @@ impl Analysis {
         self.meter.clone()
     }
 
+    /// A worker cannot be given more to read than it was started with; one that can read all of it takes its place.
+    fn make_readable(&mut self, inputs: &[InputFile]) {
+        for input in inputs {
+            if self.readable.insert(input.path.clone()) {
+                self.process = None;
+                self.meter.set(None);
+            }
+        }
+    }
+
     fn spawn(&mut self) -> Result<Process, Error> {
         let mut process =
             Process::spawn(&self.pool.config.program, ANALYSIS_ARGUMENT).map_err(Error::Start)?;
@@ -132,6 +148,7 @@ impl Analysis {
         let limits = ToAnalysis::Limits {
             memory_bytes: self.memory_bytes,
             output_bytes: self.limits.output_bytes,
+            files: self.readable.iter().cloned().collect(),
         };
         self.meter.set(process.id());
         process

@@ -23,31 +23,38 @@ pub type JobFn<E = JobError> = fn(
 /// The whole life of a worker for the files of one run. Call it first in `main` when the first argument is
 /// [`crate::ANALYSIS_ARGUMENT`], and return what it returns.
 pub fn analysis_main<E: Into<JobError> + 'static>(run: JobFn<E>) -> ExitCode {
-    let work = move || -> io::Result<()> {
-        confine::confine()?;
-        serve(Line::new(io::stdin().lock(), io::stdout().lock()), run)
-    };
-    match confine::on_large_stack(work) {
+    match work(run) {
         Ok(Some(Ok(()))) => ExitCode::SUCCESS,
         _ => ExitCode::FAILURE,
     }
 }
 
-fn serve<R: Read, W: Write, E: Into<JobError>>(
-    mut line: Line<R, W>,
-    run: JobFn<E>,
-) -> io::Result<()> {
-    let Some(first) = line.receive_message()? else {
-        return Ok(());
+/// The limits and the files come from the server alone, so they are read before there is another thread.
+fn work<E: Into<JobError> + 'static>(run: JobFn<E>) -> io::Result<Option<io::Result<()>>> {
+    let Some(first) = Line::new(io::stdin().lock(), io::sink()).receive_message()? else {
+        return Ok(Some(Ok(())));
     };
     let ToAnalysis::Limits {
         memory_bytes,
         output_bytes,
+        files,
     } = first
     else {
         return Err(io::Error::other("a job before its limits"));
     };
-    confine::limit_memory(memory_bytes)?;
+    let mut confined = confine::confine(&files)?;
+    confined.limit_memory(memory_bytes)?;
+    confine::on_large_stack(move || {
+        let line = Line::new(io::stdin().lock(), io::stdout().lock());
+        serve(line, run, output_bytes)
+    })
+}
+
+fn serve<R: Read, W: Write, E: Into<JobError>>(
+    mut line: Line<R, W>,
+    run: JobFn<E>,
+    output_bytes: u64,
+) -> io::Result<()> {
     while let Some(message) = line.receive_message()? {
         let ToAnalysis::Job {
             op,

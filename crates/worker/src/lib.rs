@@ -17,6 +17,7 @@ mod frame;
 mod limits;
 mod meter;
 mod process;
+pub mod sandbox;
 mod script;
 mod script_worker;
 mod seats;
