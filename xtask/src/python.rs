@@ -23,7 +23,9 @@ pub(crate) fn check(workspace: &Workspace) -> Result<Outcome> {
     let environment = Environment {
         folder: target.join("python-venv"),
     };
-    environment.install(workspace)?;
+    let project = workspace.read(PROJECT)?;
+    let package = format!("{PACKAGE}[test]");
+    environment.install(workspace, &project, &["--editable", &package])?;
     let mut types = environment.module(workspace, "mypy");
     types.arg("--cache-dir").arg(target.join("mypy"));
     process::run(&mut types)?;
@@ -36,26 +38,32 @@ pub(crate) fn check(workspace: &Workspace) -> Result<Outcome> {
 }
 
 /// A folder with a Python of its own, so that nothing else on the machine is changed or found.
-struct Environment {
-    folder: PathBuf,
+pub(crate) struct Environment {
+    pub(crate) folder: PathBuf,
 }
 
 impl Environment {
-    /// Makes it anew when the package wants something else than what is installed.
-    fn install(&self, workspace: &Workspace) -> Result<()> {
+    /// Makes it anew, and has pip install these, when something else is `wanted` than what is
+    /// installed.
+    pub(crate) fn install(
+        &self,
+        workspace: &Workspace,
+        wanted: &str,
+        packages: &[&str],
+    ) -> Result<()> {
         let python = found()?;
-        let wanted = format!("{python}\n{}", workspace.read(PROJECT)?);
+        let wanted = format!("{python}\n{wanted}");
         let stamp = self.folder.join(STAMP);
         if fs::read_to_string(&stamp).is_ok_and(|installed| installed == wanted) {
             return Ok(());
         }
-        println!("installing what the Python client needs");
+        println!("installing {}", packages.join(" "));
         let mut make = process::command(workspace, "python3");
         make.args(["-m", "venv", "--clear"]).arg(&self.folder);
         process::run(&mut make)?;
         let mut pip = process::command(workspace, self.python());
-        pip.args(["-m", "pip", "install", "--quiet", "--editable"])
-            .arg(format!("{PACKAGE}[test]"))
+        pip.args(["-m", "pip", "install", "--quiet"])
+            .args(packages)
             .env("PIP_DISABLE_PIP_VERSION_CHECK", "1");
         process::run(&mut pip)?;
         fs::write(&stamp, wanted).with_context(|| format!("cannot write {}", stamp.display()))
@@ -127,15 +135,13 @@ mod tests {
     fn what_is_installed_is_not_installed_again() {
         let folder = tempfile::tempdir().unwrap();
         let workspace = Workspace::at(folder.path());
-        fs::create_dir_all(workspace.path(PACKAGE)).unwrap();
-        fs::write(workspace.path(PROJECT), "[project]\n").unwrap();
         let environment = Environment {
             folder: workspace.path("venv"),
         };
         fs::create_dir_all(&environment.folder).unwrap();
         let stamp = environment.folder.join(STAMP);
         fs::write(&stamp, format!("{}\n[project]\n", found().unwrap())).unwrap();
-        environment.install(&workspace).unwrap();
+        environment.install(&workspace, "[project]\n", &[]).unwrap();
         assert!(!environment.python().exists());
     }
 }

@@ -10,7 +10,7 @@ use netra_protocol::account::User;
 use netra_protocol::id::UserId;
 use netra_protocol::limits::Limits;
 use netra_store::Store;
-use netra_tools::Registry;
+use netra_tools::{Registry, ToolServers};
 
 use crate::auth::keys::Keys;
 use crate::auth::passwords::Passwords;
@@ -34,6 +34,8 @@ pub struct Parts {
     pub engine: ExecutionEngineFactory,
     /// Tools, to be listed.
     pub tools: Arc<Registry>,
+    /// Where some of them come from.
+    pub tool_servers: Arc<dyn ToolServers>,
     /// The signing key.
     pub keys: Keys,
     /// The metrics of this process.
@@ -52,6 +54,7 @@ pub(crate) struct Inner {
     pub(crate) bridge: WebSocketBridgeFactory,
     pub(crate) engine: ExecutionEngineFactory,
     pub(crate) tools: Arc<Registry>,
+    pub(crate) tool_servers: Arc<dyn ToolServers>,
     pub(crate) keys: Keys,
     pub(crate) metrics: Metrics,
     pub(crate) config: Config,
@@ -80,6 +83,7 @@ impl Gateway {
             bridge,
             engine,
             tools,
+            tool_servers,
             keys,
             metrics,
             config,
@@ -106,6 +110,7 @@ impl Gateway {
             bridge,
             engine,
             tools,
+            tool_servers,
             keys,
             metrics,
             config,

@@ -144,6 +144,7 @@ impl Edge {
                 bridge: bridge.clone(),
                 engine: engine.clone(),
                 tools: registry.clone(),
+                tool_servers: Arc::new(()),
                 keys: keys.clone(),
                 metrics: Arc::new(|json| {
                     if json {

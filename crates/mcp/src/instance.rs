@@ -9,7 +9,7 @@ use netra_tools::cut_text;
 use rmcp::transport::StreamableHttpClientTransport;
 use rmcp::transport::streamable_http_client::StreamableHttpClientTransportConfig;
 
-use crate::config::{Address, Command, Place};
+use crate::config::{Address, Command, Era, Place};
 use crate::connection::Connection;
 use crate::ending::{Ending, Why};
 use crate::lines::{Lines, MAX_MESSAGE_BYTES};
@@ -46,15 +46,35 @@ impl Instance {
         server: &Server,
         account: Option<Arc<Account>>,
     ) -> Result<Self, String> {
+        let era = server.era();
+        let why = match Self::start_as(server, account.clone(), era).await {
+            Ok(started) => return Ok(started),
+            Err(why) => why,
+        };
+        if era != Era::Newest {
+            return Err(why);
+        }
+        // Some servers of the older era stumble over the question which eras they know.
+        let older = Self::start_as(server, account, Era::Sessions).await;
+        if older.is_ok() {
+            server.note_older();
+        }
+        older.map_err(|_| why)
+    }
+
+    async fn start_as(
+        server: &Server,
+        account: Option<Arc<Account>>,
+        era: Era,
+    ) -> Result<Self, String> {
         let limit = server.config.start;
-        let started = match &server.config.place {
-            Place::Stdio(command) => {
-                tokio::time::timeout(limit, Self::of_program(server, command, account)).await
-            }
-            Place::Http(address) => {
-                tokio::time::timeout(limit, Self::of_address(server, address)).await
+        let started = async {
+            match &server.config.place {
+                Place::Stdio(command) => Self::of_program(server, command, account, era).await,
+                Place::Http(address) => Self::of_address(server, address, era).await,
             }
         };
+        let started = tokio::time::timeout(limit, started).await;
         let late = |_| format!("it did not answer within {} ms", limit.as_millis());
         let started = started.map_err(late)?;
         started.map_err(|words| cut_text(&words, MAX_WORDS))
@@ -64,6 +84,7 @@ impl Instance {
         server: &Server,
         command: &Command,
         account: Option<Arc<Account>>,
+        era: Era,
     ) -> Result<Self, String> {
         let Started {
             read,
@@ -79,7 +100,7 @@ impl Instance {
             .map_or_else(Scope::system, |charge| charge.account.scope());
         let ending = Ending::default();
         let lines = Lines::new((read, write), scope, ending.clone());
-        match server.connect(lines).await {
+        match server.connect(lines, era).await {
             Ok(connection) => Ok(Self {
                 connection,
                 ending,
@@ -88,12 +109,25 @@ impl Instance {
             }),
             Err(error) => {
                 let why = why(&ending, Some(&*program)).await;
-                Err(why.map_or_else(|| chain(&error), |why| why.to_string()))
+                let why = why.map_or_else(|| chain(&error), |why| why.to_string());
+                // For the operator's eyes: what it wrote may tell what no user may know.
+                let said = program.said();
+                let said = said.trim();
+                if !said.is_empty() {
+                    let said = cut_text(said, MAX_WORDS);
+                    tracing::warn!(
+                        mcp.server = server.name,
+                        why,
+                        said,
+                        "a tool server did not start"
+                    );
+                }
+                Err(why)
             }
         }
     }
 
-    async fn of_address(server: &Server, address: &Address) -> Result<Self, String> {
+    async fn of_address(server: &Server, address: &Address, era: Era) -> Result<Self, String> {
         let web = Web::new(address).map_err(|error| chain(&error))?;
         let mut config = StreamableHttpClientTransportConfig::with_uri(address.url.clone());
         config.max_sse_event_size = MAX_MESSAGE_BYTES;

@@ -12,6 +12,7 @@ mod instance;
 mod lines;
 mod offer;
 mod program;
+mod sandboxed;
 mod seat;
 mod seats;
 mod server;
@@ -24,4 +25,4 @@ pub use config::{
 };
 pub use offer::fitted;
 pub use program::{Program, Programs, Started};
-pub use servers::Servers;
+pub use servers::{Servers, Trial};

@@ -31,6 +31,12 @@ pub trait Program: Send + Sync {
     /// Memory that it and all that it has started hold now, in bytes.
     fn memory_bytes(&self) -> u64;
 
+    /// The number of its process, where it is one.
+    fn process_id(&self) -> Option<u32>;
+
     /// Waits until it has ended, and says how.
     async fn ended(&self) -> String;
+
+    /// The last of what it has written to its standard error.
+    fn said(&self) -> String;
 }

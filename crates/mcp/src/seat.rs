@@ -40,8 +40,6 @@ pub(crate) struct Seat {
 #[derive(Default)]
 struct State {
     seated: Option<(Arc<Instance>, Place)>,
-    /// How often in a row it could not be started, or has ended by itself.
-    failures: u32,
     /// Not started before then, and why.
     waits: Option<(Instant, String)>,
 }
@@ -51,6 +49,8 @@ struct Usage {
     last: Instant,
     /// Calls in a row that were not answered in time.
     hangs: u32,
+    /// How often in a row it could not be started, or has ended by itself.
+    failures: u32,
 }
 
 impl Seat {
@@ -63,6 +63,7 @@ impl Seat {
                 calls: 0,
                 last: Instant::now(),
                 hangs: 0,
+                failures: 0,
             }),
         }
     }
@@ -83,8 +84,8 @@ impl Seat {
             Err(_) => Err(self.hung(&instance, limit).await),
             Ok(Err(error)) => Err(self.failed(&instance, &error).await),
             Ok(Ok(answer)) => {
-                self.usage.lock().hangs = 0;
-                self.state.lock().await.failures = 0;
+                let mut usage = self.usage.lock();
+                (usage.hangs, usage.failures) = (0, 0);
                 Ok(answer)
             }
         }
@@ -140,7 +141,7 @@ impl Seat {
                     "the tool server {} cannot be started: {why}",
                     self.server.name
                 );
-                state.pause(why);
+                self.pause(&mut state, why);
                 Err(failed("server_away", words))
             }
         }
@@ -150,8 +151,19 @@ impl Seat {
     fn fell(&self, state: &mut State, why: &Why) {
         if state.seated.take().is_some() {
             self.server.crashed(why);
-            state.pause(why.to_string());
+            self.pause(state, why.to_string());
         }
+    }
+
+    /// The first time it may be started again at once, then later and later.
+    fn pause(&self, state: &mut State, why: String) {
+        let mut usage = self.usage.lock();
+        let pause = match usage.failures {
+            0 => Duration::ZERO,
+            before => Duration::from_secs(1 << (before - 1).min(6)).min(MAX_PAUSE),
+        };
+        usage.failures = usage.failures.saturating_add(1);
+        state.waits = Some((Instant::now() + pause, why));
     }
 
     async fn hung(&self, instance: &Arc<Instance>, limit: Duration) -> Failure {
@@ -238,18 +250,6 @@ impl Seat {
             Some((instance, _)) => instance.measure(),
             None => true,
         }
-    }
-}
-
-impl State {
-    /// The first time it may be started again at once, then later and later.
-    fn pause(&mut self, why: String) {
-        let pause = match self.failures {
-            0 => Duration::ZERO,
-            before => Duration::from_secs(1 << (before - 1).min(6)).min(MAX_PAUSE),
-        };
-        self.failures = self.failures.saturating_add(1);
-        self.waits = Some((Instant::now() + pause, why));
     }
 }
 

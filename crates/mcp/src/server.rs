@@ -1,7 +1,7 @@
 //! One configured tool server: what is known of it, and how it is asked what it offers.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use netra_context::Runtime;
 use netra_context::memory::Account;
@@ -9,14 +9,15 @@ use netra_protocol::tool::{ToolServer, ToolServerState};
 use netra_tools::{bytes_of, cut_text};
 use parking_lot::Mutex;
 use rmcp::model::{
-    ClientRequest, ListToolsRequest, PaginatedRequestParams, ServerPeerInfo, ServerResult,
+    CallToolRequest, CallToolRequestParams, ClientRequest, JsonObject, ListToolsRequest,
+    PaginatedRequestParams, ServerPeerInfo, ServerResult,
 };
 use rmcp::service::{ClientInitializeError, RoleClient};
 use rmcp::transport::IntoTransport;
 use serde_json::Value;
 use tokio::sync::Notify;
 
-use crate::config::ServerConfig;
+use crate::config::{Era, ServerConfig};
 use crate::connection::Connection;
 use crate::ending::Why;
 use crate::instance::{Instance, chain};
@@ -37,6 +38,7 @@ pub(crate) struct Server {
     /// Told when an instance says that its tools are others now.
     pub(crate) changed: Arc<Notify>,
     crashes: AtomicU64,
+    is_older: AtomicBool,
     known: Mutex<Known>,
 }
 
@@ -64,6 +66,7 @@ impl Server {
             runtime: runtime.clone(),
             changed: Arc::default(),
             crashes: AtomicU64::new(0),
+            is_older: AtomicBool::new(false),
             known: Mutex::new(Known {
                 state: ToolServerState::Starting,
                 problem: None,
@@ -75,17 +78,31 @@ impl Server {
         }
     }
 
+    /// The era that is spoken first.
+    pub(crate) fn era(&self) -> Era {
+        match self.config.era {
+            Era::Newest if self.is_older.load(Ordering::Relaxed) => Era::Sessions,
+            era => era,
+        }
+    }
+
+    /// It speaks the older era only, and does not know how to say so.
+    pub(crate) fn note_older(&self) {
+        self.is_older.store(true, Ordering::Relaxed);
+    }
+
     /// Opens a connection over this transport.
     pub(crate) async fn connect<T, E, A>(
         &self,
         transport: T,
+        era: Era,
     ) -> Result<Connection, ClientInitializeError>
     where
         T: IntoTransport<RoleClient, E, A>,
         E: std::error::Error + Send + Sync + 'static,
     {
         let changed = Arc::clone(&self.changed);
-        Connection::open(&self.runtime, transport, self.config.era, changed).await
+        Connection::open(&self.runtime, transport, era, changed).await
     }
 
     /// Starts an instance.
@@ -124,6 +141,35 @@ impl Server {
         let offers = offers?;
         self.note_offers(info.as_deref(), &offers);
         Ok(offers)
+    }
+
+    /// Starts an instance, asks it what it offers, makes calls, and gives the answers as they came.
+    ///
+    /// # Errors
+    /// In words.
+    pub(crate) async fn tried(
+        &self,
+        calls: Vec<(String, Option<JsonObject>)>,
+    ) -> Result<(Offers, Vec<Result<Value, String>>), String> {
+        let instance = self.start(None).await?;
+        let offers = self.offers_of(&instance.connection).await;
+        if let Ok(offers) = &offers {
+            self.note_offers(instance.connection.server().as_deref(), offers);
+        }
+        let mut answers = Vec::new();
+        for (name, arguments) in calls {
+            let mut params = CallToolRequestParams::new(name);
+            params.arguments = arguments;
+            let request = ClientRequest::CallToolRequest(CallToolRequest::new(params));
+            let asked = instance.connection.ask(request, None);
+            answers.push(match tokio::time::timeout(self.config.call, asked).await {
+                Ok(Ok(answer)) => json(&answer),
+                Ok(Err(error)) => Err(chain(&error)),
+                Err(_) => Err("no answer in time".to_owned()),
+            });
+        }
+        instance.stop().await;
+        Ok((offers?, answers))
     }
 
     async fn offers_of(&self, connection: &Connection) -> Result<Offers, String> {

@@ -8,7 +8,8 @@ use netra_context::Runtime;
 use netra_context::runtime::TaskKind;
 use netra_protocol::id::UserId;
 use netra_protocol::tool::ToolServer;
-use netra_tools::{InvalidTool, Registry, Tool};
+use netra_tools::{InvalidTool, Policy, Registry, Tool, ToolSpec};
+use serde_json::{Map, Value};
 
 use crate::config::Config;
 use crate::offer::Offers;
@@ -83,16 +84,42 @@ impl Servers {
         });
     }
 
-    /// Asks one server for its tools now, and gives them.
+    /// Starts an instance of one server, asks it for its tools, and makes these calls by the names
+    /// that the server knows: to try a server out, with no user and no policy.
     ///
     /// # Errors
     /// In words: there is none of this name, or it does not answer.
-    pub async fn ask(&self, name: &str) -> Result<Vec<Arc<dyn Tool>>, String> {
+    pub async fn try_out(
+        &self,
+        name: &str,
+        calls: Vec<(String, Option<Map<String, Value>>)>,
+    ) -> Result<Trial, String> {
         let found = self.servers.iter().find(|server| server.name == name);
         let server = found.ok_or_else(|| format!("there is no tool server `{name}`"))?;
-        let offers = server.offers().await?;
-        Ok(tools(server, &self.seats, offers))
+        let (offers, answers) = server.tried(calls).await?;
+        let tools = tools(server, &self.seats, offers);
+        let specs = tools.iter().map(|tool| tool.spec().clone()).collect();
+        // The registry's checks are the last word on what is a tool.
+        let policy = Policy::shipped("production").map_err(|error| error.to_string())?;
+        let registry = Registry::new(Vec::new(), policy).map_err(|error| error.to_string())?;
+        server.note_left_out(left_out(&registry.learn(name, tools)));
+        Ok(Trial {
+            server: server.shown(0),
+            specs,
+            answers,
+        })
     }
+}
+
+/// What came of trying a server out.
+#[derive(Debug, Clone)]
+pub struct Trial {
+    /// The server, with its tools.
+    pub server: ToolServer,
+    /// Its tools as agents are told of them.
+    pub specs: Vec<ToolSpec>,
+    /// The answers to the calls, as the server gave them.
+    pub answers: Vec<Result<Value, String>>,
 }
 
 impl netra_tools::ToolServers for Servers {
@@ -151,18 +178,21 @@ impl Learning {
         let count = offers.taken.len();
         let tools = tools(&self.server, &self.seats, offers);
         let refused = self.registry.learn(&self.server.name, tools);
-        let name_of = |problem: &InvalidTool| match problem {
-            InvalidTool::Duplicate(name) | InvalidTool::Name(name) => name.clone(),
-            InvalidTool::Schema { name, .. } => name.clone(),
-        };
-        let refused = refused
-            .iter()
-            .map(|problem| (name_of(problem), problem.to_string()));
-        self.server.note_left_out(refused);
+        self.server.note_left_out(left_out(&refused));
         tracing::info!(
             mcp.server = self.server.name,
             tools = count,
             "a tool server has answered"
         );
     }
+}
+
+/// What the registry has not taken, by name, with the reason.
+fn left_out(refused: &[InvalidTool]) -> Vec<(String, String)> {
+    let named = |problem: &InvalidTool| match problem {
+        InvalidTool::Duplicate(name)
+        | InvalidTool::Name(name)
+        | InvalidTool::Schema { name, .. } => (name.clone(), problem.to_string()),
+    };
+    refused.iter().map(named).collect()
 }

@@ -5,6 +5,7 @@
 
 mod catalogue;
 mod layer;
+mod mcp;
 mod nearest;
 mod raw;
 mod report;
@@ -99,6 +100,8 @@ pub struct Config {
     pub policy: Option<PathBuf>,
     /// Hosts that `http_fetch` may reach besides public addresses.
     pub fetch_allow: Vec<Destination>,
+    /// Tool servers.
+    pub mcp: netra_mcp::Config,
     /// How log lines look.
     pub log_format: LogFormat,
     /// A level, or directives by module.
@@ -125,7 +128,7 @@ pub struct Workers {
 impl Config {
     /// Reads all layers.
     pub fn load(layers: Layers) -> Result<Self, Error> {
-        Self::from_raw(layers.merge()?)
+        Self::from_raw(layers.merge()?, layers.variables())
     }
 
     /// The defaults with another data folder: for tests and private servers.
@@ -133,7 +136,7 @@ impl Config {
         Self::load(Layers::new().flag("data.dir", "data", data.display().to_string()))
     }
 
-    fn from_raw(raw: Raw) -> Result<Self, Error> {
+    fn from_raw(raw: Raw, variables: &[(String, String)]) -> Result<Self, Error> {
         let listen = address(&raw.server.listen)?;
         if raw.server.dev && !listen.ip().is_loopback() {
             return Err(Error::Invalid(format!(
@@ -171,6 +174,7 @@ impl Config {
             environment: raw.server.environment,
             policy: raw.policy.dir,
             fetch_allow: destinations(&raw.tools.fetch.allow)?,
+            mcp: raw.mcp.resolve(variables)?,
             log_format: raw.log.format,
             log_level: raw.log.level,
             metrics_token: raw.metrics.token.map(netra_model::Secret::new),

@@ -117,6 +117,7 @@ impl Node {
         let bridge = WebSocketBridgeFactory::new(&runtime, store.clone(), hub);
         let tools = tools(&config, &store, further)?;
         let registry = Arc::clone(tools.registry());
+        let servers = Arc::new(tool_servers(&config, &runtime)?);
         let engine = engine(&config, &runtime, &store, &bridge, tools)?;
 
         // What a stopped server left has its place again before anybody asks for a new one.
@@ -135,7 +136,8 @@ impl Node {
             store,
             bridge,
             engine: engine.clone(),
-            tools: registry,
+            tools: Arc::clone(&registry),
+            tool_servers: Arc::clone(&servers) as _,
             keys,
             metrics: render(&recorded),
             config: gateway_config(&config),
@@ -146,6 +148,8 @@ impl Node {
             }
         });
         fold_metrics(&runtime, recorded);
+        // They may take as long as they like: nobody waits for them but who wants their tools.
+        servers.begin(&registry);
         let published = file.publish(&config.data).map_err(other)?;
         tracing::info!(server.url = %url, data.dir = %config.data.display(), "ready");
         Ok(Self {
@@ -258,7 +262,30 @@ fn registry_with(config: &Config, further: Vec<Arc<dyn Tool>>) -> Result<Registr
     let fetch = http_fetch(config.fetch_allow.clone());
     tools.push(fetch.map_err(|problem| Error::Other(anyhow::anyhow!(problem)))?);
     tools.extend(further);
-    Registry::new(tools, policy(config)?).map_err(other)
+    let registry = Registry::new(tools, policy(config)?).map_err(other)?;
+    registry.expect(config.mcp.servers.keys().cloned());
+    Ok(registry)
+}
+
+/// The tool servers of the configuration; none is started yet.
+pub fn tool_servers(config: &Config, runtime: &Runtime) -> Result<netra_mcp::Servers, Error> {
+    let temp = config.data.join("temp");
+    std::fs::create_dir_all(&temp).map_err(other)?;
+    let settings = netra_worker::sandbox::Settings {
+        program: config.workers.program.clone(),
+        temp,
+        cgroup: None,
+        require: netra_worker::sandbox::Tier::Basic,
+    };
+    let programs: Arc<dyn netra_mcp::Programs> = Arc::new(netra_worker::sandbox::Sandbox::new(
+        settings,
+        runtime.clone(),
+    ));
+    Ok(netra_mcp::Servers::new(
+        runtime,
+        config.mcp.clone(),
+        &programs,
+    ))
 }
 
 /// The agents: those that are built in, and those of the folder.

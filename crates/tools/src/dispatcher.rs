@@ -180,12 +180,10 @@ impl Dispatcher {
                 .await;
         }
         let passed = self.check(ctx, caller, &request);
-        let entry = match passed
-            .and_then(|(entry, asks)| {
+        let entry = match passed.and_then(|(entry, asks)| {
             let consent = Consent::of(&entry, &request, asks)?;
             Ok((entry, consent))
-        })
-        {
+        }) {
             Ok((entry, Consent::Given)) => entry,
             Ok((_, Consent::Wanted(reason))) => {
                 return Err(self.ask(ctx, caller, &request, &reason).await);

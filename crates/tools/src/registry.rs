@@ -170,7 +170,9 @@ impl Registry {
             }
         }
         self.change(|shelf| {
-            shelf.tools.retain(|name, _| source_of(name) != Some(source));
+            shelf
+                .tools
+                .retain(|name, _| source_of(name) != Some(source));
             shelf.tools.append(&mut learned);
             shelf.sources.insert(source.to_owned(), Standing::Here);
         });
@@ -186,8 +188,7 @@ impl Registry {
     }
 
     fn change(&self, change: impl FnOnce(&mut Shelf)) {
-        self.shelf
-            .send_modify(|shelf| change(Arc::make_mut(shelf)));
+        self.shelf.send_modify(|shelf| change(Arc::make_mut(shelf)));
     }
 
     /// What there is now.

@@ -64,6 +64,7 @@ pub(super) struct Raw {
     pub(super) agents: Agents,
     pub(super) policy: Policy,
     pub(super) tools: Tools,
+    pub(super) mcp: super::mcp::Mcp,
     pub(super) log: Log,
     pub(super) metrics: Metrics,
     pub(super) workers: Workers,

@@ -64,6 +64,7 @@ fn table(environment: &str) -> String {
         "artifacts",
         "memory",
         "web",
+        "external",
         "analytics",
         "data_management",
         "advanced_optimization",
@@ -101,6 +102,7 @@ basic                 +++ +++ +++
 artifacts             +++ +++ +++
 memory                +++ +++ +++
 web                   --- +++ +++
+external              --- +++ +++
 analytics             +++ +++ +++
 data_management       --- +++ +++
 advanced_optimization --- --- +++

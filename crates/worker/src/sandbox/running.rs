@@ -92,7 +92,10 @@ impl Sandbox {
     ///
     /// So far it has a process group of its own, the environment of its policy and nothing but its pipes; no other
     /// part of the policy is held yet, which is why [`Running::layers`] are none.
-    #[expect(clippy::unused_async, reason = "what holds a program will be waited for")]
+    #[expect(
+        clippy::unused_async,
+        reason = "what holds a program will be waited for"
+    )]
     pub async fn start(&self, policy: Policy) -> Result<Running, Error> {
         let mut child = Command::new(&policy.program)
             .args(&policy.arguments)
