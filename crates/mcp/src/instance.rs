@@ -134,7 +134,7 @@ impl Instance {
         config.max_json_response_size = MAX_MESSAGE_BYTES;
         let transport = StreamableHttpClientTransport::with_client(web, config);
         let connection = server
-            .connect(transport)
+            .connect(transport, era)
             .await
             .map_err(|error| chain(&error))?;
         Ok(Self {
