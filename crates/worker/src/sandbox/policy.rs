@@ -65,7 +65,7 @@ pub struct Limits {
     pub processes: u64,
     /// Open files of each process.
     pub files: u64,
-    /// Processor time of each process.
+    /// Processor time.
     pub processor: Duration,
     /// Time from its start; none: until it is stopped.
     pub time: Option<Duration>,

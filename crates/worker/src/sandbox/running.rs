@@ -1,22 +1,29 @@
 //! A program in its sandbox as the server sees it: three pipes, what it uses, and how it ended.
 
 use std::io;
-use std::os::unix::process::ExitStatusExt as _;
 use std::path::PathBuf;
-use std::process::{ExitStatus, Stdio};
+use std::process::Stdio;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use netra_context::runtime::{Runtime, TaskKind};
 use parking_lot::Mutex;
-use rustix::process::{Pid, Signal, kill_process_group};
-use tokio::io::AsyncReadExt as _;
+use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader, Lines};
 use tokio::process::{Child, ChildStderr, ChildStdin, ChildStdout, Command};
 use tokio::sync::{oneshot, watch};
+use tokio::time::timeout;
 
+use super::order::{Order, Without};
 use super::policy::{Layers, Policy, Tier};
-use super::report::{Ended, Reason};
+use super::report::{Ended, Reason, Report};
+use super::{SANDBOX_ARGUMENT, spare_user};
 use crate::meter::Meter;
 
+/// How long it may take until a program runs.
+const START_TIME: Duration = Duration::from_secs(20);
+/// How long it may take until nothing is left of a program that is to end.
+const END_TIME: Duration = Duration::from_secs(20);
 /// How much is kept of what a program writes to its standard error: the last of it.
 const SAID_BYTES: usize = 16 * 1024;
 
@@ -25,7 +32,11 @@ const SAID_BYTES: usize = 16 * 1024;
 pub struct Sandbox {
     settings: Arc<Settings>,
     runtime: Runtime,
+    started: Arc<AtomicU64>,
 }
+
+/// What a supervisor says.
+type Reports = Lines<BufReader<ChildStderr>>;
 
 /// What is the same for all programs of one server.
 #[derive(Clone, Debug)]
@@ -38,6 +49,8 @@ pub struct Settings {
     pub cgroup: Option<PathBuf>,
     /// Less than this starts nothing.
     pub require: Tier,
+    /// Layers that are left out: for tests of what the others hold.
+    pub without: Without,
 }
 
 /// Why a program was not started.
@@ -85,52 +98,88 @@ impl Sandbox {
         Sandbox {
             settings: Arc::new(settings),
             runtime,
+            started: Arc::default(),
         }
     }
 
-    /// Starts a program. What it uses counts on the account that this is called on, if its meter is added there.
-    ///
-    /// So far it has a process group of its own, the environment of its policy and nothing but its pipes; no other
-    /// part of the policy is held yet, which is why [`Running::layers`] are none.
-    #[expect(
-        clippy::unused_async,
-        reason = "what holds a program will be waited for"
-    )]
+    /// Starts a program, and waits until it is held and runs. What it uses counts on a user's account where its
+    /// meter is added to it.
     pub async fn start(&self, policy: Policy) -> Result<Running, Error> {
-        let mut child = Command::new(&policy.program)
-            .args(&policy.arguments)
+        let order = self.order(policy).encode()?;
+        let mut supervisor = Command::new(&self.settings.program)
+            .arg(SANDBOX_ARGUMENT)
             .env_clear()
-            .envs(&policy.environment)
-            .current_dir(&self.settings.temp)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
-            .process_group(0)
-            .spawn()
-            .map_err(|error| Error::Program(format!("{}: {error}", policy.program.display())))?;
-        let (stdin, stdout) = (child.stdin.take(), child.stdout.take());
-        let stderr = child.stderr.take();
-        let meter = Meter::default();
-        meter.set(child.id());
+            .spawn()?;
+        let (Some(mut stdin), Some(stdout), Some(stderr)) = (
+            supervisor.stdin.take(),
+            supervisor.stdout.take(),
+            supervisor.stderr.take(),
+        ) else {
+            return Err(io::Error::other("the process has no pipes").into());
+        };
+        let mut reports = BufReader::new(stderr).lines();
+        let started = async {
+            // One for the supervisor, one for what becomes the program. Where they do not want it, they say why.
+            stdin
+                .write_all(&[&order[..], &order[..]].concat())
+                .await
+                .ok();
+            layers(&mut reports).await
+        };
+        let layers = match timeout(START_TIME, started).await {
+            Ok(Ok(layers)) => layers,
+            Ok(Err(error)) => {
+                until_gone(supervisor, reports).await;
+                return Err(error);
+            }
+            Err(_) => {
+                until_gone(supervisor, reports).await;
+                return Err(io::Error::other("nothing was started in time").into());
+            }
+        };
+        let meter = Meter::of_descendants();
+        meter.set(supervisor.id());
         let said = Said::default();
         let (alive, dropped) = oneshot::channel();
         let (ending, end) = watch::channel(None);
         let running = Running {
-            stdin,
-            stdout,
-            layers: Layers::default(),
+            stdin: Some(stdin),
+            stdout: Some(stdout),
+            layers,
             said: said.clone(),
             meter: meter.clone(),
             end,
             alive: Some(alive),
         };
         self.runtime.spawn(TaskKind::Part, async move {
-            let reason = accompany(child, stderr, said, dropped).await;
+            let ended = accompany(supervisor, reports, said, dropped).await;
             meter.set(None);
-            let peak_bytes = 0;
-            ending.send_replace(Some(Ended { reason, peak_bytes }));
+            ending.send_replace(Some(ended));
         });
         Ok(running)
+    }
+
+    fn order(&self, policy: Policy) -> Order {
+        let number = self.started.fetch_add(1, Ordering::Relaxed);
+        let settings = &self.settings;
+        let server = std::process::id();
+        let uid = match settings.without.uid {
+            true => None,
+            false => spare_user::of(number),
+        };
+        Order {
+            policy,
+            server,
+            temp: settings.temp.clone(),
+            name: format!("netra-{server}-{number}"),
+            uid,
+            cgroup: settings.cgroup.clone(),
+            require: settings.require,
+            without: settings.without,
+        }
     }
 }
 
@@ -167,7 +216,7 @@ impl Running {
             peak_bytes: 0,
         };
         match self.end.wait_for(Option::is_some).await {
-            Ok(ended) => ended.clone().unwrap_or(gone),
+            Ok(ended) => ended.unwrap_or(gone),
             Err(_) => gone,
         }
     }
@@ -188,45 +237,56 @@ impl Said {
     }
 }
 
-/// Stays with a program to its end, which is also when nobody wants it any more.
-async fn accompany(
-    mut child: Child,
-    stderr: Option<ChildStderr>,
-    said: Said,
-    mut dropped: oneshot::Receiver<()>,
-) -> Reason {
-    let group = child.id().and_then(|id| Pid::from_raw(id.cast_signed()));
-    let listen = async {
-        let mut chunk = [0; 4096];
-        let Some(mut stderr) = stderr else { return };
-        while let Ok(count @ 1..) = stderr.read(&mut chunk).await {
-            said.hear(&chunk[..count]);
-        }
-    };
-    tokio::pin!(listen);
-    let mut listening = true;
-    let status = loop {
-        tokio::select! {
-            status = child.wait() => break Some(status),
-            () = &mut listen, if listening => listening = false,
-            _ = &mut dropped => break None,
-        }
-    };
-    if let Some(group) = group {
-        kill_process_group(group, Signal::KILL).ok();
-    }
-    match status {
-        Some(Ok(status)) => Reason::Exited(code(status)),
-        _ => {
-            child.wait().await.ok();
-            Reason::Stopped
+/// Reads whether the program was started.
+async fn layers(reports: &mut Reports) -> Result<Layers, Error> {
+    while let Some(line) = reports.next_line().await? {
+        match serde_json::from_str(&line) {
+            Ok(Report::Started(layers)) => return Ok(layers),
+            Ok(Report::TooWeak { found, required }) => {
+                return Err(Error::TooWeak { found, required });
+            }
+            Ok(Report::Failed(why)) => return Err(Error::Program(why)),
+            Ok(Report::Said(_) | Report::Ended(_)) => {}
+            Err(_) => return Err(Error::Program(line)),
         }
     }
+    Err(io::Error::other("its process ended without a word").into())
 }
 
-/// As a shell tells it: 128 and the signal, where one has ended it.
-fn code(status: ExitStatus) -> u8 {
-    let code = status.code().or(status.signal().map(|signal| 128 + signal));
-    code.and_then(|code| u8::try_from(code).ok())
-        .unwrap_or(u8::MAX)
+/// Stays with a program to its end, which is also when nobody wants it any more.
+async fn accompany(
+    supervisor: Child,
+    mut reports: Reports,
+    said: Said,
+    mut dropped: oneshot::Receiver<()>,
+) -> Ended {
+    let mut ended = Ended {
+        reason: Reason::Stopped,
+        peak_bytes: 0,
+    };
+    loop {
+        let line = tokio::select! {
+            line = reports.next_line() => line,
+            _ = &mut dropped => break,
+        };
+        let Ok(Some(line)) = line else { break };
+        match serde_json::from_str(&line) {
+            Ok(Report::Said(text)) => said.hear(text.as_bytes()),
+            Ok(Report::Ended(how)) => ended = how,
+            // Why the program could not take the supervisor's place after all.
+            Ok(Report::Failed(why)) => said.hear(why.as_bytes()),
+            Ok(Report::Started(_) | Report::TooWeak { .. }) | Err(_) => {}
+        }
+    }
+    until_gone(supervisor, reports).await;
+    ended
+}
+
+/// Listens no longer, which the supervisor notices: it ends what is left, and itself.
+async fn until_gone(mut supervisor: Child, reports: Reports) {
+    drop(reports);
+    if timeout(END_TIME, supervisor.wait()).await.is_err() {
+        tracing::error!("a sandbox did not end in time: its supervisor is killed");
+        supervisor.kill().await.ok();
+    }
 }

@@ -1,8 +1,12 @@
-//! The program that the tests of this crate start as their worker: both kinds of worker, with jobs that misbehave.
+//! The program that the tests of this crate start as their worker: both kinds of worker, with jobs that
+//! misbehave, and what holds foreign programs.
+
+mod escape;
+mod server;
 
 use std::process::ExitCode;
 
-use netra_worker::{InputFile, JobError};
+use netra_worker::{InputFile, JobError, sandbox};
 use serde_json::{Value, json};
 
 #[global_allocator]
@@ -12,6 +16,12 @@ fn main() -> ExitCode {
     match std::env::args().nth(1).as_deref() {
         Some(netra_worker::SCRIPT_ARGUMENT) => netra_worker::subprocess_main(),
         Some(netra_worker::ANALYSIS_ARGUMENT) => netra_worker::analysis_main(job),
+        Some(sandbox::SANDBOX_ARGUMENT) => sandbox::supervisor_main(),
+        Some(sandbox::STAGE_ARGUMENT) => {
+            sandbox::stage_main(&std::env::args().nth(2).unwrap_or_default())
+        }
+        Some("escape") => escape::main(std::env::args().skip(2)),
+        Some("server") => server::main(std::env::args().skip(2)),
         _ => ExitCode::from(2),
     }
 }
