@@ -276,6 +276,7 @@ pub fn tool_servers(config: &Config, runtime: &Runtime) -> Result<netra_mcp::Ser
         temp,
         cgroup: None,
         require: netra_worker::sandbox::Tier::Basic,
+        without: netra_worker::sandbox::Without::default(),
     };
     let programs: Arc<dyn netra_mcp::Programs> = Arc::new(netra_worker::sandbox::Sandbox::new(
         settings,
