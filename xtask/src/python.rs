@@ -22,6 +22,7 @@ pub(crate) fn check(workspace: &Workspace) -> Result<Outcome> {
     let target = process::target_folder(workspace)?;
     let environment = Environment {
         folder: target.join("python-venv"),
+        made_by: "python3",
     };
     let project = workspace.read(PROJECT)?;
     let package = format!("{PACKAGE}[test]");
@@ -40,6 +41,8 @@ pub(crate) fn check(workspace: &Workspace) -> Result<Outcome> {
 /// A folder with a Python of its own, so that nothing else on the machine is changed or found.
 pub(crate) struct Environment {
     pub(crate) folder: PathBuf,
+    /// The Python that it is made with.
+    pub(crate) made_by: &'static str,
 }
 
 impl Environment {
@@ -51,14 +54,14 @@ impl Environment {
         wanted: &str,
         packages: &[&str],
     ) -> Result<()> {
-        let python = found()?;
+        let python = found(self.made_by)?;
         let wanted = format!("{python}\n{wanted}");
         let stamp = self.folder.join(STAMP);
         if fs::read_to_string(&stamp).is_ok_and(|installed| installed == wanted) {
             return Ok(());
         }
         println!("installing {}", packages.join(" "));
-        let mut make = process::command(workspace, "python3");
+        let mut make = process::command(workspace, self.made_by);
         make.args(["-m", "venv", "--clear"]).arg(&self.folder);
         process::run(&mut make)?;
         let mut pip = process::command(workspace, self.python());
@@ -85,9 +88,9 @@ impl Environment {
 }
 
 /// The version of Python, once it is sure that it is new enough and can make environments.
-fn found() -> Result<String> {
+fn found(python: &str) -> Result<String> {
     process::require("python3")?;
-    let said = process::output(Command::new("python3").arg("--version"))?;
+    let said = process::output(Command::new(python).arg("--version"))?;
     if minor(&said).with_context(|| format!("`python3 --version` said {said:?}"))? < OLDEST {
         bail!(
             "{} is too old; {}",
@@ -96,7 +99,7 @@ fn found() -> Result<String> {
         );
     }
     // Debian has the two in a package of their own.
-    if !can_make_environments(Path::new("python3")) {
+    if !can_make_environments(Path::new(python)) {
         bail!("Python has no venv: `apt-get install python3-venv` on Debian");
     }
     Ok(said.trim().to_owned())
@@ -137,10 +140,15 @@ mod tests {
         let workspace = Workspace::at(folder.path());
         let environment = Environment {
             folder: workspace.path("venv"),
+            made_by: "python3",
         };
         fs::create_dir_all(&environment.folder).unwrap();
         let stamp = environment.folder.join(STAMP);
-        fs::write(&stamp, format!("{}\n[project]\n", found().unwrap())).unwrap();
+        fs::write(
+            &stamp,
+            format!("{}\n[project]\n", found("python3").unwrap()),
+        )
+        .unwrap();
         environment.install(&workspace, "[project]\n", &[]).unwrap();
         assert!(!environment.python().exists());
     }

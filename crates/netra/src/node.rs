@@ -269,11 +269,10 @@ fn registry_with(config: &Config, further: Vec<Arc<dyn Tool>>) -> Result<Registr
 
 /// The tool servers of the configuration; none is started yet.
 pub fn tool_servers(config: &Config, runtime: &Runtime) -> Result<netra_mcp::Servers, Error> {
-    let temp = config.data.join("temp");
-    std::fs::create_dir_all(&temp).map_err(other)?;
     let settings = netra_worker::sandbox::Settings {
         program: config.workers.program.clone(),
-        temp,
+        // Not in the data folder: programs run as users of their own where the server is root.
+        temp: std::env::temp_dir(),
         cgroup: None,
         require: netra_worker::sandbox::Tier::Basic,
         without: netra_worker::sandbox::Without::default(),

@@ -33,6 +33,9 @@ impl Place {
         let dir = tempfile::tempdir()?;
         std::fs::create_dir(dir.path().join("agents"))?;
         std::fs::create_dir(dir.path().join("notes"))?;
+        // A server that is root starts programs as users of their own.
+        open_to_all(dir.path(), 0o755)?;
+        open_to_all(&dir.path().join("notes"), 0o777)?;
         std::fs::write(dir.path().join("server.py"), SCRIPT)?;
         Ok(Self { dir })
     }
@@ -69,6 +72,15 @@ impl Place {
         })
         .await
     }
+}
+
+/// Sets the mode of a file or folder.
+fn open_to_all(path: &Path, mode: u32) -> Result<()> {
+    use std::os::unix::fs::PermissionsExt as _;
+    Ok(std::fs::set_permissions(
+        path,
+        std::fs::Permissions::from_mode(mode),
+    )?)
 }
 
 /// Waits until something outside of the server is so.

@@ -15,7 +15,7 @@ use netra_protocol::tool::{ToolServer, ToolServerState};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 
-use super::{failure, result, until_so};
+use super::{failure, open_to_all, result, until_so};
 use crate::Test;
 use crate::expect::{until, until_end};
 use crate::scripts::script;
@@ -219,6 +219,7 @@ fn unique(names: Vec<&str>) -> Vec<&str> {
 async fn all_tools_of_server_filesystem() -> Test {
     let place = Place::new()?;
     let folder = tempfile::tempdir()?;
+    open_to_all(folder.path(), 0o777)?;
     let at = folder.path().canonicalize()?.display().to_string();
     let code = format!(
         "at = '{at}'
@@ -271,6 +272,9 @@ async fn all_tools_of_mcp_server_git() -> Test {
     git(&at, &["add", "a.txt"])?;
     git(&at, &["commit", "--quiet", "--message", "first"])?;
     std::fs::write(repository.path().join("a.txt"), "two\n")?;
+    // Where the server is root, the program is another user.
+    let opened = Command::new("chmod").args(["-R", "a+rwX", &at]).status()?;
+    ensure!(opened.success(), "chmod");
     let code = format!(
         "at = '{at}'
 done = {{}}
@@ -292,7 +296,8 @@ done
     );
     place.agent("all", &unique(named_in(&code)), &code)?;
     let lines = format!(
-        "{}write = [{at:?}]\n",
+        "{}write = [{at:?}]\nenv = {{ GIT_CONFIG_COUNT = \"1\", GIT_CONFIG_KEY_0 = \"safe.directory\", \
+         GIT_CONFIG_VALUE_0 = \"*\" }}\n",
         place.python("mcp-server-git", &["--repository", &at])?
     );
     let server = place.start(&lines).await?;
