@@ -14,6 +14,7 @@ use netra_protocol::error::Failure;
 use netra_protocol::event::EventKind;
 use netra_protocol::run::RunStatus;
 use netra_protocol::tool::{ToolServer, ToolServerState};
+use rustix::process::Pid;
 use serde_json::Value;
 
 use crate::Test;
@@ -63,6 +64,12 @@ impl Place {
         TestServer::start_with(options).await
     }
 
+    /// How many programs of the scripted server there are.
+    fn processes(&self) -> usize {
+        let notes = self.path("notes").display().to_string();
+        processes_with("/python3", &notes).len()
+    }
+
     /// Waits for a line in what the scripted server has noted.
     async fn noted(&self, line: &str) -> Result<()> {
         let notes = self.path("notes/notes");
@@ -72,6 +79,21 @@ impl Place {
         })
         .await
     }
+}
+
+/// The processes of this program that have this word among their arguments.
+fn processes_with(program: &str, word: &str) -> Vec<Pid> {
+    let found = |entry: std::fs::DirEntry| {
+        let arguments = std::fs::read(entry.path().join("cmdline")).ok()?;
+        let mut parts = arguments.split(|byte| *byte == 0);
+        let fits = parts.next()?.ends_with(program.as_bytes())
+            && parts.any(|part| part == word.as_bytes());
+        let name = entry.file_name();
+        let number = name.to_str()?.parse().ok().filter(|_| fits)?;
+        Pid::from_raw(number)
+    };
+    let processes = std::fs::read_dir("/proc").into_iter().flatten();
+    processes.filter_map(Result::ok).filter_map(found).collect()
 }
 
 /// Sets the mode of a file or folder.
@@ -155,14 +177,11 @@ async fn each_user_has_an_instance_of_ones_own() -> Test {
         left_out.contains("fake__bad") && left_out.contains("same name"),
         "{left_out}"
     );
+    assert_eq!(place.processes(), 2);
     // Nothing of it is left when the server has stopped.
     let (_, left) = server.stop().await;
     assert_eq!(left, 0);
-    for pid in [ada_1.0, bob_1.0] {
-        let process = PathBuf::from(format!("/proc/{pid}"));
-        until_so("the program is gone", || !process.exists()).await?;
-    }
-    Ok(())
+    until_so("the programs are gone", || place.processes() == 0).await
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -182,9 +201,7 @@ async fn an_instance_of_a_run_ends_with_it() -> Test {
         pid(&first, 0) != pid(&second, 0),
         "two runs had one instance"
     );
-    let pid = pid(&second, 0).context("a pid")?;
-    let process = PathBuf::from(format!("/proc/{pid}"));
-    until_so("the program is gone", || !process.exists()).await
+    until_so("the programs are gone", || place.processes() == 0).await
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -400,15 +417,8 @@ async fn a_disabled_users_instances_end() -> Test {
         server.user().await?,
         server.user_as(Role::Admin, None).await?,
     );
-    let who = result(&user, "who").await?;
-    let pid = who
-        .as_str()
-        .and_then(|text| text.split_once(' '))
-        .context("a pid")?
-        .0
-        .to_owned();
-    let process = Path::new("/proc").join(pid);
-    ensure!(process.exists(), "it runs");
+    ensure!(result(&user, "who").await?.is_string(), "it answers");
+    assert_eq!(place.processes(), 1);
     disable(&admin, user.id).await?;
-    until_so("the program is gone", || !process.exists()).await
+    until_so("the program is gone", || place.processes() == 0).await
 }

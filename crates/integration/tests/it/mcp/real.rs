@@ -15,7 +15,7 @@ use netra_protocol::tool::{ToolServer, ToolServerState};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 
-use super::{failure, open_to_all, result, until_so};
+use super::{failure, open_to_all, processes_with, result, until_so};
 use crate::Test;
 use crate::expect::{until, until_end};
 use crate::scripts::script;
@@ -344,23 +344,9 @@ done
     Ok(())
 }
 
-/// The process of a tool server whose arguments have this word.
+/// The process of Node with this word among its arguments.
 fn process_with(word: &str) -> Option<Pid> {
-    let word = word.as_bytes();
-    let processes = std::fs::read_dir("/proc").ok()?.filter_map(Result::ok);
-    let node = |entry: &std::fs::DirEntry| {
-        let arguments = std::fs::read(entry.path().join("cmdline")).ok()?;
-        let mut parts = arguments.split(|byte| *byte == 0);
-        let program = parts.next()?;
-        (program.ends_with(b"/node") && parts.any(|part| part == word)).then_some(())?;
-        entry
-            .file_name()
-            .to_str()?
-            .parse()
-            .ok()
-            .and_then(Pid::from_raw)
-    };
-    processes.into_iter().find_map(|entry| node(&entry))
+    processes_with("/node", word).first().copied()
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -422,7 +408,7 @@ async fn progress_cancel_a_crash_and_a_hang_of_server_everything() -> Test {
             "{late:?}"
         );
         ensure!(
-            late.message.contains(ErrorCode::ToolTimeout.as_str()),
+            late.message.contains(&ErrorCode::ToolTimeout.to_string()),
             "{late:?}"
         );
     }

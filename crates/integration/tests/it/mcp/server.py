@@ -3,8 +3,11 @@
 import json
 import os
 import sys
+import uuid
 
 folder = sys.argv[1]
+# Numbers of processes say nothing: each may have its own.
+own = uuid.uuid4().hex
 tools = {
     "echo": {"type": "object", "properties": {"text": {"type": "string"}}, "required": ["text"]},
     "who": {"type": "object"},
@@ -48,7 +51,7 @@ def call(request, name, arguments):
     if name == "echo":
         return text(arguments["text"], structuredContent={"length": len(arguments["text"])})
     if name == "who":
-        return text(f"{os.getpid()} {calls}")
+        return text(f"{own} {calls}")
     if name == "progress":
         token = request["params"]["_meta"]["progressToken"]
         for done in (1, 2):
@@ -80,8 +83,8 @@ def call(request, name, arguments):
 def answer(request):
     method = request["method"]
     if method == "initialize":
-        own = {"name": "scripted", "version": "1"}
-        return {"protocolVersion": "2025-11-25", "serverInfo": own, "capabilities": {"tools": {}}}
+        name = {"name": "scripted", "version": "1"}
+        return {"protocolVersion": "2025-11-25", "serverInfo": name, "capabilities": {"tools": {}}}
     if method == "tools/list":
         if os.path.exists(os.path.join(folder, "grown")):
             tools["late"] = {"type": "object"}
