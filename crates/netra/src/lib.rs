@@ -12,6 +12,7 @@ pub mod metrics;
 pub mod node;
 pub mod server_file;
 mod sweep;
+mod temp;
 
 mod embedded;
 mod logs;

@@ -1,6 +1,7 @@
 //! One server from start to stop: puts the crates together, and takes them apart in order.
 
 use std::net::SocketAddr;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -24,6 +25,7 @@ use crate::machine;
 use crate::metrics::{self, Recorded};
 use crate::server_file::{Published, ServerFile};
 use crate::sweep;
+use crate::temp::Temp;
 
 /// How often the metrics' histograms are folded.
 const FOLD_METRICS: Duration = Duration::from_secs(5);
@@ -88,6 +90,7 @@ pub struct Node {
     engine: ExecutionEngineFactory,
     // In the order in which they are let go: first nobody finds the server, last the lock.
     published: Published,
+    temp: Temp,
     lock: DirLock,
 }
 
@@ -117,7 +120,8 @@ impl Node {
         let bridge = WebSocketBridgeFactory::new(&runtime, store.clone(), hub);
         let tools = tools(&config, &store, further)?;
         let registry = Arc::clone(tools.registry());
-        let servers = Arc::new(tool_servers(&config, &runtime)?);
+        let temp = Temp::new(&runtime).map_err(other)?;
+        let servers = Arc::new(tool_servers(&config, &runtime, temp.path())?);
         let engine = engine(&config, &runtime, &store, &bridge, tools)?;
 
         // What a stopped server left has its place again before anybody asks for a new one.
@@ -159,6 +163,7 @@ impl Node {
             runtime,
             engine,
             published,
+            temp,
             lock,
         })
     }
@@ -182,6 +187,7 @@ impl Node {
         let left = self.runtime.drain(Duration::from_secs(5)).await;
         // Only now may another server have the folder.
         drop(self.engine);
+        drop(self.temp);
         drop(self.lock);
         left
     }
@@ -268,11 +274,14 @@ fn registry_with(config: &Config, further: Vec<Arc<dyn Tool>>) -> Result<Registr
 }
 
 /// The tool servers of the configuration; none is started yet.
-pub fn tool_servers(config: &Config, runtime: &Runtime) -> Result<netra_mcp::Servers, Error> {
+pub fn tool_servers(
+    config: &Config,
+    runtime: &Runtime,
+    temp: &Path,
+) -> Result<netra_mcp::Servers, Error> {
     let settings = netra_worker::sandbox::Settings {
         program: config.workers.program.clone(),
-        // Not in the data folder: programs run as users of their own where the server is root.
-        temp: std::env::temp_dir(),
+        temp: temp.to_owned(),
         cgroup: None,
         require: netra_worker::sandbox::Tier::Basic,
         without: netra_worker::sandbox::Without::default(),

@@ -83,7 +83,7 @@ impl Place {
         ))
     }
 
-    /// Lines for a server of Python's.
+    /// Lines for a server of Python's, without the lists that its library adds and leaves empty.
     fn python(&self, program: &str, arguments: &[&str]) -> Result<String> {
         let packages = packages()?;
         let program = packages.join("venv/bin").join(program);
@@ -91,7 +91,9 @@ impl Place {
         let python = std::fs::canonicalize(packages.join("venv/bin/python"))?;
         let home = python.ancestors().nth(2).context("the home of Python")?;
         Ok(format!(
-            "command = {program:?}\nargs = {arguments:?}\nread = [{packages:?}, {home:?}]\n"
+            "command = {program:?}\nargs = {arguments:?}\nread = [{packages:?}, {home:?}]\n\
+             tools.list_resources.offered = false\ntools.read_resource.offered = false\n\
+             tools.list_prompts.offered = false\ntools.get_prompt.offered = false\n"
         ))
     }
 }
@@ -155,6 +157,10 @@ done['gzip_file_as_resource'] = real__gzip_file_as_resource(name='a.gz', data='d
 done['toggle_simulated_logging'] = real__toggle_simulated_logging()
 done['toggle_subscriber_updates'] = real__toggle_subscriber_updates()
 done['trigger_long_running_operation'] = real__trigger_long_running_operation(duration=0.1, steps=2)
+try:
+    done['simulate_research_query'] = real__simulate_research_query(topic='tea')
+except RuntimeError as error:
+    done['simulate_research_query'] = {'refused': str(error)}
 done['list_resources'] = real__list_resources()
 done['read_resource'] = real__read_resource(uri=done['list_resources']['resources'][0]['uri'])
 done['list_prompts'] = real__list_prompts()
@@ -202,8 +208,11 @@ async fn all_tools_of_server_everything() -> Test {
     // Nothing of the server's own environment.
     let environment = done["get_env"]["text"].as_str().unwrap_or_default();
     ensure!(!environment.contains("CARGO"), "{environment}");
-    let left_out = ready(&server).await?.left_out.join("; ");
-    ensure!(left_out.contains("simulate-research-query"), "{left_out}");
+    // It answers by a task only, which is not followed.
+    ensure!(
+        done["simulate_research_query"]["refused"].is_string(),
+        "{done}"
+    );
     Ok(())
 }
 
