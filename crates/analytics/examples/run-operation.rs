@@ -4,7 +4,7 @@
 
 use std::io::Write as _;
 
-use netra_analytics::jobs::{self, InputFile};
+use netra_analytics::jobs::{self, Allowance, InputFile};
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let mut words = std::env::args().skip(1);
@@ -19,9 +19,15 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         })
         .collect();
     let arguments = serde_json::from_str(&arguments)?;
-    let result = jobs::run(&op, arguments, &inputs, &mut |_, _| ())?;
+    let result = jobs::run(
+        &op,
+        arguments,
+        &inputs,
+        Allowance::default(),
+        &mut |_, _| (),
+    )?;
     let mut out = std::io::stdout().lock();
-    match result["svg"].as_str() {
+    match result["content"].as_str() {
         Some(svg) => writeln!(out, "{svg}")?,
         None => writeln!(out, "{}", serde_json::to_string_pretty(&result)?)?,
     }

@@ -12,6 +12,8 @@ pub enum Code {
     UnreadableFile,
     /// There is no operation of that name.
     UnknownOperation,
+    /// It needs more memory than the worker may have.
+    OutOfMemory,
     /// A defect of this crate.
     Internal,
 }

@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-use netra_analytics::jobs::{self, InputFile};
+use netra_analytics::jobs::{self, Allowance, InputFile};
 use serde_json::{Value, json};
 
 const NAME: &str = "azure-llm-inference-2023-code.csv";
@@ -27,7 +27,16 @@ fn run(op: &str, arguments: Value) -> Option<Value> {
         media_type: "text/csv".into(),
         path,
     };
-    Some(jobs::run(op, arguments, &[input], &mut |_, _| ()).unwrap())
+    Some(
+        jobs::run(
+            op,
+            arguments,
+            &[input],
+            Allowance::default(),
+            &mut |_, _| (),
+        )
+        .unwrap(),
+    )
 }
 
 /// The rows by plain splitting: time as text, input and output tokens.

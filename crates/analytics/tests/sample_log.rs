@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use netra_analytics::jobs::{self, InputFile};
+use netra_analytics::jobs::{self, Allowance, InputFile};
 use serde_json::json;
 
 #[path = "../examples/make-sample-log.rs"]
@@ -31,7 +31,9 @@ fn the_sample_answers_every_kind_of_question() {
         media_type: "text/csv".into(),
         path: path(),
     }];
-    let run = |op: &str, arguments| jobs::run(op, arguments, &inputs, &mut |_, _| ()).unwrap();
+    let run = |op: &str, arguments| {
+        jobs::run(op, arguments, &inputs, Allowance::default(), &mut |_, _| ()).unwrap()
+    };
     let inspect = run("log_inspect", json!({}));
     assert_eq!(inspect["sufficiency"], "sufficient");
     let profile = run("log_profile", json!({ "file": name }));

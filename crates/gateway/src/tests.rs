@@ -103,6 +103,7 @@ fn engine(
         registry,
         store: store.clone(),
         analyses: AnalysisPool::new(workers()),
+        scripts: ScriptPool::new(workers()),
     });
     ExecutionEngineFactory::new(netra_engine::Infra {
         runtime: runtime.clone(),

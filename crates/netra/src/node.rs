@@ -115,9 +115,10 @@ impl Node {
         };
         let store = Store::open(&runtime, store_config, Arc::clone(&hub) as _)?;
         let bridge = WebSocketBridgeFactory::new(&runtime, store.clone(), hub);
-        let tools = tools(&config, &store, further)?;
+        let scripts = ScriptPool::new(pool(&config, config.workers.scripts, config.workers.warm));
+        let tools = tools(&config, &store, &scripts, further)?;
         let registry = Arc::clone(tools.registry());
-        let engine = engine(&config, &runtime, &store, &bridge, tools)?;
+        let engine = engine(&config, &runtime, &store, &bridge, tools, scripts)?;
 
         // What a stopped server left has its place again before anybody asks for a new one.
         let recovery = UserExecutionContext::for_background(&runtime, BackgroundKind::Recovery);
@@ -252,6 +253,7 @@ fn registry_with(config: &Config, further: Vec<Arc<dyn Tool>>) -> Result<Registr
             description: operation.description.to_string(),
             input_schema: operation.input_schema,
             artifact: operation.makes_artifact,
+            names_files: operation.names_files,
         });
     let mut tools = netra_tools::builtin::tools();
     tools.extend(analysis_tools(operations.collect()));
@@ -282,12 +284,14 @@ fn pool(config: &Config, workers: usize, warm: usize) -> netra_worker::Config {
 fn tools(
     config: &Config,
     store: &Store,
+    scripts: &ScriptPool,
     further: Vec<Arc<dyn Tool>>,
 ) -> Result<ToolExecutorFactory, Error> {
     Ok(ToolExecutorFactory::new(netra_tools::Infra {
         registry: Arc::new(registry_with(config, further)?),
         store: store.clone(),
         analyses: AnalysisPool::new(pool(config, config.workers.analyses, 0)),
+        scripts: scripts.clone(),
     }))
 }
 
@@ -297,10 +301,10 @@ fn engine(
     store: &Store,
     bridge: &WebSocketBridgeFactory,
     tools: ToolExecutorFactory,
+    scripts: ScriptPool,
 ) -> Result<ExecutionEngineFactory, Error> {
     let models = Arc::new(models(config)?);
     let agents = Arc::new(agents(config, tools.registry(), &models));
-    let scripts = ScriptPool::new(pool(config, config.workers.scripts, config.workers.warm));
     Ok(ExecutionEngineFactory::new(Infra {
         runtime: runtime.clone(),
         store: store.clone(),

@@ -6,7 +6,7 @@ use netra_context::UserExecutionContext;
 use netra_events::UserWebSocketEmitter;
 use netra_protocol::file::File;
 use netra_store::Store;
-use netra_worker::AnalysisPool;
+use netra_worker::{AnalysisPool, ScriptPool};
 
 use crate::dispatcher::Dispatcher;
 use crate::registry::Registry;
@@ -21,6 +21,8 @@ pub struct Infra {
     pub store: Store,
     /// Where analyses run.
     pub analyses: AnalysisPool,
+    /// Where programs of agents run: the workers that script agents have, too.
+    pub scripts: ScriptPool,
 }
 
 /// Makes a [`Dispatcher`] for each run. Cheap to clone.
@@ -44,7 +46,7 @@ impl ToolExecutorFactory {
     }
 
     /// The dispatcher of one run whose earlier attempts have `begun` calls: it owns the run's worker
-    /// process, and its events go out by the run's emitter. Cannot fail; nothing is started before
+    /// processes, and its events go out by the run's emitter. Cannot fail; nothing is started before
     /// the first call needs it.
     pub fn create(
         &self,
@@ -54,7 +56,8 @@ impl ToolExecutorFactory {
         begun: u32,
     ) -> Dispatcher {
         let analysis = self.0.analyses.open(analysis_limits(ctx));
-        let scope = RunScope::new(self.0.store.clone(), emitter, files, analysis);
+        let scripts = self.0.scripts.clone();
+        let scope = RunScope::new(self.0.store.clone(), emitter, files, analysis, scripts);
         Dispatcher::new(Arc::clone(&self.0.registry), scope, begun)
     }
 }

@@ -1,4 +1,4 @@
-//! What the tool calls of one run share: its files, its artifacts, its worker for analyses.
+//! What the tool calls of one run share: its files, its artifacts, its workers.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -10,8 +10,11 @@ use netra_protocol::error::{ErrorCode, Failure};
 use netra_protocol::event::EventKind;
 use netra_protocol::file::File;
 use netra_protocol::id::{FileId, ToolCallId};
-use netra_store::{Idempotency, Store};
-use netra_worker::{Analysis, AnalysisLimits, InputFile, Job, Meter};
+use netra_store::{Idempotency, Readable, Store};
+use netra_worker::{
+    Analysis, AnalysisLimits, Error as WorkerError, InputFile, Job, Limits, Meter, ScriptPool,
+    Source, Step,
+};
 use serde_json::Value;
 use tokio::sync::{Mutex, watch};
 
@@ -36,7 +39,11 @@ pub struct RunScope {
     announced: parking_lot::Mutex<HashSet<FileId>>,
     /// One process for all analyses of the run, started by the first; one job at a time.
     analysis: Mutex<Analysis>,
-    meter: Meter,
+    /// Where programs of the run's agents compute.
+    scripts: ScriptPool,
+    /// Reads the one program that computes now.
+    program: Mutex<Meter>,
+    meters: [Meter; 2],
 }
 
 impl RunScope {
@@ -45,21 +52,25 @@ impl RunScope {
         emitter: Arc<UserWebSocketEmitter>,
         files: Vec<File>,
         analysis: Analysis,
+        scripts: ScriptPool,
     ) -> Self {
-        let meter = analysis.meter();
+        let program = Meter::default();
+        let meters = [analysis.meter(), program.clone()];
         Self {
             store,
             emitter,
             files,
             announced: parking_lot::Mutex::default(),
             analysis: Mutex::new(analysis),
-            meter,
+            scripts,
+            program: Mutex::new(program),
+            meters,
         }
     }
 
-    /// Reads the memory of the run's worker process.
-    pub fn meter(&self) -> Meter {
-        self.meter.clone()
+    /// Read the memory of the worker processes that the run's tools have.
+    pub fn meters(&self) -> [Meter; 2] {
+        self.meters.clone()
     }
 
     pub(crate) fn emitter(&self) -> &UserWebSocketEmitter {
@@ -164,10 +175,14 @@ impl RunScope {
             .map_err(|error| Failure::new(error.code(), error.to_string()))
     }
 
-    /// Runs one operation over the run's files in the run's own worker process, and tells the
-    /// user how it goes on.
-    pub(crate) async fn analyse(&self, call: &Call<'_>, operation: &str) -> Result<Value, Failure> {
-        let inputs = self.inputs(call.ctx).await?;
+    /// Runs one operation over files in the run's own worker process, and tells the user how it
+    /// goes on.
+    pub(crate) async fn analyse(
+        &self,
+        call: &Call<'_>,
+        operation: &str,
+        inputs: Vec<InputFile>,
+    ) -> Result<Value, Failure> {
         let job = Job {
             op: operation.to_owned(),
             arguments: call.arguments.clone(),
@@ -195,7 +210,38 @@ impl RunScope {
         }
     }
 
-    async fn inputs(&self, ctx: &UserExecutionContext) -> Result<Vec<InputFile>, Failure> {
+    /// Runs a program without functions in a worker of its own, one at a time. Gives what it
+    /// printed, and its value.
+    pub(crate) async fn compute(
+        &self,
+        source: Source,
+        limits: Limits,
+    ) -> (String, Result<Value, WorkerError>) {
+        let meter = self.program.lock().await;
+        let mut printed = String::new();
+        let started = self.scripts.start_metered(source, limits, meter.clone());
+        let mut script = match started.await {
+            Ok(script) => script,
+            Err(error) => return (printed, Err(error)),
+        };
+        let result = loop {
+            match script.next().await {
+                Ok(Step::Printed(text)) => printed.push_str(&text),
+                Ok(Step::Finished(value)) => break Ok(value),
+                Ok(Step::Call { .. } | Step::Waiting(_)) => {
+                    break Err(WorkerError::Protocol("it called what there is not".into()));
+                }
+                Err(error) => break Err(error),
+            }
+        };
+        (printed, result)
+    }
+
+    /// The files that were given to the run, for a worker.
+    pub(crate) async fn inputs(
+        &self,
+        ctx: &UserExecutionContext,
+    ) -> Result<Vec<InputFile>, Failure> {
         let mut inputs = Vec::with_capacity(self.files.len());
         for file in &self.files {
             let found = self
@@ -207,13 +253,18 @@ impl RunScope {
                     let words = format!("the file {} cannot be read: {error}", file.name);
                     Failure::new(ErrorCode::ToolFailed, words)
                 })?;
-            inputs.push(InputFile {
-                name: found.name.clone(),
-                media_type: found.media_type.clone(),
-                path: self.store.file_path(&found),
-            });
+            inputs.push(self.input(&found));
         }
         Ok(inputs)
+    }
+
+    /// A file for a worker.
+    pub(crate) fn input(&self, file: &Readable<File>) -> InputFile {
+        InputFile {
+            name: file.name.clone(),
+            media_type: file.media_type.clone(),
+            path: self.store.file_path(file),
+        }
     }
 }
 
@@ -236,9 +287,9 @@ fn store_failure(error: &netra_store::Error) -> Failure {
 }
 
 /// What a worker's failure means to the agent that called the tool.
-fn worker_failure(error: netra_worker::Error) -> Failure {
+pub(crate) fn worker_failure(error: WorkerError) -> Failure {
     match error {
-        netra_worker::Error::Job(job) => {
+        WorkerError::Job(job) => {
             let failure = Failure::new(ErrorCode::ToolFailed, job.message);
             let mut details = serde_json::json!({ "reason": job.code });
             if let Some(more) = job.details {
@@ -246,12 +297,10 @@ fn worker_failure(error: netra_worker::Error) -> Failure {
             }
             failure.with_details(details)
         }
-        netra_worker::Error::MemoryLimit { .. } | netra_worker::Error::NoRoom(_) => {
+        WorkerError::MemoryLimit { .. } | WorkerError::NoRoom(_) => {
             Failure::new(ErrorCode::MemoryLimitExceeded, error.to_string())
         }
-        netra_worker::Error::TimeLimit { .. } => {
-            Failure::new(ErrorCode::ToolTimeout, error.to_string())
-        }
+        WorkerError::TimeLimit { .. } => Failure::new(ErrorCode::ToolTimeout, error.to_string()),
         other => Failure::new(ErrorCode::ToolFailed, other.to_string()),
     }
 }

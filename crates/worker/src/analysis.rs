@@ -75,7 +75,8 @@ impl Analysis {
     /// caller's deadline. `progress` hears the share done (0 to 1) and what is being done.
     ///
     /// If this fails with anything but [`Error::Job`] or [`Error::OutputLimit`], or its future is dropped, the
-    /// process is gone, and the next job starts another.
+    /// process is gone, and the next job starts another. A job that says that it needs more memory than it may have
+    /// ends the process too, and fails with [`Error::MemoryLimit`].
     pub async fn run(
         &mut self,
         job: &Job,
@@ -107,6 +108,9 @@ impl Analysis {
                     progress(share.clamp(0.0, 1.0), &message);
                 }
                 Ok(Ok(FromAnalysis::Done { result })) => break Ok(result),
+                Ok(Ok(FromAnalysis::Failed(error))) if error.is_out_of_memory() => {
+                    return Err(self.memory_limit());
+                }
                 Ok(Ok(FromAnalysis::Failed(error))) => break Err(Error::Job(error)),
                 Ok(Ok(FromAnalysis::TooLarge)) => break Err(self.output_limit()),
                 Ok(Err(lost)) => return Err(self.lost(lost)),
@@ -132,6 +136,7 @@ impl Analysis {
         let limits = ToAnalysis::Limits {
             memory_bytes: self.memory_bytes,
             output_bytes: self.limits.output_bytes,
+            wall_time_ms: u64::try_from(self.limits.wall_time.as_millis()).unwrap_or(u64::MAX),
         };
         self.meter.set(process.id());
         process
@@ -148,15 +153,19 @@ impl Analysis {
     fn lost(&self, lost: Lost) -> Error {
         match lost {
             Lost::Ended(status) => match Lost::end(status) {
-                End::Memory => Error::MemoryLimit {
-                    limit_bytes: self.memory_bytes,
-                },
+                End::Memory => self.memory_limit(),
                 End::Time => self.time_limit(),
                 End::Other(status) => Error::WorkerDied { status },
             },
             Lost::TooLarge => self.output_limit(),
             Lost::NoRoom(over) => Error::NoRoom(over),
             Lost::Nonsense(what) => Error::Protocol(what),
+        }
+    }
+
+    fn memory_limit(&self) -> Error {
+        Error::MemoryLimit {
+            limit_bytes: self.memory_bytes,
         }
     }
 

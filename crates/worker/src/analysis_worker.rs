@@ -2,8 +2,9 @@
 
 use std::io::{self, Read, Write};
 use std::process::ExitCode;
+use std::time::Duration;
 
-use netra_analytics::jobs::InputFile;
+use netra_analytics::jobs::{Allowance, InputFile};
 use serde_json::Value;
 
 use crate::confine;
@@ -17,6 +18,7 @@ pub type JobFn<E = JobError> = fn(
     op: &str,
     arguments: Value,
     inputs: &[InputFile],
+    allowance: Allowance,
     progress: &mut dyn FnMut(f32, &str),
 ) -> Result<Value, E>;
 
@@ -43,9 +45,14 @@ fn serve<R: Read, W: Write, E: Into<JobError>>(
     let ToAnalysis::Limits {
         memory_bytes,
         output_bytes,
+        wall_time_ms,
     } = first
     else {
         return Err(io::Error::other("a job before its limits"));
+    };
+    let allowance = Allowance {
+        memory_bytes,
+        wall_time: Duration::from_millis(wall_time_ms),
     };
     confine::limit_memory(memory_bytes)?;
     while let Some(message) = line.receive_message()? {
@@ -67,7 +74,7 @@ fn serve<R: Read, W: Write, E: Into<JobError>>(
                 broken = Some(error);
             }
         };
-        let outcome = run(&op, arguments, &inputs, &mut progress);
+        let outcome = run(&op, arguments, &inputs, allowance, &mut progress);
         if let Some(error) = broken {
             return Err(error);
         }

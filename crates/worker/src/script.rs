@@ -124,6 +124,17 @@ impl ScriptPool {
     /// Gives a script to a worker, as soon as there is one for it. The wait has no limit of its own: it counts
     /// toward the caller's deadline. What it holds is charged to the memory scope that this is called in.
     pub async fn start(&self, source: Source, limits: Limits) -> Result<Script, Error> {
+        self.start_metered(source, limits, Meter::default()).await
+    }
+
+    /// Like [`ScriptPool::start`], and `meter` reads this script's memory as long as there is the script. A meter has
+    /// one script at a time.
+    pub async fn start_metered(
+        &self,
+        source: Source,
+        limits: Limits,
+        meter: Meter,
+    ) -> Result<Script, Error> {
         let mut seated = self.seats.sit().await?;
         // It stops by itself where its user's memory ends as that stands now.
         let memory_bytes = limits.memory_bytes.min(Scope::current().remaining());
@@ -140,7 +151,6 @@ impl ScriptPool {
             limits: limits.into(),
         };
         seated.process.queue(&start).map_err(unsendable)?;
-        let meter = Meter::default();
         meter.set(seated.process.id());
         Ok(Script {
             seats: Arc::clone(&self.seats),
@@ -377,6 +387,12 @@ impl Script {
         Error::OutputLimit {
             limit_bytes: self.limits.output_bytes,
         }
+    }
+}
+
+impl Drop for Script {
+    fn drop(&mut self) {
+        self.meter.set(None);
     }
 }
 

@@ -86,6 +86,7 @@ pub(crate) enum ToAnalysis {
     Limits {
         memory_bytes: u64,
         output_bytes: u64,
+        wall_time_ms: u64,
     },
     Job {
         op: String,

@@ -333,6 +333,7 @@ impl House {
                 registry,
                 store: store.clone(),
                 analyses: AnalysisPool::new(nowhere()),
+                scripts: ScriptPool::new(nowhere()),
             }),
             models: Arc::new(models),
             agents: Arc::new(agents),

@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-use netra_worker::{InputFile, JobError};
+use netra_worker::{Allowance, InputFile, JobError};
 use serde_json::{Value, json};
 
 #[global_allocator]
@@ -20,6 +20,7 @@ fn job(
     op: &str,
     arguments: Value,
     inputs: &[InputFile],
+    allowance: Allowance,
     progress: &mut dyn FnMut(f32, &str),
 ) -> Result<Value, JobError> {
     match op {
@@ -73,8 +74,9 @@ fn job(
                 details: None,
             }),
         },
-        _ if op.starts_with("log_") => {
-            netra_analytics::jobs::run(op, arguments, inputs, progress).map_err(JobError::from)
+        _ if op.starts_with("log_") || op == "sql_query" => {
+            netra_analytics::jobs::run(op, arguments, inputs, allowance, progress)
+                .map_err(JobError::from)
         }
         _ => Err(JobError {
             code: "unknown_op".to_owned(),

@@ -1,0 +1,460 @@
+//! SQL over files, and charts of what it finds: types, names, what is refused, and what is too much.
+#![expect(clippy::unwrap_used, reason = "tests")]
+
+use std::time::Duration;
+
+use netra_analytics::jobs::{self, Allowance, Code, Error, InputFile};
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+struct Files(TempDir, Vec<InputFile>);
+
+impl Files {
+    fn new(files: &[(&str, &str)]) -> Self {
+        let folder = TempDir::new().unwrap();
+        let mut inputs = Vec::new();
+        for (index, (name, content)) in files.iter().enumerate() {
+            let path = folder.path().join(format!("file_{index}.bin"));
+            std::fs::write(&path, content).unwrap();
+            inputs.push(InputFile {
+                name: (*name).into(),
+                media_type: "text/csv".into(),
+                path,
+            });
+        }
+        Self(folder, inputs)
+    }
+
+    fn run(&self, op: &str, arguments: Value) -> Result<Value, Error> {
+        assert!(self.0.path().exists());
+        let mut last = 0.0;
+        jobs::run(
+            op,
+            arguments,
+            &self.1,
+            Allowance::default(),
+            &mut |part, _| {
+                assert!((last..=1.0).contains(&part), "from {last} to {part}");
+                last = part;
+            },
+        )
+    }
+
+    fn ask(&self, query: &str) -> Result<Value, Error> {
+        self.run("sql_query", json!({ "query": query }))
+    }
+
+    fn rows(&self, query: &str) -> Value {
+        self.ask(query).unwrap()["rows"].clone()
+    }
+
+    fn refusal(&self, query: &str) -> String {
+        let error = self.ask(query).unwrap_err();
+        assert_eq!(error.code, Code::InvalidInput, "{error}");
+        error.message
+    }
+}
+
+const SALES: &str = "region,amount,code,share,note,empty\n\
+    north,10,007,0.5,\"a, \"\"b\"\"\",\n\
+    south,20,8,1,x,\n\
+    north,-5,9,,12,\n\
+    bad,row\n";
+
+#[test]
+fn a_column_has_the_type_that_holds_all_its_cells() {
+    let files = Files::new(&[("Sales 2024.csv", SALES)]);
+    let told = files.run("sql_query", json!({})).unwrap();
+    let table = &told["tables"][0];
+    assert_eq!(table["name"], "Sales_2024");
+    assert_eq!(
+        (&table["file"], &table["rows"]),
+        (&json!("Sales 2024.csv"), &json!(3))
+    );
+    let types: Vec<&str> = table["columns"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|column| column["type"].as_str().unwrap())
+        .collect();
+    assert_eq!(types, ["text", "integer", "text", "real", "text", "null"]);
+    assert_eq!(table["columns"][2]["example"], "007");
+    assert_eq!(table["skipped"]["count"], 1);
+    assert_eq!(table["skipped"]["shown"][0]["line"], 5);
+    let rows = files.rows(
+        "select region, sum(amount), group_concat(code), sum(share), min(note), count(empty) \
+         from sales_2024 group by region order by 2 desc",
+    );
+    assert_eq!(
+        rows,
+        json!([
+            ["south", 20, "8", 1.0, "x", 0],
+            ["north", 5, "007,9", 0.5, "12", 0]
+        ])
+    );
+}
+
+#[test]
+fn objects_become_rows_whatever_their_fields() {
+    let lines = "{\"id\": 1, \"ok\": true, \"tags\": [\"a\", \"b\"], \"use\": {\"in\": 5}}\n\
+                 not json\n\
+                 {\"late\": \"x\", \"id\": 2.5, \"use\": {\"in\": 7}}\n[1]\n";
+    let array = format!(
+        "\u{feff}[{}]",
+        "{\"n\": 9007199254740993, \"v\": 0.5}, 7, {\"n\": 1.5}"
+    );
+    let files = Files::new(&[("a.jsonl", lines), ("b.json", &array)]);
+    let told =
+        files.ask("SELECT id, ok, tags, \"use\" ->> '$.in' AS used, late FROM a ORDER BY id");
+    let told = told.unwrap();
+    assert_eq!(
+        told["rows"],
+        json!([
+            [1.0, 1, "[\"a\",\"b\"]", 5, null],
+            [2.5, null, null, 7, "x"]
+        ])
+    );
+    assert_eq!(
+        told["columns"][3],
+        json!({ "name": "used", "type": "integer" })
+    );
+    assert_eq!(told["tables"][0]["skipped"]["count"], 2);
+    // A number that a decimal one would not hold makes the column text.
+    assert_eq!(
+        files.rows("SELECT n, v FROM b"),
+        json!([["9007199254740993", 0.5], ["1.5", null]])
+    );
+    assert_eq!(told["tables"][1]["skipped"]["shown"][0]["line"], 2);
+    assert_eq!(
+        files.rows("SELECT value FROM a, json_each(a.tags) ORDER BY 1"),
+        json!([["a"], ["b"]])
+    );
+}
+
+#[test]
+fn what_is_too_long_is_cut_and_said() {
+    let mut csv = String::from("n\ttext\n");
+    for n in 0..2_000 {
+        csv.push_str(&format!("{n}\t{}\n", "é".repeat(20)));
+    }
+    let files = Files::new(&[("a.tsv", &csv)]);
+    let told = files.ask("SELECT * FROM a ORDER BY n").unwrap();
+    assert_eq!(
+        (&told["row_count"], &told["truncated"]),
+        (&json!(100), &json!(true))
+    );
+    assert_eq!(told["rows"][99][0], 99);
+    let whole = files.run(
+        "sql_query",
+        json!({ "query": "SELECT * FROM a LIMIT 7", "max_rows": 7 }),
+    );
+    assert_eq!(whole.unwrap()["truncated"], false);
+    let wide = files.run(
+        "sql_query",
+        json!({ "query": "SELECT group_concat(text, '') AS t FROM a GROUP BY n / 100", "max_rows": 1000 }),
+    );
+    let wide = wide.unwrap();
+    assert!(wide["row_count"].as_u64().unwrap() < 20 + 1);
+    assert_eq!(wide["cut_cells"], wide["row_count"]);
+    assert!(wide["rows"][0][0].as_str().unwrap().ends_with('…'));
+    // An answer without an end is cut as any other.
+    let endless = "WITH RECURSIVE t(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM t) SELECT n FROM t";
+    assert_eq!(files.ask(endless).unwrap()["row_count"], 100);
+}
+
+#[test]
+fn the_whole_answer_is_saved_as_csv() {
+    let files = Files::new(&[("sales.csv", SALES)]);
+    let arguments = json!({
+        "query": "SELECT region, note, amount * 0.5 AS half FROM sales", "max_rows": 1, "save_as": "../half.csv",
+    });
+    let told = files.run("sql_query", arguments).unwrap();
+    assert_eq!(
+        (&told["truncated"], &told["saved_rows"]),
+        (&json!(true), &json!(3))
+    );
+    assert_eq!(
+        (&told["name"], &told["media_type"]),
+        (&json!("half.csv"), &json!("text/csv"))
+    );
+    assert_eq!(
+        told["content"],
+        "region,note,half\r\nnorth,\"a, \"\"b\"\"\",5.0\r\nsouth,x,10.0\r\nnorth,12,-2.5\r\n"
+    );
+    let large = json!({
+        "query": "WITH RECURSIVE t(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM t) SELECT n, hex(zeroblob(500)) FROM t",
+        "save_as": "x",
+    });
+    let error = files.run("sql_query", large).unwrap_err();
+    assert!(error.message.contains("as CSV"), "{error}");
+}
+
+#[test]
+fn a_query_may_only_read_what_is_loaded() {
+    let files = Files::new(&[("sales.csv", SALES)]);
+    for (query, words) in [
+        ("ATTACH '/etc/passwd' AS x", "ATTACH is not allowed"),
+        (
+            "PRAGMA hard_heap_limit = 0",
+            "PRAGMA hard_heap_limit is not allowed",
+        ),
+        ("SELECT * FROM pragma_table_info('sales')", "is not allowed"),
+        ("SELECT * FROM dbstat", "is not allowed"),
+        ("SELECT load_extension('x')", "is not allowed"),
+        ("INSERT INTO sales (amount) VALUES (1)", "changes something"),
+        ("UPDATE sales SET amount = 0", "changes something"),
+        ("DELETE FROM sales", "changes something"),
+        ("DROP TABLE sales", "changes something"),
+        ("CREATE TEMP TABLE t (a)", "changes something"),
+        ("CREATE VIRTUAL TABLE t USING fts5(a)", "changes something"),
+        ("VACUUM INTO '/tmp/x'", "no SELECT"),
+        ("BEGIN", "a transaction is not allowed"),
+        ("SELECT 1; DROP TABLE sales", "changes something"),
+        ("SELECT 1; SELECT 2", "one statement"),
+        (
+            "SELECT writefile('/tmp/x', 'y')",
+            "no such function: writefile",
+        ),
+        ("-- nothing", "no SELECT"),
+    ] {
+        let refusal = files.refusal(query);
+        assert!(refusal.contains(words), "{query}: {refusal}");
+    }
+    assert_eq!(files.rows("SELECT count(*) FROM sales"), json!([[3]]));
+    assert_eq!(
+        files.rows("SELECT name FROM sqlite_schema"),
+        json!([["sales"]])
+    );
+}
+
+#[test]
+fn a_mistake_is_told_with_its_place_and_what_there_is() {
+    let files = Files::new(&[("sales.csv", SALES)]);
+    for (query, words) in [
+        (
+            "SELECT amont\nFROM sales",
+            "no such column: amont (line 1, column 8",
+        ),
+        ("SELECT amount\nFORM sales", "line 2, column 6"),
+        ("SELECT 1 FROM sale", "no such table: sale"),
+        ("SELECT sum(amount", "incomplete input"),
+        ("SELECT zeroblob(100000000)", "too big"),
+    ] {
+        let refusal = files.refusal(query);
+        assert!(refusal.contains(words), "{query}: {refusal}");
+        assert!(
+            refusal.contains("There are: sales(region text, amount integer"),
+            "{refusal}"
+        );
+    }
+    let deep = format!("SELECT {}1{}", "(1+".repeat(300), ")".repeat(300));
+    assert!(files.refusal(&deep).contains("depth"), "{deep}");
+    let none = Files::new(&[]);
+    assert!(none.refusal("SELECT a FROM b").contains("name files"));
+    assert_eq!(none.rows("SELECT 1 + 1"), json!([[2]]));
+}
+
+#[test]
+fn files_that_are_no_tables_are_refused_by_name() {
+    let many = (0..600)
+        .map(|n| format!("c{n}"))
+        .collect::<Vec<_>>()
+        .join(",");
+    for (content, words) in [
+        ("", "is empty"),
+        ("PK\u{3}\u{4}zip", "a ZIP archive"),
+        (
+            "{\"a\": \n 1}\n",
+            "no rows that can be read: record 1: not JSON",
+        ),
+        ("[{\"a\": 1}, {\"a\":", "no whole JSON array"),
+        ("[]", "no rows"),
+        (&many, "more than 500 columns"),
+    ] {
+        let files = Files::new(&[("x.csv", content)]);
+        let error = files.ask("SELECT 1").unwrap_err();
+        assert!(error.message.starts_with("x.csv"), "{error}");
+        assert!(error.message.contains(words), "{words}: {error}");
+    }
+    let nine: Vec<(&str, &str)> = (0..9).map(|_| ("x.csv", "a\n1\n")).collect();
+    assert!(
+        Files::new(&nine)
+            .ask("SELECT 1")
+            .unwrap_err()
+            .message
+            .contains("at most 8")
+    );
+    let twice = Files::new(&[("x.csv", "a\n1\n"), ("X.json", "{\"order\": 2}\n")]);
+    assert_eq!(
+        twice.rows("SELECT a, \"order\" FROM x, x_2"),
+        json!([[1, 2]])
+    );
+}
+
+#[test]
+fn a_query_without_an_end_ends_in_time() {
+    let files = Files::new(&[("sales.csv", SALES)]);
+    let allowance = Allowance {
+        wall_time: Duration::from_millis(100),
+        ..Allowance::default()
+    };
+    let query =
+        "WITH RECURSIVE t(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM t) SELECT max(n) FROM t";
+    let outcome = jobs::run(
+        "sql_query",
+        json!({ "query": query }),
+        &files.1,
+        allowance,
+        &mut |_, _| (),
+    );
+    assert!(outcome.unwrap_err().message.contains("longer than 100 ms"));
+}
+
+#[test]
+fn charts_of_given_rows_and_of_queries() {
+    let files = Files::new(&[("sales.csv", SALES)]);
+    let days = json!([
+        { "day": "2024-01-01", "in": 5, "out": 2.5 },
+        { "day": "2024-01-02", "in": 9, "out": null },
+        { "day": "2024-01-03", "in": -3, "out": 1 },
+    ]);
+    for (arguments, points, left_out, words) in [
+        (
+            json!({ "kind": "line", "data": days, "x": "day", "y": ["in", "out"], "title": "A & <b>" }),
+            5,
+            1,
+            "in is highest with 9 at 2024-01-02T00:00:00Z",
+        ),
+        (
+            json!({ "kind": "area", "data": days, "x": "day", "y": "in" }),
+            3,
+            0,
+            "in by day",
+        ),
+        (
+            json!({ "kind": "scatter", "data": days, "x": "in", "y": "out" }),
+            2,
+            1,
+            "at 5",
+        ),
+        (
+            json!({ "kind": "bar", "query": "SELECT region, sum(amount) AS s FROM sales GROUP BY 1", "x": "region", "y": "s" }),
+            2,
+            0,
+            "north 5; south 20",
+        ),
+        (
+            json!({ "kind": "histogram", "query": "SELECT amount FROM sales", "x": "amount" }),
+            3,
+            0,
+            "3 values",
+        ),
+    ] {
+        let drawn = files.run("make_chart", arguments.clone()).unwrap();
+        let alt = drawn["alt"].as_str().unwrap();
+        assert_eq!(
+            (&drawn["points"], &drawn["left_out"]),
+            (&json!(points), &json!(left_out)),
+            "{alt}"
+        );
+        assert!(alt.contains(words), "{alt}");
+        assert_eq!(drawn["media_type"], "image/svg+xml");
+        let svg = drawn["content"].as_str().unwrap();
+        assert!(svg.starts_with("<svg role=\"img\""), "{svg}");
+        assert!(!svg.contains("NaN") && !svg.contains("inf"), "{svg}");
+        // Where there are numbers there are labels for them.
+        assert!(svg.matches("<text").count() > 3, "{svg}");
+    }
+}
+
+#[test]
+fn a_picture_carries_no_words_that_act() {
+    let hostile = "</text><script>alert(1)</script><image href=\"https://x.test/\" onload='y()'/>";
+    let files = Files::new(&[]);
+    for kind in ["line", "area", "scatter", "bar", "histogram"] {
+        let mut row = serde_json::Map::new();
+        row.insert(
+            "x".into(),
+            if kind == "bar" {
+                json!(hostile)
+            } else {
+                json!(1)
+            },
+        );
+        row.insert(hostile.into(), json!(2));
+        let mut arguments = json!({
+            "kind": kind, "title": hostile, "name": hostile, "data": [row, {}],
+            "x": if kind == "histogram" { hostile } else { "x" },
+        });
+        if kind != "histogram" {
+            arguments["y"] = json!(["x", hostile][1..]);
+        }
+        let drawn = files.run("make_chart", arguments).unwrap();
+        let svg = drawn["content"].as_str().unwrap();
+        for active in ["<script", "<image", "<a ", "<foreignObject", "onload='"] {
+            assert!(!svg.contains(active), "{kind}: {active} in {svg}");
+        }
+        assert!(svg.contains("&lt;script&gt;"), "{kind}: {svg}");
+        let name = drawn["name"].as_str().unwrap();
+        assert!(!name.contains(['/', '<', '"']), "{name}");
+    }
+}
+
+#[test]
+fn what_cannot_be_drawn_is_told() {
+    let files = Files::new(&[("sales.csv", SALES)]);
+    let rows = |n: usize| json!(vec![json!({ "a": 1, "b": "x" }); n]);
+    for (arguments, words) in [
+        (
+            json!({ "kind": "line", "x": "a", "y": "b" }),
+            "either data or a query",
+        ),
+        (
+            json!({ "kind": "line", "data": rows(1), "x": "z", "y": "a" }),
+            "no column \"z\"; the columns are: a, b",
+        ),
+        (
+            json!({ "kind": "line", "data": rows(1), "x": "a" }),
+            "needs y",
+        ),
+        (
+            json!({ "kind": "line", "data": rows(1), "x": "b", "y": "a" }),
+            "has \"x\" in row 1; for names use a bar chart",
+        ),
+        (
+            json!({ "kind": "line", "data": rows(1), "x": "a", "y": "b" }),
+            "\"b\" is no number in row 1",
+        ),
+        (
+            json!({ "kind": "histogram", "data": rows(1), "x": "a", "y": "a" }),
+            "has no y",
+        ),
+        (
+            json!({ "kind": "bar", "data": rows(61), "x": "b", "y": "a" }),
+            "more than 60 rows",
+        ),
+        (
+            json!({ "kind": "line", "data": [{ "a": null, "b": 1 }], "x": "a", "y": "b" }),
+            "no row has both",
+        ),
+        (
+            json!({ "kind": "line", "query": "SELECT * FROM sales WHERE 0", "x": "a", "y": "b" }),
+            "no rows to draw",
+        ),
+        (
+            json!({ "kind": "line", "query": "SELECT nope", "x": "a", "y": "b" }),
+            "no such column: nope",
+        ),
+        (
+            json!({
+                "kind": "histogram", "x": "n",
+                "query": "WITH RECURSIVE t(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM t) SELECT n FROM t",
+            }),
+            "more than 100000 rows",
+        ),
+    ] {
+        let error = files.run("make_chart", arguments).unwrap_err();
+        assert_eq!(error.code, Code::InvalidInput);
+        assert!(error.message.contains(words), "{words}: {error}");
+    }
+}
