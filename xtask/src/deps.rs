@@ -88,6 +88,8 @@ const DRIVERS: [&str; 7] = [
     "fred",
 ];
 const MAY_DRIVE: [&str; 3] = ["store", "integration", "analytics"];
+/// Nor does memory drive a database: it lends SQLite its allocator.
+const LENDS: (&str, &str) = ("memory", "libsqlite3-sys");
 
 pub(crate) fn run(workspace: &Workspace, args: &[String]) -> Result<ExitCode> {
     match args {
@@ -140,7 +142,8 @@ fn judge(name: &str, path: &str, manifest: &Table) -> Vec<Finding> {
     let mut findings = Vec::new();
     let mut refuse = |text: String| findings.push(Finding::new(path, None, RULE, text));
     for (dependency, dev) in dependencies(manifest) {
-        if DRIVERS.contains(&dependency.as_str()) && !MAY_DRIVE.contains(&name) {
+        let lends = (name, dependency.as_str()) == LENDS;
+        if DRIVERS.contains(&dependency.as_str()) && !MAY_DRIVE.contains(&name) && !lends {
             refuse(format!(
                 "only crates/store and crates/analytics drive a database, not `{name}` by {dependency}"
             ));
@@ -290,6 +293,12 @@ mod tests {
         assert_eq!(texts("drawer", "").len(), 1);
         assert_eq!(texts("engine", "[dependencies]\nrusqlite = '1'").len(), 1);
         assert_eq!(texts("worker", "[dependencies]\nrusqlite = '1'").len(), 1);
+        assert_eq!(texts("memory", "[dependencies]\nrusqlite = '1'").len(), 1);
+        let lent = "[dependencies]\nlibsqlite3-sys = '1'";
+        assert_eq!(
+            (texts("memory", lent).len(), texts("worker", lent).len()),
+            (0, 1)
+        );
         for driver in ["store", "analytics"] {
             assert_eq!(texts(driver, "[dependencies]\nrusqlite = '1'"), [""; 0]);
         }

@@ -3,8 +3,9 @@
 //! `cargo run -p netra-analytics --example run-operation -- log_profile '{}' samples/synthetic-llm-log.csv`
 
 use std::io::Write as _;
+use std::time::Duration;
 
-use netra_analytics::jobs::{self, Allowance, InputFile};
+use netra_analytics::jobs::{self, InputFile};
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let mut words = std::env::args().skip(1);
@@ -23,7 +24,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         &op,
         arguments,
         &inputs,
-        Allowance::default(),
+        Duration::from_secs(120),
         &mut |_, _| (),
     )?;
     let mut out = std::io::stdout().lock();

@@ -12,8 +12,6 @@ pub enum Code {
     UnreadableFile,
     /// There is no operation of that name.
     UnknownOperation,
-    /// It needs more memory than the worker may have.
-    OutOfMemory,
     /// A defect of this crate.
     Internal,
 }

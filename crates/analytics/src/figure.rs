@@ -1,10 +1,12 @@
 //! `make_chart`: any numbers of the user as a chart, given with the call or found by a query over files.
 
+use std::time::Duration;
+
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
 use crate::error::Error;
-use crate::jobs::{Allowance, InputFile, Operation, operation};
+use crate::jobs::{InputFile, Operation, operation};
 use crate::output::{cut, file_name};
 use crate::sql::{self, Database};
 use crate::times::{self, Base, SECOND};
@@ -109,7 +111,7 @@ struct Sheet {
 pub(crate) fn figure(
     mut arguments: Arguments,
     inputs: &[InputFile],
-    allowance: Allowance,
+    time: Duration,
     progress: &mut dyn FnMut(f32, &str),
 ) -> Result<Value, Error> {
     let kind = arguments.kind;
@@ -122,7 +124,7 @@ pub(crate) fn figure(
         (Some(rows), None) => Sheet::given(rows),
         (None, Some(query)) => {
             let mut loading = |share: f32, words: &str| progress(share * 0.7, words);
-            let database = Database::load(inputs, allowance, &mut loading)?;
+            let database = Database::load(inputs, time, &mut loading)?;
             progress(0.7, "answering");
             Sheet::found(&database, query, most)?
         }

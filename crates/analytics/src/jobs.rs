@@ -27,24 +27,6 @@ pub struct InputFile {
     pub path: PathBuf,
 }
 
-/// What a job may use. Whoever runs it holds it to that; what a job knows beforehand it can say in words.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Allowance {
-    /// Memory of the worker, in bytes.
-    pub memory_bytes: u64,
-    /// Time from the job's start to its answer.
-    pub wall_time: Duration,
-}
-
-impl Default for Allowance {
-    fn default() -> Self {
-        Self {
-            memory_bytes: 512 << 20,
-            wall_time: Duration::from_secs(120),
-        }
-    }
-}
-
 /// An operation as a tool.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Operation {
@@ -62,18 +44,18 @@ pub struct Operation {
     pub names_files: bool,
 }
 
-/// Runs the operation `op`. `progress` hears how far it is (0 to 1) and at what. The result is an object of less than
+/// Runs the operation `op`. A query of the caller's own ends after `time`; whoever runs all of this in a worker holds
+/// the rest to it. `progress` hears how far it is (0 to 1) and at what. The result is an object of less than
 /// 100 KB beside its `content`; the same arguments over the same files give the same result.
 ///
 /// # Errors
 /// [`Code::UnknownOperation`] for a name that [`operations`] does not list, [`Code::InvalidInput`] for arguments that do
-/// not fit, [`Code::UnreadableFile`] for a file that is none of what can be read, [`Code::OutOfMemory`] where a database
-/// needs more than is allowed.
+/// not fit, [`Code::UnreadableFile`] for a file that is none of what can be read.
 pub fn run(
     op: &str,
     arguments: Value,
     inputs: &[InputFile],
-    allowance: Allowance,
+    time: Duration,
     progress: &mut dyn FnMut(f32, &str),
 ) -> Result<Value, Error> {
     progress(0.0, "starting");
@@ -110,11 +92,11 @@ pub fn run(
         }
         "sql_query" => {
             let args: sql::Arguments = arguments::read(op, arguments)?;
-            sql::sql(&args, inputs, allowance, progress)?
+            sql::sql(&args, inputs, time, progress)?
         }
         "make_chart" => {
             let args: figure::Arguments = arguments::read(op, arguments)?;
-            figure::figure(args, inputs, allowance, progress)?
+            figure::figure(args, inputs, time, progress)?
         }
         other => {
             return Err(Error {

@@ -5,13 +5,15 @@ mod database;
 mod load;
 mod source;
 
+use std::time::Duration;
+
 use rusqlite::Row;
 use rusqlite::types::ValueRef;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
 use crate::error::Error;
-use crate::jobs::{Allowance, InputFile, Operation, operation};
+use crate::jobs::{InputFile, Operation, operation};
 use crate::output::{cut, file_name};
 
 pub(crate) use database::{Database, MAX_FILES, MAX_QUERY_BYTES};
@@ -88,14 +90,14 @@ pub(crate) fn tool() -> Operation {
 pub(crate) fn sql(
     arguments: &Arguments,
     inputs: &[InputFile],
-    allowance: Allowance,
+    time: Duration,
     progress: &mut dyn FnMut(f32, &str),
 ) -> Result<Value, Error> {
     if inputs.is_empty() && arguments.query.is_none() {
         return Err(Error::invalid("the run has no files: name some in `files`"));
     }
     let mut loading = |share: f32, words: &str| progress(share * 0.8, words);
-    let database = Database::load(inputs, allowance, &mut loading)?;
+    let database = Database::load(inputs, time, &mut loading)?;
     progress(0.8, "answering");
     let mut result = json!({});
     if let Some(query) = &arguments.query {

@@ -1,10 +1,15 @@
 //! The operations through their one entry, over small logs of each kind, wrong arguments and odd files.
 #![expect(clippy::unwrap_used, reason = "tests")]
 
-use netra_analytics::jobs::{self, Allowance, Code, Error, InputFile};
+use std::time::Duration;
+
+use netra_analytics::jobs::{self, Code, Error, InputFile};
 use proptest::prelude::*;
 use serde_json::{Value, json};
 use tempfile::TempDir;
+
+/// Longer than anything here takes.
+const TIME: Duration = Duration::from_secs(120);
 
 const LITELLM: &str = "startTime,endTime,model,prompt_tokens,completion_tokens,spend,user,cache_hit\n\
     2024-06-01T10:00:00Z,2024-06-01T10:00:01Z,alpha-2024-05-01,1000,100,0.003,ann,False\n\
@@ -43,19 +48,13 @@ impl Files {
     fn run(&self, op: &str, arguments: Value) -> Result<Value, Error> {
         assert!(self.0.path().exists());
         let mut last = 0.0;
-        let result = jobs::run(
-            op,
-            arguments,
-            &self.1,
-            Allowance::default(),
-            &mut |part, _| {
-                assert!(
-                    (last..=1.0).contains(&part),
-                    "progress goes from {last} to {part}"
-                );
-                last = part;
-            },
-        );
+        let result = jobs::run(op, arguments, &self.1, TIME, &mut |part, _| {
+            assert!(
+                (last..=1.0).contains(&part),
+                "progress goes from {last} to {part}"
+            );
+            last = part;
+        });
         if let Ok(value) = &result {
             let mut value = value.clone();
             value.as_object_mut().unwrap().remove("content");

@@ -3,9 +3,12 @@
 
 use std::time::Duration;
 
-use netra_analytics::jobs::{self, Allowance, Code, Error, InputFile};
+use netra_analytics::jobs::{self, Code, Error, InputFile};
 use serde_json::{Value, json};
 use tempfile::TempDir;
+
+/// Longer than anything here takes.
+const TIME: Duration = Duration::from_secs(120);
 
 struct Files(TempDir, Vec<InputFile>);
 
@@ -28,16 +31,10 @@ impl Files {
     fn run(&self, op: &str, arguments: Value) -> Result<Value, Error> {
         assert!(self.0.path().exists());
         let mut last = 0.0;
-        jobs::run(
-            op,
-            arguments,
-            &self.1,
-            Allowance::default(),
-            &mut |part, _| {
-                assert!((last..=1.0).contains(&part), "from {last} to {part}");
-                last = part;
-            },
-        )
+        jobs::run(op, arguments, &self.1, TIME, &mut |part, _| {
+            assert!((last..=1.0).contains(&part), "from {last} to {part}");
+            last = part;
+        })
     }
 
     fn ask(&self, query: &str) -> Result<Value, Error> {
@@ -221,6 +218,10 @@ fn a_query_may_only_read_what_is_loaded() {
         assert!(refusal.contains(words), "{query}: {refusal}");
     }
     assert_eq!(files.rows("SELECT count(*) FROM sales"), json!([[3]]));
+    let part = "WITH t AS MATERIALIZED (SELECT amount FROM sales) SELECT count(*) FROM t AS u";
+    assert_eq!(files.rows(part), json!([[3]]));
+    let tables = files.refusal("SELECT count(*) FROM pragma_table_list");
+    assert!(tables.contains("not allowed"), "{tables}");
     assert_eq!(
         files.rows("SELECT name FROM sqlite_schema"),
         json!([["sales"]])
@@ -294,17 +295,13 @@ fn files_that_are_no_tables_are_refused_by_name() {
 #[test]
 fn a_query_without_an_end_ends_in_time() {
     let files = Files::new(&[("sales.csv", SALES)]);
-    let allowance = Allowance {
-        wall_time: Duration::from_millis(100),
-        ..Allowance::default()
-    };
     let query =
         "WITH RECURSIVE t(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM t) SELECT max(n) FROM t";
     let outcome = jobs::run(
         "sql_query",
         json!({ "query": query }),
         &files.1,
-        allowance,
+        Duration::from_millis(100),
         &mut |_, _| (),
     );
     assert!(outcome.unwrap_err().message.contains("longer than 100 ms"));

@@ -21,6 +21,7 @@ mod pages;
 mod reservation;
 mod resident;
 mod scope;
+mod sqlite;
 mod sync;
 mod table;
 mod tally;

@@ -75,8 +75,7 @@ impl Analysis {
     /// caller's deadline. `progress` hears the share done (0 to 1) and what is being done.
     ///
     /// If this fails with anything but [`Error::Job`] or [`Error::OutputLimit`], or its future is dropped, the
-    /// process is gone, and the next job starts another. A job that says that it needs more memory than it may have
-    /// ends the process too, and fails with [`Error::MemoryLimit`].
+    /// process is gone, and the next job starts another.
     pub async fn run(
         &mut self,
         job: &Job,
@@ -108,9 +107,6 @@ impl Analysis {
                     progress(share.clamp(0.0, 1.0), &message);
                 }
                 Ok(Ok(FromAnalysis::Done { result })) => break Ok(result),
-                Ok(Ok(FromAnalysis::Failed(error))) if error.is_out_of_memory() => {
-                    return Err(self.memory_limit());
-                }
                 Ok(Ok(FromAnalysis::Failed(error))) => break Err(Error::Job(error)),
                 Ok(Ok(FromAnalysis::TooLarge)) => break Err(self.output_limit()),
                 Ok(Err(lost)) => return Err(self.lost(lost)),
@@ -130,8 +126,9 @@ impl Analysis {
     fn spawn(&mut self) -> Result<Process, Error> {
         let mut process =
             Process::spawn(&self.pool.config.program, ANALYSIS_ARGUMENT).map_err(Error::Start)?;
-        // It stops by itself where its user's memory ends as that stands now.
-        let remaining = Scope::current().remaining();
+        // It stops by itself before its user's memory ends as that stands now. It has more pages than it counts bytes
+        // (up to an eighth is lost between blocks), and where those made the user's memory end, the run would end with it.
+        let remaining = Scope::current().remaining() / 4 * 3;
         self.memory_bytes = self.limits.memory_bytes.min(remaining);
         let limits = ToAnalysis::Limits {
             memory_bytes: self.memory_bytes,
@@ -153,19 +150,15 @@ impl Analysis {
     fn lost(&self, lost: Lost) -> Error {
         match lost {
             Lost::Ended(status) => match Lost::end(status) {
-                End::Memory => self.memory_limit(),
+                End::Memory => Error::MemoryLimit {
+                    limit_bytes: self.memory_bytes,
+                },
                 End::Time => self.time_limit(),
                 End::Other(status) => Error::WorkerDied { status },
             },
             Lost::TooLarge => self.output_limit(),
             Lost::NoRoom(over) => Error::NoRoom(over),
             Lost::Nonsense(what) => Error::Protocol(what),
-        }
-    }
-
-    fn memory_limit(&self) -> Error {
-        Error::MemoryLimit {
-            limit_bytes: self.memory_bytes,
         }
     }
 

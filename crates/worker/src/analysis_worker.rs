@@ -4,7 +4,7 @@ use std::io::{self, Read, Write};
 use std::process::ExitCode;
 use std::time::Duration;
 
-use netra_analytics::jobs::{Allowance, InputFile};
+use netra_analytics::jobs::InputFile;
 use serde_json::Value;
 
 use crate::confine;
@@ -13,12 +13,12 @@ use crate::frame::{self, Line};
 use crate::wire::{FromAnalysis, ToAnalysis};
 
 /// What the program can do with files, such as `netra_analytics::jobs::run`: carries out `op` with its arguments on
-/// the inputs, and may report its share of progress (0 to 1) with a word on what it is doing.
+/// the inputs within a time, and may report its share of progress (0 to 1) with a word on what it is doing.
 pub type JobFn<E = JobError> = fn(
     op: &str,
     arguments: Value,
     inputs: &[InputFile],
-    allowance: Allowance,
+    time: Duration,
     progress: &mut dyn FnMut(f32, &str),
 ) -> Result<Value, E>;
 
@@ -27,6 +27,7 @@ pub type JobFn<E = JobError> = fn(
 pub fn analysis_main<E: Into<JobError> + 'static>(run: JobFn<E>) -> ExitCode {
     let work = move || -> io::Result<()> {
         confine::confine()?;
+        netra_memory::worker::count_sqlite().map_err(io::Error::other)?;
         serve(Line::new(io::stdin().lock(), io::stdout().lock()), run)
     };
     match confine::on_large_stack(work) {
@@ -50,10 +51,7 @@ fn serve<R: Read, W: Write, E: Into<JobError>>(
     else {
         return Err(io::Error::other("a job before its limits"));
     };
-    let allowance = Allowance {
-        memory_bytes,
-        wall_time: Duration::from_millis(wall_time_ms),
-    };
+    let time = Duration::from_millis(wall_time_ms);
     confine::limit_memory(memory_bytes)?;
     while let Some(message) = line.receive_message()? {
         let ToAnalysis::Job {
@@ -74,7 +72,7 @@ fn serve<R: Read, W: Write, E: Into<JobError>>(
                 broken = Some(error);
             }
         };
-        let outcome = run(&op, arguments, &inputs, allowance, &mut progress);
+        let outcome = run(&op, arguments, &inputs, time, &mut progress);
         if let Some(error) = broken {
             return Err(error);
         }

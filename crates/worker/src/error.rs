@@ -91,13 +91,6 @@ pub struct JobError {
     pub details: Option<Value>,
 }
 
-impl JobError {
-    /// Whether the job ended because its process must not have more memory.
-    pub(crate) fn is_out_of_memory(&self) -> bool {
-        self.code == "out_of_memory"
-    }
-}
-
 impl From<netra_analytics::jobs::Error> for JobError {
     fn from(error: netra_analytics::jobs::Error) -> JobError {
         // The code's name on the wire is what it serializes to.

@@ -28,7 +28,7 @@ pub use analysis_worker::{JobFn, analysis_main};
 pub use error::{Error, JobError, ScriptException, Traceback};
 pub use limits::{AnalysisLimits, Config, Limits};
 pub use meter::Meter;
-pub use netra_analytics::jobs::{Allowance, InputFile};
+pub use netra_analytics::jobs::InputFile;
 pub use script::{Script, ScriptPool, Source, Step};
 pub use script_worker::subprocess_main;
 

@@ -232,3 +232,31 @@ async fn a_dropped_job_takes_its_process_with_it_and_frees_its_turn() {
             .is_ok()
     );
 }
+
+/// A database allocates with the C library, which the counting allocator does not see.
+#[tokio::test]
+async fn a_database_has_no_more_memory_than_its_worker() {
+    let limits = AnalysisLimits {
+        memory_bytes: 64 << 20,
+        ..limits()
+    };
+    let mut analysis = pool(1).open(limits);
+    let numbers = |to: u32| {
+        json!({ "query": format!(
+            "WITH RECURSIVE t(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM t WHERE n < {to}) \
+             SELECT count(*) FROM (SELECT hex(randomblob(500)) AS x FROM t ORDER BY x)"
+        ) })
+    };
+    let small = run(&mut analysis, "sql_query", numbers(10_000)).await;
+    assert_eq!(small.unwrap()["rows"], json!([[10_000]]));
+    let id = analysis.meter().process_id();
+    assert!(id.is_some());
+    let large = run(&mut analysis, "sql_query", numbers(1_000_000)).await;
+    assert!(
+        matches!(large, Err(Error::MemoryLimit { limit_bytes }) if limit_bytes == 64 << 20),
+        "{large:?}"
+    );
+    assert_eq!(analysis.meter().process_id(), None);
+    let again = run(&mut analysis, "sql_query", numbers(10)).await;
+    assert_eq!(again.unwrap()["rows"], json!([[10]]));
+}

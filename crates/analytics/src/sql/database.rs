@@ -1,12 +1,12 @@
 //! The database of one call: it lives in memory, holds the files that the call names, and answers questions only.
 //!
 //! What a query may do is decided by SQLite's authorizer, which is asked about every part of a statement while it is
-//! compiled: reading the loaded tables and calling functions. What a query may use is bounded by SQLite's own limits,
-//! by its heap, and by time.
+//! compiled: reading the loaded tables and calling functions. What a query may use is bounded by SQLite's own limits, by
+//! time, and by the worker's memory, which is SQLite's too.
 
 use std::collections::HashSet;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use rusqlite::hooks::{AuthAction, AuthContext, Authorization};
 use rusqlite::limits::Limit;
@@ -15,8 +15,8 @@ use serde_json::Value;
 
 use super::cells;
 use super::load::{Failed, Table, load};
-use crate::error::{Code, Error};
-use crate::jobs::{Allowance, InputFile};
+use crate::error::Error;
+use crate::jobs::InputFile;
 use crate::output::cut;
 
 /// The most files of one call.
@@ -25,8 +25,6 @@ pub(crate) const MAX_FILES: usize = 8;
 pub(crate) const MAX_QUERY_BYTES: usize = 20_000;
 /// The longest single value that a query may make, in bytes.
 const MAX_VALUE_BYTES: i32 = 16 << 20;
-/// What the rest of the worker needs beside the database: the reader's buffers and the result.
-const BESIDE: u64 = 32 << 20;
 /// How many steps of a query are taken before the time is looked at.
 const STEPS: i32 = 100_000;
 /// How much an error tells of the tables that there are, in characters.
@@ -51,17 +49,18 @@ pub(crate) struct Database {
     tables: Vec<Table>,
     /// What the statement was refused for, in words.
     refused: Arc<std::sync::Mutex<Option<String>>>,
-    allowance: Allowance,
+    /// How long a query may take.
+    time: Duration,
 }
 
 impl Database {
     /// Loads the files, each as a table named after it.
     ///
     /// # Errors
-    /// Where a file is no table, or there is not the memory to hold all of them.
+    /// Where a file is no table.
     pub(crate) fn load(
         inputs: &[InputFile],
-        allowance: Allowance,
+        time: Duration,
         progress: &mut dyn FnMut(f32, &str),
     ) -> Result<Self, Error> {
         if inputs.len() > MAX_FILES {
@@ -71,10 +70,10 @@ impl Database {
             )));
         }
         let mut database = Self {
-            connection: open(allowance).map_err(|error| internal(&error))?,
+            connection: open().map_err(|error| internal(&error))?,
             tables: Vec::new(),
             refused: Arc::default(),
-            allowance,
+            time,
         };
         let stems = inputs.iter().map(|input| stem(&input.name));
         let names = cells::names(stems, "table");
@@ -112,6 +111,10 @@ impl Database {
         let judge = move |asked: AuthContext<'_>| {
             let words = match asked.action {
                 AuthAction::Select | AuthAction::Recursive => return Authorization::Allow,
+                // No column of it is read, as in `count(*)`. Parts of the query itself are asked about so, too.
+                AuthAction::Read {
+                    column_name: "", ..
+                } => return Authorization::Allow,
                 AuthAction::Read { table_name, .. }
                     if readable.contains(&table_name.to_lowercase()) =>
                 {
@@ -161,7 +164,7 @@ impl Database {
                 names.len()
             )));
         }
-        let deadline = Instant::now() + self.allowance.wall_time;
+        let deadline = Instant::now() + self.time;
         let late = move || Instant::now() > deadline;
         self.connection.progress_handler(STEPS, Some(late));
         let rows = statement.query([]);
@@ -185,13 +188,9 @@ impl Database {
         let refused = self.refused.lock().ok().and_then(|mut words| words.take());
         let code = error.sqlite_error_code();
         match (error, code) {
-            (_, Some(ErrorCode::OutOfMemory)) => Error {
-                code: Code::OutOfMemory,
-                message: "the files and the query need more memory than there is".to_owned(),
-            },
             (_, Some(ErrorCode::OperationInterrupted)) => Error::invalid(format!(
                 "the query took longer than {} ms",
-                self.allowance.wall_time.as_millis()
+                self.time.as_millis()
             )),
             (rusqlite::Error::MultipleStatement, _) => {
                 Error::invalid("a query is one statement: several were given")
@@ -241,16 +240,10 @@ fn internal(error: &rusqlite::Error) -> Error {
     Error::internal(format!("the database cannot be made: {error}"))
 }
 
-/// An empty database that may not grow beyond what the worker can spare, and that never touches a disk.
-fn open(allowance: Allowance) -> rusqlite::Result<Connection> {
+/// An empty database that never touches a disk.
+fn open() -> rusqlite::Result<Connection> {
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let connection = Connection::open_in_memory_with_flags(flags)?;
-    let heap = allowance.memory_bytes.saturating_sub(BESIDE).max(1 << 20);
-    connection.pragma_update(
-        None,
-        "hard_heap_limit",
-        i64::try_from(heap).unwrap_or(i64::MAX),
-    )?;
     for (name, value) in [
         // Sorting too stays in memory.
         ("temp_store", "MEMORY"),

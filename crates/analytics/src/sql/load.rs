@@ -218,7 +218,7 @@ fn fill(
 pub(super) enum Failed {
     /// The file is not as it must be.
     File(Error),
-    /// The database refuses it, for want of memory.
+    /// The database refuses it.
     Database(rusqlite::Error),
 }
 

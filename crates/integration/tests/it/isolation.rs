@@ -108,7 +108,7 @@ async fn until_at_rest(admin: &Client) -> Result<Isolation> {
 }
 
 /// The processes that a process has started.
-fn children(parent: u32) -> Result<BTreeSet<u32>> {
+pub(crate) fn children(parent: u32) -> Result<BTreeSet<u32>> {
     let mut found = BTreeSet::new();
     for entry in std::fs::read_dir("/proc")? {
         let Some(pid) = entry?

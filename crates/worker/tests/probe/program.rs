@@ -1,8 +1,9 @@
 //! The program that the tests of this crate start as their worker: both kinds of worker, with jobs that misbehave.
 
 use std::process::ExitCode;
+use std::time::Duration;
 
-use netra_worker::{Allowance, InputFile, JobError};
+use netra_worker::{InputFile, JobError};
 use serde_json::{Value, json};
 
 #[global_allocator]
@@ -20,7 +21,7 @@ fn job(
     op: &str,
     arguments: Value,
     inputs: &[InputFile],
-    allowance: Allowance,
+    time: Duration,
     progress: &mut dyn FnMut(f32, &str),
 ) -> Result<Value, JobError> {
     match op {
@@ -75,7 +76,7 @@ fn job(
             }),
         },
         _ if op.starts_with("log_") || op == "sql_query" => {
-            netra_analytics::jobs::run(op, arguments, inputs, allowance, progress)
+            netra_analytics::jobs::run(op, arguments, inputs, time, progress)
                 .map_err(JobError::from)
         }
         _ => Err(JobError {
