@@ -93,6 +93,8 @@ pub(super) fn over_axis(
     let points = || all.iter().flat_map(|series| series.points.iter());
     let across = points().map(|point| point.0);
     let (from, to) = span(across, kind == Kind::Scatter);
+    // The axis of times names the last second before its end, and here the end has a point.
+    let to = if level == Level::Times { to + 1.0 } else { to };
     let (min, max, step) = scale(points().map(|point| point.1), kind == Kind::Area);
     let plot = Plot {
         top: TOP,

@@ -408,6 +408,8 @@ async fn what_breaks_its_bounds_is_a_failed_call_and_its_worker_is_gone() -> Tes
     let agents = agents()?;
     let settings = Options::new()
         .set("workers.warm", 0)
+        // An agent's script and the program that it runs share the one place.
+        .set("workers.scripts", 1)
         .set("limits.memory_mib", 256)
         .set("limits.tool_call_ms", 2_000);
     let mut environment = settings.environment();
