@@ -58,6 +58,14 @@ impl Kind {
             Self::Histogram => "histogram",
         }
     }
+
+    fn most_rows(self) -> usize {
+        match self {
+            Self::Bar => MAX_BARS,
+            Self::Histogram => MAX_VALUES,
+            Self::Line | Self::Area | Self::Scatter => MAX_ROWS,
+        }
+    }
 }
 
 #[derive(Deserialize)]
@@ -114,33 +122,12 @@ pub(crate) fn figure(
     time: Duration,
     progress: &mut dyn FnMut(f32, &str),
 ) -> Result<Value, Error> {
-    let kind = arguments.kind;
-    let most = match kind {
-        Kind::Bar => MAX_BARS,
-        Kind::Histogram => MAX_VALUES,
-        Kind::Line | Kind::Area | Kind::Scatter => MAX_ROWS,
-    };
-    let sheet = match (arguments.data.take(), &arguments.query) {
-        (Some(rows), None) => Sheet::given(rows),
-        (None, Some(query)) => {
-            let mut loading = |share: f32, words: &str| progress(share * 0.7, words);
-            let database = Database::load(inputs, time, &mut loading)?;
-            progress(0.7, "answering");
-            Sheet::found(&database, query, most)?
-        }
-        _ => return Err(Error::invalid("give either data or a query")),
-    };
-    if sheet.rows.is_empty() {
-        return Err(Error::invalid("there are no rows to draw"));
-    }
-    if sheet.rows.len() > most {
-        return Err(too_many(kind, most));
-    }
+    let sheet = Sheet::of(&mut arguments, inputs, time, progress)?;
     progress(0.9, "drawing");
     let title = arguments.title.take();
     let title = title.map(|title| cut(title.trim(), WORD_CHARS).into_owned());
     let title = title.filter(|title| !title.is_empty());
-    let drawn = match kind {
+    let drawn = match arguments.kind {
         Kind::Histogram => histogram(&sheet, &arguments, title)?,
         Kind::Bar => bars(&sheet, &arguments, title)?,
         Kind::Line | Kind::Area | Kind::Scatter => over_axis(&sheet, &arguments, title)?,
@@ -148,7 +135,7 @@ pub(crate) fn figure(
     let name = arguments.name.as_deref();
     let name = name.and_then(|name| file_name(name, "svg"));
     Ok(json!({
-        "name": name.unwrap_or_else(|| format!("{}-chart.svg", kind.name())),
+        "name": name.unwrap_or_else(|| format!("{}-chart.svg", arguments.kind.name())),
         "media_type": "image/svg+xml",
         "content": crate::chart::draw::with_description(&drawn.svg, &drawn.title, &drawn.alt),
         "alt": drawn.alt,
@@ -167,14 +154,38 @@ struct Drawn {
     svg: String,
 }
 
-fn too_many(kind: Kind, most: usize) -> Error {
-    Error::invalid(format!(
-        "there are more than {most} rows, which is the most that a {} chart shows: aggregate them in the query",
-        kind.name()
-    ))
-}
-
 impl Sheet {
+    /// The rows that the call holds, or those of its query.
+    fn of(
+        arguments: &mut Arguments,
+        inputs: &[InputFile],
+        time: Duration,
+        progress: &mut dyn FnMut(f32, &str),
+    ) -> Result<Self, Error> {
+        let kind = arguments.kind;
+        let most = kind.most_rows();
+        let sheet = match (arguments.data.take(), &arguments.query) {
+            (Some(rows), None) => Self::given(rows),
+            (None, Some(query)) => {
+                let mut loading = |share: f32, words: &str| progress(share * 0.7, words);
+                let database = Database::load(inputs, time, &mut loading)?;
+                progress(0.7, "answering");
+                Self::found(&database, query, most)?
+            }
+            _ => return Err(Error::invalid("give either data or a query")),
+        };
+        if sheet.rows.is_empty() {
+            return Err(Error::invalid("there are no rows to draw"));
+        }
+        if sheet.rows.len() > most {
+            return Err(Error::invalid(format!(
+                "there are more than {most} rows, which is the most that a {} chart shows: aggregate them in the query",
+                kind.name()
+            )));
+        }
+        Ok(sheet)
+    }
+
     fn given(rows: Vec<Map<String, Value>>) -> Self {
         let mut names: Vec<String> = Vec::new();
         for row in &rows {
@@ -300,9 +311,12 @@ fn across(sheet: &Sheet, column: usize) -> Result<(Level, Vec<Option<f64>>), Err
     Ok((Level::Times, times?))
 }
 
-fn over_axis(sheet: &Sheet, arguments: &Arguments, title: Option<String>) -> Result<Drawn, Error> {
-    let x = sheet.column(&arguments.x)?;
-    let (level, places) = across(sheet, x)?;
+/// The columns to be drawn, and how many points lack a value.
+fn series(
+    sheet: &Sheet,
+    arguments: &Arguments,
+    places: &[Option<f64>],
+) -> Result<(Vec<Series>, usize), Error> {
     let mut all = Vec::new();
     let mut left_out = 0;
     for column in series_columns(sheet, arguments)? {
@@ -319,6 +333,13 @@ fn over_axis(sheet: &Sheet, arguments: &Arguments, title: Option<String>) -> Res
         let name = cut(&sheet.names[column], WORD_CHARS).into_owned();
         all.push(Series { name, points });
     }
+    Ok((all, left_out))
+}
+
+fn over_axis(sheet: &Sheet, arguments: &Arguments, title: Option<String>) -> Result<Drawn, Error> {
+    let x = sheet.column(&arguments.x)?;
+    let (level, places) = across(sheet, x)?;
+    let (all, left_out) = series(sheet, arguments, &places)?;
     let points = all.iter().map(|series| series.points.len()).sum();
     if points == 0 {
         return Err(Error::invalid("no row has both x and y"));
@@ -356,21 +377,43 @@ fn names_of(all: &[Series]) -> String {
     names.join(", ")
 }
 
+/// A name with the values that it has.
+type Group = (String, Vec<Option<f64>>);
+
+fn label(cell: &Value) -> String {
+    match cell {
+        Value::Null => "(none)".to_owned(),
+        Value::String(text) => cut(text.trim(), WORD_CHARS).into_owned(),
+        cell => cut(&cell.to_string(), WORD_CHARS).into_owned(),
+    }
+}
+
+/// The first bars of a chart.
+fn bars_in_words(groups: &[Group]) -> String {
+    let words = |(label, values): &Group| {
+        let known = values.iter().flatten();
+        let values: Vec<String> = known.map(|value| draw::number(*value)).collect();
+        format!("{label} {}", values.join(" and "))
+    };
+    let each: Vec<String> = groups.iter().take(12).map(words).collect();
+    let more = if groups.len() > each.len() {
+        "; and more"
+    } else {
+        ""
+    };
+    format!("{}{more}", each.join("; "))
+}
+
 fn bars(sheet: &Sheet, arguments: &Arguments, title: Option<String>) -> Result<Drawn, Error> {
     let x = sheet.column(&arguments.x)?;
     let columns = series_columns(sheet, arguments)?;
-    let mut groups: Vec<(String, Vec<Option<f64>>)> = Vec::with_capacity(sheet.rows.len());
+    let mut groups = Vec::with_capacity(sheet.rows.len());
     let mut left_out = 0;
     for (row, cells) in sheet.rows.iter().enumerate() {
         let values = columns.iter().map(|column| sheet.number(row, *column));
         let values: Vec<Option<f64>> = values.collect::<Result<_, _>>()?;
         left_out += values.iter().filter(|value| value.is_none()).count();
-        let label = match &cells[x] {
-            Value::Null => "(none)".to_owned(),
-            Value::String(text) => cut(text.trim(), WORD_CHARS).into_owned(),
-            cell => cut(&cell.to_string(), WORD_CHARS).into_owned(),
-        };
-        groups.push((label, values));
+        groups.push((label(&cells[x]), values));
     }
     let values = groups.iter().flat_map(|(_, values)| values);
     let points = values.flatten().count();
@@ -383,23 +426,9 @@ fn bars(sheet: &Sheet, arguments: &Arguments, title: Option<String>) -> Result<D
         .collect();
     let x_name = cut(&sheet.names[x], WORD_CHARS);
     let title = title.unwrap_or_else(|| format!("{} by {x_name}", names.join(", ")));
-    let each: Vec<String> = groups
-        .iter()
-        .take(12)
-        .map(|(label, values)| {
-            let known = values.iter().flatten();
-            let values: Vec<String> = known.map(|value| draw::number(*value)).collect();
-            format!("{label} {}", values.join(" and "))
-        })
-        .collect();
-    let more = if groups.len() > each.len() {
-        "; and more"
-    } else {
-        ""
-    };
     let svg = draw::bars(&title, &names, &groups)?;
     Ok(Drawn {
-        alt: format!("{title}, a bar chart: {}{more}.", each.join("; ")),
+        alt: format!("{title}, a bar chart: {}.", bars_in_words(&groups)),
         title,
         points,
         left_out,

@@ -160,6 +160,34 @@ fn what_is_too_long_is_cut_and_said() {
 }
 
 #[test]
+fn a_wide_table_of_long_names_is_loaded_and_told_in_part() {
+    let header: Vec<String> = (0..500)
+        .map(|n| format!("{}{n}", "\u{e9}".repeat(300)))
+        .collect();
+    let cells = vec!["\u{10348}".repeat(100); 500].join(",");
+    let wide = format!("{}\n{cells}\n", header.join(","));
+    let files = Files::new(&[("sqlite_wide.csv", &wide), ("b.csv", &wide)]);
+    let told = files.ask("SELECT * FROM _sqlite_wide").unwrap_err();
+    assert!(told.message.contains("at most 150"), "{told}");
+    let names = &files.run("sql_query", json!({})).unwrap()["tables"][0];
+    let (shown, left_out) = (&names["columns"], &names["columns_left_out"]);
+    let shown = shown.as_array().unwrap();
+    assert_eq!(
+        shown.len() as u64 + left_out.as_u64().unwrap(),
+        500,
+        "{names}"
+    );
+    let some: Vec<&str> = shown
+        .iter()
+        .map(|column| column["name"].as_str().unwrap())
+        .collect();
+    let told = files.ask(&format!("SELECT {} FROM b", some.join(", ")));
+    let told = told.unwrap();
+    assert_eq!(told["columns"].as_array().unwrap().len(), some.len());
+    assert!(told.to_string().len() < 100_000);
+}
+
+#[test]
 fn the_whole_answer_is_saved_as_csv() {
     let files = Files::new(&[("sales.csv", SALES)]);
     let arguments = json!({

@@ -152,7 +152,9 @@ fn name(text: &str) -> String {
     let plain = |c: char| if c.is_alphanumeric() { c } else { '_' };
     let name: String = cut(text.trim(), NAME_CHARS).chars().map(plain).collect();
     let name = name.trim_matches('_');
-    if name.starts_with(|first: char| first.is_numeric()) {
+    // What begins with this is SQLite's own.
+    let reserved = name.to_ascii_lowercase().starts_with("sqlite_");
+    if reserved || name.starts_with(|first: char| first.is_numeric()) {
         format!("_{name}")
     } else {
         name.to_owned()
@@ -220,6 +222,7 @@ mod tests {
             "größe",
             "a-b_2",
             "\"; --",
+            "SQLite_master",
         ];
         let expected = [
             "a_b",
@@ -230,6 +233,7 @@ mod tests {
             "größe",
             "a_b_2_2",
             "column_8",
+            "_SQLite_master",
         ];
         assert_eq!(names(texts.into_iter(), "column"), expected);
     }

@@ -110,16 +110,8 @@ impl<'a> Source<'a> {
     ) -> Result<Skipped, Error> {
         let broken = |error: std::io::Error| failed(&self.input.name, &error);
         let mut skipped = Skipped::default();
-        let delimiter = loop {
-            match lines.next().map_err(broken)? {
-                Some(line) if line.bytes.iter().all(u8::is_ascii_whitespace) => {}
-                Some(line) => {
-                    let delimiter = sniff_delimiter(&line.bytes);
-                    lines.put_back(line);
-                    break delimiter;
-                }
-                None => return Ok(skipped),
-            }
+        let Some(delimiter) = delimiter(&mut lines).map_err(broken)? else {
+            return Ok(skipped);
         };
         let mut splitter = Splitter::new(delimiter);
         let mut width = None;
@@ -200,6 +192,18 @@ impl<'a> Source<'a> {
             ))),
         }
     }
+}
+
+/// The delimiter of the first line that is not blank; none where there is no such line.
+fn delimiter(lines: &mut Lines<BufReader<File>>) -> std::io::Result<Option<u8>> {
+    while let Some(line) = lines.next()? {
+        if !line.bytes.iter().all(u8::is_ascii_whitespace) {
+            let delimiter = sniff_delimiter(&line.bytes);
+            lines.put_back(line);
+            return Ok(Some(delimiter));
+        }
+    }
+    Ok(None)
 }
 
 fn object(

@@ -201,10 +201,7 @@ print(len(rows))
 /// A call, with how its failure begins and what it says.
 type Hostile = (&'static str, Value, &'static str, &'static str);
 
-fn hostile_queries(strangers: FileId) -> Vec<Hostile> {
-    let query = |query: &str| json!({ "query": query });
-    let endless = "WITH RECURSIVE t(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM t)";
-    let endless_list = "WITH RECURSIVE t(s) AS (SELECT 'x' UNION SELECT s || 'x' FROM t)";
+fn of_others(strangers: FileId) -> Vec<Hostile> {
     vec![
         (
             "sql_query",
@@ -236,6 +233,14 @@ fn hostile_queries(strangers: FileId) -> Vec<Hostile> {
             "tool_failed",
             "there is no file",
         ),
+    ]
+}
+
+fn hostile_queries() -> Vec<Hostile> {
+    let query = |query: &str| json!({ "query": query });
+    let endless = "WITH RECURSIVE t(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM t)";
+    let endless_list = "WITH RECURSIVE t(s) AS (SELECT 'x' UNION SELECT s || 'x' FROM t)";
+    vec![
         (
             "sql_query",
             query("ATTACH 'netra.db' AS n"),
@@ -430,7 +435,7 @@ async fn what_breaks_its_bounds_is_a_failed_call_and_its_worker_is_gone() -> Tes
     }
     let big = ada.client.file_upload("big.csv", Upload::Bytes(big.into()));
     let big = big.await?.id;
-    for hostile in [hostile_queries(secret), hostile_programs()] {
+    for hostile in [of_others(secret), hostile_queries(), hostile_programs()] {
         let mut asked: Vec<(&str, Value)> = hostile
             .iter()
             .map(|(tool, arguments, ..)| (*tool, arguments.clone()))
