@@ -4,6 +4,7 @@
 use std::time::Duration;
 
 use netra_analytics::jobs::{self, Code, Error, InputFile};
+use proptest::prelude::*;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
@@ -481,5 +482,59 @@ fn what_cannot_be_drawn_is_told() {
         let error = files.run("make_chart", arguments).unwrap_err();
         assert_eq!(error.code, Code::InvalidInput);
         assert!(error.message.contains(words), "{words}: {error}");
+    }
+}
+
+/// Every number that JSON has, large and small ones as often as others.
+fn number() -> impl Strategy<Value = f64> {
+    prop_oneof![
+        -1e3..1e3,
+        any::<f64>().prop_filter("finite", |number| number.is_finite()),
+        Just(0.0),
+        (-50_i32..50).prop_map(f64::from),
+    ]
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(200))]
+
+    /// Whatever stands in a file: what is read is read without a loss, and the rest is said.
+    #[test]
+    fn any_file_is_a_table_or_a_refusal(content in r#"[\[{]?(["a-c]{0,3}[,;:\t\n\r{}\[\]]|-?[0-9]{1,20}|0\.[0-9]{1,3}|"a":){0,40}"#) {
+        let files = Files::new(&[("any.csv", &content)]);
+        match files.run("sql_query", json!({ "query": "SELECT count(*) FROM \"any\"" })) {
+            Ok(told) => prop_assert_eq!(&told["rows"][0][0], &told["tables"][0]["rows"]),
+            Err(error) => prop_assert_ne!(error.code, Code::Internal, "{}", error.message),
+        }
+    }
+
+    #[test]
+    fn a_cell_comes_back_as_it_was(cell in "[-0-9.e]{1,8}|[a-z ]{1,5}|-?[0-9]{15,20}") {
+        let files = Files::new(&[("t.csv", &format!("a\n{cell}\n"))]);
+        let found = files.rows("SELECT a FROM t")[0][0].clone();
+        match &found {
+            Value::String(text) => prop_assert_eq!(text, &cell),
+            Value::Null => prop_assert_eq!(cell.trim(), ""),
+            number => prop_assert_eq!(number.as_f64(), cell.trim().parse().ok()),
+        }
+    }
+
+    #[test]
+    fn any_numbers_make_a_picture(rows in proptest::collection::vec((number(), number(), proptest::option::of(number())), 1..30)) {
+        let files = Files::new(&[]);
+        let data: Vec<Value> = rows.iter().map(|(x, y, z)| json!({ "x": x, "y": y, "z": z })).collect();
+        for kind in ["line", "area", "scatter", "bar", "histogram"] {
+            let mut arguments = json!({ "kind": kind, "data": data, "x": "x" });
+            if kind != "histogram" {
+                arguments["y"] = json!(["y", "z"]);
+            }
+            match files.run("make_chart", arguments) {
+                Ok(drawn) => {
+                    let svg = drawn["content"].as_str().unwrap();
+                    prop_assert!(!svg.contains("NaN") && !svg.contains("inf"), "{}", svg);
+                }
+                Err(error) => prop_assert_eq!(error.code, Code::InvalidInput, "{}", error.message),
+            }
+        }
     }
 }
