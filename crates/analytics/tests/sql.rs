@@ -387,7 +387,7 @@ fn charts_of_given_rows_and_of_queries() {
         assert_eq!(drawn["media_type"], "image/svg+xml");
         let svg = drawn["content"].as_str().unwrap();
         assert!(svg.starts_with("<svg role=\"img\""), "{svg}");
-        assert!(!svg.contains("NaN") && !svg.contains("inf"), "{svg}");
+        assert!(!svg.contains("NaN") && lies_within(svg), "{svg}");
         // Where there are numbers there are labels for them.
         assert!(svg.matches("<text").count() > 3, "{svg}");
     }
@@ -495,6 +495,31 @@ fn number() -> impl Strategy<Value = f64> {
     ]
 }
 
+/// The values of an attribute, wherever it stands in a picture.
+fn attributes<'a>(svg: &'a str, name: &str) -> Vec<&'a str> {
+    let begin = format!(" {name}=\"");
+    let parts = svg.split(begin.as_str()).skip(1);
+    parts.map(|part| part.split('"').next().unwrap()).collect()
+}
+
+/// Whether all that is drawn lies within the picture.
+fn lies_within(svg: &str) -> bool {
+    let one = |name| attributes(svg, name)[0].parse::<f64>().unwrap();
+    let (width, height) = (one("width"), one("height"));
+    let inside = |text: &str, size: f64| (0.0..=size).contains(&text.parse::<f64>().unwrap());
+    let all = |names: [&str; 2], size| {
+        let mut values = names.iter().flat_map(|name| attributes(svg, name));
+        values.all(|value| inside(value, size))
+    };
+    let places = attributes(svg, "points");
+    let mut places = places.iter().flat_map(|list| list.split_whitespace());
+    let placed = places.all(|place| {
+        let (x, y) = place.split_once(',').unwrap();
+        inside(x, width) && inside(y, height)
+    });
+    all(["x", "cx"], width) && all(["y", "cy"], height) && placed
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(200))]
 
@@ -532,6 +557,7 @@ proptest! {
                 Ok(drawn) => {
                     let svg = drawn["content"].as_str().unwrap();
                     prop_assert!(!svg.contains("NaN") && !svg.contains("inf"), "{}", svg);
+                    prop_assert!(lies_within(svg), "{} {}", kind, svg);
                 }
                 Err(error) => prop_assert_eq!(error.code, Code::InvalidInput, "{}", error.message),
             }
