@@ -53,7 +53,7 @@ impl ToolExecutorFactory {
         files: Vec<File>,
         begun: u32,
     ) -> Dispatcher {
-        let analysis = self.0.analyses.open(analysis_limits(ctx));
+        let analysis = self.0.analyses.open(ctx, analysis_limits(ctx));
         let scope = RunScope::new(self.0.store.clone(), emitter, files, analysis);
         Dispatcher::new(Arc::clone(&self.0.registry), scope, begun)
     }
