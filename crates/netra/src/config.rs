@@ -241,7 +241,7 @@ fn workers(raw: raw::Workers) -> Result<Workers, Error> {
         })?,
     };
     let scripts = raw.scripts.unwrap_or(cores.max(2) * 2);
-    let analyses = raw.analyses.unwrap_or(cores.max(2));
+    let analyses = raw.analyses.unwrap_or(cores.max(2) + 1);
     if scripts == 0 || analyses == 0 {
         return Err(Error::Invalid(
             "workers.scripts and workers.analyses must be at least 1".into(),

@@ -55,7 +55,7 @@ impl ToolExecutorFactory {
         files: Vec<File>,
         begun: u32,
     ) -> Dispatcher {
-        let analysis = self.0.analyses.open(analysis_limits(ctx));
+        let analysis = self.0.analyses.open(ctx, analysis_limits(ctx));
         let scripts = self.0.scripts.clone();
         let scope = RunScope::new(self.0.store.clone(), emitter, files, analysis, scripts);
         Dispatcher::new(Arc::clone(&self.0.registry), scope, begun)

@@ -214,12 +214,15 @@ impl RunScope {
     /// printed, and its value.
     pub(crate) async fn compute(
         &self,
+        ctx: &UserExecutionContext,
         source: Source,
         limits: Limits,
     ) -> (String, Result<Value, WorkerError>) {
         let meter = self.program.lock().await;
         let mut printed = String::new();
-        let started = self.scripts.start_metered(source, limits, meter.clone());
+        let started = self
+            .scripts
+            .start_metered(ctx, source, limits, meter.clone());
         let mut script = match started.await {
             Ok(script) => script,
             Err(error) => return (printed, Err(error)),

@@ -6,7 +6,7 @@ use std::thread;
 use std::time::Duration;
 
 use monty_types::{BASELINE_MEMORY, LIVE_MEMORY, OOM_EXIT_CODE};
-use rustix::process::{Resource, Rlimit, setrlimit};
+use rustix::process::{Resource, Rlimit, getpriority_process, setpriority_process, setrlimit};
 
 /// Room above the limit at which the interpreter stops a script by itself, so that it can word the error.
 const HEADROOM_BYTES: u64 = 4 << 20;
@@ -19,13 +19,16 @@ const CPU_SLACK: Duration = Duration::from_secs(3);
 
 /// How far a worker stands back for whoever else wants the processor. The server hands work on and waits; it must
 /// not wait for a computation to have used up its turn.
-const STANDS_BACK: i32 = 10;
+pub(crate) const STANDS_BACK: i32 = 10;
 
 /// Gives up what a worker never needs, and begins to count its memory. A worker that cannot do this must not work.
 pub(crate) fn confine() -> io::Result<()> {
     netra_memory::worker::close_inherited()?;
     rustix::thread::set_no_new_privs(true)?;
-    rustix::process::nice(STANDS_BACK)?;
+    // It has started so; where the server's thread could not stand back, this does.
+    if getpriority_process(None)? < STANDS_BACK {
+        setpriority_process(None, STANDS_BACK)?;
+    }
     set(Resource::Core, 0)?;
     set(Resource::Fsize, 0)?;
     netra_memory::worker::arm(&LIVE_MEMORY, OOM_EXIT_CODE).map_err(io::Error::other)

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
+use netra_context::UserExecutionContext;
 use netra_memory::Scope;
 use serde_json::{Map, Value};
 use tokio::time::{Instant, timeout_at};
@@ -14,7 +15,7 @@ use crate::frame::{Kind, MAX_BODY};
 use crate::limits::{Config, Limits};
 use crate::meter::Meter;
 use crate::process::{End, Lost};
-use crate::seats::{Owner, Parking, Regained, Seated, Seats};
+use crate::seats::{Owner, Parking, Regained, Seated, Seats, Sitter};
 use crate::wire::{Failure, FromScript, ScriptLimits, ToScript};
 
 /// How long after the end of its time a worker that does not stop by itself is killed. It covers the start of the
@@ -71,6 +72,7 @@ pub enum Step {
 #[derive(Debug)]
 pub struct Script {
     seats: Arc<Seats>,
+    owner: Owner,
     functions: Vec<String>,
     limits: Limits,
     scope: Scope,
@@ -121,21 +123,30 @@ impl ScriptPool {
         self.seats.warm_workers()
     }
 
-    /// Gives a script to a worker, as soon as there is one for it. The wait has no limit of its own: it counts
-    /// toward the caller's deadline. What it holds is charged to the memory scope that this is called in.
-    pub async fn start(&self, source: Source, limits: Limits) -> Result<Script, Error> {
-        self.start_metered(source, limits, Meter::default()).await
+    /// Gives a script to a worker, as soon as there is one for it: users take turns, and the last worker is for a
+    /// user who has none at work. The wait has no limit of its own: it counts toward the caller's deadline. What the
+    /// script holds is charged to the memory scope that this is called in.
+    pub async fn start(
+        &self,
+        ctx: &UserExecutionContext,
+        source: Source,
+        limits: Limits,
+    ) -> Result<Script, Error> {
+        self.start_metered(ctx, source, limits, Meter::default())
+            .await
     }
 
     /// Like [`ScriptPool::start`], and `meter` reads this script's memory as long as there is the script. A meter has
     /// one script at a time.
     pub async fn start_metered(
         &self,
+        ctx: &UserExecutionContext,
         source: Source,
         limits: Limits,
         meter: Meter,
     ) -> Result<Script, Error> {
-        let mut seated = self.seats.sit().await?;
+        let owner = ctx.user_id();
+        let mut seated = self.seats.sit(owner).await?;
         // It stops by itself where its user's memory ends as that stands now.
         let memory_bytes = limits.memory_bytes.min(Scope::current().remaining());
         let limits = Limits {
@@ -154,6 +165,7 @@ impl ScriptPool {
         meter.set(seated.process.id());
         Ok(Script {
             seats: Arc::clone(&self.seats),
+            owner,
             functions,
             limits,
             scope: Scope::current(),
@@ -347,12 +359,13 @@ impl Script {
                 let memory = usize::try_from(self.limits.memory_bytes).unwrap_or(MAX_BODY);
                 let max_snapshot = memory.saturating_mul(2).min(MAX_BODY);
                 let meter = self.meter.clone();
-                let owner = Owner {
+                let sitter = Sitter {
+                    owner: self.owner,
                     scope: self.scope,
                     meter,
                     max_snapshot,
                 };
-                State::Asking(self.seats.wait(seated, owner), asked)
+                State::Asking(self.seats.wait(seated, sitter), asked)
             }
             other => other,
         };

@@ -304,6 +304,11 @@ async fn the_command_line_shows_it_to_people_and_to_programs() -> Test {
     let data = tempfile::tempdir()?;
     let folder = data.path().to_string_lossy().into_owned();
     let isolation = ["isolation", "--data", &folder];
+    let typo = data.path().join("typo");
+    let ended = output(&["isolation", "--data", &typo.to_string_lossy()], "").await?;
+    assert_eq!(ended.status.code(), Some(2));
+    ensure!(String::from_utf8(ended.stderr)?.contains("no data folder"));
+    ensure!(!typo.exists(), "looking at a folder makes none");
     let ended = output(&["user", "list", "--data", &folder], "").await?;
     ensure!(ended.status.success());
     let ended = output(&isolation, "").await?;

@@ -101,7 +101,7 @@ impl Tool for RunPython {
             inputs,
             functions: Vec::new(),
         };
-        match call.scope.compute(source, limits(call.ctx)).await {
+        match call.scope.compute(call.ctx, source, limits(call.ctx)).await {
             (printed, Ok(value)) => Ok(json!({ "value": value, "printed": printed })),
             (printed, Err(error)) => Err(failed(error, &printed)),
         }
