@@ -1,5 +1,7 @@
 //! Work on users' files as the server drives it: one process for a run, one job after the other.
 
+use std::collections::BTreeSet;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use netra_analytics::jobs::InputFile;
@@ -37,6 +39,8 @@ pub struct Analysis {
     /// What its process may have.
     memory_bytes: u64,
     process: Option<Process>,
+    /// What that process can read.
+    readable: BTreeSet<PathBuf>,
     meter: Meter,
 }
 
@@ -70,6 +74,7 @@ impl AnalysisPool {
             limits,
             memory_bytes: limits.memory_bytes,
             process: None,
+            readable: BTreeSet::new(),
             meter: Meter::default(),
         }
     }
@@ -86,6 +91,7 @@ impl Analysis {
         job: &Job,
         progress: &mut (dyn FnMut(f32, &str) + Send),
     ) -> Result<Value, Error> {
+        self.make_readable(&job.inputs);
         let mut waiting = self.pool.turns.enter(self.owner);
         waiting.come().await;
         let _turn = waiting.taken();
@@ -129,6 +135,16 @@ impl Analysis {
         self.meter.clone()
     }
 
+    /// A worker cannot be given more to read than it was started with; one that can read all of it takes its place.
+    fn make_readable(&mut self, inputs: &[InputFile]) {
+        for input in inputs {
+            if self.readable.insert(input.path.clone()) {
+                self.process = None;
+                self.meter.set(None);
+            }
+        }
+    }
+
     async fn spawn(&mut self) -> Result<Process, Error> {
         let started = self.pool.nursery.worker().await;
         let mut process = started.map_err(Error::Start)?;
@@ -140,6 +156,7 @@ impl Analysis {
             memory_bytes: self.memory_bytes,
             output_bytes: self.limits.output_bytes,
             wall_time_ms: u64::try_from(self.limits.wall_time.as_millis()).unwrap_or(u64::MAX),
+            files: self.readable.iter().cloned().collect(),
         };
         self.meter.set(process.id());
         process

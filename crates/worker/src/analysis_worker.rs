@@ -25,34 +25,41 @@ pub type JobFn<E = JobError> = fn(
 /// The whole life of a worker for the files of one run. Call it first in `main` when the first argument is
 /// [`crate::ANALYSIS_ARGUMENT`], and return what it returns.
 pub fn analysis_main<E: Into<JobError> + 'static>(run: JobFn<E>) -> ExitCode {
-    let work = move || -> io::Result<()> {
-        confine::confine()?;
-        netra_memory::worker::count_sqlite().map_err(io::Error::other)?;
-        serve(Line::new(io::stdin().lock(), io::stdout().lock()), run)
-    };
-    match confine::on_large_stack(work) {
+    match work(run) {
         Ok(Some(Ok(()))) => ExitCode::SUCCESS,
         _ => ExitCode::FAILURE,
     }
 }
 
-fn serve<R: Read, W: Write, E: Into<JobError>>(
-    mut line: Line<R, W>,
-    run: JobFn<E>,
-) -> io::Result<()> {
-    let Some(first) = line.receive_message()? else {
-        return Ok(());
+/// The limits and the files come from the server alone, so they are read before there is another thread.
+fn work<E: Into<JobError> + 'static>(run: JobFn<E>) -> io::Result<Option<io::Result<()>>> {
+    let Some(first) = Line::new(io::stdin().lock(), io::sink()).receive_message()? else {
+        return Ok(Some(Ok(())));
     };
     let ToAnalysis::Limits {
         memory_bytes,
         output_bytes,
         wall_time_ms,
+        files,
     } = first
     else {
         return Err(io::Error::other("a job before its limits"));
     };
+    let mut confined = confine::confine(&files)?;
+    netra_memory::worker::count_sqlite().map_err(io::Error::other)?;
+    confined.limit_memory(memory_bytes)?;
     let time = Duration::from_millis(wall_time_ms);
-    confine::limit_memory(memory_bytes)?;
+    confine::on_large_stack(move || {
+        let line = Line::new(io::stdin().lock(), io::stdout().lock());
+        serve(line, (run, time), output_bytes)
+    })
+}
+
+fn serve<R: Read, W: Write, E: Into<JobError>>(
+    mut line: Line<R, W>,
+    (run, time): (JobFn<E>, Duration),
+    output_bytes: u64,
+) -> io::Result<()> {
     while let Some(message) = line.receive_message()? {
         let ToAnalysis::Job {
             op,

@@ -18,6 +18,7 @@ mod limits;
 mod meter;
 mod nursery;
 mod process;
+pub mod sandbox;
 mod script;
 mod script_worker;
 mod seats;

@@ -3,23 +3,40 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use crate::confine::status_bytes;
+use crate::sandbox::tree;
 
-/// Reads the memory of the worker that a script or an analysis has at the moment. Clones read the same.
+/// Reads the memory of the worker that a script or an analysis has at the moment, or of a foreign program. Clones read
+/// the same.
 #[derive(Clone, Debug, Default)]
 pub struct Meter {
     /// The process's number; 0 while there is none.
     process: Arc<AtomicU32>,
+    /// Whether what the process has started counts too.
+    descendants: bool,
 }
 
 impl Meter {
-    /// Bytes that are the process's alone (`RssAnon`) now; 0 while there is no process.
+    /// Of a process and all that descends from it.
+    pub(crate) fn of_descendants() -> Meter {
+        Meter {
+            descendants: true,
+            ..Meter::default()
+        }
+    }
+
+    /// Bytes that are the process's alone (`RssAnon`) now; 0 while there is no process. A foreign program's also
+    /// count where they are swapped out or shared.
     pub fn bytes(&self) -> u64 {
         let Some(id) = self.process_id() else {
             return 0;
         };
-        std::fs::read_to_string(format!("/proc/{id}/status"))
-            .map_or(0, |status| status_bytes(&status, "RssAnon:"))
+        if self.descendants {
+            let mut processes = tree::descendants(id);
+            processes.push(id);
+            tree::usage(&processes).memory_bytes
+        } else {
+            tree::own_bytes(id)
+        }
     }
 
     /// The process's number; `None` while there is no process.

@@ -113,16 +113,79 @@ async fn a_worker_inherits_nothing_of_the_server() {
     let _open = std::fs::File::open(secret.path()).unwrap();
     let mut analysis = pool(1).open(&someone(1), limits());
     let process = run(&mut analysis, "process", Value::Null).await.unwrap();
-    assert_eq!(process["environment"], json!(0));
-    let descriptors: Vec<&str> = process["descriptors"]
-        .as_array()
-        .unwrap()
-        .iter()
-        .filter_map(Value::as_str)
+    let seen = std::path::PathBuf::from(format!("/proc/{}", process["id"]));
+    assert_eq!(std::fs::read(seen.join("environ")).unwrap(), b"");
+    let descriptors: Vec<String> = (0..)
+        .map_while(|number| std::fs::read_link(seen.join(format!("fd/{number}"))).ok())
+        .map(|target| target.to_string_lossy().into_owned())
         .collect();
-    assert_eq!(descriptors.len(), 3, "{descriptors:?}");
     assert!(descriptors[0].starts_with("pipe:") && descriptors[1].starts_with("pipe:"));
     assert_eq!(descriptors[2], "/dev/null");
+    assert!(
+        descriptors[3].ends_with("/status"),
+        "its own: {descriptors:?}"
+    );
+    assert_eq!(std::fs::read_dir(seen.join("fd")).unwrap().count(), 4);
+}
+
+/// The number of the error that a job got from the system.
+async fn refused(analysis: &mut Analysis, op: &str, arguments: Value) -> Option<i64> {
+    match run(analysis, op, arguments).await {
+        Err(Error::Job(error)) => error.details?.as_i64(),
+        _ => None,
+    }
+}
+
+#[tokio::test]
+async fn a_worker_reads_its_files_and_no_other() {
+    let directory = tempfile::tempdir().unwrap();
+    let own = directory.path().join("own.csv");
+    let others = directory.path().join("another-users.csv");
+    std::fs::write(&own, "mine").unwrap();
+    std::fs::write(&others, "not mine").unwrap();
+    let input = |path: &std::path::Path| InputFile {
+        name: "log.csv".to_owned(),
+        media_type: "text/csv".to_owned(),
+        path: path.to_owned(),
+    };
+    let job = |op: &str, path: &std::path::Path, input| Job {
+        op: op.to_owned(),
+        arguments: json!({ "path": path }),
+        inputs: vec![input],
+    };
+    let mut analysis = pool(1).open(limits());
+    let first = job("read", &own, input(&own));
+    let text = analysis.run(&first, &mut |_, _| {}).await.unwrap();
+    assert_eq!(text, json!("mine"));
+
+    let paths = [
+        others.as_path(),
+        "/etc/shadow".as_ref(),
+        "/proc/1/environ".as_ref(),
+    ];
+    for path in paths {
+        let path = json!({ "path": path });
+        assert_eq!(refused(&mut analysis, "read", path).await, Some(13));
+    }
+    let folder = json!({ "path": directory.path() });
+    assert_eq!(refused(&mut analysis, "list", folder).await, Some(13));
+
+    // A file that a later job of the run is given.
+    let later = job("read", &others, input(&others));
+    let text = analysis.run(&later, &mut |_, _| {}).await.unwrap();
+    assert_eq!(text, json!("not mine"));
+    let again = analysis.run(&first, &mut |_, _| {}).await.unwrap();
+    assert_eq!(again, json!("mine"));
+}
+
+#[tokio::test]
+async fn a_worker_without_files_opens_none_and_no_worker_starts_or_connects_anything() {
+    let mut analysis = pool(1).open(limits());
+    let own = json!({ "path": std::env::current_exe().unwrap() });
+    assert_eq!(refused(&mut analysis, "read", own).await, Some(1));
+    for op in ["spawn", "connect", "unix_socket"] {
+        assert_eq!(refused(&mut analysis, op, json!({})).await, Some(1), "{op}");
+    }
 }
 
 #[tokio::test]
@@ -215,11 +278,7 @@ async fn a_worker_cannot_write_files() {
             .await
             .is_err()
     );
-    assert!(
-        std::fs::read_to_string(&path)
-            .unwrap_or_default()
-            .is_empty()
-    );
+    assert!(!path.exists());
 }
 
 #[tokio::test]
