@@ -259,6 +259,7 @@ impl ExecutionEngineFactory {
             user_id: owner.id,
             role: owner.role,
             plan: owner.plan,
+            groups: owner.groups.clone().into(),
             rights,
             limits: Arc::new(self.infra().config.limits.clone()),
             session: None,
