@@ -116,6 +116,8 @@ Usage: cargo xtask bench <name> [arguments]
 Examples:
   cargo xtask bench runs
   cargo xtask bench runs --help
+  cargo xtask bench events --only fanout,idle --json
+  cargo xtask bench isolation --only idle,cost
 ";
 
 const COVERAGE: &str = "\

@@ -117,7 +117,7 @@ impl UserWebSocketEmitter {
         // What may be refused is written apart, so that no piece of a message is lost with it.
         if changes.rated.is_some() && !events.is_empty() {
             let pieces = std::mem::take(&mut events);
-            Box::pin(self.write(ctx, Changes::default(), pieces)).await?;
+            self.write(ctx, Changes::default(), pieces).await?;
         }
         events.extend(emissions.into_iter().map(|emission| self.event(emission)));
         self.write(ctx, changes, events).await
@@ -130,7 +130,8 @@ impl UserWebSocketEmitter {
         events: Vec<Event>,
     ) -> Result<Vec<u64>, Error> {
         let count = events.len() as u64;
-        let written = self.store.commit(ctx, &self.run, changes, events).await;
+        // On the heap for as long as it takes: what waits for anything else need not have room for it.
+        let written = Box::pin(self.store.commit(ctx, &self.run, changes, events)).await;
         // What a run emits after its end, and calls beyond a rate, are refused on purpose.
         let on_purpose = |error| matches!(error, &Error::RunEnded | &Error::RateExceeded { .. });
         if written.as_ref().is_err_and(|error| !on_purpose(error)) {

@@ -425,8 +425,7 @@ impl Dispatcher {
         changes: Changes,
         emissions: Vec<Emission>,
     ) -> Result<(), Error> {
-        // In a box: a commit is large and waits for the disk, and each run holds room for it.
-        let committed = Box::pin(self.scope.emitter().commit(ctx, changes, emissions)).await;
+        let committed = self.scope.emitter().commit(ctx, changes, emissions).await;
         committed.map(drop).map_err(unrecorded)
     }
 
@@ -439,8 +438,7 @@ impl Dispatcher {
         changes: Changes,
         emissions: Vec<Emission>,
     ) -> Result<(), Error> {
-        let committed = Box::pin(self.scope.emitter().commit(ctx, changes, emissions)).await;
-        match committed {
+        match self.scope.emitter().commit(ctx, changes, emissions).await {
             Ok(_) => Ok(()),
             Err(netra_store::Error::RateExceeded { rate, until }) => {
                 // It has not begun.
