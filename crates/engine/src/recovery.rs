@@ -266,6 +266,7 @@ impl ExecutionEngineFactory {
             user_id: owner.id,
             role: owner.role,
             plan: owner.plan,
+            groups: owner.groups.clone().into(),
             rights,
             limits: self.limits_of(owner),
             session: None,

@@ -117,16 +117,35 @@ impl Accounts {
 
     /// Disables an account, or lets it in again. A running server sees it within a minute.
     pub async fn set_disabled(&self, name: &str, disabled: bool) -> Result<User, Problem> {
+        let change = UpdateUser {
+            disabled: Some(disabled),
+            ..UpdateUser::default()
+        };
+        self.update(name, change).await
+    }
+
+    /// Puts the user into these groups and no others. A running server sees it within a minute.
+    pub async fn set_groups(&self, name: &str, groups: Vec<String>) -> Result<User, Problem> {
+        let change = UpdateUser {
+            groups: Some(groups),
+            ..UpdateUser::default()
+        };
+        if !change.has_good_groups() {
+            return Err(Problem::message(
+                Exit::Usage,
+                "at most 32 groups, each with 1 to 64 letters, digits, `.`, `_` or `-`",
+            ));
+        }
+        self.update(name, change).await
+    }
+
+    async fn update(&self, name: &str, change: UpdateUser) -> Result<User, Problem> {
         let known = self
             .find(name)
             .await?
             .ok_or_else(|| Problem::message(Exit::Failure, format!("there is no user `{name}`")))?;
         let (store, console) = (&self.store, self.console());
         let user = store.user_supervised(&console, known.id).await;
-        let change = UpdateUser {
-            disabled: Some(disabled),
-            ..UpdateUser::default()
-        };
         let user = user?;
         let updated = store.user_update(&console, &user, change).await;
         Ok(updated?)

@@ -1,7 +1,9 @@
 //! What can go wrong in the store.
 
 use netra_context::memory::OverLimit;
-use netra_protocol::ErrorCode;
+use netra_protocol::{ErrorCode, Timestamp};
+
+use crate::rate::Rate;
 
 /// What can go wrong in the store. Messages hold no user's data.
 #[derive(Debug, thiserror::Error)]
@@ -39,6 +41,14 @@ pub enum Error {
         /// The limit that was passed.
         limit_bytes: u64,
     },
+    /// The user's agents have called the tool as often as a policy allows.
+    #[error("at most {rate} of one user; again from {until}")]
+    RateExceeded {
+        /// The rate that has no room.
+        rate: Rate,
+        /// When there is room again.
+        until: Timestamp,
+    },
     /// The user holds, or would hold, more memory than allowed.
     #[error("no memory is left for this: {0}")]
     Memory(#[from] OverLimit),
@@ -72,6 +82,7 @@ impl Error {
             Self::IdempotencyKeyReused => ErrorCode::IdempotencyKeyReused,
             Self::InvalidCursor => ErrorCode::InvalidRequest,
             Self::TooLarge { .. } => ErrorCode::TooLarge,
+            Self::RateExceeded { .. } => ErrorCode::RateLimited,
             // Of requests; to a run it is the limit that it has passed.
             Self::Memory(_) => ErrorCode::RateLimited,
             Self::Unavailable(_) => ErrorCode::StoreUnavailable,

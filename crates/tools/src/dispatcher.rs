@@ -1,11 +1,12 @@
 //! The dispatcher of one run: the only way to a tool.
 //!
 //! Each call passes the layers in order (the agent's list, the policy, the schema, the run's
-//! limits, a person where one is to be asked); the first that says no is named in one
-//! `tool_denied`. A call that passes is announced by one `tool_executing` before it runs and ended
-//! by one `tool_completed`, which commits together with its journal entry and its audit record. A
-//! call whose future is dropped in between stays open in the log, and the engine closes it there.
-//! What the journal has of a call is not done again.
+//! limits, the user's rate for the tool, a person where one is to be asked); the first that says no
+//! is named in one `tool_denied`. A call that passes is announced by one `tool_executing` before it
+//! runs, in the commit that counts it for its rate, and ended by one `tool_completed`, which commits
+//! together with its journal entry and its audit record. A call whose future is dropped in between
+//! stays open in the log, and the engine closes it there. What the journal has of a call is not done
+//! again.
 
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
@@ -16,16 +17,17 @@ use futures::FutureExt as _;
 use netra_context::UserExecutionContext;
 use netra_context::memory::{self, Reservation};
 use netra_events::Emission;
+use netra_protocol::Timestamp;
 use netra_protocol::error::{ErrorCode, Failure};
 use netra_protocol::event::{EventKind, MAX_RESULT_BYTES};
 use netra_protocol::id::ToolCallId;
-use netra_store::{AuditRecord, Changes, JournalEntry, JournalKind};
+use netra_store::{AuditRecord, Changes, JournalEntry, JournalKind, Rate, RatedCall};
 use serde_json::{Value, json};
 use tokio::time::Instant;
 
 use crate::consent::Consent;
 use crate::past::{Ended, Past, named};
-use crate::policy::{RunPolicy, Verdict};
+use crate::policy::{Decided, RunPolicy, Verdict};
 use crate::registry::{Entry, Registry};
 use crate::scope::RunScope;
 use crate::short::{bytes_of, cut_text, held_by, shorten};
@@ -89,6 +91,8 @@ pub(crate) struct Denial {
     reason: String,
     /// Whether the run ends of it.
     ends_run: Option<ErrorCode>,
+    /// When it would not be refused any more, where that is known.
+    until: Option<Timestamp>,
 }
 
 impl Denial {
@@ -97,8 +101,26 @@ impl Denial {
             layer,
             reason: reason.into(),
             ends_run: None,
+            until: None,
         }
     }
+
+    fn of_rate(rate: Rate, until: Timestamp) -> Self {
+        let reason = format!("a user may call this tool {rate}, and has; try again at {until}");
+        Self {
+            until: Some(until),
+            ..Self::new("rate", reason)
+        }
+    }
+}
+
+/// A call that the layers before rate and person let pass.
+struct Passed<'a> {
+    entry: &'a Entry,
+    /// Why a person is to be asked, where the policy wants that.
+    asks: Option<String>,
+    /// As the policy gives them.
+    rates: Vec<Vec<Rate>>,
 }
 
 /// Calls the tools of one run. Owned by the run's engine; sub-agents share it, each with the tools
@@ -162,16 +184,20 @@ impl Dispatcher {
             request.arguments = edited;
         }
         let passed = self.check(ctx, caller, &request);
-        let entry = match passed
-            .and_then(|(entry, asks)| Ok((entry, Consent::of(entry, &request, asks)?)))
-        {
-            Ok((entry, Consent::Given)) => entry,
-            Ok((_, Consent::Wanted(reason))) => {
-                return Err(self.ask(ctx, caller, &request, &reason).await);
-            }
+        let consented = passed.and_then(|mut passed| {
+            let consent = Consent::of(passed.entry, &request, passed.asks.take())?;
+            Ok((passed, consent))
+        });
+        let (passed, consent) = match consented {
+            Ok(both) => both,
             Err(denial) => return Err(self.deny(ctx, caller, &request, denial).await),
         };
-        self.announce(ctx, caller, &request).await?;
+        let rated = rated(&request, passed.rates, matches!(consent, Consent::Given));
+        if let Consent::Wanted(reason) = consent {
+            return Err(Box::pin(self.ask(ctx, caller, &request, &reason, rated)).await);
+        }
+        let entry = passed.entry;
+        self.announce(ctx, caller, &request, rated).await?;
         let began = Instant::now();
         let result = self.perform(ctx, caller, entry, &request).await;
         let (result, _room) = with_room_to_record(result);
@@ -182,14 +208,13 @@ impl Dispatcher {
         result.map(|value| Done { id, value }).map_err(Error::Call)
     }
 
-    /// The layers before a person, in order: each later one may rely on those before it. Gives why a person is to be
-    /// asked, where the policy wants that.
+    /// The layers before rate and person, in order: each later one may rely on those before it.
     fn check<'a>(
         &'a self,
         ctx: &UserExecutionContext,
         caller: &Caller<'_>,
         request: &Request,
-    ) -> Result<(&'a Entry, Option<String>), Denial> {
+    ) -> Result<Passed<'a>, Denial> {
         let listed = caller.allowed_tools.contains(&request.name);
         let Some(entry) = self.registry.entry(&request.name).filter(|_| listed) else {
             return Err(Denial::new(
@@ -198,10 +223,10 @@ impl Dispatcher {
             ));
         };
         let spec = entry.tool.spec();
-        let asks = match self
-            .policy
-            .decide(ctx, caller.agent, spec, &request.arguments)
-        {
+        let Decided { verdict, rates } =
+            self.policy
+                .decide(ctx, caller.agent, spec, &request.arguments);
+        let asks = match verdict {
             Verdict::Allowed => None,
             Verdict::AfterApproval(reason) => Some(reason),
             Verdict::Refused(reason) => return Err(Denial::new("policy", reason)),
@@ -220,12 +245,11 @@ impl Dispatcher {
             let reason = format!("the run may make {allowed} tool calls, and has made them");
             let ends_run = Some(ErrorCode::ToolCallLimitExceeded);
             return Err(Denial {
-                layer: "limits",
-                reason,
                 ends_run,
+                ..Denial::new("limits", reason)
             });
         }
-        Ok((entry, asks))
+        Ok(Passed { entry, asks, rates })
     }
 
     async fn deny(
@@ -248,7 +272,10 @@ impl Dispatcher {
         let failure = match denial.ends_run {
             Some(code) => Failure::new(code, reason),
             None => {
-                let details = json!({ "layer": denial.layer });
+                let mut details = json!({ "layer": denial.layer });
+                if let Some(until) = denial.until {
+                    details["retry_at"] = json!(until);
+                }
                 Failure::new(ErrorCode::ToolDenied, reason).with_details(details)
             }
         };
@@ -276,6 +303,7 @@ impl Dispatcher {
         ctx: &UserExecutionContext,
         caller: &Caller<'_>,
         request: &Request,
+        rated: Option<Box<RatedCall>>,
     ) -> Result<(), Error> {
         let kind = EventKind::ToolExecuting {
             tool_call_id: request.id,
@@ -289,9 +317,12 @@ impl Dispatcher {
         let begun = entry(caller, request, JournalKind::ToolBegun, named(request.id));
         let changes = Changes {
             journal: vec![begun],
+            rated,
             ..Changes::default()
         };
-        self.commit(ctx, caller, changes, kind).await
+        let emissions = vec![caller.emission(kind)];
+        self.commit_rated(ctx, caller, request, changes, emissions)
+            .await
     }
 
     /// Runs the tool until it ends, its time is over, or the call is cancelled. A panic in it is
@@ -388,18 +419,55 @@ impl Dispatcher {
         self.commit_all(ctx, changes, emissions).await
     }
 
-    pub(crate) async fn commit_all(
+    async fn commit_all(
         &self,
         ctx: &UserExecutionContext,
         changes: Changes,
         emissions: Vec<Emission>,
     ) -> Result<(), Error> {
         let committed = self.scope.emitter().commit(ctx, changes, emissions).await;
-        committed.map(drop).map_err(|error| {
-            let words = format!("the tool call cannot be recorded: {error}");
-            Error::Run(Failure::new(ErrorCode::Internal, words))
-        })
+        committed.map(drop).map_err(unrecorded)
     }
+
+    /// Commits what is refused where the user's rate has no room for the call.
+    pub(crate) async fn commit_rated(
+        &self,
+        ctx: &UserExecutionContext,
+        caller: &Caller<'_>,
+        request: &Request,
+        changes: Changes,
+        emissions: Vec<Emission>,
+    ) -> Result<(), Error> {
+        match self.scope.emitter().commit(ctx, changes, emissions).await {
+            Ok(_) => Ok(()),
+            Err(netra_store::Error::RateExceeded { rate, until }) => {
+                // It has not begun.
+                self.begun.fetch_sub(1, Ordering::Relaxed);
+                let denial = Denial::of_rate(rate, until);
+                // In a box: what is rare is not to make every run larger.
+                Err(Box::pin(self.deny(ctx, caller, request, denial)).await)
+            }
+            Err(error) => Err(unrecorded(error)),
+        }
+    }
+}
+
+fn unrecorded(error: netra_store::Error) -> Error {
+    let words = format!("the tool call cannot be recorded: {error}");
+    Error::Run(Failure::new(ErrorCode::Internal, words))
+}
+
+/// What is counted of a call. One that was begun before the server stopped was counted then, unless a person has made
+/// another call of it.
+fn rated(request: &Request, rates: Vec<Vec<Rate>>, begins: bool) -> Option<Box<RatedCall>> {
+    let counted = request.past.unknown && request.past.edited().is_none();
+    (!counted && !rates.is_empty()).then(|| {
+        Box::new(RatedCall {
+            tool: request.name.clone(),
+            permissions: rates,
+            begins,
+        })
+    })
 }
 
 /// The result together with the room for writing it down, which takes two more of it as values and two as texts; a

@@ -157,6 +157,7 @@ impl House {
             user_id: user.id,
             role: user.role,
             plan: user.plan,
+            groups: Arc::default(),
             rights: Rights::of_role(user.role),
             limits: Arc::clone(&self.limits),
             session: None,

@@ -296,6 +296,18 @@ async fn policies_are_printed_checked_and_explained_and_a_broken_one_keeps_the_s
     let allowed = good(&["policy", "explain", "save_file"], "").await?;
     ensure!(allowed.starts_with("allowed"), "{allowed}");
 
+    let rated = printed.replace("@id(\"artifacts\")", "@id(\"artifacts\") @rate(\"5/hour\")");
+    let rated = rated.replace(
+        "resource.permission == \"artifacts\"",
+        "resource.permission == \"artifacts\" && principal in Netra::Group::\"ops\"",
+    );
+    std::fs::write(policies.path().join("tools.cedar"), rated)?;
+    std::fs::write(policies.path().join("own.cedar"), "")?;
+    let grouped = [&explain[..], &["--group", "ops"]].concat();
+    let told: Value = serde_json::from_str(&good(&grouped, "").await?)?;
+    assert_eq!(told["rates"], serde_json::json!(["5/hour"]));
+    assert_eq!(output(&explain, "").await?.status.code(), Some(1));
+
     std::fs::write(
         policies.path().join("own.cedar"),
         format!("{own}\npermit (principal);\n"),

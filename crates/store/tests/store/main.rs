@@ -6,6 +6,7 @@ mod audit;
 mod fixture;
 mod note;
 mod past;
+mod rate;
 
 use futures::future::join_all;
 use netra_context::{BackgroundKind, UserExecutionContext};
