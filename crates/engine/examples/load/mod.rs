@@ -116,6 +116,7 @@ impl House {
             workers: 1,
             warm: 0,
         };
+        let scripts = ScriptPool::new(nowhere());
         let engine = ExecutionEngineFactory::new(Infra {
             runtime: runtime.clone(),
             store: store.clone(),
@@ -124,10 +125,11 @@ impl House {
                 registry,
                 store: store.clone(),
                 analyses: AnalysisPool::new(nowhere()),
+                scripts: scripts.clone(),
             }),
             models: Arc::new(models),
             agents: Arc::new(agents),
-            scripts: ScriptPool::new(nowhere()),
+            scripts,
             config: Config {
                 engines: IDLE,
                 ..Config::default()
