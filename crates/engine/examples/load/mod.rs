@@ -124,6 +124,7 @@ impl House {
                 registry,
                 store: store.clone(),
                 analyses: AnalysisPool::new(nowhere()),
+                scripts: ScriptPool::new(nowhere()),
             }),
             models: Arc::new(models),
             agents: Arc::new(agents),
