@@ -1,7 +1,7 @@
 //! How much memory a worker process has, asked from anywhere while it works.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 use crate::confine::status_bytes;
 
@@ -10,16 +10,29 @@ use crate::confine::status_bytes;
 pub struct Meter {
     /// The process's number; 0 while there is none.
     process: Arc<AtomicU32>,
+    /// What it was found to hold when it was last asked.
+    counted: Arc<AtomicU64>,
 }
 
 impl Meter {
     /// Bytes that are the process's alone (`RssAnon`) now; 0 while there is no process.
     pub fn bytes(&self) -> u64 {
-        let Some(id) = self.process_id() else {
-            return 0;
-        };
-        std::fs::read_to_string(format!("/proc/{id}/status"))
-            .map_or(0, |status| status_bytes(&status, "RssAnon:"))
+        let bytes = self.process_id().map_or(0, |id| {
+            std::fs::read_to_string(format!("/proc/{id}/status"))
+                .map_or(0, |status| status_bytes(&status, "RssAnon:"))
+        });
+        self.counted.store(bytes, Ordering::Release);
+        bytes
+    }
+
+    /// What it held when it was last asked, which is what its user's account knows.
+    pub(crate) fn counted(&self) -> u64 {
+        self.counted.load(Ordering::Acquire)
+    }
+
+    /// Whether both read the same worker.
+    pub(crate) fn is(&self, other: &Meter) -> bool {
+        Arc::ptr_eq(&self.process, &other.process)
     }
 
     /// The process's number; `None` while there is no process.
@@ -29,5 +42,11 @@ impl Meter {
 
     pub(crate) fn set(&self, id: Option<u32>) {
         self.process.store(id.unwrap_or(0), Ordering::Release);
+        self.counted.store(0, Ordering::Release);
+    }
+
+    #[cfg(test)]
+    pub(crate) fn count_as(&self, bytes: u64) {
+        self.counted.store(bytes, Ordering::Release);
     }
 }
