@@ -1,5 +1,6 @@
 //! Benchmarks of netra-integration in release builds.
 
+use std::ffi::OsString;
 use std::process::ExitCode;
 
 use anyhow::{Result, bail};
@@ -17,19 +18,7 @@ pub(crate) fn run(workspace: &Workspace, args: &[String]) -> Result<ExitCode> {
         workspace,
         &["build", "--release", "-p", "netra", "--bin", "netra"],
     ))?;
-    let events = args.first().is_some_and(|name| name == "events");
-    let append = if events {
-        // SQL is at home in the store, so its bare prototype is there too.
-        let example = ["--release", "-p", "netra-store", "--example", "append"];
-        process::run(&mut process::cargo(
-            workspace,
-            &[&["build"], &example[..]].concat(),
-        ))?;
-        let folder = process::target_folder(workspace)?;
-        vec!["--append".into(), folder.join("release/examples/append")]
-    } else {
-        Vec::new()
-    };
+    let programs = programs(workspace, &args[0])?;
     let mut bench = process::cargo(
         workspace,
         &[
@@ -42,7 +31,27 @@ pub(crate) fn run(workspace: &Workspace, args: &[String]) -> Result<ExitCode> {
             "--",
         ],
     );
-    Err(process::become_program(bench.args(args).args(append)))
+    Err(process::become_program(bench.args(args).args(programs)))
+}
+
+/// Builds what some benchmarks measure besides the server, and says to them where it is: a prototype is where the
+/// thing that it is held against is at home.
+fn programs(workspace: &Workspace, benchmark: &str) -> Result<Vec<OsString>> {
+    let (package, examples) = match benchmark {
+        "events" => ("netra-store", &["append"][..]),
+        "isolation" => ("netra-engine", &["counted", "uncounted", "measured"][..]),
+        _ => return Ok(Vec::new()),
+    };
+    let mut build = process::cargo(workspace, &["build", "--release", "-p", package]);
+    for example in examples {
+        build.args(["--example", example]);
+    }
+    process::run(&mut build)?;
+    let folder = process::target_folder(workspace)?.join("release/examples");
+    Ok(match benchmark {
+        "events" => vec!["--append".into(), folder.join("append").into()],
+        _ => vec!["--programs".into(), folder.into()],
+    })
 }
 
 #[cfg(test)]

@@ -116,6 +116,9 @@ Usage: cargo xtask bench <name> [arguments]
 Examples:
   cargo xtask bench runs
   cargo xtask bench runs --help
+  cargo xtask bench events --only fanout,idle --json
+  cargo xtask bench isolation --only idle,cost
+  cargo xtask bench greed --rounds 20
 ";
 
 const COVERAGE: &str = "\

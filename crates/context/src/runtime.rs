@@ -197,18 +197,16 @@ impl Runtime {
         F::Output: Send + 'static,
     {
         let live = LiveTask::new(&self.0.live, kind);
-        let guarded = async move {
-            let _live = live;
-            match AssertUnwindSafe(future).catch_unwind().await {
-                Ok(output) => Some(output),
-                Err(_) => {
-                    tracing::error!(task.kind = kind.as_str(), "a task panicked");
-                    metrics::counter!("netra_tasks_panicked_total", "kind" => kind.as_str())
-                        .increment(1);
-                    None
-                }
+        // Not an async block: one that awaits what it was given has room for it twice.
+        let guarded = AssertUnwindSafe(future).catch_unwind().map(move |ended| {
+            drop(live);
+            if ended.is_err() {
+                tracing::error!(task.kind = kind.as_str(), "a task panicked");
+                metrics::counter!("netra_tasks_panicked_total", "kind" => kind.as_str())
+                    .increment(1);
             }
-        };
+            ended.ok()
+        });
         let scope = kind.scope();
         let _entered = scope.enter();
         self.0.tasks.spawn(scope.wrap(guarded))

@@ -19,11 +19,14 @@ use crate::request::Commission;
 impl ExecutionEngineFactory {
     /// Waits for the slot, then makes the engine and drives it. The run ends in any case, unless it
     /// waits for a person or the server stops.
+    ///
+    /// This is all that is held of a run beside its engine, so what happens seldom or once has its
+    /// room on the heap for as long as it takes.
     pub(crate) async fn attend(
         &self,
         request_id: RequestId,
         principal: Principal,
-        commission: Commission,
+        commission: Box<Commission>,
         place: Place,
     ) {
         // Also while it waits: what a queued run holds is its user's.
@@ -41,27 +44,37 @@ impl ExecutionEngineFactory {
         &self,
         request_id: RequestId,
         principal: Principal,
-        commission: Commission,
+        commission: Box<Commission>,
         place: Place,
     ) {
         let ctx = self.context_of(request_id, principal.clone(), &commission);
         match self.ready(&ctx, principal, &commission, place).await {
             Ok((principal, permit)) => {
                 let ctx = self.context_of(request_id, principal, &commission);
-                let engine = self.create(ctx, commission, permit);
-                let scope = engine.scope();
-                let driven = scope.wrap(Box::pin(engine.drive())).await;
+                let driven = self.driven(ctx, *commission, permit).await;
                 if let Driven::Waiting { permit, listed } = driven {
-                    self.park(permit, listed).await;
+                    Box::pin(self.park(permit, listed)).await;
                 }
             }
             Err(Some(ending)) => {
-                if let Err(error) = self.end_abandoned(&ctx, &commission.run, ending).await {
+                let ended = Box::pin(self.end_abandoned(&ctx, &commission.run, ending));
+                if let Err(error) = ended.await {
                     tracing::error!(run.id = %commission.run.id, %error, "a run was not ended");
                 }
             }
-            Err(None) => self.release(&ctx, &commission).await,
+            Err(None) => Box::pin(self.release(&ctx, &commission)).await,
         }
+    }
+
+    /// Makes the engine, and drives it on the run's own account.
+    fn driven(
+        &self,
+        ctx: UserExecutionContext,
+        commission: Commission,
+        permit: Permit,
+    ) -> impl Future<Output = Driven> + use<> {
+        let engine = self.create(ctx, commission, permit);
+        engine.scope().wrap(Box::pin(engine.drive()))
     }
 
     /// Waits until the run may begin: it has its slot, and who asked for it may still run agents.

@@ -1,9 +1,9 @@
 //! The engine of one run: it owns everything that the run needs, and drives it to its one end.
 
 use std::panic::AssertUnwindSafe;
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
-use std::task::Poll;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use futures::FutureExt as _;
@@ -177,8 +177,8 @@ impl IsolatedExecutionEngine {
             Begin::First => self.begin(&frame).await?,
             Begin::Again(resumption) => self.go_on(resumption).await?,
         }
-        let agent = AssertUnwindSafe(perform::perform(&frame)).catch_unwind();
-        let agent = self.charged(agent);
+        let mut agent = pin!(AssertUnwindSafe(perform::perform(&frame)).catch_unwind());
+        let agent = poll_fn(|context| self.poll_charged(agent.as_mut(), context));
         let outcome = tokio::select! {
             biased;
             reason = self.listed.live.stop.stopped() => {
@@ -306,19 +306,16 @@ impl IsolatedExecutionEngine {
 
     /// Polls the work and looks at the user's memory after each poll. What is over the limit stops
     /// the user's largest run, which may be another one than this.
-    async fn charged<F: Future>(&self, work: F) -> F::Output {
-        let mut work = pin!(work);
-        poll_fn(|context| {
-            let polled = work.as_mut().poll(context);
-            if polled.is_pending() {
-                self.check_memory();
-            }
-            match polled {
-                Poll::Ready(output) => Poll::Ready(output),
-                Poll::Pending => Poll::Pending,
-            }
-        })
-        .await
+    fn poll_charged<F: Future>(
+        &self,
+        work: Pin<&mut F>,
+        context: &mut Context<'_>,
+    ) -> Poll<F::Output> {
+        let polled = work.poll(context);
+        if polled.is_pending() {
+            self.check_memory();
+        }
+        polled
     }
 
     fn check_memory(&self) {

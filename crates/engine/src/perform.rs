@@ -16,7 +16,7 @@ use crate::execution::{Fault, Finished, Frame};
 /// it began and did not end when it fails is closed by whoever ends the agent.
 pub(crate) async fn perform(frame: &Frame<'_>) -> Result<Finished, Fault> {
     let finished = match &frame.agent.body {
-        Body::Echo => echo::perform(frame).await?,
+        Body::Echo => Box::pin(echo::perform(frame)).await?,
         Body::Model { .. } => Box::pin(model::perform(frame)).await?,
         Body::Script { file, code } => Box::pin(script::perform(frame, file, code)).await?,
         Body::Broken => {

@@ -202,7 +202,7 @@ impl ExecutionEngineFactory {
             listed,
         };
         drop(reader);
-        self.attend(input.request_id, principal, commission, place)
+        self.attend(input.request_id, principal, Box::new(commission), place)
             .await;
         Ok(())
     }

@@ -174,7 +174,7 @@ impl ExecutionEngineFactory {
         answer: oneshot::Sender<Result<Started, Error>>,
     ) {
         let ctx = asked.ctx;
-        let made = self.make(&ctx, admitted, asked.idempotency).await;
+        let made = Box::pin(self.make(&ctx, admitted, asked.idempotency)).await;
         drop(asked.turn);
         // Whoever has gone away meanwhile is not told; the run is carried out all the same.
         match made {
@@ -190,7 +190,7 @@ impl ExecutionEngineFactory {
                 answer.send(Ok(started)).ok();
                 let request_id = ctx.request_id();
                 drop(ctx);
-                self.attend(request_id, asked.principal, *commission, place)
+                self.attend(request_id, asked.principal, commission, place)
                     .await;
             }
         }
@@ -277,6 +277,55 @@ impl ExecutionEngineFactory {
             on_busy: OnBusy::Queue,
         };
         self.start(ctx, Some(thread), request, idempotency).await
+    }
+
+    /// Lets runs like this one in, makes the engine of each and drops it, this often, without touching the disk for
+    /// it: how long each took, for benchmarks. One run is made for them all.
+    ///
+    /// # Errors
+    /// As [`start`](Self::start).
+    #[doc(hidden)]
+    pub async fn try_creation(
+        &self,
+        ctx: &UserExecutionContext,
+        wish: &StartRun,
+        times: usize,
+    ) -> Result<Vec<Duration>, Error> {
+        let principal = ctx.principal().ok_or(Error::Forbidden)?;
+        let made = self.start(ctx, None, wish.clone(), None).await?.run;
+        let run = self.0.infra.store.run(ctx, made.id).for_write().await?;
+        let infra = &self.0.infra;
+        let mut took = Vec::with_capacity(times);
+        for _ in 0..times {
+            let accepted = request::accept(ctx, &infra.store, &infra.agents, wish.clone()).await?;
+            let run = run.clone();
+            let began = std::time::Instant::now();
+            let wishes = (OnLimit::Reject, OnBusy::Queue);
+            let Admitted {
+                accepted,
+                planned,
+                listed,
+                place,
+                ..
+            } = self.admit(ctx, None, wishes, accepted)?;
+            let commission = Commission {
+                run,
+                agent: accepted.agent,
+                input: accepted.input,
+                files: accepted.files,
+                timeout_ms: accepted.timeout_ms,
+                deadline: planned.clock,
+                deadline_at: planned.new.deadline,
+                input_message_id: planned.new.input_message_id,
+                begin: Begin::Begun,
+                journal: Journal::default(),
+                listed,
+            };
+            let own = self.context_of(ctx.request_id(), principal.clone(), &commission);
+            drop(self.create(own, commission, place.granted().await));
+            took.push(began.elapsed());
+        }
+        Ok(took)
     }
 
     async fn replay(&self, ctx: &UserExecutionContext, id: RunId) -> Result<Started, Error> {

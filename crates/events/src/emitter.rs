@@ -125,7 +125,8 @@ impl UserWebSocketEmitter {
         events: Vec<Event>,
     ) -> Result<Vec<u64>, Error> {
         let count = events.len() as u64;
-        let written = self.store.commit(ctx, &self.run, changes, events).await;
+        // On the heap for as long as it takes: what waits for anything else need not have room for it.
+        let written = Box::pin(self.store.commit(ctx, &self.run, changes, events)).await;
         // What a run emits after its end is refused on purpose.
         if written
             .as_ref()

@@ -2,8 +2,8 @@
 //!
 //! [`Allocator`] is the global allocator of the `netra` binary. Each block carries a tag of 8 bytes that names the
 //! account it was charged to, so that whoever frees it, the owner is credited. Accounts form a tree: execution → user
-//! → node. A thread collects what it allocates and hands it to the account when it reaches 64 KiB or when it changes
-//! to another account, so a number read from outside can be off by 64 KiB for each thread that is inside the account
+//! → node. A thread collects what it allocates and hands it to the account when it reaches 8 KiB or when it changes
+//! to another account, so a number read from outside can be off by 8 KiB for each thread that is inside the account
 //! at that moment, and by nothing when none is.
 //!
 //! A limit is checked between the polls of a future ([`Scope::limit`]) and by whoever asks before taking much
@@ -17,6 +17,7 @@ mod account;
 mod allocator;
 mod json;
 mod ledger;
+mod measured;
 mod pages;
 mod reservation;
 mod resident;
@@ -29,8 +30,9 @@ pub mod worker;
 pub use account::{Account, External, OverLimit};
 pub use allocator::Allocator;
 pub use json::json_room;
+pub use measured::{Measured, measured_bytes};
 pub use pages::use_small_pages;
-pub use reservation::Reservation;
+pub use reservation::{Reservation, reserved_bytes};
 pub use resident::resident_bytes;
 pub use scope::{Entered, Limited, Scope, Scoped};
 

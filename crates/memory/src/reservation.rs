@@ -1,8 +1,19 @@
 //! Reservations: bytes that are set aside before they are allocated.
 
+use std::sync::atomic::{AtomicI64, Ordering};
+
 use crate::account::OverLimit;
 use crate::ledger::{LEDGER, Tag};
 use crate::tally;
+
+/// All that is set aside now, by everybody.
+static SET_ASIDE: AtomicI64 = AtomicI64::new(0);
+
+/// Bytes that accounts count because they are set aside, whether or not they have been allocated by now: what
+/// [`node_bytes`](crate::node_bytes) says beyond what the allocator has handed out.
+pub fn reserved_bytes() -> u64 {
+    SET_ASIDE.load(Ordering::Relaxed).max(0).unsigned_abs()
+}
 
 /// The most bytes of one reservation: a balance has room for 512 GiB.
 const MOST: i64 = 1 << 38;
@@ -38,13 +49,18 @@ impl Reservation {
             .try_charge(tag, amount)
             .map_err(|(used, limit)| OverLimit { used, limit })?;
         self.bytes += amount;
+        SET_ASIDE.fetch_add(amount, Ordering::Relaxed);
         Ok(())
     }
 
     /// Gives everything back.
     pub fn clear(&mut self) {
-        if let Some(tag) = self.tag {
-            LEDGER.charge(tag, -std::mem::take(&mut self.bytes));
+        let bytes = std::mem::take(&mut self.bytes);
+        if let Some(tag) = self.tag
+            && bytes != 0
+        {
+            LEDGER.charge(tag, -bytes);
+            SET_ASIDE.fetch_sub(bytes, Ordering::Relaxed);
         }
     }
 }

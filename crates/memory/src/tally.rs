@@ -5,10 +5,10 @@ use std::cell::Cell;
 use crate::ledger::{LEDGER, Tag};
 
 /// A thread enters its tally in the ledger once it differs from it by this much.
-const FLUSH_BYTES: i64 = 64 * 1024;
+const FLUSH_BYTES: i64 = 8 * 1024;
 
 /// The thread's tally. It has no destructor: std forbids those in an allocator's thread locals. What a thread holds
-/// back when it ends (below 64 KiB, and nothing for a scope it has left) is therefore never entered.
+/// back when it ends (below 8 KiB, and nothing for a scope it has left) is therefore never entered.
 struct Tally {
     current: Cell<Tag>,
     own: Cell<i64>,
@@ -54,6 +54,7 @@ pub(crate) fn switch(tag: Tag) -> Tag {
         let before = tally.current.get();
         if tag != before {
             tally.flush_own();
+            tally.flush_foreign();
             tally.current.set(tag);
         }
         before

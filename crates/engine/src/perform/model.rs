@@ -42,20 +42,20 @@ pub(super) async fn perform(frame: &Frame<'_>) -> Result<Finished, Fault> {
                 let request = request(frame, said.clone(), tools.clone());
                 let answer = ask(frame, &model, request, audience).await?;
                 if !answer.tool_calls.is_empty() {
-                    end_round(frame, key.clone(), &answer).await?;
+                    Box::pin(end_round(frame, key.clone(), &answer)).await?;
                 }
                 answer
             }
         };
         if answer.tool_calls.is_empty() {
-            return finish(frame, key, answer).await;
+            return Box::pin(finish(frame, key, answer)).await;
         }
         let calls = answer.call_ids.into_iter().zip(answer.tool_calls.clone());
         said.push(Said::Assistant {
             text: answer.text,
             tool_calls: answer.tool_calls,
         });
-        said.extend(run_tools(frame, calls.collect()).await?);
+        said.extend(Box::pin(run_tools(frame, calls.collect())).await?);
     }
 }
 

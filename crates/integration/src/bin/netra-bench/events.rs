@@ -9,12 +9,13 @@ mod replay;
 use std::path::Path;
 use std::process::Stdio;
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result};
 use serde_json::{Value, json};
 use tokio::io::{AsyncBufReadExt as _, BufReader};
 use tokio::process::{Child, Command};
 
-use crate::{note, say};
+use crate::note;
+use crate::report::{self, Report};
 
 const ALL: [&str; 5] = ["fanout", "append", "latency", "idle", "replay"];
 
@@ -48,13 +49,9 @@ impl Bare {
 
 /// Runs the parts that are asked for, all when none are named.
 pub(crate) async fn events(only: &[String], append: Option<&Path>, json: bool) -> Result<()> {
-    if let Some(unknown) = only.iter().find(|name| !ALL.contains(&name.as_str())) {
-        bail!("there is no part {unknown:?}; there are {}", ALL.join(", "));
-    }
     raise_open_files();
-    let wanted = |name: &str| only.is_empty() || only.iter().any(|one| one == name);
-    let mut report = serde_json::Map::new();
-    for name in ALL.into_iter().filter(|name| wanted(name)) {
+    let mut report = Report::new(json);
+    for name in report::wanted(&ALL, only)? {
         let measured = match name {
             "fanout" => Box::pin(fanout::measure()).await,
             "append" => appended(append).await,
@@ -62,27 +59,9 @@ pub(crate) async fn events(only: &[String], append: Option<&Path>, json: bool) -
             "idle" => Box::pin(idle::measure()).await,
             _ => Box::pin(replay::measure()).await,
         };
-        let measured = measured.with_context(|| name.to_owned())?;
-        if !json {
-            show(name, &measured);
-        }
-        report.insert(name.to_owned(), measured);
+        report.add(name, measured.with_context(|| name.to_owned())?);
     }
-    if json {
-        say(&serde_json::to_string_pretty(&Value::Object(report))?);
-    }
-    Ok(())
-}
-
-fn show(name: &str, measured: &Value) {
-    say(name);
-    for (what, value) in measured.as_object().into_iter().flatten() {
-        match value.as_f64() {
-            Some(number) if number >= 100.0 => say(&format!("  {what:<40} {number:>12.0}")),
-            Some(number) => say(&format!("  {what:<40} {number:>12.3}")),
-            None => say(&format!("  {what:<40} {value}")),
-        }
-    }
+    report.end()
 }
 
 /// Appending is measured where SQL is at home: by an example of the store.
@@ -91,11 +70,7 @@ async fn appended(program: Option<&Path>) -> Result<Value> {
         note("append: no program was named with --append; `cargo xtask bench events` does");
         return Ok(json!({ "skipped": "no --append" }));
     };
-    let output = Command::new(program).output().await?;
-    if !output.status.success() {
-        bail!("{}", String::from_utf8_lossy(&output.stderr));
-    }
-    Ok(serde_json::from_slice(&output.stdout)?)
+    report::of_program(&mut Command::new(program)).await
 }
 
 /// As many descriptors as the system gives; the server inherits it.

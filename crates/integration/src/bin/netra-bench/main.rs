@@ -3,6 +3,9 @@
 mod bare;
 mod events;
 mod greed;
+mod growth;
+mod isolation;
+mod report;
 mod runs;
 mod server;
 
@@ -63,6 +66,25 @@ enum Command {
         #[arg(long)]
         json: bool,
     },
+    /// Engines made, engines at rest, what counting memory costs, how exact the accounts are, and
+    /// whether many runs leave anything behind.
+    Isolation {
+        /// Only these: creation, idle, cost, error, growth.
+        #[arg(long, value_delimiter = ',')]
+        only: Vec<String>,
+        /// The folder with the programs `counted`, `uncounted` and `measured`.
+        #[arg(long)]
+        programs: PathBuf,
+        /// How long each measurement of cost and error takes.
+        #[arg(long, default_value_t = 3)]
+        seconds: u64,
+        /// How many runs to look for growth over.
+        #[arg(long, default_value_t = 100_000)]
+        runs: usize,
+        /// As JSON.
+        #[arg(long)]
+        json: bool,
+    },
     /// The bare prototype of a socket server.
     #[command(hide = true)]
     Bare,
@@ -95,7 +117,21 @@ fn main() -> ExitCode {
                             limit_mib,
                             others,
                         };
-                        Box::pin(greed::greed(plan, json)).await
+                        Box::pin(greed::measure(plan, json)).await
+                    }
+                    Command::Isolation {
+                        only,
+                        programs,
+                        seconds,
+                        runs,
+                        json,
+                    } => {
+                        let bench = isolation::Bench {
+                            programs,
+                            seconds,
+                            runs,
+                        };
+                        Box::pin(bench.measure(&only, json)).await
                     }
                     Command::Bare => bare::serve().await,
                 }

@@ -102,7 +102,7 @@ async fn measure(clients: &[Client], time: Duration) -> Result<Measured> {
     })
 }
 
-async fn one_run(client: &Client) -> Result<()> {
+pub(crate) async fn one_run(client: &Client) -> Result<()> {
     let run = client
         .run_start(None, &start("echo", "hello"), None)
         .await?;
