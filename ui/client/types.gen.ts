@@ -505,6 +505,8 @@ export interface MustBeZero {
   seats_without_run: number;
   /** Tasks that drive a run which is not there any more. */
   tasks_without_run: number;
+  /** Worker processes that are neither ready for a run nor known to one. */
+  workers_without_run: number;
 }
 
 /** What all users hold together. */

@@ -73,6 +73,8 @@ pub struct Config {
     pub dev: bool,
     /// How long runs may go on after the server was told to stop.
     pub drain: Duration,
+    /// Between two pings of a WebSocket.
+    pub heartbeat: Duration,
     /// The folder of the database, the files and the keys.
     pub data: PathBuf,
     /// Days that events stay after their run's end; none: as long as their thread.
@@ -142,6 +144,10 @@ impl Config {
             )));
         }
         check_limits(&raw.limits.user)?;
+        if raw.server.heartbeat_ms < 1_000 {
+            let words = "server.heartbeat_ms must be at least 1000";
+            return Err(Error::Invalid(words.into()));
+        }
         if raw.data.events_days == Some(0) {
             return Err(Error::Invalid("data.events_days must be at least 1".into()));
         }
@@ -158,6 +164,7 @@ impl Config {
             allowed_origins: raw.server.allowed_origins,
             dev: raw.server.dev,
             drain: Duration::from_millis(raw.server.drain_ms),
+            heartbeat: Duration::from_millis(raw.server.heartbeat_ms),
             data: raw.data.dir,
             events_days: raw.data.events_days,
             engines: raw.limits.engines,

@@ -349,6 +349,7 @@ fn gateway_config(config: &Config) -> netra_gateway::Config {
         access_ttl: config.access_ttl,
         refresh_ttl: config.refresh_ttl,
         limits: config.limits.clone(),
+        heartbeat: config.heartbeat,
         metrics_token: config
             .metrics_token
             .as_ref()

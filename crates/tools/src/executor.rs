@@ -45,6 +45,11 @@ impl ToolExecutorFactory {
         self.0.registry.list_for(ctx)
     }
 
+    /// How many processes for analyses the system has now.
+    pub fn living_workers(&self) -> usize {
+        self.0.analyses.living_workers()
+    }
+
     /// The dispatcher of one run whose earlier attempts have `begun` calls: it owns the run's worker
     /// processes, and its events go out by the run's emitter. Cannot fail; nothing is started before
     /// the first call needs it.

@@ -66,6 +66,11 @@ impl AnalysisPool {
         }
     }
 
+    /// How many processes of this pool the system has now.
+    pub fn living_workers(&self) -> usize {
+        self.nursery.living()
+    }
+
     /// Prepares a process for one run of this user.
     pub fn open(&self, ctx: &UserExecutionContext, limits: AnalysisLimits) -> Analysis {
         Analysis {

@@ -18,6 +18,7 @@ mod limits;
 mod meter;
 mod nursery;
 mod process;
+mod room;
 pub mod sandbox;
 mod script;
 mod script_worker;

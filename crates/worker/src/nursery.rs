@@ -14,6 +14,8 @@ use crate::process::Process;
 
 /// How many orders may lie on the thread's table. Beyond that whoever orders waits.
 const ORDERS: usize = 64;
+/// How many numbers of processes are kept before those that have ended are forgotten.
+const FORGET_FROM: usize = 256;
 
 /// Starts workers of one kind, and keeps some ready.
 ///
@@ -24,6 +26,7 @@ pub(crate) struct Nursery {
     config: Config,
     argument: &'static str,
     ready: Arc<Mutex<Vec<Process>>>,
+    started: Started,
     /// The way to the thread, which is started with the first order and ends when this is dropped.
     orders: Mutex<Option<mpsc::Sender<Order>>>,
 }
@@ -39,7 +42,40 @@ struct Bench {
     config: Config,
     argument: &'static str,
     ready: Weak<Mutex<Vec<Process>>>,
+    started: Started,
     orders: mpsc::Receiver<Order>,
+}
+
+/// The numbers of the processes that were started, and may have ended since.
+#[derive(Clone, Debug, Default)]
+struct Started(Arc<Mutex<Vec<u32>>>);
+
+impl Started {
+    fn add(&self, id: u32) {
+        let mut ids = self.0.lock();
+        if ids.len() >= FORGET_FROM {
+            ids.retain(|id| lives(*id));
+        }
+        ids.push(id);
+    }
+
+    fn living(&self) -> usize {
+        let mut ids = self.0.lock();
+        ids.retain(|id| lives(*id));
+        ids.len()
+    }
+}
+
+/// Whether a child of this process lives under this number. One that has ended and was not collected does not.
+fn lives(id: u32) -> bool {
+    let stat = std::fs::read_to_string(format!("/proc/{id}/stat")).unwrap_or_default();
+    let mut fields = stat
+        .rsplit_once(") ")
+        .map_or("", |(_, rest)| rest)
+        .split(' ');
+    let (state, parent) = (fields.next(), fields.next());
+    let own = std::process::id().to_string();
+    parent == Some(own.as_str()) && !matches!(state, Some("Z" | "X"))
 }
 
 impl Nursery {
@@ -48,6 +84,7 @@ impl Nursery {
             config,
             argument,
             ready: Arc::default(),
+            started: Started::default(),
             orders: Mutex::new(None),
         }
     }
@@ -92,6 +129,11 @@ impl Nursery {
             .count()
     }
 
+    /// How many of the processes that were started the system has still, whoever has them.
+    pub(crate) fn living(&self) -> usize {
+        self.started.living()
+    }
+
     fn thread(&self) -> io::Result<mpsc::Sender<Order>> {
         let mut orders = self.orders.lock();
         if let Some(orders) = orders.as_ref().filter(|orders| !orders.is_closed()) {
@@ -102,6 +144,7 @@ impl Nursery {
             config: self.config.clone(),
             argument: self.argument,
             ready: Arc::downgrade(&self.ready),
+            started: self.started.clone(),
             orders: receiver,
         };
         thread::Builder::new()
@@ -145,6 +188,10 @@ impl Bench {
 
     fn start(&self, runtime: &Handle) -> io::Result<Process> {
         let _entered = runtime.enter();
-        Process::spawn(&self.config.program, self.argument)
+        let process = Process::spawn(&self.config.program, self.argument)?;
+        if let Some(id) = process.id() {
+            self.started.add(id);
+        }
+        Ok(process)
     }
 }

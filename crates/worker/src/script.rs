@@ -15,6 +15,7 @@ use crate::frame::{Kind, MAX_BODY};
 use crate::limits::{Config, Limits};
 use crate::meter::Meter;
 use crate::process::{End, Lost};
+use crate::room::{Promise, Room};
 use crate::seats::{Owner, Parking, Regained, Seated, Seats, Sitter};
 use crate::wire::{Failure, FromScript, ScriptLimits, ToScript};
 
@@ -28,6 +29,7 @@ const ENVELOPE_BYTES: usize = 64 * 1024;
 #[derive(Clone, Debug)]
 pub struct ScriptPool {
     seats: Arc<Seats>,
+    room: Room,
 }
 
 /// A script and what it is given.
@@ -73,6 +75,11 @@ pub enum Step {
 pub struct Script {
     seats: Arc<Seats>,
     owner: Owner,
+    room: Room,
+    /// What its worker may fill, as long as it has one at work.
+    promise: Option<Promise>,
+    /// What it may have where there is enough.
+    most: u64,
     functions: Vec<String>,
     limits: Limits,
     scope: Scope,
@@ -109,6 +116,7 @@ impl ScriptPool {
     pub fn new(config: Config) -> ScriptPool {
         ScriptPool {
             seats: Arc::new(Seats::new(config, SCRIPT_ARGUMENT)),
+            room: Room::default(),
         }
     }
 
@@ -120,7 +128,12 @@ impl ScriptPool {
 
     /// How many idle workers are ready now.
     pub fn warm_workers(&self) -> usize {
-        self.seats.warm_workers()
+        self.seats.nursery().ready()
+    }
+
+    /// How many processes of this pool the system has now, ready or not.
+    pub fn living_workers(&self) -> usize {
+        self.seats.nursery().living()
     }
 
     /// Gives a script to a worker, as soon as there is one for it: users take turns, and the last worker is for a
@@ -147,10 +160,12 @@ impl ScriptPool {
     ) -> Result<Script, Error> {
         let owner = ctx.user_id();
         let mut seated = self.seats.sit(owner).await?;
-        // It stops by itself where its user's memory ends as that stands now.
-        let memory_bytes = limits.memory_bytes.min(Scope::current().remaining());
+        // It stops by itself where the part of its user's memory ends that it is promised.
+        let (scope, most) = (Scope::current(), limits.memory_bytes);
+        meter.set(seated.process.id());
+        let promise = self.room.promise(scope, owner, &meter, most);
         let limits = Limits {
-            memory_bytes,
+            memory_bytes: promise.bytes,
             ..limits
         };
         let functions = source.functions.clone();
@@ -162,13 +177,15 @@ impl ScriptPool {
             limits: limits.into(),
         };
         seated.process.queue(&start).map_err(unsendable)?;
-        meter.set(seated.process.id());
         Ok(Script {
             seats: Arc::clone(&self.seats),
             owner,
+            room: self.room.clone(),
+            promise: Some(promise),
             functions,
             limits,
-            scope: Scope::current(),
+            most,
+            scope,
             meter,
             state: State::Running(seated, Instant::now() + limits.run_time + KILL_GRACE),
             last_call: 0,
@@ -217,6 +234,7 @@ impl Script {
         }
         if matches!(self.state, State::Ended) {
             self.meter.set(None);
+            self.promise = None;
         }
         outcome
     }
@@ -278,6 +296,12 @@ impl Script {
         let mut seated = match regained? {
             Regained::Same(seated) => seated,
             Regained::Fresh(mut seated, snapshot) => {
+                self.meter.set(seated.process.id());
+                self.promise = None;
+                let (owner, most) = (self.owner, self.most);
+                let promise = self.room.promise(self.scope, owner, &self.meter, most);
+                self.limits.memory_bytes = promise.bytes;
+                self.promise = Some(promise);
                 let functions = self.functions.clone();
                 let restore = ToScript::Restore {
                     functions,

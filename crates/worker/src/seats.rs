@@ -109,9 +109,9 @@ impl Seats {
         self.nursery.fill_up();
     }
 
-    /// How many idle workers are ready.
-    pub(crate) fn warm_workers(&self) -> usize {
-        self.nursery.ready()
+    /// Where its workers come from.
+    pub(crate) fn nursery(&self) -> &Nursery {
+        &self.nursery
     }
 
     /// A fresh worker, as soon as it is this owner's turn.

@@ -707,6 +707,8 @@ meanwhile: what stays above 0 is a defect."""
     seats_without_run: int
     #: Tasks that drive a run which is not there any more.
     tasks_without_run: int
+    #: Worker processes that are neither ready for a run nor known to one.
+    workers_without_run: int
 
 
 class _NodeHoldingsRequired(TypedDict):

@@ -101,6 +101,10 @@ pub const CATALOGUE: &[Key] = &[
         "server.drain_ms",
         "how long runs may go on after the server was told to stop",
     ),
+    value(
+        "server.heartbeat_ms",
+        "between two pings of a WebSocket, and two signs of life of an event stream; at least 1000",
+    ),
     text(
         "server.environment",
         "what policies know this server as: development, staging or production",
@@ -221,6 +225,6 @@ pub const CATALOGUE: &[Key] = &[
     value("workers.warm", "script processes that wait ready"),
     value(
         "workers.analyses",
-        "analysis processes at the same time; unset: one per core",
+        "analysis processes at the same time; unset: one per core and one more",
     ),
 ];

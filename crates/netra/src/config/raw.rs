@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use netra_model::{MaxTokensField, ProviderConfig, Secret};
+use netra_protocol::frame::HEARTBEAT_INTERVAL_MS;
 use netra_protocol::limits::Limits;
 use serde::{Deserialize, Serialize};
 
@@ -85,6 +86,7 @@ pub(super) struct Server {
     pub(super) allowed_origins: Vec<String>,
     pub(super) dev: bool,
     pub(super) drain_ms: u64,
+    pub(super) heartbeat_ms: u64,
     pub(super) environment: Environment,
 }
 
@@ -96,6 +98,7 @@ impl Default for Server {
             allowed_origins: Vec::new(),
             dev: false,
             drain_ms: 10_000,
+            heartbeat_ms: HEARTBEAT_INTERVAL_MS,
             environment: Environment::Production,
         }
     }

@@ -2,6 +2,7 @@
 
 mod bare;
 mod events;
+mod greed;
 mod growth;
 mod isolation;
 mod report;
@@ -13,6 +14,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::{Parser, Subcommand};
+use netra_integration::greed::Plan;
 
 #[derive(Debug, Parser)]
 #[command(name = "netra-bench", about = "Benchmarks of the Netra server")]
@@ -44,6 +46,22 @@ enum Command {
         /// The program that appends with and without the store.
         #[arg(long)]
         append: Option<PathBuf>,
+        /// As JSON.
+        #[arg(long)]
+        json: bool,
+    },
+    /// One user takes memory by every means there is, while others have their runs; fails where the
+    /// user held more than 1.1 of the limit, or one of the others' runs did not complete.
+    Greed {
+        /// How often each means is tried, in a row.
+        #[arg(long, default_value_t = 20)]
+        rounds: usize,
+        /// The user's limit.
+        #[arg(long, default_value_t = 512)]
+        limit_mib: u64,
+        /// Users beside.
+        #[arg(long, default_value_t = 50)]
+        others: usize,
         /// As JSON.
         #[arg(long)]
         json: bool,
@@ -87,6 +105,19 @@ fn main() -> ExitCode {
                     } => runs::runs(&clients, Duration::from_secs(seconds), json).await,
                     Command::Events { only, append, json } => {
                         Box::pin(events::events(&only, append.as_deref(), json)).await
+                    }
+                    Command::Greed {
+                        rounds,
+                        limit_mib,
+                        others,
+                        json,
+                    } => {
+                        let plan = Plan {
+                            rounds,
+                            limit_mib,
+                            others,
+                        };
+                        Box::pin(greed::measure(plan, json)).await
                     }
                     Command::Isolation {
                         only,
