@@ -5,6 +5,7 @@ mod audit;
 mod backup;
 mod config;
 mod connection;
+mod doctor;
 mod duration;
 mod events;
 mod isolation;
@@ -75,6 +76,8 @@ enum Command {
     /// Bring the schema of a data folder up to date.
     #[command(after_help = "Examples:\n  netra migrate --data ./netra-data")]
     Migrate(Folder),
+    /// Show what this machine gives the server, and what is missing.
+    Doctor(doctor::Args),
     /// Show the configuration in force.
     Config(config::Args),
     /// Print the OpenAPI document of the REST interface.
@@ -159,6 +162,7 @@ async fn command(command: Command) -> Result<Exit, Problem> {
         Command::Backup(args) => backup::backup(&args),
         Command::Restore(args) => backup::restore(&args),
         Command::Migrate(folder) => migrate(&folder),
+        Command::Doctor(args) => Box::pin(doctor::doctor(args)).await,
         Command::Config(args) => config::config(&args),
         Command::Openapi => openapi::openapi(),
         Command::Completion { shell } => completion(shell),

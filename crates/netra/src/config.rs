@@ -101,6 +101,8 @@ pub struct Config {
     pub policy: Option<PathBuf>,
     /// Hosts that `http_fetch` may reach besides public addresses.
     pub fetch_allow: Vec<Destination>,
+    /// What holds programs from outside.
+    pub sandbox: netra_worker::sandbox::Settings,
     /// How log lines look.
     pub log_format: LogFormat,
     /// A level, or directives by module.
@@ -178,6 +180,7 @@ impl Config {
             environment: raw.server.environment,
             policy: raw.policy.dir,
             fetch_allow: destinations(&raw.tools.fetch.allow)?,
+            sandbox: sandbox(raw.sandbox, &raw.workers)?,
             log_format: raw.log.format,
             log_level: raw.log.level,
             metrics_token: raw.metrics.token.map(netra_model::Secret::new),
@@ -237,16 +240,34 @@ fn check_limits(limits: &Limits) -> Result<(), Error> {
     Ok(())
 }
 
-fn workers(raw: raw::Workers) -> Result<Workers, Error> {
-    let cores = std::thread::available_parallelism().map_or(2, std::num::NonZero::get);
-    let program = match raw.program {
-        Some(program) => program,
-        None => std::env::current_exe().map_err(|error| {
+fn sandbox(
+    raw: raw::Sandbox,
+    workers: &raw::Workers,
+) -> Result<netra_worker::sandbox::Settings, Error> {
+    Ok(netra_worker::sandbox::Settings {
+        program: worker_program(workers)?,
+        temp: raw.temp.unwrap_or_else(std::env::temp_dir),
+        cgroup: raw.cgroup,
+        require: raw.require,
+        without: netra_worker::sandbox::Without::NOTHING,
+    })
+}
+
+/// This program, unless another is named.
+fn worker_program(raw: &raw::Workers) -> Result<PathBuf, Error> {
+    raw.program
+        .clone()
+        .map_or_else(std::env::current_exe, Ok)
+        .map_err(|error| {
             Error::Invalid(format!(
                 "this program's own path is not known ({error}): set workers.program"
             ))
-        })?,
-    };
+        })
+}
+
+fn workers(raw: raw::Workers) -> Result<Workers, Error> {
+    let cores = std::thread::available_parallelism().map_or(2, std::num::NonZero::get);
+    let program = worker_program(&raw)?;
     let scripts = raw.scripts.unwrap_or(cores.max(2) * 2);
     let analyses = raw.analyses.unwrap_or(cores.max(2) + 1);
     if scripts == 0 || analyses == 0 {

@@ -453,3 +453,38 @@ async fn a_file_that_a_killed_server_left_behind_sends_no_token_to_its_address()
     );
     Ok(())
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_doctor_tries_the_sandbox_and_fails_where_less_is_there_than_required() -> Test {
+    let place = tempfile::tempdir()?;
+    let data = place.path().join("data");
+    let folder = data.to_string_lossy().into_owned();
+    let asked = ["doctor", "--data", &folder, "--json"];
+    let found: Value = serde_json::from_str(&good(&asked, "").await?)?;
+    ensure!(!data.exists(), "it makes nothing");
+    let attempts = found["sandbox"]["attempts"].as_array();
+    let attempts = attempts.context("what was tried")?;
+    ensure!(!attempts.is_empty() && attempts.iter().all(|attempt| attempt["held"] == true));
+    ensure!(
+        found["sandbox"]["tier"] != "none",
+        "this test needs a kernel with Landlock: {found}"
+    );
+
+    let more = place.path().join("netra.toml");
+    std::fs::write(&more, "[sandbox]\nrequire = \"full\"\n")?;
+    let more = more.to_string_lossy().into_owned();
+    let required = ["doctor", "--data", &folder, "--config", &more];
+    let ended = output(&required, "").await?;
+    assert_eq!(ended.status.code(), Some(1), "no cgroup is named");
+    ensure!(
+        text(&ended.stdout).contains("BAD  tier"),
+        "{}",
+        text(&ended.stdout)
+    );
+
+    let server = TestProcess::start(&data).await?;
+    let beside = good(&["doctor", "--data", &folder], "").await?;
+    ensure!(beside.contains("in use by a server at http://"), "{beside}");
+    drop(server);
+    Ok(())
+}

@@ -208,6 +208,18 @@ pub const CATALOGUE: &[Key] = &[
         "tools.fetch.allow",
         "hosts of the own network, as host:port, that http_fetch may reach besides public addresses",
     ),
+    text(
+        "sandbox.require",
+        "the least that must hold programs from outside: basic, namespaces or full",
+    ),
+    text(
+        "sandbox.temp",
+        "where such programs get folders of their own; unset: the system's folder for that",
+    ),
+    text(
+        "sandbox.cgroup",
+        "folder of cgroup v2 that was delegated to the server",
+    ),
     text("log.format", "text or json"),
     text(
         "log.level",

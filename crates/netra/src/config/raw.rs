@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use netra_model::{MaxTokensField, ProviderConfig, Secret};
 use netra_protocol::frame::HEARTBEAT_INTERVAL_MS;
 use netra_protocol::limits::Limits;
+use netra_worker::sandbox::Tier;
 use serde::{Deserialize, Serialize};
 
 use super::Error;
@@ -65,6 +66,7 @@ pub(super) struct Raw {
     pub(super) agents: Agents,
     pub(super) policy: Policy,
     pub(super) tools: Tools,
+    pub(super) sandbox: Sandbox,
     pub(super) log: Log,
     pub(super) metrics: Metrics,
     pub(super) workers: Workers,
@@ -179,6 +181,24 @@ pub(super) struct Tools {
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub(super) struct Fetch {
     pub(super) allow: Vec<String>,
+}
+
+/// What holds programs from outside.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(super) struct Sandbox {
+    pub(super) require: Tier,
+    pub(super) temp: Option<PathBuf>,
+    pub(super) cgroup: Option<PathBuf>,
+}
+
+impl Default for Sandbox {
+    fn default() -> Self {
+        Self {
+            require: Tier::Basic,
+            temp: None,
+            cgroup: None,
+        }
+    }
 }
 
 #[derive(Debug, Clone, Serialize, Deserialize)]

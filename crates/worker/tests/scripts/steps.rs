@@ -191,6 +191,16 @@ async fn a_script_reaches_nothing_but_its_functions() {
 }
 
 #[tokio::test]
+async fn the_process_of_a_script_could_reach_nothing_either() {
+    let mut script = start(&pool(1), "ask()", &["ask"]).await;
+    script.next().await.unwrap();
+    let process = script.meter().process_id().unwrap();
+    let status = std::fs::read_to_string(format!("/proc/{process}/status")).unwrap();
+    let is = |line: &str| status.lines().any(|found| found == line);
+    assert!(is("NoNewPrivs:\t1") && is("Seccomp:\t2"), "{status}");
+}
+
+#[tokio::test]
 async fn a_dropped_step_loses_nothing() {
     let mut script = start(
         &pool(1),
