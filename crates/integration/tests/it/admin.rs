@@ -113,14 +113,17 @@ async fn an_admin_puts_users_into_groups_that_policies_ask_for() -> Test {
     let policies = tempfile::tempdir()?;
     let rule = "permit (principal in Netra::Group::\"ops\", action, resource == Netra::Tool::\"time_now\");";
     std::fs::write(policies.path().join("ops.cedar"), rule)?;
-    let options = Options::new().set("policy.dir", &policies.path().to_string_lossy());
+    let options = Options::new().set("policy.dir", policies.path().display());
     let server = TestServer::start_with(options).await?;
     let admin = server.user_as(Role::Admin, None).await?;
     let user = server.user().await?;
     let put = async |groups: serde_json::Value| {
         let path = format!("/api/admin/users/{}", user.id);
         let request = admin.client.request(Method::PATCH, &path);
-        admin.client.send(request.json(&json!({ "groups": groups }))).await
+        admin
+            .client
+            .send(request.json(&json!({ "groups": groups })))
+            .await
     };
     let allowed = async || -> anyhow::Result<bool> {
         let request = user.client.request(Method::GET, "/api/tools?limit=100");

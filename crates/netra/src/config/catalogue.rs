@@ -204,6 +204,14 @@ pub const CATALOGUE: &[Key] = &[
         "tools.fetch.allow",
         "hosts of the own network, as host:port, that http_fetch may reach besides public addresses",
     ),
+    text(
+        "secrets.key_file",
+        "key file of users' secrets; unset: `secret-keys` in the data folder",
+    ),
+    text(
+        "secrets.server_file",
+        "TOML file with secrets of the server for its users' tools",
+    ),
     text("log.format", "text or json"),
     text(
         "log.level",

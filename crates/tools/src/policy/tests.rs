@@ -400,13 +400,10 @@ fn a_call_has_the_rates_of_the_policies_that_permit_it() {
             .rates
             .iter()
             .map(|all| {
-                format!(
-                    "{}",
-                    all.iter()
-                        .map(ToString::to_string)
-                        .collect::<Vec<_>>()
-                        .join(" ")
-                )
+                all.iter()
+                    .map(ToString::to_string)
+                    .collect::<Vec<_>>()
+                    .join(" ")
             })
             .collect();
         rates.sort();
