@@ -118,6 +118,7 @@ Examples:
   cargo xtask bench runs --help
   cargo xtask bench events --only fanout,idle --json
   cargo xtask bench isolation --only idle,cost
+  cargo xtask bench tools
 ";
 
 const COVERAGE: &str = "\
