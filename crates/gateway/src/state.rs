@@ -9,7 +9,7 @@ use netra_events::WebSocketBridgeFactory;
 use netra_protocol::account::User;
 use netra_protocol::id::UserId;
 use netra_protocol::limits::Limits;
-use netra_store::Store;
+use netra_store::{Secrets, Store};
 use netra_tools::Registry;
 
 use crate::auth::keys::Keys;
@@ -34,6 +34,8 @@ pub struct Parts {
     pub engine: ExecutionEngineFactory,
     /// Tools, to be listed.
     pub tools: Arc<Registry>,
+    /// What tools need on users' behalf.
+    pub secrets: Secrets,
     /// The signing key.
     pub keys: Keys,
     /// The metrics of this process.
@@ -52,6 +54,7 @@ pub(crate) struct Inner {
     pub(crate) bridge: WebSocketBridgeFactory,
     pub(crate) engine: ExecutionEngineFactory,
     pub(crate) tools: Arc<Registry>,
+    pub(crate) secrets: Secrets,
     pub(crate) keys: Keys,
     pub(crate) metrics: Metrics,
     pub(crate) config: Config,
@@ -80,6 +83,7 @@ impl Gateway {
             bridge,
             engine,
             tools,
+            secrets,
             keys,
             metrics,
             config,
@@ -106,6 +110,7 @@ impl Gateway {
             bridge,
             engine,
             tools,
+            secrets,
             keys,
             metrics,
             config,

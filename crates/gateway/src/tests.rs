@@ -102,6 +102,7 @@ fn engine(
     let tools = ToolExecutorFactory::new(netra_tools::Infra {
         registry,
         store: store.clone(),
+        secrets: netra_store::Secrets::ephemeral(store),
         analyses: AnalysisPool::new(workers()),
         scripts: ScriptPool::new(workers()),
     });
@@ -145,6 +146,7 @@ impl Edge {
                 bridge: bridge.clone(),
                 engine: engine.clone(),
                 tools: registry.clone(),
+                secrets: netra_store::Secrets::ephemeral(&store),
                 keys: keys.clone(),
                 metrics: Arc::new(|json| {
                     if json {

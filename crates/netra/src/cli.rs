@@ -14,6 +14,7 @@ mod output;
 mod policy;
 mod run;
 mod screen;
+mod secrets;
 mod serve;
 mod token;
 mod tree;
@@ -63,6 +64,8 @@ enum Command {
     Agents(agents::Args),
     /// Print, check and explain the policies: who may call which tools.
     Policy(policy::Args),
+    /// Change the key that users' secrets are encrypted with.
+    Secrets(secrets::Args),
     /// Check and print audit records.
     Audit(audit::Args),
     /// Follow, print and check the logs of events.
@@ -155,6 +158,7 @@ async fn command(command: Command) -> Result<Exit, Problem> {
         Command::User(args) => user::user(args).await,
         Command::Token(args) => token::token(args).await,
         Command::Agents(args) => agents::agents(args),
+        Command::Secrets(args) => Box::pin(secrets::secrets(args)).await,
         Command::Audit(args) => audit::audit(args),
         Command::Policy(args) => Box::pin(policy::policy(args)).await,
         Command::Events(args) => Box::pin(events::events(args)).await,

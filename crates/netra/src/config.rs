@@ -103,6 +103,10 @@ pub struct Config {
     pub fetch_allow: Vec<Destination>,
     /// What holds programs from outside.
     pub sandbox: netra_worker::sandbox::Settings,
+    /// The key file of users' secrets, where it is not in the data folder.
+    pub secret_key_file: Option<PathBuf>,
+    /// Secrets of the server for its users' tools: a TOML file.
+    pub server_secrets: Option<PathBuf>,
     /// How log lines look.
     pub log_format: LogFormat,
     /// A level, or directives by module.
@@ -126,6 +130,9 @@ pub struct Workers {
     pub analyses: usize,
 }
 
+/// The key file of users' secrets in the data folder.
+pub const SECRET_KEYS: &str = "secret-keys";
+
 impl Config {
     /// Reads all layers.
     pub fn load(layers: Layers) -> Result<Self, Error> {
@@ -135,6 +142,12 @@ impl Config {
     /// The defaults with another data folder: for tests and private servers.
     pub fn for_data(data: &Path) -> Result<Self, Error> {
         Self::load(Layers::new().flag("data.dir", "data", data.display().to_string()))
+    }
+
+    /// The key file of users' secrets.
+    pub fn secret_keys(&self) -> PathBuf {
+        let in_folder = || self.data.join(SECRET_KEYS);
+        self.secret_key_file.clone().unwrap_or_else(in_folder)
     }
 
     fn from_raw(raw: Raw) -> Result<Self, Error> {
@@ -181,6 +194,8 @@ impl Config {
             policy: raw.policy.dir,
             fetch_allow: destinations(&raw.tools.fetch.allow)?,
             sandbox: sandbox(raw.sandbox, &raw.workers)?,
+            secret_key_file: raw.secrets.key_file,
+            server_secrets: raw.secrets.server_file,
             log_format: raw.log.format,
             log_level: raw.log.level,
             metrics_token: raw.metrics.token.map(netra_model::Secret::new),

@@ -1,5 +1,6 @@
 //! One server from start to stop: puts the crates together, and takes them apart in order.
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,7 +12,8 @@ use netra_engine::{ExecutionEngineFactory, Infra, NodeMemory};
 use netra_events::{Hub, WebSocketBridgeFactory};
 use netra_gateway::{Keys, Parts};
 use netra_model::Models;
-use netra_store::{DirLock, Store};
+use netra_store::secret::Keyring;
+use netra_store::{DirLock, Secrets, Store};
 use netra_tools::builtin::{AnalysisOperation, analysis_tools, http_fetch};
 use netra_tools::{Policy, Registry, Tool, ToolExecutorFactory};
 use netra_worker::{AnalysisPool, ScriptPool};
@@ -23,6 +25,7 @@ use crate::exit::{Exit, Problem};
 use crate::machine;
 use crate::metrics::{self, Recorded};
 use crate::server_file::{Published, ServerFile};
+use crate::server_secrets;
 use crate::sweep;
 
 /// How often the metrics' histograms are folded.
@@ -62,6 +65,9 @@ pub enum Error {
     /// The policy files cannot be used.
     #[error("policies: {0}")]
     Policy(netra_tools::Unusable),
+    /// The file of the server's secrets cannot be used.
+    #[error("secrets.server_file: {0}")]
+    Secrets(String),
     /// A defect, or something that the system refused.
     #[error("the server cannot start")]
     Other(#[source] anyhow::Error),
@@ -72,7 +78,7 @@ impl From<Error> for Problem {
         let exit = match &error {
             Error::DataInUse { .. } => Exit::DataInUse,
             Error::Address { .. } => Exit::Address,
-            Error::Models(_) | Error::Policy(_) => Exit::Usage,
+            Error::Models(_) | Error::Policy(_) | Error::Secrets(_) => Exit::Usage,
             Error::Store(_) | Error::Keys(_) | Error::Other(_) => Exit::Failure,
         };
         Self::new(exit, error)
@@ -116,7 +122,8 @@ impl Node {
         let store = Store::open(&runtime, store_config, Arc::clone(&hub) as _)?;
         let bridge = WebSocketBridgeFactory::new(&runtime, store.clone(), hub);
         let scripts = ScriptPool::new(pool(&config, config.workers.scripts, config.workers.warm));
-        let tools = tools(&config, &store, &scripts, further)?;
+        let secrets = secrets(&config, &runtime, &store).await?;
+        let tools = tools(&config, (&store, &secrets), &scripts, further)?;
         let registry = Arc::clone(tools.registry());
         let engine = engine(&config, &runtime, &store, &bridge, tools, scripts)?;
 
@@ -137,6 +144,7 @@ impl Node {
             bridge,
             engine: engine.clone(),
             tools: registry,
+            secrets,
             keys,
             metrics: render(&recorded),
             config: gateway_config(&config),
@@ -281,15 +289,25 @@ fn pool(config: &Config, workers: usize, warm: usize) -> netra_worker::Config {
     }
 }
 
+async fn secrets(config: &Config, runtime: &Runtime, store: &Store) -> Result<Secrets, Error> {
+    let keyring = Keyring::at(runtime, config.secret_keys()).map_err(netra_store::Error::from)?;
+    let of_server = match &config.server_secrets {
+        Some(path) => server_secrets::read(path).map_err(Error::Secrets)?,
+        None => BTreeMap::new(),
+    };
+    Ok(Secrets::open(store, keyring, of_server).await?)
+}
+
 fn tools(
     config: &Config,
-    store: &Store,
+    (store, secrets): (&Store, &Secrets),
     scripts: &ScriptPool,
     further: Vec<Arc<dyn Tool>>,
 ) -> Result<ToolExecutorFactory, Error> {
     Ok(ToolExecutorFactory::new(netra_tools::Infra {
         registry: Arc::new(registry_with(config, further)?),
         store: store.clone(),
+        secrets: secrets.clone(),
         analyses: AnalysisPool::new(pool(config, config.workers.analyses, 0)),
         scripts: scripts.clone(),
     }))
@@ -350,10 +368,7 @@ fn gateway_config(config: &Config) -> netra_gateway::Config {
         refresh_ttl: config.refresh_ttl,
         limits: config.limits.clone(),
         heartbeat: config.heartbeat,
-        metrics_token: config
-            .metrics_token
-            .as_ref()
-            .map(|token| token.expose().to_owned()),
+        metrics_token: config.metrics_token.clone(),
         max_connections: for_connections(open_files()),
         ..netra_gateway::Config::default()
     }

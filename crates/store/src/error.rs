@@ -4,6 +4,7 @@ use netra_context::memory::OverLimit;
 use netra_protocol::{ErrorCode, Timestamp};
 
 use crate::rate::Rate;
+use crate::secret::KeyringError;
 
 /// What can go wrong in the store. Messages hold no user's data.
 #[derive(Debug, thiserror::Error)]
@@ -52,6 +53,9 @@ pub enum Error {
     /// The user holds, or would hold, more memory than allowed.
     #[error("no memory is left for this: {0}")]
     Memory(#[from] OverLimit),
+    /// The keys of secrets, or a secret, cannot be used.
+    #[error(transparent)]
+    Secrets(#[from] KeyringError),
     /// The store cannot be read or written now.
     #[error("the store is not available: {0}")]
     Unavailable(String),
@@ -86,7 +90,9 @@ impl Error {
             // Of requests; to a run it is the limit that it has passed.
             Self::Memory(_) => ErrorCode::RateLimited,
             Self::Unavailable(_) => ErrorCode::StoreUnavailable,
-            Self::InUse { .. } | Self::Migration(_) | Self::Bug(_) => ErrorCode::Internal,
+            Self::InUse { .. } | Self::Migration(_) | Self::Secrets(_) | Self::Bug(_) => {
+                ErrorCode::Internal
+            }
         }
     }
 

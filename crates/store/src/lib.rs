@@ -15,6 +15,7 @@ pub mod idempotency;
 pub mod inspect;
 pub mod journal;
 pub mod log;
+pub mod secret;
 pub mod ticket;
 
 mod account;
@@ -67,6 +68,7 @@ pub use lookup::Lookup;
 pub use note::{MAX_NOTES, Note};
 pub use rate::{Rate, RatedCall, Window};
 pub use run::{NewRun, RunInput, RunSpan, Target};
+pub use secret::Secrets;
 pub use session::Refreshed;
 pub use ticket::{Grant, TicketOwner, Tickets};
 pub use unfinished::Unfinished;

@@ -9,7 +9,8 @@ use netra_protocol::run::RunStatus;
 use netra_store::{Ask, Changes, Hold, JournalKind, RatedCall, RunUpdate};
 use serde_json::json;
 
-use crate::dispatcher::{Caller, Denial, Dispatcher, Error, MAX_ARGUMENT_BYTES, Request, entry};
+use crate::dispatcher::{Caller, Dispatcher, Error, MAX_ARGUMENT_BYTES, Request, entry};
+use crate::layers::Denial;
 use crate::registry::Entry;
 use crate::short::shorten;
 

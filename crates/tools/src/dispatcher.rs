@@ -17,17 +17,18 @@ use futures::FutureExt as _;
 use netra_context::UserExecutionContext;
 use netra_context::memory::{self, Reservation};
 use netra_events::Emission;
-use netra_protocol::Timestamp;
 use netra_protocol::error::{ErrorCode, Failure};
 use netra_protocol::event::{EventKind, MAX_RESULT_BYTES};
 use netra_protocol::id::ToolCallId;
-use netra_store::{AuditRecord, Changes, JournalEntry, JournalKind, Rate, RatedCall};
+use netra_store::{AuditRecord, Changes, JournalEntry, JournalKind, RatedCall};
+use parking_lot::Mutex;
 use serde_json::{Value, json};
 use tokio::time::Instant;
 
 use crate::consent::Consent;
+use crate::layers::{Case, Denial, LAYERS, Layer};
 use crate::past::{Ended, Past, named};
-use crate::policy::{Decided, RunPolicy, Verdict};
+use crate::policy::{RunPolicy, Verdict};
 use crate::registry::{Entry, Registry};
 use crate::scope::RunScope;
 use crate::short::{bytes_of, cut_text, held_by, shorten};
@@ -86,43 +87,6 @@ pub enum Error {
     Waiting,
 }
 
-pub(crate) struct Denial {
-    layer: &'static str,
-    reason: String,
-    /// Whether the run ends of it.
-    ends_run: Option<ErrorCode>,
-    /// When it would not be refused any more, where that is known.
-    until: Option<Timestamp>,
-}
-
-impl Denial {
-    pub(crate) fn new(layer: &'static str, reason: impl Into<String>) -> Self {
-        Self {
-            layer,
-            reason: reason.into(),
-            ends_run: None,
-            until: None,
-        }
-    }
-
-    fn of_rate(rate: Rate, until: Timestamp) -> Self {
-        let reason = format!("a user may call this tool {rate}, and has; try again at {until}");
-        Self {
-            until: Some(until),
-            ..Self::new("rate", reason)
-        }
-    }
-}
-
-/// A call that the layers before rate and person let pass.
-struct Passed<'a> {
-    entry: &'a Entry,
-    /// Why a person is to be asked, where the policy wants that.
-    asks: Option<String>,
-    /// As the policy gives them.
-    rates: Vec<Vec<Rate>>,
-}
-
 /// Calls the tools of one run. Owned by the run's engine; sub-agents share it, each with the tools
 /// of its own definition.
 pub struct Dispatcher {
@@ -130,6 +94,7 @@ pub struct Dispatcher {
     policy: RunPolicy,
     scope: RunScope,
     begun: AtomicU32,
+    layers: &'static [Layer],
 }
 
 impl Dispatcher {
@@ -141,7 +106,23 @@ impl Dispatcher {
             registry,
             scope,
             begun: AtomicU32::new(begun),
+            layers: LAYERS,
         }
+    }
+
+    /// The same with other layers, to show what each is there for.
+    #[cfg(test)]
+    pub(crate) fn with_layers(self, layers: &'static [Layer]) -> Self {
+        Self { layers, ..self }
+    }
+
+    pub(crate) fn policy(&self) -> &RunPolicy {
+        &self.policy
+    }
+
+    /// How many calls have begun, to be counted on.
+    pub(crate) fn begun(&self) -> &AtomicU32 {
+        &self.begun
     }
 
     /// How many calls have begun.
@@ -183,73 +164,43 @@ impl Dispatcher {
         if let Some(edited) = request.past.edited() {
             request.arguments = edited;
         }
-        let passed = self.check(ctx, caller, &request);
-        let consented = passed.and_then(|mut passed| {
-            let consent = Consent::of(passed.entry, &request, passed.asks.take())?;
-            Ok((passed, consent))
-        });
-        let (passed, consent) = match consented {
-            Ok(both) => both,
+        let (entry, rated, consent) = match self.judge(ctx, caller, &request) {
+            Ok(passed) => passed,
             Err(denial) => return Err(self.deny(ctx, caller, &request, denial).await),
         };
-        let rated = rated(&request, passed.rates, matches!(consent, Consent::Given));
         if let Consent::Wanted(reason) = consent {
             return Err(Box::pin(self.ask(ctx, caller, &request, &reason, rated)).await);
         }
-        let entry = passed.entry;
         self.announce(ctx, caller, &request, rated).await?;
         let began = Instant::now();
-        let result = self.perform(ctx, caller, entry, &request).await;
+        let given = Mutex::default();
+        let result = self.perform(ctx, caller, entry, (&request, &given)).await;
+        // Before anything of it is written down or told.
+        let redaction = self.scope.redaction();
+        let result = result
+            .map(|value| redaction.value(value))
+            .map_err(|failure| redaction.failure(failure));
         let (result, _room) = with_room_to_record(result);
         let duration = began.elapsed();
-        self.record(ctx, caller, &request, &result, duration)
-            .await?;
+        let ended = (result.as_ref(), duration, given.into_inner());
+        self.record(ctx, caller, &request, ended).await?;
         let id = request.id;
         result.map(|value| Done { id, value }).map_err(Error::Call)
     }
 
-    /// The layers before rate and person, in order: each later one may rely on those before it.
-    fn check<'a>(
+    /// Sends a call through the layers. Gives the tool, what is to be counted, and whether a person is to be asked.
+    fn judge<'a>(
         &'a self,
-        ctx: &UserExecutionContext,
-        caller: &Caller<'_>,
-        request: &Request,
-    ) -> Result<Passed<'a>, Denial> {
-        let listed = caller.allowed_tools.contains(&request.name);
-        let Some(entry) = self.registry.entry(&request.name).filter(|_| listed) else {
-            return Err(Denial::new(
-                "agent_list",
-                "the agent has no tool of this name",
-            ));
-        };
-        let spec = entry.tool.spec();
-        let Decided { verdict, rates } =
-            self.policy
-                .decide(ctx, caller.agent, spec, &request.arguments);
-        let asks = match verdict {
-            Verdict::Allowed => None,
-            Verdict::AfterApproval(reason) => Some(reason),
-            Verdict::Refused(reason) => return Err(Denial::new("policy", reason)),
-        };
-        if let Some(misfits) = entry.misfits(&request.arguments) {
-            let reason = format!("the arguments do not fit the tool's schema: {misfits}");
-            return Err(Denial::new("schema", reason));
+        ctx: &'a UserExecutionContext,
+        caller: &'a Caller<'a>,
+        request: &'a Request,
+    ) -> Result<(&'a Entry, Option<Box<RatedCall>>, Consent), Denial> {
+        let entry = self.registry.entry(&request.name);
+        let mut case = Case::new(ctx, caller, request, entry.ok_or_else(Denial::of_list)?);
+        for layer in self.layers {
+            layer(self, &mut case)?;
         }
-        let allowed = ctx.limits().map_or(0, |limits| limits.tool_calls);
-        let room = self
-            .begun
-            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |begun| {
-                (begun < allowed).then_some(begun + 1)
-            });
-        if room.is_err() {
-            let reason = format!("the run may make {allowed} tool calls, and has made them");
-            let ends_run = Some(ErrorCode::ToolCallLimitExceeded);
-            return Err(Denial {
-                ends_run,
-                ..Denial::new("limits", reason)
-            });
-        }
-        Ok(Passed { entry, asks, rates })
+        Ok((case.entry, case.rated, case.consent))
     }
 
     async fn deny(
@@ -332,7 +283,7 @@ impl Dispatcher {
         ctx: &UserExecutionContext,
         caller: &Caller<'_>,
         entry: &Entry,
-        request: &Request,
+        (request, given): (&Request, &Mutex<Vec<String>>),
     ) -> Result<Value, Failure> {
         let limit = Duration::from_millis(ctx.limits().map_or(0, |limits| limits.tool_call_ms));
         let ctx = ctx.child(format!("tool {}", request.name)).within(limit);
@@ -344,6 +295,7 @@ impl Dispatcher {
             caller,
             key: &request.past.key,
             made: AtomicU32::new(0),
+            given,
         };
         let work = AssertUnwindSafe(entry.tool.call(call)).catch_unwind();
         let result = tokio::select! {
@@ -379,8 +331,7 @@ impl Dispatcher {
         ctx: &UserExecutionContext,
         caller: &Caller<'_>,
         request: &Request,
-        result: &Result<Value, Failure>,
-        duration: Duration,
+        (result, duration, given): (Result<&Value, &Failure>, Duration, Vec<String>),
     ) -> Result<(), Error> {
         let outcome = if result.is_ok() {
             "completed"
@@ -395,13 +346,17 @@ impl Dispatcher {
         let ended = Ended {
             tool_call_id: request.id,
             tool_name: name.clone(),
-            result: result.as_ref().ok().cloned(),
-            error: result.as_ref().err().cloned(),
+            result: result.ok().cloned(),
+            error: result.err().cloned(),
             ends_run: false,
         };
+        let mut audit = audit_of_call(request.id, &name, caller.agent, outcome);
+        if !given.is_empty() {
+            audit.details["secrets"] = json!(given);
+        }
         let changes = Changes {
             journal: vec![entry(caller, request, JournalKind::ToolEnded, json!(ended))],
-            audit: vec![audit_of_call(request.id, &name, caller.agent, outcome)],
+            audit: vec![audit],
             ..Changes::default()
         };
         self.commit(ctx, caller, changes, completed(request, result, duration))
@@ -457,19 +412,6 @@ fn unrecorded(error: netra_store::Error) -> Error {
     Error::Run(Failure::new(ErrorCode::Internal, words))
 }
 
-/// What is counted of a call. One that was begun before the server stopped was counted then, unless a person has made
-/// another call of it.
-fn rated(request: &Request, rates: Vec<Vec<Rate>>, begins: bool) -> Option<Box<RatedCall>> {
-    let counted = request.past.unknown && request.past.edited().is_none();
-    (!counted && !rates.is_empty()).then(|| {
-        Box::new(RatedCall {
-            tool: request.name.clone(),
-            permissions: rates,
-            begins,
-        })
-    })
-}
-
 /// The result together with the room for writing it down, which takes two more of it as values and two as texts; a
 /// failure where the user has no memory left for that.
 fn with_room_to_record(
@@ -502,8 +444,8 @@ pub(crate) fn entry(
     }
 }
 
-fn completed(request: &Request, result: &Result<Value, Failure>, duration: Duration) -> EventKind {
-    let error = result.as_ref().err().map(|failure| Failure {
+fn completed(request: &Request, result: Result<&Value, &Failure>, duration: Duration) -> EventKind {
+    let error = result.err().map(|failure| Failure {
         code: failure.code,
         message: cut_text(&failure.message, MAX_MESSAGE_BYTES),
         details: failure

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use netra_context::UserExecutionContext;
 use netra_events::UserWebSocketEmitter;
 use netra_protocol::file::File;
-use netra_store::Store;
+use netra_store::{Secrets, Store};
 use netra_worker::{AnalysisPool, ScriptPool};
 
 use crate::dispatcher::Dispatcher;
@@ -19,6 +19,8 @@ pub struct Infra {
     pub registry: Arc<Registry>,
     /// Where artifacts and files are.
     pub store: Store,
+    /// What tools need on users' behalf.
+    pub secrets: Secrets,
     /// Where analyses run.
     pub analyses: AnalysisPool,
     /// Where programs of agents run: the workers that script agents have, too.
@@ -62,7 +64,8 @@ impl ToolExecutorFactory {
     ) -> Dispatcher {
         let analysis = self.0.analyses.open(ctx, analysis_limits(ctx));
         let scripts = self.0.scripts.clone();
-        let scope = RunScope::new(self.0.store.clone(), emitter, files, analysis, scripts);
+        let (store, secrets) = (self.0.store.clone(), self.0.secrets.clone());
+        let scope = RunScope::new((store, secrets), emitter, files, analysis, scripts);
         Dispatcher::new(Arc::clone(&self.0.registry), scope, begun)
     }
 }

@@ -10,7 +10,7 @@ use netra_protocol::error::{ErrorCode, Failure};
 use netra_protocol::event::EventKind;
 use netra_protocol::file::File;
 use netra_protocol::id::{FileId, ToolCallId};
-use netra_store::{Idempotency, Readable, Store};
+use netra_store::{Idempotency, Readable, Secrets, Store};
 use netra_worker::{
     Analysis, AnalysisLimits, Error as WorkerError, InputFile, Job, Limits, Meter, ScriptPool,
     Source, Step,
@@ -19,6 +19,7 @@ use serde_json::Value;
 use tokio::sync::{Mutex, watch};
 
 use crate::dispatcher::Caller;
+use crate::redact::Redaction;
 use crate::short::cut_text;
 use crate::tool::Call;
 
@@ -33,6 +34,9 @@ const MAX_PROGRESS_BYTES: usize = 1024;
 /// run's worker process.
 pub struct RunScope {
     store: Store,
+    secrets: Secrets,
+    /// What its tools were given of them.
+    redaction: Redaction,
     emitter: Arc<UserWebSocketEmitter>,
     files: Vec<File>,
     /// Files of an earlier attempt that the user has been told of.
@@ -48,7 +52,7 @@ pub struct RunScope {
 
 impl RunScope {
     pub(crate) fn new(
-        store: Store,
+        (store, secrets): (Store, Secrets),
         emitter: Arc<UserWebSocketEmitter>,
         files: Vec<File>,
         analysis: Analysis,
@@ -58,6 +62,8 @@ impl RunScope {
         let meters = [analysis.meter(), program.clone()];
         Self {
             store,
+            secrets,
+            redaction: Redaction::default(),
             emitter,
             files,
             announced: parking_lot::Mutex::default(),
@@ -80,6 +86,16 @@ impl RunScope {
     /// Where the user's files and notes are; each call says on whose behalf it looks.
     pub(crate) fn store(&self) -> &Store {
         &self.store
+    }
+
+    /// The secrets of the user and the server.
+    pub(crate) fn secrets(&self) -> &Secrets {
+        &self.secrets
+    }
+
+    /// Takes the secrets that the run's tools were given out of what they give back.
+    pub(crate) fn redaction(&self) -> &Redaction {
+        &self.redaction
     }
 
     /// The files that the user gave to the run.
@@ -133,7 +149,7 @@ impl RunScope {
         let kind = EventKind::ToolProgress {
             tool_call_id,
             progress: progress.map(|fraction| fraction.clamp(0.0, 1.0)),
-            message: message.map(|text| cut_text(&text, MAX_PROGRESS_BYTES)),
+            message: message.map(|text| cut_text(&self.redaction.text(text), MAX_PROGRESS_BYTES)),
         };
         self.tell(ctx, caller, kind).await
     }
@@ -146,8 +162,10 @@ impl RunScope {
         media_type: &str,
         content: &[u8],
     ) -> Result<File, Failure> {
-        let named = (file_name(name), media_type.to_owned());
-        let kept = self.keep_file(ctx, key, named, content, MAX_ARTIFACT_BYTES);
+        let name = self.redaction.text(name.to_owned());
+        let named = (file_name(&name), media_type.to_owned());
+        let content = self.redaction.bytes(content);
+        let kept = self.keep_file(ctx, key, named, &content, MAX_ARTIFACT_BYTES);
         let (file, is_new) = kept.await.map_err(|error| store_failure(&error))?;
         if !is_new {
             return Ok(file);

@@ -124,6 +124,7 @@ impl House {
             tools: ToolExecutorFactory::new(netra_tools::Infra {
                 registry,
                 store: store.clone(),
+                secrets: netra_store::Secrets::ephemeral(&store),
                 analyses: AnalysisPool::new(nowhere()),
                 scripts: scripts.clone(),
             }),

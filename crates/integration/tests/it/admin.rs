@@ -113,7 +113,7 @@ async fn an_admin_puts_users_into_groups_that_policies_ask_for() -> Test {
     let policies = tempfile::tempdir()?;
     let rule = "permit (principal in Netra::Group::\"ops\", action, resource == Netra::Tool::\"time_now\");";
     std::fs::write(policies.path().join("ops.cedar"), rule)?;
-    let options = Options::new().set("policy.dir", policies.path().to_string_lossy());
+    let options = Options::new().set("policy.dir", policies.path().display());
     let server = TestServer::start_with(options).await?;
     let admin = server.user_as(Role::Admin, None).await?;
     let user = server.user().await?;

@@ -220,6 +220,14 @@ pub const CATALOGUE: &[Key] = &[
         "sandbox.cgroup",
         "folder of cgroup v2 that was delegated to the server",
     ),
+    text(
+        "secrets.key_file",
+        "key file of users' secrets; unset: `secret-keys` in the data folder",
+    ),
+    text(
+        "secrets.server_file",
+        "TOML file with secrets of the server for its users' tools",
+    ),
     text("log.format", "text or json"),
     text(
         "log.level",

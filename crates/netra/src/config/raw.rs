@@ -67,6 +67,7 @@ pub(super) struct Raw {
     pub(super) policy: Policy,
     pub(super) tools: Tools,
     pub(super) sandbox: Sandbox,
+    pub(super) secrets: Secrets,
     pub(super) log: Log,
     pub(super) metrics: Metrics,
     pub(super) workers: Workers,
@@ -171,6 +172,12 @@ pub(super) struct Agents {
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub(super) struct Policy {
     pub(super) dir: Option<PathBuf>,
+}
+
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+pub(super) struct Secrets {
+    pub(super) key_file: Option<PathBuf>,
+    pub(super) server_file: Option<PathBuf>,
 }
 
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]

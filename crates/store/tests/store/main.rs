@@ -7,6 +7,7 @@ mod fixture;
 mod note;
 mod past;
 mod rate;
+mod secret;
 
 use futures::future::join_all;
 use netra_context::{BackgroundKind, UserExecutionContext};

@@ -41,10 +41,11 @@ impl Fixture {
 
 /// The rate that has no room.
 fn refused(outcome: Result<(), Error>) -> String {
-    match outcome {
-        Err(Error::RateExceeded { rate, .. }) => rate.to_string(),
-        other => panic!("{other:?}"),
-    }
+    let rate = match outcome.unwrap_err() {
+        Error::RateExceeded { rate, .. } => Some(rate),
+        _ => None,
+    };
+    rate.unwrap().to_string()
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]

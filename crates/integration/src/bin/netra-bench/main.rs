@@ -8,6 +8,7 @@ mod isolation;
 mod report;
 mod runs;
 mod server;
+mod tools;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -85,6 +86,15 @@ enum Command {
         #[arg(long)]
         json: bool,
     },
+    /// The layers around a tool that does nothing, without the commits.
+    Tools {
+        /// The folder with the program `layers`.
+        #[arg(long)]
+        programs: PathBuf,
+        /// As JSON.
+        #[arg(long)]
+        json: bool,
+    },
     /// The bare prototype of a socket server.
     #[command(hide = true)]
     Bare,
@@ -133,6 +143,7 @@ fn main() -> ExitCode {
                         };
                         Box::pin(bench.measure(&only, json)).await
                     }
+                    Command::Tools { programs, json } => tools::tools(&programs, json).await,
                     Command::Bare => bare::serve().await,
                 }
             })
