@@ -12,7 +12,7 @@ use crate::workspace::Workspace;
 const RULE: &str = "dependency";
 
 /// The table of ARCHITECTURE.md: a crate and what it may depend on, lower crates first.
-const MAY_DEPEND: [(&str, &[&str]); 15] = [
+const MAY_DEPEND: [(&str, &[&str]); 16] = [
     ("protocol", &[]),
     ("memory", &[]),
     ("context", &["protocol", "memory"]),
@@ -25,6 +25,7 @@ const MAY_DEPEND: [(&str, &[&str]); 15] = [
         "tools",
         &["protocol", "context", "store", "events", "worker"],
     ),
+    ("mcp", &["protocol", "context", "memory", "worker", "tools"]),
     (
         "engine",
         &[
@@ -50,6 +51,7 @@ const MAY_DEPEND: [(&str, &[&str]); 15] = [
             "analytics",
             "worker",
             "tools",
+            "mcp",
             "engine",
             "gateway",
             "client",
@@ -67,6 +69,7 @@ const MAY_DEPEND: [(&str, &[&str]); 15] = [
             "analytics",
             "worker",
             "tools",
+            "mcp",
             "engine",
             "gateway",
             "client",

@@ -24,6 +24,7 @@ mod process;
 mod python;
 mod tally;
 mod tidy;
+mod tool_servers;
 mod ui;
 mod up;
 mod workspace;

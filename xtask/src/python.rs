@@ -22,8 +22,11 @@ pub(crate) fn check(workspace: &Workspace) -> Result<Outcome> {
     let target = process::target_folder(workspace)?;
     let environment = Environment {
         folder: target.join("python-venv"),
+        made_by: "python3",
     };
-    environment.install(workspace)?;
+    let project = workspace.read(PROJECT)?;
+    let package = format!("{PACKAGE}[test]");
+    environment.install(workspace, &project, &["--editable", &package])?;
     let mut types = environment.module(workspace, "mypy");
     types.arg("--cache-dir").arg(target.join("mypy"));
     process::run(&mut types)?;
@@ -36,26 +39,34 @@ pub(crate) fn check(workspace: &Workspace) -> Result<Outcome> {
 }
 
 /// A folder with a Python of its own, so that nothing else on the machine is changed or found.
-struct Environment {
-    folder: PathBuf,
+pub(crate) struct Environment {
+    pub(crate) folder: PathBuf,
+    /// The Python that it is made with.
+    pub(crate) made_by: &'static str,
 }
 
 impl Environment {
-    /// Makes it anew when the package wants something else than what is installed.
-    fn install(&self, workspace: &Workspace) -> Result<()> {
-        let python = found()?;
-        let wanted = format!("{python}\n{}", workspace.read(PROJECT)?);
+    /// Makes it anew, and has pip install these, when something else is `wanted` than what is
+    /// installed.
+    pub(crate) fn install(
+        &self,
+        workspace: &Workspace,
+        wanted: &str,
+        packages: &[&str],
+    ) -> Result<()> {
+        let python = found(self.made_by)?;
+        let wanted = format!("{python}\n{wanted}");
         let stamp = self.folder.join(STAMP);
         if fs::read_to_string(&stamp).is_ok_and(|installed| installed == wanted) {
             return Ok(());
         }
-        println!("installing what the Python client needs");
-        let mut make = process::command(workspace, "python3");
+        println!("installing {}", packages.join(" "));
+        let mut make = process::command(workspace, self.made_by);
         make.args(["-m", "venv", "--clear"]).arg(&self.folder);
         process::run(&mut make)?;
         let mut pip = process::command(workspace, self.python());
-        pip.args(["-m", "pip", "install", "--quiet", "--editable"])
-            .arg(format!("{PACKAGE}[test]"))
+        pip.args(["-m", "pip", "install", "--quiet"])
+            .args(packages)
             .env("PIP_DISABLE_PIP_VERSION_CHECK", "1");
         process::run(&mut pip)?;
         fs::write(&stamp, wanted).with_context(|| format!("cannot write {}", stamp.display()))
@@ -77,9 +88,9 @@ impl Environment {
 }
 
 /// The version of Python, once it is sure that it is new enough and can make environments.
-fn found() -> Result<String> {
+fn found(python: &str) -> Result<String> {
     process::require("python3")?;
-    let said = process::output(Command::new("python3").arg("--version"))?;
+    let said = process::output(Command::new(python).arg("--version"))?;
     if minor(&said).with_context(|| format!("`python3 --version` said {said:?}"))? < OLDEST {
         bail!(
             "{} is too old; {}",
@@ -88,7 +99,7 @@ fn found() -> Result<String> {
         );
     }
     // Debian has the two in a package of their own.
-    if !can_make_environments(Path::new("python3")) {
+    if !can_make_environments(Path::new(python)) {
         bail!("Python has no venv: `apt-get install python3-venv` on Debian");
     }
     Ok(said.trim().to_owned())
@@ -127,15 +138,18 @@ mod tests {
     fn what_is_installed_is_not_installed_again() {
         let folder = tempfile::tempdir().unwrap();
         let workspace = Workspace::at(folder.path());
-        fs::create_dir_all(workspace.path(PACKAGE)).unwrap();
-        fs::write(workspace.path(PROJECT), "[project]\n").unwrap();
         let environment = Environment {
             folder: workspace.path("venv"),
+            made_by: "python3",
         };
         fs::create_dir_all(&environment.folder).unwrap();
         let stamp = environment.folder.join(STAMP);
-        fs::write(&stamp, format!("{}\n[project]\n", found().unwrap())).unwrap();
-        environment.install(&workspace).unwrap();
+        fs::write(
+            &stamp,
+            format!("{}\n[project]\n", found("python3").unwrap()),
+        )
+        .unwrap();
+        environment.install(&workspace, "[project]\n", &[]).unwrap();
         assert!(!environment.python().exists());
     }
 }

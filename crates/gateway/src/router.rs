@@ -109,6 +109,11 @@ fn signed_in_routes() -> Vec<(Rights, &'static str, MethodRouter<Gateway>)> {
         ),
         (
             ADMIN,
+            "/api/admin/tool-servers",
+            get(admin::tool_server_list),
+        ),
+        (
+            ADMIN,
             "/health/dependencies",
             get(health::health_dependencies),
         ),

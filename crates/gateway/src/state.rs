@@ -10,7 +10,7 @@ use netra_protocol::account::User;
 use netra_protocol::id::UserId;
 use netra_protocol::limits::Limits;
 use netra_store::{Secrets, Store};
-use netra_tools::Registry;
+use netra_tools::{Registry, ToolServers};
 
 use crate::auth::keys::Keys;
 use crate::auth::passwords::Passwords;
@@ -36,6 +36,8 @@ pub struct Parts {
     pub tools: Arc<Registry>,
     /// What tools need on users' behalf.
     pub secrets: Secrets,
+    /// Where some of them come from.
+    pub tool_servers: Arc<dyn ToolServers>,
     /// The signing key.
     pub keys: Keys,
     /// The metrics of this process.
@@ -55,6 +57,7 @@ pub(crate) struct Inner {
     pub(crate) engine: ExecutionEngineFactory,
     pub(crate) tools: Arc<Registry>,
     pub(crate) secrets: Secrets,
+    pub(crate) tool_servers: Arc<dyn ToolServers>,
     pub(crate) keys: Keys,
     pub(crate) metrics: Metrics,
     pub(crate) config: Config,
@@ -84,6 +87,7 @@ impl Gateway {
             engine,
             tools,
             secrets,
+            tool_servers,
             keys,
             metrics,
             config,
@@ -111,6 +115,7 @@ impl Gateway {
             engine,
             tools,
             secrets,
+            tool_servers,
             keys,
             metrics,
             config,

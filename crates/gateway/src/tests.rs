@@ -147,6 +147,7 @@ impl Edge {
                 engine: engine.clone(),
                 tools: registry.clone(),
                 secrets: netra_store::Secrets::ephemeral(&store),
+                tool_servers: Arc::new(()),
                 keys: keys.clone(),
                 metrics: Arc::new(|json| {
                     if json {

@@ -22,6 +22,7 @@ use crate::user::TestUser;
 pub struct Options {
     settings: Vec<(String, String)>,
     agents: Option<PathBuf>,
+    file: Option<PathBuf>,
     tools: Vec<Arc<dyn Tool>>,
 }
 
@@ -46,6 +47,13 @@ impl Options {
         self
     }
 
+    /// A configuration file, below all other settings.
+    #[must_use]
+    pub fn file(mut self, file: &Path) -> Self {
+        self.file = Some(file.to_owned());
+        self
+    }
+
     /// A tool besides the built-in ones.
     #[must_use]
     pub fn tool(mut self, tool: TestTool) -> Self {
@@ -60,6 +68,7 @@ impl Options {
 
     fn config(&self, data: &Path) -> Result<Config> {
         let mut layers = Layers::new()
+            .file(self.file.as_deref())
             .environment(self.settings.clone())
             .flag("server.listen", "listen", "127.0.0.1:0")
             .flag("data.dir", "data", data.display().to_string())

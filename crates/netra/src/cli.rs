@@ -9,6 +9,7 @@ mod doctor;
 mod duration;
 mod events;
 mod isolation;
+mod mcp;
 mod openapi;
 mod output;
 mod policy;
@@ -72,6 +73,8 @@ enum Command {
     Events(events::Args),
     /// Show who holds what on a server: slots, memory, sockets, limits reached.
     Isolation(isolation::Args),
+    /// List and try out tool servers.
+    Mcp(mcp::Args),
     /// Copy a data folder, while a server runs on it too.
     Backup(backup::BackupArgs),
     /// Make a data folder of a backup.
@@ -163,6 +166,7 @@ async fn command(command: Command) -> Result<Exit, Problem> {
         Command::Policy(args) => Box::pin(policy::policy(args)).await,
         Command::Events(args) => Box::pin(events::events(args)).await,
         Command::Isolation(args) => Box::pin(isolation::isolation(args)).await,
+        Command::Mcp(args) => Box::pin(mcp::mcp(args)).await,
         Command::Backup(args) => backup::backup(&args),
         Command::Restore(args) => backup::restore(&args),
         Command::Migrate(folder) => migrate(&folder),

@@ -5,6 +5,7 @@
 
 mod catalogue;
 mod layer;
+mod mcp;
 mod nearest;
 mod raw;
 mod report;
@@ -107,6 +108,8 @@ pub struct Config {
     pub secret_key_file: Option<PathBuf>,
     /// Secrets of the server for its users' tools: a TOML file.
     pub server_secrets: Option<PathBuf>,
+    /// Tool servers.
+    pub mcp: netra_mcp::Config,
     /// How log lines look.
     pub log_format: LogFormat,
     /// A level, or directives by module.
@@ -136,7 +139,7 @@ pub const SECRET_KEYS: &str = "secret-keys";
 impl Config {
     /// Reads all layers.
     pub fn load(layers: Layers) -> Result<Self, Error> {
-        Self::from_raw(layers.merge()?)
+        Self::from_raw(layers.merge()?, layers.variables())
     }
 
     /// The defaults with another data folder: for tests and private servers.
@@ -150,7 +153,7 @@ impl Config {
         self.secret_key_file.clone().unwrap_or_else(in_folder)
     }
 
-    fn from_raw(raw: Raw) -> Result<Self, Error> {
+    fn from_raw(raw: Raw, variables: &[(String, String)]) -> Result<Self, Error> {
         let listen = address(&raw.server.listen)?;
         if raw.server.dev && !listen.ip().is_loopback() {
             return Err(Error::Invalid(format!(
@@ -196,6 +199,7 @@ impl Config {
             sandbox: sandbox(raw.sandbox, &raw.workers)?,
             secret_key_file: raw.secrets.key_file,
             server_secrets: raw.secrets.server_file,
+            mcp: raw.mcp.resolve(variables)?,
             log_format: raw.log.format,
             log_level: raw.log.level,
             metrics_token: raw.metrics.token.map(netra_model::Secret::new),

@@ -125,6 +125,7 @@ impl Node {
         let secrets = secrets(&config, &runtime, &store).await?;
         let tools = tools(&config, (&store, &secrets), &scripts, further)?;
         let registry = Arc::clone(tools.registry());
+        let servers = Arc::new(tool_servers(&config, &runtime)?);
         let engine = engine(&config, &runtime, &store, &bridge, tools, scripts)?;
 
         // What a stopped server left has its place again before anybody asks for a new one.
@@ -143,7 +144,8 @@ impl Node {
             store,
             bridge,
             engine: engine.clone(),
-            tools: registry,
+            tools: Arc::clone(&registry),
+            tool_servers: Arc::clone(&servers) as _,
             secrets,
             keys,
             metrics: render(&recorded),
@@ -155,6 +157,8 @@ impl Node {
             }
         });
         fold_metrics(&runtime, recorded);
+        // They may take as long as they like: nobody waits for them but who wants their tools.
+        servers.begin(&registry);
         let published = file.publish(&config.data).map_err(other)?;
         tracing::info!(server.url = %url, data.dir = %config.data.display(), "ready");
         Ok(Self {
@@ -268,7 +272,22 @@ fn registry_with(config: &Config, further: Vec<Arc<dyn Tool>>) -> Result<Registr
     let fetch = http_fetch(config.fetch_allow.clone());
     tools.push(fetch.map_err(|problem| Error::Other(anyhow::anyhow!(problem)))?);
     tools.extend(further);
-    Registry::new(tools, policy(config)?).map_err(other)
+    let registry = Registry::new(tools, policy(config)?).map_err(other)?;
+    registry.expect(config.mcp.servers.keys().cloned());
+    Ok(registry)
+}
+
+/// The tool servers of the configuration; none is started yet.
+pub fn tool_servers(config: &Config, runtime: &Runtime) -> Result<netra_mcp::Servers, Error> {
+    let programs: Arc<dyn netra_mcp::Programs> = Arc::new(netra_worker::sandbox::Sandbox::new(
+        config.sandbox.clone(),
+        runtime.clone(),
+    ));
+    Ok(netra_mcp::Servers::new(
+        runtime,
+        config.mcp.clone(),
+        &programs,
+    ))
 }
 
 /// The agents: those that are built in, and those of the folder.

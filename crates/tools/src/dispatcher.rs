@@ -29,10 +29,10 @@ use crate::consent::Consent;
 use crate::layers::{Case, Denial, LAYERS, Layer};
 use crate::past::{Ended, Past, named};
 use crate::policy::{RunPolicy, Verdict};
-use crate::registry::{Entry, Registry};
+use crate::registry::{Entry, Registry, Shelf};
 use crate::scope::RunScope;
 use crate::short::{bytes_of, cut_text, held_by, shorten};
-use crate::tool::{Call, ToolSpec};
+use crate::tool::{Call, Tool, ToolSpec};
 
 /// The most bytes of arguments in an event.
 pub(crate) const MAX_ARGUMENT_BYTES: usize = 64 * 1024;
@@ -91,6 +91,8 @@ pub enum Error {
 /// of its own definition.
 pub struct Dispatcher {
     registry: Arc<Registry>,
+    /// What there was when the run began, so that a tool does not change under it.
+    shelf: Arc<Shelf>,
     policy: RunPolicy,
     scope: RunScope,
     begun: AtomicU32,
@@ -103,6 +105,7 @@ impl Dispatcher {
         let thread = scope.emitter().run().thread_id;
         Self {
             policy: RunPolicy::new(Arc::clone(registry.policy()), thread),
+            shelf: registry.now(),
             registry,
             scope,
             begun: AtomicU32::new(begun),
@@ -135,6 +138,16 @@ impl Dispatcher {
         self.policy.offers(ctx, agent, tool)
     }
 
+    /// The tool of this name as this run knows it; what has come since the run began, too.
+    pub fn tool(&self, name: &str) -> Option<Arc<dyn Tool>> {
+        self.entry(name).map(|entry| Arc::clone(&entry.tool))
+    }
+
+    fn entry(&self, name: &str) -> Option<Arc<Entry>> {
+        let known = self.shelf.entry(name).map(Arc::clone);
+        known.or_else(|| self.registry.now().entry(name).map(Arc::clone))
+    }
+
     /// The run's files and artifacts.
     pub fn scope(&self) -> &RunScope {
         &self.scope
@@ -164,7 +177,11 @@ impl Dispatcher {
         if let Some(edited) = request.past.edited() {
             request.arguments = edited;
         }
-        let (entry, rated, consent) = match self.judge(ctx, caller, &request) {
+        let entry = match self.find(caller, &request.name).await {
+            Ok(entry) => entry,
+            Err(denial) => return Err(self.deny(ctx, caller, &request, denial).await),
+        };
+        let (rated, consent) = match self.judge(ctx, caller, &request, &entry) {
             Ok(passed) => passed,
             Err(denial) => return Err(self.deny(ctx, caller, &request, denial).await),
         };
@@ -174,7 +191,7 @@ impl Dispatcher {
         self.announce(ctx, caller, &request, rated).await?;
         let began = Instant::now();
         let given = Mutex::default();
-        let result = self.perform(ctx, caller, entry, (&request, &given)).await;
+        let result = self.perform(ctx, caller, &entry, (&request, &given)).await;
         // Before anything of it is written down or told.
         let redaction = self.scope.redaction();
         let result = result
@@ -188,19 +205,32 @@ impl Dispatcher {
         result.map(|value| Done { id, value }).map_err(Error::Call)
     }
 
-    /// Sends a call through the layers. Gives the tool, what is to be counted, and whether a person is to be asked.
-    fn judge<'a>(
-        &'a self,
-        ctx: &'a UserExecutionContext,
-        caller: &'a Caller<'a>,
-        request: &'a Request,
-    ) -> Result<(&'a Entry, Option<Box<RatedCall>>, Consent), Denial> {
-        let entry = self.registry.entry(&request.name);
-        let mut case = Case::new(ctx, caller, request, entry.ok_or_else(Denial::of_list)?);
+    /// The tool that is called. One that a tool server brings is waited for, and where it is away, that is why there is
+    /// none; an agent that may not call it is not told so.
+    async fn find(&self, caller: &Caller<'_>, name: &String) -> Result<Arc<Entry>, Denial> {
+        let listed = caller.allowed_tools.contains(name);
+        if listed {
+            self.registry.settled(std::slice::from_ref(name)).await;
+        }
+        self.entry(name).ok_or_else(|| {
+            let absence = self.registry.absence(name).filter(|_| listed);
+            absence.map_or_else(Denial::of_list, |why| Denial::new("agent_list", why))
+        })
+    }
+
+    /// Sends a call through the layers. Gives what is to be counted, and whether a person is to be asked.
+    fn judge(
+        &self,
+        ctx: &UserExecutionContext,
+        caller: &Caller<'_>,
+        request: &Request,
+        entry: &Entry,
+    ) -> Result<(Option<Box<RatedCall>>, Consent), Denial> {
+        let mut case = Case::new(ctx, caller, request, entry);
         for layer in self.layers {
             layer(self, &mut case)?;
         }
-        Ok((case.entry, case.rated, case.consent))
+        Ok((case.rated, case.consent))
     }
 
     async fn deny(

@@ -13,6 +13,7 @@ mod policy;
 mod redact;
 mod registry;
 mod scope;
+mod servers;
 mod short;
 mod tool;
 
@@ -24,5 +25,6 @@ pub use past::Past;
 pub use policy::{Explained, Policy, Question, Unusable, Verdict};
 pub use registry::{InvalidTool, Registry};
 pub use scope::RunScope;
+pub use servers::ToolServers;
 pub use short::{bytes_of, cut_text, shorten};
 pub use tool::{Call, Tool, ToolSpec};

@@ -1,6 +1,7 @@
 //! What the tool calls of one run share: its files, its artifacts, its workers.
 
-use std::collections::HashSet;
+use std::any::Any;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -48,6 +49,8 @@ pub struct RunScope {
     /// Reads the one program that computes now.
     program: Mutex<Meter>,
     meters: [Meter; 2],
+    /// What tools keep for as long as the run, by a name of theirs.
+    kept: parking_lot::Mutex<HashMap<String, Arc<dyn Any + Send + Sync>>>,
 }
 
 impl RunScope {
@@ -71,12 +74,26 @@ impl RunScope {
             scripts,
             program: Mutex::new(program),
             meters,
+            kept: parking_lot::Mutex::default(),
         }
     }
 
     /// Read the memory of the worker processes that the run's tools have.
     pub fn meters(&self) -> [Meter; 2] {
         self.meters.clone()
+    }
+
+    /// What a tool keeps under this name until the run's engine ends; `make` is called where there
+    /// is nothing yet, or something of another type.
+    pub fn kept<T: Any + Send + Sync>(&self, name: &str, make: impl FnOnce() -> T) -> Arc<T> {
+        let mut kept = self.kept.lock();
+        let found = kept.get(name).cloned().map(Arc::downcast::<T>);
+        if let Some(Ok(found)) = found {
+            return found;
+        }
+        let made = Arc::new(make());
+        kept.insert(name.to_owned(), Arc::clone(&made) as _);
+        made
     }
 
     pub(crate) fn emitter(&self) -> &UserWebSocketEmitter {

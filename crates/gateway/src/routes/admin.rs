@@ -9,6 +9,7 @@ use netra_protocol::admin::{AdminRun, UpdateUser};
 use netra_protocol::frame::Empty;
 use netra_protocol::id::{RunId, UserId};
 use netra_protocol::run::RunStatus;
+use netra_protocol::tool::ToolServer;
 use netra_store::RunFilter;
 use serde::Deserialize;
 
@@ -16,6 +17,7 @@ use crate::auth::verifier::Revoked;
 use crate::error::Error;
 use crate::extract::{Caller, Id, Paging, checked_limit};
 use crate::json::Payload;
+use crate::routes::agents::page_by_name;
 use crate::state::Gateway;
 
 fn shown(gateway: &Gateway, mut run: AdminRun) -> AdminRun {
@@ -69,6 +71,7 @@ pub(crate) async fn user_update(
     gateway.verifier.revoke(Revoked::User(id));
     if user.disabled {
         gateway.engine.end_runs_of(id).await;
+        gateway.tool_servers.forget(id);
     }
     Ok(Answer(gateway.shown(user)))
 }
@@ -134,4 +137,21 @@ pub(crate) async fn run_cancel(
         StatusCode::ACCEPTED,
         Answer(shown(&gateway, run.into_inner())),
     ))
+}
+
+/// Lists the tool servers
+///
+/// By name: how each is reached, where it stands and why, its tools, and how many instances of it
+/// run. For admins.
+#[utoipa::path(get, path = "/api/admin/tool-servers", tag = "admin",
+    operation_id = "admin_tool_server_list", params(Paging),
+    responses((status = 200, description = "Tool servers", body = Page<ToolServer>)))]
+pub(crate) async fn tool_server_list(
+    State(gateway): State<Gateway>,
+    caller: Caller<Paging>,
+) -> Result<Answer<Page<ToolServer>>, Error> {
+    let servers = gateway.tool_servers.list();
+    Ok(Answer(page_by_name(servers, &caller.query, |server| {
+        &server.name
+    })?))
 }

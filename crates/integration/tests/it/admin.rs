@@ -16,7 +16,7 @@ use serde_json::json;
 use crate::Test;
 use crate::expect::{hanging_model, names, refused, until_end};
 
-async fn disable(by: &TestUser, user: UserId) -> Result<(), Error> {
+pub(crate) async fn disable(by: &TestUser, user: UserId) -> Result<(), Error> {
     let path = format!("/api/admin/users/{user}");
     let request = by.client.request(Method::PATCH, &path);
     let request = request.json(&json!({ "disabled": true }));

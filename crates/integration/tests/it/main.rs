@@ -14,6 +14,7 @@ mod isolation;
 mod keys;
 mod limits;
 mod logs;
+mod mcp;
 mod memory;
 mod metrics;
 mod optimizer;

@@ -41,7 +41,7 @@ pub(super) async fn isolation(args: Args) -> Result<Exit, Problem> {
 }
 
 /// The server that was named, or the one of the folder, asked as an admin of it.
-async fn client(source: &Source) -> Result<Client, Problem> {
+pub(super) async fn client(source: &Source) -> Result<Client, Problem> {
     if let Some(client) = source.named()? {
         return Ok(client);
     }

@@ -68,6 +68,7 @@ pub(super) struct Raw {
     pub(super) tools: Tools,
     pub(super) sandbox: Sandbox,
     pub(super) secrets: Secrets,
+    pub(super) mcp: super::mcp::Mcp,
     pub(super) log: Log,
     pub(super) metrics: Metrics,
     pub(super) workers: Workers,

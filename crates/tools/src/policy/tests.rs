@@ -65,6 +65,7 @@ fn table(environment: &str) -> String {
         "artifacts",
         "memory",
         "web",
+        "external",
         "analytics",
         "data_management",
         "advanced_optimization",
@@ -102,6 +103,7 @@ basic                 +++ +++ +++
 artifacts             +++ +++ +++
 memory                +++ +++ +++
 web                   --- +++ +++
+external              --- +++ +++
 analytics             +++ +++ +++
 data_management       --- +++ +++
 advanced_optimization --- --- +++
