@@ -119,6 +119,8 @@ Examples:
   cargo xtask bench runs --help
   cargo xtask bench events --only fanout,idle --json
   cargo xtask bench isolation --only idle,cost
+  cargo xtask bench greed --rounds 20
+  cargo xtask bench tools
 ";
 
 const COVERAGE: &str = "\

@@ -5,6 +5,7 @@ mod audit;
 mod backup;
 mod config;
 mod connection;
+mod doctor;
 mod duration;
 mod events;
 mod isolation;
@@ -14,6 +15,7 @@ mod output;
 mod policy;
 mod run;
 mod screen;
+mod secrets;
 mod serve;
 mod token;
 mod tree;
@@ -63,6 +65,8 @@ enum Command {
     Agents(agents::Args),
     /// Print, check and explain the policies: who may call which tools.
     Policy(policy::Args),
+    /// Change the key that users' secrets are encrypted with.
+    Secrets(secrets::Args),
     /// Check and print audit records.
     Audit(audit::Args),
     /// Follow, print and check the logs of events.
@@ -78,6 +82,8 @@ enum Command {
     /// Bring the schema of a data folder up to date.
     #[command(after_help = "Examples:\n  netra migrate --data ./netra-data")]
     Migrate(Folder),
+    /// Show what this machine gives the server, and what is missing.
+    Doctor(doctor::Args),
     /// Show the configuration in force.
     Config(config::Args),
     /// Print the OpenAPI document of the REST interface.
@@ -155,6 +161,7 @@ async fn command(command: Command) -> Result<Exit, Problem> {
         Command::User(args) => user::user(args).await,
         Command::Token(args) => token::token(args).await,
         Command::Agents(args) => agents::agents(args),
+        Command::Secrets(args) => Box::pin(secrets::secrets(args)).await,
         Command::Audit(args) => audit::audit(args),
         Command::Policy(args) => Box::pin(policy::policy(args)).await,
         Command::Events(args) => Box::pin(events::events(args)).await,
@@ -163,6 +170,7 @@ async fn command(command: Command) -> Result<Exit, Problem> {
         Command::Backup(args) => backup::backup(&args),
         Command::Restore(args) => backup::restore(&args),
         Command::Migrate(folder) => migrate(&folder),
+        Command::Doctor(args) => Box::pin(doctor::doctor(args)).await,
         Command::Config(args) => config::config(&args),
         Command::Openapi => openapi::openapi(),
         Command::Completion { shell } => completion(shell),

@@ -12,9 +12,10 @@ use netra_context::Runtime;
 pub(crate) struct Temp(PathBuf);
 
 impl Temp {
-    pub(crate) fn new(runtime: &Runtime) -> io::Result<Self> {
+    /// Below this folder.
+    pub(crate) fn new(runtime: &Runtime, above: &Path) -> io::Result<Self> {
         let number = u64::from_le_bytes(runtime.secret_bytes());
-        let path = std::env::temp_dir().join(format!("netra-{number:016x}"));
+        let path = above.join(format!("netra-{number:016x}"));
         DirBuilder::new().mode(0o700).create(&path)?;
         // Whatever the process's mask is.
         std::fs::set_permissions(&path, Permissions::from_mode(0o711))?;

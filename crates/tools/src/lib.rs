@@ -7,8 +7,10 @@
 mod consent;
 mod dispatcher;
 mod executor;
+mod layers;
 mod past;
 mod policy;
+mod redact;
 mod registry;
 mod scope;
 mod servers;

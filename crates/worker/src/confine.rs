@@ -8,7 +8,7 @@ use std::thread;
 use std::time::Duration;
 
 use monty_types::{BASELINE_MEMORY, LIVE_MEMORY, OOM_EXIT_CODE};
-use rustix::process::{Resource, Rlimit, setrlimit};
+use rustix::process::{Resource, Rlimit, getpriority_process, setpriority_process, setrlimit};
 
 use crate::sandbox::{files, syscalls};
 
@@ -23,7 +23,7 @@ const CPU_SLACK: Duration = Duration::from_secs(3);
 
 /// How far a worker stands back for whoever else wants the processor. The server hands work on and waits; it must
 /// not wait for a computation to have used up its turn.
-const STANDS_BACK: i32 = 10;
+pub(crate) const STANDS_BACK: i32 = 10;
 
 /// What a confined worker can still do to itself.
 #[derive(Debug)]
@@ -39,7 +39,10 @@ pub(crate) struct Confined {
 pub(crate) fn confine(files: &[PathBuf]) -> io::Result<Confined> {
     netra_memory::worker::close_inherited()?;
     rustix::thread::set_no_new_privs(true)?;
-    rustix::process::nice(STANDS_BACK)?;
+    // It has started so; where the server's thread could not stand back, this does.
+    if getpriority_process(None)? < STANDS_BACK {
+        setpriority_process(None, STANDS_BACK)?;
+    }
     set(Resource::Core, 0)?;
     set(Resource::Fsize, 0)?;
     let status = File::open("/proc/self/status")?;

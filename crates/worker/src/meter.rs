@@ -1,7 +1,7 @@
 //! How much memory a worker process has, asked from anywhere while it works.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 use crate::sandbox::tree;
 
@@ -13,6 +13,8 @@ pub struct Meter {
     process: Arc<AtomicU32>,
     /// Whether what the process has started counts too.
     descendants: bool,
+    /// What it was found to hold when it was last asked.
+    counted: Arc<AtomicU64>,
 }
 
 impl Meter {
@@ -27,16 +29,27 @@ impl Meter {
     /// Bytes that are the process's alone (`RssAnon`) now; 0 while there is no process. A foreign program's also
     /// count where they are swapped out or shared.
     pub fn bytes(&self) -> u64 {
-        let Some(id) = self.process_id() else {
-            return 0;
-        };
-        if self.descendants {
-            let mut processes = tree::descendants(id);
-            processes.push(id);
-            tree::usage(&processes).memory_bytes
-        } else {
-            tree::own_bytes(id)
-        }
+        let bytes = self.process_id().map_or(0, |id| {
+            if self.descendants {
+                let mut processes = tree::descendants(id);
+                processes.push(id);
+                tree::usage(&processes).memory_bytes
+            } else {
+                tree::own_bytes(id)
+            }
+        });
+        self.counted.store(bytes, Ordering::Release);
+        bytes
+    }
+
+    /// What it held when it was last asked, which is what its user's account knows.
+    pub(crate) fn counted(&self) -> u64 {
+        self.counted.load(Ordering::Acquire)
+    }
+
+    /// Whether both read the same worker.
+    pub(crate) fn is(&self, other: &Meter) -> bool {
+        Arc::ptr_eq(&self.process, &other.process)
     }
 
     /// The process's number; `None` while there is no process.
@@ -46,5 +59,11 @@ impl Meter {
 
     pub(crate) fn set(&self, id: Option<u32>) {
         self.process.store(id.unwrap_or(0), Ordering::Release);
+        self.counted.store(0, Ordering::Release);
+    }
+
+    #[cfg(test)]
+    pub(crate) fn count_as(&self, bytes: u64) {
+        self.counted.store(bytes, Ordering::Release);
     }
 }

@@ -19,6 +19,7 @@ mod stage;
 mod supervisor;
 pub(crate) mod syscalls;
 pub(crate) mod tree;
+mod trial;
 
 pub use order::Without;
 pub use policy::{Layers, Limits, Network, Policy, SYSTEM_FILES, Tier};
@@ -26,6 +27,7 @@ pub use report::{Ended, Reason};
 pub use running::{Error, Running, Sandbox, Settings};
 pub use stage::stage_main;
 pub use supervisor::supervisor_main;
+pub use trial::{Attempt, Trial};
 
 /// The first argument of a process that holds a foreign program.
 pub const SANDBOX_ARGUMENT: &str = "sandbox";

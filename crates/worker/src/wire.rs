@@ -88,6 +88,7 @@ pub(crate) enum ToAnalysis {
     Limits {
         memory_bytes: u64,
         output_bytes: u64,
+        wall_time_ms: u64,
         /// All that the worker will be able to read.
         files: Vec<PathBuf>,
     },

@@ -46,7 +46,7 @@ pub(crate) async fn user_list(
 
 /// Changes an account
 ///
-/// Role, plan, and whether it is disabled. Disabling ends the user's sessions, API keys and tickets
+/// Role, plan, groups, and whether it is disabled. Disabling ends the user's sessions, API keys and tickets
 /// for good, closes sockets and streams, and cancels all runs, at once. The last admin stays one:
 /// 409. For admins; audited in the user's audit too.
 #[utoipa::path(patch, path = "/api/admin/users/{id}", tag = "admin",
@@ -62,6 +62,10 @@ pub(crate) async fn user_update(
     // Looked up before the body is validated, as everywhere.
     let user = gateway.store.user_supervised(&caller.ctx, id).await?;
     let change: UpdateUser = body.read().await?;
+    if !change.has_good_groups() {
+        let message = "`groups` are at most 32 names of 1 to 64 letters, digits, `.`, `_` or `-`.";
+        return Err(Error::invalid(message).at_field("groups"));
+    }
     let store = &gateway.store;
     let user = store.user_update(&caller.ctx, &user, change).await?;
     gateway.verifier.revoke(Revoked::User(id));

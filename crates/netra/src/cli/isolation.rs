@@ -4,7 +4,7 @@ use netra_client::Client;
 use netra_protocol::account::Role;
 use netra_protocol::isolation::{Isolation, Slots, UserHoldings};
 
-use super::connection::{Source, Whereabouts};
+use super::connection::{Source, Whereabouts, no_folder};
 use super::output;
 use crate::accounts::Accounts;
 use crate::config::Config;
@@ -57,6 +57,10 @@ pub(super) async fn client(source: &Source) -> Result<Client, Problem> {
 }
 
 async fn admin(config: &Config) -> Result<String, Problem> {
+    // Looking at a folder makes none.
+    if !config.data.join("netra.db").exists() {
+        return Err(no_folder(&config.data));
+    }
     let users = Accounts::open(config)?.all().await?;
     let mut admins = users.into_iter().filter(|user| user.role == Role::Admin);
     let admin = admins.find(|user| !user.disabled);

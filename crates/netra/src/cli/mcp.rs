@@ -127,7 +127,7 @@ impl Test {
         let usage = |words: String| Problem::message(Exit::Usage, words);
         let config = self.folder.load()?;
         let runtime = Runtime::new();
-        let temp = Temp::new(&runtime)?;
+        let temp = Temp::new(&runtime, &config.sandbox.temp)?;
         let servers = node::tool_servers(&config, &runtime, temp.path())?;
         if !config.mcp.servers.contains_key(&self.name) {
             let words = format!("the configuration has no tool server `{}`", self.name);

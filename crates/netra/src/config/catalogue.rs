@@ -101,6 +101,10 @@ pub const CATALOGUE: &[Key] = &[
         "server.drain_ms",
         "how long runs may go on after the server was told to stop",
     ),
+    value(
+        "server.heartbeat_ms",
+        "between two pings of a WebSocket, and two signs of life of an event stream; at least 1000",
+    ),
     text(
         "server.environment",
         "what policies know this server as: development, staging or production",
@@ -204,6 +208,26 @@ pub const CATALOGUE: &[Key] = &[
         "tools.fetch.allow",
         "hosts of the own network, as host:port, that http_fetch may reach besides public addresses",
     ),
+    text(
+        "sandbox.require",
+        "the least that must hold programs from outside: basic, namespaces or full",
+    ),
+    text(
+        "sandbox.temp",
+        "where such programs get folders of their own; unset: the system's folder for that",
+    ),
+    text(
+        "sandbox.cgroup",
+        "folder of cgroup v2 that was delegated to the server",
+    ),
+    text(
+        "secrets.key_file",
+        "key file of users' secrets; unset: `secret-keys` in the data folder",
+    ),
+    text(
+        "secrets.server_file",
+        "TOML file with secrets of the server for its users' tools",
+    ),
     value(
         "mcp.instances",
         "instances of tool servers at the same time",
@@ -287,6 +311,6 @@ pub const CATALOGUE: &[Key] = &[
     value("workers.warm", "script processes that wait ready"),
     value(
         "workers.analyses",
-        "analysis processes at the same time; unset: one per core",
+        "analysis processes at the same time; unset: one per core and one more",
     ),
 ];

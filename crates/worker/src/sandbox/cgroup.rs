@@ -18,6 +18,8 @@ pub(crate) struct Cgroup {
 impl Cgroup {
     /// Makes one below `parent`, with the limits of the whole sandbox.
     pub(crate) fn create(parent: &Path, name: &str, limits: &Limits) -> io::Result<Cgroup> {
+        // Where that is so already, or not allowed, the limits below show what follows.
+        fs::write(parent.join("cgroup.subtree_control"), "+memory +pids").ok();
         let path = parent.join(name);
         fs::create_dir(&path)?;
         let cgroup = Cgroup { path };

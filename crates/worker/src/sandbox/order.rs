@@ -30,6 +30,8 @@ pub(crate) struct Order {
     pub(crate) cgroup: Option<PathBuf>,
     /// Less than this is an error.
     pub(crate) require: Tier,
+    /// In place of the program: try to get out.
+    pub(crate) trial: bool,
     /// What must not be used, though the machine has it.
     pub(crate) without: Without,
 }

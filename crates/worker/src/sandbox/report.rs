@@ -57,6 +57,14 @@ pub enum Reason {
     Stopped,
 }
 
+impl Ended {
+    /// By the server's wish, as far as is known.
+    pub(crate) const STOPPED: Ended = Ended {
+        reason: Reason::Stopped,
+        peak_bytes: 0,
+    };
+}
+
 impl Report {
     /// Says it on standard error, once there is room. Nobody may be left to hear it, which is no matter.
     pub(crate) fn tell(&self) {

@@ -16,7 +16,7 @@ use tokio::time::timeout;
 
 use super::order::{Order, Without};
 use super::policy::{Layers, Policy, Tier};
-use super::report::{Ended, Reason, Report};
+use super::report::{Ended, Report};
 use super::{SANDBOX_ARGUMENT, spare_user};
 use crate::meter::Meter;
 
@@ -35,7 +35,15 @@ pub struct Sandbox {
     started: Arc<AtomicU64>,
 }
 
-/// What a supervisor says.
+/// A supervisor and what it says.
+#[derive(Debug)]
+struct Held {
+    supervisor: Child,
+    reports: Reports,
+    /// The program's own.
+    folder: PathBuf,
+}
+
 type Reports = Lines<BufReader<ChildStderr>>;
 
 /// What is the same for all programs of one server.
@@ -105,43 +113,35 @@ impl Sandbox {
     /// Starts a program, and waits until it is held and runs. What it uses counts on a user's account where its
     /// meter is added to it.
     pub async fn start(&self, policy: Policy) -> Result<Running, Error> {
-        let order = self.order(policy).encode()?;
-        let mut supervisor = Command::new(&self.settings.program)
-            .arg(SANDBOX_ARGUMENT)
-            .env_clear()
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()?;
-        let (Some(mut stdin), Some(stdout), Some(stderr)) = (
-            supervisor.stdin.take(),
-            supervisor.stdout.take(),
-            supervisor.stderr.take(),
-        ) else {
+        self.run(self.order(policy)).await
+    }
+
+    pub(crate) async fn run(&self, order: Order) -> Result<Running, Error> {
+        let mut held = self.hold(order.folder())?;
+        let (Some(mut stdin), Some(stdout)) =
+            (held.supervisor.stdin.take(), held.supervisor.stdout.take())
+        else {
             return Err(io::Error::other("the process has no pipes").into());
         };
-        let mut reports = BufReader::new(stderr).lines();
+        // One for the supervisor, one for what becomes the program.
+        let order = order.encode()?;
+        let orders = [&order[..], &order[..]].concat();
         let started = async {
-            // One for the supervisor, one for what becomes the program. Where they do not want it, they say why.
-            stdin
-                .write_all(&[&order[..], &order[..]].concat())
-                .await
-                .ok();
-            layers(&mut reports).await
+            // Where they are not wanted, it is said why.
+            stdin.write_all(&orders).await.ok();
+            layers(&mut held.reports).await
         };
-        let layers = match timeout(START_TIME, started).await {
-            Ok(Ok(layers)) => layers,
-            Ok(Err(error)) => {
-                until_gone(supervisor, reports).await;
+        let started = timeout(START_TIME, started).await;
+        let late = |_| Err(io::Error::other("nothing was started in time").into());
+        let layers = match started.unwrap_or_else(late) {
+            Ok(layers) => layers,
+            Err(error) => {
+                held.until_gone().await;
                 return Err(error);
-            }
-            Err(_) => {
-                until_gone(supervisor, reports).await;
-                return Err(io::Error::other("nothing was started in time").into());
             }
         };
         let meter = Meter::of_descendants();
-        meter.set(supervisor.id());
+        meter.set(held.supervisor.id());
         let said = Said::default();
         let (alive, dropped) = oneshot::channel();
         let (ending, end) = watch::channel(None);
@@ -155,14 +155,32 @@ impl Sandbox {
             alive: Some(alive),
         };
         self.runtime.spawn(TaskKind::Part, async move {
-            let ended = accompany(supervisor, reports, said, dropped).await;
+            let ended = held.accompany(said, dropped).await;
             meter.set(None);
             ending.send_replace(Some(ended));
         });
         Ok(running)
     }
 
-    fn order(&self, policy: Policy) -> Order {
+    /// Starts a supervisor, which waits for its order.
+    fn hold(&self, folder: PathBuf) -> io::Result<Held> {
+        let mut supervisor = Command::new(&self.settings.program)
+            .arg(SANDBOX_ARGUMENT)
+            .env_clear()
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()?;
+        let stderr = supervisor.stderr.take();
+        let stderr = stderr.ok_or_else(|| io::Error::other("the process has no pipes"))?;
+        Ok(Held {
+            supervisor,
+            reports: BufReader::new(stderr).lines(),
+            folder,
+        })
+    }
+
+    pub(crate) fn order(&self, policy: Policy) -> Order {
         let number = self.started.fetch_add(1, Ordering::Relaxed);
         let settings = &self.settings;
         let server = std::process::id();
@@ -178,6 +196,7 @@ impl Sandbox {
             uid,
             cgroup: settings.cgroup.clone(),
             require: settings.require,
+            trial: false,
             without: settings.without,
         }
     }
@@ -211,13 +230,9 @@ impl Running {
 
     /// Waits until it has ended and nothing of it is left. May be called again, and dropped without loss.
     pub async fn ended(&mut self) -> Ended {
-        let gone = Ended {
-            reason: Reason::Stopped,
-            peak_bytes: 0,
-        };
         match self.end.wait_for(Option::is_some).await {
-            Ok(ended) => ended.unwrap_or(gone),
-            Err(_) => gone,
+            Ok(ended) => ended.unwrap_or(Ended::STOPPED),
+            Err(_) => Ended::STOPPED,
         }
     }
 
@@ -253,40 +268,43 @@ async fn layers(reports: &mut Reports) -> Result<Layers, Error> {
     Err(io::Error::other("its process ended without a word").into())
 }
 
-/// Stays with a program to its end, which is also when nobody wants it any more.
-async fn accompany(
-    supervisor: Child,
-    mut reports: Reports,
-    said: Said,
-    mut dropped: oneshot::Receiver<()>,
-) -> Ended {
-    let mut ended = Ended {
-        reason: Reason::Stopped,
-        peak_bytes: 0,
-    };
-    loop {
-        let line = tokio::select! {
-            line = reports.next_line() => line,
-            _ = &mut dropped => break,
-        };
-        let Ok(Some(line)) = line else { break };
-        match serde_json::from_str(&line) {
-            Ok(Report::Said(text)) => said.hear(text.as_bytes()),
-            Ok(Report::Ended(how)) => ended = how,
-            // Why the program could not take the supervisor's place after all.
-            Ok(Report::Failed(why)) => said.hear(why.as_bytes()),
-            Ok(Report::Started(_) | Report::TooWeak { .. }) | Err(_) => {}
+impl Held {
+    /// Stays with a program to its end, which is also when nobody wants it any more.
+    async fn accompany(mut self, said: Said, mut dropped: oneshot::Receiver<()>) -> Ended {
+        let mut ended = None;
+        loop {
+            let line = tokio::select! {
+                line = self.reports.next_line() => line,
+                _ = &mut dropped => break,
+            };
+            let Ok(Some(line)) = line else { break };
+            match serde_json::from_str(&line) {
+                Ok(Report::Said(text)) => said.hear(text.as_bytes()),
+                Ok(Report::Ended(how)) => ended = Some(how),
+                // Why the program could not take its place after all.
+                Ok(Report::Failed(why)) => said.hear(why.as_bytes()),
+                Ok(Report::Started(_) | Report::TooWeak { .. }) | Err(_) => {}
+            }
         }
+        self.until_gone().await;
+        ended.unwrap_or(Ended::STOPPED)
     }
-    until_gone(supervisor, reports).await;
-    ended
-}
 
-/// Listens no longer, which the supervisor notices: it ends what is left, and itself.
-async fn until_gone(mut supervisor: Child, reports: Reports) {
-    drop(reports);
-    if timeout(END_TIME, supervisor.wait()).await.is_err() {
-        tracing::error!("a sandbox did not end in time: its supervisor is killed");
-        supervisor.kill().await.ok();
+    /// Listens no longer, which the supervisor notices: it ends what is left, and itself.
+    async fn until_gone(self) {
+        let Held {
+            mut supervisor,
+            reports,
+            folder,
+        } = self;
+        drop(reports);
+        if timeout(END_TIME, supervisor.wait()).await.is_err() {
+            tracing::error!("a sandbox did not end in time: its supervisor is killed");
+            supervisor.kill().await.ok();
+        }
+        // It is there only where somebody has killed the supervisor.
+        if folder.exists() {
+            tokio::fs::remove_dir_all(folder).await.ok();
+        }
     }
 }

@@ -16,7 +16,7 @@ use super::namespaces::{self, Namespaces};
 use super::order::{Arranged, Order, Without, about, about_path};
 use super::policy::{Layers, Limits, Network, Policy, Tier};
 use super::report::Report;
-use super::{files, syscalls, tree};
+use super::{files, syscalls, tree, trial};
 use crate::confine::set;
 
 /// Memory that a process may reserve beyond what all of them together may use: runtimes reserve more than they touch.
@@ -41,7 +41,7 @@ const SHARED_PROC: [&str; 4] = [
 /// [`super::STAGE_ARGUMENT`], with the second argument, and return what it returns.
 pub fn stage_main(arranged: &str) -> ExitCode {
     match become_program(arranged) {
-        Ok(never) => match never {},
+        Ok(()) => return ExitCode::SUCCESS,
         Err(Refusal::TooWeak { found, required }) => Report::TooWeak { found, required }.tell(),
         Err(Refusal::Failed(error)) => Report::Failed(error.to_string()).tell(),
     }
@@ -59,7 +59,8 @@ impl<E: Into<io::Error>> From<E> for Refusal {
     }
 }
 
-fn become_program(arranged: &str) -> Result<std::convert::Infallible, Refusal> {
+/// Returns only after a trial.
+fn become_program(arranged: &str) -> Result<(), Refusal> {
     netra_memory::worker::close_inherited()?;
     let arranged: Arranged = serde_json::from_str(arranged).map_err(io::Error::from)?;
     let order = Order::receive()?;
@@ -78,15 +79,20 @@ fn become_program(arranged: &str) -> Result<std::convert::Infallible, Refusal> {
     become_nobody(order.uid, arranged.namespaces)?;
     die_with_supervisor()?;
     let granted = granted(&order, own_proc);
-    check(policy, order.uid)?;
+    if !order.trial {
+        check(policy, order.uid)?;
+    }
     chdir(order.folder()).map_err(io::Error::from)?;
     let layers = confine(&order, &arranged, &granted)?;
     let required = order.require.max(Tier::Basic);
     let found = layers.tier();
-    if found < required && order.without == Without::NOTHING {
+    if found < required && !order.trial && order.without == Without::NOTHING {
         return Err(Refusal::TooWeak { found, required });
     }
     Report::Started(layers).tell();
+    if order.trial {
+        return Ok(trial::tell(&order)?);
+    }
     let error = program(&order).exec();
     Err(about_path(&policy.program)(error).into())
 }

@@ -5,6 +5,7 @@ mod escape;
 mod server;
 
 use std::process::ExitCode;
+use std::time::Duration;
 
 use netra_worker::{InputFile, JobError, sandbox};
 use serde_json::{Value, json};
@@ -30,6 +31,7 @@ fn job(
     op: &str,
     arguments: Value,
     inputs: &[InputFile],
+    time: Duration,
     progress: &mut dyn FnMut(f32, &str),
 ) -> Result<Value, JobError> {
     match op {
@@ -72,8 +74,9 @@ fn job(
         "talk" => Ok(Value::String("x".repeat(1 << 20))),
         "panic" => std::panic::resume_unwind(Box::new("a bug")),
         "write" => tell(std::fs::write(path(&arguments), "text").map(|()| Value::Null)),
-        _ if op.starts_with("log_") => {
-            netra_analytics::jobs::run(op, arguments, inputs, progress).map_err(JobError::from)
+        _ if op.starts_with("log_") || op == "sql_query" => {
+            netra_analytics::jobs::run(op, arguments, inputs, time, progress)
+                .map_err(JobError::from)
         }
         _ => Err(JobError {
             code: "unknown_op".to_owned(),

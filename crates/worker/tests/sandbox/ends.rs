@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use netra_worker::sandbox::{Policy, Reason, Without};
 use rustix::event::{PollFd, PollFlags, poll};
-use rustix::process::{Pid, PidfdFlags, pidfd_open};
+use rustix::process::{Pid, PidfdFlags, Signal, kill_process, pidfd_open};
 use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _};
 
 use crate::place::{Place, TIERS, shell, to_its_end};
@@ -70,6 +70,26 @@ async fn what_it_says_is_kept_up_to_a_limit() {
     let outcome = place.try_it(Without::NOTHING, policy).await;
     assert!(outcome.said.len() <= 16 * 1024);
     assert!(outcome.said.ends_with("end\n"), "{}", outcome.said);
+}
+
+#[tokio::test]
+async fn a_program_does_not_outlive_its_supervisor() {
+    for without in TIERS {
+        let place = Place::new();
+        let mut running = place
+            .sandbox(without)
+            .start(shell("echo ready; exec sleep 1000"))
+            .await
+            .unwrap();
+        let mut stdout = tokio::io::BufReader::new(running.take_stdout().unwrap());
+        stdout.read_line(&mut String::new()).await.unwrap();
+        let supervisor = running.meter().process_id().unwrap();
+        let supervisor = Pid::from_raw(supervisor.cast_signed()).unwrap();
+        kill_process(supervisor, Signal::KILL).unwrap();
+        assert_eq!(stdout.read(&mut [0]).await.unwrap(), 0, "nobody is left");
+        assert_eq!(running.ended().await.reason, Reason::Stopped);
+        assert_eq!(place.left(), 0);
+    }
 }
 
 /// The processes below one, with handles by which their end is seen.

@@ -82,6 +82,37 @@ async fn what_holds_a_program_is_told() {
 }
 
 #[tokio::test]
+async fn a_trial_finds_what_holds_and_what_does_not() {
+    let place = Place::new();
+    for without in TIERS {
+        let trial = place.sandbox(without).try_out().await.unwrap();
+        assert!(trial.layers.tier() >= Tier::Basic);
+        assert!(
+            trial.attempts.iter().all(|attempt| attempt.held),
+            "{trial:?}"
+        );
+        assert_eq!(place.left(), 0);
+    }
+    let nothing = Without {
+        namespaces: true,
+        landlock: true,
+        seccomp: true,
+        uid: true,
+        ..Without::NOTHING
+    };
+    let trial = place.sandbox(nothing).try_out().await.unwrap();
+    assert_eq!(trial.layers.tier(), Tier::None);
+    let held: Vec<&str> = trial
+        .attempts
+        .iter()
+        .filter(|attempt| attempt.held)
+        .map(|attempt| attempt.what.as_str())
+        .collect();
+    // The machine may deny this one to everybody.
+    assert!(held.is_empty() || held == ["make namespaces"], "{held:?}");
+}
+
+#[tokio::test]
 async fn what_is_granted_can_be_read_and_written() {
     let place = Place::new();
     let shared = place.path().join("shared");

@@ -119,6 +119,14 @@ pub(super) const OPERATIONS: &[Row] = &[
         r#"{"name": "of a stranger", "scopes": ["account"]}"#,
     ),
     own("key_delete", "account", ""),
+    // By names of one's own: another user's is not even asked for.
+    own(
+        "secret_put",
+        "account",
+        r#"{"value": "secret of a stranger"}"#,
+    ),
+    own("secret_get", "account", ""),
+    own("secret_delete", "account", ""),
     own("usage_get", "read", ""),
     own("audit_list", "read", ""),
     Row {
