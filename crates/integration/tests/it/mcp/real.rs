@@ -501,25 +501,25 @@ async fn the_conformance_suite_of_the_protocol_passes() -> Test {
         "sse-retry",
         "elicitation-sep1034-client-defaults",
     ] {
-        let passed = scenario_passes(&packages, &client, scenario)?;
+        let (passed, said) = scenario_passes(&packages, &client, scenario)?;
         let expected = EXPECTED_FAILURES.iter().find(|(name, _)| *name == scenario);
         match (passed, expected) {
             (true, None) | (false, Some(_)) => {}
             (true, Some(_)) => bail!("{scenario} passes: take it off the list"),
-            (false, None) => bail!("{scenario} fails"),
+            (false, None) => bail!("{scenario} fails:\n{said}"),
         }
     }
     Ok(())
 }
 
-fn scenario_passes(packages: &Path, client: &Path, scenario: &str) -> Result<bool> {
+fn scenario_passes(packages: &Path, client: &Path, scenario: &str) -> Result<(bool, String)> {
     let said = Command::new(packages.join(NODE))
         .arg(packages.join(CONFORMANCE))
         .args(["client", "--scenario", scenario, "--command"])
         .arg(format!("{} {scenario}", client.display()))
         .stdin(Stdio::null())
         .output()?;
-    print!("{}", String::from_utf8_lossy(&said.stdout));
-    eprint!("{}", String::from_utf8_lossy(&said.stderr));
-    Ok(said.status.success())
+    let words = [&said.stdout[..], &said.stderr[..]].concat();
+    let words = String::from_utf8_lossy(&words).into_owned();
+    Ok((said.status.success(), words))
 }
