@@ -23,7 +23,7 @@ use netra_tools::{
     Call, Caller, Infra, Past, Policy, Registry, Request, Tool, ToolExecutorFactory, ToolSpec,
     audit_of_call,
 };
-use netra_worker::AnalysisPool;
+use netra_worker::{AnalysisPool, ScriptPool};
 use serde_json::{Map, Value, json};
 
 type Wrong = Box<dyn std::error::Error>;
@@ -161,15 +161,17 @@ impl Bench {
         let store = Store::open(&runtime, config, hub.clone())?;
         let bridge = WebSocketBridgeFactory::new(&runtime, store.clone(), hub);
         let policy = Policy::of(&[("bench.cedar".into(), policies.into())], "production")?;
+        let nowhere = || netra_worker::Config {
+            program: "/nonexistent".into(),
+            workers: 1,
+            warm: 0,
+        };
         let factory = ToolExecutorFactory::new(Infra {
             registry: Arc::new(Registry::new(vec![nothing()], policy)?),
             store: store.clone(),
             secrets: Secrets::ephemeral(&store),
-            analyses: AnalysisPool::new(netra_worker::Config {
-                program: "/nonexistent".into(),
-                workers: 1,
-                warm: 0,
-            }),
+            analyses: AnalysisPool::new(nowhere()),
+            scripts: ScriptPool::new(nowhere()),
         });
         let ctx = user(&runtime, &store).await?;
         let target = Target::New {
