@@ -1179,7 +1179,7 @@ export interface EventData {
   };
   /** A check said no; the tool did not run. */
   tool_denied: {
-    /** Which: `agent_list`, `policy`, `schema`, `limits`, or `approval` where a person said no. */
+    /** Which: `agent_list`, `policy`, `schema`, `limits`, `rate`, or `approval` where a person said no. */
     layer: string;
     /** Why. */
     reason: string;

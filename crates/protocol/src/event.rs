@@ -191,7 +191,7 @@ pub enum EventKind {
         tool_call_id: ToolCallId,
         /// The tool's name.
         tool_name: String,
-        /// Which: `agent_list`, `policy`, `schema`, `limits`, or `approval` where a person said no.
+        /// Which: `agent_list`, `policy`, `schema`, `limits`, `rate`, or `approval` where a person said no.
         layer: String,
         /// Why.
         reason: String,

@@ -1654,7 +1654,7 @@ class ToolCompletedEvent(EventEnvelope):
 class ToolDeniedData(TypedDict):
     """`data` of `tool_denied`."""
 
-    #: Which: `agent_list`, `policy`, `schema`, `limits`, or `approval` where a person said no.
+    #: Which: `agent_list`, `policy`, `schema`, `limits`, `rate`, or `approval` where a person said no.
     layer: str
     #: Why.
     reason: str

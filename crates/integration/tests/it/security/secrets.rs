@@ -8,9 +8,9 @@ use std::sync::mpsc::{Receiver, sync_channel};
 
 use anyhow::{Context as _, Result, ensure};
 use netra_client::{Client, Error, Method};
-use netra_integration::{Options, ProcessOptions, TestProcess, TestServer, output};
+use netra_integration::{Options, ProcessOptions, TestProcess, TestServer, TestUser, output};
 use netra_protocol::ErrorCode;
-use netra_protocol::run::RunStatus;
+use netra_protocol::run::{Run, RunStatus};
 use netra_protocol::secret::SecretInfo;
 use serde_json::{Value, json};
 
@@ -19,6 +19,14 @@ use crate::expect::refused;
 use crate::scripts::script;
 
 const CANARY: &str = "canary/of+the secret~42";
+/// As it is, in base64, percent-encoded, and cut off.
+const FORMS: [&str; 4] = [
+    CANARY,
+    "Y2FuYXJ5L29mK3RoZSBzZWNyZXR+NDI",
+    "canary%2Fof%2Bthe%20secret",
+    "canary/of+the",
+];
+const METRICS: &str = "token-of-the-metrics";
 
 /// Sends every request's head back as the page, three times over, and tells it to the test.
 fn mirror() -> Result<(u16, Receiver<String>)> {
@@ -91,134 +99,119 @@ fn holders(dir: &Path, words: &[&[u8]]) -> Result<Vec<PathBuf>> {
     Ok(found)
 }
 
+/// A server whose log tells everything, with the agent, and two sites: the secret's own and a stranger's.
+struct Scene {
+    folder: tempfile::TempDir,
+    server: TestProcess,
+    own: (u16, Receiver<String>),
+    strange: (u16, Receiver<String>),
+}
+
+impl Scene {
+    async fn start() -> Result<Self> {
+        let folder = tempfile::tempdir()?;
+        let (own, strange) = (mirror()?, mirror()?);
+        let tools = "tools = [\"http_fetch\", \"save_file\", \"remember\"]\n";
+        script(folder.path(), "courier", tools, AGENT)?;
+        let policies = folder.path().join("policies");
+        std::fs::create_dir(&policies)?;
+        let all = "permit (principal, action, resource);";
+        std::fs::write(policies.join("all.cedar"), all)?;
+        let options = Options::new()
+            .set("agents.dir", folder.path().display())
+            .set(
+                "tools.fetch.allow",
+                format!("127.0.0.1:{},127.0.0.1:{}", own.0, strange.0),
+            )
+            .set("policy.dir", policies.display())
+            .set("metrics.token", METRICS)
+            .set("log.level", "trace");
+        let process = ProcessOptions {
+            environment: options.environment(),
+            ..ProcessOptions::default()
+        };
+        let server = TestProcess::start_with(&folder.path().join("data"), process).await?;
+        Ok(Self {
+            folder,
+            server,
+            own,
+            strange,
+        })
+    }
+
+    fn data(&self) -> PathBuf {
+        self.folder.path().join("data")
+    }
+
+    /// All that the server tells the user, the operator and the scraper, and its log.
+    async fn told(&self, user: &TestUser, run: &Run) -> Result<String> {
+        let mut told = serde_json::to_string(run)?;
+        for received in user.events(run.id).await? {
+            told.push_str(&received.text);
+        }
+        let metrics = user.client.with_token(METRICS);
+        for (client, path) in [
+            (&user.client, "/api/secrets/wiki"),
+            (&user.client, "/api/audit"),
+            (&user.client, "/api/runs"),
+            (&user.client, "/api/approvals"),
+            (&user.client, "/api/files"),
+            (&user.client, "/api/tools"),
+            (&user.client, "/api/usage"),
+            (&metrics, "/api/metrics"),
+        ] {
+            let answer = client.send(client.request(Method::GET, path)).await;
+            told.push_str(&answer.with_context(|| path.to_owned())?.text().await?);
+        }
+        let messages = user.client.messages(run.thread_id, None, None).await?;
+        told.push_str(&serde_json::to_string(&messages)?);
+        let data = self.data();
+        let export = ["audit", "export", "--data", &data.to_string_lossy()];
+        told.push_str(&String::from_utf8_lossy(&output(&export, "").await?.stdout));
+        let misuse = json!({ "value": CANARY, "hosts": ["*"] });
+        told.push_str(&format!("{:?}", put(&user.client, "wiki", misuse).await));
+        let log = self.server.log()?;
+        ensure!(log.len() > 10_000, "the log says little: {}", log.len());
+        told.push_str(&log);
+        Ok(told)
+    }
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_canary_goes_to_its_host_and_is_found_nowhere_else() -> Test {
-    let folder = tempfile::tempdir()?;
-    let (port, told) = mirror()?;
-    let (strange, told_to_stranger) = mirror()?;
-    let tools = "tools = [\"http_fetch\", \"save_file\", \"remember\"]\n";
-    script(folder.path(), "courier", tools, AGENT)?;
-    let policies = folder.path().join("policies");
-    std::fs::create_dir(&policies)?;
-    std::fs::write(
-        policies.join("all.cedar"),
-        "permit (principal, action, resource);",
-    )?;
-    let data = folder.path().join("data");
-    let allow = format!("127.0.0.1:{port},127.0.0.1:{strange}");
-    let options = Options::new()
-        .agents(folder.path())
-        .set("tools.fetch.allow", allow)
-        .set("policy.dir", policies.display())
-        .set("metrics.token", "token-of-the-metrics")
-        .set("log.level", "trace");
-    let process = ProcessOptions {
-        environment: options.environment(),
-        ..ProcessOptions::default()
-    };
-    let server = TestProcess::start_with(&data, process).await?;
-    let user = server.user("ada").await?;
+    let scene = Scene::start().await?;
+    let user = scene.server.user("ada").await?;
+    let (port, strange) = (scene.own.0, scene.strange.0);
     let secret = json!({ "value": CANARY, "hosts": [format!("127.0.0.1:{port}")] });
     let kept = put(&user.client, "wiki", secret).await?;
-    let mut seen = format!("{kept:?}");
+    assert_eq!(kept.hosts.len(), 1);
 
     let urls = format!("http://127.0.0.1:{port}/ http://127.0.0.1:{strange}/");
     let run = user.run("courier", urls).await?;
     assert_eq!(run.status, RunStatus::Completed, "{:?}", run.error);
     let result = run.result.clone().context("no result")?;
-    seen.push_str(&result.to_string());
-    let words: Vec<&str> = result["words"]
-        .as_array()
-        .into_iter()
-        .flatten()
-        .filter_map(Value::as_str)
-        .collect();
+    let words = result["words"].as_array().into_iter().flatten();
+    let words: Vec<&str> = words.filter_map(Value::as_str).collect();
     ensure!(words[0].contains("is not for 127.0.0.1"), "{words:?}");
-    ensure!(
-        words[1].contains("there is no secret") && words[2].contains("there is no secret"),
-        "{words:?}"
-    );
-    let head = told.recv()?;
-    ensure!(
-        head.contains(&format!("authorization: Bearer {CANARY}")),
-        "it did not go out: {head}"
-    );
-    ensure!(
-        told_to_stranger.try_recv().is_err(),
-        "a stranger was asked with a secret"
-    );
-    ensure!(
-        result["said"].to_string().contains("[secret wiki]"),
-        "{result}"
-    );
+    for unknown in &words[1..] {
+        ensure!(unknown.contains("there is no secret"), "{words:?}");
+    }
+    let head = scene.own.1.recv()?;
+    let sent = format!("authorization: Bearer {CANARY}");
+    ensure!(head.contains(&sent), "it did not go out: {head}");
+    let asked = scene.strange.1.try_recv();
+    ensure!(asked.is_err(), "a stranger was asked with a secret");
+    let said = result["said"].to_string();
+    ensure!(said.contains("[secret wiki]"), "{said}");
 
-    for received in user.events(run.id).await? {
-        seen.push_str(&received.text);
+    let told = scene.told(&user, &run).await?;
+    let names_it = told.contains("\"secrets\":[\"wiki\"]");
+    ensure!(names_it, "the audit does not name the secret");
+    for word in FORMS {
+        let place = around(&told, word);
+        ensure!(!told.contains(word), "{word} was told: {place}");
     }
-    for path in [
-        "/api/secrets/wiki",
-        "/api/audit",
-        "/api/runs",
-        "/api/approvals",
-        "/api/files",
-        "/api/tools",
-        "/api/usage",
-    ] {
-        seen.push_str(
-            &user
-                .client
-                .send(user.client.request(Method::GET, path))
-                .await?
-                .text()
-                .await?,
-        );
-    }
-    let messages = user.client.messages(run.thread_id, None, None).await?;
-    seen.push_str(&format!("{messages:?}"));
-    let metrics = user.client.with_token("token-of-the-metrics");
-    seen.push_str(
-        &metrics
-            .send(metrics.request(Method::GET, "/api/metrics"))
-            .await?
-            .text()
-            .await?,
-    );
-    let of = data.to_string_lossy();
-    let exported = output(&["audit", "export", "--data", &of], "").await?;
-    seen.push_str(&String::from_utf8_lossy(&exported.stdout));
-    let misuse = put(
-        &user.client,
-        "wiki",
-        json!({ "value": CANARY, "hosts": ["*"] }),
-    )
-    .await;
-    seen.push_str(&format!("{misuse:?}"));
-    let log = server.log()?;
-    ensure!(log.len() > 10_000, "the log says little: {}", log.len());
-    seen.push_str(&log);
-
-    let encoded = [
-        "Y2FuYXJ5L29mK3RoZSBzZWNyZXR+NDI",
-        "canary%2Fof%2Bthe%20secret",
-    ];
-    ensure!(
-        seen.contains("\"secrets\":[\"wiki\"]"),
-        "the audit does not name the secret"
-    );
-    for word in [CANARY, encoded[0], encoded[1], "canary/of+the"] {
-        ensure!(
-            !seen.contains(word),
-            "{word} was told: {}",
-            around(&seen, word)
-        );
-    }
-    let words = [
-        CANARY.as_bytes(),
-        encoded[0].as_bytes(),
-        encoded[1].as_bytes(),
-        b"canary/of+the",
-    ];
-    let holders = holders(&data, &words)?;
+    let holders = holders(&scene.data(), &FORMS.map(str::as_bytes))?;
     ensure!(holders.is_empty(), "{holders:?}");
     Ok(())
 }

@@ -64,6 +64,14 @@ impl World {
         Ok((made.id.to_string(), user.client.with_token(secret)))
     }
 
+    /// Puts a secret under the name that `attempt` asks for.
+    pub(super) async fn name_a_secret(&self, user: &TestUser) -> Result<()> {
+        let request = user.client.request(Method::PUT, "/api/secrets/echo");
+        let secret = serde_json::json!({"value": "secret of the owner"});
+        user.client.send(request.json(&secret)).await?;
+        Ok(())
+    }
+
     /// Disables a user, as an admin does.
     pub(super) async fn disable(&self, user: &TestUser) -> Result<()> {
         let admin = self.user(Role::Admin).await?.client;
