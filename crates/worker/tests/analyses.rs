@@ -167,6 +167,9 @@ async fn a_worker_reads_its_files_and_no_other() {
         let path = json!({ "path": path });
         assert_eq!(refused(&mut analysis, "read", path).await, Some(13));
     }
+    // Landlock does not look at this.
+    let path = json!({ "path": others });
+    assert_eq!(refused(&mut analysis, "chmod", path).await, Some(1));
     let folder = json!({ "path": directory.path() });
     assert_eq!(refused(&mut analysis, "list", folder).await, Some(13));
 

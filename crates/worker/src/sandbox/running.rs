@@ -116,6 +116,16 @@ impl Sandbox {
         self.run(self.order(policy)).await
     }
 
+    /// Whether this machine gives what is required: for a server that has programs to start later, to refuse at once.
+    pub async fn check(&self) -> Result<Layers, Error> {
+        let layers = self.try_out().await?.layers;
+        let (found, required) = (layers.tier(), self.settings.require.max(Tier::Basic));
+        if found < required {
+            return Err(Error::TooWeak { found, required });
+        }
+        Ok(layers)
+    }
+
     pub(crate) async fn run(&self, order: Order) -> Result<Running, Error> {
         let mut held = self.hold(order.folder())?;
         let (Some(mut stdin), Some(stdout)) =
@@ -228,9 +238,10 @@ impl Running {
         String::from_utf8_lossy(&self.said.0.lock()).into_owned()
     }
 
-    /// Waits until it has ended and nothing of it is left. May be called again, and dropped without loss.
-    pub async fn ended(&mut self) -> Ended {
-        match self.end.wait_for(Option::is_some).await {
+    /// Waits until it has ended and nothing of it is left. May be called again, also at the same time, and dropped
+    /// without loss.
+    pub async fn ended(&self) -> Ended {
+        match self.end.clone().wait_for(Option::is_some).await {
             Ok(ended) => ended.unwrap_or(Ended::STOPPED),
             Err(_) => Ended::STOPPED,
         }

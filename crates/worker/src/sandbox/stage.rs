@@ -217,6 +217,8 @@ fn confine(order: &Order, arranged: &Arranged, granted: &files::Allowed) -> io::
             unix_sockets: policy.unix_sockets,
             processes: true,
             open: true,
+            // Only of files that are its own where its user is.
+            attributes: order.uid.is_some(),
         };
         syscalls::restrict(calls).map_err(io::Error::other)?;
     }

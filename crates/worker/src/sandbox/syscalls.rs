@@ -22,6 +22,9 @@ pub(crate) struct Allowed {
     pub(crate) processes: bool,
     /// To open files by name.
     pub(crate) open: bool,
+    /// To change mode, owner, times and attributes of files by their names, and to watch them: Landlock lets whoever
+    /// owns a file.
+    pub(crate) attributes: bool,
 }
 
 type Rules = BTreeMap<i64, Vec<SeccompRule>>;
@@ -109,6 +112,22 @@ const ALWAYS: [i64; 61] = [
     libc::SYS_mq_unlink,
 ];
 
+/// Changes of files by name, and watching them.
+const ATTRIBUTES: [i64; 11] = [
+    libc::SYS_fchmodat,
+    libc::SYS_fchownat,
+    libc::SYS_setxattr,
+    libc::SYS_lsetxattr,
+    libc::SYS_removexattr,
+    libc::SYS_lremovexattr,
+    // fchmodat2, setxattrat, removexattrat and file_setattr, which libc does not name for every target.
+    452,
+    463,
+    466,
+    469,
+    libc::SYS_inotify_add_watch,
+];
+
 /// The flags by which `clone` makes namespaces.
 const NEW_NAMESPACES: [libc::c_int; 8] = [
     libc::CLONE_NEWUSER,
@@ -128,6 +147,10 @@ fn denied(allowed: Allowed) -> Outcome<Rules> {
     rules.extend(unconditional(&[libc::SYS_iopl, libc::SYS_ioperm]));
     rules.insert(libc::SYS_socket, sockets(allowed)?);
     rules.insert(libc::SYS_clone, clones(allowed)?);
+    rules.extend(other_processes()?);
+    if !allowed.attributes {
+        rules.extend(attributes()?);
+    }
     // Text put into the terminal as if it had been typed.
     rules.insert(
         libc::SYS_ioctl,
@@ -174,6 +197,47 @@ fn sockets(allowed: Allowed) -> Outcome<Vec<SeccompRule>> {
     Ok(vec![SeccompRule::new(others)?, SeccompRule::new(netlink)?])
 }
 
+/// Limits and priorities of other processes: the system lets whoever has the same user. Zero is the caller itself.
+fn other_processes() -> Outcome<Rules> {
+    let mut rules = Rules::new();
+    for call in [
+        libc::SYS_prlimit64,
+        libc::SYS_sched_setaffinity,
+        libc::SYS_sched_setattr,
+        libc::SYS_sched_setparam,
+        libc::SYS_sched_setscheduler,
+    ] {
+        rules.insert(call, vec![other(0, 0)?]);
+    }
+    let own = i64::from(libc::PRIO_PROCESS);
+    rules.insert(libc::SYS_setpriority, vec![other(0, own)?, other(1, 0)?]);
+    rules.insert(
+        libc::SYS_ioprio_set,
+        vec![other(0, IOPRIO_WHO_PROCESS)?, other(1, 0)?],
+    );
+    Ok(rules)
+}
+
+/// The call's second argument is a process.
+const IOPRIO_WHO_PROCESS: i64 = 1;
+
+fn attributes() -> Outcome<Rules> {
+    let mut rules = unconditional(&ATTRIBUTES);
+    #[cfg(target_arch = "x86_64")]
+    rules.extend(unconditional(&[
+        libc::SYS_chmod,
+        libc::SYS_chown,
+        libc::SYS_lchown,
+        libc::SYS_utime,
+        libc::SYS_utimes,
+        libc::SYS_futimesat,
+    ]));
+    // Without a name it is about an open file.
+    let named = SeccompCondition::new(1, SeccompCmpArgLen::Qword, SeccompCmpOp::Ne, 0)?;
+    rules.insert(libc::SYS_utimensat, vec![SeccompRule::new(vec![named])?]);
+    Ok(rules)
+}
+
 fn clones(allowed: Allowed) -> Outcome<Vec<SeccompRule>> {
     let mut rules = NEW_NAMESPACES
         .into_iter()
@@ -201,6 +265,10 @@ fn condition(argument: u8, op: Op, value: impl Into<i64>) -> Outcome<SeccompCond
     // The kernel looks at the lower half only, so that the upper one must not make a difference.
     let value = value.into().cast_unsigned() & u64::from(u32::MAX);
     SeccompCondition::new(argument, SeccompCmpArgLen::Dword, op, value)
+}
+
+fn other(argument: u8, than: i64) -> Outcome<SeccompRule> {
+    SeccompRule::new(vec![condition(argument, Op::Ne, than)?])
 }
 
 fn one(argument: u8, op: Op, value: impl TryInto<i64>) -> Outcome<SeccompRule> {
@@ -271,12 +339,13 @@ mod tests {
 
     #[test]
     fn every_set_of_grants_is_a_filter() {
-        for bits in 0..16_u8 {
+        for bits in 0..32_u8 {
             let allowed = Allowed {
                 internet: bits & 1 != 0,
                 unix_sockets: bits & 2 != 0,
                 processes: bits & 4 != 0,
                 open: bits & 8 != 0,
+                attributes: bits & 16 != 0,
             };
             let filter = program(denied(allowed).unwrap(), libc::EPERM).unwrap();
             assert!(filter.len() > ALWAYS.len(), "{allowed:?}");

@@ -1,9 +1,10 @@
 //! A program that tries what a sandbox must not let it do, and tells what came of it: `ok`, or the system's number of
 //! the error.
 
-use std::fs::{self, File};
+use std::fs::{self, File, Permissions};
 use std::io::{self, Write as _};
 use std::net::{TcpStream, UdpSocket};
+use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::net::{UnixDatagram, UnixStream};
 use std::process::{Command, ExitCode, Stdio};
 
@@ -24,11 +25,13 @@ fn attempt(what: &str, argument: &str) -> io::Result<()> {
     match what {
         "read" => fs::read(argument).map(drop),
         "write" => fs::write(argument, "text"),
+        "chmod" => fs::set_permissions(argument, Permissions::from_mode(0o777)),
         "tcp" => TcpStream::connect(argument).map(drop),
         "udp" => UdpSocket::bind("127.0.0.1:0").map(drop),
         "unix" => UnixStream::connect(argument).map(drop),
         "abstract" => UnixDatagram::unbound().map(drop),
         "signal" => signal(argument),
+        "limits" => limits(argument),
         "namespace" => {
             nix::sched::unshare(nix::sched::CloneFlags::CLONE_NEWUSER).map_err(Into::into)
         }
@@ -55,6 +58,17 @@ fn signal(process: &str) -> io::Result<()> {
     let process = rustix::process::Pid::from_raw(process.parse().unwrap_or(0));
     let process = process.ok_or_else(|| io::Error::other("no process"))?;
     Ok(rustix::process::test_kill_process(process)?)
+}
+
+/// Sets a limit of another process.
+fn limits(process: &str) -> io::Result<()> {
+    let process = rustix::process::Pid::from_raw(process.parse().unwrap_or(0));
+    let core = rustix::process::Resource::Core;
+    let none = rustix::process::Rlimit {
+        current: Some(0),
+        maximum: Some(0),
+    };
+    Ok(rustix::process::prlimit(process, core, none).map(drop)?)
 }
 
 fn allocate(megabytes: usize) -> io::Result<()> {

@@ -47,6 +47,13 @@ fn job(
         "process" => Ok(json!({ "id": std::process::id() })),
         // What is not a worker's business: each must be refused.
         "read" => tell(std::fs::read_to_string(path(&arguments))),
+        "chmod" => tell(
+            std::fs::set_permissions(
+                path(&arguments),
+                std::os::unix::fs::PermissionsExt::from_mode(0o777),
+            )
+            .map(|()| Value::Null),
+        ),
         "list" => tell(std::fs::read_dir(path(&arguments)).map(|_| Value::Null)),
         "spawn" => tell(
             std::process::Command::new("/bin/true")

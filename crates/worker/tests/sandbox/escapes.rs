@@ -195,6 +195,40 @@ async fn other_processes_and_namespaces_are_out_of_reach() {
     }
 }
 
+#[tokio::test]
+async fn where_the_user_is_the_servers_it_changes_neither_files_nor_processes_of_the_server() {
+    let place = Place::new();
+    let database = place.path().join("netra.db");
+    fs::write(&database, "everybody's").unwrap();
+    let mode = || fs::metadata(&database).unwrap().permissions().mode() & 0o777;
+    fs::set_permissions(&database, Permissions::from_mode(0o600)).unwrap();
+    let mut server = std::process::Command::new("/bin/cat")
+        .stdin(std::process::Stdio::piped())
+        .spawn()
+        .unwrap();
+    let chmod = || place.attempt("chmod", database.to_str().unwrap());
+    let limits = || place.attempt("limits", &server.id().to_string());
+    let same_user = Without {
+        uid: true,
+        ..TIERS[1]
+    };
+    for without in [TIERS[0], TIERS[1], same_user] {
+        assert_eq!(place.try_it(without, chmod()).await.told, "1");
+        let told = place.try_it(without, limits()).await.told;
+        assert_eq!(told, "1", "{without:?}");
+    }
+    assert_eq!(mode(), 0o600);
+    let unfiltered = Without {
+        seccomp: true,
+        ..same_user
+    };
+    assert_eq!(place.try_it(unfiltered, limits()).await.told, "ok");
+    assert_eq!(place.try_it(unfiltered, chmod()).await.told, "ok");
+    assert_eq!(mode(), 0o777);
+    drop(server.stdin.take());
+    server.wait().unwrap();
+}
+
 fn limited(policy: Policy, change: impl FnOnce(&mut Limits)) -> Policy {
     let mut policy = policy;
     change(&mut policy.limits);
