@@ -59,6 +59,7 @@ Usage: cargo xtask test [--fail-fast] [--list] [part]... [-- <arguments of chaos
   integration  end-to-end tests of netra-integration
   clients      the clients in TypeScript and Python against the server (needs Node and Python)
   browser      the page in Chromium against the server (needs Node; as root it installs Chromium)
+  mcp          tool servers from npm and PyPI, and the MCP conformance suite (needs Node, Python, git)
   security     tests of netra-integration in modules named `security`
   chaos        many users, a server that dies, a network that breaks: nothing is lost
 

@@ -17,6 +17,7 @@ mod finding;
 mod gate;
 mod help;
 mod licences;
+mod mcp;
 mod node;
 mod openapi;
 mod part;

@@ -6,7 +6,7 @@ use anyhow::{Result, bail};
 
 use crate::tally::Tally;
 use crate::workspace::Workspace;
-use crate::{browser, chaos, clients, debian, deps, openapi, process, tidy, ui};
+use crate::{browser, chaos, clients, debian, deps, mcp, openapi, process, tidy, ui};
 
 /// What came out of a part.
 pub(crate) struct Outcome {
@@ -37,7 +37,7 @@ const fn part(name: &'static str, run: fn(&Workspace) -> Result<Outcome>) -> Par
 }
 
 /// Cheap parts first. The page comes before the server because the server's build takes it in.
-pub(crate) const ALL: [Part; 13] = [
+pub(crate) const ALL: [Part; 14] = [
     part("fmt", fmt),
     part("tidy", |workspace| plain(tidy::check(workspace)?)),
     part("deps", |workspace| plain(deps::check(workspace)?)),
@@ -50,12 +50,15 @@ pub(crate) const ALL: [Part; 13] = [
     }),
     Part {
         name: "integration",
-        run: |workspace| integration(workspace, &[]),
-        run_among_all: Some(|workspace| integration(workspace, &["--skip", SECURITY])),
+        run: |workspace| integration(workspace, &["--skip", mcp::TESTS]),
+        run_among_all: Some(|workspace| {
+            integration(workspace, &["--skip", mcp::TESTS, "--skip", SECURITY])
+        }),
         run_with: None,
     },
     part("clients", clients::check),
     part("browser", browser::check),
+    part("mcp", mcp::check),
     part("security", |workspace| integration(workspace, &[SECURITY])),
     Part {
         run_with: Some(chaos::check),

@@ -22,8 +22,10 @@ pub(crate) fn check(workspace: &Workspace) -> Result<Outcome> {
     let target = process::target_folder(workspace)?;
     let environment = Environment {
         folder: target.join("python-venv"),
+        python: Path::new("python3"),
     };
-    environment.install(workspace)?;
+    let wish = format!("{PACKAGE}[test]");
+    environment.install(workspace, PROJECT, &["--editable", &wish])?;
     let mut types = environment.module(workspace, "mypy");
     types.arg("--cache-dir").arg(target.join("mypy"));
     process::run(&mut types)?;
@@ -36,28 +38,32 @@ pub(crate) fn check(workspace: &Workspace) -> Result<Outcome> {
 }
 
 /// A folder with a Python of its own, so that nothing else on the machine is changed or found.
-struct Environment {
-    folder: PathBuf,
+pub(crate) struct Environment<'a> {
+    pub(crate) folder: PathBuf,
+    /// The Python that it is made from.
+    pub(crate) python: &'a Path,
 }
 
-impl Environment {
-    /// Makes it anew when the package wants something else than what is installed.
-    fn install(&self, workspace: &Workspace) -> Result<()> {
-        let python = found()?;
-        let wanted = format!("{python}\n{}", workspace.read(PROJECT)?);
+impl Environment<'_> {
+    /// Makes it anew, with what these arguments of `pip install` name, when the file `names` of the
+    /// repository is not the one that was installed last.
+    pub(crate) fn install(&self, workspace: &Workspace, names: &str, pip: &[&str]) -> Result<()> {
+        let python = found(self.python)?;
+        let wanted = format!("{python}\n{}", workspace.read(names)?);
         let stamp = self.folder.join(STAMP);
         if fs::read_to_string(&stamp).is_ok_and(|installed| installed == wanted) {
             return Ok(());
         }
-        println!("installing what the Python client needs");
-        let mut make = process::command(workspace, "python3");
+        println!("installing what {names} names");
+        let mut make = process::command(workspace, self.python);
         make.args(["-m", "venv", "--clear"]).arg(&self.folder);
         process::run(&mut make)?;
-        let mut pip = process::command(workspace, self.python());
-        pip.args(["-m", "pip", "install", "--quiet", "--editable"])
-            .arg(format!("{PACKAGE}[test]"))
+        let mut install = process::command(workspace, self.python());
+        install
+            .args(["-m", "pip", "install", "--quiet"])
+            .args(pip)
             .env("PIP_DISABLE_PIP_VERSION_CHECK", "1");
-        process::run(&mut pip)?;
+        process::run(&mut install)?;
         fs::write(&stamp, wanted).with_context(|| format!("cannot write {}", stamp.display()))
     }
 
@@ -76,11 +82,12 @@ impl Environment {
     }
 }
 
-/// The version of Python, once it is sure that it is new enough and can make environments.
-fn found() -> Result<String> {
-    process::require("python3")?;
-    let said = process::output(Command::new("python3").arg("--version"))?;
-    if minor(&said).with_context(|| format!("`python3 --version` said {said:?}"))? < OLDEST {
+/// The version of a Python, once it is sure that it is new enough and can make environments.
+fn found(python: &Path) -> Result<String> {
+    let name = python.to_string_lossy();
+    process::require(&name)?;
+    let said = process::output(Command::new(python).arg("--version"))?;
+    if minor(&said).with_context(|| format!("`{name} --version` said {said:?}"))? < OLDEST {
         bail!(
             "{} is too old; {}",
             said.trim(),
@@ -88,13 +95,13 @@ fn found() -> Result<String> {
         );
     }
     // Debian has the two in a package of their own.
-    if !can_make_environments(Path::new("python3")) {
-        bail!("Python has no venv: `apt-get install python3-venv` on Debian");
+    if !can_make_environments(python) {
+        bail!("{name} has no venv: `apt-get install python3-venv` on Debian");
     }
-    Ok(said.trim().to_owned())
+    Ok(format!("{name} {}", said.trim()))
 }
 
-fn can_make_environments(python: &Path) -> bool {
+pub(crate) fn can_make_environments(python: &Path) -> bool {
     let mut asked = Command::new(python);
     asked.args(["-c", "import ensurepip, venv"]);
     process::output(&mut asked).is_ok()
@@ -129,13 +136,15 @@ mod tests {
         let workspace = Workspace::at(folder.path());
         fs::create_dir_all(workspace.path(PACKAGE)).unwrap();
         fs::write(workspace.path(PROJECT), "[project]\n").unwrap();
+        let python = Path::new("python3");
         let environment = Environment {
             folder: workspace.path("venv"),
+            python,
         };
         fs::create_dir_all(&environment.folder).unwrap();
         let stamp = environment.folder.join(STAMP);
-        fs::write(&stamp, format!("{}\n[project]\n", found().unwrap())).unwrap();
-        environment.install(&workspace).unwrap();
+        fs::write(&stamp, format!("{}\n[project]\n", found(python).unwrap())).unwrap();
+        environment.install(&workspace, PROJECT, &[]).unwrap();
         assert!(!environment.python().exists());
     }
 }

@@ -20,6 +20,7 @@ use crate::user::TestUser;
 /// How a server is set up; everything else as by default.
 #[derive(Default, Clone)]
 pub struct Options {
+    file: Option<PathBuf>,
     settings: Vec<(String, String)>,
     agents: Option<PathBuf>,
     tools: Vec<Arc<dyn Tool>>,
@@ -29,6 +30,13 @@ impl Options {
     /// The defaults.
     pub fn new() -> Self {
         Self::default()
+    }
+
+    /// A configuration file, for what is no single key.
+    #[must_use]
+    pub fn file(mut self, path: &Path) -> Self {
+        self.file = Some(path.to_owned());
+        self
     }
 
     /// One key, such as `limits.steps`, as its environment variable would set it.
@@ -60,6 +68,7 @@ impl Options {
 
     fn config(&self, data: &Path) -> Result<Config> {
         let mut layers = Layers::new()
+            .file(self.file.as_deref())
             .environment(self.settings.clone())
             .flag("server.listen", "listen", "127.0.0.1:0")
             .flag("data.dir", "data", data.display().to_string())

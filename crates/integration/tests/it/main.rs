@@ -13,6 +13,7 @@ mod isolation;
 mod keys;
 mod limits;
 mod logs;
+mod mcp;
 mod memory;
 mod metrics;
 mod optimizer;
