@@ -505,6 +505,8 @@ export interface MustBeZero {
   seats_without_run: number;
   /** Tasks that drive a run which is not there any more. */
   tasks_without_run: number;
+  /** Worker processes that are neither ready for a run nor known to one. */
+  workers_without_run: number;
 }
 
 /** What all users hold together. */
@@ -652,6 +654,14 @@ export interface PageUser {
 /** What a user has booked; limits follow from it. */
 export type Plan = 'free' | 'pro' | 'enterprise';
 
+/** Keeps a secret, in place of the one that had the name. */
+export interface PutSecret {
+  /** The hosts that tools may send it to, at most 20: `api.example.com`, or `wiki.intranet:8080` where the port is not 443. Nowhere when there are none. */
+  hosts?: string[];
+  /** The secret itself: 8 to 16,384 bytes. */
+  value: string;
+}
+
 /** Why a run waits in the queue. */
 export type QueueReason = 'slots' | 'thread_busy' | 'engines';
 
@@ -777,6 +787,18 @@ export interface RunUsage {
   peak_memory_bytes: number | null;
   /** Tool calls made. */
   tool_calls: number;
+}
+
+/** A secret without its value. */
+export interface SecretInfo {
+  /** When the name came up. */
+  created_at: Timestamp;
+  /** The hosts that tools may send it to. */
+  hosts: string[];
+  /** Stands for it in the arguments of tools. */
+  name: string;
+  /** When the value was put. */
+  updated_at: Timestamp;
 }
 
 /** What the server sends besides events. */
@@ -972,6 +994,8 @@ export interface UpdateThread {
 export interface UpdateUser {
   /** A disabled user can do nothing: sessions and API keys end for good, sockets close, runs are cancelled. */
   disabled?: boolean | null;
+  /** The groups that the user is in from now on, for policies: at most 32, each of 1 to 64 letters, digits, `.`, `_` or `-`. */
+  groups?: string[] | null;
   /** What the user has booked. */
   plan?: null | Plan;
   /** What the user may do. */
@@ -992,6 +1016,8 @@ export interface User {
   created_at: Timestamp;
   /** A disabled user can do nothing. */
   disabled: boolean;
+  /** The groups that admins have put the user into, for policies; absent where there are none. */
+  groups?: string[];
   /** Never changes. */
   id: UserId;
   /** The limits in force. */

@@ -40,6 +40,7 @@ fn programs(workspace: &Workspace, benchmark: &str) -> Result<Vec<OsString>> {
     let (package, examples) = match benchmark {
         "events" => ("netra-store", &["append"][..]),
         "isolation" => ("netra-engine", &["counted", "uncounted", "measured"][..]),
+        "tools" => ("netra-tools", &["layers"][..]),
         _ => return Ok(Vec::new()),
     };
     let mut build = process::cargo(workspace, &["build", "--release", "-p", package]);

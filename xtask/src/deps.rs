@@ -12,7 +12,7 @@ use crate::workspace::Workspace;
 const RULE: &str = "dependency";
 
 /// The table of ARCHITECTURE.md: a crate and what it may depend on, lower crates first.
-const MAY_DEPEND: [(&str, &[&str]); 15] = [
+const MAY_DEPEND: [(&str, &[&str]); 16] = [
     ("protocol", &[]),
     ("memory", &[]),
     ("context", &["protocol", "memory"]),
@@ -25,6 +25,7 @@ const MAY_DEPEND: [(&str, &[&str]); 15] = [
         "tools",
         &["protocol", "context", "store", "events", "worker"],
     ),
+    ("mcp", &["protocol", "context", "memory", "worker", "tools"]),
     (
         "engine",
         &[
@@ -50,6 +51,7 @@ const MAY_DEPEND: [(&str, &[&str]); 15] = [
             "analytics",
             "worker",
             "tools",
+            "mcp",
             "engine",
             "gateway",
             "client",
@@ -67,6 +69,7 @@ const MAY_DEPEND: [(&str, &[&str]); 15] = [
             "analytics",
             "worker",
             "tools",
+            "mcp",
             "engine",
             "gateway",
             "client",
@@ -76,7 +79,8 @@ const MAY_DEPEND: [(&str, &[&str]); 15] = [
     ("xtask", &[]),
 ];
 
-/// Drivers of databases, which only the store may have; end-to-end tests look into the file too.
+/// Drivers of databases. The store has the server's; end-to-end tests look into its file too. Analytics has one of its
+/// own, in memory and in a worker process, for the users' SQL over the users' files (decision 0012).
 const DRIVERS: [&str; 7] = [
     "rusqlite",
     "libsqlite3-sys",
@@ -86,7 +90,9 @@ const DRIVERS: [&str; 7] = [
     "redis",
     "fred",
 ];
-const MAY_DRIVE: [&str; 2] = ["store", "integration"];
+const MAY_DRIVE: [&str; 3] = ["store", "integration", "analytics"];
+/// Nor does memory drive a database: it lends SQLite its allocator.
+const LENDS: (&str, &str) = ("memory", "libsqlite3-sys");
 
 pub(crate) fn run(workspace: &Workspace, args: &[String]) -> Result<ExitCode> {
     match args {
@@ -139,9 +145,10 @@ fn judge(name: &str, path: &str, manifest: &Table) -> Vec<Finding> {
     let mut findings = Vec::new();
     let mut refuse = |text: String| findings.push(Finding::new(path, None, RULE, text));
     for (dependency, dev) in dependencies(manifest) {
-        if DRIVERS.contains(&dependency.as_str()) && !MAY_DRIVE.contains(&name) {
+        let lends = (name, dependency.as_str()) == LENDS;
+        if DRIVERS.contains(&dependency.as_str()) && !MAY_DRIVE.contains(&name) && !lends {
             refuse(format!(
-                "only crates/store drives a database, not `{name}` by {dependency}"
+                "only crates/store and crates/analytics drive a database, not `{name}` by {dependency}"
             ));
         }
         let Some(ours) = ours(&dependency) else {
@@ -288,7 +295,16 @@ mod tests {
     fn unknown_crates_and_drivers_outside_of_the_store_fail() {
         assert_eq!(texts("drawer", "").len(), 1);
         assert_eq!(texts("engine", "[dependencies]\nrusqlite = '1'").len(), 1);
-        assert_eq!(texts("store", "[dependencies]\nrusqlite = '1'"), [""; 0]);
+        assert_eq!(texts("worker", "[dependencies]\nrusqlite = '1'").len(), 1);
+        assert_eq!(texts("memory", "[dependencies]\nrusqlite = '1'").len(), 1);
+        let lent = "[dependencies]\nlibsqlite3-sys = '1'";
+        assert_eq!(
+            (texts("memory", lent).len(), texts("worker", lent).len()),
+            (0, 1)
+        );
+        for driver in ["store", "analytics"] {
+            assert_eq!(texts(driver, "[dependencies]\nrusqlite = '1'"), [""; 0]);
+        }
     }
 
     #[test]

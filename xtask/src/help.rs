@@ -57,9 +57,9 @@ Usage: cargo xtask test [--fail-fast] [--list] [part]... [-- <arguments of chaos
   valgrind     the allocator's blocks, watched by valgrind
   openapi      openapi/netra.json and what is made from it are what the server serves
   integration  end-to-end tests of netra-integration
+  mcp          tool servers from npm and PyPI, and the MCP conformance suite (needs Node, Python, git)
   clients      the clients in TypeScript and Python against the server (needs Node and Python)
   browser      the page in Chromium against the server (needs Node; as root it installs Chromium)
-  mcp          tool servers from npm and PyPI, and the MCP conformance suite (needs Node, Python, git)
   security     tests of netra-integration in modules named `security`
   chaos        many users, a server that dies, a network that breaks: nothing is lost
 
@@ -119,6 +119,8 @@ Examples:
   cargo xtask bench runs --help
   cargo xtask bench events --only fanout,idle --json
   cargo xtask bench isolation --only idle,cost
+  cargo xtask bench greed --rounds 20
+  cargo xtask bench tools
 ";
 
 const COVERAGE: &str = "\

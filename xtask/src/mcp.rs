@@ -14,14 +14,14 @@ use crate::workspace::Workspace;
 use crate::{debian, node, process};
 
 /// The tests of netra-integration that need the servers.
-pub(crate) const TESTS: &str = "mcp::";
+pub(crate) const TESTS: &str = "mcp::real::";
 /// Which packages, by version and checksum.
 const PACKAGES: &str = "crates/integration/mcp";
 const REQUIREMENTS: &str = "crates/integration/mcp/requirements.txt";
 /// What of the conformance suite fails, and why.
 const EXPECTED: &str = "crates/integration/mcp/conformance.toml";
-/// The versions of the protocol that the suite is run for, with what our client calls their era.
-const VERSIONS: [(&str, &str); 2] = [("2025-11-25", "sessions"), ("2026-07-28", "stateless")];
+/// The versions of the protocol that the suite is run for.
+const VERSIONS: [&str; 2] = ["2025-11-25", "2026-07-28"];
 /// A Python that also the user of a sandbox can read, unlike one below a home folder.
 const SYSTEM_PYTHON: &str = "/usr/bin/python3";
 
@@ -52,8 +52,8 @@ pub(crate) fn check(workspace: &Workspace) -> Result<Outcome> {
     ];
     let mut tests = process::cargo(workspace, &args);
     let mut outcome = part::tests(tests.env("NETRA_MCP_SERVERS", &folder))?;
-    for (version, era) in VERSIONS {
-        let conformance = conformance(workspace, &folder, version, era)?;
+    for version in VERSIONS {
+        let conformance = conformance(workspace, &folder, version)?;
         outcome.tally.add(conformance.tally);
         outcome.good &= conformance.good;
     }
@@ -93,7 +93,7 @@ fn node_program(folder: &Path) -> Result<PathBuf> {
 }
 
 /// The client side of the suite, all scenarios of one version.
-fn conformance(workspace: &Workspace, folder: &Path, version: &str, era: &str) -> Result<Outcome> {
+fn conformance(workspace: &Workspace, folder: &Path, version: &str) -> Result<Outcome> {
     println!("conformance of the client, {version}");
     let expected: Table = workspace
         .read(EXPECTED)?
@@ -109,7 +109,7 @@ fn conformance(workspace: &Workspace, folder: &Path, version: &str, era: &str) -
     run.arg(suite)
         .args(["client", "--suite", "all", "--spec-version", version])
         .arg("--command")
-        .arg(format!("{} {era}", ours.display()))
+        .arg(format!("{} {version}", ours.display()))
         .arg("--output-dir")
         .arg(&results)
         .current_dir(folder);

@@ -50,15 +50,13 @@ pub(crate) const ALL: [Part; 14] = [
     }),
     Part {
         name: "integration",
-        run: |workspace| integration(workspace, &["--skip", mcp::TESTS]),
-        run_among_all: Some(|workspace| {
-            integration(workspace, &["--skip", mcp::TESTS, "--skip", SECURITY])
-        }),
+        run: |workspace| integration(workspace, &[]),
+        run_among_all: Some(|workspace| integration(workspace, &["--skip", SECURITY])),
         run_with: None,
     },
+    part("mcp", mcp::check),
     part("clients", clients::check),
     part("browser", browser::check),
-    part("mcp", mcp::check),
     part("security", |workspace| integration(workspace, &[SECURITY])),
     Part {
         run_with: Some(chaos::check),
@@ -145,6 +143,9 @@ fn integration(workspace: &Workspace, filter: &[&str]) -> Result<Outcome> {
         &["build", "-p", "netra", "--bin", "netra"],
     ))?;
     let args = ["test", "-p", "netra-integration", "--no-fail-fast", "--"];
+    // What needs packages of others is a part of its own.
+    let args = args.into_iter().chain(["--skip", mcp::TESTS]);
+    let args: Vec<&str> = args.collect();
     tests(process::cargo(workspace, &args).args(filter))
 }
 

@@ -3,6 +3,7 @@
 //! `cargo run -p netra-analytics --example run-operation -- log_profile '{}' samples/synthetic-llm-log.csv`
 
 use std::io::Write as _;
+use std::time::Duration;
 
 use netra_analytics::jobs::{self, InputFile};
 
@@ -19,9 +20,15 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         })
         .collect();
     let arguments = serde_json::from_str(&arguments)?;
-    let result = jobs::run(&op, arguments, &inputs, &mut |_, _| ())?;
+    let result = jobs::run(
+        &op,
+        arguments,
+        &inputs,
+        Duration::from_secs(120),
+        &mut |_, _| (),
+    )?;
     let mut out = std::io::stdout().lock();
-    match result["svg"].as_str() {
+    match result["content"].as_str() {
         Some(svg) => writeln!(out, "{svg}")?,
         None => writeln!(out, "{}", serde_json::to_string_pretty(&result)?)?,
     }

@@ -10,7 +10,7 @@ use crate::output::{self, Missing, cut, thousands};
 use crate::profile;
 use crate::times::{self, Base, SECOND};
 
-mod draw;
+pub(crate) mod draw;
 
 /// The most points, bins or options of a chart.
 const MAX_POINTS: usize = 400;
@@ -129,16 +129,12 @@ pub(crate) fn chart(mut arguments: Arguments, load: &mut Load<'_>) -> Result<Val
         Kind::TokenHistogram => token_histogram(&mut arguments, load, title)?,
         Kind::CostByOption => cost_by_option(arguments.options.take().unwrap_or_default(), title)?,
     };
-    let name = arguments
-        .name
-        .as_deref()
-        .map(file_name)
-        .filter(|name| !name.is_empty());
-    let name = name.unwrap_or_else(|| drawn.default_name.clone());
+    let name = arguments.name.as_deref();
+    let name = name.and_then(|name| output::file_name(name, "svg"));
     Ok(json!({
-        "name": format!("{name}.svg"),
+        "name": name.unwrap_or_else(|| format!("{}.svg", drawn.default_name)),
         "media_type": "image/svg+xml",
-        "svg": draw::with_description(&drawn.svg, &drawn.title, &drawn.alt),
+        "content": draw::with_description(&drawn.svg, &drawn.title, &drawn.alt),
         "alt": drawn.alt,
         "title": drawn.title,
         "points": drawn.points,
@@ -153,20 +149,6 @@ struct Drawn {
     alt: String,
     points: usize,
     svg: String,
-}
-
-/// A name without folders and odd characters, and without the extension.
-fn file_name(name: &str) -> String {
-    let stem = name.strip_suffix(".svg").unwrap_or(name);
-    let plain = |c: char| {
-        if c.is_alphanumeric() || matches!(c, '-' | '_' | ' ') {
-            c
-        } else {
-            '-'
-        }
-    };
-    let name: String = stem.chars().take(80).map(plain).collect();
-    name.trim_matches(['-', ' ']).to_owned()
 }
 
 fn series(arguments: &mut Arguments, load: &mut Load<'_>) -> Result<Series, Error> {

@@ -1,6 +1,7 @@
 //! The operations by name: what a worker process runs, and what the server offers as tools.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -8,10 +9,12 @@ use serde_json::{Value, json};
 pub use crate::error::{Code, Error};
 use crate::log::Log;
 use crate::read::Progress;
-use crate::{arguments, chart, cost, inspect, profile, read, what_if};
+use crate::{arguments, chart, cost, figure, inspect, profile, read, sql, what_if};
 
-/// The longest result, as JSON text in bytes. The limits of the parts keep below it.
+/// The longest result beside its `content`, as JSON text in bytes. The limits of the parts keep below it.
 const MAX_RESULT_BYTES: usize = 100_000;
+/// The field of a result that is to be stored as a file, under the result's `name` and `media_type`.
+const CONTENT: &str = "content";
 
 /// A file that a job may read.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -35,24 +38,28 @@ pub struct Operation {
     pub description: String,
     /// JSON Schema of the arguments; unknown fields are refused.
     pub input_schema: Value,
-    /// Whether the result is a picture to be stored as an artifact (`name`, `media_type`, `svg`).
+    /// Whether the result may hold a file to be stored as an artifact (`name`, `media_type`, `content`).
     pub makes_artifact: bool,
+    /// Whether the argument `files` names the files that it reads, any of the user's; else it has those of the run.
+    pub names_files: bool,
 }
 
-/// Runs the operation `op`. `progress` hears how far it is (0 to 1) and at what. The result is an object of less than
-/// 100 KB; the same arguments over the same files give the same result.
+/// Runs the operation `op`. A query of the caller's own ends after `time`; whoever runs all of this in a worker holds
+/// the rest to it. `progress` hears how far it is (0 to 1) and at what. The result is an object of less than
+/// 100 KB beside its `content`; the same arguments over the same files give the same result.
 ///
 /// # Errors
 /// [`Code::UnknownOperation`] for a name that [`operations`] does not list, [`Code::InvalidInput`] for arguments that do
-/// not fit, [`Code::UnreadableFile`] for a file that is no log.
+/// not fit, [`Code::UnreadableFile`] for a file that is none of what can be read.
 pub fn run(
     op: &str,
     arguments: Value,
     inputs: &[InputFile],
+    time: Duration,
     progress: &mut dyn FnMut(f32, &str),
 ) -> Result<Value, Error> {
     progress(0.0, "starting");
-    let result = match op {
+    let mut result = match op {
         "log_inspect" => {
             let args: FileOnly = arguments::read(op, arguments)?;
             let file = arguments::input(args.file.as_deref(), inputs)?;
@@ -83,6 +90,14 @@ pub fn run(
             let args: chart::Arguments = arguments::read(op, arguments)?;
             chart::chart(args, &mut |file| load(file, inputs, progress))?
         }
+        "sql_query" => {
+            let args: sql::Arguments = arguments::read(op, arguments)?;
+            sql::sql(&args, inputs, time, progress)?
+        }
+        "make_chart" => {
+            let args: figure::Arguments = arguments::read(op, arguments)?;
+            figure::figure(args, inputs, time, progress)?
+        }
         other => {
             return Err(Error {
                 code: Code::UnknownOperation,
@@ -93,8 +108,14 @@ pub fn run(
             });
         }
     };
+    let content = result
+        .as_object_mut()
+        .and_then(|fields| fields.remove(CONTENT));
     if result.to_string().len() > MAX_RESULT_BYTES {
         return Err(Error::internal(format!("the result of {op} is too long")));
+    }
+    if let Some(content) = content {
+        result[CONTENT] = content;
     }
     progress(1.0, "done");
     Ok(result)
@@ -193,6 +214,8 @@ pub fn operations() -> Vec<Operation> {
             makes_artifact: true,
             ..chart::tool(file_schema())
         },
+        sql::tool(),
+        figure::tool(),
     ]
 }
 
@@ -212,6 +235,7 @@ pub(crate) fn operation(
             "additionalProperties": false,
         }),
         makes_artifact: false,
+        names_files: false,
     }
 }
 

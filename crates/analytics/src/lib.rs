@@ -1,14 +1,17 @@
-//! Reading and analysing LLM usage logs: exact statistics over untrusted files, costs against a dated price list, charts.
+//! Reading and analysing files of users: exact statistics over LLM usage logs, costs against a dated price list, SQL over
+//! tables, charts.
 //!
-//! The crate is pure: no network, no threads, no clock. It runs inside a worker process with a hard memory limit, so every
-//! buffer here has a bound and a file is read once, as a stream, into compact columns. It never invents a number: what a log
-//! does not hold is `null` in the result and named in `missing` with the reason.
+//! The crate is pure: no network, no threads, no clock but for the time that a query may take. It runs inside a worker
+//! process with a hard memory limit, so every buffer here has a bound, and a log is read once, as a stream, into compact
+//! columns. It never invents a number: what a log does not hold is `null` in the result and named in `missing` with the
+//! reason.
 
 mod arguments;
 mod chart;
 mod columns;
 mod cost;
 mod error;
+mod figure;
 mod inspect;
 pub mod jobs;
 mod json_rows;
@@ -18,6 +21,7 @@ mod output;
 mod prices;
 mod profile;
 mod read;
+mod sql;
 mod stats;
 mod table;
 mod tally;

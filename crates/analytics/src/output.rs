@@ -28,6 +28,21 @@ pub(crate) fn cut(text: &str, max_chars: usize) -> Cow<'_, str> {
     Cow::Owned(out)
 }
 
+/// A file's name without folders and odd characters, and with this extension; none where nothing is left.
+pub(crate) fn file_name(name: &str, extension: &str) -> Option<String> {
+    let stem = name.strip_suffix(&format!(".{extension}")).unwrap_or(name);
+    let plain = |c: char| {
+        if c.is_alphanumeric() || matches!(c, '-' | '_' | ' ') {
+            c
+        } else {
+            '-'
+        }
+    };
+    let name: String = stem.chars().take(80).map(plain).collect();
+    let name = name.trim_matches(['-', ' ']);
+    (!name.is_empty()).then(|| format!("{name}.{extension}"))
+}
+
 /// A whole number with commas between the thousands.
 pub(crate) fn thousands(number: u64) -> String {
     let digits = number.to_string();
@@ -138,5 +153,12 @@ mod tests {
         assert_eq!(usd(-1_499_999), -0.000_001);
         assert_eq!(cut("abc\ndef", 20), "abc def");
         assert_eq!(cut("abcdef", 4), "abc…");
+    }
+
+    #[test]
+    fn names_of_files() {
+        assert_eq!(file_name("../a b.svg", "svg").unwrap(), "a b.svg");
+        assert_eq!(file_name("größe", "csv").unwrap(), "größe.csv");
+        assert_eq!(file_name("/..", "csv"), None);
     }
 }

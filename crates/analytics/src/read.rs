@@ -15,7 +15,7 @@ use crate::table::{Splitter, sniff_delimiter};
 use crate::times;
 
 /// How much of the file's start is looked at to tell what it is. In bytes.
-const HEAD_BYTES: usize = 8 << 10;
+pub(crate) const HEAD_BYTES: usize = 8 << 10;
 /// How many rows are kept as text, to be shown.
 const FIRST_ROWS: usize = 5;
 /// How many cells of a shown row.
@@ -46,7 +46,7 @@ pub(crate) fn open(
     )
 }
 
-fn failed(name: &str, error: &io::Error) -> Error {
+pub(crate) fn failed(name: &str, error: &io::Error) -> Error {
     Error::unreadable(format!("{name} cannot be read: {}", error.kind()))
 }
 
@@ -60,7 +60,13 @@ pub(crate) fn read<R: BufRead>(
 ) -> Result<Log, Error> {
     let head = source.fill_buf().map_err(|error| failed(name, &error))?;
     let head = &head[..head.len().min(HEAD_BYTES)];
-    let json = is_json(name, head)?;
+    let json = match form(name, head)? {
+        Form::Table => false,
+        Form::JsonLines => true,
+        Form::JsonArray => {
+            return Err(refused(name, "one JSON array and not one object per line"));
+        }
+    };
     let mut reading = Reading {
         log: Log::new(name, bytes, if json { "jsonl" } else { "csv" }),
         lines: Lines::new(source),
@@ -76,13 +82,26 @@ pub(crate) fn read<R: BufRead>(
     Ok(reading.log)
 }
 
-/// Whether the file is JSON lines (else a table); an error for what is neither.
-fn is_json(name: &str, head: &[u8]) -> Result<bool, Error> {
-    let refuse = |what: &str| {
-        Err(Error::unreadable(format!(
-            "{name} is {what}; bring the log as CSV or JSON lines in UTF-8"
-        )))
-    };
+/// How the records of a text file stand in it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Form {
+    /// A header and rows, with some delimiter.
+    Table,
+    /// One object in each line.
+    JsonLines,
+    /// One array of objects.
+    JsonArray,
+}
+
+fn refused(name: &str, what: &str) -> Error {
+    Error::unreadable(format!(
+        "{name} is {what}; bring it as CSV or JSON lines in UTF-8"
+    ))
+}
+
+/// The form of a file, by the first bytes of it; an error for what has none of them.
+pub(crate) fn form(name: &str, head: &[u8]) -> Result<Form, Error> {
+    let refuse = |what: &str| Err(refused(name, what));
     let known: [(&[u8], &str); 8] = [
         (b"PK\x03\x04", "a ZIP archive or a spreadsheet"),
         (b"\x1F\x8B", "gzip data"),
@@ -109,8 +128,9 @@ fn is_json(name: &str, head: &[u8]) -> Result<bool, Error> {
         None => Err(Error::unreadable(format!(
             "{name} holds nothing but blank space"
         ))),
-        Some(b'[') => refuse("one JSON array and not one object per line"),
-        Some(first) => Ok(*first == b'{'),
+        Some(b'[') => Ok(Form::JsonArray),
+        Some(b'{') => Ok(Form::JsonLines),
+        Some(_) => Ok(Form::Table),
     }
 }
 

@@ -3,9 +3,13 @@
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use netra_analytics::jobs::{self, InputFile};
 use serde_json::{Value, json};
+
+/// Longer than anything here takes.
+const TIME: Duration = Duration::from_secs(120);
 
 const NAME: &str = "azure-llm-inference-2023-code.csv";
 
@@ -27,7 +31,7 @@ fn run(op: &str, arguments: Value) -> Option<Value> {
         media_type: "text/csv".into(),
         path,
     };
-    Some(jobs::run(op, arguments, &[input], &mut |_, _| ()).unwrap())
+    Some(jobs::run(op, arguments, &[input], TIME, &mut |_, _| ()).unwrap())
 }
 
 /// The rows by plain splitting: time as text, input and output tokens.

@@ -1,9 +1,13 @@
 //! The committed synthetic log is what its generator makes, byte for byte, and the operations work on it.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use netra_analytics::jobs::{self, InputFile};
 use serde_json::json;
+
+/// Longer than anything here takes.
+const TIME: Duration = Duration::from_secs(120);
 
 #[path = "../examples/make-sample-log.rs"]
 mod generator;
@@ -31,7 +35,8 @@ fn the_sample_answers_every_kind_of_question() {
         media_type: "text/csv".into(),
         path: path(),
     }];
-    let run = |op: &str, arguments| jobs::run(op, arguments, &inputs, &mut |_, _| ()).unwrap();
+    let run =
+        |op: &str, arguments| jobs::run(op, arguments, &inputs, TIME, &mut |_, _| ()).unwrap();
     let inspect = run("log_inspect", json!({}));
     assert_eq!(inspect["sufficiency"], "sufficient");
     let profile = run("log_profile", json!({ "file": name }));

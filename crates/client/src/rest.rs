@@ -15,7 +15,7 @@ use netra_protocol::isolation::Isolation;
 use netra_protocol::message::Message;
 use netra_protocol::run::{Run, StartRun};
 use netra_protocol::thread::{CreateThread, ForkThread, Thread, UpdateThread};
-use netra_protocol::tool::Tool;
+use netra_protocol::tool::{Tool, ToolServer};
 use netra_protocol::usage::Usage;
 use reqwest::Method;
 use tokio::time::{Instant, sleep, timeout};
@@ -146,6 +146,11 @@ impl Client {
     /// What every user holds on the server. For admins.
     pub async fn isolation(&self) -> Result<Isolation, Error> {
         self.get("/api/admin/isolation").await
+    }
+
+    /// The tool servers. For admins.
+    pub async fn tool_servers(&self) -> Result<Page<ToolServer>, Error> {
+        self.list("/api/admin/tool-servers", Some(100), None).await
     }
 }
 

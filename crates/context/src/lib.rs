@@ -10,10 +10,12 @@ pub mod runtime;
 
 mod accounts;
 mod limit_hits;
+mod secret;
 mod user_execution_context;
 
 pub use limit_hits::Limit;
 pub use principal::{BackgroundKind, Principal};
 pub use rights::{Right, Rights};
 pub use runtime::Runtime;
+pub use secret::Secret;
 pub use user_execution_context::{Origin, RunOrigin, UserExecutionContext};

@@ -17,6 +17,8 @@ pub struct Principal {
     pub role: Role,
     /// From the database, never from the caller.
     pub plan: Plan,
+    /// The groups that admins have put the user into; from the database, never from the caller.
+    pub groups: Arc<[String]>,
     /// What the credentials allow: the role's rights, cut to a key's scopes.
     pub rights: Rights,
     /// The limits in force.

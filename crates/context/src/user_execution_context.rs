@@ -271,6 +271,7 @@ mod tests {
             user_id: runtime.new_id(UserId::from_parts),
             role: Role::Admin,
             plan: Plan::Free,
+            groups: Arc::default(),
             rights: Rights::of_role(Role::Admin),
             limits: Arc::new(Limits::default()),
             session: None,

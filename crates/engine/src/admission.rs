@@ -86,10 +86,10 @@ impl Parked {
     }
 
     /// Goes back in line for a slot.
-    pub(crate) fn rejoin(self, allowed: u32) -> Place {
+    pub(crate) fn rejoin(self) -> Place {
         let ticket = self.seat.ticket;
         let mut state = self.seat.admission.0.lock();
-        let standing = state.slots.rejoin(ticket, allowed);
+        let standing = state.slots.rejoin(ticket);
         let granted = state.listen(ticket, standing);
         state.wake_started();
         drop(state);
@@ -132,11 +132,11 @@ impl Admission {
         })
     }
 
-    /// Lets a run in that waits for a person.
-    pub(crate) fn enter_parked(&self, user: UserId, thread: ThreadId) -> Parked {
+    /// Lets a run in that waits for a person, of a user with this limit of concurrent runs.
+    pub(crate) fn enter_parked(&self, user: UserId, thread: ThreadId, allowed: u32) -> Parked {
         let mut state = self.0.lock();
-        let ticket = state.slots.enter_parked(user, thread);
-        state.tell();
+        let ticket = state.slots.enter_parked(user, thread, allowed);
+        state.wake_started();
         drop(state);
         let admission = self.clone();
         Parked {

@@ -161,6 +161,7 @@ fn authorised_anew(principal: Principal, user: &User) -> Option<Principal> {
     allowed.then_some(Principal {
         role: user.role,
         plan: user.plan,
+        groups: user.groups.clone().into(),
         rights,
         ..principal
     })
@@ -183,6 +184,7 @@ mod tests {
             user_id: id,
             role: Role::Admin,
             plan: Plan::Free,
+            groups: Arc::default(),
             rights: Rights::of_role(Role::Admin),
             limits: Arc::new(Limits::default()),
             session: None,
@@ -192,6 +194,7 @@ mod tests {
             name: "u".into(),
             role: Role::User,
             plan: Plan::Pro,
+            groups: vec!["ops".into()],
             disabled,
             created_at: Runtime::new().now(),
             limits: Limits::default(),
@@ -210,6 +213,7 @@ mod tests {
         let (admin, user) = admin_and_user(false);
         let now = authorised_anew(admin.clone(), &user).unwrap();
         assert_eq!((now.role, now.plan), (Role::User, Plan::Pro));
+        assert_eq!(*now.groups, ["ops".to_owned()]);
         assert!(now.rights.contains(Right::Run) && !now.rights.contains(Right::Admin));
         let key_of_reader = Principal {
             rights: Rights::NONE,

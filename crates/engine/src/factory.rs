@@ -161,7 +161,9 @@ impl ExecutionEngineFactory {
             .tools
             .create(&ctx, Arc::clone(&emitter), files.clone(), begun);
         let workers = Workers::default();
-        workers.add(dispatcher.scope().meter());
+        for meter in dispatcher.scope().meters() {
+            workers.add(meter);
+        }
         let execution = Execution {
             infra,
             emitter,

@@ -41,6 +41,8 @@ pub struct Census {
     pub seats_without_run: u64,
     /// Tasks that drive a run, without a run on the list.
     pub tasks_without_run: u64,
+    /// Worker processes that the system has, and that are neither ready for a run nor known to one.
+    pub workers_without_run: u64,
 }
 
 impl Census {
@@ -89,11 +91,13 @@ impl ExecutionEngineFactory {
     /// Looks at all runs of this node. Runs come and go meanwhile, so what must be nothing may be
     /// more for a moment; what stays is a defect.
     pub fn census(&self) -> Census {
-        let tally = &self.0.engines.0;
+        let (tally, infra) = (&self.0.engines.0, self.infra());
+        // First, so that one that begins meanwhile counts nowhere.
+        let living = infra.scripts.living_workers() + infra.tools.living_workers();
         // Released is read first, and tasks after the runs: so a run that comes counts nowhere.
         let engines_cleaned = tally.cleaned.load(Ordering::Acquire);
         let mut census = Census {
-            engines_allowed: self.infra().config.engines,
+            engines_allowed: infra.config.engines,
             engines_cleaned,
             ..Census::default()
         };
@@ -123,8 +127,11 @@ impl ExecutionEngineFactory {
         let waiting = self.0.waiting.len();
         census.seats_without_run =
             seats.saturating_sub(runs) + parked.saturating_sub(waiting) as u64;
-        let tasks = self.infra().runtime.live_tasks_of(TaskKind::Run) as u64;
+        let tasks = infra.runtime.live_tasks_of(TaskKind::Run) as u64;
         census.tasks_without_run = tasks.saturating_sub(runs);
+        let known: usize = census.users.values().map(|user| user.workers).sum();
+        let known = known + infra.scripts.warm_workers();
+        census.workers_without_run = living.saturating_sub(known) as u64;
         census
     }
 }

@@ -9,6 +9,7 @@ mod house;
 mod memory;
 mod model;
 mod pressure;
+mod rates;
 mod recovery;
 mod together;
 mod tools;

@@ -140,8 +140,7 @@ impl ExecutionEngineFactory {
         {
             Ok(Some(unfinished)) if unfinished.status != RunStatus::Waiting => {
                 if let Some(place) = self.0.waiting.take(run) {
-                    let allowed = self.0.infra.config.limits.concurrent_runs;
-                    self.take_up(unfinished, place.rejoin(allowed), None);
+                    self.take_up(unfinished, place.rejoin(), None);
                 }
             }
             // It waits for another answer.

@@ -114,6 +114,11 @@ impl UserWebSocketEmitter {
         // Held over the commit, so that what two parts of a run emit keeps its order.
         let mut pending = self.pending.lock().await;
         let mut events: Vec<Event> = self.take(&mut pending);
+        // What may be refused is written apart, so that no piece of a message is lost with it.
+        if changes.rated.is_some() && !events.is_empty() {
+            let pieces = std::mem::take(&mut events);
+            self.write(ctx, Changes::default(), pieces).await?;
+        }
         events.extend(emissions.into_iter().map(|emission| self.event(emission)));
         self.write(ctx, changes, events).await
     }
@@ -127,11 +132,9 @@ impl UserWebSocketEmitter {
         let count = events.len() as u64;
         // On the heap for as long as it takes: what waits for anything else need not have room for it.
         let written = Box::pin(self.store.commit(ctx, &self.run, changes, events)).await;
-        // What a run emits after its end is refused on purpose.
-        if written
-            .as_ref()
-            .is_err_and(|error| !matches!(error, Error::RunEnded))
-        {
+        // What a run emits after its end, and calls beyond a rate, are refused on purpose.
+        let on_purpose = |error| matches!(error, &Error::RunEnded | &Error::RateExceeded { .. });
+        if written.as_ref().is_err_and(|error| !on_purpose(error)) {
             metrics::counter!("netra_bridge_events_failed_total").increment(count);
         }
         written

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use netra_context::Secret;
 use netra_protocol::limits::Limits;
 
 /// Who may make an account by themselves.
@@ -64,7 +65,7 @@ pub struct Config {
     /// Password checks that may run at once; each holds 19 MiB.
     pub password_checks: usize,
     /// A token that reads `GET /api/metrics` and nothing else.
-    pub metrics_token: Option<String>,
+    pub metrics_token: Option<Secret>,
     /// What stands before `#<code>` in the `docs` of an error.
     pub docs_base: String,
     /// Between two pings of a WebSocket.

@@ -11,7 +11,7 @@ use utoipa::openapi::{Content, Ref, RefOr, ResponseBuilder};
 
 use crate::routes::{
     account, admin, agents, approvals, audit, docs, events, files, health, isolation, keys,
-    metrics, runs, sessions, threads, upload, usage,
+    metrics, runs, secrets, sessions, threads, upload, usage,
 };
 use crate::ws;
 
@@ -38,6 +38,9 @@ const KEY_SCHEME: &str = "api_key";
         keys::key_list,
         keys::key_create,
         keys::key_delete,
+        secrets::secret_get,
+        secrets::secret_put,
+        secrets::secret_delete,
         agents::agent_list,
         agents::agent_get,
         agents::tool_list,
@@ -72,6 +75,7 @@ const KEY_SCHEME: &str = "api_key";
         admin::run_list,
         isolation::isolation_get,
         admin::run_cancel,
+        admin::tool_server_list,
         metrics::metrics_get,
         health::health_live,
         health::health_ready,

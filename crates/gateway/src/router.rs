@@ -3,13 +3,13 @@
 use axum::Router;
 use axum::extract::DefaultBodyLimit;
 use axum::middleware::{from_fn, from_fn_with_state, map_response};
-use axum::routing::{MethodRouter, delete, get, patch, post};
+use axum::routing::{MethodRouter, delete, get, patch, post, put};
 use netra_context::{Right, Rights};
 
 use crate::error::Error;
 use crate::routes::{
     account, admin, agents, approvals, audit, docs, events, files, health, isolation, keys,
-    metrics, runs, sessions, threads, upload, usage,
+    metrics, runs, secrets, sessions, threads, upload, usage,
 };
 use crate::state::{Gateway, Parts};
 use crate::{layers, ui, ws};
@@ -55,6 +55,13 @@ fn signed_in_routes() -> Vec<(Rights, &'static str, MethodRouter<Gateway>)> {
         (ACCOUNT, "/api/keys", get(keys::key_list)),
         (ACCOUNT, "/api/keys", post(keys::key_create)),
         (ACCOUNT, "/api/keys/{id}", delete(keys::key_delete)),
+        (ACCOUNT, "/api/secrets/{name}", get(secrets::secret_get)),
+        (ACCOUNT, "/api/secrets/{name}", put(secrets::secret_put)),
+        (
+            ACCOUNT,
+            "/api/secrets/{name}",
+            delete(secrets::secret_delete),
+        ),
         (READ, "/api/agents", get(agents::agent_list)),
         (READ, "/api/agents/{name}", get(agents::agent_get)),
         (READ, "/api/tools", get(agents::tool_list)),
@@ -99,6 +106,11 @@ fn signed_in_routes() -> Vec<(Rights, &'static str, MethodRouter<Gateway>)> {
             ADMIN,
             "/api/admin/runs/{id}/cancel",
             post(admin::run_cancel),
+        ),
+        (
+            ADMIN,
+            "/api/admin/tool-servers",
+            get(admin::tool_server_list),
         ),
         (
             ADMIN,

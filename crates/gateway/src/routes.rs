@@ -13,6 +13,7 @@ pub(crate) mod isolation;
 pub(crate) mod keys;
 pub(crate) mod metrics;
 pub(crate) mod runs;
+pub(crate) mod secrets;
 pub(crate) mod sessions;
 pub(crate) mod threads;
 pub(crate) mod upload;

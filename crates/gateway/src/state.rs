@@ -9,8 +9,8 @@ use netra_events::WebSocketBridgeFactory;
 use netra_protocol::account::User;
 use netra_protocol::id::UserId;
 use netra_protocol::limits::Limits;
-use netra_store::Store;
-use netra_tools::Registry;
+use netra_store::{Secrets, Store};
+use netra_tools::{Registry, ToolServers};
 
 use crate::auth::keys::Keys;
 use crate::auth::passwords::Passwords;
@@ -34,6 +34,10 @@ pub struct Parts {
     pub engine: ExecutionEngineFactory,
     /// Tools, to be listed.
     pub tools: Arc<Registry>,
+    /// What tools need on users' behalf.
+    pub secrets: Secrets,
+    /// Where some of them come from.
+    pub tool_servers: Arc<dyn ToolServers>,
     /// The signing key.
     pub keys: Keys,
     /// The metrics of this process.
@@ -52,6 +56,8 @@ pub(crate) struct Inner {
     pub(crate) bridge: WebSocketBridgeFactory,
     pub(crate) engine: ExecutionEngineFactory,
     pub(crate) tools: Arc<Registry>,
+    pub(crate) secrets: Secrets,
+    pub(crate) tool_servers: Arc<dyn ToolServers>,
     pub(crate) keys: Keys,
     pub(crate) metrics: Metrics,
     pub(crate) config: Config,
@@ -80,6 +86,8 @@ impl Gateway {
             bridge,
             engine,
             tools,
+            secrets,
+            tool_servers,
             keys,
             metrics,
             config,
@@ -106,6 +114,8 @@ impl Gateway {
             bridge,
             engine,
             tools,
+            secrets,
+            tool_servers,
             keys,
             metrics,
             config,

@@ -102,7 +102,9 @@ fn engine(
     let tools = ToolExecutorFactory::new(netra_tools::Infra {
         registry,
         store: store.clone(),
+        secrets: netra_store::Secrets::ephemeral(store),
         analyses: AnalysisPool::new(workers()),
+        scripts: ScriptPool::new(workers()),
     });
     ExecutionEngineFactory::new(netra_engine::Infra {
         runtime: runtime.clone(),
@@ -144,6 +146,8 @@ impl Edge {
                 bridge: bridge.clone(),
                 engine: engine.clone(),
                 tools: registry.clone(),
+                secrets: netra_store::Secrets::ephemeral(&store),
+                tool_servers: Arc::new(()),
                 keys: keys.clone(),
                 metrics: Arc::new(|json| {
                     if json {

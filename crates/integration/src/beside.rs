@@ -45,6 +45,7 @@ impl Beside {
             user_id,
             role: Role::User,
             plan: Plan::Free,
+            groups: Arc::default(),
             rights: Rights::of_role(Role::User),
             limits: Arc::new(Limits::default()),
             session: None,

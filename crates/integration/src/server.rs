@@ -20,9 +20,9 @@ use crate::user::TestUser;
 /// How a server is set up; everything else as by default.
 #[derive(Default, Clone)]
 pub struct Options {
-    file: Option<PathBuf>,
     settings: Vec<(String, String)>,
     agents: Option<PathBuf>,
+    file: Option<PathBuf>,
     tools: Vec<Arc<dyn Tool>>,
 }
 
@@ -30,13 +30,6 @@ impl Options {
     /// The defaults.
     pub fn new() -> Self {
         Self::default()
-    }
-
-    /// A configuration file, for what is no single key.
-    #[must_use]
-    pub fn file(mut self, path: &Path) -> Self {
-        self.file = Some(path.to_owned());
-        self
     }
 
     /// One key, such as `limits.steps`, as its environment variable would set it.
@@ -51,6 +44,13 @@ impl Options {
     #[must_use]
     pub fn agents(mut self, dir: &Path) -> Self {
         self.agents = Some(dir.to_owned());
+        self
+    }
+
+    /// A configuration file, below all other settings.
+    #[must_use]
+    pub fn file(mut self, file: &Path) -> Self {
+        self.file = Some(file.to_owned());
         self
     }
 

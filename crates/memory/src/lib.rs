@@ -22,6 +22,7 @@ mod pages;
 mod reservation;
 mod resident;
 mod scope;
+mod sqlite;
 mod sync;
 mod table;
 mod tally;

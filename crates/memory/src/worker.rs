@@ -29,6 +29,9 @@ pub enum Error {
     /// Arming can happen once in the life of a process.
     #[error("the worker is armed already")]
     Armed,
+    /// SQLite is in use already, so that its memory cannot be counted any more.
+    #[error("the memory of SQLite cannot be counted: it is in use already")]
+    SqliteInUse,
 }
 
 /// Counts every block allocated from now on in `live`, and ends the process with `exit_code` when the limit is
@@ -45,6 +48,16 @@ pub fn arm(live: &'static AtomicUsize, exit_code: i32) -> Result<(), Error> {
         Ok(())
     } else {
         Err(Error::NotInstalled)
+    }
+}
+
+/// Lets SQLite take its memory from Rust's global allocator, so that it is counted and limited like all else. Before
+/// anything is asked of SQLite.
+pub fn count_sqlite() -> Result<(), Error> {
+    if crate::sqlite::count() {
+        Ok(())
+    } else {
+        Err(Error::SqliteInUse)
     }
 }
 

@@ -10,7 +10,6 @@ mod guard;
 mod models;
 mod openai;
 pub mod scripted;
-mod secret;
 mod sse;
 
 pub use chat::{
@@ -19,4 +18,4 @@ pub use chat::{
 pub use config::{Config, MaxTokensField, ProviderConfig};
 pub use error::Error;
 pub use models::{ModelInfo, ModelRef, Models, Provider};
-pub use secret::Secret;
+pub use netra_context::Secret;

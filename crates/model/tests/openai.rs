@@ -28,6 +28,7 @@ fn context(model_call_ms: u64) -> UserExecutionContext {
         user_id: runtime.new_id(UserId::from_parts),
         role: Role::User,
         plan: Plan::Free,
+        groups: Arc::default(),
         rights: Rights::of_role(Role::User),
         limits: Arc::new(Limits {
             model_call_ms,

@@ -1,5 +1,6 @@
 //! Accounts of a data folder from the server's own command line, beside a running server or not.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use netra_context::{BackgroundKind, Runtime, UserExecutionContext};
@@ -7,7 +8,8 @@ use netra_events::Hub;
 use netra_gateway::{Keys, hash_password};
 use netra_protocol::account::{Plan, Role, User};
 use netra_protocol::admin::UpdateUser;
-use netra_store::{NewUser, Store};
+use netra_store::secret::Keyring;
+use netra_store::{NewUser, Secrets, Store};
 
 use crate::config::Config;
 use crate::exit::{Exit, Problem};
@@ -31,6 +33,7 @@ pub struct NewAccount {
 /// The accounts of a data folder, and the key that signs tokens.
 pub struct Accounts {
     runtime: Runtime,
+    secret_keys: PathBuf,
     store: Store,
     keys: Keys,
 }
@@ -50,6 +53,7 @@ impl Accounts {
         let store = Store::open(&runtime, store_config, Hub::new())?;
         Ok(Self {
             runtime,
+            secret_keys: config.secret_keys(),
             store,
             keys,
         })
@@ -117,19 +121,45 @@ impl Accounts {
 
     /// Disables an account, or lets it in again. A running server sees it within a minute.
     pub async fn set_disabled(&self, name: &str, disabled: bool) -> Result<User, Problem> {
+        let change = UpdateUser {
+            disabled: Some(disabled),
+            ..UpdateUser::default()
+        };
+        self.update(name, change).await
+    }
+
+    /// Puts the user into these groups and no others. A running server sees it within a minute.
+    pub async fn set_groups(&self, name: &str, groups: Vec<String>) -> Result<User, Problem> {
+        let change = UpdateUser {
+            groups: Some(groups),
+            ..UpdateUser::default()
+        };
+        if !change.has_good_groups() {
+            return Err(Problem::message(
+                Exit::Usage,
+                "at most 32 groups, each with 1 to 64 letters, digits, `.`, `_` or `-`",
+            ));
+        }
+        self.update(name, change).await
+    }
+
+    async fn update(&self, name: &str, change: UpdateUser) -> Result<User, Problem> {
         let known = self
             .find(name)
             .await?
             .ok_or_else(|| Problem::message(Exit::Failure, format!("there is no user `{name}`")))?;
         let (store, console) = (&self.store, self.console());
         let user = store.user_supervised(&console, known.id).await;
-        let change = UpdateUser {
-            disabled: Some(disabled),
-            ..UpdateUser::default()
-        };
         let user = user?;
         let updated = store.user_update(&console, &user, change).await;
         Ok(updated?)
+    }
+
+    /// Seals all users' secrets with a new key, and gives how many that were and how many had to be given up.
+    pub async fn rotate_secret_keys(&self, gives_up_lost: bool) -> Result<(u64, u64), Problem> {
+        let keyring = Keyring::at(&self.runtime, self.secret_keys.clone());
+        let keyring = keyring.map_err(|error| Problem::new(Exit::Failure, error))?;
+        Ok(Secrets::rotate(&self.store, &self.console(), keyring, gives_up_lost).await?)
     }
 
     /// All accounts, oldest first.

@@ -5,14 +5,17 @@ mod audit;
 mod backup;
 mod config;
 mod connection;
+mod doctor;
 mod duration;
 mod events;
 mod isolation;
+mod mcp;
 mod openapi;
 mod output;
 mod policy;
 mod run;
 mod screen;
+mod secrets;
 mod serve;
 mod token;
 mod tree;
@@ -62,12 +65,16 @@ enum Command {
     Agents(agents::Args),
     /// Print, check and explain the policies: who may call which tools.
     Policy(policy::Args),
+    /// Change the key that users' secrets are encrypted with.
+    Secrets(secrets::Args),
     /// Check and print audit records.
     Audit(audit::Args),
     /// Follow, print and check the logs of events.
     Events(events::Args),
     /// Show who holds what on a server: slots, memory, sockets, limits reached.
     Isolation(isolation::Args),
+    /// List and try out tool servers.
+    Mcp(mcp::Args),
     /// Copy a data folder, while a server runs on it too.
     Backup(backup::BackupArgs),
     /// Make a data folder of a backup.
@@ -75,6 +82,8 @@ enum Command {
     /// Bring the schema of a data folder up to date.
     #[command(after_help = "Examples:\n  netra migrate --data ./netra-data")]
     Migrate(Folder),
+    /// Show what this machine gives the server, and what is missing.
+    Doctor(doctor::Args),
     /// Show the configuration in force.
     Config(config::Args),
     /// Print the OpenAPI document of the REST interface.
@@ -152,13 +161,16 @@ async fn command(command: Command) -> Result<Exit, Problem> {
         Command::User(args) => user::user(args).await,
         Command::Token(args) => token::token(args).await,
         Command::Agents(args) => agents::agents(args),
+        Command::Secrets(args) => Box::pin(secrets::secrets(args)).await,
         Command::Audit(args) => audit::audit(args),
         Command::Policy(args) => Box::pin(policy::policy(args)).await,
         Command::Events(args) => Box::pin(events::events(args)).await,
         Command::Isolation(args) => Box::pin(isolation::isolation(args)).await,
+        Command::Mcp(args) => Box::pin(mcp::mcp(args)).await,
         Command::Backup(args) => backup::backup(&args),
         Command::Restore(args) => backup::restore(&args),
         Command::Migrate(folder) => migrate(&folder),
+        Command::Doctor(args) => Box::pin(doctor::doctor(args)).await,
         Command::Config(args) => config::config(&args),
         Command::Openapi => openapi::openapi(),
         Command::Completion { shell } => completion(shell),

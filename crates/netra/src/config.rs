@@ -5,6 +5,7 @@
 
 mod catalogue;
 mod layer;
+mod mcp;
 mod nearest;
 mod raw;
 mod report;
@@ -73,6 +74,8 @@ pub struct Config {
     pub dev: bool,
     /// How long runs may go on after the server was told to stop.
     pub drain: Duration,
+    /// Between two pings of a WebSocket.
+    pub heartbeat: Duration,
     /// The folder of the database, the files and the keys.
     pub data: PathBuf,
     /// Days that events stay after their run's end; none: as long as their thread.
@@ -99,6 +102,14 @@ pub struct Config {
     pub policy: Option<PathBuf>,
     /// Hosts that `http_fetch` may reach besides public addresses.
     pub fetch_allow: Vec<Destination>,
+    /// What holds programs from outside.
+    pub sandbox: netra_worker::sandbox::Settings,
+    /// The key file of users' secrets, where it is not in the data folder.
+    pub secret_key_file: Option<PathBuf>,
+    /// Secrets of the server for its users' tools: a TOML file.
+    pub server_secrets: Option<PathBuf>,
+    /// Tool servers.
+    pub mcp: netra_mcp::Config,
     /// How log lines look.
     pub log_format: LogFormat,
     /// A level, or directives by module.
@@ -122,10 +133,13 @@ pub struct Workers {
     pub analyses: usize,
 }
 
+/// The key file of users' secrets in the data folder.
+pub const SECRET_KEYS: &str = "secret-keys";
+
 impl Config {
     /// Reads all layers.
     pub fn load(layers: Layers) -> Result<Self, Error> {
-        Self::from_raw(layers.merge()?)
+        Self::from_raw(layers.merge()?, layers.variables())
     }
 
     /// The defaults with another data folder: for tests and private servers.
@@ -133,7 +147,13 @@ impl Config {
         Self::load(Layers::new().flag("data.dir", "data", data.display().to_string()))
     }
 
-    fn from_raw(raw: Raw) -> Result<Self, Error> {
+    /// The key file of users' secrets.
+    pub fn secret_keys(&self) -> PathBuf {
+        let in_folder = || self.data.join(SECRET_KEYS);
+        self.secret_key_file.clone().unwrap_or_else(in_folder)
+    }
+
+    fn from_raw(raw: Raw, variables: &[(String, String)]) -> Result<Self, Error> {
         let listen = address(&raw.server.listen)?;
         if raw.server.dev && !listen.ip().is_loopback() {
             return Err(Error::Invalid(format!(
@@ -142,6 +162,10 @@ impl Config {
             )));
         }
         check_limits(&raw.limits.user)?;
+        if raw.server.heartbeat_ms < 1_000 {
+            let words = "server.heartbeat_ms must be at least 1000";
+            return Err(Error::Invalid(words.into()));
+        }
         if raw.data.events_days == Some(0) {
             return Err(Error::Invalid("data.events_days must be at least 1".into()));
         }
@@ -158,6 +182,7 @@ impl Config {
             allowed_origins: raw.server.allowed_origins,
             dev: raw.server.dev,
             drain: Duration::from_millis(raw.server.drain_ms),
+            heartbeat: Duration::from_millis(raw.server.heartbeat_ms),
             data: raw.data.dir,
             events_days: raw.data.events_days,
             engines: raw.limits.engines,
@@ -171,6 +196,10 @@ impl Config {
             environment: raw.server.environment,
             policy: raw.policy.dir,
             fetch_allow: destinations(&raw.tools.fetch.allow)?,
+            sandbox: sandbox(raw.sandbox, &raw.workers)?,
+            secret_key_file: raw.secrets.key_file,
+            server_secrets: raw.secrets.server_file,
+            mcp: raw.mcp.resolve(variables)?,
             log_format: raw.log.format,
             log_level: raw.log.level,
             metrics_token: raw.metrics.token.map(netra_model::Secret::new),
@@ -230,18 +259,36 @@ fn check_limits(limits: &Limits) -> Result<(), Error> {
     Ok(())
 }
 
-fn workers(raw: raw::Workers) -> Result<Workers, Error> {
-    let cores = std::thread::available_parallelism().map_or(2, std::num::NonZero::get);
-    let program = match raw.program {
-        Some(program) => program,
-        None => std::env::current_exe().map_err(|error| {
+fn sandbox(
+    raw: raw::Sandbox,
+    workers: &raw::Workers,
+) -> Result<netra_worker::sandbox::Settings, Error> {
+    Ok(netra_worker::sandbox::Settings {
+        program: worker_program(workers)?,
+        temp: raw.temp.unwrap_or_else(std::env::temp_dir),
+        cgroup: raw.cgroup,
+        require: raw.require,
+        without: netra_worker::sandbox::Without::NOTHING,
+    })
+}
+
+/// This program, unless another is named.
+fn worker_program(raw: &raw::Workers) -> Result<PathBuf, Error> {
+    raw.program
+        .clone()
+        .map_or_else(std::env::current_exe, Ok)
+        .map_err(|error| {
             Error::Invalid(format!(
                 "this program's own path is not known ({error}): set workers.program"
             ))
-        })?,
-    };
+        })
+}
+
+fn workers(raw: raw::Workers) -> Result<Workers, Error> {
+    let cores = std::thread::available_parallelism().map_or(2, std::num::NonZero::get);
+    let program = worker_program(&raw)?;
     let scripts = raw.scripts.unwrap_or(cores.max(2) * 2);
-    let analyses = raw.analyses.unwrap_or(cores.max(2));
+    let analyses = raw.analyses.unwrap_or(cores.max(2) + 1);
     if scripts == 0 || analyses == 0 {
         return Err(Error::Invalid(
             "workers.scripts and workers.analyses must be at least 1".into(),

@@ -11,6 +11,7 @@ pub mod exit;
 pub mod metrics;
 pub mod node;
 pub mod server_file;
+mod server_secrets;
 mod sweep;
 
 mod embedded;

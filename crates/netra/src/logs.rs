@@ -7,7 +7,7 @@ use crate::config::{Error, LogFormat};
 
 /// Libraries that log what they carry, tokens and prompts among it, below this level. They stay at
 /// it whatever level is asked for.
-const CAPPED: [&str; 8] = [
+const CAPPED: [&str; 9] = [
     "tungstenite=info",
     "tokio_tungstenite=info",
     "hyper=info",
@@ -16,6 +16,8 @@ const CAPPED: [&str; 8] = [
     "rustls=info",
     "reqwest=info",
     "rusqlite=info",
+    // What servers say stands in its lines from info on.
+    "rmcp=error",
 ];
 
 /// Starts logging for the process. Does nothing when it was started before.

@@ -1,7 +1,9 @@
-//! The binary `netra`: a worker where its first argument says so, else the command line.
+//! The binary `netra`: a worker or what holds a foreign program where its first argument says
+//! so, else the command line.
 
 use std::process::ExitCode;
 
+use netra_worker::sandbox::{self, SANDBOX_ARGUMENT, STAGE_ARGUMENT};
 use netra_worker::{ANALYSIS_ARGUMENT, SCRIPT_ARGUMENT};
 
 /// Counts every block by its owner, and holds workers to their limits.
@@ -19,6 +21,11 @@ fn main() -> ExitCode {
     {
         Some(SCRIPT_ARGUMENT) => netra_worker::subprocess_main(),
         Some(ANALYSIS_ARGUMENT) => netra_worker::analysis_main(netra_analytics::jobs::run),
+        Some(SANDBOX_ARGUMENT) => sandbox::supervisor_main(),
+        Some(STAGE_ARGUMENT) => {
+            let arranged = std::env::args_os().nth(2).unwrap_or_default();
+            sandbox::stage_main(&arranged.to_string_lossy())
+        }
         _ => netra::cli::main(std::env::args_os()),
     }
 }

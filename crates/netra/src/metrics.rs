@@ -15,6 +15,9 @@ const SECONDS: [f64; 13] = [
     0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0, 30.0, 300.0,
 ];
 
+/// What each metric means, in the tables of the documents: the one place where that is written.
+const DESCRIPTIONS: &str = include_str!("../../../docs/monitoring.md");
+
 /// What has been recorded. Cheap to clone.
 #[derive(Clone)]
 pub struct Recorded(PrometheusHandle);
@@ -27,10 +30,47 @@ pub fn install() -> anyhow::Result<Recorded> {
     let recorder = PrometheusBuilder::new()
         .set_buckets(&SECONDS)?
         .build_recorder();
+    describe(&recorder);
     let handle = HANDLE.get_or_init(|| recorder.handle()).clone();
     // Two servers that start at once in one process: the second finds the first's recorder.
     metrics::set_global_recorder(OfTheSystem(recorder)).ok();
     Ok(Recorded(handle))
+}
+
+/// Gives each metric the meaning that the documents have, as its help text.
+fn describe(recorder: &impl Recorder) {
+    for row in DESCRIPTIONS
+        .lines()
+        .filter(|row| row.starts_with("| `netra_"))
+    {
+        let cells: Vec<&str> = row.split(" | ").collect();
+        let [names, kind, .., meaning] = cells[..] else {
+            continue;
+        };
+        let meaning = without_marks(meaning.trim_end_matches(" |"));
+        for name in names.split('`').skip(1).step_by(2) {
+            let (name, meaning) = (KeyName::from(name.to_owned()), meaning.clone().into());
+            match kind.split(',').next() {
+                Some("counter") => recorder.describe_counter(name, None, meaning),
+                Some("gauge") => recorder.describe_gauge(name, None, meaning),
+                _ => recorder.describe_histogram(name, None, meaning),
+            }
+        }
+    }
+}
+
+/// Markdown as plain text: without the marks of code, and of a link its words.
+fn without_marks(text: &str) -> String {
+    let mut plain = String::new();
+    let mut rest = text;
+    while let Some((before, link)) = rest.split_once('[') {
+        let (words, after) = link.split_once("](").unwrap_or((link, ""));
+        plain.push_str(before);
+        plain.push_str(words);
+        rest = after.split_once(')').map_or("", |(_, after)| after);
+    }
+    plain.push_str(rest);
+    plain.replace('`', "")
 }
 
 /// What is registered belongs to nobody's account, whoever happens to be the first to count it.
@@ -173,6 +213,21 @@ mod tests {
                     {"name": "wait_sum", "labels": {}, "value": 0.5}]},
             })
         );
+    }
+
+    #[test]
+    fn help_is_what_the_documents_say_in_plain_words() {
+        let plain = without_marks("the limit `x` ([limits](a.md#b)), see [more](c.md).");
+        assert_eq!(plain, "the limit x (limits), see more.");
+        let recorder = PrometheusBuilder::new().build_recorder();
+        describe(&recorder);
+        let gauge = Key::from_name("netra_runs_waiting");
+        let metadata = Metadata::new("test", metrics::Level::INFO, None);
+        recorder.register_gauge(&gauge, &metadata).set(1.0);
+        let text = recorder.handle().render();
+        let help =
+            "# HELP netra_runs_waiting runs that wait for a slot; runs that wait for a person\n";
+        assert!(text.contains(help), "{text}");
     }
 
     #[test]

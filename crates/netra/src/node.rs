@@ -1,5 +1,6 @@
 //! One server from start to stop: puts the crates together, and takes them apart in order.
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,7 +12,8 @@ use netra_engine::{ExecutionEngineFactory, Infra, NodeMemory};
 use netra_events::{Hub, WebSocketBridgeFactory};
 use netra_gateway::{Keys, Parts};
 use netra_model::Models;
-use netra_store::{DirLock, Store};
+use netra_store::secret::Keyring;
+use netra_store::{DirLock, Secrets, Store};
 use netra_tools::builtin::{AnalysisOperation, analysis_tools, http_fetch};
 use netra_tools::{Policy, Registry, Tool, ToolExecutorFactory};
 use netra_worker::{AnalysisPool, ScriptPool};
@@ -23,6 +25,7 @@ use crate::exit::{Exit, Problem};
 use crate::machine;
 use crate::metrics::{self, Recorded};
 use crate::server_file::{Published, ServerFile};
+use crate::server_secrets;
 use crate::sweep;
 
 /// How often the metrics' histograms are folded.
@@ -62,6 +65,9 @@ pub enum Error {
     /// The policy files cannot be used.
     #[error("policies: {0}")]
     Policy(netra_tools::Unusable),
+    /// The file of the server's secrets cannot be used.
+    #[error("secrets.server_file: {0}")]
+    Secrets(String),
     /// A defect, or something that the system refused.
     #[error("the server cannot start")]
     Other(#[source] anyhow::Error),
@@ -72,7 +78,7 @@ impl From<Error> for Problem {
         let exit = match &error {
             Error::DataInUse { .. } => Exit::DataInUse,
             Error::Address { .. } => Exit::Address,
-            Error::Models(_) | Error::Policy(_) => Exit::Usage,
+            Error::Models(_) | Error::Policy(_) | Error::Secrets(_) => Exit::Usage,
             Error::Store(_) | Error::Keys(_) | Error::Other(_) => Exit::Failure,
         };
         Self::new(exit, error)
@@ -115,9 +121,12 @@ impl Node {
         };
         let store = Store::open(&runtime, store_config, Arc::clone(&hub) as _)?;
         let bridge = WebSocketBridgeFactory::new(&runtime, store.clone(), hub);
-        let tools = tools(&config, &store, further)?;
+        let scripts = ScriptPool::new(pool(&config, config.workers.scripts, config.workers.warm));
+        let secrets = secrets(&config, &runtime, &store).await?;
+        let tools = tools(&config, (&store, &secrets), &scripts, further)?;
         let registry = Arc::clone(tools.registry());
-        let engine = engine(&config, &runtime, &store, &bridge, tools)?;
+        let servers = Arc::new(tool_servers(&config, &runtime)?);
+        let engine = engine(&config, &runtime, &store, &bridge, tools, scripts)?;
 
         // What a stopped server left has its place again before anybody asks for a new one.
         let recovery = UserExecutionContext::for_background(&runtime, BackgroundKind::Recovery);
@@ -135,7 +144,9 @@ impl Node {
             store,
             bridge,
             engine: engine.clone(),
-            tools: registry,
+            tools: Arc::clone(&registry),
+            tool_servers: Arc::clone(&servers) as _,
+            secrets,
             keys,
             metrics: render(&recorded),
             config: gateway_config(&config),
@@ -146,6 +157,8 @@ impl Node {
             }
         });
         fold_metrics(&runtime, recorded);
+        // They may take as long as they like: nobody waits for them but who wants their tools.
+        servers.begin(&registry);
         let published = file.publish(&config.data).map_err(other)?;
         tracing::info!(server.url = %url, data.dir = %config.data.display(), "ready");
         Ok(Self {
@@ -252,13 +265,29 @@ fn registry_with(config: &Config, further: Vec<Arc<dyn Tool>>) -> Result<Registr
             description: operation.description.to_string(),
             input_schema: operation.input_schema,
             artifact: operation.makes_artifact,
+            names_files: operation.names_files,
         });
     let mut tools = netra_tools::builtin::tools();
     tools.extend(analysis_tools(operations.collect()));
     let fetch = http_fetch(config.fetch_allow.clone());
     tools.push(fetch.map_err(|problem| Error::Other(anyhow::anyhow!(problem)))?);
     tools.extend(further);
-    Registry::new(tools, policy(config)?).map_err(other)
+    let registry = Registry::new(tools, policy(config)?).map_err(other)?;
+    registry.expect(config.mcp.servers.keys().cloned());
+    Ok(registry)
+}
+
+/// The tool servers of the configuration; none is started yet.
+pub fn tool_servers(config: &Config, runtime: &Runtime) -> Result<netra_mcp::Servers, Error> {
+    let programs: Arc<dyn netra_mcp::Programs> = Arc::new(netra_worker::sandbox::Sandbox::new(
+        config.sandbox.clone(),
+        runtime.clone(),
+    ));
+    Ok(netra_mcp::Servers::new(
+        runtime,
+        config.mcp.clone(),
+        &programs,
+    ))
 }
 
 /// The agents: those that are built in, and those of the folder.
@@ -279,15 +308,27 @@ fn pool(config: &Config, workers: usize, warm: usize) -> netra_worker::Config {
     }
 }
 
+async fn secrets(config: &Config, runtime: &Runtime, store: &Store) -> Result<Secrets, Error> {
+    let keyring = Keyring::at(runtime, config.secret_keys()).map_err(netra_store::Error::from)?;
+    let of_server = match &config.server_secrets {
+        Some(path) => server_secrets::read(path).map_err(Error::Secrets)?,
+        None => BTreeMap::new(),
+    };
+    Ok(Secrets::open(store, keyring, of_server).await?)
+}
+
 fn tools(
     config: &Config,
-    store: &Store,
+    (store, secrets): (&Store, &Secrets),
+    scripts: &ScriptPool,
     further: Vec<Arc<dyn Tool>>,
 ) -> Result<ToolExecutorFactory, Error> {
     Ok(ToolExecutorFactory::new(netra_tools::Infra {
         registry: Arc::new(registry_with(config, further)?),
         store: store.clone(),
+        secrets: secrets.clone(),
         analyses: AnalysisPool::new(pool(config, config.workers.analyses, 0)),
+        scripts: scripts.clone(),
     }))
 }
 
@@ -297,10 +338,10 @@ fn engine(
     store: &Store,
     bridge: &WebSocketBridgeFactory,
     tools: ToolExecutorFactory,
+    scripts: ScriptPool,
 ) -> Result<ExecutionEngineFactory, Error> {
     let models = Arc::new(models(config)?);
     let agents = Arc::new(agents(config, tools.registry(), &models));
-    let scripts = ScriptPool::new(pool(config, config.workers.scripts, config.workers.warm));
     Ok(ExecutionEngineFactory::new(Infra {
         runtime: runtime.clone(),
         store: store.clone(),
@@ -345,10 +386,8 @@ fn gateway_config(config: &Config) -> netra_gateway::Config {
         access_ttl: config.access_ttl,
         refresh_ttl: config.refresh_ttl,
         limits: config.limits.clone(),
-        metrics_token: config
-            .metrics_token
-            .as_ref()
-            .map(|token| token.expose().to_owned()),
+        heartbeat: config.heartbeat,
+        metrics_token: config.metrics_token.clone(),
         max_connections: for_connections(open_files()),
         ..netra_gateway::Config::default()
     }

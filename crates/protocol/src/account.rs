@@ -71,12 +71,21 @@ pub struct User {
     pub role: Role,
     /// From the database, never from the caller.
     pub plan: Plan,
+    /// The groups that admins have put the user into, for policies; absent where there are none.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub groups: Vec<String>,
     /// A disabled user can do nothing.
     pub disabled: bool,
     /// When the account was made.
     pub created_at: Timestamp,
     /// The limits in force.
     pub limits: Limits,
+}
+
+/// Whether a group can have this name: 1 to 64 letters, digits, `.`, `_` or `-`.
+pub fn is_group_name(name: &str) -> bool {
+    let good = |byte: u8| byte.is_ascii_alphanumeric() || b"._-".contains(&byte);
+    (1..=64).contains(&name.len()) && name.bytes().all(good)
 }
 
 /// Makes the first admin.

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use crate::account::{Plan, Role};
+use crate::account::{Plan, Role, is_group_name};
 use crate::error::ErrorCode;
 use crate::id::{RunId, ThreadId, UserId};
 use crate::run::RunStatus;
@@ -11,7 +11,7 @@ use crate::time::Timestamp;
 use crate::usage::RunUsage;
 
 /// Changes an account. What is absent stays as it is.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct UpdateUser {
     /// A disabled user can do nothing: sessions and API keys end for good, sockets close, runs are
@@ -24,6 +24,22 @@ pub struct UpdateUser {
     /// What the user has booked.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub plan: Option<Plan>,
+    /// The groups that the user is in from now on, for policies: at most 32, each of 1 to 64 letters, digits, `.`,
+    /// `_` or `-`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub groups: Option<Vec<String>>,
+}
+
+/// The most groups of one user.
+const MAX_GROUPS: usize = 32;
+
+impl UpdateUser {
+    /// Whether the groups are such that there can be.
+    pub fn has_good_groups(&self) -> bool {
+        self.groups.as_ref().is_none_or(|groups| {
+            groups.len() <= MAX_GROUPS && groups.iter().all(|name| is_group_name(name))
+        })
+    }
 }
 
 /// Somebody's run as admins see it: whose it is and how it goes, and nothing of what it is about.

@@ -103,17 +103,20 @@ pub struct MustBeZero {
     pub seats_without_run: u64,
     /// Tasks that drive a run which is not there any more.
     pub tasks_without_run: u64,
+    /// Worker processes that are neither ready for a run nor known to one.
+    pub workers_without_run: u64,
     /// Events that were about to reach another user, and were stopped, since the start.
     pub foreign_events: u64,
 }
 
 impl MustBeZero {
     /// Each with its name.
-    pub fn named(&self) -> [(&'static str, u64); 4] {
+    pub fn named(&self) -> [(&'static str, u64); 5] {
         [
             ("engines_lost", self.engines_lost),
             ("seats_without_run", self.seats_without_run),
             ("tasks_without_run", self.tasks_without_run),
+            ("workers_without_run", self.workers_without_run),
             ("foreign_events", self.foreign_events),
         ]
     }
@@ -125,6 +128,7 @@ impl MustBeZero {
             engines_lost: self.engines_lost.min(other.engines_lost),
             seats_without_run: self.seats_without_run.min(other.seats_without_run),
             tasks_without_run: self.tasks_without_run.min(other.tasks_without_run),
+            workers_without_run: self.workers_without_run.min(other.workers_without_run),
             foreign_events: self.foreign_events.min(other.foreign_events),
         }
     }

@@ -20,6 +20,7 @@ pub mod isolation;
 pub mod limits;
 pub mod message;
 pub mod run;
+pub mod secret;
 pub mod thread;
 pub mod tool;
 pub mod usage;

@@ -40,3 +40,68 @@ pub struct Tool {
     /// Whether calling it twice does no harm.
     pub idempotent: bool,
 }
+
+/// A server that tools come from, as admins see it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct ToolServer {
+    /// As it is configured; its tools are named `NAME__tool`.
+    pub name: String,
+    /// How it is reached.
+    pub transport: ToolServerTransport,
+    /// Whom one instance of it serves.
+    pub scope: ToolServerScope,
+    /// Where it stands.
+    pub state: ToolServerState,
+    /// Why it is away.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub problem: Option<String>,
+    /// How it names itself and its version, once it has answered.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub title: Option<String>,
+    /// The version of the protocol that is spoken with it, once it has answered.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub protocol: Option<String>,
+    /// The names of its tools.
+    pub tools: Vec<String>,
+    /// Tools that it offers and Netra does not take, each with the reason.
+    pub left_out: Vec<String>,
+    /// How many instances of it run now.
+    pub instances: u32,
+    /// How many instances have ended by themselves since the start.
+    pub crashes: u64,
+}
+
+/// How a tool server is reached.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum ToolServerTransport {
+    /// A child process in a sandbox.
+    Stdio,
+    /// Streamable HTTP.
+    Http,
+}
+
+/// Whom one instance of a tool server serves.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum ToolServerScope {
+    /// One user.
+    #[default]
+    User,
+    /// One run.
+    Run,
+    /// Everybody: for servers that keep nothing.
+    Shared,
+}
+
+/// Where a tool server stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum ToolServerState {
+    /// It has been asked for its tools and has not answered yet.
+    Starting,
+    /// Its tools are there.
+    Ready,
+    /// It does not answer; it is asked again.
+    Away,
+}

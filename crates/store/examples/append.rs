@@ -159,6 +159,7 @@ async fn author(runtime: &Runtime, store: &Store, number: usize) -> Result<Autho
         user_id: user.id,
         role: user.role,
         plan: user.plan,
+        groups: user.groups.clone().into(),
         rights: Rights::of_role(user.role),
         limits: Arc::new(Limits::default()),
         session: None,

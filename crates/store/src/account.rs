@@ -15,7 +15,7 @@ use crate::session;
 use crate::sqlite::Tx;
 
 const OPERATORS: &[BackgroundKind] = &[BackgroundKind::Authentication, BackgroundKind::Console];
-const COLUMNS: &str = "id, name, role, plan, disabled, created_at, password_hash";
+const COLUMNS: &str = "id, name, role, plan, disabled, created_at, password_hash, groups";
 
 /// An account to be made.
 #[derive(Debug, Clone)]
@@ -50,6 +50,7 @@ fn credentials(row: &Row<'_>) -> rusqlite::Result<Credentials> {
             name: row.get(1)?,
             role: word(2)?.parse().map_err(|_| unreadable(2))?,
             plan: word(3)?.parse().map_err(|_| unreadable(3))?,
+            groups: serde_json::from_str(&word(7)?).map_err(|_| unreadable(7))?,
             disabled: row.get(4)?,
             created_at: Timestamp::from_micros(row.get(5)?),
             limits: Limits::default(),

@@ -111,16 +111,20 @@ fn update(tx: &Tx<'_>, by: &Admin, id: UserId, change: UpdateUser) -> Result<Use
     user.disabled = change.disabled.unwrap_or(user.disabled);
     user.role = change.role.unwrap_or(user.role);
     user.plan = change.plan.unwrap_or(user.plan);
+    if let Some(groups) = &change.groups {
+        user.groups.clone_from(groups);
+    }
     if was_admin && !is_admin(&user) && !has_other_admin(tx, id)? {
         return Err(Error::Conflict("this is the last admin"));
     }
     tx.execute(
-        "UPDATE users SET disabled = ?2, role = ?3, plan = ?4 WHERE id = ?1",
+        "UPDATE users SET disabled = ?2, role = ?3, plan = ?4, groups = ?5 WHERE id = ?1",
         (
             id.to_bytes(),
             user.disabled,
             user.role.as_str(),
             user.plan.as_str(),
+            serde_json::to_string(&user.groups)?,
         ),
     )?;
     if user.disabled {
@@ -281,6 +285,7 @@ mod tests {
             user_id: user.id,
             role,
             plan: user.plan,
+            groups: user.groups.clone().into(),
             rights: Rights::of_role(role),
             limits: Arc::new(Limits::default()),
             session: None,

@@ -1,6 +1,7 @@
 //! Who did what: append-only records, in a chain per user that shows every later change.
 
 mod chain;
+mod totals;
 mod verify;
 
 use netra_context::{Origin as ContextOrigin, UserExecutionContext};

@@ -20,6 +20,7 @@ use crate::journal::{self, JournalEntry};
 use crate::json;
 use crate::log::Encoded;
 use crate::owner::require;
+use crate::rate::{self, RatedCall};
 use crate::sqlite::Tx;
 use crate::{message, run, thread, usage};
 
@@ -32,6 +33,8 @@ pub struct Changes {
     pub messages: Vec<Message>,
     /// What was done.
     pub journal: Vec<JournalEntry>,
+    /// The call of a tool that all this is about: it begins only where there is room for it.
+    pub rated: Option<Box<RatedCall>>,
     /// What a person is asked.
     pub asks: Vec<Ask>,
     /// What is to be remembered of who did what.
@@ -87,7 +90,8 @@ impl Store {
     /// When it returns, the changes are durable and the events are on their way to the user.
     ///
     /// # Errors
-    /// `RunEnded` when the run has ended already: it ends exactly once, and nothing follows.
+    /// `RunEnded` when the run has ended already: it ends exactly once, and nothing follows. `RateExceeded` when there
+    /// is no room for the call; then nothing is written.
     pub async fn commit(
         &self,
         ctx: &UserExecutionContext,
@@ -109,6 +113,9 @@ impl Store {
         let work = move |tx: &mut Tx<'_>| {
             let status = run::refuse_ended(tx, &handle)?;
             run::refuse_transition(status, changes.run.as_ref())?;
+            if let Some(call) = &changes.rated {
+                rate::pass(tx, handle.owner(), call)?;
+            }
             for message in &changes.messages {
                 message::put(tx, handle.owner(), message)?;
             }

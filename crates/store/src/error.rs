@@ -1,7 +1,10 @@
 //! What can go wrong in the store.
 
 use netra_context::memory::OverLimit;
-use netra_protocol::ErrorCode;
+use netra_protocol::{ErrorCode, Timestamp};
+
+use crate::rate::Rate;
+use crate::secret::KeyringError;
 
 /// What can go wrong in the store. Messages hold no user's data.
 #[derive(Debug, thiserror::Error)]
@@ -39,9 +42,20 @@ pub enum Error {
         /// The limit that was passed.
         limit_bytes: u64,
     },
+    /// The user's agents have called the tool as often as a policy allows.
+    #[error("at most {rate} of one user; again from {until}")]
+    RateExceeded {
+        /// The rate that has no room.
+        rate: Rate,
+        /// When there is room again.
+        until: Timestamp,
+    },
     /// The user holds, or would hold, more memory than allowed.
     #[error("no memory is left for this: {0}")]
     Memory(#[from] OverLimit),
+    /// The keys of secrets, or a secret, cannot be used.
+    #[error(transparent)]
+    Secrets(#[from] KeyringError),
     /// The store cannot be read or written now.
     #[error("the store is not available: {0}")]
     Unavailable(String),
@@ -72,10 +86,13 @@ impl Error {
             Self::IdempotencyKeyReused => ErrorCode::IdempotencyKeyReused,
             Self::InvalidCursor => ErrorCode::InvalidRequest,
             Self::TooLarge { .. } => ErrorCode::TooLarge,
+            Self::RateExceeded { .. } => ErrorCode::RateLimited,
             // Of requests; to a run it is the limit that it has passed.
             Self::Memory(_) => ErrorCode::RateLimited,
             Self::Unavailable(_) => ErrorCode::StoreUnavailable,
-            Self::InUse { .. } | Self::Migration(_) | Self::Bug(_) => ErrorCode::Internal,
+            Self::InUse { .. } | Self::Migration(_) | Self::Secrets(_) | Self::Bug(_) => {
+                ErrorCode::Internal
+            }
         }
     }
 

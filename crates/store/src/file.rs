@@ -129,6 +129,11 @@ impl FileWriter {
         Ok(())
     }
 
+    /// The SHA-256 of what was added so far.
+    pub fn digest(&self) -> [u8; 32] {
+        self.hash.clone().finalize().into()
+    }
+
     /// Makes the content durable and records the file.
     ///
     /// # Errors

@@ -60,7 +60,7 @@ pub enum Refreshed {
     /// It was traded for the next one.
     Rotated {
         /// Whose it is.
-        user: User,
+        user: Box<User>,
         /// The sign-in that goes on.
         session: SessionId,
     },
@@ -106,7 +106,10 @@ fn rotate(
         "UPDATE sessions SET last_used_at = ?2, expires_at = ?3 WHERE id = ?1",
         (session.to_bytes(), now, expires_at.as_micros()),
     )?;
-    Ok(Refreshed::Rotated { user, session })
+    Ok(Refreshed::Rotated {
+        user: Box::new(user),
+        session,
+    })
 }
 
 impl Store {

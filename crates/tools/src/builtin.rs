@@ -4,6 +4,7 @@ mod analysis;
 mod files;
 mod http_fetch;
 mod notes;
+mod run_python;
 mod save_file;
 mod time_now;
 
@@ -25,5 +26,6 @@ pub fn tools() -> Vec<Arc<dyn Tool>> {
         Arc::new(notes::Remember::new()),
         Arc::new(notes::Recall::new()),
         Arc::new(notes::Forget::new()),
+        Arc::new(run_python::RunPython::new()),
     ]
 }

@@ -6,10 +6,11 @@ use netra_protocol::approval::{Approval, ApprovalState, Decision};
 use netra_protocol::event::EventKind;
 use netra_protocol::id::ApprovalId;
 use netra_protocol::run::RunStatus;
-use netra_store::{Ask, Changes, Hold, JournalKind, RunUpdate};
+use netra_store::{Ask, Changes, Hold, JournalKind, RatedCall, RunUpdate};
 use serde_json::json;
 
-use crate::dispatcher::{Caller, Denial, Dispatcher, Error, MAX_ARGUMENT_BYTES, Request, entry};
+use crate::dispatcher::{Caller, Dispatcher, Error, MAX_ARGUMENT_BYTES, Request, entry};
+use crate::layers::Denial;
 use crate::registry::Entry;
 use crate::short::shorten;
 
@@ -63,6 +64,7 @@ impl Dispatcher {
         caller: &Caller<'_>,
         request: &Request,
         reason: &str,
+        rated: Option<Box<RatedCall>>,
     ) -> Error {
         let waiting = EventKind::RunWaiting {
             reason: LAYER.to_owned(),
@@ -76,6 +78,8 @@ impl Dispatcher {
             ..Changes::default()
         };
         if request.past.asked.is_none() {
+            // Nobody is asked for a call that its rate has no room for. It is counted when it begins.
+            changes.rated = rated;
             let approval = self.question(ctx, request, reason);
             let requested = EventKind::ApprovalRequested {
                 approval_id: approval.id,
@@ -95,7 +99,10 @@ impl Dispatcher {
                 key: request.past.key.clone(),
             });
         }
-        match self.commit_all(ctx, changes, emissions).await {
+        match self
+            .commit_rated(ctx, caller, request, changes, emissions)
+            .await
+        {
             Ok(()) => Error::Waiting,
             Err(error) => error,
         }

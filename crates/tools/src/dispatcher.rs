@@ -1,11 +1,12 @@
 //! The dispatcher of one run: the only way to a tool.
 //!
 //! Each call passes the layers in order (the agent's list, the policy, the schema, the run's
-//! limits, a person where one is to be asked); the first that says no is named in one
-//! `tool_denied`. A call that passes is announced by one `tool_executing` before it runs and ended
-//! by one `tool_completed`, which commits together with its journal entry and its audit record. A
-//! call whose future is dropped in between stays open in the log, and the engine closes it there.
-//! What the journal has of a call is not done again.
+//! limits, the user's rate for the tool, a person where one is to be asked); the first that says no
+//! is named in one `tool_denied`. A call that passes is announced by one `tool_executing` before it
+//! runs, in the commit that counts it for its rate, and ended by one `tool_completed`, which commits
+//! together with its journal entry and its audit record. A call whose future is dropped in between
+//! stays open in the log, and the engine closes it there. What the journal has of a call is not done
+//! again.
 
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
@@ -19,17 +20,19 @@ use netra_events::Emission;
 use netra_protocol::error::{ErrorCode, Failure};
 use netra_protocol::event::{EventKind, MAX_RESULT_BYTES};
 use netra_protocol::id::ToolCallId;
-use netra_store::{AuditRecord, Changes, JournalEntry, JournalKind};
+use netra_store::{AuditRecord, Changes, JournalEntry, JournalKind, RatedCall};
+use parking_lot::Mutex;
 use serde_json::{Value, json};
 use tokio::time::Instant;
 
 use crate::consent::Consent;
+use crate::layers::{Case, Denial, LAYERS, Layer};
 use crate::past::{Ended, Past, named};
 use crate::policy::{RunPolicy, Verdict};
-use crate::registry::{Entry, Registry};
+use crate::registry::{Entry, Registry, Shelf};
 use crate::scope::RunScope;
 use crate::short::{bytes_of, cut_text, held_by, shorten};
-use crate::tool::{Call, ToolSpec};
+use crate::tool::{Call, Tool, ToolSpec};
 
 /// The most bytes of arguments in an event.
 pub(crate) const MAX_ARGUMENT_BYTES: usize = 64 * 1024;
@@ -84,30 +87,16 @@ pub enum Error {
     Waiting,
 }
 
-pub(crate) struct Denial {
-    layer: &'static str,
-    reason: String,
-    /// Whether the run ends of it.
-    ends_run: Option<ErrorCode>,
-}
-
-impl Denial {
-    pub(crate) fn new(layer: &'static str, reason: impl Into<String>) -> Self {
-        Self {
-            layer,
-            reason: reason.into(),
-            ends_run: None,
-        }
-    }
-}
-
 /// Calls the tools of one run. Owned by the run's engine; sub-agents share it, each with the tools
 /// of its own definition.
 pub struct Dispatcher {
     registry: Arc<Registry>,
+    /// What there was when the run began, so that a tool does not change under it.
+    shelf: Arc<Shelf>,
     policy: RunPolicy,
     scope: RunScope,
     begun: AtomicU32,
+    layers: &'static [Layer],
 }
 
 impl Dispatcher {
@@ -116,10 +105,27 @@ impl Dispatcher {
         let thread = scope.emitter().run().thread_id;
         Self {
             policy: RunPolicy::new(Arc::clone(registry.policy()), thread),
+            shelf: registry.now(),
             registry,
             scope,
             begun: AtomicU32::new(begun),
+            layers: LAYERS,
         }
+    }
+
+    /// The same with other layers, to show what each is there for.
+    #[cfg(test)]
+    pub(crate) fn with_layers(self, layers: &'static [Layer]) -> Self {
+        Self { layers, ..self }
+    }
+
+    pub(crate) fn policy(&self) -> &RunPolicy {
+        &self.policy
+    }
+
+    /// How many calls have begun, to be counted on.
+    pub(crate) fn begun(&self) -> &AtomicU32 {
+        &self.begun
     }
 
     /// How many calls have begun.
@@ -130,6 +136,16 @@ impl Dispatcher {
     /// Whether this agent's call of the tool may be permitted, with some arguments or other.
     pub fn offers(&self, ctx: &UserExecutionContext, agent: &str, tool: &ToolSpec) -> Verdict {
         self.policy.offers(ctx, agent, tool)
+    }
+
+    /// The tool of this name as this run knows it; what has come since the run began, too.
+    pub fn tool(&self, name: &str) -> Option<Arc<dyn Tool>> {
+        self.entry(name).map(|entry| Arc::clone(&entry.tool))
+    }
+
+    fn entry(&self, name: &str) -> Option<Arc<Entry>> {
+        let known = self.shelf.entry(name).map(Arc::clone);
+        known.or_else(|| self.registry.now().entry(name).map(Arc::clone))
     }
 
     /// The run's files and artifacts.
@@ -161,71 +177,60 @@ impl Dispatcher {
         if let Some(edited) = request.past.edited() {
             request.arguments = edited;
         }
-        let passed = self.check(ctx, caller, &request);
-        let entry = match passed
-            .and_then(|(entry, asks)| Ok((entry, Consent::of(entry, &request, asks)?)))
-        {
-            Ok((entry, Consent::Given)) => entry,
-            Ok((_, Consent::Wanted(reason))) => {
-                return Err(self.ask(ctx, caller, &request, &reason).await);
-            }
+        let entry = match self.find(caller, &request.name).await {
+            Ok(entry) => entry,
             Err(denial) => return Err(self.deny(ctx, caller, &request, denial).await),
         };
-        self.announce(ctx, caller, &request).await?;
+        let (rated, consent) = match self.judge(ctx, caller, &request, &entry) {
+            Ok(passed) => passed,
+            Err(denial) => return Err(self.deny(ctx, caller, &request, denial).await),
+        };
+        if let Consent::Wanted(reason) = consent {
+            return Err(Box::pin(self.ask(ctx, caller, &request, &reason, rated)).await);
+        }
+        self.announce(ctx, caller, &request, rated).await?;
         let began = Instant::now();
-        let result = self.perform(ctx, caller, entry, &request).await;
+        let given = Mutex::default();
+        let result = self.perform(ctx, caller, &entry, (&request, &given)).await;
+        // Before anything of it is written down or told.
+        let redaction = self.scope.redaction();
+        let result = result
+            .map(|value| redaction.value(value))
+            .map_err(|failure| redaction.failure(failure));
         let (result, _room) = with_room_to_record(result);
         let duration = began.elapsed();
-        self.record(ctx, caller, &request, &result, duration)
-            .await?;
+        let ended = (result.as_ref(), duration, given.into_inner());
+        self.record(ctx, caller, &request, ended).await?;
         let id = request.id;
         result.map(|value| Done { id, value }).map_err(Error::Call)
     }
 
-    /// The layers before a person, in order: each later one may rely on those before it. Gives why a person is to be
-    /// asked, where the policy wants that.
-    fn check<'a>(
-        &'a self,
+    /// The tool that is called. One that a tool server brings is waited for, and where it is away, that is why there is
+    /// none; an agent that may not call it is not told so.
+    async fn find(&self, caller: &Caller<'_>, name: &String) -> Result<Arc<Entry>, Denial> {
+        let listed = caller.allowed_tools.contains(name);
+        if listed {
+            self.registry.settled(std::slice::from_ref(name)).await;
+        }
+        self.entry(name).ok_or_else(|| {
+            let absence = self.registry.absence(name).filter(|_| listed);
+            absence.map_or_else(Denial::of_list, |why| Denial::new("agent_list", why))
+        })
+    }
+
+    /// Sends a call through the layers. Gives what is to be counted, and whether a person is to be asked.
+    fn judge(
+        &self,
         ctx: &UserExecutionContext,
         caller: &Caller<'_>,
         request: &Request,
-    ) -> Result<(&'a Entry, Option<String>), Denial> {
-        let listed = caller.allowed_tools.contains(&request.name);
-        let Some(entry) = self.registry.entry(&request.name).filter(|_| listed) else {
-            return Err(Denial::new(
-                "agent_list",
-                "the agent has no tool of this name",
-            ));
-        };
-        let spec = entry.tool.spec();
-        let asks = match self
-            .policy
-            .decide(ctx, caller.agent, spec, &request.arguments)
-        {
-            Verdict::Allowed => None,
-            Verdict::AfterApproval(reason) => Some(reason),
-            Verdict::Refused(reason) => return Err(Denial::new("policy", reason)),
-        };
-        if let Some(misfits) = entry.misfits(&request.arguments) {
-            let reason = format!("the arguments do not fit the tool's schema: {misfits}");
-            return Err(Denial::new("schema", reason));
+        entry: &Entry,
+    ) -> Result<(Option<Box<RatedCall>>, Consent), Denial> {
+        let mut case = Case::new(ctx, caller, request, entry);
+        for layer in self.layers {
+            layer(self, &mut case)?;
         }
-        let allowed = ctx.limits().map_or(0, |limits| limits.tool_calls);
-        let room = self
-            .begun
-            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |begun| {
-                (begun < allowed).then_some(begun + 1)
-            });
-        if room.is_err() {
-            let reason = format!("the run may make {allowed} tool calls, and has made them");
-            let ends_run = Some(ErrorCode::ToolCallLimitExceeded);
-            return Err(Denial {
-                layer: "limits",
-                reason,
-                ends_run,
-            });
-        }
-        Ok((entry, asks))
+        Ok((case.rated, case.consent))
     }
 
     async fn deny(
@@ -248,7 +253,10 @@ impl Dispatcher {
         let failure = match denial.ends_run {
             Some(code) => Failure::new(code, reason),
             None => {
-                let details = json!({ "layer": denial.layer });
+                let mut details = json!({ "layer": denial.layer });
+                if let Some(until) = denial.until {
+                    details["retry_at"] = json!(until);
+                }
                 Failure::new(ErrorCode::ToolDenied, reason).with_details(details)
             }
         };
@@ -276,6 +284,7 @@ impl Dispatcher {
         ctx: &UserExecutionContext,
         caller: &Caller<'_>,
         request: &Request,
+        rated: Option<Box<RatedCall>>,
     ) -> Result<(), Error> {
         let kind = EventKind::ToolExecuting {
             tool_call_id: request.id,
@@ -289,9 +298,12 @@ impl Dispatcher {
         let begun = entry(caller, request, JournalKind::ToolBegun, named(request.id));
         let changes = Changes {
             journal: vec![begun],
+            rated,
             ..Changes::default()
         };
-        self.commit(ctx, caller, changes, kind).await
+        let emissions = vec![caller.emission(kind)];
+        self.commit_rated(ctx, caller, request, changes, emissions)
+            .await
     }
 
     /// Runs the tool until it ends, its time is over, or the call is cancelled. A panic in it is
@@ -301,7 +313,7 @@ impl Dispatcher {
         ctx: &UserExecutionContext,
         caller: &Caller<'_>,
         entry: &Entry,
-        request: &Request,
+        (request, given): (&Request, &Mutex<Vec<String>>),
     ) -> Result<Value, Failure> {
         let limit = Duration::from_millis(ctx.limits().map_or(0, |limits| limits.tool_call_ms));
         let ctx = ctx.child(format!("tool {}", request.name)).within(limit);
@@ -313,6 +325,7 @@ impl Dispatcher {
             caller,
             key: &request.past.key,
             made: AtomicU32::new(0),
+            given,
         };
         let work = AssertUnwindSafe(entry.tool.call(call)).catch_unwind();
         let result = tokio::select! {
@@ -348,8 +361,7 @@ impl Dispatcher {
         ctx: &UserExecutionContext,
         caller: &Caller<'_>,
         request: &Request,
-        result: &Result<Value, Failure>,
-        duration: Duration,
+        (result, duration, given): (Result<&Value, &Failure>, Duration, Vec<String>),
     ) -> Result<(), Error> {
         let outcome = if result.is_ok() {
             "completed"
@@ -364,13 +376,17 @@ impl Dispatcher {
         let ended = Ended {
             tool_call_id: request.id,
             tool_name: name.clone(),
-            result: result.as_ref().ok().cloned(),
-            error: result.as_ref().err().cloned(),
+            result: result.ok().cloned(),
+            error: result.err().cloned(),
             ends_run: false,
         };
+        let mut audit = audit_of_call(request.id, &name, caller.agent, outcome);
+        if !given.is_empty() {
+            audit.details["secrets"] = json!(given);
+        }
         let changes = Changes {
             journal: vec![entry(caller, request, JournalKind::ToolEnded, json!(ended))],
-            audit: vec![audit_of_call(request.id, &name, caller.agent, outcome)],
+            audit: vec![audit],
             ..Changes::default()
         };
         self.commit(ctx, caller, changes, completed(request, result, duration))
@@ -388,18 +404,42 @@ impl Dispatcher {
         self.commit_all(ctx, changes, emissions).await
     }
 
-    pub(crate) async fn commit_all(
+    async fn commit_all(
         &self,
         ctx: &UserExecutionContext,
         changes: Changes,
         emissions: Vec<Emission>,
     ) -> Result<(), Error> {
         let committed = self.scope.emitter().commit(ctx, changes, emissions).await;
-        committed.map(drop).map_err(|error| {
-            let words = format!("the tool call cannot be recorded: {error}");
-            Error::Run(Failure::new(ErrorCode::Internal, words))
-        })
+        committed.map(drop).map_err(unrecorded)
     }
+
+    /// Commits what is refused where the user's rate has no room for the call.
+    pub(crate) async fn commit_rated(
+        &self,
+        ctx: &UserExecutionContext,
+        caller: &Caller<'_>,
+        request: &Request,
+        changes: Changes,
+        emissions: Vec<Emission>,
+    ) -> Result<(), Error> {
+        match self.scope.emitter().commit(ctx, changes, emissions).await {
+            Ok(_) => Ok(()),
+            Err(netra_store::Error::RateExceeded { rate, until }) => {
+                // It has not begun.
+                self.begun.fetch_sub(1, Ordering::Relaxed);
+                let denial = Denial::of_rate(rate, until);
+                // In a box: what is rare is not to make every run larger.
+                Err(Box::pin(self.deny(ctx, caller, request, denial)).await)
+            }
+            Err(error) => Err(unrecorded(error)),
+        }
+    }
+}
+
+fn unrecorded(error: netra_store::Error) -> Error {
+    let words = format!("the tool call cannot be recorded: {error}");
+    Error::Run(Failure::new(ErrorCode::Internal, words))
 }
 
 /// The result together with the room for writing it down, which takes two more of it as values and two as texts; a
@@ -434,8 +474,8 @@ pub(crate) fn entry(
     }
 }
 
-fn completed(request: &Request, result: &Result<Value, Failure>, duration: Duration) -> EventKind {
-    let error = result.as_ref().err().map(|failure| Failure {
+fn completed(request: &Request, result: Result<&Value, &Failure>, duration: Duration) -> EventKind {
+    let error = result.err().map(|failure| Failure {
         code: failure.code,
         message: cut_text(&failure.message, MAX_MESSAGE_BYTES),
         details: failure

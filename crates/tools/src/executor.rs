@@ -5,8 +5,8 @@ use std::sync::Arc;
 use netra_context::UserExecutionContext;
 use netra_events::UserWebSocketEmitter;
 use netra_protocol::file::File;
-use netra_store::Store;
-use netra_worker::AnalysisPool;
+use netra_store::{Secrets, Store};
+use netra_worker::{AnalysisPool, ScriptPool};
 
 use crate::dispatcher::Dispatcher;
 use crate::registry::Registry;
@@ -19,8 +19,12 @@ pub struct Infra {
     pub registry: Arc<Registry>,
     /// Where artifacts and files are.
     pub store: Store,
+    /// What tools need on users' behalf.
+    pub secrets: Secrets,
     /// Where analyses run.
     pub analyses: AnalysisPool,
+    /// Where programs of agents run: the workers that script agents have, too.
+    pub scripts: ScriptPool,
 }
 
 /// Makes a [`Dispatcher`] for each run. Cheap to clone.
@@ -43,8 +47,13 @@ impl ToolExecutorFactory {
         self.0.registry.list_for(ctx)
     }
 
+    /// How many processes for analyses the system has now.
+    pub fn living_workers(&self) -> usize {
+        self.0.analyses.living_workers()
+    }
+
     /// The dispatcher of one run whose earlier attempts have `begun` calls: it owns the run's worker
-    /// process, and its events go out by the run's emitter. Cannot fail; nothing is started before
+    /// processes, and its events go out by the run's emitter. Cannot fail; nothing is started before
     /// the first call needs it.
     pub fn create(
         &self,
@@ -53,8 +62,10 @@ impl ToolExecutorFactory {
         files: Vec<File>,
         begun: u32,
     ) -> Dispatcher {
-        let analysis = self.0.analyses.open(analysis_limits(ctx));
-        let scope = RunScope::new(self.0.store.clone(), emitter, files, analysis);
+        let analysis = self.0.analyses.open(ctx, analysis_limits(ctx));
+        let scripts = self.0.scripts.clone();
+        let (store, secrets) = (self.0.store.clone(), self.0.secrets.clone());
+        let scope = RunScope::new((store, secrets), emitter, files, analysis, scripts);
         Dispatcher::new(Arc::clone(&self.0.registry), scope, begun)
     }
 }

@@ -7,10 +7,13 @@
 mod consent;
 mod dispatcher;
 mod executor;
+mod layers;
 mod past;
 mod policy;
+mod redact;
 mod registry;
 mod scope;
+mod servers;
 mod short;
 mod tool;
 
@@ -22,5 +25,6 @@ pub use past::Past;
 pub use policy::{Explained, Policy, Question, Unusable, Verdict};
 pub use registry::{InvalidTool, Registry};
 pub use scope::RunScope;
+pub use servers::ToolServers;
 pub use short::{bytes_of, cut_text, shorten};
 pub use tool::{Call, Tool, ToolSpec};

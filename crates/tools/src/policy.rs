@@ -10,11 +10,12 @@ mod tests;
 use std::path::Path;
 
 use cedar_policy::{Authorizer, Decision, EntityUid, PolicyId, PolicySet, Response};
+use netra_store::Rate;
 use serde_json::Value;
 
 pub use question::Question;
 pub use source::Unusable;
-pub(crate) use table::RunPolicy;
+pub(crate) use table::{Decided, RunPolicy};
 
 use question::{Asked, Names};
 use source::{Policies, Schema};
@@ -46,6 +47,8 @@ pub struct Explained {
     pub call: Vec<String>,
     /// The policies that decided whether a person is asked; empty for a call that is refused.
     pub asking: Vec<String>,
+    /// How often the call may be made, by each policy that permits it; empty where one of them sets no bound.
+    pub rates: Vec<Vec<Rate>>,
 }
 
 /// The policies in force; immutable after start.
@@ -139,6 +142,7 @@ impl Policy {
             verdict: Verdict::Allowed,
             call: Vec::new(),
             asking: Vec::new(),
+            rates: Vec::new(),
         };
         let asked = match self.asked(
             question,
@@ -151,6 +155,7 @@ impl Policy {
             }
         };
         let call = answer(&asked, &self.names.call);
+        explained.rates = self.rates(&call.by);
         explained.call = call.by;
         if let Some(reason) = call.refused {
             explained.verdict = Verdict::Refused(reason);
@@ -168,6 +173,13 @@ impl Policy {
             });
         }
         explained
+    }
+
+    /// The rates of the policies that permit a call. What one of them permits without a bound, no other bounds.
+    fn rates(&self, permits: &[String]) -> Vec<Vec<Rate>> {
+        let of = |id: &String| self.policies.rates.get(&PolicyId::new(id)).cloned();
+        let all: Option<Vec<_>> = permits.iter().map(of).collect();
+        all.unwrap_or_default()
     }
 
     fn asked(&self, question: &Question<'_>, arguments: Option<&Value>) -> Result<Asked, String> {

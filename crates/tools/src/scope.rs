@@ -1,6 +1,7 @@
-//! What the tool calls of one run share: its files, its artifacts, its worker for analyses.
+//! What the tool calls of one run share: its files, its artifacts, its workers.
 
-use std::collections::HashSet;
+use std::any::Any;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,12 +11,16 @@ use netra_protocol::error::{ErrorCode, Failure};
 use netra_protocol::event::EventKind;
 use netra_protocol::file::File;
 use netra_protocol::id::{FileId, ToolCallId};
-use netra_store::{Idempotency, Store};
-use netra_worker::{Analysis, AnalysisLimits, InputFile, Job, Meter};
+use netra_store::{Idempotency, Readable, Secrets, Store};
+use netra_worker::{
+    Analysis, AnalysisLimits, Error as WorkerError, InputFile, Job, Limits, Meter, ScriptPool,
+    Source, Step,
+};
 use serde_json::Value;
 use tokio::sync::{Mutex, watch};
 
 use crate::dispatcher::Caller;
+use crate::redact::Redaction;
 use crate::short::cut_text;
 use crate::tool::Call;
 
@@ -30,36 +35,65 @@ const MAX_PROGRESS_BYTES: usize = 1024;
 /// run's worker process.
 pub struct RunScope {
     store: Store,
+    secrets: Secrets,
+    /// What its tools were given of them.
+    redaction: Redaction,
     emitter: Arc<UserWebSocketEmitter>,
     files: Vec<File>,
     /// Files of an earlier attempt that the user has been told of.
     announced: parking_lot::Mutex<HashSet<FileId>>,
     /// One process for all analyses of the run, started by the first; one job at a time.
     analysis: Mutex<Analysis>,
-    meter: Meter,
+    /// Where programs of the run's agents compute.
+    scripts: ScriptPool,
+    /// Reads the one program that computes now.
+    program: Mutex<Meter>,
+    meters: [Meter; 2],
+    /// What tools keep for as long as the run, by a name of theirs.
+    kept: parking_lot::Mutex<HashMap<String, Arc<dyn Any + Send + Sync>>>,
 }
 
 impl RunScope {
     pub(crate) fn new(
-        store: Store,
+        (store, secrets): (Store, Secrets),
         emitter: Arc<UserWebSocketEmitter>,
         files: Vec<File>,
         analysis: Analysis,
+        scripts: ScriptPool,
     ) -> Self {
-        let meter = analysis.meter();
+        let program = Meter::default();
+        let meters = [analysis.meter(), program.clone()];
         Self {
             store,
+            secrets,
+            redaction: Redaction::default(),
             emitter,
             files,
             announced: parking_lot::Mutex::default(),
             analysis: Mutex::new(analysis),
-            meter,
+            scripts,
+            program: Mutex::new(program),
+            meters,
+            kept: parking_lot::Mutex::default(),
         }
     }
 
-    /// Reads the memory of the run's worker process.
-    pub fn meter(&self) -> Meter {
-        self.meter.clone()
+    /// Read the memory of the worker processes that the run's tools have.
+    pub fn meters(&self) -> [Meter; 2] {
+        self.meters.clone()
+    }
+
+    /// What a tool keeps under this name until the run's engine ends; `make` is called where there
+    /// is nothing yet, or something of another type.
+    pub fn kept<T: Any + Send + Sync>(&self, name: &str, make: impl FnOnce() -> T) -> Arc<T> {
+        let mut kept = self.kept.lock();
+        let found = kept.get(name).cloned().map(Arc::downcast::<T>);
+        if let Some(Ok(found)) = found {
+            return found;
+        }
+        let made = Arc::new(make());
+        kept.insert(name.to_owned(), Arc::clone(&made) as _);
+        made
     }
 
     pub(crate) fn emitter(&self) -> &UserWebSocketEmitter {
@@ -69,6 +103,16 @@ impl RunScope {
     /// Where the user's files and notes are; each call says on whose behalf it looks.
     pub(crate) fn store(&self) -> &Store {
         &self.store
+    }
+
+    /// The secrets of the user and the server.
+    pub(crate) fn secrets(&self) -> &Secrets {
+        &self.secrets
+    }
+
+    /// Takes the secrets that the run's tools were given out of what they give back.
+    pub(crate) fn redaction(&self) -> &Redaction {
+        &self.redaction
     }
 
     /// The files that the user gave to the run.
@@ -122,7 +166,7 @@ impl RunScope {
         let kind = EventKind::ToolProgress {
             tool_call_id,
             progress: progress.map(|fraction| fraction.clamp(0.0, 1.0)),
-            message: message.map(|text| cut_text(&text, MAX_PROGRESS_BYTES)),
+            message: message.map(|text| cut_text(&self.redaction.text(text), MAX_PROGRESS_BYTES)),
         };
         self.tell(ctx, caller, kind).await
     }
@@ -135,8 +179,10 @@ impl RunScope {
         media_type: &str,
         content: &[u8],
     ) -> Result<File, Failure> {
-        let named = (file_name(name), media_type.to_owned());
-        let kept = self.keep_file(ctx, key, named, content, MAX_ARTIFACT_BYTES);
+        let name = self.redaction.text(name.to_owned());
+        let named = (file_name(&name), media_type.to_owned());
+        let content = self.redaction.bytes(content);
+        let kept = self.keep_file(ctx, key, named, &content, MAX_ARTIFACT_BYTES);
         let (file, is_new) = kept.await.map_err(|error| store_failure(&error))?;
         if !is_new {
             return Ok(file);
@@ -164,10 +210,14 @@ impl RunScope {
             .map_err(|error| Failure::new(error.code(), error.to_string()))
     }
 
-    /// Runs one operation over the run's files in the run's own worker process, and tells the
-    /// user how it goes on.
-    pub(crate) async fn analyse(&self, call: &Call<'_>, operation: &str) -> Result<Value, Failure> {
-        let inputs = self.inputs(call.ctx).await?;
+    /// Runs one operation over files in the run's own worker process, and tells the user how it
+    /// goes on.
+    pub(crate) async fn analyse(
+        &self,
+        call: &Call<'_>,
+        operation: &str,
+        inputs: Vec<InputFile>,
+    ) -> Result<Value, Failure> {
         let job = Job {
             op: operation.to_owned(),
             arguments: call.arguments.clone(),
@@ -195,7 +245,41 @@ impl RunScope {
         }
     }
 
-    async fn inputs(&self, ctx: &UserExecutionContext) -> Result<Vec<InputFile>, Failure> {
+    /// Runs a program without functions in a worker of its own, one at a time. Gives what it
+    /// printed, and its value.
+    pub(crate) async fn compute(
+        &self,
+        ctx: &UserExecutionContext,
+        source: Source,
+        limits: Limits,
+    ) -> (String, Result<Value, WorkerError>) {
+        let meter = self.program.lock().await;
+        let mut printed = String::new();
+        let started = self
+            .scripts
+            .start_metered(ctx, source, limits, meter.clone());
+        let mut script = match started.await {
+            Ok(script) => script,
+            Err(error) => return (printed, Err(error)),
+        };
+        let result = loop {
+            match script.next().await {
+                Ok(Step::Printed(text)) => printed.push_str(&text),
+                Ok(Step::Finished(value)) => break Ok(value),
+                Ok(Step::Call { .. } | Step::Waiting(_)) => {
+                    break Err(WorkerError::Protocol("it called what there is not".into()));
+                }
+                Err(error) => break Err(error),
+            }
+        };
+        (printed, result)
+    }
+
+    /// The files that were given to the run, for a worker.
+    pub(crate) async fn inputs(
+        &self,
+        ctx: &UserExecutionContext,
+    ) -> Result<Vec<InputFile>, Failure> {
         let mut inputs = Vec::with_capacity(self.files.len());
         for file in &self.files {
             let found = self
@@ -207,13 +291,18 @@ impl RunScope {
                     let words = format!("the file {} cannot be read: {error}", file.name);
                     Failure::new(ErrorCode::ToolFailed, words)
                 })?;
-            inputs.push(InputFile {
-                name: found.name.clone(),
-                media_type: found.media_type.clone(),
-                path: self.store.file_path(&found),
-            });
+            inputs.push(self.input(&found));
         }
         Ok(inputs)
+    }
+
+    /// A file for a worker.
+    pub(crate) fn input(&self, file: &Readable<File>) -> InputFile {
+        InputFile {
+            name: file.name.clone(),
+            media_type: file.media_type.clone(),
+            path: self.store.file_path(file),
+        }
     }
 }
 
@@ -236,9 +325,9 @@ fn store_failure(error: &netra_store::Error) -> Failure {
 }
 
 /// What a worker's failure means to the agent that called the tool.
-fn worker_failure(error: netra_worker::Error) -> Failure {
+pub(crate) fn worker_failure(error: WorkerError) -> Failure {
     match error {
-        netra_worker::Error::Job(job) => {
+        WorkerError::Job(job) => {
             let failure = Failure::new(ErrorCode::ToolFailed, job.message);
             let mut details = serde_json::json!({ "reason": job.code });
             if let Some(more) = job.details {
@@ -246,12 +335,10 @@ fn worker_failure(error: netra_worker::Error) -> Failure {
             }
             failure.with_details(details)
         }
-        netra_worker::Error::MemoryLimit { .. } | netra_worker::Error::NoRoom(_) => {
+        WorkerError::MemoryLimit { .. } | WorkerError::NoRoom(_) => {
             Failure::new(ErrorCode::MemoryLimitExceeded, error.to_string())
         }
-        netra_worker::Error::TimeLimit { .. } => {
-            Failure::new(ErrorCode::ToolTimeout, error.to_string())
-        }
+        WorkerError::TimeLimit { .. } => Failure::new(ErrorCode::ToolTimeout, error.to_string()),
         other => Failure::new(ErrorCode::ToolFailed, other.to_string()),
     }
 }

@@ -3,12 +3,13 @@
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use async_trait::async_trait;
-use netra_context::UserExecutionContext;
+use netra_context::{Secret, UserExecutionContext};
 use netra_protocol::error::{ErrorCode, Failure};
 use netra_protocol::file::File;
 use netra_protocol::id::ToolCallId;
 use netra_protocol::tool::Risk;
-use serde_json::Value;
+use parking_lot::Mutex;
+use serde_json::{Value, json};
 
 use crate::dispatcher::Caller;
 use crate::scope::RunScope;
@@ -59,6 +60,8 @@ pub struct Call<'a> {
     pub(crate) key: &'a str,
     /// Files that the call has made.
     pub(crate) made: AtomicU32,
+    /// The names of the secrets that the call was given, for the audit.
+    pub(crate) given: &'a Mutex<Vec<String>>,
 }
 
 impl Call<'_> {
@@ -71,6 +74,31 @@ impl Call<'_> {
                 format!("the arguments do not fit: {error}"),
             )
         })
+    }
+
+    /// Opens a secret, by its name, for a tool that sends it to this place: `api.example.com`, or with a port where that
+    /// is not 443. What the run's tools give back has it no more, the audit names it, and nothing else does.
+    pub async fn secret(&self, name: &str, place: &str) -> Result<Secret, Failure> {
+        let opened = self.scope.secrets().reveal(self.ctx, name, place).await;
+        let secret = opened.map_err(|error| {
+            let words = match error {
+                netra_store::Error::NotFound => format!("there is no secret {name:?}"),
+                netra_store::Error::Conflict(_) => {
+                    format!(
+                        "the secret {name:?} is not for {place}; its owner says where it may go"
+                    )
+                }
+                error => format!("the secret {name:?} cannot be opened: {error}"),
+            };
+            let details = json!({ "reason": "secret_refused" });
+            Failure::new(ErrorCode::ToolFailed, words).with_details(details)
+        })?;
+        self.scope.redaction().add(name, &secret);
+        let mut given = self.given.lock();
+        if !given.iter().any(|one| one == name) {
+            given.push(name.to_owned());
+        }
+        Ok(secret)
     }
 
     /// Tells the user how far the call is: a fraction from 0 to 1, and words.

@@ -1,11 +1,13 @@
 //! Work on users' files as the server drives it: one process for a run, one job after the other.
 
+use std::collections::BTreeSet;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use netra_analytics::jobs::InputFile;
+use netra_context::UserExecutionContext;
 use netra_memory::Scope;
 use serde_json::Value;
-use tokio::sync::Semaphore;
 use tokio::time::{Instant, timeout_at};
 
 use crate::ANALYSIS_ARGUMENT;
@@ -13,7 +15,9 @@ use crate::error::Error;
 use crate::frame::MAX_BODY;
 use crate::limits::{AnalysisLimits, Config};
 use crate::meter::Meter;
+use crate::nursery::Nursery;
 use crate::process::{End, Lost, Process};
+use crate::turns::{Owner, Turns};
 use crate::wire::{FromAnalysis, ToAnalysis};
 
 /// What a message may have around the part that the output limit counts.
@@ -22,18 +26,21 @@ const ENVELOPE_BYTES: usize = 64 * 1024;
 /// The workers that work on users' files; one pool per server. Clones share them.
 #[derive(Clone, Debug)]
 pub struct AnalysisPool {
-    config: Arc<Config>,
-    permits: Arc<Semaphore>,
+    nursery: Arc<Nursery>,
+    turns: Turns,
 }
 
 /// The process that works on files for one run. It is started with the first job; dropping this kills it.
 #[derive(Debug)]
 pub struct Analysis {
     pool: AnalysisPool,
+    owner: Owner,
     limits: AnalysisLimits,
     /// What its process may have.
     memory_bytes: u64,
     process: Option<Process>,
+    /// What that process can read.
+    readable: BTreeSet<PathBuf>,
     meter: Meter,
 }
 
@@ -51,28 +58,36 @@ pub struct Job {
 impl AnalysisPool {
     /// A pool that has started nothing yet. `warm` is not used: the process of a run starts with its first job.
     pub fn new(config: Config) -> AnalysisPool {
-        let permits = Arc::new(Semaphore::new(config.workers.max(1)));
+        let turns = Turns::new(config.workers);
+        let config = Config { warm: 0, ..config };
         AnalysisPool {
-            config: Arc::new(config),
-            permits,
+            nursery: Arc::new(Nursery::new(config, ANALYSIS_ARGUMENT)),
+            turns,
         }
     }
 
-    /// Prepares a process for one run.
-    pub fn open(&self, limits: AnalysisLimits) -> Analysis {
+    /// How many processes of this pool the system has now.
+    pub fn living_workers(&self) -> usize {
+        self.nursery.living()
+    }
+
+    /// Prepares a process for one run of this user.
+    pub fn open(&self, ctx: &UserExecutionContext, limits: AnalysisLimits) -> Analysis {
         Analysis {
             pool: self.clone(),
+            owner: ctx.user_id(),
             limits,
             memory_bytes: limits.memory_bytes,
             process: None,
+            readable: BTreeSet::new(),
             meter: Meter::default(),
         }
     }
 }
 
 impl Analysis {
-    /// Carries out one job, when its turn has come; the wait for it has no limit of its own and counts toward the
-    /// caller's deadline. `progress` hears the share done (0 to 1) and what is being done.
+    /// Carries out one job, when its turn has come: users take turns, and the last place is for a user who has no job
+    /// at work. The wait for it has no limit of its own and counts toward the caller's deadline. `progress` hears the share done (0 to 1) and what is being done.
     ///
     /// If this fails with anything but [`Error::Job`] or [`Error::OutputLimit`], or its future is dropped, the
     /// process is gone, and the next job starts another.
@@ -81,12 +96,14 @@ impl Analysis {
         job: &Job,
         progress: &mut (dyn FnMut(f32, &str) + Send),
     ) -> Result<Value, Error> {
-        let permit = Arc::clone(&self.pool.permits).acquire_owned().await;
-        let _permit = permit.map_err(|_| Error::Misuse("the pool is closed"))?;
+        self.make_readable(&job.inputs);
+        let mut waiting = self.pool.turns.enter(self.owner);
+        waiting.come().await;
+        let _turn = waiting.taken();
         // Out of its place while it works, so that a dropped future takes the process with it.
         let mut process = match self.process.take() {
             Some(process) => process,
-            None => self.spawn()?,
+            None => self.spawn().await?,
         };
         let mut metered = Metered {
             meter: &self.meter,
@@ -123,15 +140,28 @@ impl Analysis {
         self.meter.clone()
     }
 
-    fn spawn(&mut self) -> Result<Process, Error> {
-        let mut process =
-            Process::spawn(&self.pool.config.program, ANALYSIS_ARGUMENT).map_err(Error::Start)?;
-        // It stops by itself where its user's memory ends as that stands now.
-        let remaining = Scope::current().remaining();
+    /// A worker cannot be given more to read than it was started with; one that can read all of it takes its place.
+    fn make_readable(&mut self, inputs: &[InputFile]) {
+        for input in inputs {
+            if self.readable.insert(input.path.clone()) {
+                self.process = None;
+                self.meter.set(None);
+            }
+        }
+    }
+
+    async fn spawn(&mut self) -> Result<Process, Error> {
+        let started = self.pool.nursery.worker().await;
+        let mut process = started.map_err(Error::Start)?;
+        // It stops by itself before its user's memory ends as that stands now. It has more pages than it counts bytes
+        // (up to an eighth is lost between blocks), and where those made the user's memory end, the run would end with it.
+        let remaining = Scope::current().remaining() / 4 * 3;
         self.memory_bytes = self.limits.memory_bytes.min(remaining);
         let limits = ToAnalysis::Limits {
             memory_bytes: self.memory_bytes,
             output_bytes: self.limits.output_bytes,
+            wall_time_ms: u64::try_from(self.limits.wall_time.as_millis()).unwrap_or(u64::MAX),
+            files: self.readable.iter().cloned().collect(),
         };
         self.meter.set(process.id());
         process

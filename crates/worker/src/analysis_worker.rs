@@ -2,6 +2,7 @@
 
 use std::io::{self, Read, Write};
 use std::process::ExitCode;
+use std::time::Duration;
 
 use netra_analytics::jobs::InputFile;
 use serde_json::Value;
@@ -12,42 +13,53 @@ use crate::frame::{self, Line};
 use crate::wire::{FromAnalysis, ToAnalysis};
 
 /// What the program can do with files, such as `netra_analytics::jobs::run`: carries out `op` with its arguments on
-/// the inputs, and may report its share of progress (0 to 1) with a word on what it is doing.
+/// the inputs within a time, and may report its share of progress (0 to 1) with a word on what it is doing.
 pub type JobFn<E = JobError> = fn(
     op: &str,
     arguments: Value,
     inputs: &[InputFile],
+    time: Duration,
     progress: &mut dyn FnMut(f32, &str),
 ) -> Result<Value, E>;
 
 /// The whole life of a worker for the files of one run. Call it first in `main` when the first argument is
 /// [`crate::ANALYSIS_ARGUMENT`], and return what it returns.
 pub fn analysis_main<E: Into<JobError> + 'static>(run: JobFn<E>) -> ExitCode {
-    let work = move || -> io::Result<()> {
-        confine::confine()?;
-        serve(Line::new(io::stdin().lock(), io::stdout().lock()), run)
-    };
-    match confine::on_large_stack(work) {
+    match work(run) {
         Ok(Some(Ok(()))) => ExitCode::SUCCESS,
         _ => ExitCode::FAILURE,
     }
 }
 
-fn serve<R: Read, W: Write, E: Into<JobError>>(
-    mut line: Line<R, W>,
-    run: JobFn<E>,
-) -> io::Result<()> {
-    let Some(first) = line.receive_message()? else {
-        return Ok(());
+/// The limits and the files come from the server alone, so they are read before there is another thread.
+fn work<E: Into<JobError> + 'static>(run: JobFn<E>) -> io::Result<Option<io::Result<()>>> {
+    let Some(first) = Line::new(io::stdin().lock(), io::sink()).receive_message()? else {
+        return Ok(Some(Ok(())));
     };
     let ToAnalysis::Limits {
         memory_bytes,
         output_bytes,
+        wall_time_ms,
+        files,
     } = first
     else {
         return Err(io::Error::other("a job before its limits"));
     };
-    confine::limit_memory(memory_bytes)?;
+    let mut confined = confine::confine(&files)?;
+    netra_memory::worker::count_sqlite().map_err(io::Error::other)?;
+    confined.limit_memory(memory_bytes)?;
+    let time = Duration::from_millis(wall_time_ms);
+    confine::on_large_stack(move || {
+        let line = Line::new(io::stdin().lock(), io::stdout().lock());
+        serve(line, (run, time), output_bytes)
+    })
+}
+
+fn serve<R: Read, W: Write, E: Into<JobError>>(
+    mut line: Line<R, W>,
+    (run, time): (JobFn<E>, Duration),
+    output_bytes: u64,
+) -> io::Result<()> {
     while let Some(message) = line.receive_message()? {
         let ToAnalysis::Job {
             op,
@@ -67,7 +79,7 @@ fn serve<R: Read, W: Write, E: Into<JobError>>(
                 broken = Some(error);
             }
         };
-        let outcome = run(&op, arguments, &inputs, &mut progress);
+        let outcome = run(&op, arguments, &inputs, time, &mut progress);
         if let Some(error) = broken {
             return Err(error);
         }

@@ -1,12 +1,16 @@
 //! What a worker process does to itself before it touches anything that is not trusted.
 
-use std::io;
+use std::fs::File;
+use std::io::{self, Read as _};
+use std::path::PathBuf;
 use std::sync::atomic::Ordering;
 use std::thread;
 use std::time::Duration;
 
 use monty_types::{BASELINE_MEMORY, LIVE_MEMORY, OOM_EXIT_CODE};
-use rustix::process::{Resource, Rlimit, setrlimit};
+use rustix::process::{Resource, Rlimit, getpriority_process, setpriority_process, setrlimit};
+
+use crate::sandbox::{files, syscalls};
 
 /// Room above the limit at which the interpreter stops a script by itself, so that it can word the error.
 const HEADROOM_BYTES: u64 = 4 << 20;
@@ -19,33 +23,62 @@ const CPU_SLACK: Duration = Duration::from_secs(3);
 
 /// How far a worker stands back for whoever else wants the processor. The server hands work on and waits; it must
 /// not wait for a computation to have used up its turn.
-const STANDS_BACK: i32 = 10;
+pub(crate) const STANDS_BACK: i32 = 10;
 
-/// Gives up what a worker never needs, and begins to count its memory. A worker that cannot do this must not work.
-pub(crate) fn confine() -> io::Result<()> {
-    netra_memory::worker::close_inherited()?;
-    rustix::thread::set_no_new_privs(true)?;
-    rustix::process::nice(STANDS_BACK)?;
-    set(Resource::Core, 0)?;
-    set(Resource::Fsize, 0)?;
-    netra_memory::worker::arm(&LIVE_MEMORY, OOM_EXIT_CODE).map_err(io::Error::other)
+/// What a confined worker can still do to itself.
+#[derive(Debug)]
+pub(crate) struct Confined {
+    /// Opened while files could be opened.
+    status: File,
 }
 
-/// Limits this process's memory, beyond what it has now, and ends the process when more is taken.
-pub(crate) fn limit_memory(bytes: u64) -> io::Result<()> {
-    let baseline = netra_memory::worker::live_bytes();
-    BASELINE_MEMORY.store(baseline, Ordering::Relaxed);
-    let hard = (baseline as u64)
-        .saturating_add(bytes)
-        .saturating_add(HEADROOM_BYTES);
-    netra_memory::worker::set_limit(usize::try_from(hard).unwrap_or(usize::MAX));
-    // The kernel's limit is only a backstop, for what does not come from our allocator: a growing block may exist
-    // twice while it moves, hence the factor.
-    let mapped = status_bytes(&std::fs::read_to_string("/proc/self/status")?, "VmData:");
-    let ceiling = mapped
-        .saturating_add(bytes.saturating_mul(2))
-        .saturating_add(MAPPING_SLACK_BYTES);
-    set(Resource::Data, ceiling)
+/// Gives up what a worker never needs, and begins to count its memory: it keeps the descriptors that it was started
+/// with, and can read these files and no other. A worker that cannot do this must not work.
+///
+/// Only while the process has one thread: the others would keep what this one gives up.
+pub(crate) fn confine(files: &[PathBuf]) -> io::Result<Confined> {
+    netra_memory::worker::close_inherited()?;
+    rustix::thread::set_no_new_privs(true)?;
+    // It has started so; where the server's thread could not stand back, this does.
+    if getpriority_process(None)? < STANDS_BACK {
+        setpriority_process(None, STANDS_BACK)?;
+    }
+    set(Resource::Core, 0)?;
+    set(Resource::Fsize, 0)?;
+    let status = File::open("/proc/self/status")?;
+    let readable = files::Allowed {
+        read: files.to_vec(),
+        ..files::Allowed::default()
+    };
+    // Where the kernel has no Landlock, `netra doctor` says what follows from it.
+    files::restrict(&readable).map_err(io::Error::other)?;
+    let calls = syscalls::Allowed {
+        open: !files.is_empty(),
+        ..syscalls::Allowed::default()
+    };
+    syscalls::restrict(calls).map_err(io::Error::other)?;
+    netra_memory::worker::arm(&LIVE_MEMORY, OOM_EXIT_CODE).map_err(io::Error::other)?;
+    Ok(Confined { status })
+}
+
+impl Confined {
+    /// Limits this process's memory, beyond what it has now, and ends the process when more is taken.
+    pub(crate) fn limit_memory(&mut self, bytes: u64) -> io::Result<()> {
+        let baseline = netra_memory::worker::live_bytes();
+        BASELINE_MEMORY.store(baseline, Ordering::Relaxed);
+        let hard = (baseline as u64)
+            .saturating_add(bytes)
+            .saturating_add(HEADROOM_BYTES);
+        netra_memory::worker::set_limit(usize::try_from(hard).unwrap_or(usize::MAX));
+        // The kernel's limit is only a backstop, for what does not come from our allocator: a growing block may exist
+        // twice while it moves, hence the factor.
+        let mut status = String::new();
+        self.status.read_to_string(&mut status)?;
+        let ceiling = status_bytes(&status, "VmData:")
+            .saturating_add(bytes.saturating_mul(2))
+            .saturating_add(MAPPING_SLACK_BYTES);
+        set(Resource::Data, ceiling)
+    }
 }
 
 /// Lets a snapshot be written even by a script that has used up its memory: it is a copy of what is there.
@@ -92,7 +125,7 @@ pub(crate) fn status_bytes(status: &str, field: &str) -> u64 {
         .saturating_mul(1024)
 }
 
-fn set(resource: Resource, value: u64) -> io::Result<()> {
+pub(crate) fn set(resource: Resource, value: u64) -> io::Result<()> {
     let limit = Rlimit {
         current: Some(value),
         maximum: Some(value),

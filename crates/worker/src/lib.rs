@@ -16,10 +16,14 @@ mod error;
 mod frame;
 mod limits;
 mod meter;
+mod nursery;
 mod process;
+mod room;
+pub mod sandbox;
 mod script;
 mod script_worker;
 mod seats;
+mod turns;
 mod value;
 mod wire;
 

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
+use netra_context::UserExecutionContext;
 use netra_memory::Scope;
 use serde_json::{Map, Value};
 use tokio::time::{Instant, timeout_at};
@@ -14,7 +15,8 @@ use crate::frame::{Kind, MAX_BODY};
 use crate::limits::{Config, Limits};
 use crate::meter::Meter;
 use crate::process::{End, Lost};
-use crate::seats::{Owner, Parking, Regained, Seated, Seats};
+use crate::room::{Promise, Room};
+use crate::seats::{Owner, Parking, Regained, Seated, Seats, Sitter};
 use crate::wire::{Failure, FromScript, ScriptLimits, ToScript};
 
 /// How long after the end of its time a worker that does not stop by itself is killed. It covers the start of the
@@ -27,6 +29,7 @@ const ENVELOPE_BYTES: usize = 64 * 1024;
 #[derive(Clone, Debug)]
 pub struct ScriptPool {
     seats: Arc<Seats>,
+    room: Room,
 }
 
 /// A script and what it is given.
@@ -71,6 +74,12 @@ pub enum Step {
 #[derive(Debug)]
 pub struct Script {
     seats: Arc<Seats>,
+    owner: Owner,
+    room: Room,
+    /// What its worker may fill, as long as it has one at work.
+    promise: Option<Promise>,
+    /// What it may have where there is enough.
+    most: u64,
     functions: Vec<String>,
     limits: Limits,
     scope: Scope,
@@ -107,6 +116,7 @@ impl ScriptPool {
     pub fn new(config: Config) -> ScriptPool {
         ScriptPool {
             seats: Arc::new(Seats::new(config, SCRIPT_ARGUMENT)),
+            room: Room::default(),
         }
     }
 
@@ -118,17 +128,44 @@ impl ScriptPool {
 
     /// How many idle workers are ready now.
     pub fn warm_workers(&self) -> usize {
-        self.seats.warm_workers()
+        self.seats.nursery().ready()
     }
 
-    /// Gives a script to a worker, as soon as there is one for it. The wait has no limit of its own: it counts
-    /// toward the caller's deadline. What it holds is charged to the memory scope that this is called in.
-    pub async fn start(&self, source: Source, limits: Limits) -> Result<Script, Error> {
-        let mut seated = self.seats.sit().await?;
-        // It stops by itself where its user's memory ends as that stands now.
-        let memory_bytes = limits.memory_bytes.min(Scope::current().remaining());
+    /// How many processes of this pool the system has now, ready or not.
+    pub fn living_workers(&self) -> usize {
+        self.seats.nursery().living()
+    }
+
+    /// Gives a script to a worker, as soon as there is one for it: users take turns, and the last worker is for a
+    /// user who has none at work. The wait has no limit of its own: it counts toward the caller's deadline. What the
+    /// script holds is charged to the memory scope that this is called in.
+    pub async fn start(
+        &self,
+        ctx: &UserExecutionContext,
+        source: Source,
+        limits: Limits,
+    ) -> Result<Script, Error> {
+        self.start_metered(ctx, source, limits, Meter::default())
+            .await
+    }
+
+    /// Like [`ScriptPool::start`], and `meter` reads this script's memory as long as there is the script. A meter has
+    /// one script at a time.
+    pub async fn start_metered(
+        &self,
+        ctx: &UserExecutionContext,
+        source: Source,
+        limits: Limits,
+        meter: Meter,
+    ) -> Result<Script, Error> {
+        let owner = ctx.user_id();
+        let mut seated = self.seats.sit(owner).await?;
+        // It stops by itself where the part of its user's memory ends that it is promised.
+        let (scope, most) = (Scope::current(), limits.memory_bytes);
+        meter.set(seated.process.id());
+        let promise = self.room.promise(scope, owner, &meter, most);
         let limits = Limits {
-            memory_bytes,
+            memory_bytes: promise.bytes,
             ..limits
         };
         let functions = source.functions.clone();
@@ -140,13 +177,15 @@ impl ScriptPool {
             limits: limits.into(),
         };
         seated.process.queue(&start).map_err(unsendable)?;
-        let meter = Meter::default();
-        meter.set(seated.process.id());
         Ok(Script {
             seats: Arc::clone(&self.seats),
+            owner,
+            room: self.room.clone(),
+            promise: Some(promise),
             functions,
             limits,
-            scope: Scope::current(),
+            most,
+            scope,
             meter,
             state: State::Running(seated, Instant::now() + limits.run_time + KILL_GRACE),
             last_call: 0,
@@ -195,6 +234,7 @@ impl Script {
         }
         if matches!(self.state, State::Ended) {
             self.meter.set(None);
+            self.promise = None;
         }
         outcome
     }
@@ -256,6 +296,12 @@ impl Script {
         let mut seated = match regained? {
             Regained::Same(seated) => seated,
             Regained::Fresh(mut seated, snapshot) => {
+                self.meter.set(seated.process.id());
+                self.promise = None;
+                let (owner, most) = (self.owner, self.most);
+                let promise = self.room.promise(self.scope, owner, &self.meter, most);
+                self.limits.memory_bytes = promise.bytes;
+                self.promise = Some(promise);
                 let functions = self.functions.clone();
                 let restore = ToScript::Restore {
                     functions,
@@ -337,12 +383,13 @@ impl Script {
                 let memory = usize::try_from(self.limits.memory_bytes).unwrap_or(MAX_BODY);
                 let max_snapshot = memory.saturating_mul(2).min(MAX_BODY);
                 let meter = self.meter.clone();
-                let owner = Owner {
+                let sitter = Sitter {
+                    owner: self.owner,
                     scope: self.scope,
                     meter,
                     max_snapshot,
                 };
-                State::Asking(self.seats.wait(seated, owner), asked)
+                State::Asking(self.seats.wait(seated, sitter), asked)
             }
             other => other,
         };
@@ -377,6 +424,12 @@ impl Script {
         Error::OutputLimit {
             limit_bytes: self.limits.output_bytes,
         }
+    }
+}
+
+impl Drop for Script {
+    fn drop(&mut self) {
+        self.meter.set(None);
     }
 }
 

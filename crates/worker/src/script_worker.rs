@@ -14,7 +14,7 @@ use monty_types::{
 };
 use serde_json::Value;
 
-use crate::confine;
+use crate::confine::{self, Confined};
 use crate::error::Traceback;
 use crate::frame::{self, Kind, Line};
 use crate::value;
@@ -27,20 +27,24 @@ const PRINT_WAIT: Duration = Duration::from_millis(10);
 /// The whole life of a worker for one script. Call it first in `main` when the first argument is
 /// [`crate::SCRIPT_ARGUMENT`], and return what it returns.
 pub fn subprocess_main() -> ExitCode {
-    // Everything that is not trusted is parsed on the thread that has the stack for it.
-    let work = || -> io::Result<()> {
-        confine::confine()?;
-        let (input, output) = (io::stdin().lock(), io::stdout().lock());
-        Worker::new(Line::new(input, output)).serve()
-    };
-    match confine::on_large_stack(work) {
+    match work() {
         Ok(Some(Ok(()))) => ExitCode::SUCCESS,
         _ => ExitCode::FAILURE,
     }
 }
 
+fn work() -> io::Result<Option<io::Result<()>>> {
+    let confined = confine::confine(&[])?;
+    // Everything that is not trusted is parsed on the thread that has the stack for it.
+    confine::on_large_stack(move || {
+        let (input, output) = (io::stdin().lock(), io::stdout().lock());
+        Worker::new(Line::new(input, output), confined).serve()
+    })
+}
+
 struct Worker<R, W> {
     line: Line<R, W>,
+    confined: Confined,
     name: String,
     functions: HashSet<String>,
     output_bytes: u64,
@@ -52,9 +56,10 @@ struct Worker<R, W> {
 type Progress = Result<RunProgress, MontyException>;
 
 impl<R: Read, W: Write> Worker<R, W> {
-    fn new(line: Line<R, W>) -> Worker<R, W> {
+    fn new(line: Line<R, W>, confined: Confined) -> Worker<R, W> {
         Worker {
             line,
+            confined,
             name: String::new(),
             functions: HashSet::new(),
             output_bytes: 0,
@@ -110,7 +115,7 @@ impl<R: Read, W: Write> Worker<R, W> {
         self.output_bytes = limits.output_bytes;
         self.memory_bytes = limits.memory_bytes;
         confine::limit_processor(Duration::from_micros(limits.run_time_us))?;
-        confine::limit_memory(limits.memory_bytes)
+        self.confined.limit_memory(limits.memory_bytes)
     }
 
     /// Lets the script run to its next stop, and sends what it has printed by then.

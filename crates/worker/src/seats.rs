@@ -1,22 +1,24 @@
 //! Seats: how many workers may work at once, who has one, and who must give it up while it only waits.
 
 use std::collections::BTreeMap;
-use std::io;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use netra_memory::Scope;
 use parking_lot::Mutex;
-use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, timeout};
 
 use crate::error::Error;
 use crate::frame::Kind;
 use crate::limits::Config;
 use crate::meter::Meter;
+use crate::nursery::Nursery;
 use crate::process::{Lost, Process};
+use crate::turns::{Turn, Turns};
 use crate::wire::ToScript;
+
+pub(crate) use crate::turns::Owner;
 
 /// How long a script may wait with its worker before others may take it. Most answers come sooner, and then taking
 /// the worker away would only cost.
@@ -28,26 +30,31 @@ const PARKING_TIME: Duration = Duration::from_secs(10);
 #[derive(Debug)]
 pub(crate) struct Seated {
     pub(crate) process: Box<Process>,
-    permit: OwnedSemaphorePermit,
+    /// Dropped after the worker has ended.
+    _turn: Turn,
 }
 
 /// All workers of one kind.
 #[derive(Debug)]
 pub(crate) struct Seats {
-    config: Config,
-    argument: &'static str,
-    permits: Arc<Semaphore>,
-    warm: Mutex<Vec<Process>>,
+    turns: Turns,
+    nursery: Nursery,
     /// Scripts that wait for an answer and still have their worker, the longest waiting first.
-    idle: Mutex<BTreeMap<u64, (Instant, Weak<Parking>)>>,
+    idle: Mutex<BTreeMap<u64, Idle>>,
     next_id: AtomicU64,
-    /// Told when a script begins to wait with its worker.
-    became_idle: Notify,
+}
+
+#[derive(Debug)]
+struct Idle {
+    since: Instant,
+    owner: Owner,
+    parking: Weak<Parking>,
 }
 
 /// The script that waits, as far as its seat must know it.
 #[derive(Debug)]
-pub(crate) struct Owner {
+pub(crate) struct Sitter {
+    pub(crate) owner: Owner,
     /// Whose memory a snapshot is.
     pub(crate) scope: Scope,
     pub(crate) meter: Meter,
@@ -59,6 +66,7 @@ pub(crate) struct Owner {
 #[derive(Debug)]
 pub(crate) struct Parking {
     id: u64,
+    owner: Owner,
     /// Whose memory a snapshot is.
     scope: Scope,
     max_snapshot: usize,
@@ -89,71 +97,45 @@ pub(crate) enum Regained {
 impl Seats {
     pub(crate) fn new(config: Config, argument: &'static str) -> Seats {
         Seats {
-            permits: Arc::new(Semaphore::new(config.workers.max(1))),
-            config,
-            argument,
-            warm: Mutex::new(Vec::new()),
+            turns: Turns::new(config.workers),
+            nursery: Nursery::new(config, argument),
             idle: Mutex::new(BTreeMap::new()),
             next_id: AtomicU64::new(0),
-            became_idle: Notify::new(),
         }
     }
 
-    /// Starts idle workers until as many are warm as configured.
+    /// Lets workers be started until as many are warm as configured.
     pub(crate) fn warm_up(&self) {
-        // They outlive the request that happens to start them.
-        let _system = Scope::system().enter();
-        while self.warm.lock().len() < self.config.warm {
-            match self.spawn() {
-                Ok(process) => self.warm.lock().push(process),
-                Err(error) => {
-                    tracing::warn!(%error, "a worker could not be started in advance");
-                    return;
-                }
-            }
-        }
+        self.nursery.fill_up();
     }
 
-    /// How many idle workers are ready.
-    pub(crate) fn warm_workers(&self) -> usize {
-        self.warm
-            .lock()
-            .iter_mut()
-            .filter_map(|process| process.is_alive().then_some(()))
-            .count()
+    /// Where its workers come from.
+    pub(crate) fn nursery(&self) -> &Nursery {
+        &self.nursery
     }
 
-    fn spawn(&self) -> io::Result<Process> {
-        Process::spawn(&self.config.program, self.argument)
-    }
-
-    /// A fresh worker, as soon as one may work.
-    pub(crate) async fn sit(&self) -> Result<Seated, Error> {
-        let permit = self.permit().await;
-        self.seat(permit)
-    }
-
-    fn seat(&self, permit: OwnedSemaphorePermit) -> Result<Seated, Error> {
-        let warm = std::iter::from_fn(|| self.warm.lock().pop())
-            .find_map(|mut process| process.is_alive().then_some(process));
-        let process = match warm {
-            Some(process) => process,
-            None => self.spawn().map_err(Error::Start)?,
-        };
-        self.warm_up();
+    /// A fresh worker, as soon as it is this owner's turn.
+    pub(crate) async fn sit(&self, owner: Owner) -> Result<Seated, Error> {
+        let turn = self.turn(owner).await;
+        let process = self.nursery.worker().await.map_err(Error::Start)?;
         let process = Box::new(process);
-        Ok(Seated { process, permit })
+        Ok(Seated {
+            process,
+            _turn: turn,
+        })
     }
 
     /// Lets a script wait in its seat; whoever is short of workers may take it from there.
-    pub(crate) fn wait(&self, seated: Seated, owner: Owner) -> Arc<Parking> {
-        let Owner {
+    pub(crate) fn wait(&self, seated: Seated, sitter: Sitter) -> Arc<Parking> {
+        let Sitter {
+            owner,
             scope,
             meter,
             max_snapshot,
-        } = owner;
+        } = sitter;
         let parking = Arc::new(Parking {
             id: self.next_id.fetch_add(1, Ordering::Relaxed),
+            owner,
             scope,
             max_snapshot,
             meter,
@@ -164,77 +146,85 @@ impl Seats {
     }
 
     fn offer(&self, parking: &Arc<Parking>) {
-        let entry = (Instant::now(), Arc::downgrade(parking));
-        self.idle.lock().insert(parking.id, entry);
-        self.became_idle.notify_one();
+        let idle = Idle {
+            since: Instant::now(),
+            owner: parking.owner,
+            parking: Arc::downgrade(parking),
+        };
+        self.idle.lock().insert(parking.id, idle);
+        self.turns.lends();
     }
 
-    /// Gives a script that waited its worker back, or another one once one may work.
+    /// Gives a script that waited its worker back, or another one once it is its turn.
     pub(crate) async fn regain(&self, parking: &Parking) -> Result<Regained, Error> {
         self.idle.lock().remove(&parking.id);
         let mut place = parking.place.lock().await;
         // The place is changed only after the last await, so that nothing is lost if this future is dropped.
-        let permit = match *place {
-            Place::Snapshot(_) => Some(self.permit().await),
+        let fresh = match *place {
+            Place::Snapshot(_) => Some(self.sit(parking.owner).await?),
             Place::Seated(_) | Place::Lost(_) | Place::Left => None,
         };
-        match (std::mem::replace(&mut *place, Place::Left), permit) {
+        match (std::mem::replace(&mut *place, Place::Left), fresh) {
             (Place::Seated(seated), _) => Ok(Regained::Same(seated)),
-            (Place::Snapshot(snapshot), Some(permit)) => {
-                Ok(Regained::Fresh(self.seat(permit)?, snapshot))
-            }
+            (Place::Snapshot(snapshot), Some(seated)) => Ok(Regained::Fresh(seated, snapshot)),
             (Place::Lost(lost), _) => Ok(Regained::Lost(lost)),
             (Place::Snapshot(_) | Place::Left, _) => Err(Error::Misuse("it was resumed twice")),
         }
     }
 
-    /// The right to have one worker at work: a free one, or that of a script which only waits.
-    async fn permit(&self) -> OwnedSemaphorePermit {
+    /// The right to have one worker at work. Where none is free, scripts that only wait give theirs up.
+    async fn turn(&self, owner: Owner) -> Turn {
+        let mut waiting = self.turns.enter(owner);
         loop {
-            if let Ok(permit) = Arc::clone(&self.permits).try_acquire_owned() {
-                return permit;
+            let changed = self.turns.changed();
+            if waiting.has_come() {
+                return waiting.taken();
             }
-            let longest = match self.longest_idle() {
+            let ripe = match self.longest_idle(owner) {
                 Some(Ok(parking)) => {
-                    if let Some(permit) = self.take_from(&parking).await {
-                        return permit;
-                    }
+                    // What this frees is for whoever is next in line.
+                    self.take_from(&parking).await;
                     continue;
                 }
                 Some(Err(ripe)) => Some(ripe),
                 None => None,
             };
             tokio::select! {
-                permit = Arc::clone(&self.permits).acquire_owned() => {
-                    if let Ok(permit) = permit {
-                        return permit;
-                    }
-                }
-                () = self.became_idle.notified() => {}
-                () = ripens(longest) => {}
+                biased;
+                () = waiting.come() => return waiting.taken(),
+                () = changed => {}
+                () = ripens(ripe) => {}
             }
         }
     }
 
-    /// Takes the script that has waited longest off the list, or says when its worker may be taken.
-    fn longest_idle(&self) -> Option<Result<Weak<Parking>, Instant>> {
-        let mut idle = self.idle.lock();
-        let entry = idle.first_entry()?;
-        let ripe = entry.get().0 + PATIENCE;
+    /// Takes the script off the list that has waited longest of those whose worker would help this owner, or says
+    /// when it may be taken.
+    fn longest_idle(&self, owner: Owner) -> Option<Result<Weak<Parking>, Instant>> {
+        let any_helps = self.turns.would_start(owner);
+        let mut all = self.idle.lock();
+        let (id, ripe) = all
+            .iter()
+            .find(|(_, idle)| any_helps || idle.owner == owner)
+            .map(|(id, idle)| (*id, idle.since + PATIENCE))?;
         if ripe <= Instant::now() {
-            Some(Ok(entry.remove().1))
+            all.remove(&id).map(|idle| Ok(idle.parking))
         } else {
             Some(Err(ripe))
         }
     }
 
-    /// Has the worker of a waiting script write its snapshot, ends it and takes over its permit.
-    async fn take_from(&self, parking: &Weak<Parking>) -> Option<OwnedSemaphorePermit> {
-        let parking = parking.upgrade()?;
+    /// Has the worker of a waiting script write its snapshot, and ends it, which passes its turn on.
+    async fn take_from(&self, parking: &Weak<Parking>) {
+        let Some(parking) = parking.upgrade() else {
+            return;
+        };
         // Locked means that its script is just going on.
-        let mut place = parking.place.try_lock().ok()?;
+        let Ok(mut place) = parking.place.try_lock() else {
+            return;
+        };
         let Place::Seated(seated) = &mut *place else {
-            return None;
+            return;
         };
         // Should this future be dropped halfway, the seat must be there to be taken by the next.
         let mut offer_again = OfferAgain {
@@ -247,14 +237,10 @@ impl Seats {
             .await;
         offer_again.parking = None;
         parking.meter.set(None);
-        let next = match outcome {
+        *place = match outcome {
             Ok(snapshot) => Place::Snapshot(snapshot),
             Err(lost) => Place::Lost(lost),
         };
-        match std::mem::replace(&mut *place, next) {
-            Place::Seated(seated) => Some(seated.permit),
-            Place::Snapshot(_) | Place::Lost(_) | Place::Left => None,
-        }
     }
 }
 

@@ -1,5 +1,7 @@
 //! The messages between the server and its workers.
 
+use std::path::PathBuf;
+
 use netra_analytics::jobs::InputFile;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
@@ -86,6 +88,9 @@ pub(crate) enum ToAnalysis {
     Limits {
         memory_bytes: u64,
         output_bytes: u64,
+        wall_time_ms: u64,
+        /// All that the worker will be able to read.
+        files: Vec<PathBuf>,
     },
     Job {
         op: String,

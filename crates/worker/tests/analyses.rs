@@ -1,9 +1,13 @@
 //! Work on files in real worker processes: results, progress, and every limit gone over.
 
+#[path = "probe/someone.rs"]
+mod someone;
+
 use std::time::Duration;
 
 use netra_worker::{Analysis, AnalysisLimits, AnalysisPool, Config, Error, InputFile, Job};
 use serde_json::{Value, json};
+use someone::someone;
 
 fn pool(workers: usize) -> AnalysisPool {
     let program = env!("CARGO_BIN_EXE_netra-worker-probe");
@@ -47,7 +51,7 @@ async fn a_job_reads_its_files_reports_progress_and_answers() {
         inputs: vec![input],
     };
     let mut heard = Vec::new();
-    let mut analysis = pool(1).open(limits());
+    let mut analysis = pool(1).open(&someone(1), limits());
     let result = analysis
         .run(&job, &mut |share, word| {
             heard.push((share, word.to_owned()))
@@ -74,7 +78,7 @@ async fn the_real_jobs_run_in_a_worker() {
         arguments: json!({}),
         inputs: vec![input],
     };
-    let mut analysis = pool(1).open(limits());
+    let mut analysis = pool(1).open(&someone(1), limits());
     let result = analysis.run(&profile, &mut |_, _| {}).await.unwrap();
     assert_eq!(result["input_tokens"]["total"], json!(7988));
     match run(&mut analysis, "log_nothing", json!({})).await {
@@ -86,7 +90,10 @@ async fn the_real_jobs_run_in_a_worker() {
 #[tokio::test]
 async fn one_run_has_one_process_and_another_run_another() {
     let pool = pool(1);
-    let (mut one, mut other) = (pool.open(limits()), pool.open(limits()));
+    let (mut one, mut other) = (
+        pool.open(&someone(1), limits()),
+        pool.open(&someone(1), limits()),
+    );
     let first = run(&mut one, "process", Value::Null).await.unwrap();
     assert_eq!(
         first["id"].as_u64().map(|id| id as u32),
@@ -104,23 +111,86 @@ async fn one_run_has_one_process_and_another_run_another() {
 async fn a_worker_inherits_nothing_of_the_server() {
     let secret = tempfile::NamedTempFile::new().unwrap();
     let _open = std::fs::File::open(secret.path()).unwrap();
-    let mut analysis = pool(1).open(limits());
+    let mut analysis = pool(1).open(&someone(1), limits());
     let process = run(&mut analysis, "process", Value::Null).await.unwrap();
-    assert_eq!(process["environment"], json!(0));
-    let descriptors: Vec<&str> = process["descriptors"]
-        .as_array()
-        .unwrap()
-        .iter()
-        .filter_map(Value::as_str)
+    let seen = std::path::PathBuf::from(format!("/proc/{}", process["id"]));
+    assert_eq!(std::fs::read(seen.join("environ")).unwrap(), b"");
+    let descriptors: Vec<String> = (0..)
+        .map_while(|number| std::fs::read_link(seen.join(format!("fd/{number}"))).ok())
+        .map(|target| target.to_string_lossy().into_owned())
         .collect();
-    assert_eq!(descriptors.len(), 3, "{descriptors:?}");
     assert!(descriptors[0].starts_with("pipe:") && descriptors[1].starts_with("pipe:"));
     assert_eq!(descriptors[2], "/dev/null");
+    assert!(
+        descriptors[3].ends_with("/status"),
+        "its own: {descriptors:?}"
+    );
+    assert_eq!(std::fs::read_dir(seen.join("fd")).unwrap().count(), 4);
+}
+
+/// The number of the error that a job got from the system.
+async fn refused(analysis: &mut Analysis, op: &str, arguments: Value) -> Option<i64> {
+    match run(analysis, op, arguments).await {
+        Err(Error::Job(error)) => error.details?.as_i64(),
+        _ => None,
+    }
+}
+
+#[tokio::test]
+async fn a_worker_reads_its_files_and_no_other() {
+    let directory = tempfile::tempdir().unwrap();
+    let own = directory.path().join("own.csv");
+    let others = directory.path().join("another-users.csv");
+    std::fs::write(&own, "mine").unwrap();
+    std::fs::write(&others, "not mine").unwrap();
+    let input = |path: &std::path::Path| InputFile {
+        name: "log.csv".to_owned(),
+        media_type: "text/csv".to_owned(),
+        path: path.to_owned(),
+    };
+    let job = |op: &str, path: &std::path::Path, input| Job {
+        op: op.to_owned(),
+        arguments: json!({ "path": path }),
+        inputs: vec![input],
+    };
+    let mut analysis = pool(1).open(limits());
+    let first = job("read", &own, input(&own));
+    let text = analysis.run(&first, &mut |_, _| {}).await.unwrap();
+    assert_eq!(text, json!("mine"));
+
+    let paths = [
+        others.as_path(),
+        "/etc/shadow".as_ref(),
+        "/proc/1/environ".as_ref(),
+    ];
+    for path in paths {
+        let path = json!({ "path": path });
+        assert_eq!(refused(&mut analysis, "read", path).await, Some(13));
+    }
+    let folder = json!({ "path": directory.path() });
+    assert_eq!(refused(&mut analysis, "list", folder).await, Some(13));
+
+    // A file that a later job of the run is given.
+    let later = job("read", &others, input(&others));
+    let text = analysis.run(&later, &mut |_, _| {}).await.unwrap();
+    assert_eq!(text, json!("not mine"));
+    let again = analysis.run(&first, &mut |_, _| {}).await.unwrap();
+    assert_eq!(again, json!("mine"));
+}
+
+#[tokio::test]
+async fn a_worker_without_files_opens_none_and_no_worker_starts_or_connects_anything() {
+    let mut analysis = pool(1).open(limits());
+    let own = json!({ "path": std::env::current_exe().unwrap() });
+    assert_eq!(refused(&mut analysis, "read", own).await, Some(1));
+    for op in ["spawn", "connect", "unix_socket"] {
+        assert_eq!(refused(&mut analysis, op, json!({})).await, Some(1), "{op}");
+    }
 }
 
 #[tokio::test]
 async fn a_failed_job_says_why_and_leaves_the_process_usable() {
-    let mut analysis = pool(1).open(limits());
+    let mut analysis = pool(1).open(&someone(1), limits());
     match run(&mut analysis, "nothing", Value::Null).await {
         Err(Error::Job(error)) => {
             assert_eq!(
@@ -138,7 +208,7 @@ async fn a_failed_job_says_why_and_leaves_the_process_usable() {
 
 #[tokio::test]
 async fn memory_is_limited_for_one_block_and_for_many() {
-    let mut analysis = pool(1).open(limits());
+    let mut analysis = pool(1).open(&someone(1), limits());
     let within = run(&mut analysis, "allocate", json!({ "bytes": 20 << 20 })).await;
     assert_eq!(within.unwrap(), json!(20 << 20));
     for (op, bytes) in [
@@ -163,7 +233,7 @@ async fn time_is_limited() {
         wall_time: Duration::from_millis(200),
         ..limits()
     };
-    let mut analysis = pool(1).open(limits);
+    let mut analysis = pool(1).open(&someone(1), limits);
     let outcome = run(&mut analysis, "spin", Value::Null).await;
     assert!(
         matches!(outcome, Err(Error::TimeLimit { limit }) if limit == limits.wall_time),
@@ -174,7 +244,7 @@ async fn time_is_limited() {
 
 #[tokio::test]
 async fn output_is_limited() {
-    let mut analysis = pool(1).open(limits());
+    let mut analysis = pool(1).open(&someone(1), limits());
     let outcome = run(&mut analysis, "talk", Value::Null).await;
     assert!(
         matches!(
@@ -189,7 +259,7 @@ async fn output_is_limited() {
 
 #[tokio::test]
 async fn a_bug_in_a_job_is_a_dead_worker_and_no_more() {
-    let mut analysis = pool(1).open(limits());
+    let mut analysis = pool(1).open(&someone(1), limits());
     let outcome = run(&mut analysis, "panic", Value::Null).await;
     assert!(
         matches!(outcome, Err(Error::WorkerDied { .. })),
@@ -202,23 +272,19 @@ async fn a_bug_in_a_job_is_a_dead_worker_and_no_more() {
 async fn a_worker_cannot_write_files() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("written");
-    let mut analysis = pool(1).open(limits());
+    let mut analysis = pool(1).open(&someone(1), limits());
     assert!(
         run(&mut analysis, "write", json!({ "path": path }))
             .await
             .is_err()
     );
-    assert!(
-        std::fs::read_to_string(&path)
-            .unwrap_or_default()
-            .is_empty()
-    );
+    assert!(!path.exists());
 }
 
 #[tokio::test]
 async fn a_dropped_job_takes_its_process_with_it_and_frees_its_turn() {
     let pool = pool(1);
-    let mut analysis = pool.open(limits());
+    let mut analysis = pool.open(&someone(1), limits());
     let job = run(&mut analysis, "spin", Value::Null);
     assert!(
         tokio::time::timeout(Duration::from_millis(100), job)
@@ -227,8 +293,41 @@ async fn a_dropped_job_takes_its_process_with_it_and_frees_its_turn() {
     );
     assert_eq!(analysis.meter().process_id(), None);
     assert!(
-        run(&mut pool.open(limits()), "process", Value::Null)
-            .await
-            .is_ok()
+        run(
+            &mut pool.open(&someone(1), limits()),
+            "process",
+            Value::Null
+        )
+        .await
+        .is_ok()
     );
+}
+
+/// A database would allocate with the C library, which is not counted, and which only the kernel's limit stops: beyond
+/// twice the worker's.
+#[tokio::test]
+async fn a_database_has_no_more_memory_than_its_worker() {
+    let limits = AnalysisLimits {
+        memory_bytes: 64 << 20,
+        ..limits()
+    };
+    let mut analysis = pool(1).open(&someone(1), limits);
+    let numbers = |to: u32| {
+        json!({ "query": format!(
+            "WITH RECURSIVE t(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM t WHERE n < {to}) \
+             SELECT count(*) FROM (SELECT hex(randomblob(500)) AS x FROM t ORDER BY x)"
+        ) })
+    };
+    let small = run(&mut analysis, "sql_query", numbers(10_000)).await;
+    assert_eq!(small.unwrap()["rows"], json!([[10_000]]));
+    let id = analysis.meter().process_id();
+    assert!(id.is_some());
+    let large = run(&mut analysis, "sql_query", numbers(80_000)).await;
+    assert!(
+        matches!(large, Err(Error::MemoryLimit { limit_bytes }) if limit_bytes == 64 << 20),
+        "{large:?}"
+    );
+    assert_eq!(analysis.meter().process_id(), None);
+    let again = run(&mut analysis, "sql_query", numbers(10)).await;
+    assert_eq!(again.unwrap()["rows"], json!([[10]]));
 }

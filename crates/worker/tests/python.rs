@@ -1,8 +1,12 @@
 //! The page PYTHON.md, checked: what of Python works in scripts, and what does not.
 #![expect(clippy::unwrap_used, clippy::panic, reason = "tests")]
 
+#[path = "probe/someone.rs"]
+mod someone;
+
 use netra_worker::{Config, Error, Limits, ScriptPool, Source, Step};
 use serde_json::{Map, Value, json};
+use someone::someone;
 
 /// Runs a script that may call `tool`, which answers with its arguments.
 async fn run(pool: &ScriptPool, code: &str) -> Result<Value, Error> {
@@ -12,7 +16,10 @@ async fn run(pool: &ScriptPool, code: &str) -> Result<Value, Error> {
         inputs: Map::new(),
         functions: vec!["tool".to_owned()],
     };
-    let mut script = pool.start(source, Limits::default()).await.unwrap();
+    let mut script = pool
+        .start(&someone(1), source, Limits::default())
+        .await
+        .unwrap();
     loop {
         match script.next().await? {
             Step::Call { args, kwargs, .. } => script.answer(Ok(json!([args, kwargs]))),

@@ -18,9 +18,9 @@ const OWNED: [Owned; 10] = [
     Owned {
         rule: "database",
         words: &["rusqlite", "sqlx", "tokio_postgres", "redis"],
-        homes: &["store"],
+        homes: &["store", USERS_SQL, USERS_SQL_FILE],
         free_in_tests: false,
-        why: "only crates/store speaks to a database",
+        why: "only crates/store speaks to a database, and users' SQL has its place in crates/analytics/src/sql",
     },
     Owned {
         rule: "status code",
@@ -125,6 +125,11 @@ const SQL: [&[&str]; 8] = [
     &["PRAGMA "],
 ];
 
+/// Where the users' own SQL is answered, over their own files, in memory and in a worker (decision 0012). No SQL about
+/// the server's data may be there.
+const USERS_SQL: &str = "crates/analytics/src/sql/";
+const USERS_SQL_FILE: &str = "crates/analytics/src/sql.rs";
+
 /// One recorder of metrics for each process is how the `metrics` crate works.
 const METRICS_RECORDER: &str = "crates/netra/src/metrics.rs";
 
@@ -164,7 +169,8 @@ pub(crate) fn check(source: &Source) -> Vec<Finding> {
             used.for_each(|at| refuse(at, owned.rule, owned.why));
         }
     }
-    if !["store", "xtask"].contains(&source.owner()) {
+    let users_sql = source.path.starts_with(USERS_SQL) || source.path == USERS_SQL_FILE;
+    if !users_sql && !["store", "xtask"].contains(&source.owner()) {
         sql(source)
             .into_iter()
             .for_each(|at| refuse(at, "SQL", "only crates/store knows SQL"));
@@ -315,6 +321,20 @@ mod tests {
         assert_eq!(in_engine("f(\"select a file from the list\");"), [""; 0]);
         assert_eq!(in_engine("f(\"SELECT it\"); g(\" FROM here\");"), [""; 0]);
         assert_eq!(in_engine("// DELETE FROM runs\n"), [""; 0]);
+    }
+
+    #[test]
+    fn the_sql_of_users_has_one_place() {
+        let text = "use rusqlite::Row;\nfn f() { g(\"INSERT INTO a\"); }";
+        for home in [USERS_SQL_FILE, "crates/analytics/src/sql/load.rs"] {
+            assert_eq!(rules(home, text), [""; 0], "{home}");
+        }
+        for elsewhere in [
+            "crates/analytics/src/cost.rs",
+            "crates/worker/src/analysis.rs",
+        ] {
+            assert_eq!(rules(elsewhere, text), ["database", "SQL"], "{elsewhere}");
+        }
     }
 
     #[test]

@@ -707,6 +707,8 @@ meanwhile: what stays above 0 is a defect."""
     seats_without_run: int
     #: Tasks that drive a run which is not there any more.
     tasks_without_run: int
+    #: Worker processes that are neither ready for a run nor known to one.
+    workers_without_run: int
 
 
 class _NodeHoldingsRequired(TypedDict):
@@ -907,6 +909,19 @@ class PageUser(_PageUserRequired, total=False):
 Plan = Literal["free", "pro", "enterprise"]
 """What a user has booked; limits follow from it."""
 
+
+class _PutSecretRequired(TypedDict):
+    #: The secret itself: 8 to 16,384 bytes.
+    value: str
+
+
+class PutSecret(_PutSecretRequired, total=False):
+    """Keeps a secret, in place of the one that had the name."""
+
+    #: The hosts that tools may send it to, at most 20: `api.example.com`, or `wiki.intranet:8080` where the port is not 443. Nowhere when there are none.
+    hosts: list[str]
+
+
 QueueReason = Literal["slots", "thread_busy", "engines"]
 """Why a run waits in the queue."""
 
@@ -1064,6 +1079,19 @@ class RunUsage(TypedDict):
     peak_memory_bytes: int | None
     #: Tool calls made.
     tool_calls: int
+
+
+class SecretInfo(TypedDict):
+    """A secret without its value."""
+
+    #: When the name came up.
+    created_at: Timestamp
+    #: The hosts that tools may send it to.
+    hosts: list[str]
+    #: Stands for it in the arguments of tools.
+    name: str
+    #: When the value was put.
+    updated_at: Timestamp
 
 
 class ServerFrameConnectionReady(TypedDict):
@@ -1311,6 +1339,8 @@ class UpdateUser(TypedDict, total=False):
 
     #: A disabled user can do nothing: sessions and API keys end for good, sockets close, runs are cancelled.
     disabled: bool | None
+    #: The groups that the user is in from now on, for policies: at most 32, each of 1 to 64 letters, digits, `.`, `_` or `-`.
+    groups: list[str] | None
     #: What the user has booked.
     plan: Plan | None
     #: What the user may do.
@@ -1326,9 +1356,7 @@ class Usage(TypedDict):
     slots: SlotUsage
 
 
-class User(TypedDict):
-    """A user, as the user and admins see it."""
-
+class _UserRequired(TypedDict):
     #: When the account was made.
     created_at: Timestamp
     #: A disabled user can do nothing.
@@ -1343,6 +1371,13 @@ class User(TypedDict):
     plan: Plan
     #: From the database, never from the caller.
     role: Role
+
+
+class User(_UserRequired, total=False):
+    """A user, as the user and admins see it."""
+
+    #: The groups that admins have put the user into, for policies; absent where there are none.
+    groups: list[str]
 
 
 class _UserHoldingsRequired(TypedDict):

@@ -9,44 +9,47 @@ use crate::error::Error;
 use crate::times::{self, Base, SECOND};
 
 /// Middle tones that stand out from white and from near-black alike.
-const INK: RGBColor = RGBColor(0x76, 0x7B, 0x85);
-const BLUE: RGBColor = RGBColor(0x3D, 0x86, 0xD8);
-const ORANGE: RGBColor = RGBColor(0xDD, 0x7F, 0x2E);
+pub(crate) const INK: RGBColor = RGBColor(0x76, 0x7B, 0x85);
+pub(crate) const BLUE: RGBColor = RGBColor(0x3D, 0x86, 0xD8);
+pub(crate) const ORANGE: RGBColor = RGBColor(0xDD, 0x7F, 0x2E);
 const FONT: &str = "system-ui, -apple-system, 'Segoe UI', Roboto, sans-serif";
-const WIDTH: u32 = 800;
-const LEFT: i32 = 66;
-const RIGHT: i32 = 22;
-const TITLE: i32 = 44;
+pub(crate) const WIDTH: u32 = 800;
+pub(crate) const LEFT: i32 = 66;
+pub(crate) const RIGHT: i32 = 22;
+pub(crate) const TITLE: i32 = 44;
 
-type Area<'a> = DrawingArea<SVGBackend<'a>, Shift>;
+pub(crate) type Area<'a> = DrawingArea<SVGBackend<'a>, Shift>;
 
 /// The box of one plot, in pixels, and its scales.
-struct Plot {
-    top: i32,
-    bottom: i32,
-    from: f64,
-    to: f64,
-    max: f64,
+pub(crate) struct Plot {
+    pub(crate) top: i32,
+    pub(crate) bottom: i32,
+    /// The level axis.
+    pub(crate) from: f64,
+    pub(crate) to: f64,
+    /// The upright axis.
+    pub(crate) min: f64,
+    pub(crate) max: f64,
 }
 
 impl Plot {
-    fn x(&self, value: f64) -> i32 {
+    pub(crate) fn x(&self, value: f64) -> i32 {
         let width = f64::from(WIDTH as i32 - LEFT - RIGHT);
         LEFT + ((value - self.from) / (self.to - self.from) * width).round() as i32
     }
 
-    fn y(&self, value: f64) -> i32 {
+    pub(crate) fn y(&self, value: f64) -> i32 {
         let height = f64::from(self.bottom - self.top);
-        self.bottom - (value / self.max * height).round() as i32
+        self.bottom - ((value - self.min) / (self.max - self.min) * height).round() as i32
     }
 }
 
-fn failed(error: impl std::fmt::Display) -> Error {
+pub(crate) fn failed(error: impl std::fmt::Display) -> Error {
     Error::internal(format!("the chart cannot be drawn: {error}"))
 }
 
 /// Draws on a fresh picture with the title on it.
-fn picture(
+pub(crate) fn picture(
     title: &str,
     height: i32,
     paint: impl FnOnce(&Area<'_>) -> Result<(), Error>,
@@ -62,7 +65,7 @@ fn picture(
     Ok(svg)
 }
 
-fn text(
+pub(crate) fn text(
     area: &Area<'_>,
     words: &str,
     at: (i32, i32),
@@ -84,7 +87,12 @@ fn text(
         .map_err(failed)
 }
 
-fn line(area: &Area<'_>, from: (i32, i32), to: (i32, i32), alpha: f64) -> Result<(), Error> {
+pub(crate) fn line(
+    area: &Area<'_>,
+    from: (i32, i32),
+    to: (i32, i32),
+    alpha: f64,
+) -> Result<(), Error> {
     area.draw(&PathElement::new(
         vec![from, to],
         INK.mix(alpha).stroke_width(1),
@@ -92,7 +100,7 @@ fn line(area: &Area<'_>, from: (i32, i32), to: (i32, i32), alpha: f64) -> Result
     .map_err(failed)
 }
 
-fn bar(
+pub(crate) fn bar(
     area: &Area<'_>,
     from: (i32, i32),
     to: (i32, i32),
@@ -104,7 +112,7 @@ fn bar(
 }
 
 /// A round number of steps that reaches `max`: 1, 2, 2.5 or 5 times a power of ten each.
-fn steps(max: f64, count: f64) -> (f64, f64) {
+pub(crate) fn steps(max: f64, count: f64) -> (f64, f64) {
     if max <= 0.0 {
         return (1.0, 1.0);
     }
@@ -124,34 +132,44 @@ fn steps(max: f64, count: f64) -> (f64, f64) {
 }
 
 /// A count in the unit of its axis: none, k, M or G.
-fn short(value: f64, max: f64) -> String {
+pub(crate) fn short(value: f64, max: f64) -> String {
     let (scale, unit) = match max {
         m if m >= 1e9 => (1e9, "G"),
         m if m >= 1e6 => (1e6, "M"),
         m if m >= 1e4 => (1e3, "k"),
         _ => (1.0, ""),
     };
-    if value == 0.0 {
+    // What is left where a step meets zero.
+    if value.abs() <= max * 1e-9 {
         return "0".to_owned();
+    }
+    if value < 0.0 {
+        return format!("-{}", short(-value, max));
     }
     if scale == 1.0 && value >= 1_000.0 {
         return crate::output::thousands(value.round() as u64);
     }
-    let text = format!("{:.3}", value / scale);
+    let decimals = if max < 1.0 {
+        (3 - max.log10().floor() as i32).clamp(3, 12) as usize
+    } else {
+        3
+    };
+    let text = format!("{:.decimals$}", value / scale);
     format!("{}{unit}", text.trim_end_matches('0').trim_end_matches('.'))
 }
 
 /// The lines and labels of the upright axis.
-fn upright(area: &Area<'_>, plot: &Plot, step: f64) -> Result<(), Error> {
-    let count = (plot.max / step).round() as u32;
+pub(crate) fn upright(area: &Area<'_>, plot: &Plot, step: f64) -> Result<(), Error> {
+    let count = ((plot.max - plot.min) / step).round() as u32;
+    let size = plot.max.max(-plot.min);
     for index in 0..=count {
-        let value = f64::from(index) * step;
+        let value = plot.min + f64::from(index) * step;
         let y = plot.y(value);
-        let alpha = if index == 0 { 0.75 } else { 0.22 };
+        let alpha = if value.abs() < step / 2.0 { 0.75 } else { 0.22 };
         line(area, (LEFT, y), (WIDTH as i32 - RIGHT, y), alpha)?;
         text(
             area,
-            &short(value, plot.max),
+            &short(value, size),
             (LEFT - 8, y),
             12.0,
             false,
@@ -178,7 +196,12 @@ fn time_step(span: f64) -> f64 {
 }
 
 /// The labels of the time axis.
-fn time_axis(area: &Area<'_>, plot: &Plot, base: Base, labelled: bool) -> Result<(), Error> {
+pub(crate) fn time_axis(
+    area: &Area<'_>,
+    plot: &Plot,
+    base: Base,
+    labelled: bool,
+) -> Result<(), Error> {
     let step = time_step(plot.to - plot.from);
     // Where several days are shown, midnight carries the date.
     let dated = plot.to - plot.from > 86_400.0;
@@ -247,6 +270,7 @@ fn time_plot(top: i32, bottom: i32, time: &Timeline, values: &[f64]) -> (Plot, f
             bottom,
             from,
             to,
+            min: 0.0,
             max,
         },
         step,
@@ -306,7 +330,13 @@ pub(super) fn bars_over_time(
 }
 
 /// One upright bar, with a gap to the next where there is room.
-fn column(area: &Area<'_>, plot: &Plot, left: i32, right: i32, value: f64) -> Result<(), Error> {
+pub(crate) fn column(
+    area: &Area<'_>,
+    plot: &Plot,
+    left: i32,
+    right: i32,
+    value: f64,
+) -> Result<(), Error> {
     if value <= 0.0 {
         return Ok(());
     }
@@ -331,6 +361,7 @@ pub(super) fn histogram(title: &str, words: &str, bins: &[Bin]) -> Result<String
             bottom: 266,
             from: 0.0,
             to: bins.len() as f64,
+            min: 0.0,
             max,
         };
         text(area, "Requests", (LEFT, TITLE + 8), 13.0, false, HPos::Left)?;
@@ -409,7 +440,7 @@ pub(super) fn cost_bars(title: &str, options: &[(String, f64)]) -> Result<String
 }
 
 /// Adds what a screen reader tells, and lets the picture shrink with its page.
-pub(super) fn with_description(svg: &str, title: &str, alt: &str) -> String {
+pub(crate) fn with_description(svg: &str, title: &str, alt: &str) -> String {
     let escape = |words: &str| {
         let mut out = String::with_capacity(words.len());
         for c in words.chars() {
@@ -418,6 +449,7 @@ pub(super) fn with_description(svg: &str, title: &str, alt: &str) -> String {
                 '>' => out.push_str("&gt;"),
                 '&' => out.push_str("&amp;"),
                 '"' => out.push_str("&quot;"),
+                '\'' => out.push_str("&apos;"),
                 c => out.push(c),
             }
         }

@@ -116,6 +116,7 @@ impl House {
             workers: 1,
             warm: 0,
         };
+        let scripts = ScriptPool::new(nowhere());
         let engine = ExecutionEngineFactory::new(Infra {
             runtime: runtime.clone(),
             store: store.clone(),
@@ -123,11 +124,13 @@ impl House {
             tools: ToolExecutorFactory::new(netra_tools::Infra {
                 registry,
                 store: store.clone(),
+                secrets: netra_store::Secrets::ephemeral(&store),
                 analyses: AnalysisPool::new(nowhere()),
+                scripts: scripts.clone(),
             }),
             models: Arc::new(models),
             agents: Arc::new(agents),
-            scripts: ScriptPool::new(nowhere()),
+            scripts,
             config: Config {
                 engines: IDLE,
                 ..Config::default()
@@ -157,6 +160,7 @@ impl House {
             user_id: user.id,
             role: user.role,
             plan: user.plan,
+            groups: Arc::default(),
             rights: Rights::of_role(user.role),
             limits: Arc::clone(&self.limits),
             session: None,

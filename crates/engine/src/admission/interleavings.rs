@@ -97,7 +97,7 @@ impl Task {
                 self.may_park = false;
                 self.stage = Stage::Parked(permit.park());
             }
-            (Step::Rejoin, Stage::Parked(parked)) => self.wait(parked.rejoin(2)),
+            (Step::Rejoin, Stage::Parked(parked)) => self.wait(parked.rejoin()),
             (Step::Drop, held) => drop(held),
             _ => panic!("{step:?} in another stage"),
         }
@@ -272,7 +272,7 @@ async fn tasks_on_many_threads_never_have_more_slots_than_there_are() {
                 let permit = granted.await;
                 held.hold(user, ENGINES).await;
                 if round.is_multiple_of(3) {
-                    let permit = permit.park().rejoin(2).granted().await;
+                    let permit = permit.park().rejoin().granted().await;
                     held.hold(user, ENGINES).await;
                     drop(permit);
                 }

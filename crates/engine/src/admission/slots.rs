@@ -68,6 +68,8 @@ struct Seat {
     user: UserId,
     thread: ThreadId,
     state: State,
+    /// It came back from waiting for a person; in a queue it stands before those that are new.
+    is_back: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -158,6 +160,7 @@ impl Slots {
             user: wish.user,
             thread: wish.thread,
             state: State::Queued,
+            is_back: false,
         };
         self.seats.insert(ticket, seat);
         let owner = self.owners.entry(wish.user).or_default();
@@ -191,20 +194,21 @@ impl Slots {
         self.settle(seat.user);
     }
 
-    /// Lets a run in that waits for a person: it takes its thread, and no slot.
-    pub(crate) fn enter_parked(&mut self, user: UserId, thread: ThreadId) -> Ticket {
+    /// Lets a run in that waits for a person: it takes its thread, and no slot. The user's limit of
+    /// concurrent runs is this one from now on.
+    pub(crate) fn enter_parked(&mut self, user: UserId, thread: ThreadId, allowed: u32) -> Ticket {
+        self.allow(user, allowed);
         self.last += 1;
         let ticket = Ticket(self.last);
-        let state = State::Parked;
-        self.seats.insert(
-            ticket,
-            Seat {
-                user,
-                thread,
-                state,
-            },
-        );
+        let seat = Seat {
+            user,
+            thread,
+            state: State::Parked,
+            is_back: false,
+        };
+        self.seats.insert(ticket, seat);
         let owner = self.owners.entry(user).or_default();
+        owner.allowed = allowed as usize;
         owner.parked += 1;
         owner.busy.insert(thread);
         self.parked += 1;
@@ -229,20 +233,29 @@ impl Slots {
         }
     }
 
-    /// Puts a parked run in line for a slot, before the user's others: its thread waits for it.
-    pub(crate) fn rejoin(&mut self, ticket: Ticket, allowed: u32) -> Standing {
-        let Some(seat) = self.seats.get_mut(&ticket) else {
+    /// Puts a parked run in line for a slot: behind those of the user that came back before it, and
+    /// before the others, as its thread waits for it.
+    pub(crate) fn rejoin(&mut self, ticket: Ticket) -> Standing {
+        let Some((user, thread)) = self
+            .seats
+            .get_mut(&ticket)
+            .filter(|seat| seat.state == State::Parked)
+            .map(|seat| {
+                seat.state = State::Queued;
+                seat.is_back = true;
+                (seat.user, seat.thread)
+            })
+        else {
             return Standing::Started;
         };
-        let user = seat.user;
-        if let Some(owner) = self.owners.get_mut(&user)
-            && seat.state == State::Parked
-        {
-            seat.state = State::Queued;
-            owner.allowed = allowed as usize;
+        let is_new = |waiting: &Ticket| self.seats.get(waiting).is_none_or(|seat| !seat.is_back);
+        if let Some(owner) = self.owners.get_mut(&user) {
+            let first_new = owner.queue.iter().position(is_new);
+            owner
+                .queue
+                .insert(first_new.unwrap_or(owner.queue.len()), ticket);
+            owner.busy.remove(&thread);
             owner.parked -= 1;
-            owner.busy.remove(&seat.thread);
-            owner.queue.push_front(ticket);
             self.parked -= 1;
         }
         self.settle(user);

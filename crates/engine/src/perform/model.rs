@@ -27,6 +27,8 @@ pub(super) async fn perform(frame: &Frame<'_>) -> Result<Finished, Fault> {
         .resolve(frame.agent.model.as_deref())
         .map_err(|error| fault(&error))?;
     let mut said = conversation(frame).await?;
+    let registry = frame.execution.infra.tools.registry();
+    registry.settled(&frame.agent.tools).await;
     let tools = tools(frame);
     let audience = if frame.is_root() {
         Audience::User
@@ -80,14 +82,13 @@ fn request(frame: &Frame<'_>, messages: Vec<Said>, tools: Vec<ToolSpec>) -> Chat
 
 /// The agent's tools that this user may call: a model is not told of the others.
 fn tools(frame: &Frame<'_>) -> Vec<ToolSpec> {
-    let registry = frame.execution.infra.tools.registry();
+    let dispatcher = &frame.execution.dispatcher;
     let named = frame
         .agent
         .tools
         .iter()
-        .filter_map(|name| registry.get(name));
+        .filter_map(|name| dispatcher.tool(name));
     let allowed = named.filter(|tool| {
-        let dispatcher = &frame.execution.dispatcher;
         let offer = dispatcher.offers(frame.ctx, &frame.agent.name, tool.spec());
         offer.permits()
     });

@@ -48,7 +48,7 @@ pub(super) async fn perform(frame: &Frame<'_>, file: &str, code: &str) -> Result
         functions: functions(frame),
     };
     let scripts = &frame.execution.infra.scripts;
-    let script = scripts.start(source, limits(frame)).await;
+    let script = scripts.start(frame.ctx, source, limits(frame)).await;
     let mut script = script.map_err(|error| failed(error, None))?;
     frame.execution.workers.add(script.meter());
     let result = converse(frame, &mut script).await?;

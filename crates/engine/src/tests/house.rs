@@ -46,7 +46,8 @@ const ASSISTANT: EmbeddedAgent = EmbeddedAgent {
             "agent.toml",
             "description = \"Answers\"\nkind = \"model\"\ninstructions = \"instructions.md\"\n\
              tools = [\"time_now\", \"hold\", \"boom\", \"fail\", \"large\", \"unruled\", \
-             \"save_file\", \"count\", \"once\", \"consent\"]\n",
+             \"save_file\", \"count\", \"once\", \"consent\", \"scarce\", \"rare\", \
+             \"rare_consent\"]\n",
         ),
         ("instructions.md", "Be brief."),
     ],
@@ -159,12 +160,21 @@ fn fixed(name: &str, permission: &str, act: fn() -> Result<Value, Failure>) -> A
     })
 }
 
-/// The shipped policies, and one that looks at an argument.
+/// The shipped policies, one that looks at an argument, and two that bound how often.
 fn policy() -> Policy {
     let unlucky = r#"@reason("13 brings bad luck")
         forbid (principal, action == Netra::Action::"call", resource == Netra::Tool::"consent")
         when { context.number.hasTag("n") && context.number.getTag("n") == 13 };"#;
-    let files = [("shipped", Policy::shipped_text()), ("unlucky", unlucky)];
+    let bounded = r#"
+        @id("scarce") @rate("5/hour")
+        permit (principal, action == Netra::Action::"call", resource) when { resource.permission == "scarce" };
+        @id("rare") @rate("1/hour")
+        permit (principal, action == Netra::Action::"call", resource) when { resource.permission == "rare" };"#;
+    let files = [
+        ("shipped", Policy::shipped_text()),
+        ("unlucky", unlucky),
+        ("bounded", bounded),
+    ];
     let files = files.map(|(name, text)| (name.to_owned(), text.to_owned()));
     Policy::of(&files, "production").unwrap()
 }
@@ -191,10 +201,16 @@ impl Counts {
             needs_approval: true,
             ..spec("consent", "basic")
         };
+        let rare_consent = ToolSpec {
+            needs_approval: true,
+            ..spec("rare_consent", "rare")
+        };
         vec![
             counting(spec("count", "basic"), &self.count),
             counting(once, &self.once),
             counting(consent, &self.consent),
+            counting(spec("scarce", "scarce"), &self.count),
+            counting(rare_consent, &self.consent),
         ]
     }
 }
@@ -308,6 +324,11 @@ impl House {
         tools.push(fixed("unruled", "teleport", || Ok(json!("never"))));
         let counts = Counts::default();
         tools.extend(counts.tools());
+        tools.push(Arc::new(Hold {
+            spec: spec("rare", "rare"),
+            reached: hold.reached.clone(),
+            open: hold.open.clone(),
+        }));
         let registry = Arc::new(Registry::new(tools, policy()).unwrap());
         let model = Arc::new(model);
         let models = Models::new(ModelConfig::default())
@@ -332,7 +353,9 @@ impl House {
             tools: ToolExecutorFactory::new(netra_tools::Infra {
                 registry,
                 store: store.clone(),
+                secrets: netra_store::Secrets::ephemeral(&store),
                 analyses: AnalysisPool::new(nowhere()),
+                scripts: ScriptPool::new(nowhere()),
             }),
             models: Arc::new(models),
             agents: Arc::new(agents),
@@ -403,6 +426,7 @@ impl House {
             user_id: user.id,
             role: user.role,
             plan: user.plan,
+            groups: user.groups.clone().into(),
             rights: Rights::of_role(user.role),
             limits: Arc::new(limits),
             session: None,

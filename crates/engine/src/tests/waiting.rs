@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::SeqCst;
 
 use netra_context::UserExecutionContext;
-use netra_model::scripted::{Answer, ScriptedModel};
+use netra_model::scripted::{Answer, ScriptedModel, gate};
 use netra_protocol::ErrorCode;
 use netra_protocol::approval::{Approval, ApprovalState, Decision, ResolveApproval};
 use netra_protocol::event::EventKind;
@@ -108,6 +108,41 @@ async fn a_waiting_run_holds_no_slot_and_goes_on_when_it_is_answered() {
         .unwrap_err();
     assert_eq!(again.code(), ErrorCode::ApprovalResolved);
     house.quiet().await;
+}
+
+#[tokio::test]
+async fn runs_that_were_answered_wait_for_a_slot_of_their_user_in_the_order_of_the_answers() {
+    let (gate, opener) = gate();
+    let model = ScriptedModel::from_fn("test", move |request| {
+        let asked = format!("{:?}", request.messages);
+        match (asked.contains("busy"), request.messages.len()) {
+            (true, _) => Answer::new().wait(gate.clone()).text("ok"),
+            (_, 1) => Answer::new().tool_call("a", "consent", json!({"n": 1})),
+            _ => Answer::new().text("done"),
+        }
+    });
+    let house = House::with_model(model);
+    // Not what others have.
+    let one = Limits {
+        concurrent_runs: 1,
+        ..Limits::default()
+    };
+    let ctx = house.user_with(one).await;
+    let (first, first_asks) = waiting(&house, &ctx, ask("assistant", "x")).await;
+    let (second, second_asks) = waiting(&house, &ctx, ask("assistant", "y")).await;
+    let busy = house.start(&ctx, ask("assistant", "busy")).await;
+    let busy = busy.unwrap().run;
+    for approval in [&second_asks, &first_asks] {
+        house.engine.answer(&ctx, approval, yes()).await.unwrap();
+    }
+    for run in [first.id, second.id] {
+        house.seen(&ctx, run, "run_queued").await;
+    }
+    opener.open();
+    house.ended(&ctx, busy.id).await;
+    let (earlier, _) = house.ended(&ctx, second.id).await;
+    let (later, _) = house.ended(&ctx, first.id).await;
+    assert!(earlier.ended_at < later.ended_at, "the second was first");
 }
 
 #[tokio::test]

@@ -44,6 +44,7 @@ async fn entries() -> Vec<Arc<Entry>> {
         user_id: user.id,
         role: user.role,
         plan: user.plan,
+        groups: user.groups.clone().into(),
         rights: Rights::of_role(user.role),
         limits: Arc::new(Limits::default()),
         session: None,

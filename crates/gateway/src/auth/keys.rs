@@ -17,6 +17,7 @@ use netra_protocol::Timestamp;
 use netra_protocol::id::{SessionId, UserId};
 use netra_store::AuditKey;
 use sha2::Sha256;
+use zeroize::Zeroizing;
 
 use super::token::{self, Claims};
 
@@ -92,13 +93,13 @@ impl Keys {
         if mode & 0o077 != 0 {
             return Err(Error::Exposed(path));
         }
-        let text = fs::read_to_string(&path).map_err(io)?;
+        let text = Zeroizing::new(fs::read_to_string(&path).map_err(io)?);
         let seed = text
             .trim()
             .strip_prefix(PREFIX)
-            .and_then(|text| STANDARD.decode(text).ok());
-        let seed: Option<[u8; 32]> = seed.and_then(|bytes| bytes.try_into().ok());
-        match seed {
+            .and_then(|text| STANDARD.decode(text).ok().map(Zeroizing::new));
+        let whole = |seed: &Zeroizing<Vec<u8>>| <[u8; 32]>::try_from(seed.as_slice()).ok();
+        match seed.as_ref().and_then(whole).map(Zeroizing::new) {
             Some(seed) => Ok(Self(Arc::new(SigningKey::from_bytes(&seed)))),
             None => Err(Error::Damaged(path)),
         }
@@ -138,16 +139,16 @@ impl Keys {
 /// HMAC with SHA-256 (RFC 2104).
 fn hmac(key: &[u8; 32], message: &[u8]) -> [u8; 32] {
     // Shorter keys are filled up with zeros to a block of the hash.
-    let mut block = [0; 64];
+    let mut block = Zeroizing::new([0; 64]);
     block[..key.len()].copy_from_slice(key);
-    let mac = Hmac::<Sha256>::new(&block.into()).chain_update(message);
+    let mac = Hmac::<Sha256>::new((&*block).into()).chain_update(message);
     mac.finalize().into_bytes().into()
 }
 
 /// Writes the file under another name first and links it into place, so that nobody reads half of
 /// it; when another process was faster, its key stands.
 fn create(runtime: &Runtime, dir: &Path, path: &Path) -> std::io::Result<()> {
-    let seed: [u8; 32] = runtime.secret_bytes();
+    let seed: Zeroizing<[u8; 32]> = Zeroizing::new(runtime.secret_bytes());
     let suffix: [u8; 8] = runtime.secret_bytes();
     let temporary = dir.join(format!("keys.{:016x}", u64::from_be_bytes(suffix)));
     let mut file = fs::OpenOptions::new()
@@ -155,7 +156,8 @@ fn create(runtime: &Runtime, dir: &Path, path: &Path) -> std::io::Result<()> {
         .create_new(true)
         .mode(0o600)
         .open(&temporary)?;
-    writeln!(file, "{PREFIX}{}", STANDARD.encode(seed))?;
+    let text = Zeroizing::new(STANDARD.encode(seed.as_slice()));
+    writeln!(file, "{PREFIX}{}", *text)?;
     file.sync_all()?;
     let linked = fs::hard_link(&temporary, path);
     fs::remove_file(&temporary)?;

@@ -5,6 +5,7 @@ use argon2::{Algorithm, Argon2, Params, Version};
 use netra_context::Runtime;
 use netra_protocol::ErrorCode;
 use tokio::sync::Semaphore;
+use zeroize::Zeroizing;
 
 use crate::error::Error;
 
@@ -93,9 +94,9 @@ impl Passwords {
             .map_err(Error::internal)
     }
 
-    /// Hashes a new password.
+    /// Hashes a new password, and wipes it.
     pub(crate) async fn hash(&self, password: String) -> Result<String, Error> {
-        let runtime = self.runtime.clone();
+        let (runtime, password) = (self.runtime.clone(), Zeroizing::new(password));
         let hashed = self
             .blocking(move || hash_password(&runtime, &password))
             .await?;
@@ -107,12 +108,13 @@ impl Passwords {
         })
     }
 
-    /// Whether the password fits; false after the same time where there is no hash.
+    /// Whether the password fits, and wipes it; false after the same time where there is no hash.
     pub(crate) async fn check(
         &self,
         password: String,
         hash: Option<String>,
     ) -> Result<bool, Error> {
+        let password = Zeroizing::new(password);
         let known = hash.is_some();
         let hash = match hash {
             Some(hash) => hash,
@@ -120,6 +122,7 @@ impl Passwords {
         };
         // A longer one can belong to nobody; it is cut so that it costs no more than others.
         let password: String = password.chars().take(*LENGTH.end() + 1).collect();
+        let password = Zeroizing::new(password);
         Ok(self.blocking(move || matches(&password, &hash)).await? && known)
     }
 

@@ -69,7 +69,7 @@ pub(crate) async fn carry_on(gateway: &Gateway, old: &str) -> Result<Tokens, Err
         .session_refresh(&ctx, old_hash, new_hash, end)
         .await?
     {
-        Refreshed::Rotated { user, session } => tokens(gateway, user, session, refresh),
+        Refreshed::Rotated { user, session } => tokens(gateway, *user, session, refresh),
         Refreshed::Reused(session) => {
             gateway.verifier.revoke(Revoked::Session(session));
             Err(refused())

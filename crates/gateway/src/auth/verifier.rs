@@ -254,6 +254,7 @@ impl Verifier {
             user_id: user.id,
             role: user.role,
             plan: user.plan,
+            groups: user.groups.clone().into(),
             rights: Rights::of_role(user.role),
             limits: self.limits.clone(),
             session,

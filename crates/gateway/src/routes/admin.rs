@@ -9,6 +9,7 @@ use netra_protocol::admin::{AdminRun, UpdateUser};
 use netra_protocol::frame::Empty;
 use netra_protocol::id::{RunId, UserId};
 use netra_protocol::run::RunStatus;
+use netra_protocol::tool::ToolServer;
 use netra_store::RunFilter;
 use serde::Deserialize;
 
@@ -16,6 +17,7 @@ use crate::auth::verifier::Revoked;
 use crate::error::Error;
 use crate::extract::{Caller, Id, Paging, checked_limit};
 use crate::json::Payload;
+use crate::routes::agents::page_by_name;
 use crate::state::Gateway;
 
 fn shown(gateway: &Gateway, mut run: AdminRun) -> AdminRun {
@@ -44,7 +46,7 @@ pub(crate) async fn user_list(
 
 /// Changes an account
 ///
-/// Role, plan, and whether it is disabled. Disabling ends the user's sessions, API keys and tickets
+/// Role, plan, groups, and whether it is disabled. Disabling ends the user's sessions, API keys and tickets
 /// for good, closes sockets and streams, and cancels all runs, at once. The last admin stays one:
 /// 409. For admins; audited in the user's audit too.
 #[utoipa::path(patch, path = "/api/admin/users/{id}", tag = "admin",
@@ -60,11 +62,16 @@ pub(crate) async fn user_update(
     // Looked up before the body is validated, as everywhere.
     let user = gateway.store.user_supervised(&caller.ctx, id).await?;
     let change: UpdateUser = body.read().await?;
+    if !change.has_good_groups() {
+        let message = "`groups` are at most 32 names of 1 to 64 letters, digits, `.`, `_` or `-`.";
+        return Err(Error::invalid(message).at_field("groups"));
+    }
     let store = &gateway.store;
     let user = store.user_update(&caller.ctx, &user, change).await?;
     gateway.verifier.revoke(Revoked::User(id));
     if user.disabled {
         gateway.engine.end_runs_of(id).await;
+        gateway.tool_servers.forget(id);
     }
     Ok(Answer(gateway.shown(user)))
 }
@@ -130,4 +137,21 @@ pub(crate) async fn run_cancel(
         StatusCode::ACCEPTED,
         Answer(shown(&gateway, run.into_inner())),
     ))
+}
+
+/// Lists the tool servers
+///
+/// By name: how each is reached, where it stands and why, its tools, and how many instances of it
+/// run. For admins.
+#[utoipa::path(get, path = "/api/admin/tool-servers", tag = "admin",
+    operation_id = "admin_tool_server_list", params(Paging),
+    responses((status = 200, description = "Tool servers", body = Page<ToolServer>)))]
+pub(crate) async fn tool_server_list(
+    State(gateway): State<Gateway>,
+    caller: Caller<Paging>,
+) -> Result<Answer<Page<ToolServer>>, Error> {
+    let servers = gateway.tool_servers.list();
+    Ok(Answer(page_by_name(servers, &caller.query, |server| {
+        &server.name
+    })?))
 }

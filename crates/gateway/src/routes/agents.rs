@@ -11,7 +11,7 @@ use crate::extract::{Caller, Id, Paging};
 use crate::state::Gateway;
 
 /// A page of a list that is in memory, by name; the cursor is the last name of the page before.
-fn page_by_name<T>(
+pub(crate) fn page_by_name<T>(
     mut all: Vec<T>,
     paging: &Paging,
     name: impl Fn(&T) -> &str,

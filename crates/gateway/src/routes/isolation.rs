@@ -151,6 +151,7 @@ fn of_census(gateway: &Gateway, census: &Census) -> MustBeZero {
     MustBeZero {
         engines_lost: census.engines_lost(),
         seats_without_run: census.seats_without_run,
+        workers_without_run: census.workers_without_run,
         tasks_without_run: census.tasks_without_run,
         foreign_events: gateway.bridge.foreign_events(),
     }

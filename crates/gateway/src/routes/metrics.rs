@@ -17,7 +17,7 @@ async fn check(gateway: &Gateway, headers: &HeaderMap) -> Result<(), Error> {
         .config
         .metrics_token
         .as_ref()
-        .is_some_and(|known| same_secret(known, token))
+        .is_some_and(|known| same_secret(known.expose(), token))
     {
         return Ok(());
     }

@@ -56,7 +56,7 @@ impl Stream for SharedBody {
 /// A file on its way in.
 struct Incoming {
     writer: FileWriter,
-    /// Over name, type and content, for the idempotency key.
+    /// Over name and type, for the idempotency key; that of the content follows, which the store has.
     hash: Sha256,
 }
 
@@ -81,11 +81,11 @@ impl Incoming {
     }
 
     async fn write(&mut self, bytes: &[u8]) -> Result<(), Error> {
-        self.hash.update(bytes);
         Ok(self.writer.write(bytes).await?)
     }
 
-    async fn finish(self, key: IdempotencyKey) -> Result<File, Error> {
+    async fn finish(mut self, key: IdempotencyKey) -> Result<File, Error> {
+        self.hash.update(self.writer.digest());
         let digest: [u8; 32] = self.hash.finalize().into();
         let key = key.of("file_create", &digest)?;
         Ok(self.writer.finish(key.as_ref()).await?.value)

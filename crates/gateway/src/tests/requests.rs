@@ -336,7 +336,7 @@ async fn a_form_with_one_file_is_stored_and_other_forms_are_refused() {
 #[tokio::test]
 async fn metrics_and_dependencies_are_for_admins_and_the_metrics_token() {
     let config = Config {
-        metrics_token: Some("scrape-me".into()),
+        metrics_token: Some(netra_context::Secret::new("scrape-me")),
         ..Config::default()
     };
     let edge = Edge::new(config);

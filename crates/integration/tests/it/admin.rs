@@ -1,21 +1,22 @@
 //! Disabling a user from end to end, by an admin and beside a running server.
 
-use anyhow::ensure;
+use anyhow::{Context as _, ensure};
 use netra::accounts::Accounts;
 use netra_client::{Error, Method};
-use netra_integration::{TestServer, TestUser, soon};
+use netra_integration::{Options, TestServer, TestUser, soon};
 use netra_protocol::ErrorCode;
 use netra_protocol::Page;
 use netra_protocol::account::Role;
 use netra_protocol::admin::AdminRun;
 use netra_protocol::id::UserId;
 use netra_protocol::run::RunStatus;
+use netra_protocol::tool::Tool;
 use serde_json::json;
 
 use crate::Test;
 use crate::expect::{hanging_model, names, refused, until_end};
 
-async fn disable(by: &TestUser, user: UserId) -> Result<(), Error> {
+pub(crate) async fn disable(by: &TestUser, user: UserId) -> Result<(), Error> {
     let path = format!("/api/admin/users/{user}");
     let request = by.client.request(Method::PATCH, &path);
     let request = request.json(&json!({ "disabled": true }));
@@ -104,5 +105,40 @@ async fn a_user_whom_the_command_line_disables_has_no_run_left() -> Test {
     ensure!(user.start("echo", "x").await.is_err(), "nothing begins");
     let last = beside.set_disabled(&admin.name, true).await;
     ensure!(last.is_err(), "the last admin stays");
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_admin_puts_users_into_groups_that_policies_ask_for() -> Test {
+    let policies = tempfile::tempdir()?;
+    let rule = "permit (principal in Netra::Group::\"ops\", action, resource == Netra::Tool::\"time_now\");";
+    std::fs::write(policies.path().join("ops.cedar"), rule)?;
+    let options = Options::new().set("policy.dir", policies.path().display());
+    let server = TestServer::start_with(options).await?;
+    let admin = server.user_as(Role::Admin, None).await?;
+    let user = server.user().await?;
+    let put = async |groups: serde_json::Value| {
+        let path = format!("/api/admin/users/{}", user.id);
+        let request = admin.client.request(Method::PATCH, &path);
+        admin
+            .client
+            .send(request.json(&json!({ "groups": groups })))
+            .await
+    };
+    let allowed = async || -> anyhow::Result<bool> {
+        let request = user.client.request(Method::GET, "/api/tools?limit=100");
+        let tools: Page<Tool> = user.client.send(request).await?.json().await?;
+        let clock = tools.items.into_iter().find(|tool| tool.name == "time_now");
+        Ok(clock.context("no time_now")?.allowed)
+    };
+    ensure!(!allowed().await?);
+    put(json!(["ops", "finance"])).await?;
+    assert_eq!(user.client.me().await?.groups, ["ops", "finance"]);
+    ensure!(allowed().await?);
+    for bad in [json!(["a b"]), json!([""]), json!(vec!["x"; 33])] {
+        refused(put(bad).await, 400, ErrorCode::InvalidRequest)?;
+    }
+    put(json!([])).await?;
+    ensure!(!allowed().await?);
     Ok(())
 }

@@ -296,6 +296,18 @@ async fn policies_are_printed_checked_and_explained_and_a_broken_one_keeps_the_s
     let allowed = good(&["policy", "explain", "save_file"], "").await?;
     ensure!(allowed.starts_with("allowed"), "{allowed}");
 
+    let rated = printed.replace("@id(\"artifacts\")", "@id(\"artifacts\") @rate(\"5/hour\")");
+    let rated = rated.replace(
+        "resource.permission == \"artifacts\"",
+        "resource.permission == \"artifacts\" && principal in Netra::Group::\"ops\"",
+    );
+    std::fs::write(policies.path().join("tools.cedar"), rated)?;
+    std::fs::write(policies.path().join("own.cedar"), "")?;
+    let grouped = [&explain[..], &["--group", "ops"]].concat();
+    let told: Value = serde_json::from_str(&good(&grouped, "").await?)?;
+    assert_eq!(told["rates"], serde_json::json!(["5/hour"]));
+    assert_eq!(output(&explain, "").await?.status.code(), Some(1));
+
     std::fs::write(
         policies.path().join("own.cedar"),
         format!("{own}\npermit (principal);\n"),
@@ -439,5 +451,40 @@ async fn a_file_that_a_killed_server_left_behind_sends_no_token_to_its_address()
         !data.path().join("server.json").exists(),
         "the stale file is gone"
     );
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_doctor_tries_the_sandbox_and_fails_where_less_is_there_than_required() -> Test {
+    let place = tempfile::tempdir()?;
+    let data = place.path().join("data");
+    let folder = data.to_string_lossy().into_owned();
+    let asked = ["doctor", "--data", &folder, "--json"];
+    let found: Value = serde_json::from_str(&good(&asked, "").await?)?;
+    ensure!(!data.exists(), "it makes nothing");
+    let attempts = found["sandbox"]["attempts"].as_array();
+    let attempts = attempts.context("what was tried")?;
+    ensure!(!attempts.is_empty() && attempts.iter().all(|attempt| attempt["held"] == true));
+    ensure!(
+        found["sandbox"]["tier"] != "none",
+        "this test needs a kernel with Landlock: {found}"
+    );
+
+    let more = place.path().join("netra.toml");
+    std::fs::write(&more, "[sandbox]\nrequire = \"full\"\n")?;
+    let more = more.to_string_lossy().into_owned();
+    let required = ["doctor", "--data", &folder, "--config", &more];
+    let ended = output(&required, "").await?;
+    assert_eq!(ended.status.code(), Some(1), "no cgroup is named");
+    ensure!(
+        text(&ended.stdout).contains("BAD  tier"),
+        "{}",
+        text(&ended.stdout)
+    );
+
+    let server = TestProcess::start(&data).await?;
+    let beside = good(&["doctor", "--data", &folder], "").await?;
+    ensure!(beside.contains("in use by a server at http://"), "{beside}");
+    drop(server);
     Ok(())
 }

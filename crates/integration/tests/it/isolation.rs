@@ -6,7 +6,8 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, Result, ensure};
 use netra_client::{Client, Method};
 use netra_integration::{
-    FakeModel, PATIENCE, ProcessOptions, Reply, TestProcess, TestServer, TestUser, output, start,
+    FakeModel, Options, PATIENCE, ProcessOptions, Reply, TestProcess, TestServer, TestTool,
+    TestUser, output, start,
 };
 use netra_protocol::ErrorCode;
 use netra_protocol::account::Role;
@@ -108,7 +109,7 @@ async fn until_at_rest(admin: &Client) -> Result<Isolation> {
 }
 
 /// The processes that a process has started.
-fn children(parent: u32) -> Result<BTreeSet<u32>> {
+pub(crate) fn children(parent: u32) -> Result<BTreeSet<u32>> {
     let mut found = BTreeSet::new();
     for entry in std::fs::read_dir("/proc")? {
         let Some(pid) = entry?
@@ -128,6 +129,20 @@ fn children(parent: u32) -> Result<BTreeSet<u32>> {
         }
     }
     Ok(found)
+}
+
+/// Waits for a worker of a server.
+async fn first_worker(server: &TestProcess) -> Result<u32> {
+    let pid = server.pid().context("it runs")?;
+    let worker = async {
+        loop {
+            if let Some(worker) = children(pid)?.first() {
+                return anyhow::Ok(*worker);
+            }
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, worker).await?
 }
 
 /// Every file of a folder, without the database's own beside it.
@@ -219,16 +234,7 @@ async fn run_to_its_end(
     let run = user.client.run_start(None, &request, None).await?;
     match cause {
         "cancelled" | "killed" => {
-            let pid = server.pid().context("it runs")?;
-            let worker = async {
-                loop {
-                    if let Some(worker) = children(pid)?.first() {
-                        return anyhow::Ok(*worker);
-                    }
-                    tokio::task::yield_now().await;
-                }
-            };
-            let worker = tokio::time::timeout(PATIENCE, worker).await??;
+            let worker = first_worker(server).await?;
             if cause == "cancelled" {
                 user.client.run_cancel(run.id).await?;
             } else {
@@ -299,11 +305,95 @@ async fn whatever_ends_a_run_its_server_holds_nothing_of_it() -> Test {
     Ok(())
 }
 
+/// Not in the table above, as the program has no tool that panics.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_run_whose_tool_panics_leaves_nothing() -> Test {
+    let folder = tempfile::tempdir()?;
+    let tools = "tools = [\"panics\"]\n";
+    script(folder.path(), "panicker", tools, "panics(word='boo')\n")?;
+    let options = Options::new()
+        .agents(folder.path())
+        .set("workers.warm", 0)
+        .tool(TestTool::panicking());
+    let server = TestServer::start_with(options).await?;
+    let admin = server.user_as(Role::Admin, None).await?;
+    let user = server.user().await?;
+    let before = (files(server.data())?, admin.client.isolation().await?);
+    let run = user.run("panicker", "x").await?;
+    assert_eq!(run.status, RunStatus::Failed);
+    assert_eq!(
+        run.error.map(|error| error.code),
+        Some(ErrorCode::ToolFailed)
+    );
+    let seen = until_at_rest(&admin.client).await?;
+    assert_eq!(seen.must_be_zero, MustBeZero::default());
+    let held = of(&seen, user.id).and_then(|holds| holds.memory);
+    assert_eq!(held.map_or(0, |memory| memory.worker_bytes), 0);
+    assert_eq!(files(server.data())?, before.0);
+    ensure!(seen.node.tasks <= before.1.node.tasks + 2, "{seen:?}");
+    // The server goes on.
+    assert_eq!(user.run("echo", "x").await?.status, RunStatus::Completed);
+    let (_, left) = server.stop().await;
+    assert_eq!(left, 0);
+    Ok(())
+}
+
+/// A drain ends the engine and not the run: the next server has it again.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_drained_run_leaves_nothing_but_its_place_in_the_database() -> Test {
+    let (data, folder) = (tempfile::tempdir()?, tempfile::tempdir()?);
+    agents(folder.path())?;
+    let options = Options::new()
+        .set("workers.warm", 0)
+        .set("server.drain_ms", 100)
+        .set("agents.dir", folder.path().display());
+    let options = ProcessOptions {
+        environment: options.environment(),
+        ..ProcessOptions::default()
+    };
+    let mut server = TestProcess::start_with(data.path(), options.clone()).await?;
+    let user = server.user("ada").await?;
+    let before = files(data.path())?;
+    let run = user.start("cancelled", "x").await?;
+    let worker = first_worker(&server).await?;
+    server.signal(Signal::TERM)?;
+    ensure!(server.ended().await?.success());
+    let gone = async {
+        while Path::new(&format!("/proc/{worker}/cmdline")).exists() {
+            tokio::task::yield_now().await;
+        }
+    };
+    let gone = tokio::time::timeout(PATIENCE, gone).await;
+    gone.context("the worker is left")?;
+    let of_a_server = |path: &PathBuf| path.ends_with("server.json");
+    let left: BTreeSet<_> = files(data.path())?.into_iter().collect();
+    let more: Vec<_> = left.difference(&before).collect();
+    ensure!(more.is_empty(), "{more:?}");
+    ensure!(before.difference(&left).all(of_a_server), "{left:?}");
+
+    let server = TestProcess::start_with(data.path(), options).await?;
+    let admin = admin_of(&server, data.path()).await?;
+    let client = Client::new(server.url(), user.client.token())?;
+    first_worker(&server).await?;
+    assert_eq!(client.run(run.id).await?.status, RunStatus::Running);
+    client.run_cancel(run.id).await?;
+    let run = client.run_end(run.id).await?;
+    assert_eq!((run.status, run.attempt), (RunStatus::Cancelled, 1));
+    let seen = until_at_rest(&admin).await?;
+    assert_eq!(seen.must_be_zero, MustBeZero::default());
+    Ok(())
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_command_line_shows_it_to_people_and_to_programs() -> Test {
     let data = tempfile::tempdir()?;
     let folder = data.path().to_string_lossy().into_owned();
     let isolation = ["isolation", "--data", &folder];
+    let typo = data.path().join("typo");
+    let ended = output(&["isolation", "--data", &typo.to_string_lossy()], "").await?;
+    assert_eq!(ended.status.code(), Some(2));
+    ensure!(String::from_utf8(ended.stderr)?.contains("no data folder"));
+    ensure!(!typo.exists(), "looking at a folder makes none");
     let ended = output(&["user", "list", "--data", &folder], "").await?;
     ensure!(ended.status.success());
     let ended = output(&isolation, "").await?;

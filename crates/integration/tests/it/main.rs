@@ -5,6 +5,7 @@ mod auth;
 mod bad_input;
 mod cancel;
 mod cli;
+mod data_tools;
 mod events;
 mod expect;
 mod files;

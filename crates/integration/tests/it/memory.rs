@@ -9,7 +9,7 @@ mod security {
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
     async fn every_means_of_taking_memory_is_stopped_in_time_and_others_go_on() -> Test {
         let (data, agents) = (tempfile::tempdir()?, tempfile::tempdir()?);
-        // Each means once. Twenty times in a row is `rounds: 20`.
+        // Each means once. Twenty times in a row is `cargo xtask bench greed`.
         let plan = Plan {
             rounds: 1,
             limit_mib: 512,

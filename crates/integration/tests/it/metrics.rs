@@ -1,6 +1,6 @@
 //! What the metrics tell, what they must not tell, and that each of them is described.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use anyhow::{Context as _, Result, ensure};
@@ -54,6 +54,9 @@ async fn metrics_hold_nobody_and_nothing_of_what_is_said_and_all_are_described()
             ensure!(!text.contains(&id), "{id} in the metrics");
         }
     }
+    let request = admin.client.request(Method::GET, "/api/metrics");
+    let text = admin.client.send(request).await?.text().await?;
+    fit_for_prometheus(&text)?;
     let described = described()?;
     for (name, family) in scraped.as_object().context("families")? {
         if name == "netra_test_total" {
@@ -88,6 +91,93 @@ async fn metrics_hold_nobody_and_nothing_of_what_is_said_and_all_are_described()
         ensure!(scraped.get(name).is_some(), "{name} was not recorded");
     }
     Ok(())
+}
+
+/// What a name must not have: a unit that is no base unit, or the kind of the metric.
+const BAD_PARTS: [&str; 12] = [
+    "ms",
+    "milliseconds",
+    "sec",
+    "minutes",
+    "hours",
+    "kib",
+    "mib",
+    "percent",
+    "counter",
+    "gauge",
+    "histogram",
+    "summary",
+];
+
+/// The rules of the text format, and those by which `promtool check metrics` judges names.
+fn fit_for_prometheus(text: &str) -> Test {
+    let (mut families, mut series) = (BTreeMap::new(), BTreeSet::new());
+    let (mut helped, mut buckets) = (BTreeSet::new(), BTreeMap::<&str, f64>::new());
+    for line in text.lines().filter(|line| !line.is_empty()) {
+        if let Some(help) = line.strip_prefix("# HELP ") {
+            let (name, words) = help.split_once(' ').with_context(|| line.to_owned())?;
+            ensure!(!words.trim().is_empty() && helped.insert(name), "{line}");
+        } else if let Some(kind) = line.strip_prefix("# TYPE ") {
+            let (name, kind) = kind.split_once(' ').with_context(|| line.to_owned())?;
+            ensure!(
+                helped.contains(name) || name == "netra_test_total",
+                "no help: {line}"
+            );
+            ensure!(families.insert(name, kind).is_none(), "twice: {line}");
+            let small = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_';
+            ensure!(
+                name.starts_with("netra_") && name.chars().all(small),
+                "{line}"
+            );
+            ensure!(name.ends_with("_total") == (kind == "counter"), "{line}");
+            ensure!(
+                !name.split('_').any(|part| BAD_PARTS.contains(&part)),
+                "{line}"
+            );
+        } else {
+            let (head, value) = line.rsplit_once(' ').with_context(|| line.to_owned())?;
+            let value: f64 = value.parse().with_context(|| line.to_owned())?;
+            ensure!(series.insert(head), "a series twice: {line}");
+            let name = head.split('{').next().unwrap_or_default();
+            let of_histogram = ["_bucket", "_sum", "_count"]
+                .iter()
+                .find_map(|part| name.strip_suffix(part))
+                .filter(|family| families.get(family) == Some(&"histogram"));
+            let family = of_histogram.unwrap_or(name);
+            ensure!(families.contains_key(family), "before its type: {line}");
+            if let Some((labels, _)) = head.split_once("le=\"") {
+                let before = buckets.insert(labels, value).unwrap_or(0.0);
+                let first = head.contains("le=\"0.001\"");
+                ensure!(
+                    first || value >= before,
+                    "a bucket less than the one before: {line}"
+                );
+            }
+        }
+    }
+    ensure!(!buckets.is_empty() && families.len() > 20, "{text}");
+    let ends = text.matches("le=\"+Inf\"").count();
+    ensure!(ends == buckets.len(), "a histogram without its last bucket");
+    Ok(())
+}
+
+#[test]
+fn what_prometheus_would_object_to_is_found() {
+    let good = "# HELP netra_a_total x\n# TYPE netra_a_total counter\nnetra_a_total 1\n";
+    let found = |text: &str| fit_for_prometheus(text).map_err(|error| error.to_string());
+    // It is too little, and nothing else.
+    assert_eq!(found(good), Err(good.to_owned()));
+    for (text, wanted) in [
+        (good.replace("# HELP netra_a_total x\n", ""), "no help"),
+        (good.replace("_a_total", "_a"), "netra_a counter"),
+        (good.replace("_a_", "_a_ms_"), "netra_a_ms_total"),
+        (good.replace("_a_", "_A_"), "netra_A_total"),
+        (format!("{good}netra_a_total 2\n"), "twice"),
+        (format!("{good}netra_b 2\n"), "before its type"),
+    ] {
+        let error = found(&text).expect_err("it is wrong");
+        assert!(error.contains(wanted), "{wanted}: {error}");
+    }
 }
 
 /// The metrics that docs/monitoring.md has in a table.

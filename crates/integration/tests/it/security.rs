@@ -12,6 +12,7 @@ mod neighbour;
 mod noninterference;
 mod peers;
 mod raw;
+mod secrets;
 mod sockets;
 mod stranger;
 mod table;

@@ -18,8 +18,8 @@ pub(super) struct Args {
 enum Command {
     /// Find records that were changed, moved, added or deleted.
     #[command(
-        after_help = "Each user's records are a chain, keyed with the folder's `keys`. Whoever takes away all of a user's chain, or puts the whole \
-        folder back to an earlier day, stays unseen. Ends with 0 only if all is well.\n\n\
+        after_help = "Each user's records are a chain, keyed with the folder's `keys`, and the numbers of chains and records are sealed. Whoever \
+        puts the whole folder back to an earlier day stays unseen. Ends with 0 only if all is well.\n\n\
         Examples:\n  netra audit verify --data ./netra-data\n  \
         netra audit verify --user ada --json"
     )]
@@ -109,6 +109,16 @@ fn verify(chains: &Chains) -> Result<Exit, Problem> {
             .extend(verdict.findings.into_iter().map(|(seq, problem)| Finding {
                 user: user.clone(),
                 seq,
+                problem,
+            }));
+    }
+    if chains.user.is_none() {
+        let of_all = audit.verify_totals(&keys.audit_key())?;
+        report
+            .findings
+            .extend(of_all.into_iter().map(|problem| Finding {
+                user: "all users".to_owned(),
+                seq: 0,
                 problem,
             }));
     }

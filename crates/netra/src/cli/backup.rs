@@ -10,6 +10,7 @@ use netra_store::backup::{Backed, back_up, restore as restore_data};
 use serde::{Deserialize, Serialize};
 
 use super::{Folder, output};
+use crate::config::SECRET_KEYS;
 use crate::exit::{Exit, Problem};
 
 const MANIFEST: &str = "manifest.json";
@@ -185,7 +186,16 @@ fn manifest(source: &Path) -> Result<Manifest, Problem> {
 fn copy_keys(from: &Path, to: &Path) -> Result<(), Problem> {
     let keys = fs::read(from.join(KEYS)).context("the keys cannot be read");
     let keys = keys.map_err(|error| Problem::new(Exit::Failure, error))?;
-    private_file(&to.join(KEYS), &keys)
+    private_file(&to.join(KEYS), &keys)?;
+    // There is none where no server has been started since there are secrets, or it is kept elsewhere.
+    match fs::read(from.join(SECRET_KEYS)) {
+        Ok(keys) => private_file(&to.join(SECRET_KEYS), &keys),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
+        Err(error) => {
+            let error = anyhow::Error::new(error).context("the keys of secrets cannot be read");
+            Err(Problem::new(Exit::Failure, error))
+        }
+    }
 }
 
 /// Writes a file that nobody else may read.

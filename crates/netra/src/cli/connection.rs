@@ -11,7 +11,7 @@ use rustix::process::{Pid, test_kill_process};
 use super::Folder;
 use crate::accounts::Accounts;
 use crate::config::{Config, Layers};
-use crate::exit::Problem;
+use crate::exit::{Exit, Problem};
 use crate::logs;
 use crate::node::{self, Node};
 use crate::server_file::ServerFile;
@@ -152,6 +152,13 @@ impl Source {
             }),
         }
     }
+}
+
+/// What a command says that looks at a folder and makes none.
+pub(super) fn no_folder(dir: &Path) -> Problem {
+    let dir = dir.display();
+    let words = format!("{dir} is no data folder; `netra serve --data {dir}` makes one");
+    Problem::message(Exit::Usage, words)
 }
 
 /// The address in the folder's `server.json`, if the folder is held and a server answers there.

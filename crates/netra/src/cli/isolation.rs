@@ -4,7 +4,7 @@ use netra_client::Client;
 use netra_protocol::account::Role;
 use netra_protocol::isolation::{Isolation, Slots, UserHoldings};
 
-use super::connection::{Source, Whereabouts};
+use super::connection::{Source, Whereabouts, no_folder};
 use super::output;
 use crate::accounts::Accounts;
 use crate::config::Config;
@@ -41,7 +41,7 @@ pub(super) async fn isolation(args: Args) -> Result<Exit, Problem> {
 }
 
 /// The server that was named, or the one of the folder, asked as an admin of it.
-async fn client(source: &Source) -> Result<Client, Problem> {
+pub(super) async fn client(source: &Source) -> Result<Client, Problem> {
     if let Some(client) = source.named()? {
         return Ok(client);
     }
@@ -57,6 +57,10 @@ async fn client(source: &Source) -> Result<Client, Problem> {
 }
 
 async fn admin(config: &Config) -> Result<String, Problem> {
+    // Looking at a folder makes none.
+    if !config.data.join("netra.db").exists() {
+        return Err(no_folder(&config.data));
+    }
     let users = Accounts::open(config)?.all().await?;
     let mut admins = users.into_iter().filter(|user| user.role == Role::Admin);
     let admin = admins.find(|user| !user.disabled);

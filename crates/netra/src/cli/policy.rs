@@ -7,6 +7,7 @@ use clap::Subcommand;
 use netra_context::{Principal, Rights};
 use netra_protocol::account::{Plan, Role};
 use netra_protocol::id::UserId;
+use netra_store::Rate;
 use netra_tools::{Explained, Policy, Question, Verdict};
 use serde_json::{Value, json};
 
@@ -68,7 +69,7 @@ impl Place {
 struct Explain {
     /// The tool's name.
     tool: String,
-    /// A user of the data folder, with role and plan from there.
+    /// A user of the data folder, with role, plan and groups from there.
     #[arg(long, conflicts_with_all = ["role", "plan"])]
     user: Option<String>,
     /// user, developer or admin.
@@ -77,6 +78,9 @@ struct Explain {
     /// free, pro or enterprise.
     #[arg(long, default_value = "free")]
     plan: Plan,
+    /// A group that the user is in; may be given more than once.
+    #[arg(long = "group", value_name = "NAME", conflicts_with = "user")]
+    groups: Vec<String>,
     /// The agent that asks.
     #[arg(long, default_value = "")]
     agent: String,
@@ -135,20 +139,26 @@ impl Explain {
     }
 
     async fn principal(&self, config: &Config) -> Result<Principal, Problem> {
-        let (user_id, role, plan) = match &self.user {
-            None => (UserId::from_parts(0, 0), self.role, self.plan),
+        let (user_id, role, plan, groups) = match &self.user {
+            None => (
+                UserId::from_parts(0, 0),
+                self.role,
+                self.plan,
+                self.groups.clone(),
+            ),
             Some(name) => {
                 let found = Accounts::open(config)?.find(name).await?;
                 let user = found.ok_or_else(|| {
                     Problem::message(Exit::Failure, format!("there is no user `{name}`"))
                 })?;
-                (user.id, user.role, user.plan)
+                (user.id, user.role, user.plan, user.groups)
             }
         };
         Ok(Principal {
             user_id,
             role,
             plan,
+            groups: groups.into(),
             rights: Rights::of_role(role),
             limits: Arc::new(config.limits.clone()),
             session: None,
@@ -161,12 +171,14 @@ impl Explain {
             Verdict::AfterApproval(reason) => ("after_approval", Some(reason)),
             Verdict::Refused(reason) => ("refused", Some(reason)),
         };
+        let rates: Vec<String> = explained.rates.iter().map(|one| list_of(one)).collect();
         if self.json {
             output::json(&json!({
                 "decision": decision,
                 "reason": reason,
                 "call": explained.call,
                 "asking": explained.asking,
+                "rates": rates,
             }))?;
             return Ok(());
         }
@@ -184,7 +196,17 @@ impl Explain {
                 "  without asking a person: {}",
                 by(&explained.asking)
             ))?;
+            let often = match rates.is_empty() {
+                true => "no bound".to_owned(),
+                false => rates.join(", or "),
+            };
+            output::line(format!("  how often a user may: {often}"))?;
         }
         Ok(())
     }
+}
+
+fn list_of(rates: &[Rate]) -> String {
+    let words: Vec<String> = rates.iter().map(ToString::to_string).collect();
+    words.join(" and ")
 }

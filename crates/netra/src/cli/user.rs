@@ -56,6 +56,20 @@ enum Command {
         #[command(flatten)]
         folder: Folder,
     },
+    /// Put a user into these groups, for policies, and into no others. A running server notices
+    /// within a minute.
+    #[command(
+        after_help = "Examples:\n  netra user groups ada ops finance --data ./netra-data\n  \
+        netra user groups ada --data ./netra-data"
+    )]
+    Groups {
+        /// The user's name.
+        name: String,
+        /// The groups; none takes the user out of all.
+        groups: Vec<String>,
+        #[command(flatten)]
+        folder: Folder,
+    },
     /// List the accounts.
     #[command(after_help = "Examples:\n  netra user list --data ./netra-data --json")]
     List {
@@ -93,6 +107,15 @@ pub(super) async fn user(args: Args) -> Result<Exit, Problem> {
         }
         Command::Disable { name, folder } => set_disabled(&folder, &name, true).await?,
         Command::Enable { name, folder } => set_disabled(&folder, &name, false).await?,
+        Command::Groups {
+            name,
+            groups,
+            folder,
+        } => {
+            let accounts = Accounts::open(&folder.load()?)?;
+            let user = accounts.set_groups(&name, groups).await?;
+            output::line(user.id.to_string())?;
+        }
         Command::List { folder, json } => {
             let users = Accounts::open(&folder.load()?)?.all().await?;
             if json {

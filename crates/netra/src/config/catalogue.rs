@@ -101,6 +101,10 @@ pub const CATALOGUE: &[Key] = &[
         "server.drain_ms",
         "how long runs may go on after the server was told to stop",
     ),
+    value(
+        "server.heartbeat_ms",
+        "between two pings of a WebSocket, and two signs of life of an event stream; at least 1000",
+    ),
     text(
         "server.environment",
         "what policies know this server as: development, staging or production",
@@ -204,6 +208,92 @@ pub const CATALOGUE: &[Key] = &[
         "tools.fetch.allow",
         "hosts of the own network, as host:port, that http_fetch may reach besides public addresses",
     ),
+    text(
+        "sandbox.require",
+        "the least that must hold programs from outside: basic, namespaces or full",
+    ),
+    text(
+        "sandbox.temp",
+        "where such programs get folders of their own; unset: the system's folder for that",
+    ),
+    text(
+        "sandbox.cgroup",
+        "folder of cgroup v2 that was delegated to the server",
+    ),
+    text(
+        "secrets.key_file",
+        "key file of users' secrets; unset: `secret-keys` in the data folder",
+    ),
+    text(
+        "secrets.server_file",
+        "TOML file with secrets of the server for its users' tools",
+    ),
+    value(
+        "mcp.instances",
+        "instances of tool servers at the same time",
+    ),
+    value(
+        "mcp.instances_per_user",
+        "instances of tool servers of one user at the same time",
+    ),
+    text(
+        "mcp.servers.*.command",
+        "program of a tool server: a path, or a name that is looked for in PATH",
+    ),
+    texts("mcp.servers.*.args", "its arguments"),
+    secret("mcp.servers.*.env.*", "a variable of its environment"),
+    texts(
+        "mcp.servers.*.env_from",
+        "variables that it gets from the server's environment",
+    ),
+    texts("mcp.servers.*.read", "files and folders that it may read"),
+    texts("mcp.servers.*.write", "files and folders that it may write"),
+    value("mcp.servers.*.network", "whether it may reach the network"),
+    value("mcp.servers.*.memory_mib", "its memory"),
+    text(
+        "mcp.servers.*.url",
+        "address of a tool server that speaks streamable HTTP",
+    ),
+    secret("mcp.servers.*.headers.*", "a header that is sent to it"),
+    text("mcp.servers.*.protocol", "newest, 2025-11-25 or 2026-07-28"),
+    text(
+        "mcp.servers.*.scope",
+        "whom one instance serves: user, run or shared",
+    ),
+    value(
+        "mcp.servers.*.trust_hints",
+        "believe what the server says of its tools: read-only, destructive, idempotent",
+    ),
+    value("mcp.servers.*.start_ms", "how long its start may take"),
+    value("mcp.servers.*.call_ms", "how long one call may take"),
+    value(
+        "mcp.servers.*.idle_ms",
+        "how long an instance stays that nobody calls",
+    ),
+    text("mcp.servers.*.permission", "permission that its tools need"),
+    text(
+        "mcp.servers.*.risk",
+        "risk of its tools: low, medium or high",
+    ),
+    value(
+        "mcp.servers.*.needs_approval",
+        "whether a person is asked before each call",
+    ),
+    value(
+        "mcp.servers.*.idempotent",
+        "whether its calls may be made again after a crash without asking",
+    ),
+    text("mcp.servers.*.tools.*.permission", "the same for one tool"),
+    text("mcp.servers.*.tools.*.risk", "the same for one tool"),
+    value(
+        "mcp.servers.*.tools.*.needs_approval",
+        "the same for one tool",
+    ),
+    value("mcp.servers.*.tools.*.idempotent", "the same for one tool"),
+    value(
+        "mcp.servers.*.tools.*.offered",
+        "whether the tool is there at all",
+    ),
     text("log.format", "text or json"),
     text(
         "log.level",
@@ -221,6 +311,6 @@ pub const CATALOGUE: &[Key] = &[
     value("workers.warm", "script processes that wait ready"),
     value(
         "workers.analyses",
-        "analysis processes at the same time; unset: one per core",
+        "analysis processes at the same time; unset: one per core and one more",
     ),
 ];

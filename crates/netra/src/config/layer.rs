@@ -53,6 +53,11 @@ impl Layers {
         self
     }
 
+    /// The variables of the environment, all of them.
+    pub(super) fn variables(&self) -> &[(String, String)] {
+        &self.environment
+    }
+
     /// One key from the command line; `flag` without its dashes.
     #[must_use]
     pub fn flag(mut self, key: &str, flag: &str, value: impl Into<Value>) -> Self {

@@ -4,7 +4,9 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use netra_model::{MaxTokensField, ProviderConfig, Secret};
+use netra_protocol::frame::HEARTBEAT_INTERVAL_MS;
 use netra_protocol::limits::Limits;
+use netra_worker::sandbox::Tier;
 use serde::{Deserialize, Serialize};
 
 use super::Error;
@@ -64,6 +66,9 @@ pub(super) struct Raw {
     pub(super) agents: Agents,
     pub(super) policy: Policy,
     pub(super) tools: Tools,
+    pub(super) sandbox: Sandbox,
+    pub(super) secrets: Secrets,
+    pub(super) mcp: super::mcp::Mcp,
     pub(super) log: Log,
     pub(super) metrics: Metrics,
     pub(super) workers: Workers,
@@ -85,6 +90,7 @@ pub(super) struct Server {
     pub(super) allowed_origins: Vec<String>,
     pub(super) dev: bool,
     pub(super) drain_ms: u64,
+    pub(super) heartbeat_ms: u64,
     pub(super) environment: Environment,
 }
 
@@ -96,6 +102,7 @@ impl Default for Server {
             allowed_origins: Vec::new(),
             dev: false,
             drain_ms: 10_000,
+            heartbeat_ms: HEARTBEAT_INTERVAL_MS,
             environment: Environment::Production,
         }
     }
@@ -169,6 +176,12 @@ pub(super) struct Policy {
 }
 
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
+pub(super) struct Secrets {
+    pub(super) key_file: Option<PathBuf>,
+    pub(super) server_file: Option<PathBuf>,
+}
+
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub(super) struct Tools {
     pub(super) fetch: Fetch,
 }
@@ -176,6 +189,24 @@ pub(super) struct Tools {
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub(super) struct Fetch {
     pub(super) allow: Vec<String>,
+}
+
+/// What holds programs from outside.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(super) struct Sandbox {
+    pub(super) require: Tier,
+    pub(super) temp: Option<PathBuf>,
+    pub(super) cgroup: Option<PathBuf>,
+}
+
+impl Default for Sandbox {
+    fn default() -> Self {
+        Self {
+            require: Tier::Basic,
+            temp: None,
+            cgroup: None,
+        }
+    }
 }
 
 #[derive(Debug, Clone, Serialize, Deserialize)]

@@ -120,6 +120,7 @@ fn wrong_values_name_their_key() {
             "limits.run_timeout_ms",
         ),
         ("NETRA__WORKERS__SCRIPTS", "0", "workers.scripts"),
+        ("NETRA__SERVER__HEARTBEAT_MS", "10", "server.heartbeat_ms"),
         ("NETRA__TOOLS__FETCH__ALLOW", "wiki", "tools.fetch.allow"),
     ] {
         let error = Config::load(env(&[(name, value)])).unwrap_err().to_string();

@@ -1,6 +1,6 @@
 //! The chain of a user's audit records: each record's hash is keyed and covers the one before, and a seal covers the
 //! end. Whoever has the database without the server's key cannot change, move or delete a record of a
-//! chain unseen; that a whole chain was taken away does not show.
+//! chain unseen, and `totals` show that a whole chain was taken away.
 
 use hmac::{Hmac, Mac as _};
 use netra_protocol::id::UserId;
@@ -8,6 +8,7 @@ use rusqlite::OptionalExtension as _;
 use sha2::Sha256;
 use zeroize::Zeroizing;
 
+use super::totals;
 use crate::error::Error;
 use crate::sqlite::Tx;
 
@@ -78,7 +79,17 @@ impl AuditKey {
     }
 
     pub(super) fn seal(&self, user: UserId, seq: u64, hash: &Hash) -> Hash {
+        self.hash(&[b"end, counted", &user.to_bytes(), &seq.to_be_bytes(), hash])
+    }
+
+    /// The same of an end that was written before there were totals.
+    pub(super) fn seal_before_totals(&self, user: UserId, seq: u64, hash: &Hash) -> Hash {
         self.hash(&[b"end", &user.to_bytes(), &seq.to_be_bytes(), hash])
+    }
+
+    pub(super) fn seal_of_totals(&self, parts: [u64; 3]) -> Hash {
+        let [a, b, c] = parts.map(u64::to_be_bytes);
+        self.hash(&[b"totals", &a, &b, &c])
     }
 }
 
@@ -100,6 +111,7 @@ pub(super) fn append(
     (seq, before): (u64, Hash),
     record: &Covered<'_>,
 ) -> Result<Hash, Error> {
+    totals::add(tx, seq == 1)?;
     let hash = tx.audit_key().link(user, seq, &before, record);
     let seal = tx.audit_key().seal(user, seq, &hash);
     tx.prepare(

@@ -7,6 +7,7 @@ use netra_protocol::id::UserId;
 use rusqlite::{Connection, OptionalExtension as _};
 
 use super::chain::{AuditKey, Covered, Hash, START};
+use super::totals::{self, Totals, Written};
 use super::{COLUMNS, Stored};
 use crate::error::Error;
 use crate::sqlite;
@@ -121,6 +122,44 @@ impl Audit {
         Ok(verdict)
     }
 
+    /// Holds the number of chains and records over all users against what was written: a chain that was taken away as a
+    /// whole shows there only.
+    ///
+    /// # Errors
+    /// As [`Audit::owners`].
+    pub fn verify_totals(&self, key: &AuditKey) -> Result<Vec<&'static str>, Error> {
+        let totals = match totals::written(&self.0, key)? {
+            Written::None if totals::are_due(&self.0, key)? => {
+                return Ok(vec!["the numbers of chains and records were taken away"]);
+            }
+            // Nothing was recorded since there are totals.
+            Written::None => return Ok(Vec::new()),
+            Written::Broken => {
+                return Ok(vec![
+                    "the numbers of chains and records are not what was written",
+                ]);
+            }
+            Written::Whole(totals) => totals,
+        };
+        let counted = Totals::counted(&self.0)?;
+        let compared = [
+            (
+                totals.chains == counted.chains,
+                "there are not as many chains as were written",
+            ),
+            (
+                totals.records == counted.records,
+                "the chains have not as many records as were written",
+            ),
+            (
+                totals.unchained == counted.unchained,
+                "there are not as many records from before there were chains as there were",
+            ),
+        ];
+        let wrong = compared.into_iter().filter(|(is_right, _)| !is_right);
+        Ok(wrong.map(|(_, words)| words).collect())
+    }
+
     fn end(
         &self,
         key: &AuditKey,
@@ -141,7 +180,11 @@ impl Audit {
                 .findings
                 .push((last, "the end of the chain is not recorded")),
             Some((seq, head, seal)) => {
-                if seal != key.seal(user, seq, &head) {
+                let seals = [
+                    key.seal(user, seq, &head),
+                    key.seal_before_totals(user, seq, &head),
+                ];
+                if !seals.contains(&seal) {
                     verdict
                         .findings
                         .push((seq, "the end of the chain is not what was written"));

@@ -15,6 +15,8 @@ const MIGRATIONS: &[(&str, &str)] = &[
         include_str!("../migrations/0004_audit_chain.sql"),
     ),
     ("notes", include_str!("../migrations/0005_notes.sql")),
+    ("limits", include_str!("../migrations/0006_limits.sql")),
+    ("secrets", include_str!("../migrations/0007_secrets.sql")),
 ];
 
 const RECORDS: &str = "CREATE TABLE IF NOT EXISTS migrations (

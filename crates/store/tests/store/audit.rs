@@ -119,3 +119,53 @@ async fn a_record_of_one_user_does_not_pass_for_anothers() {
     assert!(!verify(&fixture, &ada, KEY).findings.is_empty());
     assert!(!verify(&fixture, &bob, KEY).findings.is_empty());
 }
+
+/// That a whole chain was taken away did not show.
+#[tokio::test]
+async fn a_chain_that_was_taken_away_whole_is_found() {
+    let totals = |fixture: &Fixture| {
+        let audit = Audit::open(fixture.dir()).unwrap();
+        audit.verify_totals(&AuditKey::new(KEY)).unwrap()
+    };
+    let id = "(SELECT id FROM users WHERE name = 'bob')";
+    for (change, words) in [
+        (
+            format!(
+                "DELETE FROM audit WHERE user_id = {id}; DELETE FROM audit_heads WHERE user_id = {id}"
+            ),
+            "as many chains",
+        ),
+        (
+            "DELETE FROM audit; DELETE FROM audit_heads".into(),
+            "as many chains",
+        ),
+        (
+            "DELETE FROM meta WHERE key = 'audit_totals'".into(),
+            "taken away",
+        ),
+        (
+            "UPDATE meta SET value = replace(value, '2:', '1:') WHERE key = 'audit_totals'".into(),
+            "not what was written",
+        ),
+        ("DELETE FROM audit WHERE seq IS NULL".into(), "from before"),
+    ] {
+        let fixture = Fixture::new();
+        sql(&fixture, "INSERT INTO audit (id, user_id, at, actor, action, object, outcome, details, request_id)
+             VALUES (x'00', x'00', 0, '', '', '', '', '{}', x'00')");
+        recorded(&fixture, "ada", 3).await;
+        recorded(&fixture, "bob", 2).await;
+        assert_eq!(totals(&fixture), [""; 0]);
+        sql(&fixture, &change);
+        let found = totals(&fixture).concat();
+        assert!(found.contains(words), "{change}: {found}");
+        // What is recorded afterwards does not heal it.
+        recorded(&fixture, "eve", 2).await;
+        let found = totals(&fixture);
+        assert!(!found.is_empty(), "{change}");
+    }
+}
+
+fn sql(fixture: &Fixture, sql: &str) {
+    let database = Connection::open(fixture.dir().join("netra.db")).unwrap();
+    database.execute_batch(sql).unwrap();
+}

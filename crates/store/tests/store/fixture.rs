@@ -94,6 +94,7 @@ impl Fixture {
             user_id: user.id,
             role: user.role,
             plan: user.plan,
+            groups: user.groups.clone().into(),
             rights: Rights::of_role(user.role),
             limits: Arc::new(Limits::default()),
             session: None,

@@ -6,6 +6,8 @@ mod audit;
 mod fixture;
 mod note;
 mod past;
+mod rate;
+mod secret;
 
 use futures::future::join_all;
 use netra_context::{BackgroundKind, UserExecutionContext};

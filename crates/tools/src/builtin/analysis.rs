@@ -1,13 +1,15 @@
 //! The analyses of the user's files as tools: each runs in the run's own worker process, and what
-//! it draws becomes an artifact.
+//! it draws or saves becomes an artifact.
 
 use std::sync::Arc;
 
 use async_trait::async_trait;
 use netra_protocol::error::{ErrorCode, Failure};
 use netra_protocol::tool::Risk;
+use netra_worker::InputFile;
 use serde_json::{Value, json};
 
+use super::files::find;
 use crate::tool::{Call, Tool, ToolSpec};
 
 /// One operation that the worker knows, as whoever puts the server together names it.
@@ -19,8 +21,10 @@ pub struct AnalysisOperation {
     pub description: String,
     /// JSON Schema of its arguments.
     pub input_schema: Value,
-    /// Whether its result carries a drawing (`svg`, `name`, `media_type`) to be stored as a file.
+    /// Whether its result may carry a file to be stored (`content`, `name`, `media_type`).
     pub artifact: bool,
+    /// Whether its argument `files` names the files to work on, any of the user's.
+    pub names_files: bool,
 }
 
 /// A tool for each operation.
@@ -28,13 +32,14 @@ pub fn analysis_tools(operations: Vec<AnalysisOperation>) -> Vec<Arc<dyn Tool>> 
     let tool = |operation: AnalysisOperation| -> Arc<dyn Tool> {
         Arc::new(Analyse {
             artifact: operation.artifact,
+            names_files: operation.names_files,
             spec: ToolSpec {
                 name: operation.name,
                 description: operation.description,
                 input_schema: operation.input_schema,
                 permission: "analytics".into(),
                 risk: Risk::Low,
-                // What is computed may be computed again, and a drawing is stored once.
+                // What is computed may be computed again, and a file is stored once.
                 idempotent: true,
                 needs_approval: false,
             },
@@ -46,6 +51,7 @@ pub fn analysis_tools(operations: Vec<AnalysisOperation>) -> Vec<Arc<dyn Tool>> 
 struct Analyse {
     spec: ToolSpec,
     artifact: bool,
+    names_files: bool,
 }
 
 #[async_trait]
@@ -55,27 +61,48 @@ impl Tool for Analyse {
     }
 
     async fn call(&self, call: Call<'_>) -> Result<Value, Failure> {
-        let result = call.scope.analyse(&call, &self.spec.name).await?;
+        let inputs = self.inputs(&call).await?;
+        let result = call.scope.analyse(&call, &self.spec.name, inputs).await?;
         if self.artifact {
-            store_drawing(&call, result).await
+            store_content(&call, result).await
         } else {
             Ok(result)
         }
     }
 }
 
-/// Stores the drawing as a file and puts the file's id in its place.
-async fn store_drawing(call: &Call<'_>, mut result: Value) -> Result<Value, Failure> {
-    let broken = || Failure::new(ErrorCode::ToolFailed, "the operation gave no drawing");
+impl Analyse {
+    /// The files that the call names, each looked up as the user's; the run's own where it names none.
+    async fn inputs(&self, call: &Call<'_>) -> Result<Vec<InputFile>, Failure> {
+        let named = call.arguments.get("files").and_then(Value::as_array);
+        let Some(named) = named.filter(|_| self.names_files) else {
+            return call.scope.inputs(call.ctx).await;
+        };
+        let mut inputs = Vec::with_capacity(named.len());
+        for name in named.iter().filter_map(Value::as_str) {
+            inputs.push(call.scope.input(&find(call, name).await?));
+        }
+        Ok(inputs)
+    }
+}
+
+/// Stores what the result carries as a file and puts the file's id in its place.
+async fn store_content(call: &Call<'_>, mut result: Value) -> Result<Value, Failure> {
+    let broken = || {
+        Failure::new(
+            ErrorCode::ToolFailed,
+            "the operation gave a file without a name",
+        )
+    };
     let fields = result.as_object_mut().ok_or_else(broken)?;
-    let Some(Value::String(svg)) = fields.remove("svg") else {
-        return Err(broken());
+    let Some(Value::String(content)) = fields.remove("content") else {
+        return Ok(result);
     };
     let text = |key: &str| fields.get(key).and_then(Value::as_str);
     let (Some(name), Some(media_type)) = (text("name"), text("media_type")) else {
         return Err(broken());
     };
-    let file = call.artifact(name, media_type, svg.as_bytes()).await?;
+    let file = call.artifact(name, media_type, content.as_bytes()).await?;
     fields.insert("file_id".into(), json!(file.id));
     fields.insert("name".into(), json!(file.name));
     fields.insert("bytes".into(), json!(file.bytes));

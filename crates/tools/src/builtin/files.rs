@@ -162,7 +162,7 @@ impl Tool for ReadFile {
 }
 
 /// The file of this id or name: one that was given to the run before others, then the newest.
-async fn find(call: &Call<'_>, wanted: &str) -> Result<Readable<File>, Failure> {
+pub(super) async fn find(call: &Call<'_>, wanted: &str) -> Result<Readable<File>, Failure> {
     let store = call.scope.store();
     let given = call.scope.files().iter();
     let given: Vec<FileId> = given
@@ -190,7 +190,12 @@ async fn find(call: &Call<'_>, wanted: &str) -> Result<Readable<File>, Failure> 
     })
 }
 
-async fn read(path: &std::path::Path, offset: u64, most: usize) -> std::io::Result<Vec<u8>> {
+/// So many bytes of a file from there on, or what there is of them.
+pub(super) async fn read(
+    path: &std::path::Path,
+    offset: u64,
+    most: usize,
+) -> std::io::Result<Vec<u8>> {
     let mut content = tokio::fs::File::open(path).await?;
     content.seek(SeekFrom::Start(offset)).await?;
     let mut bytes = Vec::new();

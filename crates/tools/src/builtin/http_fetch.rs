@@ -17,10 +17,11 @@ use std::time::Duration;
 use async_trait::async_trait;
 use netra_protocol::error::{ErrorCode, Failure};
 use netra_protocol::tool::Risk;
-use reqwest::header::LOCATION;
+use reqwest::header::{HeaderValue, LOCATION};
 use reqwest::{Method, Response};
 use serde::Deserialize;
 use serde_json::{Value, json};
+use zeroize::Zeroizing;
 
 use crate::tool::{Call, Tool, ToolSpec};
 use answer::Body;
@@ -92,6 +93,25 @@ struct Arguments {
     method: Verb,
     redirects: Option<usize>,
     max_bytes: Option<usize>,
+    bearer_secret: Option<String>,
+    /// What the secret opened to.
+    #[serde(skip)]
+    bearer: Option<Bearer>,
+}
+
+/// What a request signs in with, and where alone that may go.
+struct Bearer {
+    place: String,
+    value: HeaderValue,
+}
+
+impl Arguments {
+    /// What the request to this place signs in with; a redirect to another place gets nothing.
+    fn bearer_for(&self, target: &Target) -> Option<HeaderValue> {
+        let bearer = self.bearer.as_ref()?;
+        let is_there = target.keeps_secrets() && target.place() == bearer.place;
+        is_there.then(|| bearer.value.clone())
+    }
 }
 
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
@@ -125,6 +145,11 @@ fn spec() -> ToolSpec {
                     "type": "integer", "minimum": 1, "maximum": MAX_BYTES,
                     "description": "How much of the body is read; 262144 when absent. What is \
                                     longer is cut, and `truncated` says so."
+                },
+                "bearer_secret": {
+                    "type": "string", "pattern": "^[A-Za-z0-9._-]{1,64}$",
+                    "description": "Name of a secret to be sent as bearer token. It goes to the hosts \
+                                    that its owner has bound it to, over https, and nowhere else."
                 }
             },
             "required": ["url"],
@@ -145,7 +170,30 @@ impl Tool for HttpFetch {
     }
 
     async fn call(&self, call: Call<'_>) -> Result<Value, Failure> {
-        fetch(&self.reach, &call.arguments_as()?).await
+        let mut wanted: Arguments = call.arguments_as()?;
+        if let Some(name) = &wanted.bearer_secret {
+            wanted.bearer = Some(self.bearer(&call, &wanted.url, name).await?);
+        }
+        fetch(&self.reach, &wanted).await
+    }
+}
+
+impl HttpFetch {
+    /// Opens the secret for the place that is asked for, once the URL is one that may be.
+    async fn bearer(&self, call: &Call<'_>, url: &str, name: &str) -> Result<Bearer, Failure> {
+        let target = Target::of(url, self.reach.rules())?;
+        if !target.keeps_secrets() {
+            let words = "a secret goes over https only, or to a host that the operator has opened";
+            return Err(failed(Reason::Refused, words));
+        }
+        let place = target.place();
+        let secret = call.secret(name, &place).await?;
+        let text = Zeroizing::new(format!("Bearer {}", secret.expose()));
+        let value = HeaderValue::from_str(&text);
+        let mut value =
+            value.map_err(|_| failed(Reason::Refused, "the secret cannot stand in a header"))?;
+        value.set_sensitive(true);
+        Ok(Bearer { place, value })
     }
 }
 
@@ -168,7 +216,9 @@ async fn follow(reach: &Reach, wanted: &Arguments) -> Result<Value, Failure> {
     let mut target = Target::of(&wanted.url, reach.rules())?;
     let mut passed = Vec::new();
     loop {
-        let response = reach.ask(&target, method.clone()).await?;
+        let response = reach
+            .ask(&target, method.clone(), wanted.bearer_for(&target))
+            .await?;
         let Some(location) = redirect(&response) else {
             return told(response, wanted, &target, passed).await;
         };

@@ -37,6 +37,7 @@ pub(super) struct Names {
     pub(super) call: EntityUid,
     pub(super) call_unasked: EntityUid,
     user: EntityTypeName,
+    group: EntityTypeName,
     tool: EntityTypeName,
     text: EntityUid,
     number: EntityUid,
@@ -50,6 +51,7 @@ impl Names {
             call: one("Netra::Action::\"call\"")?,
             call_unasked: one("Netra::Action::\"call_unasked\"")?,
             user: kind("Netra::User")?,
+            group: kind("Netra::Group")?,
             tool: kind("Netra::Tool")?,
             text: one("Netra::Text::\"arguments\"")?,
             number: one("Netra::Number::\"arguments\"")?,
@@ -186,6 +188,7 @@ impl Asked {
 
 fn user(names: &Names, principal: &Principal) -> Result<Entity, String> {
     let id = EntityId::new(principal.user_id.to_string());
+    let group = |name| EntityUid::from_type_name_and_id(names.group.clone(), EntityId::new(name));
     Entity::new(
         EntityUid::from_type_name_and_id(names.user.clone(), id),
         [
@@ -193,7 +196,7 @@ fn user(names: &Names, principal: &Principal) -> Result<Entity, String> {
             ("plan".to_owned(), word(principal.plan.as_str())),
         ]
         .into(),
-        HashSet::new(),
+        principal.groups.iter().map(group).collect(),
     )
     .map_err(|error| error.to_string())
 }

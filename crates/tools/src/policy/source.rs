@@ -1,11 +1,14 @@
 //! Policy files: read, parsed, and held against the schema, before the server starts.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
 use std::str::FromStr as _;
 
-use cedar_policy::{Effect, PolicyId, PolicySet, ValidationMode, Validator};
+use cedar_policy::{
+    ActionConstraint, Effect, Policy, PolicyId, PolicySet, ValidationMode, Validator,
+};
 use miette::Diagnostic as _;
+use netra_store::Rate;
 use serde_json::Value;
 
 /// What the server has where the operator gives no files.
@@ -68,6 +71,8 @@ pub(super) struct Policies {
     pub(super) permits_by_arguments: bool,
     /// Whether any asks about arguments.
     pub(super) reads_arguments: bool,
+    /// How often the calls that a policy permits may be made, where its `@rate` says so.
+    pub(super) rates: HashMap<PolicyId, Vec<Rate>>,
 }
 
 /// The `*.cedar` files of a folder, in the order of their names.
@@ -103,9 +108,13 @@ impl Policies {
     /// Of these files, by name and text; every mistake in them is told at once.
     pub(super) fn parse(schema: &Schema, files: &[(String, String)]) -> Result<Self, Unusable> {
         let (mut wrong, mut whole) = (Vec::new(), PolicySet::new());
+        let mut rates = HashMap::new();
         for (file, text) in files {
             match PolicySet::from_str(text) {
-                Ok(set) => take(&mut whole, file, &set, &mut wrong),
+                Ok(set) => {
+                    take(&mut whole, file, &set, &mut wrong);
+                    take_rates(&mut rates, (file, text), &set, &mut wrong);
+                }
                 Err(errors) => wrong.extend(errors.iter().map(|error| {
                     let offset = error.labels().and_then(|mut labels| labels.next());
                     let line = offset.map_or(1, |label| line_of(text, label.offset()));
@@ -119,10 +128,10 @@ impl Policies {
         if !wrong.is_empty() {
             return Err(Unusable::Wrong(wrong));
         }
-        Self::sort(whole)
+        Self::sort(whole, rates)
     }
 
-    fn sort(whole: PolicySet) -> Result<Self, Unusable> {
+    fn sort(whole: PolicySet, rates: HashMap<PolicyId, Vec<Rate>>) -> Result<Self, Unusable> {
         let mut fixed = PolicySet::new();
         let (mut permits_by_arguments, mut reads_arguments) = (false, false);
         for policy in whole.policies() {
@@ -139,7 +148,16 @@ impl Policies {
             fixed,
             permits_by_arguments,
             reads_arguments,
+            rates,
         })
+    }
+}
+
+/// The name that a policy of a file gets: its `@id`, or file and place.
+fn id_of(file: &str, policy: &Policy) -> String {
+    match policy.annotation("id") {
+        Some(id) => id.to_owned(),
+        None => format!("{file}:{}", policy.id()),
     }
 }
 
@@ -149,14 +167,65 @@ fn take(whole: &mut PolicySet, file: &str, set: &PolicySet, wrong: &mut Vec<Stri
         wrong.push(format!("{file}: templates have no use here"));
     }
     for policy in set.policies() {
-        let id = match policy.annotation("id") {
-            Some(id) => id.to_owned(),
-            None => format!("{file}:{}", policy.id()),
-        };
+        let id = id_of(file, policy);
         if whole.add(policy.new_id(PolicyId::new(&id))).is_err() {
             wrong.push(format!("{file}: there are two policies with the id {id:?}"));
         }
     }
+}
+
+/// Takes the rates of one file's policies in, each under the name of its policy.
+fn take_rates(
+    rates: &mut HashMap<PolicyId, Vec<Rate>>,
+    (file, text): (&str, &str),
+    set: &PolicySet,
+    wrong: &mut Vec<String>,
+) {
+    for policy in set.policies() {
+        let Some(written) = policy.annotation("rate") else {
+            continue;
+        };
+        let id = id_of(file, policy);
+        match rates_of(policy, written) {
+            Ok(all) => drop(rates.insert(PolicyId::new(&id), all)),
+            Err(problem) => {
+                let line = line_of(text, place_of_rate(text, written));
+                wrong.push(format!(
+                    "{file}:{line}: @rate of the policy {id:?}: {problem}"
+                ));
+            }
+        }
+    }
+}
+
+fn rates_of(policy: &Policy, written: &str) -> Result<Vec<Rate>, String> {
+    if policy.effect() == Effect::Forbid {
+        return Err("a `forbid` permits no calls that could be counted".into());
+    }
+    let unasked = |action: &cedar_policy::EntityUid| action.id().unescaped() == "call_unasked";
+    if matches!(policy.action_constraint(), ActionConstraint::Eq(action) if unasked(&action)) {
+        return Err("calls are counted where they are permitted, by a `permit` of `call`".into());
+    }
+    let all = written
+        .split(',')
+        .map(str::parse)
+        .collect::<Result<Vec<Rate>, _>>()?;
+    let twice = |rate: &Rate| all.iter().filter(|one| one.window == rate.window).count() > 1;
+    match all.iter().find(|rate| twice(rate)) {
+        Some(rate) => Err(format!("it has two rates for one {}", rate.window.as_str())),
+        None => Ok(all),
+    }
+}
+
+/// Where the annotation with this text stands; the beginning where it cannot be found.
+fn place_of_rate(text: &str, written: &str) -> usize {
+    let has_it = |(at, _): &(usize, &str)| {
+        let after = text[at + "@rate".len()..].trim_start();
+        let value = after.strip_prefix('(').map(str::trim_start);
+        value.is_some_and(|value| value.starts_with(&format!("{written:?}")))
+    };
+    let found = text.match_indices("@rate").find(has_it);
+    found.map_or(0, |(at, _)| at)
 }
 
 fn line_of(text: &str, offset: usize) -> usize {

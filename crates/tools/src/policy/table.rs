@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use netra_context::UserExecutionContext;
 use netra_protocol::id::ThreadId;
+use netra_store::Rate;
 use parking_lot::Mutex;
 use serde_json::Value;
 
@@ -16,12 +17,20 @@ use crate::tool::ToolSpec;
 pub(crate) struct RunPolicy {
     policy: Arc<Policy>,
     thread: ThreadId,
-    decided: Known,
-    offered: Known,
+    decided: Known<Decided>,
+    offered: Known<Verdict>,
 }
 
-/// Verdicts by agent and tool.
-type Known = Mutex<HashMap<(String, String), Verdict>>;
+/// Answers by agent and tool.
+type Known<T> = Mutex<HashMap<(String, String), T>>;
+
+/// What the policy says of one call.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Decided {
+    pub(crate) verdict: Verdict,
+    /// As in [`Explained`](super::Explained).
+    pub(crate) rates: Vec<Vec<Rate>>,
+}
 
 impl RunPolicy {
     pub(crate) fn new(policy: Arc<Policy>, thread: ThreadId) -> Self {
@@ -40,10 +49,20 @@ impl RunPolicy {
         agent: &str,
         tool: &ToolSpec,
         arguments: &Value,
-    ) -> Verdict {
-        let ask = |question: &Question<'_>| self.policy.decide(question, arguments);
+    ) -> Decided {
+        let ask = |question: &Question<'_>| {
+            let explained = self.policy.explain(question, arguments);
+            Decided {
+                verdict: explained.verdict,
+                rates: explained.rates,
+            }
+        };
         let known = (!self.policy.policies.reads_arguments).then_some(&self.decided);
         self.ask(ctx, agent, tool, known, ask)
+            .unwrap_or_else(|refused| Decided {
+                verdict: refused,
+                rates: Vec::new(),
+            })
     }
 
     /// As [`Policy::offers`].
@@ -55,33 +74,34 @@ impl RunPolicy {
     ) -> Verdict {
         let ask = |question: &Question<'_>| self.policy.offers(question);
         self.ask(ctx, agent, tool, Some(&self.offered), ask)
+            .unwrap_or_else(|refused| refused)
     }
 
-    /// What is known of the question, where its answers are kept, or the answer.
-    fn ask(
+    /// What is known of the question, where its answers are kept, or the answer; a refusal where no user asks.
+    fn ask<T: Clone>(
         &self,
         ctx: &UserExecutionContext,
         agent: &str,
         tool: &ToolSpec,
-        known: Option<&Known>,
-        ask: impl FnOnce(&Question<'_>) -> Verdict,
-    ) -> Verdict {
+        known: Option<&Known<T>>,
+        ask: impl FnOnce(&Question<'_>) -> T,
+    ) -> Result<T, Verdict> {
         let key = (agent.to_owned(), tool.name.clone());
-        if let Some(verdict) = known.and_then(|known| known.lock().get(&key).cloned()) {
-            return verdict;
+        if let Some(answer) = known.and_then(|known| known.lock().get(&key).cloned()) {
+            return Ok(answer);
         }
         let Some(principal) = ctx.principal() else {
-            return Verdict::Refused("no user asks".into());
+            return Err(Verdict::Refused("no user asks".into()));
         };
-        let verdict = ask(&Question {
+        let answer = ask(&Question {
             principal,
             tool,
             agent,
             thread: Some(self.thread),
         });
         if let Some(known) = known {
-            known.lock().insert(key, verdict.clone());
+            known.lock().insert(key, answer.clone());
         }
-        verdict
+        Ok(answer)
     }
 }

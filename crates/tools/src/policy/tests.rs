@@ -20,6 +20,7 @@ fn principal(role: Role, plan: Plan) -> Principal {
         user_id: Runtime::new().new_id(UserId::from_parts),
         role,
         plan,
+        groups: Arc::default(),
         rights: Rights::of_role(role),
         limits: Arc::new(Limits::default()),
         session: None,
@@ -64,6 +65,7 @@ fn table(environment: &str) -> String {
         "artifacts",
         "memory",
         "web",
+        "external",
         "analytics",
         "data_management",
         "advanced_optimization",
@@ -101,6 +103,7 @@ basic                 +++ +++ +++
 artifacts             +++ +++ +++
 memory                +++ +++ +++
 web                   --- +++ +++
+external              --- +++ +++
 analytics             +++ +++ +++
 data_management       --- +++ +++
 advanced_optimization --- --- +++
@@ -308,7 +311,9 @@ fn a_run_offers_what_is_permitted_to_its_thread() {
         let run = RunPolicy::new(Arc::clone(&policy), thread);
         assert_eq!(run.offers(&ctx, "data", &spec).permits(), offered);
         assert_eq!(
-            run.decide(&ctx, "data", &spec, &json!({})).permits(),
+            run.decide(&ctx, "data", &spec, &json!({}))
+                .verdict
+                .permits(),
             offered
         );
     }
@@ -356,10 +361,14 @@ fn the_table_of_a_run_says_what_cedar_says() {
                         agent,
                         thread: Some(thread),
                     };
-                    let fresh = policy.decide(&question, arguments);
-                    assert_eq!(run.decide(&ctx, agent, &spec, arguments), fresh);
+                    let fresh = policy.explain(&question, arguments);
+                    let known = run.decide(&ctx, agent, &spec, arguments);
+                    assert_eq!(
+                        (&known.verdict, &known.rates),
+                        (&fresh.verdict, &fresh.rates)
+                    );
                     assert_eq!(run.offers(&ctx, agent, &spec), policy.offers(&question));
-                    seen[match fresh {
+                    seen[match fresh.verdict {
                         Verdict::Allowed => 0,
                         Verdict::AfterApproval(_) => 1,
                         Verdict::Refused(_) => 2,
@@ -372,4 +381,86 @@ fn the_table_of_a_run_says_what_cedar_says() {
         seen.iter().all(|count| *count > 20),
         "every answer was compared: {seen:?}"
     );
+}
+
+#[test]
+fn a_call_has_the_rates_of_the_policies_that_permit_it() {
+    let policy = policies(
+        r#"@id("all") @rate("5/hour, 20/day")
+           permit (principal, action == Netra::Action::"call", resource);
+           @id("pro") @rate("50/hour")
+           permit (principal, action == Netra::Action::"call", resource) when { principal.plan == "pro" };
+           @id("admins")
+           permit (principal, action == Netra::Action::"call", resource) when { principal.role == "admin" };
+           permit (principal, action == Netra::Action::"call_unasked", resource);"#,
+    );
+    let rates = |role, plan| {
+        let user = principal(role, plan);
+        let explained = policy.explain(&ask(&user, &tool("t", "x", Risk::Low)), &json!({}));
+        assert_eq!(explained.verdict, Verdict::Allowed);
+        let mut rates: Vec<String> = explained
+            .rates
+            .iter()
+            .map(|all| {
+                all.iter()
+                    .map(ToString::to_string)
+                    .collect::<Vec<_>>()
+                    .join(" ")
+            })
+            .collect();
+        rates.sort();
+        rates
+    };
+    assert_eq!(rates(Role::User, Plan::Free), ["5/hour 20/day"]);
+    assert_eq!(rates(Role::User, Plan::Pro), ["5/hour 20/day", "50/hour"]);
+    // What one policy permits without a bound, no other bounds.
+    assert!(rates(Role::Admin, Plan::Pro).is_empty());
+}
+
+#[test]
+fn a_rate_that_is_none_is_told_with_file_and_line() {
+    let told = |rate: &str, policy: &str| {
+        mistakes(&format!(
+            "// about @rate\n\n@id(\"a\")\n@rate(\"{rate}\")\n{policy};"
+        ))
+    };
+    let permit = "permit (principal, action == Netra::Action::\"call\", resource)";
+    for (rate, policy, words) in [
+        ("5/fortnight", permit, "is no rate"),
+        ("0/hour", permit, "is no rate"),
+        ("5/hour, 6/hour", permit, "two rates for one hour"),
+        ("5/hour", "forbid (principal, action, resource)", "`forbid`"),
+        (
+            "5/hour",
+            "permit (principal, action == Netra::Action::\"call_unasked\", resource)",
+            "where they are permitted",
+        ),
+    ] {
+        let mistake = told(rate, policy);
+        assert!(
+            mistake.starts_with("own.cedar:4: @rate of the policy \"a\": ")
+                && mistake.contains(words),
+            "{mistake}"
+        );
+    }
+}
+
+#[test]
+fn a_policy_asks_for_the_groups_of_a_user() {
+    let policy = policies(
+        r#"permit (principal in Netra::Group::"ops", action, resource);
+           forbid (principal in Netra::Group::"guests", action, resource);"#,
+    );
+    let spec = tool("t", "x", Risk::Low);
+    let may = |groups: &[&str]| {
+        let user = Principal {
+            groups: groups.iter().map(|&name| name.to_owned()).collect(),
+            ..principal(Role::User, Plan::Free)
+        };
+        policy.decide(&ask(&user, &spec), &json!({})).permits()
+    };
+    assert!(may(&["ops"]) && may(&["finance", "ops"]));
+    assert!(!may(&[]) && !may(&["finance"]) && !may(&["ops", "guests"]));
+    let unknown = mistakes("permit (principal in Netra::Team::\"ops\", action, resource);");
+    assert!(unknown.contains("Team"), "{unknown}");
 }

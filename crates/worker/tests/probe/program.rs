@@ -1,8 +1,13 @@
-//! The program that the tests of this crate start as their worker: both kinds of worker, with jobs that misbehave.
+//! The program that the tests of this crate start as their worker: both kinds of worker, with jobs that
+//! misbehave, and what holds foreign programs.
+
+mod escape;
+mod server;
 
 use std::process::ExitCode;
+use std::time::Duration;
 
-use netra_worker::{InputFile, JobError};
+use netra_worker::{InputFile, JobError, sandbox};
 use serde_json::{Value, json};
 
 #[global_allocator]
@@ -12,6 +17,12 @@ fn main() -> ExitCode {
     match std::env::args().nth(1).as_deref() {
         Some(netra_worker::SCRIPT_ARGUMENT) => netra_worker::subprocess_main(),
         Some(netra_worker::ANALYSIS_ARGUMENT) => netra_worker::analysis_main(job),
+        Some(sandbox::SANDBOX_ARGUMENT) => sandbox::supervisor_main(),
+        Some(sandbox::STAGE_ARGUMENT) => {
+            sandbox::stage_main(&std::env::args().nth(2).unwrap_or_default())
+        }
+        Some("escape") => escape::main(std::env::args().skip(2)),
+        Some("server") => server::main(std::env::args().skip(2)),
         _ => ExitCode::from(2),
     }
 }
@@ -20,6 +31,7 @@ fn job(
     op: &str,
     arguments: Value,
     inputs: &[InputFile],
+    time: Duration,
     progress: &mut dyn FnMut(f32, &str),
 ) -> Result<Value, JobError> {
     match op {
@@ -32,21 +44,17 @@ fn job(
                 .map(|input| json!({ "name": input.name, "size": size(input) }))
                 .collect())
         }
-        "process" => {
-            let environment = std::fs::read("/proc/self/environ").map_or(1, |bytes| bytes.len());
-            let descriptors: Vec<String> = std::fs::read_dir("/proc/self/fd")
-                .map(|entries| {
-                    entries
-                        .flatten()
-                        .filter_map(|entry| std::fs::read_link(entry.path()).ok())
-                        .map(|target| target.to_string_lossy().into_owned())
-                        .filter(|target| !target.starts_with("/proc/"))
-                        .collect()
-                })
-                .unwrap_or_default();
-            let id = std::process::id();
-            Ok(json!({ "id": id, "environment": environment, "descriptors": descriptors }))
-        }
+        "process" => Ok(json!({ "id": std::process::id() })),
+        // What is not a worker's business: each must be refused.
+        "read" => tell(std::fs::read_to_string(path(&arguments))),
+        "list" => tell(std::fs::read_dir(path(&arguments)).map(|_| Value::Null)),
+        "spawn" => tell(
+            std::process::Command::new("/bin/true")
+                .status()
+                .map(|_| Value::Null),
+        ),
+        "connect" => tell(std::net::TcpStream::connect("127.0.0.1:9").map(|_| Value::Null)),
+        "unix_socket" => tell(std::os::unix::net::UnixDatagram::unbound().map(|_| Value::Null)),
         "allocate" => {
             let bytes = arguments["bytes"].as_u64().unwrap_or(0);
             let block = vec![1_u8; usize::try_from(bytes).unwrap_or(0)];
@@ -65,16 +73,10 @@ fn job(
         },
         "talk" => Ok(Value::String("x".repeat(1 << 20))),
         "panic" => std::panic::resume_unwind(Box::new("a bug")),
-        "write" => match std::fs::write(arguments["path"].as_str().unwrap_or_default(), "text") {
-            Ok(()) => Ok(Value::Null),
-            Err(error) => Err(JobError {
-                code: "io".to_owned(),
-                message: error.to_string(),
-                details: None,
-            }),
-        },
-        _ if op.starts_with("log_") => {
-            netra_analytics::jobs::run(op, arguments, inputs, progress).map_err(JobError::from)
+        "write" => tell(std::fs::write(path(&arguments), "text").map(|()| Value::Null)),
+        _ if op.starts_with("log_") || op == "sql_query" => {
+            netra_analytics::jobs::run(op, arguments, inputs, time, progress)
+                .map_err(JobError::from)
         }
         _ => Err(JobError {
             code: "unknown_op".to_owned(),
@@ -82,4 +84,17 @@ fn job(
             details: Some(json!({ "op": op })),
         }),
     }
+}
+
+fn path(arguments: &Value) -> &str {
+    arguments["path"].as_str().unwrap_or_default()
+}
+
+/// What came of it: the error's number where it failed.
+fn tell<T: Into<Value>>(outcome: std::io::Result<T>) -> Result<Value, JobError> {
+    outcome.map(Into::into).map_err(|error| JobError {
+        code: "io".to_owned(),
+        message: error.to_string(),
+        details: error.raw_os_error().map(Value::from),
+    })
 }

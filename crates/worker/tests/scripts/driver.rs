@@ -5,6 +5,8 @@ use std::time::{Duration, Instant};
 use netra_worker::{Config, Error, Limits, Script, ScriptPool, Source, Step};
 use serde_json::{Map, Value};
 
+use crate::someone::someone;
+
 pub(crate) fn pool(workers: usize) -> ScriptPool {
     let program = env!("CARGO_BIN_EXE_netra-worker-probe");
     ScriptPool::new(Config {
@@ -32,7 +34,9 @@ pub(crate) fn limits() -> Limits {
 }
 
 pub(crate) async fn start(pool: &ScriptPool, code: &str, functions: &[&str]) -> Script {
-    pool.start(source(code, functions), limits()).await.unwrap()
+    pool.start(&someone(1), source(code, functions), limits())
+        .await
+        .unwrap()
 }
 
 /// Runs a script that calls nothing to its end, and says what it printed.
@@ -41,7 +45,10 @@ pub(crate) async fn run(
     code: &str,
     limits: Limits,
 ) -> (String, Result<Value, Error>) {
-    let mut script = pool.start(source(code, &[]), limits).await.unwrap();
+    let mut script = pool
+        .start(&someone(1), source(code, &[]), limits)
+        .await
+        .unwrap();
     let mut printed = String::new();
     loop {
         match script.next().await {

@@ -6,6 +6,7 @@ use netra_worker::{Config, Error, Limits, ScriptPool, Step};
 use serde_json::{Value, json};
 
 use crate::driver::{assert_gone, impostor, limits, pool, run, source, start};
+use crate::someone::someone;
 
 #[tokio::test]
 async fn an_endless_loop_is_stopped() {
@@ -68,7 +69,7 @@ while True:
         ..limits()
     };
     let mut script = pool(1)
-        .start(source(code, &["tick"]), limits)
+        .start(&someone(1), source(code, &["tick"]), limits)
         .await
         .unwrap();
     let error = loop {
@@ -113,7 +114,10 @@ async fn a_worker_that_talks_nonsense_is_ended() {
     ];
     for (program, expected) in cases {
         let (_directory, pool) = impostor(&program);
-        let mut script = pool.start(source("1", &[]), limits()).await.unwrap();
+        let mut script = pool
+            .start(&someone(1), source("1", &[]), limits())
+            .await
+            .unwrap();
         let id = script.meter().process_id().unwrap();
         let error = script.next().await.unwrap_err();
         let found = match &error {
@@ -135,7 +139,10 @@ async fn a_worker_that_does_not_answer_is_killed_after_its_time() {
         run_time: Duration::from_millis(50),
         ..limits()
     };
-    let mut script = pool.start(source("1", &[]), limits).await.unwrap();
+    let mut script = pool
+        .start(&someone(1), source("1", &[]), limits)
+        .await
+        .unwrap();
     let id = script.meter().process_id().unwrap();
     let outcome = script.next().await;
     assert!(
@@ -221,7 +228,7 @@ async fn output_is_limited_in_every_direction() {
         );
     }
     let mut script = pool
-        .start(source("say('x' * 200_000)", &["say"]), limits)
+        .start(&someone(1), source("say('x' * 200_000)", &["say"]), limits)
         .await
         .unwrap();
     assert!(matches!(
@@ -253,6 +260,19 @@ async fn a_worker_that_dies_is_reported_and_replaced() {
 }
 
 #[tokio::test]
+async fn a_worker_stands_back_from_its_first_moment() {
+    // A program that does nothing for that itself.
+    let (_directory, pool) = impostor("while read line; do :; done");
+    let script = start(&pool, "1", &[]).await;
+    let id = script.meter().process_id().unwrap();
+    let stat = std::fs::read_to_string(format!("/proc/{id}/stat")).unwrap();
+    let fields = stat.rsplit_once(") ").unwrap().1;
+    let nice: i32 = fields.split(' ').nth(16).unwrap().parse().unwrap();
+    let here = rustix::process::getpriority_process(None).unwrap();
+    assert_eq!(nice, (here + 10).min(19));
+}
+
+#[tokio::test]
 async fn dropping_a_script_kills_its_worker() {
     let script = start(&pool(1), "while True:\n    pass\n", &[]).await;
     let id = script.meter().process_id().unwrap();
@@ -268,7 +288,7 @@ async fn a_program_that_cannot_be_started_is_said() {
         warm: 1,
     });
     assert!(matches!(
-        pool.start(source("1", &[]), limits()).await,
+        pool.start(&someone(1), source("1", &[]), limits()).await,
         Err(Error::Start(_))
     ));
 }

@@ -4,4 +4,6 @@
 mod driver;
 mod limits;
 mod sharing;
+#[path = "../probe/someone.rs"]
+mod someone;
 mod steps;

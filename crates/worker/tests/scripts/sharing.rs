@@ -2,10 +2,12 @@
 
 use std::time::Duration;
 
+use futures::FutureExt as _;
 use netra_worker::{Error, Limits, ScriptPool, Step};
 use serde_json::{Value, json};
 
 use crate::driver::{assert_gone, call, finish, limits, pool, run, source, start};
+use crate::someone::someone;
 
 #[tokio::test]
 async fn a_warm_worker_is_always_ready() {
@@ -17,9 +19,20 @@ async fn a_warm_worker_is_always_ready() {
     );
     pool.warm_up();
     for _ in 0..3 {
-        assert_eq!(pool.warm_workers(), 1);
+        until_warm(&pool).await;
         assert_eq!(run(&pool, "1", limits()).await.1.unwrap(), json!(1));
     }
+}
+
+/// They are started by a thread of their own.
+async fn until_warm(pool: &ScriptPool) {
+    let warm = async {
+        while pool.warm_workers() != 1 {
+            tokio::task::yield_now().await;
+        }
+    };
+    let warm = tokio::time::timeout(Duration::from_secs(10), warm).await;
+    warm.unwrap();
 }
 
 #[tokio::test]
@@ -87,7 +100,8 @@ async fn supervisors_that_wait_for_sub_agents_do_not_block_one_worker() {
 
 #[tokio::test]
 async fn a_waiting_script_keeps_its_worker_while_there_are_enough() {
-    let pool = pool(2);
+    // The last is for another user.
+    let pool = pool(3);
     let mut script = start(&pool, "x = 5\nx + wait()", &["wait"]).await;
     let id = script.meter().process_id();
     call(&mut script).await;
@@ -113,7 +127,10 @@ while True:
         run_time: Duration::from_millis(400),
         ..limits()
     };
-    let mut script = pool.start(source(code, &["ask"]), limits).await.unwrap();
+    let mut script = pool
+        .start(&someone(1), source(code, &["ask"]), limits)
+        .await
+        .unwrap();
     let id = script.meter().process_id().unwrap();
     call(&mut script).await;
     assert_eq!(run(&pool, "1", limits).await.1.unwrap(), json!(1));
@@ -193,7 +210,8 @@ fn spawn<T: Send + 'static>(
 async fn waiting_for_a_worker_can_be_given_up() {
     let pool = pool(1);
     let busy = start(&pool, "while True:\n    pass\n", &[]).await;
-    let waiting = pool.start(source("1", &[]), limits());
+    let ctx = someone(1);
+    let waiting = pool.start(&ctx, source("1", &[]), limits());
     assert!(
         tokio::time::timeout(Duration::from_millis(50), waiting)
             .await
@@ -201,4 +219,48 @@ async fn waiting_for_a_worker_can_be_given_up() {
     );
     drop(busy);
     assert_eq!(run(&pool, "2", limits()).await.1.unwrap(), json!(2));
+}
+
+#[tokio::test]
+async fn a_user_with_much_to_do_leaves_a_worker_to_others_and_then_they_take_turns() {
+    let pool = pool(2);
+    let (busy, other) = (someone(1), someone(2));
+    let forever = || source("while True:\n    pass\n", &[]);
+    let mut first = pool.start(&busy, forever(), limits()).await.unwrap();
+    let mut second = Box::pin(pool.start(&busy, forever(), limits()));
+    assert!((&mut second).now_or_never().is_none());
+    // Although the second came earlier.
+    let mut short = pool
+        .start(&other, source("1", &[]), limits())
+        .await
+        .unwrap();
+    assert_eq!(finish(&mut short).await, json!(1));
+    assert!((&mut second).now_or_never().is_none(), "one is left free");
+    drop(short);
+    assert!(first.next().now_or_never().is_none());
+    drop(first);
+    second.await.unwrap();
+}
+
+#[tokio::test]
+async fn a_script_gives_its_worker_up_also_for_those_of_its_own_user() {
+    let pool = pool(3);
+    let (one, other) = (someone(1), someone(2));
+    let ask = || source("ask()", &["ask"]);
+    let mut asking = Vec::new();
+    for _ in 0..2 {
+        let mut script = pool.start(&one, ask(), limits()).await.unwrap();
+        call(&mut script).await;
+        asking.push(script);
+    }
+    let forever = source("while True:\n    pass\n", &[]);
+    let _busy = pool.start(&other, forever, limits()).await.unwrap();
+    // All are taken now, two of them by scripts that wait for this one.
+    let mut sub = pool.start(&one, source("1", &[]), limits()).await.unwrap();
+    assert_eq!(finish(&mut sub).await, json!(1));
+    drop(sub);
+    for script in &mut asking {
+        script.answer(Ok(json!(2)));
+        assert_eq!(finish(script).await, json!(2));
+    }
 }

@@ -6,6 +6,7 @@ use netra_worker::{Error, ScriptException, Step};
 use serde_json::{Value, json};
 
 use crate::driver::{call, finish, limits, pool, run, source, start};
+use crate::someone::someone;
 
 #[tokio::test]
 async fn a_script_runs_with_what_authors_expect() {
@@ -62,7 +63,7 @@ print(f"{total(ledger.rows):,.2f}", f"{0.256:.1%}", f"{'x':>3}|", "{}".format(4)
     given
         .inputs
         .insert("rows".to_owned(), json!([{ "cost": 1 }, "last"]));
-    let mut script = pool(1).start(given, limits()).await.unwrap();
+    let mut script = pool(1).start(&someone(1), given, limits()).await.unwrap();
     assert_eq!(
         script.next().await.unwrap(),
         Step::Printed("3.50 25.6%   x| 4\n".to_owned())
@@ -187,6 +188,16 @@ async fn a_script_reaches_nothing_but_its_functions() {
             "{code}: {outcome:?}"
         );
     }
+}
+
+#[tokio::test]
+async fn the_process_of_a_script_could_reach_nothing_either() {
+    let mut script = start(&pool(1), "ask()", &["ask"]).await;
+    script.next().await.unwrap();
+    let process = script.meter().process_id().unwrap();
+    let status = std::fs::read_to_string(format!("/proc/{process}/status")).unwrap();
+    let is = |line: &str| status.lines().any(|found| found == line);
+    assert!(is("NoNewPrivs:\t1") && is("Seccomp:\t2"), "{status}");
 }
 
 #[tokio::test]

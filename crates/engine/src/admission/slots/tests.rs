@@ -117,6 +117,32 @@ fn who_does_not_want_to_wait_does_not_stand_behind_those_that_a_raised_limit_sta
 }
 
 #[test]
+fn runs_that_were_answered_go_on_in_the_order_of_the_answers_before_new_ones() {
+    let mut slots = Slots::new(10);
+    let mut parked = Vec::new();
+    for n in 0..3 {
+        let (ticket, _) = slots.enter(&wish(0, n)).unwrap();
+        slots.park(ticket);
+        parked.push(ticket);
+    }
+    let busy = [3, 4].map(|n| slots.enter(&wish(0, n)).unwrap().0);
+    let (new, _) = slots.enter(&wish(0, 5)).unwrap();
+    let answered = [parked[1], parked[2], parked[0]];
+    for (before, ticket) in answered.iter().enumerate() {
+        let position = u32::try_from(before + 1).unwrap();
+        let reason = QueueReason::Slots;
+        let waits = Standing::Queued { position, reason };
+        assert_eq!(slots.rejoin(*ticket), waits, "with the user's own limit");
+    }
+    let mut started = Vec::new();
+    for ticket in busy.into_iter().chain(answered) {
+        slots.leave(ticket);
+        started.extend(slots.take_started());
+    }
+    assert_eq!(started, [answered[0], answered[1], answered[2], new]);
+}
+
+#[test]
 fn who_does_not_want_to_wait_for_a_slot_is_refused_although_the_thread_has_a_queue() {
     let mut slots = Slots::new(10);
     for n in 0..3 {

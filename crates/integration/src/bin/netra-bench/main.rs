@@ -2,17 +2,20 @@
 
 mod bare;
 mod events;
+mod greed;
 mod growth;
 mod isolation;
 mod report;
 mod runs;
 mod server;
+mod tools;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::{Parser, Subcommand};
+use netra_integration::greed::Plan;
 
 #[derive(Debug, Parser)]
 #[command(name = "netra-bench", about = "Benchmarks of the Netra server")]
@@ -48,6 +51,22 @@ enum Command {
         #[arg(long)]
         json: bool,
     },
+    /// One user takes memory by every means there is, while others have their runs; fails where the
+    /// user held more than 1.1 of the limit, or one of the others' runs did not complete.
+    Greed {
+        /// How often each means is tried, in a row.
+        #[arg(long, default_value_t = 20)]
+        rounds: usize,
+        /// The user's limit.
+        #[arg(long, default_value_t = 512)]
+        limit_mib: u64,
+        /// Users beside.
+        #[arg(long, default_value_t = 50)]
+        others: usize,
+        /// As JSON.
+        #[arg(long)]
+        json: bool,
+    },
     /// Engines made, engines at rest, what counting memory costs, how exact the accounts are, and
     /// whether many runs leave anything behind.
     Isolation {
@@ -63,6 +82,15 @@ enum Command {
         /// How many runs to look for growth over.
         #[arg(long, default_value_t = 100_000)]
         runs: usize,
+        /// As JSON.
+        #[arg(long)]
+        json: bool,
+    },
+    /// The layers around a tool that does nothing, without the commits.
+    Tools {
+        /// The folder with the program `layers`.
+        #[arg(long)]
+        programs: PathBuf,
         /// As JSON.
         #[arg(long)]
         json: bool,
@@ -88,6 +116,19 @@ fn main() -> ExitCode {
                     Command::Events { only, append, json } => {
                         Box::pin(events::events(&only, append.as_deref(), json)).await
                     }
+                    Command::Greed {
+                        rounds,
+                        limit_mib,
+                        others,
+                        json,
+                    } => {
+                        let plan = Plan {
+                            rounds,
+                            limit_mib,
+                            others,
+                        };
+                        Box::pin(greed::measure(plan, json)).await
+                    }
                     Command::Isolation {
                         only,
                         programs,
@@ -102,6 +143,7 @@ fn main() -> ExitCode {
                         };
                         Box::pin(bench.measure(&only, json)).await
                     }
+                    Command::Tools { programs, json } => tools::tools(&programs, json).await,
                     Command::Bare => bare::serve().await,
                 }
             })

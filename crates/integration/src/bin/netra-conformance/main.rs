@@ -7,10 +7,10 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail, ensure};
 use clap::Parser;
-use netra_client::Method;
 use netra_integration::{CALLER, Options, TestServer, TestUser, calls, soon, write_caller};
 use netra_protocol::account::{Plan, Role};
 use netra_protocol::run::RunStatus;
+use netra_protocol::tool::ToolServerState;
 use serde_json::{Value, json};
 
 /// What the suite's server is called here.
@@ -18,8 +18,8 @@ const SERVER: &str = "suite";
 /// Arguments.
 #[derive(Debug, Parser)]
 struct Args {
-    /// Which era of the protocol is spoken: `sessions`, `stateless` or `newest`.
-    era: String,
+    /// Which version of the protocol is spoken, or `newest`.
+    protocol: String,
     /// Where the suite's server is; the suite appends it.
     url: String,
 }
@@ -58,8 +58,8 @@ async fn play(args: Args) -> Result<()> {
     let folder = tempfile::tempdir()?;
     let configuration = folder.path().join("netra.toml");
     let text = format!(
-        "[mcp.servers.{SERVER}]\nurl = {:?}\nera = {:?}\npermission = \"basic\"\n",
-        args.url, args.era
+        "[mcp.servers.{SERVER}]\nurl = {:?}\nprotocol = {:?}\npermission = \"basic\"\n",
+        args.url, args.protocol
     );
     std::fs::write(&configuration, text)?;
     let tools: Vec<&str> = wanted.iter().map(|(tool, _)| tool.as_str()).collect();
@@ -106,7 +106,11 @@ fn wanted(scenario: &str, context: &Value) -> Vec<Call> {
         "http-custom-headers" => {
             let calls = context["toolCalls"].as_array().cloned().unwrap_or_default();
             let named = calls.into_iter().filter_map(|mut wanted| {
-                let arguments = wanted["arguments"].take();
+                let mut arguments = wanted["arguments"].take();
+                // What is null is left out: the tool's schema knows no null, so it would be refused.
+                arguments
+                    .as_object_mut()?
+                    .retain(|_, value| !value.is_null());
                 Some(call(wanted["name"].as_str()?, arguments))
             });
             named.collect()
@@ -135,14 +139,12 @@ async fn ready(user: &TestUser) -> Result<()> {
     soon("the suite's server", async {
         loop {
             looks.tick().await;
-            let asked = user.client.request(Method::GET, "/api/admin/tool-servers");
-            let body = user.client.send(asked).await?.bytes().await?;
-            let servers: Value = serde_json::from_slice(&body)?;
-            let server = &servers["items"][0];
-            match server["state"].as_str() {
-                Some("starting") => {}
-                Some("ready") => return Ok(()),
-                _ => bail!("{server}"),
+            let servers = user.client.tool_servers().await?.items;
+            let server = servers.first().context("one is configured")?;
+            match server.state {
+                ToolServerState::Starting => {}
+                ToolServerState::Ready => return Ok(()),
+                ToolServerState::Away => bail!("{server:?}"),
             }
         }
     })

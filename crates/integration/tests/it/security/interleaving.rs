@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use anyhow::{Context as _, Result, ensure};
 use netra_client::{Client, Method, Socket};
-use netra_integration::{FakeModel, ProcessOptions, Reply, TestProcess, TestUser, soon};
+use netra_integration::{FakeModel, ProcessOptions, Reply, TestProcess, TestUser, output, soon};
 use rand::rngs::StdRng;
 use rand::{Rng as _, SeedableRng as _};
 use serde_json::{Value, json};
@@ -20,6 +20,8 @@ const SEEDS: [u64; 2] = [4, 2_026];
 const USERS: usize = 10;
 const ACTIONS: usize = 24;
 const MARK: &str = "canary-";
+/// One that everybody uses: what it stands for is each user's own.
+const IDEMPOTENCY_KEY: &str = "everybody's";
 
 /// Ids of everybody's objects: each user tries some of the others' too.
 type Pool = Arc<Mutex<Vec<(usize, &'static str, String)>>>;
@@ -153,6 +155,22 @@ impl Person {
         self.hears(path, &text)
     }
 
+    /// Under a key that the others use for theirs: the first time makes the run, and then it is found again.
+    async fn once(&mut self) -> Test {
+        let start = json!({"agent": "echo", "input": self.word, "metadata": {"word": self.word}});
+        let request = self.user.client.request(Method::POST, "/api/runs");
+        let request = request.header("idempotency-key", IDEMPOTENCY_KEY);
+        let answer = soon("a run", request.json(&start).send()).await?;
+        let (status, text) = (answer.status(), answer.text().await?);
+        self.hears("a run made once", &text)?;
+        ensure!(
+            status == 202 && text.contains(&self.word),
+            "{status} {text}"
+        );
+        self.made("runs", &serde_json::from_str(&text)?);
+        Ok(())
+    }
+
     /// Something wrong, with the word in it.
     async fn err(&mut self) -> Test {
         let word = self.word.clone();
@@ -176,7 +194,7 @@ impl Person {
 
     async fn act(&mut self) -> Test {
         let word = self.word.clone();
-        match self.random.random_range(0..14) {
+        match self.random.random_range(0..16) {
             0 => {
                 let upload = self
                     .user
@@ -219,6 +237,8 @@ impl Person {
             10 => self.run("breaker").await,
             11 => self.run("writer").await,
             12 => self.err().await,
+            13 => self.run("rememberer").await,
+            14 => self.once().await,
             _ => {
                 let delete = self.random.random_bool(0.3);
                 let method = if delete { Method::DELETE } else { Method::GET };
@@ -240,6 +260,7 @@ impl Person {
             "tools",
             "usage",
             "approvals",
+            "audit?limit=100",
         ] {
             self.get(path).await?;
         }
@@ -281,6 +302,11 @@ fn agents() -> Result<tempfile::TempDir> {
         "",
         "think(input['text'])\n{}[input['text']]\n",
     )?;
+    // Everybody's notes have a word of the query.
+    let remember = "remember(name=input['text'], text=input['text'])\nfound = recall(query='canary')\n\
+                    {'found': found, 'report_markdown': found['notes'][0]['text']}\n";
+    let tools = "tools = [\"remember\", \"recall\"]\n";
+    script(agents.path(), "rememberer", tools, remember)?;
     let folder = agents.path().join("writer");
     std::fs::create_dir_all(&folder)?;
     let manifest = "description = \"x\"\nkind = \"model\"\ninstructions = \"i.md\"\n\
@@ -324,6 +350,33 @@ async fn people(server: &TestProcess, seed: u64) -> Result<Vec<Person>> {
         });
     }
     Ok(people)
+}
+
+/// What the operator writes out of a user's audit names nothing that is another's, and has nobody's words.
+async fn exported(data: &std::path::Path, people: &mut [Person]) -> Test {
+    for person in people {
+        let data = data.to_string_lossy();
+        let export = [
+            "audit",
+            "export",
+            "--data",
+            &data,
+            "--user",
+            &person.user.name,
+        ];
+        let ended = output(&export, "").await?;
+        let text = String::from_utf8(ended.stdout)?;
+        ensure!(
+            ended.status.success() && text.contains("tool.call"),
+            "{text}"
+        );
+        ensure!(
+            !text.contains(MARK),
+            "the audit repeats what a user said: {text}"
+        );
+        person.ids.extend(ids(&text));
+    }
+    Ok(())
 }
 
 /// No two have been told the same id.
@@ -380,6 +433,7 @@ async fn no_word_of_a_user_reaches_another_whatever_all_do_at_once() -> Test {
     for person in &all {
         ensure!(person.heard > 20, "{} heard {}", person.word, person.heard);
     }
+    exported(data.path(), &mut all).await?;
     ids_are_apart(&all)?;
     nothing_outside(&server, &all[0].user.client, &all).await
 }

@@ -17,6 +17,10 @@ use crate::Test;
 use crate::scripts::script;
 
 const ROUNDS: usize = 2;
+/// Sockets of users who want one run after the other, and the runs of each in a round: together as
+/// many as each may ask for in ten seconds.
+const SOCKETS: usize = 16;
+const RUNS: usize = 6;
 /// What a user can be noisy with.
 const WAYS: [&str; 6] = ["scripts", "memory", "events", "queue", "sockets", "uploads"];
 
@@ -59,7 +63,7 @@ async fn first_event(socket: &mut Socket) -> Result<Duration> {
 }
 
 async fn round(sockets: &mut [Socket], into: &mut Vec<Duration>) -> Test {
-    for _ in 0..2 {
+    for _ in 0..RUNS {
         for socket in sockets.iter_mut() {
             into.push(first_event(socket).await?);
         }
@@ -183,8 +187,7 @@ async fn compared(server: &TestProcess, ways: &[&'static str]) -> Result<(Waits,
     let name = ways.join("-");
     let noisy = server.user(&format!("noisy-{name}")).await?;
     let mut sockets = Vec::new();
-    // Several, as each may send thirty messages in ten seconds.
-    for number in 0..12 {
+    for number in 0..SOCKETS {
         let user = server.user(&format!("{name}-{number}")).await?;
         sockets.push(user.socket().await?);
     }

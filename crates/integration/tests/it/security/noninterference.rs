@@ -26,8 +26,9 @@ const SEEDS: [u64; 2] = [5, 77];
 const STEPS: usize = 10;
 
 /// Names of what the clock and the machine say; it may differ.
-const OF_THE_CLOCK: [&str; 11] = [
+const OF_THE_CLOCK: [&str; 13] = [
     "ts",
+    "at",
     "created_at",
     "updated_at",
     "started_at",
@@ -38,6 +39,8 @@ const OF_THE_CLOCK: [&str; 11] = [
     "duration_ms",
     "peak_memory_bytes",
     "epoch",
+    // Of a record of the audit: it covers the times and the ids of the record.
+    "hash",
 ];
 
 /// Puts numbers in the place of ids, in the order in which they are first told.
@@ -244,7 +247,7 @@ impl Day<'_> {
         }
     }
 
-    /// The whole log, the runs, and every list.
+    /// The whole log, the runs, every list, and what the audit has of the user.
     async fn look_back(&mut self) -> Test {
         let events = log_of(&self.user.client).await?;
         ensure!(events.len() > 20, "only {} events", events.len());
@@ -266,10 +269,12 @@ impl Day<'_> {
                 .and_then(|fields| fields.remove("as_of"));
             self.trace.add("run", &run.to_string())?;
         }
-        for path in ["threads", "runs", "files", "approvals"] {
+        for path in ["threads", "runs", "files", "approvals", "audit"] {
             let path = format!("/api/{path}?limit=100");
             let request = self.user.client.request(Method::GET, &path);
             let text = self.user.client.send(request).await?.text().await?;
+            let recorded = path.contains("audit") && text.contains("\"tool.call\"");
+            ensure!(recorded || !path.contains("audit"), "no records: {text}");
             self.trace.add(&path, &text)?;
         }
         let usage = serde_json::to_string(&self.user.client.usage().await?)?;

@@ -326,6 +326,50 @@ async fn thousands_of_connects_that_end_in_every_way_leave_nothing() -> Test {
     Ok(())
 }
 
+/// Answers pings for as long as there are any.
+async fn alive(mut raw: Raw) -> Result<()> {
+    loop {
+        if let (PING, _) = raw.next().await? {
+            raw.send(PONG, true, b"").await?;
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_socket_that_leaves_two_pings_unanswered_is_dropped_and_its_neighbour_stays() -> Test {
+    let options = unlimited().set("server.heartbeat_ms", 1_000);
+    let server = TestServer::start_with(options).await?;
+    let (ada, admin) = (
+        server.user().await?,
+        server.user_as(Role::Admin, None).await?,
+    );
+    let mut silent = Raw::open(&ada.client).await?;
+    let neighbour = alive(Raw::open(&ada.client).await?);
+    let pings = async {
+        let mut pings = 0;
+        loop {
+            match silent.next().await {
+                Ok((PING, _)) => pings += 1,
+                Ok((CLOSE, _)) | Err(_) => return pings,
+                Ok(_) => {}
+            }
+        }
+    };
+    let dropped = async {
+        let pings = pings.await;
+        let seen = admin.client.isolation().await?;
+        let holds = seen.users.into_iter().find(|holds| holds.user_id == ada.id);
+        Ok::<_, anyhow::Error>((pings, holds.context("she has a socket")?.sockets))
+    };
+    tokio::select! {
+        gone = neighbour => gone,
+        dropped = dropped => {
+            assert_eq!(dropped?, (2, 1), "pings of the silent one, and sockets left");
+            Ok(())
+        }
+    }
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn half_open_connections_take_no_place_of_others_and_do_not_hold_a_stop_up() -> Test {
     let server = TestServer::start_with(unlimited().set("limits.sockets", 5)).await?;

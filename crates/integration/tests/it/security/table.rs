@@ -119,6 +119,14 @@ pub(super) const OPERATIONS: &[Row] = &[
         r#"{"name": "of a stranger", "scopes": ["account"]}"#,
     ),
     own("key_delete", "account", ""),
+    // By names of one's own: another user's is not even asked for.
+    own(
+        "secret_put",
+        "account",
+        r#"{"value": "secret of a stranger"}"#,
+    ),
+    own("secret_get", "account", ""),
+    own("secret_delete", "account", ""),
     own("usage_get", "read", ""),
     own("audit_list", "read", ""),
     Row {
@@ -132,6 +140,7 @@ pub(super) const OPERATIONS: &[Row] = &[
     },
     admin("admin_run_cancel", "admin", ""),
     admin("admin_isolation_get", "admin", ""),
+    admin("admin_tool_server_list", "admin", ""),
     own("run_retry", "read run", ""),
     own("run_cancel", "read run", ""),
     own("thread_run_create", "read run", START),

@@ -40,7 +40,7 @@ async fn everything(user: &TestUser) -> Result<String> {
 /// Every id in a text, of any kind.
 pub(super) fn ids(text: &str) -> BTreeSet<String> {
     let kinds = [
-        "usr_", "ses_", "thr_", "msg_", "run_", "tcl_", "evt_", "fil_", "apr_", "aud_",
+        "usr_", "ses_", "thr_", "msg_", "run_", "tcl_", "evt_", "fil_", "apr_", "aud_", "req_",
     ];
     let words = text.split(|c: char| !c.is_ascii_alphanumeric() && c != '_');
     words

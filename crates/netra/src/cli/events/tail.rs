@@ -5,14 +5,14 @@ use std::ops::ControlFlow;
 use std::path::Path;
 use std::time::Duration;
 
-use netra_client::{Backoff, Error, Feed, Received};
+use netra_client::{Backoff, Client, Error, Feed, Received};
 use netra_context::Runtime;
 use netra_protocol::frame::{After, Subscribe};
 use netra_store::inspect::Logs;
 use tokio::signal::unix::{SignalKind, signal};
 
 use super::Wanted;
-use crate::cli::connection::{Source, Whereabouts};
+use crate::cli::connection::{Source, Whereabouts, no_folder};
 use crate::cli::output;
 use crate::exit::{Exit, Problem};
 
@@ -69,7 +69,8 @@ async fn follow(args: &Args) -> Result<(), Problem> {
                     wish.after = After::Seq(place.seq);
                     wish.epoch = Some(place.epoch);
                 }
-                feed = Box::pin(wait(&server, &wish)).await?;
+                let found = server.look().await?;
+                feed = Box::pin(wait(&server, found, &wish)).await?;
                 output::note("the server is there again");
             }
             Err(error) => return Err(error.into()),
@@ -92,25 +93,25 @@ async fn show(
 
 /// The first connection. A server that was named has to be there; that of a folder may come.
 async fn begin(server: &Whereabouts, wish: &mut Subscribe) -> Result<Feed, Problem> {
-    if let Whereabouts::Folder { config, user } = server {
-        if !config.data.is_dir() {
-            let dir = config.data.display();
-            let words = format!("{dir} is no data folder; `netra serve --data {dir}` makes one");
-            return Err(Problem::message(Exit::Usage, words));
-        }
-        // Now, and not when the server is there.
-        if wish.after == After::Now {
-            wish.after = After::Seq(latest(&config.data, user)?);
-        }
-        if server.look().await?.is_none() {
-            output::note("no server runs on this folder: waiting for one");
-        }
-        return wait(server, wish).await;
+    let Whereabouts::Folder { config, user } = server else {
+        let named = server.look().await?;
+        return match named {
+            Some(client) => Ok(open(&client, wish).await?),
+            None => wait(server, None, wish).await,
+        };
+    };
+    if !config.data.is_dir() {
+        return Err(no_folder(&config.data));
     }
-    match open(server, wish).await? {
-        Some(opened) => Ok(opened?),
-        None => wait(server, wish).await,
+    // Now, and not when the server is there.
+    if wish.after == After::Now {
+        wish.after = After::Seq(latest(&config.data, user)?);
     }
+    let found = server.look().await?;
+    if found.is_none() {
+        output::note("no server runs on this folder: waiting for one");
+    }
+    wait(server, found, wish).await
 }
 
 /// The last number of the user's log in a folder that may not have one yet.
@@ -125,32 +126,33 @@ fn latest(data: &Path, user: &str) -> Result<u64, Problem> {
     Ok(own.map_or(0, |owner| owner.latest_seq))
 }
 
-/// A connection, however long it takes until the server is there.
-async fn wait(server: &Whereabouts, wish: &Subscribe) -> Result<Feed, Problem> {
+/// A connection to the server that was found, or to the next one, however long it takes.
+async fn wait(
+    server: &Whereabouts,
+    mut found: Option<Client>,
+    wish: &Subscribe,
+) -> Result<Feed, Problem> {
     let seconds = Duration::from_secs;
     let mut backoff = Backoff::new(seconds(1) / 10, seconds(2), Duration::MAX);
     loop {
-        let asked = match open(server, wish).await? {
-            Some(Ok(feed)) => return Ok(feed),
-            Some(Err(error)) if error.is_passing() => error.retry_after(),
-            Some(Err(error)) => return Err(error.into()),
+        let asked = match found {
+            Some(client) => match open(&client, wish).await {
+                Ok(feed) => return Ok(feed),
+                Err(error) if error.is_passing() => error.retry_after(),
+                Err(error) => return Err(error.into()),
+            },
             None => None,
         };
         let pause = backoff.next_wait(asked).unwrap_or(seconds(2));
         tokio::time::sleep(pause).await;
+        found = server.look().await?;
     }
 }
 
-/// One attempt; none when there is no server.
-async fn open(
-    server: &Whereabouts,
-    wish: &Subscribe,
-) -> Result<Option<Result<Feed, Error>>, Problem> {
-    let Some(client) = server.look().await? else {
-        return Ok(None);
-    };
-    let opened = Box::pin(Feed::open(&client, wish.clone())).await;
+/// One attempt.
+async fn open(client: &Client, wish: &Subscribe) -> Result<Feed, Error> {
+    let opened = Box::pin(Feed::open(client, wish.clone())).await?;
     // A break is told at once: the next server may be at another address.
     let impatient = Backoff::new(Duration::ZERO, Duration::ZERO, Duration::ZERO);
-    Ok(Some(opened.map(|feed| feed.with_backoff(impatient))))
+    Ok(opened.with_backoff(impatient))
 }

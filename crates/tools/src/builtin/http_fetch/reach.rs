@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use reqwest::dns::{Addrs, Name, Resolve, Resolving};
-use reqwest::header::{ACCEPT, ACCEPT_ENCODING, HeaderMap, HeaderValue};
+use reqwest::header::{ACCEPT, ACCEPT_ENCODING, AUTHORIZATION, HeaderMap, HeaderValue};
 use reqwest::{Client, Method, Response};
 
 use super::target::{Refusal, Rules, Target};
@@ -50,14 +50,22 @@ impl Reach {
     }
 
     /// Asks, and gives the answer's head; a redirect is an answer like any other.
-    pub(super) async fn ask(&self, target: &Target, method: Method) -> Result<Response, Failure> {
+    pub(super) async fn ask(
+        &self,
+        target: &Target,
+        method: Method,
+        bearer: Option<HeaderValue>,
+    ) -> Result<Response, Failure> {
         let client = if target.is_opened {
             &self.opened
         } else {
             &self.judged
         };
-        let sent = client.request(method, target.url.clone()).send().await;
-        sent.map_err(|error| {
+        let mut request = client.request(method, target.url.clone());
+        if let Some(bearer) = bearer {
+            request = request.header(AUTHORIZATION, bearer);
+        }
+        request.send().await.map_err(|error| {
             let host = target.url.host_str().unwrap_or_default();
             told(&error, host)
         })

@@ -108,6 +108,20 @@ impl Target {
         Self::judged(url, rules)
     }
 
+    /// Whether what is sent there is read by nobody on the way, or in the operator's own network only.
+    pub(super) fn keeps_secrets(&self) -> bool {
+        self.url.scheme() == "https" || self.is_opened
+    }
+
+    /// The place as secrets are bound to it: the host, with its port where that is not 443.
+    pub(super) fn place(&self) -> String {
+        let host = self.url.host_str().unwrap_or_default();
+        match self.url.port_or_known_default() {
+            None | Some(443) => host.to_owned(),
+            Some(port) => format!("{host}:{port}"),
+        }
+    }
+
     fn judged(mut url: Url, rules: &Rules) -> Result<Self, Refusal> {
         let refused = |words: &str| Err(Refusal(words.to_owned()));
         if url.as_str().len() > MAX_URL_BYTES {

@@ -104,6 +104,8 @@ fn get(url: String) -> Arguments {
         method: Verb::Get,
         redirects: None,
         max_bytes: None,
+        bearer_secret: None,
+        bearer: None,
     }
 }
 
@@ -332,4 +334,44 @@ async fn what_the_operator_opens_is_reached_by_name_and_by_address_at_its_port()
         assert_eq!(reason(refused), "address_refused", "{host}");
     }
     assert!(closed.try_recv().is_err(), "nobody connected");
+}
+
+/// A redirect must not carry what a user has bound to one host to another, nor to another port of it.
+#[tokio::test]
+async fn what_a_request_signs_in_with_goes_to_its_place_only() {
+    let (other, told_other) = serve(PUBLIC, 0, |_| text("other"));
+    let (port, told) = serve(PUBLIC, 0, |path| match path {
+        "/own" => redirect_to("/end"),
+        "/end" => text("end"),
+        away => redirect_to(&format!("http://web.test:{}/", &away[1..])),
+    });
+    let names = Names::of(&[("web.test", &[&[PUBLIC]])]);
+    let opened = [format!("web.test:{port}"), format!("web.test:{other}")];
+    let ask = async |reach: &Reach, path: &str| {
+        let wanted = Arguments {
+            bearer: Some(Bearer {
+                place: format!("web.test:{port}"),
+                value: HeaderValue::from_static("Bearer canary"),
+            }),
+            ..get(format!("http://web.test:{port}/{path}"))
+        };
+        fetch(reach, &wanted).await.unwrap();
+    };
+    let signed = |told: &Receiver<String>| {
+        told.recv()
+            .unwrap()
+            .to_ascii_lowercase()
+            .contains("bearer canary")
+    };
+    let in_house = reach(&names, &opened);
+    ask(&in_house, "own").await;
+    assert!(
+        signed(&told) && signed(&told),
+        "the same place after a redirect"
+    );
+    ask(&in_house, &other.to_string()).await;
+    assert!(signed(&told) && !signed(&told_other));
+    // Without the operator's word, nothing goes out that others can read.
+    ask(&reach(&names, &[]), "end").await;
+    assert!(!signed(&told));
 }

@@ -13,12 +13,13 @@ pub(super) enum Move {
     Leave(usize),
     /// From its slot, to wait for a person.
     Park(usize),
-    /// From waiting for a person, with the user's limit of then.
-    Rejoin(usize, u32),
+    /// From waiting for a person.
+    Rejoin(usize),
     /// As at a start of the server.
     EnterParked {
         user: usize,
         thread: usize,
+        allowed: u32,
     },
     /// Nobody begins any more, or everybody again.
     Close(bool),
@@ -40,6 +41,8 @@ pub(super) struct Known {
     pub(super) user: usize,
     pub(super) thread: usize,
     pub(super) state: State,
+    /// Whether it has waited for a person.
+    is_back: bool,
 }
 
 impl Known {
@@ -109,13 +112,7 @@ impl Book {
                 if let Ok((ticket, standing)) = entered {
                     self.allowed[entering.user] = allowed;
                     let Entering { user, thread, .. } = entering;
-                    let state = State::Queued;
-                    self.runs.push(Known {
-                        ticket,
-                        user,
-                        thread,
-                        state,
-                    });
+                    self.know(ticket, (user, thread), State::Queued);
                     self.stands(ticket, standing, &mut started)?;
                     if started.is_empty() {
                         let waits = self.count(user, State::Queued);
@@ -132,35 +129,44 @@ impl Book {
                 self.slots.park(self.runs[at].ticket);
                 self.runs[at].state = State::Parked;
             }
-            Move::Rejoin(at, allowed) => {
+            Move::Rejoin(at) => {
                 let mut run = self.runs.remove(at);
-                let standing = self.slots.rejoin(run.ticket, allowed);
-                self.allowed[run.user] = allowed as usize;
-                run.state = State::Queued;
-                // Before all others of its user.
-                self.runs.insert(0, run);
+                let standing = self.slots.rejoin(run.ticket);
+                (run.state, run.is_back) = (State::Queued, true);
+                // Behind those that came back earlier, before all others of its user.
+                let back = |other: &Known| other.is_back && other.state == State::Queued;
+                let place = self.runs.iter().rposition(back).map_or(0, |last| last + 1);
+                self.runs.insert(place, run);
                 self.stands(run.ticket, standing, &mut started)?;
             }
             Move::Close(closed) => {
                 self.slots.close(closed);
                 self.closed = closed;
             }
-            Move::EnterParked { user, thread } => {
-                let ticket = self
-                    .slots
-                    .enter_parked(user_id(user), thread_id(user, thread));
-                let state = State::Parked;
-                self.runs.push(Known {
-                    ticket,
-                    user,
-                    thread,
-                    state,
-                });
+            Move::EnterParked {
+                user,
+                thread,
+                allowed,
+            } => {
+                self.allowed[user] = allowed as usize;
+                let (id, on) = (user_id(user), thread_id(user, thread));
+                let ticket = self.slots.enter_parked(id, on, allowed);
+                self.know(ticket, (user, thread), State::Parked);
             }
         }
         started.extend(self.slots.take_started());
         self.note(&started)?;
         self.check()
+    }
+
+    fn know(&mut self, ticket: Ticket, (user, thread): (usize, usize), state: State) {
+        self.runs.push(Known {
+            ticket,
+            user,
+            thread,
+            state,
+            is_back: false,
+        });
     }
 
     fn wish(&self, entering: Entering) -> Wish {
@@ -337,7 +343,10 @@ impl Book {
                 self.runs
                     .iter()
                     .filter(|run| run.user == user)
-                    .flat_map(|run| [run.thread as u8, run.state as u8]),
+                    .flat_map(|run| {
+                        let is_back = run.is_back && run.state == State::Queued;
+                        [run.thread as u8, run.state as u8, u8::from(is_back)]
+                    }),
             );
             let owner = self.slots.owners.get(&user_id(user));
             bytes.extend([

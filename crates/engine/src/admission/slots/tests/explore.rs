@@ -18,7 +18,7 @@ fn moves(book: &Book, runs: usize) -> Vec<Move> {
         moves.push(Move::Leave(at));
         match run.state {
             State::Running => moves.push(Move::Park(at)),
-            State::Parked => moves.extend(ALLOWED.map(|allowed| Move::Rejoin(at, allowed))),
+            State::Parked => moves.push(Move::Rejoin(at)),
             State::Queued => {}
         }
     }
@@ -36,7 +36,11 @@ fn moves(book: &Book, runs: usize) -> Vec<Move> {
                 .iter()
                 .any(|run| (run.user, run.thread) == (user, thread))
         {
-            moves.push(Move::EnterParked { user, thread });
+            moves.push(Move::EnterParked {
+                user,
+                thread,
+                allowed: ALLOWED[user],
+            });
         }
     }
     moves
@@ -143,7 +147,7 @@ fn by_chance(dice: &mut Dice, book: &Book, users: usize) -> Option<Move> {
         })),
         (4 | 5, Some(at), _) => Some(Move::Leave(at)),
         (6, Some(at), Some(State::Running)) => Some(Move::Park(at)),
-        (7, Some(at), Some(State::Parked)) => Some(Move::Rejoin(at, dice.of(&[1, 3]))),
+        (7, Some(at), Some(State::Parked)) => Some(Move::Rejoin(at)),
         _ => None,
     }
 }

@@ -3,14 +3,14 @@
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
-use netra_client::Method;
 use netra_integration::{CALLER, ProcessOptions, TestProcess, TestUser, calls, soon, write_caller};
 use netra_protocol::account::Role;
 use netra_protocol::run::{Run, RunStatus};
+use netra_protocol::tool::{ToolServer, ToolServerState};
 use serde_json::Value;
 
-use crate::mcp::installed::Server;
-use crate::mcp::process;
+use crate::mcp::real::installed::Server;
+use crate::mcp::real::process;
 
 /// The server, its data and its agents.
 pub(crate) struct World {
@@ -53,41 +53,44 @@ impl World {
     }
 
     /// What an admin sees of the tool server of this name.
-    pub(crate) async fn shown(&self, name: &str) -> Result<Value> {
-        let client = &self.admin.client;
-        let asked = client.request(Method::GET, "/api/admin/tool-servers");
-        let body = client.send(asked).await?.bytes().await?;
-        let all: Value = serde_json::from_slice(&body)?;
-        let items = all["items"].as_array().with_context(|| format!("{all}"))?;
-        let found = items.iter().find(|server| server["name"] == name);
-        Ok(found
-            .with_context(|| format!("no {name} in {all}"))?
-            .clone())
+    pub(crate) async fn shown(&self, name: &str) -> Result<ToolServer> {
+        let all = self.admin.client.tool_servers().await?.items;
+        let found = all.into_iter().find(|server| server.name == name);
+        found.with_context(|| format!("there is no {name}"))
     }
 
     /// Waits until the tool server has told its tools.
-    pub(crate) async fn ready(&self, name: &str) -> Result<Value> {
-        self.until_shown(name, |server| server["state"] == "ready")
-            .await
+    pub(crate) async fn ready(&self, name: &str) -> Result<ToolServer> {
+        self.until(name, ToolServerState::Ready).await
     }
 
-    /// Waits until an admin sees it so.
-    pub(crate) async fn until_shown(
-        &self,
-        name: &str,
-        is_so: impl Fn(&Value) -> bool,
-    ) -> Result<Value> {
+    /// Waits until an admin sees it in this state.
+    pub(crate) async fn until(&self, name: &str, state: ToolServerState) -> Result<ToolServer> {
         let mut looks = tokio::time::interval(Duration::from_millis(100));
-        soon(&format!("the state of {name}"), async {
+        soon(&format!("{name} to be {state:?}"), async {
             loop {
                 looks.tick().await;
                 let shown = self.shown(name).await?;
-                if is_so(&shown) {
+                if shown.state == state {
                     return Ok(shown);
                 }
+                ensure!(shown.state == ToolServerState::Starting, "{shown:?}");
             }
         })
         .await
+    }
+
+    /// The processes below the server whose command line has this word, once there are so many: the one that was
+    /// asked for the tools may still be about to end.
+    pub(crate) async fn instances(&self, word: &str, count: usize) -> Result<Vec<u32>> {
+        let mut found = Vec::new();
+        let what = format!("{count} processes of {word}");
+        process::until_so(&what, || {
+            found = self.processes(word)?;
+            Ok(found.len() == count)
+        })
+        .await?;
+        Ok(found)
     }
 
     /// The processes below the server whose command line has this word.

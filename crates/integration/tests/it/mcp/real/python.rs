@@ -3,14 +3,16 @@
 use std::fs;
 
 use anyhow::{Context as _, Result, ensure};
+use netra_integration::TestUser;
 use serde_json::{Value, json};
 use tokio::process::Command;
 
 use crate::Test;
-use crate::mcp::installed::{Installed, open_folder};
-use crate::mcp::world::{World, call, failure, text};
+use crate::mcp::real::installed::{Installed, open_folder};
+use crate::mcp::real::world::{World, call, failure, text};
 
-const GIT: [&str; 12] = [
+const GIT: [&str; 16] = [
+    "git__get_prompt",
     "git__git_add",
     "git__git_branch",
     "git__git_checkout",
@@ -23,8 +25,34 @@ const GIT: [&str; 12] = [
     "git__git_reset",
     "git__git_show",
     "git__git_status",
+    "git__list_prompts",
+    "git__list_resources",
+    "git__read_resource",
 ];
-const TIME: [&str; 2] = ["time__convert_time", "time__get_current_time"];
+const TIME: [&str; 6] = [
+    "time__convert_time",
+    "time__get_current_time",
+    "time__get_prompt",
+    "time__list_prompts",
+    "time__list_resources",
+    "time__read_resource",
+];
+
+/// These servers say that they have resources and prompts, and have none.
+async fn has_neither(user: &TestUser, server: &str) -> Result<()> {
+    for list in ["prompts", "resources"] {
+        let listed = call(user, &format!("{server}__list_{list}"), json!({})).await?;
+        assert_eq!(listed[list], json!([]));
+    }
+    for (tool, arguments) in [
+        ("get_prompt", json!({"name": "none"})),
+        ("read_resource", json!({"uri": "none://here"})),
+    ] {
+        let told = failure(user, &format!("{server}__{tool}"), arguments).await?;
+        ensure!(told.starts_with("tool_failed: "), "{told}");
+    }
+    Ok(())
+}
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_repository_gets_a_commit_and_a_branch() -> Test {
@@ -41,7 +69,8 @@ async fn a_repository_gets_a_commit_and_a_branch() -> Test {
     let server = Installed::find()?.git(repository)?;
     let world = World::start(&[server], &GIT).await?;
     let shown = world.ready("git").await?;
-    assert_eq!(shown["tools"], json!(GIT), "{shown}");
+    assert_eq!(shown.tools, GIT);
+    assert_eq!(shown.left_out, [""; 0]);
     let user = world.user("ada").await?;
     let step = async |tool: &str, more: Value, contains: &str| -> Result<()> {
         let mut arguments = json!({"repo_path": repository});
@@ -85,14 +114,16 @@ async fn a_repository_gets_a_commit_and_a_branch() -> Test {
         elsewhere.contains("outside the allowed repository"),
         "{elsewhere}"
     );
-    Ok(())
+    has_neither(&user, "git").await
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_clock_tells_the_time_of_other_places() -> Test {
     let world = World::start(&[Installed::find()?.time()?], &TIME).await?;
     let shown = world.ready("time").await?;
-    assert_eq!(shown["tools"], json!(TIME), "{shown}");
+    assert_eq!(shown.tools, TIME);
+    assert_eq!(shown.left_out, [""; 0]);
+    assert_eq!(shown.protocol.as_deref(), Some("2026-07-28"));
     let user = world.user("ada").await?;
     let now = json!({"timezone": "Asia/Tokyo"});
     let now = call(&user, "time__get_current_time", now).await?;
@@ -109,5 +140,5 @@ async fn the_clock_tells_the_time_of_other_places() -> Test {
         nowhere.starts_with("tool_failed: ") && nowhere.contains("Invalid timezone"),
         "{nowhere}"
     );
-    Ok(())
+    has_neither(&user, "time").await
 }

@@ -5,14 +5,15 @@ use netra_integration::{CALLER, TestUser, calls};
 use netra_protocol::ErrorCode;
 use netra_protocol::event::EventKind;
 use netra_protocol::run::{Run, RunStatus};
+use netra_protocol::tool::ToolServerState;
 use rustix::process::Signal;
 use serde_json::{Value, json};
 
 use crate::Test;
 use crate::expect::{names, until, until_end};
-use crate::mcp::installed::Installed;
-use crate::mcp::process::{is_alive, signal, until_so};
-use crate::mcp::world::{World, call, call_all, failure, said, text};
+use crate::mcp::real::installed::Installed;
+use crate::mcp::real::process::{is_alive, signal, until_so};
+use crate::mcp::real::world::{World, call, call_all, failure, said, text};
 
 const ECHO: &str = "everything__echo";
 const LONG: &str = "everything__trigger_long_running_operation";
@@ -31,12 +32,9 @@ async fn world(settings: &[(&str, Value)]) -> Result<(World, TestUser)> {
 }
 
 /// The only instance that runs.
-fn instance(world: &World) -> Result<u32> {
-    let found = world.processes(INSTANCE)?;
-    let [one] = found.as_slice() else {
-        anyhow::bail!("not one instance: {found:?}");
-    };
-    Ok(*one)
+async fn instance(world: &World) -> Result<u32> {
+    let found = world.instances(INSTANCE, 1).await?;
+    found.first().copied().context("one was waited for")
 }
 
 /// Starts a call of ten minutes, and waits until the server is at it.
@@ -58,7 +56,7 @@ async fn echoes(user: &TestUser) -> Result<()> {
 async fn a_cancelled_run_ends_its_call_and_not_its_instance() -> Test {
     let (world, user) = world(&[]).await?;
     let (mut socket, run) = begin_long(&user).await?;
-    let before = instance(&world)?;
+    let before = instance(&world).await?;
     user.client.run_cancel(run.id).await?;
     let events = until_end(&mut socket, run.id).await?;
     assert_eq!(names(&events).last(), Some(&"run_cancelled"));
@@ -70,7 +68,7 @@ async fn a_cancelled_run_ends_its_call_and_not_its_instance() -> Test {
     ensure!(!success && error.is_some(), "{error:?}");
     assert_eq!(user.client.run(run.id).await?.status, RunStatus::Cancelled);
     echoes(&user).await?;
-    assert_eq!(instance(&world)?, before);
+    assert_eq!(instance(&world).await?, before);
     Ok(())
 }
 
@@ -78,7 +76,7 @@ async fn a_cancelled_run_ends_its_call_and_not_its_instance() -> Test {
 async fn a_killed_instance_fails_its_call_and_the_next_one_works() -> Test {
     let (world, user) = world(&[]).await?;
     let (_socket, run) = begin_long(&user).await?;
-    let before = instance(&world)?;
+    let before = instance(&world).await?;
     signal(before, Signal::KILL)?;
     let told = said(user.client.run_end(run.id).await?)?;
     let told = told[0]["failed"].as_str().unwrap_or_default();
@@ -87,21 +85,18 @@ async fn a_killed_instance_fails_its_call_and_the_next_one_works() -> Test {
         "{told}"
     );
     echoes(&user).await?;
-    ensure!(instance(&world)? != before && !is_alive(before));
+    ensure!(instance(&world).await? != before && !is_alive(before));
     let shown = world.shown("everything").await?;
-    assert_eq!(
-        (&shown["instances"], &shown["crashes"]),
-        (&json!(1), &json!(1))
-    );
-    assert_eq!(shown["state"], "ready");
+    assert_eq!((shown.instances, shown.crashes), (1, 1));
+    assert_eq!(shown.state, ToolServerState::Ready);
     Ok(())
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_frozen_instance_times_calls_out_and_is_replaced() -> Test {
-    let (world, user) = world(&[("call_ms", json!(300))]).await?;
+    let (world, user) = world(&[("call_ms", json!(1000))]).await?;
     echoes(&user).await?;
-    let before = instance(&world)?;
+    let before = instance(&world).await?;
     signal(before, Signal::STOP)?;
     // After the third call in a row it is given up; the fourth has a new one.
     let wanted = (ECHO, json!({"message": "here"}));
@@ -114,13 +109,13 @@ async fn a_frozen_instance_times_calls_out_and_is_replaced() -> Test {
         let told = told["failed"].as_str().unwrap_or_default();
         let code = ErrorCode::ToolTimeout;
         ensure!(
-            told.starts_with(&format!("{code}: ")) && told.contains("300 ms"),
+            told.starts_with(&format!("{code}: ")) && told.contains("1000 ms"),
             "{told}"
         );
     }
     assert_eq!(text(&told[3]), "Echo: here");
     until_so("the end of the frozen one", || Ok(!is_alive(before))).await?;
-    ensure!(instance(&world)? != before);
+    ensure!(instance(&world).await? != before);
     Ok(())
 }
 
@@ -129,17 +124,11 @@ async fn an_instance_that_nobody_calls_ends_and_comes_back() -> Test {
     let (world, user) = world(&[("idle_ms", json!(200))]).await?;
     for _ in 0..2 {
         echoes(&user).await?;
-        until_so("the end of what is idle", || {
-            Ok(world.processes(INSTANCE)?.is_empty())
-        })
-        .await?;
+        world.instances(INSTANCE, 0).await?;
     }
     let shown = world.shown("everything").await?;
-    assert_eq!(
-        (&shown["instances"], &shown["crashes"]),
-        (&json!(0), &json!(0))
-    );
-    assert_eq!(shown["state"], "ready");
+    assert_eq!((shown.instances, shown.crashes), (0, 0));
+    assert_eq!(shown.state, ToolServerState::Ready);
     Ok(())
 }
 
@@ -147,10 +136,8 @@ async fn an_instance_that_nobody_calls_ends_and_comes_back() -> Test {
 async fn an_instance_of_one_run_ends_with_it() -> Test {
     let (world, user) = world(&[("scope", json!("run"))]).await?;
     echoes(&user).await?;
-    until_so("the end of the run's own", || {
-        Ok(world.processes(INSTANCE)?.is_empty())
-    })
-    .await
+    world.instances(INSTANCE, 0).await?;
+    Ok(())
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -159,7 +146,7 @@ async fn a_server_that_ends_leaves_no_instance_behind() -> Test {
         let (mut world, user) = world(&[]).await?;
         echoes(&user).await?;
         let below = world.processes("")?;
-        let instance = instance(&world)?;
+        let instance = instance(&world).await?;
         world.server.signal(how)?;
         world.server.ended().await?;
         until_so("the end of all below it", || {
@@ -179,6 +166,6 @@ async fn arguments_that_do_not_fit_never_reach_the_server() -> Test {
         told.starts_with(&ErrorCode::ToolDenied.to_string()),
         "{told}"
     );
-    ensure!(world.processes(INSTANCE)?.is_empty(), "it was started");
+    world.instances(INSTANCE, 0).await?;
     Ok(())
 }

@@ -5,15 +5,16 @@ use std::process::Stdio;
 
 use anyhow::{Context as _, Result, ensure};
 use netra_integration::{CALLER, calls, soon};
+use netra_protocol::tool::ToolServerTransport;
 use serde_json::json;
 use tokio::io::{AsyncBufReadExt as _, BufReader};
 use tokio::process::{Child, Command};
 
 use crate::Test;
 use crate::expect::{until, until_end};
-use crate::mcp::everything::{TOOLS, call_each, offers_all};
-use crate::mcp::installed::{Installed, Server};
-use crate::mcp::world::{World, call, failure};
+use crate::mcp::real::everything::{TOOLS, call_each, offers_all};
+use crate::mcp::real::installed::{Installed, Server};
+use crate::mcp::real::world::{World, call, failure};
 
 const ECHO: &str = "everything__echo";
 const LONG: &str = "everything__trigger_long_running_operation";
@@ -72,7 +73,7 @@ async fn everything_works_over_http() -> Test {
     let elsewhere = Elsewhere::start().await?;
     let world = World::start(&[elsewhere.configured()], &TOOLS).await?;
     let shown = world.ready("everything").await?;
-    assert_eq!(shown["transport"], "http");
+    assert_eq!(shown.transport, ToolServerTransport::Http);
     offers_all(&shown)?;
     let user = world.user("ada").await?;
     call_each(&user).await

@@ -4,11 +4,12 @@ use anyhow::{Context as _, Result, ensure};
 use netra_integration::{CALLER, TestUser, calls};
 use netra_protocol::event::EventKind;
 use netra_protocol::id::FileId;
+use netra_protocol::tool::{ToolServer, ToolServerTransport};
 use serde_json::{Value, json};
 
 use crate::Test;
-use crate::mcp::installed::Installed;
-use crate::mcp::world::{World, call, failure, said, text};
+use crate::mcp::real::installed::Installed;
+use crate::mcp::real::world::{World, call, failure, said, text};
 
 /// All that it offers to a client that gives it nothing: no folders, no model, no questions to the user.
 pub(crate) const TOOLS: [&str; 17] = [
@@ -40,34 +41,30 @@ async fn everything_works_over_standard_input_and_output() -> Test {
     let server = server.with("env", json!({"GREETING": "hello"}));
     let world = World::start(&[server], &TOOLS).await?;
     let shown = world.ready("everything").await?;
-    assert_eq!(shown["transport"], "stdio");
+    assert_eq!(shown.transport, ToolServerTransport::Stdio);
     offers_all(&shown)?;
     let user = world.user("ada").await?;
     call_each(&user).await?;
     // Its environment is what the configuration says, and none of the server's own.
     let environment = call(&user, "everything__get_env", json!({})).await?;
     let environment: Value = serde_json::from_str(text(&environment))?;
+    let names = environment.as_object().context("an object")?.keys();
+    let mut names: Vec<&str> = names.map(String::as_str).collect();
+    names.sort_unstable();
+    assert_eq!(names, ["GREETING", "HOME", "LANG", "PATH", "TMPDIR"]);
     assert_eq!(environment["GREETING"], "hello");
-    for absent in ["PATH", "USER", "CARGO_MANIFEST_DIR"] {
-        assert_eq!(environment.get(absent), None, "{environment}");
-    }
-    assert_eq!(world.processes("server-everything")?.len(), 1);
-    assert_eq!(world.shown("everything").await?["instances"], 1);
+    world.instances("server-everything", 1).await?;
+    assert_eq!(world.shown("everything").await?.instances, 1);
     Ok(())
 }
 
 /// It tells of itself, and nothing that it offers is missing or left out.
-pub(crate) fn offers_all(shown: &Value) -> Result<()> {
-    let mut tools: Vec<&str> = Vec::new();
-    for tool in shown["tools"].as_array().context("it has tools")? {
-        tools.push(tool.as_str().context("a name")?);
-    }
-    tools.sort_unstable();
-    assert_eq!(tools, TOOLS);
-    assert_eq!(shown["left_out"], json!([]));
-    let title = shown["title"].as_str().unwrap_or_default();
-    ensure!(title.contains("everything"), "{shown}");
-    assert_eq!(shown["protocol"], "2025-11-25");
+pub(crate) fn offers_all(shown: &ToolServer) -> Result<()> {
+    assert_eq!(shown.tools, TOOLS);
+    assert_eq!(shown.left_out, [""; 0]);
+    let title = shown.title.as_deref().unwrap_or_default();
+    ensure!(title.contains("everything"), "{shown:?}");
+    assert_eq!(shown.protocol.as_deref(), Some("2025-11-25"));
     Ok(())
 }
 

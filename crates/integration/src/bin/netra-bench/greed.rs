@@ -1,0 +1,33 @@
+//! `greed`: one user takes memory by every means, again and again, while others have their runs.
+
+use anyhow::{Result, ensure};
+use netra_integration::greed::{self, Plan};
+use serde_json::json;
+
+use crate::report::Report;
+
+/// What the user may have held at the most, as a part of the limit.
+const BOUND: f64 = 1.1;
+
+pub(crate) async fn measure(plan: Plan, json: bool) -> Result<()> {
+    let (data, agents) = (tempfile::tempdir()?, tempfile::tempdir()?);
+    let outcome = Box::pin(greed::try_all(data.path(), agents.path(), plan)).await?;
+    let mut report = Report::new(json);
+    for tried in &outcome.tried {
+        let measured = json!({
+            "rounds": plan.rounds,
+            "peak so far, as a part of the limit": tried.peak,
+            "stopped": tried.stopped,
+            "seconds": tried.seconds,
+        });
+        report.add(tried.means, measured);
+    }
+    let others = json!({ "users": plan.others, "runs, all completed": outcome.others_runs });
+    report.add("others", others);
+    report.end()?;
+    for tried in &outcome.tried {
+        let (means, peak) = (tried.means, tried.peak);
+        ensure!(peak < BOUND, "{means}: {peak:.3} of the limit were held");
+    }
+    Ok(())
+}

@@ -1,0 +1,201 @@
+//! One running instance of a tool server: the connection, the program, and whose memory it is.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use netra_context::memory::{Account, Scope};
+use netra_memory::External;
+use netra_tools::cut_text;
+use rmcp::transport::StreamableHttpClientTransport;
+use rmcp::transport::streamable_http_client::StreamableHttpClientTransportConfig;
+
+use crate::config::{Address, Command, Era, Place};
+use crate::connection::Connection;
+use crate::ending::{Ending, Why};
+use crate::lines::{Lines, MAX_MESSAGE_BYTES};
+use crate::program::{Program, Started};
+use crate::server::Server;
+use crate::web::Web;
+
+/// How long a program has to end by itself after its input was closed, and to tell how it ended.
+const GRACE: Duration = Duration::from_secs(2);
+/// The longest words about a start that failed, in bytes.
+const MAX_WORDS: usize = 1024;
+
+/// An instance that answers. Dropping it ends it.
+pub(crate) struct Instance {
+    pub(crate) connection: Connection,
+    ending: Ending,
+    /// None for a server of HTTP.
+    program: Option<Box<dyn Program>>,
+    charge: Option<Charge>,
+}
+
+/// The memory of the program on its user's account, which stays open for it.
+struct Charge {
+    held: External,
+    account: Arc<Account>,
+}
+
+impl Instance {
+    /// Starts one, on this account where it is a user's.
+    ///
+    /// # Errors
+    /// In words.
+    pub(crate) async fn start(
+        server: &Server,
+        account: Option<Arc<Account>>,
+    ) -> Result<Self, String> {
+        let era = server.era();
+        let why = match Self::start_as(server, account.clone(), era).await {
+            Ok(started) => return Ok(started),
+            Err(why) => why,
+        };
+        if era != Era::Newest {
+            return Err(why);
+        }
+        // Some servers of the older era stumble over the question which eras they know.
+        let older = Self::start_as(server, account, Era::Sessions).await;
+        if older.is_ok() {
+            server.note_older();
+        }
+        older.map_err(|_| why)
+    }
+
+    async fn start_as(
+        server: &Server,
+        account: Option<Arc<Account>>,
+        era: Era,
+    ) -> Result<Self, String> {
+        let limit = server.config.start;
+        let started = async {
+            match &server.config.place {
+                Place::Stdio(command) => Self::of_program(server, command, account, era).await,
+                Place::Http(address) => Self::of_address(server, address, era).await,
+            }
+        };
+        let started = tokio::time::timeout(limit, started).await;
+        let late = |_| format!("it did not answer within {} ms", limit.as_millis());
+        let started = started.map_err(late)?;
+        started.map_err(|words| cut_text(&words, MAX_WORDS))
+    }
+
+    async fn of_program(
+        server: &Server,
+        command: &Command,
+        account: Option<Arc<Account>>,
+        era: Era,
+    ) -> Result<Self, String> {
+        let Started {
+            read,
+            write,
+            program,
+        } = server.programs.start(command).await?;
+        let charge = account.map(|account| Charge {
+            held: account.add_external(),
+            account,
+        });
+        let scope = charge
+            .as_ref()
+            .map_or_else(Scope::system, |charge| charge.account.scope());
+        let ending = Ending::default();
+        let lines = Lines::new((read, write), scope, ending.clone());
+        match server.connect(lines, era).await {
+            Ok(connection) => Ok(Self {
+                connection,
+                ending,
+                program: Some(program),
+                charge,
+            }),
+            Err(error) => {
+                let why = why(&ending, Some(&*program)).await;
+                let why = why.map_or_else(|| chain(&error), |why| why.to_string());
+                // For the operator's eyes: what it wrote may tell what no user may know.
+                let said = program.said();
+                let said = said.trim();
+                if !said.is_empty() {
+                    let said = cut_text(said, MAX_WORDS);
+                    tracing::warn!(
+                        mcp.server = server.name,
+                        why,
+                        said,
+                        "a tool server did not start"
+                    );
+                }
+                Err(why)
+            }
+        }
+    }
+
+    async fn of_address(server: &Server, address: &Address, era: Era) -> Result<Self, String> {
+        let web = Web::new(address).map_err(|error| chain(&error))?;
+        let mut config = StreamableHttpClientTransportConfig::with_uri(address.url.clone());
+        config.max_sse_event_size = MAX_MESSAGE_BYTES;
+        config.max_json_response_size = MAX_MESSAGE_BYTES;
+        let transport = StreamableHttpClientTransport::with_client(web, config);
+        let connection = server
+            .connect(transport, era)
+            .await
+            .map_err(|error| chain(&error))?;
+        Ok(Self {
+            connection,
+            ending: Ending::default(),
+            program: None,
+            charge: None,
+        })
+    }
+
+    /// Why it is no longer there, as far as that can be known.
+    pub(crate) async fn why(&self) -> Why {
+        let why = why(&self.ending, self.program.as_deref()).await;
+        why.unwrap_or(Why::Closed)
+    }
+
+    /// Notes why it is going to be ended.
+    pub(crate) fn note(&self, why: Why) {
+        self.ending.note(why);
+    }
+
+    /// Counts its memory for its user. False where the user holds more than allowed.
+    pub(crate) fn measure(&self) -> bool {
+        let (Some(program), Some(charge)) = (&self.program, &self.charge) else {
+            return true;
+        };
+        charge.held.set(program.memory_bytes());
+        !charge.account.is_over()
+    }
+
+    /// Closes the connection, gives the program time to end, and ends it.
+    pub(crate) async fn stop(self) {
+        self.connection.close().await;
+        if let Some(program) = self.program {
+            // What has not ended by then is ended by being dropped.
+            tokio::time::timeout(GRACE, program.ended()).await.ok();
+        }
+    }
+}
+
+async fn why(ending: &Ending, program: Option<&dyn Program>) -> Option<Why> {
+    let noted = ending.why();
+    let (None | Some(Why::Closed), Some(program)) = (&noted, program) else {
+        return noted;
+    };
+    match tokio::time::timeout(GRACE, program.ended()).await {
+        Ok(how) => Some(Why::Ended(how)),
+        Err(_) => noted,
+    }
+}
+
+/// An error with its causes, each said once.
+pub(crate) fn chain(error: &(dyn std::error::Error + 'static)) -> String {
+    let mut words = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        let more = error.to_string();
+        if !words.contains(&more) {
+            words = format!("{words}: {more}");
+        }
+        cause = error.source();
+    }
+    words
+}

@@ -1,0 +1,28 @@
+//! Servers of the Model Context Protocol as tools of agents.
+//!
+//! [`Servers`] asks each configured server for its tools and gives them to the registry. A call goes
+//! to an instance of its owner: a user's instance serves that user only. What servers say of
+//! themselves was written by strangers; everything is bounded.
+
+mod config;
+mod connection;
+mod content;
+mod ending;
+mod instance;
+mod lines;
+mod offer;
+mod program;
+mod sandboxed;
+mod seat;
+mod seats;
+mod server;
+mod servers;
+mod tool;
+mod web;
+
+pub use config::{
+    Address, Command, Config, Era, Grant, GrantChange, Place, ServerConfig, check_name,
+};
+pub use offer::fitted;
+pub use program::{Program, Programs, Started};
+pub use servers::{Servers, Trial};

@@ -1,0 +1,272 @@
+//! The place of one owner at one server: there is an instance in it while there are calls, started
+//! anew when it has ended, later and later when it ends again and again.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use netra_context::UserExecutionContext;
+use netra_protocol::error::{ErrorCode, Failure};
+use netra_protocol::id::UserId;
+use parking_lot::Mutex;
+use rmcp::model::{ClientRequest, ServerResult};
+use rmcp::service::ServiceError;
+use tokio::time::Instant;
+
+use crate::connection::ProgressTo;
+use crate::content::failed;
+use crate::ending::Why;
+use crate::instance::{Instance, chain};
+use crate::seats::{Place, Seats};
+use crate::server::Server;
+
+/// After so many calls in a row that were not answered in time an instance is ended.
+const MAX_HANGS: u32 = 3;
+/// The longest time between two starts of what ends again and again.
+const MAX_PAUSE: Duration = Duration::from_secs(60);
+/// The least time that a call is given.
+const LEAST: Duration = Duration::from_millis(1);
+/// How long before the end of a call's own time it is given up, so that the reason is told.
+const BEFORE_THE_END: Duration = Duration::from_millis(50);
+
+/// The place of one owner at one server. Dropping it ends its instance.
+pub(crate) struct Seat {
+    pub(crate) server: Arc<Server>,
+    /// None where it is everybody's.
+    pub(crate) user: Option<UserId>,
+    state: tokio::sync::Mutex<State>,
+    usage: Mutex<Usage>,
+}
+
+#[derive(Default)]
+struct State {
+    seated: Option<(Arc<Instance>, Place)>,
+    /// Not started before then, and why.
+    waits: Option<(Instant, String)>,
+}
+
+struct Usage {
+    calls: u32,
+    last: Instant,
+    /// Calls in a row that were not answered in time.
+    hangs: u32,
+    /// How often in a row it could not be started, or has ended by itself.
+    failures: u32,
+}
+
+impl Seat {
+    pub(crate) fn new(server: Arc<Server>, user: Option<UserId>) -> Self {
+        Self {
+            server,
+            user,
+            state: tokio::sync::Mutex::default(),
+            usage: Mutex::new(Usage {
+                calls: 0,
+                last: Instant::now(),
+                hangs: 0,
+                failures: 0,
+            }),
+        }
+    }
+
+    /// Asks the instance, which is started where there is none.
+    pub(crate) async fn ask(
+        &self,
+        ctx: &UserExecutionContext,
+        seats: &Arc<Seats>,
+        request: ClientRequest,
+        progress: Option<ProgressTo>,
+    ) -> Result<ServerResult, Failure> {
+        let _busy = Busy::new(self);
+        let instance = self.instance(ctx, seats).await?;
+        let limit = self.limit(ctx);
+        let answer = instance.connection.ask(request, progress);
+        match tokio::time::timeout(limit, answer).await {
+            Err(_) => Err(self.hung(&instance, limit).await),
+            Ok(Err(error)) => Err(self.failed(&instance, &error).await),
+            Ok(Ok(answer)) => {
+                let mut usage = self.usage.lock();
+                (usage.hangs, usage.failures) = (0, 0);
+                Ok(answer)
+            }
+        }
+    }
+
+    fn limit(&self, ctx: &UserExecutionContext) -> Duration {
+        let own = self.server.config.call;
+        let left = ctx.deadline().map(|end| {
+            let left = end.saturating_duration_since(Instant::now());
+            left.saturating_sub(BEFORE_THE_END).max(LEAST)
+        });
+        left.map_or(own, |left| own.min(left))
+    }
+
+    async fn instance(
+        &self,
+        ctx: &UserExecutionContext,
+        seats: &Arc<Seats>,
+    ) -> Result<Arc<Instance>, Failure> {
+        let mut state = self.state.lock().await;
+        if let Some((instance, _)) = &state.seated {
+            if !instance.connection.is_closed() {
+                return Ok(Arc::clone(instance));
+            }
+            let why = instance.why().await;
+            self.fell(&mut state, &why);
+        }
+        if let Some((until, why)) = &state.waits {
+            let left = until.saturating_duration_since(Instant::now());
+            if !left.is_zero() {
+                let name = &self.server.name;
+                let words = format!(
+                    "the tool server {name} is started again in {} s: {why}",
+                    left.as_secs() + 1
+                );
+                return Err(failed("server_away", words));
+            }
+        }
+        let place = Seats::take_place(seats, self)?;
+        let account = self.user.and_then(|user| {
+            let limits = ctx.limits()?;
+            Some(ctx.runtime().account_of(user, limits.memory_mib))
+        });
+        match self.server.start(account).await {
+            Ok(instance) => {
+                let instance = Arc::new(instance);
+                state.seated = Some((Arc::clone(&instance), place));
+                state.waits = None;
+                Ok(instance)
+            }
+            Err(why) => {
+                let words = format!(
+                    "the tool server {} cannot be started: {why}",
+                    self.server.name
+                );
+                self.pause(&mut state, why);
+                Err(failed("server_away", words))
+            }
+        }
+    }
+
+    /// An instance has ended by itself.
+    fn fell(&self, state: &mut State, why: &Why) {
+        if state.seated.take().is_some() {
+            self.server.crashed(why);
+            self.pause(state, why.to_string());
+        }
+    }
+
+    /// The first time it may be started again at once, then later and later.
+    fn pause(&self, state: &mut State, why: String) {
+        let mut usage = self.usage.lock();
+        let pause = match usage.failures {
+            0 => Duration::ZERO,
+            before => Duration::from_secs(1 << (before - 1).min(6)).min(MAX_PAUSE),
+        };
+        usage.failures = usage.failures.saturating_add(1);
+        state.waits = Some((Instant::now() + pause, why));
+    }
+
+    async fn hung(&self, instance: &Arc<Instance>, limit: Duration) -> Failure {
+        let hangs = {
+            let mut usage = self.usage.lock();
+            usage.hangs += 1;
+            usage.hangs
+        };
+        if hangs >= MAX_HANGS {
+            self.usage.lock().hangs = 0;
+            let why = Why::Hung(hangs);
+            instance.note(why.clone());
+            self.let_fall(instance, &why).await;
+        }
+        let words = format!(
+            "the tool server {} did not answer within {} ms",
+            self.server.name,
+            limit.as_millis()
+        );
+        Failure::new(ErrorCode::ToolTimeout, words)
+    }
+
+    async fn failed(&self, instance: &Arc<Instance>, error: &ServiceError) -> Failure {
+        let name = &self.server.name;
+        if let ServiceError::McpError(error) = error {
+            let words = netra_tools::cut_text(&error.message, 1024);
+            return failed(
+                "server_error",
+                format!("the tool server {name} says: {words}"),
+            );
+        }
+        let is_gone = matches!(error, ServiceError::TransportClosed);
+        if !is_gone && !instance.connection.is_closed() {
+            let words = netra_tools::cut_text(&chain(error), 1024);
+            return failed(
+                "server_unreachable",
+                format!("the tool server {name}: {words}"),
+            );
+        }
+        let why = instance.why().await;
+        self.let_fall(instance, &why).await;
+        if let Why::Memory(_) = why {
+            let words = format!("the tool server {name} was ended: {why}");
+            return Failure::new(ErrorCode::MemoryLimitExceeded, words);
+        }
+        failed(
+            "server_ended",
+            format!("the tool server {name} ended during the call: {why}"),
+        )
+    }
+
+    /// Ends this instance, unless another one has taken its place already.
+    async fn let_fall(&self, instance: &Arc<Instance>, why: &Why) {
+        let mut state = self.state.lock().await;
+        let same = |(seated, _): &(Arc<Instance>, Place)| Arc::ptr_eq(seated, instance);
+        if state.seated.as_ref().is_some_and(same) {
+            self.fell(&mut state, why);
+        }
+    }
+
+    /// Whether nobody has called for so long.
+    pub(crate) fn is_idle(&self, since: Duration) -> bool {
+        let usage = self.usage.lock();
+        usage.calls == 0 && usage.last.elapsed() >= since
+    }
+
+    /// When it was called last; none while a call is open.
+    pub(crate) fn last_used(&self) -> Option<Instant> {
+        let usage = self.usage.lock();
+        (usage.calls == 0).then_some(usage.last)
+    }
+
+    /// Takes the instance out, where nobody is busy with it.
+    pub(crate) fn vacate(&self) -> Option<(Arc<Instance>, Place)> {
+        self.state.try_lock().ok()?.seated.take()
+    }
+
+    /// Whether there is an instance, and whether its user has memory for it.
+    pub(crate) fn measure(&self) -> bool {
+        let Ok(state) = self.state.try_lock() else {
+            return true;
+        };
+        match &state.seated {
+            Some((instance, _)) => instance.measure(),
+            None => true,
+        }
+    }
+}
+
+/// Counts a call while it is open.
+struct Busy<'a>(&'a Seat);
+
+impl<'a> Busy<'a> {
+    fn new(seat: &'a Seat) -> Self {
+        seat.usage.lock().calls += 1;
+        Self(seat)
+    }
+}
+
+impl Drop for Busy<'_> {
+    fn drop(&mut self) {
+        let mut usage = self.0.usage.lock();
+        usage.calls -= 1;
+        usage.last = Instant::now();
+    }
+}

@@ -1,0 +1,280 @@
+//! One configured tool server: what is known of it, and how it is asked what it offers.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+use netra_context::Runtime;
+use netra_context::memory::Account;
+use netra_protocol::tool::{ToolServer, ToolServerState};
+use netra_tools::{bytes_of, cut_text};
+use parking_lot::Mutex;
+use rmcp::model::{
+    CallToolRequest, CallToolRequestParams, ClientRequest, JsonObject, ListToolsRequest,
+    PaginatedRequestParams, ServerPeerInfo, ServerResult,
+};
+use rmcp::service::{ClientInitializeError, RoleClient};
+use rmcp::transport::IntoTransport;
+use serde_json::Value;
+use tokio::sync::Notify;
+
+use crate::config::{Era, ServerConfig};
+use crate::connection::Connection;
+use crate::ending::Why;
+use crate::instance::{Instance, chain};
+use crate::offer::{Asks, MAX_TOOLS, Offers};
+use crate::program::Programs;
+
+/// The most pages that a list of tools may have.
+const MAX_PAGES: usize = 64;
+/// The most that a list of tools may have, in bytes of JSON.
+const MAX_LIST_BYTES: usize = 4 * 1024 * 1024;
+
+/// One configured tool server.
+pub(crate) struct Server {
+    pub(crate) name: String,
+    pub(crate) config: ServerConfig,
+    pub(crate) programs: Arc<dyn Programs>,
+    runtime: Runtime,
+    /// Told when an instance says that its tools are others now.
+    pub(crate) changed: Arc<Notify>,
+    crashes: AtomicU64,
+    is_older: AtomicBool,
+    known: Mutex<Known>,
+}
+
+/// What is known of a server.
+struct Known {
+    state: ToolServerState,
+    problem: Option<String>,
+    title: Option<String>,
+    protocol: Option<String>,
+    tools: Vec<String>,
+    left_out: Vec<String>,
+}
+
+impl Server {
+    pub(crate) fn new(
+        runtime: &Runtime,
+        name: String,
+        config: ServerConfig,
+        programs: Arc<dyn Programs>,
+    ) -> Self {
+        Self {
+            name,
+            config,
+            programs,
+            runtime: runtime.clone(),
+            changed: Arc::default(),
+            crashes: AtomicU64::new(0),
+            is_older: AtomicBool::new(false),
+            known: Mutex::new(Known {
+                state: ToolServerState::Starting,
+                problem: None,
+                title: None,
+                protocol: None,
+                tools: Vec::new(),
+                left_out: Vec::new(),
+            }),
+        }
+    }
+
+    /// The era that is spoken first.
+    pub(crate) fn era(&self) -> Era {
+        match self.config.era {
+            Era::Newest if self.is_older.load(Ordering::Relaxed) => Era::Sessions,
+            era => era,
+        }
+    }
+
+    /// It speaks the older era only, and does not know how to say so.
+    pub(crate) fn note_older(&self) {
+        self.is_older.store(true, Ordering::Relaxed);
+    }
+
+    /// Opens a connection over this transport.
+    pub(crate) async fn connect<T, E, A>(
+        &self,
+        transport: T,
+        era: Era,
+    ) -> Result<Connection, ClientInitializeError>
+    where
+        T: IntoTransport<RoleClient, E, A>,
+        E: std::error::Error + Send + Sync + 'static,
+    {
+        let changed = Arc::clone(&self.changed);
+        Connection::open(&self.runtime, transport, era, changed).await
+    }
+
+    /// Starts an instance.
+    ///
+    /// # Errors
+    /// In words.
+    pub(crate) async fn start(&self, account: Option<Arc<Account>>) -> Result<Instance, String> {
+        let started = Box::pin(Instance::start(self, account)).await;
+        let outcome = if started.is_ok() { "ok" } else { "failed" };
+        metrics::counter!("netra_mcp_starts_total",
+            "server" => self.name.clone(), "outcome" => outcome)
+        .increment(1);
+        started
+    }
+
+    /// An instance has ended by itself.
+    pub(crate) fn crashed(&self, why: &Why) {
+        self.crashes.fetch_add(1, Ordering::Relaxed);
+        metrics::counter!("netra_mcp_crashes_total", "server" => self.name.clone()).increment(1);
+        tracing::warn!(mcp.server = self.name, %why, "an instance of a tool server has ended");
+    }
+
+    /// Asks the server what it offers, by an instance that is there for this question only.
+    ///
+    /// # Errors
+    /// In words.
+    pub(crate) async fn offers(&self) -> Result<Offers, String> {
+        let instance = self.start(None).await?;
+        let asked = self.offers_of(&instance.connection);
+        let offers = match tokio::time::timeout(self.config.start, asked).await {
+            Ok(offers) => offers,
+            Err(_) => Err("it did not list its tools in time".to_owned()),
+        };
+        let info = instance.connection.server();
+        instance.stop().await;
+        let offers = offers?;
+        self.note_offers(info.as_deref(), &offers);
+        Ok(offers)
+    }
+
+    /// Starts an instance, asks it what it offers, makes calls, and gives the answers as they came.
+    ///
+    /// # Errors
+    /// In words.
+    pub(crate) async fn tried(
+        &self,
+        calls: Vec<(String, Option<JsonObject>)>,
+    ) -> Result<(Offers, Vec<Result<Value, String>>), String> {
+        let instance = self.start(None).await?;
+        let offers = self.offers_of(&instance.connection).await;
+        if let Ok(offers) = &offers {
+            self.note_offers(instance.connection.server().as_deref(), offers);
+        }
+        let mut answers = Vec::new();
+        for (name, arguments) in calls {
+            let mut params = CallToolRequestParams::new(name);
+            params.arguments = arguments;
+            let request = ClientRequest::CallToolRequest(CallToolRequest::new(params));
+            let asked = instance.connection.ask(request, None);
+            answers.push(match tokio::time::timeout(self.config.call, asked).await {
+                Ok(Ok(answer)) => json(&answer),
+                Ok(Err(error)) => Err(chain(&error)),
+                Err(_) => Err("no answer in time".to_owned()),
+            });
+        }
+        instance.stop().await;
+        Ok((offers?, answers))
+    }
+
+    async fn offers_of(&self, connection: &Connection) -> Result<Offers, String> {
+        let info = connection.server();
+        let can = info.as_deref().map(|info| &info.capabilities);
+        let mut further = Vec::new();
+        if can.is_some_and(|can| can.resources.is_some()) {
+            further.extend([Asks::ListResources, Asks::ReadResource]);
+        }
+        if can.is_some_and(|can| can.prompts.is_some()) {
+            further.extend([Asks::ListPrompts, Asks::GetPrompt]);
+        }
+        let tools = match can {
+            Some(can) if can.tools.is_none() => Vec::new(),
+            _ => tools_of(connection).await?,
+        };
+        Ok(Offers::of(&self.name, &self.config, &tools, further))
+    }
+
+    fn note_offers(&self, info: Option<&ServerPeerInfo>, offers: &Offers) {
+        let mut known = self.known.lock();
+        known.state = ToolServerState::Ready;
+        known.problem = None;
+        known.protocol = info.map(|info| info.protocol_version.to_string());
+        known.title = info
+            .and_then(|info| info.server_info.as_ref())
+            .map(|own| cut_text(&format!("{} {}", own.name, own.version), 256));
+        known.tools = offers
+            .taken
+            .iter()
+            .map(|offer| offer.spec.name.clone())
+            .collect();
+        known.left_out.clone_from(&offers.left_out);
+    }
+
+    /// The registry has not taken these.
+    pub(crate) fn note_left_out(&self, refused: impl IntoIterator<Item = (String, String)>) {
+        let mut known = self.known.lock();
+        for (name, why) in refused {
+            known.tools.retain(|tool| *tool != name);
+            known.left_out.push(cut_text(&why, 512));
+        }
+    }
+
+    /// It does not say what it offers.
+    pub(crate) fn note_away(&self, why: &str) {
+        let mut known = self.known.lock();
+        known.state = ToolServerState::Away;
+        known.problem = Some(why.to_owned());
+    }
+
+    pub(crate) fn shown(&self, instances: usize) -> ToolServer {
+        let known = self.known.lock();
+        ToolServer {
+            name: self.name.clone(),
+            transport: self.config.place.transport(),
+            scope: self.config.scope,
+            state: known.state,
+            problem: known.problem.clone(),
+            title: known.title.clone(),
+            protocol: known.protocol.clone(),
+            tools: known.tools.clone(),
+            left_out: known.left_out.clone(),
+            instances: u32::try_from(instances).unwrap_or(u32::MAX),
+            crashes: self.crashes.load(Ordering::Relaxed),
+        }
+    }
+}
+
+/// All tools as the server lists them. They are read as JSON, so that one that is malformed does
+/// not hide the others.
+async fn tools_of(connection: &Connection) -> Result<Vec<Value>, String> {
+    let (mut tools, mut bytes, mut cursor) = (Vec::new(), 0, None);
+    for _ in 0..MAX_PAGES {
+        let params = PaginatedRequestParams::default().with_cursor(cursor.take());
+        let request = ClientRequest::ListToolsRequest(ListToolsRequest {
+            params: Some(params),
+            ..ListToolsRequest::default()
+        });
+        let answer = connection
+            .ask(request, None)
+            .await
+            .map_err(|error| chain(&error))?;
+        let mut page = json(&answer)?;
+        bytes += bytes_of(&page);
+        let Some(Value::Array(listed)) = page.get_mut("tools").map(Value::take) else {
+            return Err("its list of tools is none".to_owned());
+        };
+        tools.extend(listed);
+        cursor = page
+            .get("nextCursor")
+            .and_then(Value::as_str)
+            .map(str::to_owned);
+        if cursor.is_none() || tools.len() > MAX_TOOLS {
+            return Ok(tools);
+        }
+        if bytes > MAX_LIST_BYTES {
+            return Err(format!(
+                "its list of tools has more than {MAX_LIST_BYTES} bytes"
+            ));
+        }
+    }
+    Err(format!("its list of tools has more than {MAX_PAGES} pages"))
+}
+
+fn json(answer: &ServerResult) -> Result<Value, String> {
+    serde_json::to_value(answer).map_err(|error| error.to_string())
+}
