@@ -55,11 +55,14 @@ impl Instance {
             return Err(why);
         }
         // Some servers of the older era stumble over the question which eras they know.
-        let older = Self::start_as(server, account, Era::Sessions).await;
-        if older.is_ok() {
-            server.note_older();
+        match Self::start_as(server, account, Era::Sessions).await {
+            Ok(started) => {
+                server.note_older();
+                Ok(started)
+            }
+            Err(older) if older == why => Err(why),
+            Err(older) => Err(format!("{why}; asked as an older server: {older}")),
         }
-        older.map_err(|_| why)
     }
 
     async fn start_as(

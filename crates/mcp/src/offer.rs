@@ -87,10 +87,6 @@ impl Offers {
             return;
         };
         let shown = cut_text(theirs, 128);
-        if tool.pointer("/execution/taskSupport") == Some(&Value::from("required")) {
-            let words = "it answers by tasks only, which are not followed";
-            return self.left_out.push(format!("{shown}: {words}"));
-        }
         let mut grant = config.grant.clone();
         if config.trusts_hints {
             believe(&mut grant, tool.get("annotations"));

@@ -135,6 +135,10 @@ impl StreamableHttpClient for Web {
         if !status.is_success() {
             return refused(&message, session.is_some(), response, &limits).await;
         }
+        // Some servers answer a notification with more than that they have taken it.
+        if !matches!(message, ClientJsonRpcMessage::Request(_)) {
+            return Ok(StreamableHttpPostResponse::Accepted);
+        }
         let new_session = text_of(response.headers(), SESSION);
         match media_type(response.headers()).as_deref() {
             Some(EVENTS) => {
@@ -145,9 +149,6 @@ impl StreamableHttpClient for Web {
                 let body = whole(response, limits.max_json_response_size).await?;
                 let message = read(&body)?;
                 Ok(StreamableHttpPostResponse::Json(message, new_session))
-            }
-            _ if !matches!(message, ClientJsonRpcMessage::Request(_)) => {
-                Ok(StreamableHttpPostResponse::Accepted)
             }
             other => {
                 let other = other.map(str::to_owned);

@@ -13,6 +13,7 @@ pub mod node;
 pub mod server_file;
 mod server_secrets;
 mod sweep;
+mod temp;
 
 mod embedded;
 mod logs;

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -27,6 +28,7 @@ use crate::metrics::{self, Recorded};
 use crate::server_file::{Published, ServerFile};
 use crate::server_secrets;
 use crate::sweep;
+use crate::temp::Temp;
 
 /// How often the metrics' histograms are folded.
 const FOLD_METRICS: Duration = Duration::from_secs(5);
@@ -94,6 +96,7 @@ pub struct Node {
     engine: ExecutionEngineFactory,
     // In the order in which they are let go: first nobody finds the server, last the lock.
     published: Published,
+    temp: Temp,
     lock: DirLock,
 }
 
@@ -125,7 +128,8 @@ impl Node {
         let secrets = secrets(&config, &runtime, &store).await?;
         let tools = tools(&config, (&store, &secrets), &scripts, further)?;
         let registry = Arc::clone(tools.registry());
-        let servers = Arc::new(tool_servers(&config, &runtime)?);
+        let temp = Temp::new(&runtime, &config.sandbox.temp).map_err(other)?;
+        let servers = Arc::new(tool_servers(&config, &runtime, temp.path())?);
         let engine = engine(&config, &runtime, &store, &bridge, tools, scripts)?;
 
         // What a stopped server left has its place again before anybody asks for a new one.
@@ -168,6 +172,7 @@ impl Node {
             runtime,
             engine,
             published,
+            temp,
             lock,
         })
     }
@@ -191,6 +196,7 @@ impl Node {
         let left = self.runtime.drain(Duration::from_secs(5)).await;
         // Only now may another server have the folder.
         drop(self.engine);
+        drop(self.temp);
         drop(self.lock);
         left
     }
@@ -278,9 +284,17 @@ fn registry_with(config: &Config, further: Vec<Arc<dyn Tool>>) -> Result<Registr
 }
 
 /// The tool servers of the configuration; none is started yet.
-pub fn tool_servers(config: &Config, runtime: &Runtime) -> Result<netra_mcp::Servers, Error> {
+pub fn tool_servers(
+    config: &Config,
+    runtime: &Runtime,
+    temp: &Path,
+) -> Result<netra_mcp::Servers, Error> {
+    let settings = netra_worker::sandbox::Settings {
+        temp: temp.to_owned(),
+        ..config.sandbox.clone()
+    };
     let programs: Arc<dyn netra_mcp::Programs> = Arc::new(netra_worker::sandbox::Sandbox::new(
-        config.sandbox.clone(),
+        settings,
         runtime.clone(),
     ));
     Ok(netra_mcp::Servers::new(

@@ -12,6 +12,7 @@ use super::connection::Source;
 use super::{Folder, isolation, output};
 use crate::exit::{Exit, Problem};
 use crate::node;
+use crate::temp::Temp;
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
@@ -126,7 +127,8 @@ impl Test {
         let usage = |words: String| Problem::message(Exit::Usage, words);
         let config = self.folder.load()?;
         let runtime = Runtime::new();
-        let servers = node::tool_servers(&config, &runtime)?;
+        let temp = Temp::new(&runtime, &config.sandbox.temp)?;
+        let servers = node::tool_servers(&config, &runtime, temp.path())?;
         if !config.mcp.servers.contains_key(&self.name) {
             let words = format!("the configuration has no tool server `{}`", self.name);
             return Err(usage(words));

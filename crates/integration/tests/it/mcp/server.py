@@ -6,6 +6,8 @@ import sys
 import uuid
 
 folder = sys.argv[1]
+# Each instance may be another user, and all write into one file.
+os.umask(0)
 # Numbers of processes say nothing: each may have its own.
 own = uuid.uuid4().hex
 tools = {
