@@ -40,7 +40,7 @@ async fn what_is_written_wrong_is_refused_by_name() -> Test {
         ),
         (
             "[mcp.servers.a]\ncommand = \"/bin/true\"\nrisk = \"none\"\n",
-            "risk",
+            "none",
         ),
         (
             "[mcp.servers.a]\ncommand = \"/bin/true\"\nurl = \"http://127.0.0.1/\"\n",

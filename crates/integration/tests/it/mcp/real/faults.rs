@@ -81,7 +81,9 @@ async fn a_killed_instance_fails_its_call_and_the_next_one_works() -> Test {
     let told = said(user.client.run_end(run.id).await?)?;
     let told = told[0]["failed"].as_str().unwrap_or_default();
     ensure!(
-        told.starts_with("tool_failed: ") && told.contains("signal 9"),
+        told.starts_with("tool_failed: ")
+            && told.contains("ended during the call")
+            && told.contains("signal 9"),
         "{told}"
     );
     echoes(&user).await?;

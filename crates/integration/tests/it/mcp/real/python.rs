@@ -9,7 +9,7 @@ use tokio::process::Command;
 
 use crate::Test;
 use crate::mcp::real::installed::{Installed, open_folder};
-use crate::mcp::real::world::{World, call, failure, text};
+use crate::mcp::real::world::{World, call, failure, text, tools_of};
 
 const GIT: [&str; 16] = [
     "git__get_prompt",
@@ -69,7 +69,7 @@ async fn a_repository_gets_a_commit_and_a_branch() -> Test {
     let server = Installed::find()?.git(repository)?;
     let world = World::start(&[server], &GIT).await?;
     let shown = world.ready("git").await?;
-    assert_eq!(shown.tools, GIT);
+    assert_eq!(tools_of(&shown), GIT);
     assert_eq!(shown.left_out, [""; 0]);
     let user = world.user("ada").await?;
     let step = async |tool: &str, more: Value, contains: &str| -> Result<()> {
@@ -121,7 +121,7 @@ async fn a_repository_gets_a_commit_and_a_branch() -> Test {
 async fn the_clock_tells_the_time_of_other_places() -> Test {
     let world = World::start(&[Installed::find()?.time()?], &TIME).await?;
     let shown = world.ready("time").await?;
-    assert_eq!(shown.tools, TIME);
+    assert_eq!(tools_of(&shown), TIME);
     assert_eq!(shown.left_out, [""; 0]);
     assert_eq!(shown.protocol.as_deref(), Some("2026-07-28"));
     let user = world.user("ada").await?;

@@ -136,6 +136,13 @@ pub(crate) async fn failure(user: &TestUser, tool: &str, arguments: Value) -> Re
         .to_owned())
 }
 
+/// The names of its tools in the order of the alphabet.
+pub(crate) fn tools_of(shown: &ToolServer) -> Vec<&str> {
+    let mut names: Vec<&str> = shown.tools.iter().map(String::as_str).collect();
+    names.sort_unstable();
+    names
+}
+
 /// A text of a result.
 pub(crate) fn text(result: &Value) -> &str {
     result["text"].as_str().unwrap_or_default()
