@@ -642,6 +642,16 @@ export interface PageTool {
 }
 
 /** One page of a list. */
+export interface PageToolServer {
+  /** The log's position of this snapshot, where the operation promises one. */
+  as_of?: null | AsOf;
+  /** The items, newest first unless the operation says otherwise. */
+  items: ToolServer[];
+  /** Give this as `?cursor=` for the next page; null at the end. */
+  next_cursor?: string | null;
+}
+
+/** One page of a list. */
 export interface PageUser {
   /** The log's position of this snapshot, where the operation promises one. */
   as_of?: null | AsOf;
@@ -981,6 +991,41 @@ export interface Tool {
 }
 
 export type ToolCallId = string;
+
+/** A server that tools come from, as admins see it. */
+export interface ToolServer {
+  /** How many instances have ended by themselves since the start. */
+  crashes: number;
+  /** How many instances of it run now. */
+  instances: number;
+  /** Tools that it offers and Netra does not take, each with the reason. */
+  left_out: string[];
+  /** As it is configured; its tools are named `NAME__tool`. */
+  name: string;
+  /** Why it is away. */
+  problem?: string | null;
+  /** The version of the protocol that is spoken with it, once it has answered. */
+  protocol?: string | null;
+  /** Whom one instance of it serves. */
+  scope: ToolServerScope;
+  /** Where it stands. */
+  state: ToolServerState;
+  /** How it names itself and its version, once it has answered. */
+  title?: string | null;
+  /** The names of its tools. */
+  tools: string[];
+  /** How it is reached. */
+  transport: ToolServerTransport;
+}
+
+/** Whom one instance of a tool server serves. */
+export type ToolServerScope = 'user' | 'run' | 'shared';
+
+/** Where a tool server stands. */
+export type ToolServerState = 'starting' | 'ready' | 'away';
+
+/** How a tool server is reached. */
+export type ToolServerTransport = 'stdio' | 'http';
 
 /** Changes a thread; what is absent stays. */
 export interface UpdateThread {

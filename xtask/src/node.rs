@@ -1,6 +1,7 @@
 //! Node and npm: are they there, are they new enough, are the packages of the web page installed.
 
 use std::fs;
+use std::path::Path;
 use std::process::Command;
 
 use anyhow::{Context as _, Result, bail};
@@ -12,7 +13,7 @@ use crate::workspace::Workspace;
 /// Major and minor version; what builds the page refuses older ones.
 const OLDEST: (u32, u32) = (20, 19);
 /// The lock file that was installed last, kept beside what it installed.
-const STAMP: &str = "ui/node_modules/.netra-lock.json";
+const STAMP: &str = ".netra-lock.json";
 /// The page and its client: the file, and what the lock file calls the package.
 const MEMBERS: [(&str, &str); 2] = [
     ("ui/package.json", ""),
@@ -33,12 +34,7 @@ pub(crate) fn check() -> Result<()> {
     process::require("npm")
 }
 
-/// Installs what the lock file names when it is not what was installed last.
-///
-/// Not by `npm ci`: that refuses a lock file without the packages of other platforms, and npm
-/// leaves those out of it when a registry does not carry them. `npm install --no-save` takes the
-/// versions and checksums of the lock file as well, and does not change it. What `npm ci` checks
-/// besides, that the lock file belongs to package.json, is checked here.
+/// Installs what the lock file of the web page names when it is not what was installed last.
 pub(crate) fn install(workspace: &Workspace) -> Result<()> {
     let wanted = workspace
         .read("ui/package-lock.json")
@@ -46,20 +42,44 @@ pub(crate) fn install(workspace: &Workspace) -> Result<()> {
     for member in MEMBERS {
         require_same(member, &workspace.read(member.0)?, &wanted)?;
     }
-    let stamp = workspace.path(STAMP);
+    refresh(workspace, &workspace.path("ui"), &wanted, &[])
+}
+
+/// Installs what a folder of the repository names into another one, where it is not what was
+/// installed there last. No script of theirs runs.
+pub(crate) fn install_into(workspace: &Workspace, source: &str, folder: &Path) -> Result<()> {
+    let [package, lock] =
+        ["package.json", "package-lock.json"].map(|name| format!("{source}/{name}"));
+    let (text, wanted) = (workspace.read(&package)?, workspace.read(&lock)?);
+    require_same((&package, ""), &text, &wanted)?;
+    fs::create_dir_all(folder)?;
+    fs::write(folder.join("package.json"), text)?;
+    fs::write(folder.join("package-lock.json"), &wanted)?;
+    refresh(workspace, folder, &wanted, &["--ignore-scripts"])
+}
+
+/// Installs what the lock file of the folder names when it is not what was installed last.
+///
+/// Not by `npm ci`: that refuses a lock file without the packages of other platforms, and npm
+/// leaves those out of it when a registry does not carry them. `npm install --no-save` takes the
+/// versions and checksums of the lock file as well, and does not change it. What `npm ci` checks
+/// besides, that the lock file belongs to package.json, is checked before.
+fn refresh(workspace: &Workspace, folder: &Path, wanted: &str, args: &[&str]) -> Result<()> {
+    let modules = folder.join("node_modules");
+    let stamp = modules.join(STAMP);
     if fs::read_to_string(&stamp).is_ok_and(|installed| installed == wanted) {
         return Ok(());
     }
-    println!("installing the packages of the web page");
-    let modules = workspace.path("ui/node_modules");
+    println!("installing the packages of {}", folder.display());
     if modules.exists() {
-        // Leftovers of an earlier lock file must not be found by the build.
+        // Leftovers of an earlier lock file must not be found.
         fs::remove_dir_all(&modules).with_context(|| modules.display().to_string())?;
     }
-    process::run(&mut npm(
+    let mut install = npm(
         workspace,
         &["install", "--no-save", "--no-audit", "--no-fund"],
-    ))?;
+    );
+    process::run(install.args(args).current_dir(folder))?;
     fs::write(&stamp, wanted).with_context(|| format!("cannot write {}", stamp.display()))
 }
 
@@ -67,10 +87,10 @@ pub(crate) fn install(workspace: &Workspace) -> Result<()> {
 fn require_same((path, name): (&str, &str), package: &str, lock: &str) -> Result<()> {
     let package: Value =
         serde_json::from_str(package).with_context(|| format!("{path} is no JSON"))?;
-    let lock: Value = serde_json::from_str(lock).context("ui/package-lock.json is no JSON")?;
+    let lock: Value = serde_json::from_str(lock).context("package-lock.json is no JSON")?;
     for kind in ["dependencies", "devDependencies", "optionalDependencies"] {
         if package[kind] != lock["packages"][name][kind] {
-            bail!("the {kind} of {path} are not those of the lock file; call `npm install` in ui/");
+            bail!("the {kind} of {path} are not those of the lock file; call `npm install` there");
         }
     }
     Ok(())
@@ -116,7 +136,7 @@ mod tests {
             "ui/package.json",
             "ui/client/package.json",
             "ui/package-lock.json",
-            STAMP,
+            "ui/node_modules/.netra-lock.json",
         ] {
             fs::write(workspace.path(file), "{}").unwrap();
         }

@@ -6,7 +6,7 @@ use anyhow::{Result, bail};
 
 use crate::tally::Tally;
 use crate::workspace::Workspace;
-use crate::{browser, chaos, clients, debian, deps, openapi, process, tidy, tool_servers, ui};
+use crate::{browser, chaos, clients, debian, deps, mcp, openapi, process, tidy, ui};
 
 /// What came out of a part.
 pub(crate) struct Outcome {
@@ -54,7 +54,7 @@ pub(crate) const ALL: [Part; 14] = [
         run_among_all: Some(|workspace| integration(workspace, &["--skip", SECURITY])),
         run_with: None,
     },
-    part("mcp", tool_servers::check),
+    part("mcp", mcp::check),
     part("clients", clients::check),
     part("browser", browser::check),
     part("security", |workspace| integration(workspace, &[SECURITY])),
@@ -144,7 +144,7 @@ fn integration(workspace: &Workspace, filter: &[&str]) -> Result<Outcome> {
     ))?;
     let args = ["test", "-p", "netra-integration", "--no-fail-fast", "--"];
     // What needs packages of others is a part of its own.
-    let args = args.into_iter().chain(["--skip", tool_servers::TESTS]);
+    let args = args.into_iter().chain(["--skip", mcp::TESTS]);
     let args: Vec<&str> = args.collect();
     tests(process::cargo(workspace, &args).args(filter))
 }

@@ -11,7 +11,7 @@ use anyhow::{Context as _, Result, anyhow, bail};
 use crate::workspace::Workspace;
 
 /// How to get a program that may be missing.
-const SOURCES: [(&str, &str); 10] = [
+const SOURCES: [(&str, &str); 11] = [
     (
         "cargo",
         "install Rust from https://rustup.rs; rust-toolchain.toml picks the version",
@@ -31,6 +31,10 @@ const SOURCES: [(&str, &str); 10] = [
     (
         "faketime",
         "the clock of a server jumps by it: `apt-get install faketime` on Debian",
+    ),
+    (
+        "git",
+        "a tool server is made from it: `apt-get install git` on Debian",
     ),
     (
         "nginx",

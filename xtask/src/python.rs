@@ -22,11 +22,10 @@ pub(crate) fn check(workspace: &Workspace) -> Result<Outcome> {
     let target = process::target_folder(workspace)?;
     let environment = Environment {
         folder: target.join("python-venv"),
-        made_by: "python3",
+        python: Path::new("python3"),
     };
-    let project = workspace.read(PROJECT)?;
-    let package = format!("{PACKAGE}[test]");
-    environment.install(workspace, &project, &["--editable", &package])?;
+    let wish = format!("{PACKAGE}[test]");
+    environment.install(workspace, PROJECT, &["--editable", &wish])?;
     let mut types = environment.module(workspace, "mypy");
     types.arg("--cache-dir").arg(target.join("mypy"));
     process::run(&mut types)?;
@@ -39,36 +38,32 @@ pub(crate) fn check(workspace: &Workspace) -> Result<Outcome> {
 }
 
 /// A folder with a Python of its own, so that nothing else on the machine is changed or found.
-pub(crate) struct Environment {
+pub(crate) struct Environment<'a> {
     pub(crate) folder: PathBuf,
-    /// The Python that it is made with.
-    pub(crate) made_by: &'static str,
+    /// The Python that it is made from.
+    pub(crate) python: &'a Path,
 }
 
-impl Environment {
-    /// Makes it anew, and has pip install these, when something else is `wanted` than what is
-    /// installed.
-    pub(crate) fn install(
-        &self,
-        workspace: &Workspace,
-        wanted: &str,
-        packages: &[&str],
-    ) -> Result<()> {
-        let python = found(self.made_by)?;
-        let wanted = format!("{python}\n{wanted}");
+impl Environment<'_> {
+    /// Makes it anew, with what these arguments of `pip install` name, when the file `names` of the
+    /// repository is not the one that was installed last.
+    pub(crate) fn install(&self, workspace: &Workspace, names: &str, pip: &[&str]) -> Result<()> {
+        let python = found(self.python)?;
+        let wanted = format!("{python}\n{}", workspace.read(names)?);
         let stamp = self.folder.join(STAMP);
         if fs::read_to_string(&stamp).is_ok_and(|installed| installed == wanted) {
             return Ok(());
         }
-        println!("installing {}", packages.join(" "));
-        let mut make = process::command(workspace, self.made_by);
+        println!("installing what {names} names");
+        let mut make = process::command(workspace, self.python);
         make.args(["-m", "venv", "--clear"]).arg(&self.folder);
         process::run(&mut make)?;
-        let mut pip = process::command(workspace, self.python());
-        pip.args(["-m", "pip", "install", "--quiet"])
-            .args(packages)
+        let mut install = process::command(workspace, self.python());
+        install
+            .args(["-m", "pip", "install", "--quiet"])
+            .args(pip)
             .env("PIP_DISABLE_PIP_VERSION_CHECK", "1");
-        process::run(&mut pip)?;
+        process::run(&mut install)?;
         fs::write(&stamp, wanted).with_context(|| format!("cannot write {}", stamp.display()))
     }
 
@@ -87,11 +82,12 @@ impl Environment {
     }
 }
 
-/// The version of Python, once it is sure that it is new enough and can make environments.
-fn found(python: &str) -> Result<String> {
-    process::require("python3")?;
+/// The version of a Python, once it is sure that it is new enough and can make environments.
+fn found(python: &Path) -> Result<String> {
+    let name = python.to_string_lossy();
+    process::require(&name)?;
     let said = process::output(Command::new(python).arg("--version"))?;
-    if minor(&said).with_context(|| format!("`python3 --version` said {said:?}"))? < OLDEST {
+    if minor(&said).with_context(|| format!("`{name} --version` said {said:?}"))? < OLDEST {
         bail!(
             "{} is too old; {}",
             said.trim(),
@@ -99,13 +95,13 @@ fn found(python: &str) -> Result<String> {
         );
     }
     // Debian has the two in a package of their own.
-    if !can_make_environments(Path::new(python)) {
-        bail!("Python has no venv: `apt-get install python3-venv` on Debian");
+    if !can_make_environments(python) {
+        bail!("{name} has no venv: `apt-get install python3-venv` on Debian");
     }
-    Ok(said.trim().to_owned())
+    Ok(format!("{name} {}", said.trim()))
 }
 
-fn can_make_environments(python: &Path) -> bool {
+pub(crate) fn can_make_environments(python: &Path) -> bool {
     let mut asked = Command::new(python);
     asked.args(["-c", "import ensurepip, venv"]);
     process::output(&mut asked).is_ok()
@@ -138,18 +134,17 @@ mod tests {
     fn what_is_installed_is_not_installed_again() {
         let folder = tempfile::tempdir().unwrap();
         let workspace = Workspace::at(folder.path());
+        fs::create_dir_all(workspace.path(PACKAGE)).unwrap();
+        fs::write(workspace.path(PROJECT), "[project]\n").unwrap();
+        let python = Path::new("python3");
         let environment = Environment {
             folder: workspace.path("venv"),
-            made_by: "python3",
+            python,
         };
         fs::create_dir_all(&environment.folder).unwrap();
         let stamp = environment.folder.join(STAMP);
-        fs::write(
-            &stamp,
-            format!("{}\n[project]\n", found("python3").unwrap()),
-        )
-        .unwrap();
-        environment.install(&workspace, "[project]\n", &[]).unwrap();
+        fs::write(&stamp, format!("{}\n[project]\n", found(python).unwrap())).unwrap();
+        environment.install(&workspace, PROJECT, &[]).unwrap();
         assert!(!environment.python().exists());
     }
 }

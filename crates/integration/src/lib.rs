@@ -6,6 +6,7 @@
 
 mod beside;
 mod binary;
+mod caller;
 mod fake_model;
 pub mod greed;
 mod process;
@@ -16,6 +17,7 @@ mod user;
 
 pub use beside::Beside;
 pub use binary::{binary, output, run_netra};
+pub use caller::{CALLER, calls, write_caller};
 pub use fake_model::{FakeModel, Reply};
 pub use process::{Options as ProcessOptions, TestProcess};
 pub use proxy::{Damage, Proxy};

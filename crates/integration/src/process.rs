@@ -5,6 +5,7 @@ use std::process::{ExitStatus, Stdio};
 
 use anyhow::{Context as _, Result, bail};
 use netra_client::Client;
+use netra_protocol::account::Role;
 use rustix::process::{Pid, Signal, kill_process};
 use tokio::io::{AsyncBufReadExt as _, BufReader};
 use tokio::process::{Child, Command};
@@ -99,8 +100,15 @@ impl TestProcess {
 
     /// A new user, made by the command line beside the running server.
     pub async fn user(&self, name: &str) -> Result<TestUser> {
+        self.user_as(name, Role::User).await
+    }
+
+    /// The same with this role.
+    pub async fn user_as(&self, name: &str, role: Role) -> Result<TestUser> {
         let data = self.data.to_string_lossy();
-        let id = said(&["user", "add", name, "--data", &data]).await?;
+        let role = serde_json::to_value(role)?;
+        let role = role.as_str().context("a role is a word")?;
+        let id = said(&["user", "add", name, "--role", role, "--data", &data]).await?;
         let token = said(&["token", name, "--data", &data]).await?;
         Ok(TestUser {
             id: id.parse()?,

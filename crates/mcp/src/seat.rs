@@ -129,7 +129,7 @@ impl Seat {
             let limits = ctx.limits()?;
             Some(ctx.runtime().account_of(user, limits.memory_mib))
         });
-        match self.server.start(account).await {
+        match self.server.start_for_calls(account).await {
             Ok(instance) => {
                 let instance = Arc::new(instance);
                 state.seated = Some((Arc::clone(&instance), place));

@@ -10,14 +10,14 @@ use netra_tools::{bytes_of, cut_text};
 use parking_lot::Mutex;
 use rmcp::model::{
     CallToolRequest, CallToolRequestParams, ClientRequest, JsonObject, ListToolsRequest,
-    PaginatedRequestParams, ServerPeerInfo, ServerResult,
+    PaginatedRequestParams, ProtocolVersion, ServerPeerInfo, ServerResult,
 };
 use rmcp::service::{ClientInitializeError, RoleClient};
 use rmcp::transport::IntoTransport;
 use serde_json::Value;
 use tokio::sync::Notify;
 
-use crate::config::{Era, ServerConfig};
+use crate::config::{Era, Place, ServerConfig};
 use crate::connection::Connection;
 use crate::ending::Why;
 use crate::instance::{Instance, chain};
@@ -116,6 +116,37 @@ impl Server {
             "server" => self.name.clone(), "outcome" => outcome)
         .increment(1);
         started
+    }
+
+    /// Starts an instance that will be called.
+    ///
+    /// # Errors
+    /// In words.
+    pub(crate) async fn start_for_calls(
+        &self,
+        account: Option<Arc<Account>>,
+    ) -> Result<Instance, String> {
+        let instance = self.start(account).await?;
+        // In the newer era some arguments go into headers too. The transport makes them from the
+        // list of tools that the same connection has seen.
+        let wants_list = |info: &ServerPeerInfo| {
+            info.protocol_version >= ProtocolVersion::V_2026_07_28
+                && info.capabilities.tools.is_some()
+        };
+        let is_http = matches!(self.config.place, Place::Http(_));
+        if is_http
+            && instance
+                .connection
+                .server()
+                .as_deref()
+                .is_some_and(wants_list)
+        {
+            let listed = tokio::time::timeout(self.config.start, tools_of(&instance.connection));
+            listed
+                .await
+                .map_err(|_| "it did not list its tools in time".to_owned())??;
+        }
+        Ok(instance)
     }
 
     /// An instance has ended by itself.

@@ -251,24 +251,28 @@ async fn refused(
         Ok(ServerJsonRpcMessage::Error(error)) => Some(error),
         _ => None,
     });
-    let discovers = match message {
-        ClientJsonRpcMessage::Request(request)
-            if matches!(request.request, ClientRequest::DiscoverRequest(_)) =>
-        {
-            Some(request.id.clone())
-        }
+    let request = match message {
+        ClientJsonRpcMessage::Request(request) => Some(request),
         _ => None,
     };
-    let answer = match (told, discovers) {
-        (Some(told), Some(id)) if !in_session => ServerJsonRpcMessage::error(told.error, Some(id)),
-        (Some(told), _) => ServerJsonRpcMessage::Error(told),
-        (None, Some(id))
-            if !in_session && status.is_client_error() && status != StatusCode::FORBIDDEN =>
-        {
-            let words = format!("discovery was answered with the status {status}");
-            ServerJsonRpcMessage::error(ErrorData::invalid_request(words, None), Some(id))
+    let id = request.map(|request| request.id.clone());
+    let discovers = !in_session
+        && request.is_some_and(|one| matches!(one.request, ClientRequest::DiscoverRequest(_)));
+    let unread = told.as_ref().is_some_and(|told| told.id.is_none());
+    let answer = match told {
+        // Servers that have forgotten a session often say so by this status in place of 404,
+        // without a look at what was asked.
+        Some(_) if in_session && unread && status == StatusCode::BAD_REQUEST => {
+            return Err(StreamableHttpError::SessionExpired);
         }
-        (None, _) => return Err(other.into()),
+        // The answer to a request is its own, even where the server did not read its number.
+        Some(told) if discovers || unread => ServerJsonRpcMessage::error(told.error, id),
+        Some(told) => ServerJsonRpcMessage::Error(told),
+        None if discovers && status.is_client_error() && status != StatusCode::FORBIDDEN => {
+            let words = format!("discovery was answered with the status {status}");
+            ServerJsonRpcMessage::error(ErrorData::invalid_request(words, None), id)
+        }
+        None => return Err(other.into()),
     };
     Ok(StreamableHttpPostResponse::Json(answer, None))
 }

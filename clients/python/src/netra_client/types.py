@@ -892,6 +892,20 @@ class PageTool(_PageToolRequired, total=False):
     next_cursor: str | None
 
 
+class _PageToolServerRequired(TypedDict):
+    #: The items, newest first unless the operation says otherwise.
+    items: list[ToolServer]
+
+
+class PageToolServer(_PageToolServerRequired, total=False):
+    """One page of a list."""
+
+    #: The log's position of this snapshot, where the operation promises one.
+    as_of: AsOf | None
+    #: Give this as `?cursor=` for the next page; null at the end.
+    next_cursor: str | None
+
+
 class _PageUserRequired(TypedDict):
     #: The items, newest first unless the operation says otherwise.
     items: list[User]
@@ -1323,6 +1337,46 @@ class Tool(_ToolRequired, total=False):
 
 
 ToolCallId = str
+
+
+class _ToolServerRequired(TypedDict):
+    #: How many instances have ended by themselves since the start.
+    crashes: int
+    #: How many instances of it run now.
+    instances: int
+    #: Tools that it offers and Netra does not take, each with the reason.
+    left_out: list[str]
+    #: As it is configured; its tools are named `NAME__tool`.
+    name: str
+    #: Whom one instance of it serves.
+    scope: ToolServerScope
+    #: Where it stands.
+    state: ToolServerState
+    #: The names of its tools.
+    tools: list[str]
+    #: How it is reached.
+    transport: ToolServerTransport
+
+
+class ToolServer(_ToolServerRequired, total=False):
+    """A server that tools come from, as admins see it."""
+
+    #: Why it is away.
+    problem: str | None
+    #: The version of the protocol that is spoken with it, once it has answered.
+    protocol: str | None
+    #: How it names itself and its version, once it has answered.
+    title: str | None
+
+
+ToolServerScope = Literal["user", "run", "shared"]
+"""Whom one instance of a tool server serves."""
+
+ToolServerState = Literal["starting", "ready", "away"]
+"""Where a tool server stands."""
+
+ToolServerTransport = Literal["stdio", "http"]
+"""How a tool server is reached."""
 
 
 class UpdateThread(TypedDict, total=False):

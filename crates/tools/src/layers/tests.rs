@@ -11,11 +11,20 @@ use netra_protocol::id::{MessageId, RunId, ThreadId, ToolCallId};
 use netra_protocol::limits::Limits;
 use netra_protocol::tool::Risk;
 use netra_store::{AuditKey, Journal, NewRun, NewUser, Secrets, Store, Target};
-use netra_worker::AnalysisPool;
+use netra_worker::{AnalysisPool, ScriptPool};
 use serde_json::{Map, Value, json};
 
 use super::*;
 use crate::{Call, Error, Infra, Past, Policy, Registry, Tool, ToolExecutorFactory, ToolSpec};
+
+/// The tools of these tests need no worker.
+fn no_workers() -> netra_worker::Config {
+    netra_worker::Config {
+        program: "/nonexistent".into(),
+        workers: 1,
+        warm: 0,
+    }
+}
 
 /// What is called, and what becomes of it. The run may make five calls; a call of `rare` is permitted once an hour.
 const GOLDEN: &[(&str, &str, &str)] = &[
@@ -133,11 +142,8 @@ async fn table(layers: &'static [Layer]) -> Vec<String> {
         registry: Arc::new(Registry::new(tools, policy).unwrap()),
         store: store.clone(),
         secrets: Secrets::ephemeral(&store),
-        analyses: AnalysisPool::new(netra_worker::Config {
-            program: "/nonexistent".into(),
-            workers: 1,
-            warm: 0,
-        }),
+        analyses: AnalysisPool::new(no_workers()),
+        scripts: ScriptPool::new(no_workers()),
     });
     let emitter = Arc::new(bridge.create_emitter(&run));
     let dispatcher = factory

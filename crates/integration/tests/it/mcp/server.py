@@ -22,7 +22,7 @@ tools = {
     "long-line": {"type": "object"},
     "long_line": {"type": "object"},
     "grow": {"type": "object"},
-    "bad": {"type": 7},
+    "bad": {"type": "object", "properties": {"text": {"type": 7}}},
 }
 calls = 0
 PIXEL = (

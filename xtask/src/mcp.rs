@@ -1,0 +1,261 @@
+//! Tool servers and a conformance suite that nobody here wrote, against ours: installs them, runs the tests with them.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context as _, Result, bail};
+use toml::{Table, Value};
+
+use crate::part::{self, Outcome};
+use crate::python::{self, Environment};
+use crate::tally::Tally;
+use crate::workspace::Workspace;
+use crate::{debian, node, process};
+
+/// The tests of netra-integration that need the servers.
+pub(crate) const TESTS: &str = "mcp::real::";
+/// Which packages, by version and checksum.
+const PACKAGES: &str = "crates/integration/mcp";
+const REQUIREMENTS: &str = "crates/integration/mcp/requirements.txt";
+/// What of the conformance suite fails, and why.
+const EXPECTED: &str = "crates/integration/mcp/conformance.toml";
+/// The versions of the protocol that the suite is run for.
+const VERSIONS: [&str; 2] = ["2025-11-25", "2026-07-28"];
+/// A Python that also the user of a sandbox can read, unlike one below a home folder.
+const SYSTEM_PYTHON: &str = "/usr/bin/python3";
+
+pub(crate) fn check(workspace: &Workspace) -> Result<Outcome> {
+    process::require("cc")?;
+    debian::program(workspace, &["git"], "git")?;
+    let folder = process::target_folder(workspace)?.join("mcp");
+    install(workspace, &folder)?;
+    for what in [
+        &["build", "-p", "netra", "--bin", "netra"][..],
+        &[
+            "build",
+            "-p",
+            "netra-integration",
+            "--bin",
+            "netra-conformance",
+        ],
+    ] {
+        process::run(&mut process::cargo(workspace, what))?;
+    }
+    let args = [
+        "test",
+        "-p",
+        "netra-integration",
+        "--no-fail-fast",
+        "--",
+        TESTS,
+    ];
+    let mut tests = process::cargo(workspace, &args);
+    let mut outcome = part::tests(tests.env("NETRA_MCP_SERVERS", &folder))?;
+    for version in VERSIONS {
+        let conformance = conformance(workspace, &folder, version)?;
+        outcome.tally.add(conformance.tally);
+        outcome.good &= conformance.good;
+    }
+    Ok(outcome)
+}
+
+/// `node` and `python`, each a folder of its own.
+fn install(workspace: &Workspace, folder: &Path) -> Result<()> {
+    node::check()?;
+    node::install_into(workspace, PACKAGES, &folder.join("node"))?;
+    node_program(folder)?;
+    let system = Path::new(SYSTEM_PYTHON);
+    let usable = system.is_file() && python::can_make_environments(system);
+    let environment = Environment {
+        folder: folder.join("python"),
+        python: if usable { system } else { Path::new("python3") },
+    };
+    // As wheels only: no script of theirs runs.
+    let pip = [
+        "--require-hashes",
+        "--only-binary",
+        ":all:",
+        "--requirement",
+        REQUIREMENTS,
+    ];
+    environment.install(workspace, REQUIREMENTS, &pip)
+}
+
+/// The Node that came with the packages: the suite needs a newer one than the page.
+fn node_program(folder: &Path) -> Result<PathBuf> {
+    let modules = folder.join("node/node_modules");
+    let found = ["x64", "arm64"]
+        .map(|machine| modules.join(format!("node-linux-{machine}/bin/node")))
+        .into_iter()
+        .find(|program| program.is_file());
+    found.context("npm has no Node for this machine: the part needs Linux on x86-64 or arm64")
+}
+
+/// The client side of the suite, all scenarios of one version.
+fn conformance(workspace: &Workspace, folder: &Path, version: &str) -> Result<Outcome> {
+    println!("conformance of the client, {version}");
+    let expected: Table = workspace
+        .read(EXPECTED)?
+        .parse()
+        .with_context(|| format!("{EXPECTED} is no TOML"))?;
+    let ours = process::target_folder(workspace)?.join("debug/netra-conformance");
+    let suite = folder.join("node/node_modules/@modelcontextprotocol/conformance/dist/index.js");
+    let results = folder.join("conformance").join(version);
+    if results.exists() {
+        fs::remove_dir_all(&results).with_context(|| results.display().to_string())?;
+    }
+    let mut run = Command::new(node_program(folder)?);
+    run.arg(suite)
+        .args(["client", "--suite", "all", "--spec-version", version])
+        .arg("--command")
+        .arg(format!("{} {version}", ours.display()))
+        .arg("--output-dir")
+        .arg(&results)
+        .current_dir(folder);
+    let mut scenarios = Vec::new();
+    // Its own exit code counts failures that are expected.
+    process::watch(&mut run, |line| scenarios.extend(Scenario::read(line)))?;
+    if scenarios.is_empty() {
+        bail!("no scenario of {version} ran: see above");
+    }
+    let reasons = match expected.get(version) {
+        Some(Value::Table(reasons)) => reasons.clone(),
+        Some(_) => bail!("{EXPECTED}: {version} is no table"),
+        None => Table::new(),
+    };
+    let (tally, problems) = judge(&scenarios, &reasons);
+    for problem in &problems {
+        println!("{version}: {problem}");
+    }
+    println!(
+        "{version}: {} scenarios, {} as they should be",
+        scenarios.len(),
+        tally.passed
+    );
+    Ok(Outcome {
+        tally,
+        good: problems.is_empty(),
+    })
+}
+
+/// One line of the suite's summary: `✗ auth/iss-supported: 2 passed, 1 failed`.
+#[derive(Debug, PartialEq, Eq)]
+struct Scenario {
+    name: String,
+    passed: u64,
+    failed: u64,
+}
+
+impl Scenario {
+    fn read(line: &str) -> Option<Self> {
+        let line = line.strip_prefix('✓').or_else(|| line.strip_prefix('✗'))?;
+        let (name, counts) = line.trim().split_once(": ")?;
+        let mut counts = counts.split(", ");
+        let mut count = |word: &str| {
+            let number = counts.next()?.strip_suffix(word)?;
+            number.trim().parse().ok()
+        };
+        Some(Self {
+            name: name.to_owned(),
+            passed: count(" passed")?,
+            failed: count(" failed")?,
+        })
+    }
+
+    /// A scenario that has checked nothing is none that went well.
+    fn went_well(&self) -> bool {
+        self.passed > 0 && self.failed == 0
+    }
+
+    /// Whether the list speaks of it: by its name, or by its folder, which ends in `/`.
+    fn is_named(&self, entry: &str) -> bool {
+        self.name == entry || (entry.ends_with('/') && self.name.starts_with(entry))
+    }
+}
+
+/// What went well counts as a test that passed, what fails without a reason as one that failed. A list that says more
+/// than the truth is a problem too.
+fn judge(scenarios: &[Scenario], reasons: &Table) -> (Tally, Vec<String>) {
+    let mut tally = Tally::default();
+    let mut problems = Vec::new();
+    for scenario in scenarios {
+        let listed = reasons.keys().any(|entry| scenario.is_named(entry));
+        if scenario.went_well() {
+            tally.passed += 1;
+        } else if !listed {
+            tally.failed += 1;
+            problems.push(format!("{} fails, and no reason is listed", scenario.name));
+        }
+    }
+    for (entry, reason) in reasons {
+        if !scenarios
+            .iter()
+            .any(|scenario| scenario.is_named(entry) && !scenario.went_well())
+        {
+            problems.push(format!("{EXPECTED} lists {entry}, of which nothing fails"));
+        }
+        if reason.as_str().is_none_or(str::is_empty) {
+            problems.push(format!("{EXPECTED} gives no reason for {entry}"));
+        }
+    }
+    (tally, problems)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_summary_is_read_line_by_line() {
+        let read = Scenario::read("✗ auth/iss-supported: 2 passed, 1 failed").unwrap();
+        assert_eq!(
+            (read.name.as_str(), read.passed, read.failed),
+            ("auth/iss-supported", 2, 1)
+        );
+        let warned = Scenario::read("✓ sse-retry: 3 passed, 0 failed, 1 warnings").unwrap();
+        assert!(warned.went_well());
+        assert!(
+            !Scenario::read("✓ initialize: 0 passed, 0 failed")
+                .unwrap()
+                .went_well()
+        );
+        for line in [
+            "Total: 0 passed, 50 failed, 0 warnings",
+            "✗ auth/dpop (extension)",
+            "",
+        ] {
+            assert_eq!(Scenario::read(line), None, "{line}");
+        }
+    }
+
+    #[test]
+    fn only_what_the_list_says_may_fail_and_all_that_it_says_must() {
+        let scenario = |name: &str, passed, failed| Scenario {
+            name: name.to_owned(),
+            passed,
+            failed,
+        };
+        let ran = [
+            scenario("initialize", 1, 0),
+            scenario("auth/a", 0, 1),
+            scenario("auth/b", 1, 0),
+        ];
+        let judged = |list: &str| judge(&ran, &list.parse().unwrap());
+        let (tally, problems) = judged("\"auth/\" = \"why\"");
+        assert_eq!(
+            (tally.passed, tally.failed, problems.len()),
+            (2, 0, 0),
+            "{problems:?}"
+        );
+        let (tally, problems) = judged("");
+        assert_eq!((tally.passed, tally.failed, problems.len()), (2, 1, 1));
+        for list in [
+            "\"auth/\" = \"\"",
+            "\"auth/a\" = \"why\"\ninitialize = \"why\"",
+            "\"auth/a\" = \"why\"\ngone = \"why\"",
+        ] {
+            assert!(!judged(list).1.is_empty(), "{list}");
+        }
+    }
+}
