@@ -153,7 +153,7 @@ async fn a_worker_reads_its_files_and_no_other() {
         arguments: json!({ "path": path }),
         inputs: vec![input],
     };
-    let mut analysis = pool(1).open(limits());
+    let mut analysis = pool(1).open(&someone(1), limits());
     let first = job("read", &own, input(&own));
     let text = analysis.run(&first, &mut |_, _| {}).await.unwrap();
     assert_eq!(text, json!("mine"));
@@ -183,7 +183,7 @@ async fn a_worker_reads_its_files_and_no_other() {
 
 #[tokio::test]
 async fn a_worker_without_files_opens_none_and_no_worker_starts_or_connects_anything() {
-    let mut analysis = pool(1).open(limits());
+    let mut analysis = pool(1).open(&someone(1), limits());
     let own = json!({ "path": std::env::current_exe().unwrap() });
     assert_eq!(refused(&mut analysis, "read", own).await, Some(1));
     for op in ["spawn", "connect", "unix_socket"] {

@@ -15,6 +15,7 @@ pub(crate) fn someone(number: u128) -> UserExecutionContext {
         rights: Rights::of_role(Role::User),
         limits: Arc::new(Limits::default()),
         session: None,
+        groups: Arc::default(),
     };
     UserExecutionContext::for_test(&Runtime::new(), principal)
 }
