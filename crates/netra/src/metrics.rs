@@ -43,11 +43,11 @@ fn describe(recorder: &impl Recorder) {
         .lines()
         .filter(|row| row.starts_with("| `netra_"))
     {
-        let cells: Vec<&str> = row.split(" | ").collect();
-        let [names, kind, .., meaning] = cells[..] else {
+        let cells: Vec<&str> = row.split('|').map(str::trim).collect();
+        let [_, names, kind, _, meaning, _] = cells[..] else {
             continue;
         };
-        let meaning = without_marks(meaning.trim_end_matches(" |"));
+        let meaning = without_marks(meaning);
         for name in names.split('`').skip(1).step_by(2) {
             let (name, meaning) = (KeyName::from(name.to_owned()), meaning.clone().into());
             match kind.split(',').next() {

@@ -76,8 +76,6 @@ pub struct Script {
     seats: Arc<Seats>,
     owner: Owner,
     room: Room,
-    /// What its worker may fill, as long as it has one at work.
-    promise: Option<Promise>,
     /// What it may have where there is enough.
     most: u64,
     functions: Vec<String>,
@@ -92,6 +90,8 @@ pub struct Script {
     /// How long it has computed, as its worker says.
     computed: Duration,
     printed_bytes: u64,
+    /// What its worker may fill, as long as it has one; given back after the worker.
+    promise: Option<Promise>,
 }
 
 #[derive(Debug)]
