@@ -10,10 +10,72 @@ use zeroize::Zeroizing;
 /// A text that ends within a secret, because it was cut there, loses what it has of it, from so many bytes on.
 const MIN_CUT: usize = 6;
 
+/// A secret as it may be written, to be looked for in time that does not grow with its length: both it and what it is
+/// looked for in may be a user's to choose.
+#[derive(PartialEq)]
+struct Form {
+    text: Zeroizing<String>,
+    /// For each length of a beginning, the longest shorter beginning that it ends with.
+    shorter: Vec<usize>,
+}
+
+impl Form {
+    fn new(text: String) -> Self {
+        let mut form = Self {
+            text: Zeroizing::new(text),
+            shorter: vec![0; 2],
+        };
+        for at in 1..form.text.len() {
+            let byte = form.text.as_bytes()[at];
+            let matched = form.matched(form.shorter[at], byte);
+            form.shorter.push(matched);
+        }
+        form
+    }
+
+    /// How much of the form has been read, one byte after so much of it.
+    fn matched(&self, mut so_far: usize, byte: u8) -> usize {
+        let bytes = self.text.as_bytes();
+        while so_far > 0 && bytes.get(so_far) != Some(&byte) {
+            so_far = self.shorter[so_far];
+        }
+        so_far + usize::from(bytes.get(so_far) == Some(&byte))
+    }
+
+    /// The content with a sign in place of the form, also where the content ends within it; none where it has none.
+    fn taken_out(&self, content: &[u8], sign: &str) -> Option<Vec<u8>> {
+        let (mut clean, mut kept, mut so_far) = (Vec::new(), 0, 0);
+        for (at, byte) in (1..).zip(content) {
+            so_far = self.matched(so_far, *byte);
+            if so_far == self.text.len() {
+                clean.extend(&content[kept..at - so_far]);
+                clean.extend(sign.as_bytes());
+                (kept, so_far) = (at, 0);
+            }
+        }
+        if so_far >= MIN_CUT {
+            clean.extend(&content[kept..content.len() - so_far]);
+            clean.extend(sign.as_bytes());
+            kept = content.len();
+        }
+        (kept > 0).then(|| {
+            clean.extend(&content[kept..]);
+            clean
+        })
+    }
+
+    /// Whether the text may have it: a quick look that spares nearly all texts the other.
+    fn may_be_in(&self, text: &str) -> bool {
+        let tail = text.len().saturating_sub(self.text.len());
+        let read = |so_far, byte: &u8| self.matched(so_far, *byte);
+        text.contains(self.text.as_str()) || text.as_bytes()[tail..].iter().fold(0, read) >= MIN_CUT
+    }
+}
+
 /// One secret in each form in which it is looked for.
 struct Given {
     name: String,
-    forms: Vec<Zeroizing<String>>,
+    forms: Vec<Form>,
 }
 
 /// The secrets that were given to the tools of one run.
@@ -23,8 +85,8 @@ pub(crate) struct Redaction(RwLock<Vec<Given>>);
 impl Redaction {
     /// From now on this secret is taken out.
     pub(crate) fn add(&self, name: &str, secret: &Secret) {
-        let mut given = self.0.write();
         let forms = forms(secret.expose());
+        let mut given = self.0.write();
         if !given
             .iter()
             .any(|one| one.name == name && one.forms == forms)
@@ -41,12 +103,13 @@ impl Redaction {
         for given in self.0.read().iter() {
             let sign = format!("[secret {}]", given.name);
             for form in &given.forms {
-                if text.contains(form.as_str()) {
-                    text = text.replace(form.as_str(), &sign);
-                }
-                if let Some(kept) = cut_off(text.as_bytes(), form.as_bytes()) {
-                    text.truncate(kept);
-                    text.push_str(&sign);
+                let found = form.may_be_in(&text);
+                if let Some(clean) = found
+                    .then(|| form.taken_out(text.as_bytes(), &sign))
+                    .flatten()
+                {
+                    // Forms are whole characters, so what is left is too.
+                    text = String::from_utf8_lossy(&clean).into_owned();
                 }
             }
         }
@@ -55,15 +118,14 @@ impl Redaction {
 
     /// The content of a file without secrets.
     pub(crate) fn bytes(&self, content: &[u8]) -> Vec<u8> {
+        if let Ok(text) = std::str::from_utf8(content) {
+            return self.text(text.to_owned()).into_bytes();
+        }
         let mut content = content.to_vec();
         for given in self.0.read().iter() {
-            let sign = format!("[secret {}]", given.name).into_bytes();
+            let sign = format!("[secret {}]", given.name);
             for form in &given.forms {
-                content = replaced(content, form.as_bytes(), &sign);
-                if let Some(kept) = cut_off(&content, form.as_bytes()) {
-                    content.truncate(kept);
-                    content.extend(&sign);
-                }
+                content = form.taken_out(&content, &sign).unwrap_or(content);
             }
         }
         content
@@ -97,7 +159,7 @@ impl Redaction {
 }
 
 /// As it is, and as it stands in URLs and in common encodings of the whole.
-fn forms(secret: &str) -> Vec<Zeroizing<String>> {
+fn forms(secret: &str) -> Vec<Form> {
     use base64::Engine as _;
     use base64::engine::general_purpose::{STANDARD_NO_PAD, URL_SAFE_NO_PAD};
     let hex = |upper: bool| {
@@ -124,36 +186,7 @@ fn forms(secret: &str) -> Vec<Zeroizing<String>> {
         hex(true),
     ];
     forms.dedup();
-    forms.into_iter().map(Zeroizing::new).collect()
-}
-
-/// How much of a text is left where its end is a beginning of the secret.
-fn cut_off(text: &[u8], form: &[u8]) -> Option<usize> {
-    let longest = form.len().saturating_sub(1).min(text.len());
-    let of_form = |length: &usize| text.ends_with(&form[..*length]);
-    (MIN_CUT..=longest)
-        .rev()
-        .find(of_form)
-        .map(|length| text.len() - length)
-}
-
-fn replaced(content: Vec<u8>, form: &[u8], sign: &[u8]) -> Vec<u8> {
-    let has_it = |rest: &[u8]| rest.windows(form.len()).position(|part| part == form);
-    let Some(mut at) = has_it(&content) else {
-        return content;
-    };
-    let (mut clean, mut rest) = (Vec::with_capacity(content.len()), &content[..]);
-    loop {
-        clean.extend(&rest[..at]);
-        clean.extend(sign);
-        rest = &rest[at + form.len()..];
-        match has_it(rest) {
-            Some(next) => at = next,
-            None => break,
-        }
-    }
-    clean.extend(rest);
-    clean
+    forms.into_iter().map(Form::new).collect()
 }
 
 #[cfg(test)]
@@ -228,5 +261,25 @@ mod tests {
         let value = json!({"a": [CANARY]});
         assert_eq!(Redaction::default().value(value.clone()), value);
         assert_eq!(Redaction::default().bytes(b"abc"), b"abc");
+    }
+
+    #[test]
+    fn secrets_that_overlap_themselves_are_taken_out_whole_and_in_time() {
+        let redaction = Redaction::default();
+        redaction.add("a", &Secret::new("aabaabaaa"));
+        for (text, clean) in [
+            ("aabaabaabaaa", "aab[secret a]"),
+            ("aabaabaaaaabaabaaa", "[secret a][secret a]"),
+            ("aabaabaab", "aab[secret a]"),
+            ("aabaac", "aabaac"),
+        ] {
+            assert_eq!(redaction.text(text.into()), clean, "{text}");
+            let bytes = [b"\xff", text.as_bytes()].concat();
+            assert_eq!(redaction.bytes(&bytes)[1..], *clean.as_bytes(), "{text}");
+        }
+        // A search that began anew at each byte would take hours for this.
+        redaction.add("long", &Secret::new(format!("{}b", "a".repeat(16_000))));
+        let nearly = "a".repeat(400_000);
+        assert!(redaction.text(nearly).ends_with("[secret long]"));
     }
 }

@@ -171,7 +171,7 @@ impl Scene {
         let misuse = json!({ "value": CANARY, "hosts": ["*"] });
         told.push_str(&format!("{:?}", put(&user.client, "wiki", misuse).await));
         let log = self.server.log()?;
-        ensure!(log.len() > 10_000, "the log says little: {}", log.len());
+        ensure!(log.len() > 1_000, "the log says little: {}", log.len());
         told.push_str(&log);
         Ok(told)
     }
