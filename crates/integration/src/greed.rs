@@ -25,8 +25,10 @@ const AT_ONCE: usize = 5;
 const PATIENCE: Duration = Duration::from_secs(120);
 
 /// How hard is tried.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub struct Plan {
+    /// Which of [`MEANS`].
+    pub means: Vec<&'static str>,
     /// How often each means is tried, in a row.
     pub rounds: usize,
     /// The user's limit.
@@ -51,7 +53,7 @@ pub struct Tried {
 /// What became of all.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Outcome {
-    /// In the order of [`MEANS`].
+    /// In the order of the plan.
     pub tried: Vec<Tried>,
     /// Runs of the others meanwhile, all of which succeeded.
     pub others_runs: u64,
@@ -105,7 +107,7 @@ struct Scene {
 pub async fn try_all(data: &Path, agents: &Path, plan: Plan) -> Result<Outcome> {
     write_agents(agents)?;
     let model = FakeModel::start(talk).await?;
-    let server = TestProcess::start_with(data, options(agents, model.url(), plan)).await?;
+    let server = TestProcess::start_with(data, options(agents, model.url(), &plan)).await?;
     let greedy = server.user("greedy").await?.client;
     let others = Others::start(&server, data, plan.others).await?;
     let mut scene = Scene {
@@ -116,7 +118,7 @@ pub async fn try_all(data: &Path, agents: &Path, plan: Plan) -> Result<Outcome> 
     // As long as it is open, so is the account, and what was held at most is remembered.
     let anchor = Socket::connect(&scene.greedy).await?;
     let mut tried = Vec::new();
-    for means in MEANS {
+    for means in plan.means {
         let (before, began) = (scene.stopped().await?, Instant::now());
         for round in 0..plan.rounds {
             let attack = tokio::time::timeout(PATIENCE, scene.attack(means));
@@ -138,7 +140,7 @@ pub async fn try_all(data: &Path, agents: &Path, plan: Plan) -> Result<Outcome> 
     Ok(Outcome { tried, others_runs })
 }
 
-fn options(agents: &Path, model: &str, plan: Plan) -> Options {
+fn options(agents: &Path, model: &str, plan: &Plan) -> Options {
     let settings = [
         ("LIMITS__MEMORY_MIB", plan.limit_mib.to_string()),
         ("LIMITS__REQUESTS_PER_MINUTE", "1000000".into()),

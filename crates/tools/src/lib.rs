@@ -26,5 +26,5 @@ pub use policy::{Explained, Policy, Question, Unusable, Verdict};
 pub use registry::{InvalidTool, Registry};
 pub use scope::RunScope;
 pub use servers::ToolServers;
-pub use short::{bytes_of, cut_text, shorten};
+pub use short::{bytes_of, cut_text, held_by, shorten};
 pub use tool::{Call, Tool, ToolSpec};

@@ -26,7 +26,7 @@ pub fn bytes_of(value: &Value) -> usize {
 }
 
 /// What a value holds in memory, in bytes, the slack of its lists and maps apart.
-pub(crate) fn held_by(value: &Value) -> usize {
+pub fn held_by(value: &Value) -> usize {
     const SLOT: usize = size_of::<Value>();
     match value {
         Value::Null | Value::Bool(_) | Value::Number(_) => 0,

@@ -1,13 +1,13 @@
 //! A model agent: ask the model, run the tools that it wants, give it the results, until it answers
 //! without wanting any.
 
-use netra_context::memory;
+use netra_context::memory::{self, OverLimit, Reservation};
 use netra_model::{Arguments, ChatRequest, Message as Said, StopReason, ToolCall, ToolSpec};
 use netra_protocol::ErrorCode;
 use netra_protocol::id::ToolCallId;
 use netra_protocol::message::Content;
 use netra_store::Changes;
-use netra_tools::shorten;
+use netra_tools::{held_by, shorten};
 use serde_json::{Value, json};
 
 use super::ask::{Answer, Audience, ask, fault};
@@ -20,6 +20,9 @@ use crate::message;
 const MAX_RESULT_BYTES: usize = 48 * 1024;
 /// The most of a tool's arguments that stand in a message, in bytes of JSON.
 const MAX_ARGUMENT_BYTES: usize = 16 * 1024;
+/// How often the arguments of a call are held while it is made, besides the answer that they came in: in the
+/// conversation, in the journal, by the dispatcher and by the tool.
+const CALL_COPIES: usize = 4;
 
 pub(super) async fn perform(frame: &Frame<'_>) -> Result<Finished, Fault> {
     let models = &frame.execution.infra.models;
@@ -35,14 +38,18 @@ pub(super) async fn perform(frame: &Frame<'_>) -> Result<Finished, Fault> {
     } else {
         Audience::Agent
     };
+    let mut wanted = 0;
     loop {
         let key = frame.next_key();
         frame.step_for(&key)?;
         let answer = match Answer::recorded(frame, &key) {
             Some(answer) => answer,
             None => {
+                // The request is a copy of the conversation, and what is sent is another.
+                let _room = room_for(2, wanted)?;
                 let request = request(frame, said.clone(), tools.clone());
                 let answer = ask(frame, &model, request, audience).await?;
+                let _room = room_for(CALL_COPIES, held_by_calls(&answer.tool_calls))?;
                 if !answer.tool_calls.is_empty() {
                     Box::pin(end_round(frame, key.clone(), &answer)).await?;
                 }
@@ -52,6 +59,9 @@ pub(super) async fn perform(frame: &Frame<'_>) -> Result<Finished, Fault> {
         if answer.tool_calls.is_empty() {
             return Box::pin(finish(frame, key, answer)).await;
         }
+        let held = held_by_calls(&answer.tool_calls);
+        let _room = room_for(CALL_COPIES, held)?;
+        wanted += held;
         let calls = answer.call_ids.into_iter().zip(answer.tool_calls.clone());
         said.push(Said::Assistant {
             text: answer.text,
@@ -59,6 +69,24 @@ pub(super) async fn perform(frame: &Frame<'_>) -> Result<Finished, Fault> {
         });
         said.extend(Box::pin(run_tools(frame, calls.collect())).await?);
     }
+}
+
+/// Sets room aside for so many copies of what is held.
+fn room_for(copies: usize, held: usize) -> Result<Reservation, Fault> {
+    memory::reserve(copies * held).map_err(|over| no_room(&over))
+}
+
+fn no_room(over: &OverLimit) -> Fault {
+    Fault::agent(ErrorCode::MemoryLimitExceeded, over.to_string())
+}
+
+/// What the arguments of these calls hold, in bytes.
+fn held_by_calls(calls: &[ToolCall]) -> usize {
+    let held = |call: &ToolCall| match &call.arguments {
+        Arguments::Json(value) => held_by(value),
+        Arguments::Invalid(text) => text.len(),
+    };
+    calls.iter().map(held).sum()
 }
 
 fn request(frame: &Frame<'_>, messages: Vec<Said>, tools: Vec<ToolSpec>) -> ChatRequest {
@@ -173,8 +201,7 @@ async fn finish(frame: &Frame<'_>, key: String, answer: Answer) -> Result<Finish
             "the provider's filter cut the answer",
         ));
     }
-    let _room = memory::reserve_for_json(answer.text.as_bytes())
-        .map_err(|over| Fault::agent(ErrorCode::MemoryLimitExceeded, over.to_string()))?;
+    let _room = memory::reserve_for_json(answer.text.as_bytes()).map_err(|over| no_room(&over))?;
     let result = match &frame.agent.output {
         None => json!({ "text": answer.text }),
         Some(_) => serde_json::from_str(&answer.text).map_err(|error| {

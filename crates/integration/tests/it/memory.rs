@@ -11,6 +11,7 @@ mod security {
         let (data, agents) = (tempfile::tempdir()?, tempfile::tempdir()?);
         // Each means once. Twenty times in a row is `cargo xtask bench greed`.
         let plan = Plan {
+            means: greed::MEANS.to_vec(),
             rounds: 1,
             limit_mib: 512,
             others: 50,

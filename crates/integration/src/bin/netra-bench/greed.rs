@@ -11,18 +11,19 @@ const BOUND: f64 = 1.1;
 
 pub(crate) async fn measure(plan: Plan, json: bool) -> Result<()> {
     let (data, agents) = (tempfile::tempdir()?, tempfile::tempdir()?);
+    let (rounds, others) = (plan.rounds, plan.others);
     let outcome = Box::pin(greed::try_all(data.path(), agents.path(), plan)).await?;
     let mut report = Report::new(json);
     for tried in &outcome.tried {
         let measured = json!({
-            "rounds": plan.rounds,
+            "rounds": rounds,
             "peak so far, as a part of the limit": tried.peak,
             "stopped": tried.stopped,
             "seconds": tried.seconds,
         });
         report.add(tried.means, measured);
     }
-    let others = json!({ "users": plan.others, "runs, all completed": outcome.others_runs });
+    let others = json!({ "users": others, "runs, all completed": outcome.others_runs });
     report.add("others", others);
     report.end()?;
     for tried in &outcome.tried {

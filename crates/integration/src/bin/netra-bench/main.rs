@@ -15,7 +15,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::{Parser, Subcommand};
-use netra_integration::greed::Plan;
+use netra_integration::greed::{MEANS, Plan};
 
 #[derive(Debug, Parser)]
 #[command(name = "netra-bench", about = "Benchmarks of the Netra server")]
@@ -54,6 +54,10 @@ enum Command {
     /// One user takes memory by every means there is, while others have their runs; fails where the
     /// user held more than 1.1 of the limit, or one of the others' runs did not complete.
     Greed {
+        /// Only these: script, query, upload, body, "tool result", "model output", "event flood",
+        /// sockets.
+        #[arg(long, value_delimiter = ',')]
+        only: Vec<String>,
         /// How often each means is tried, in a row.
         #[arg(long, default_value_t = 20)]
         rounds: usize,
@@ -117,12 +121,14 @@ fn main() -> ExitCode {
                         Box::pin(events::events(&only, append.as_deref(), json)).await
                     }
                     Command::Greed {
+                        only,
                         rounds,
                         limit_mib,
                         others,
                         json,
                     } => {
                         let plan = Plan {
+                            means: report::wanted(&MEANS, &only)?,
                             rounds,
                             limit_mib,
                             others,
