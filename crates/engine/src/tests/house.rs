@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
+use netra_context::runtime::{Clock, SystemClock};
 use netra_context::{BackgroundKind, Principal, Rights, Runtime, UserExecutionContext};
 use netra_events::{Filter, Hub, Start, WebSocketBridgeFactory};
 use netra_model::scripted::{Answer, ScriptedModel};
@@ -235,6 +236,7 @@ pub(super) struct Build {
     pub(super) dir: Arc<tempfile::TempDir>,
     /// Told after each commit, before the hub.
     pub(super) witness: Option<Arc<dyn Fanout>>,
+    pub(super) clock: Box<dyn Clock>,
 }
 
 impl Build {
@@ -246,6 +248,7 @@ impl Build {
             node_memory: NodeMemory::default(),
             dir: Arc::new(tempfile::tempdir().unwrap()),
             witness: None,
+            clock: Box::new(SystemClock),
         }
     }
 }
@@ -296,8 +299,9 @@ impl House {
             node_memory,
             dir,
             witness,
+            clock,
         } = plan;
-        let runtime = Runtime::new();
+        let runtime = Runtime::with_clock(clock);
         let hub = Hub::new();
         let config = StoreConfig {
             dir: dir.path().to_owned(),
