@@ -127,21 +127,35 @@ async fn no_socket_is_opened_unless_it_is_granted() {
         assert_eq!(told, "ok", "nothing else holds {what}");
     }
     // Without the filter, the others still keep it from the net.
-    for without in [
-        Without {
-            landlock: false,
-            ..CONNECTED
-        },
-        Without {
-            namespaces: false,
-            ..CONNECTED
-        },
-    ] {
-        let told = place
-            .try_it(without, place.attempt("tcp", &address))
-            .await
-            .told;
-        assert_ne!(told, "ok", "{without:?}");
+    let layers = place.layers().await;
+    let others = [
+        (
+            "TCP by Landlock 4",
+            layers.landlock >= 4,
+            Without {
+                landlock: false,
+                ..CONNECTED
+            },
+        ),
+        (
+            "a network namespace",
+            layers.namespaces,
+            Without {
+                namespaces: false,
+                ..CONNECTED
+            },
+        ),
+    ];
+    for (what, is_there, without) in others {
+        if is_there {
+            let told = place
+                .try_it(without, place.attempt("tcp", &address))
+                .await
+                .told;
+            assert_ne!(told, "ok", "{what}");
+        } else {
+            eprintln!("not tested: {what}, which this machine does not give");
+        }
     }
     let granted = Policy {
         network: Network::Internet,
@@ -163,16 +177,25 @@ async fn other_processes_and_namespaces_are_out_of_reach() {
     let place = Place::new();
     let server = std::process::id().to_string();
     let signal = || place.attempt("signal", &server);
-    let told = place.try_it(Without::NOTHING, signal()).await.told;
-    assert!(
-        told == "3" || told == "1",
-        "not there, or not allowed: {told}"
-    );
+    let layers = place.layers().await;
+    if layers.namespaces || layers.uid.is_some() || layers.landlock >= 6 {
+        let told = place.try_it(Without::NOTHING, signal()).await.told;
+        assert!(
+            told == "3" || told == "1",
+            "not there, or not allowed: {told}"
+        );
+    } else {
+        eprintln!("not tested: signals, from which nothing of this machine keeps a program");
+    }
     let same_user = Without {
         uid: true,
         ..TIERS[1]
     };
-    assert_eq!(place.try_it(same_user, signal()).await.told, "1");
+    if layers.landlock >= 6 {
+        assert_eq!(place.try_it(same_user, signal()).await.told, "1");
+    } else {
+        eprintln!("not tested: signals by Landlock 6, which this machine does not give");
+    }
     let nothing = Without {
         landlock: true,
         ..same_user

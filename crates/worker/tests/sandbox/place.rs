@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use netra_context::runtime::Runtime;
 use netra_worker::sandbox::{
-    Ended, Limits, Network, Policy, Running, SYSTEM_FILES, Sandbox, Settings, Tier, Without,
+    Ended, Layers, Limits, Network, Policy, Running, SYSTEM_FILES, Sandbox, Settings, Tier, Without,
 };
 use tempfile::TempDir;
 use tokio::io::AsyncReadExt as _;
@@ -74,6 +74,11 @@ impl Place {
             without,
         };
         Sandbox::new(settings, Runtime::new())
+    }
+
+    /// What holds programs on this machine.
+    pub(crate) async fn layers(&self) -> Layers {
+        self.sandbox(Without::NOTHING).check().await.unwrap()
     }
 
     /// An attempt of the probe.
