@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail, ensure};
 use futures::future::{join_all, try_join_all};
-use netra_client::{Client, Method, Socket, Upload};
+use netra_client::{Client, Error as ClientError, Method, Socket, Upload};
 use netra_protocol::ErrorCode;
 use netra_protocol::frame::{After, Subscribe};
 use netra_protocol::run::{RunStatus, StartRun};
@@ -305,12 +305,20 @@ impl Scene {
     }
 
     async fn deaf(&self, after: After) -> Result<Socket> {
-        let mut socket = Box::pin(Socket::connect(&self.greedy)).await?;
         let wish = Subscribe {
             after,
             epoch: None,
             threads: None,
             deltas: true,
+        };
+        let mut socket = loop {
+            match Box::pin(Socket::connect(&self.greedy)).await {
+                // The server has not noticed yet that the ones before are gone; the round's time bounds this.
+                Err(ClientError::Closed { code: 4009, .. }) => {
+                    tokio::time::sleep(Duration::from_millis(20)).await;
+                }
+                connected => break connected?,
+            }
         };
         match socket.subscribe(wish).await {
             Ok(_) => Ok(socket),
