@@ -4,9 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use netra_worker::Meter;
 use netra_worker::sandbox::{Limits, Network, Policy, Reason, Running, SYSTEM_FILES, Sandbox};
-use tokio::sync::Mutex;
 
 use crate::config::Command;
 use crate::program::{Program, Programs, Started};
@@ -25,10 +23,7 @@ impl Programs for Sandbox {
         Ok(Started {
             read: Box::new(read),
             write: Box::new(write),
-            program: Box::new(Held {
-                meter: running.meter(),
-                running: Mutex::new(running),
-            }),
+            program: Box::new(running),
         })
     }
 }
@@ -66,25 +61,18 @@ fn environment(configured: &BTreeMap<String, String>) -> BTreeMap<String, String
     environment
 }
 
-/// A program in its sandbox.
-struct Held {
-    meter: Meter,
-    running: Mutex<Running>,
-}
-
 #[async_trait]
-impl Program for Held {
+impl Program for Running {
     fn memory_bytes(&self) -> u64 {
-        self.meter.bytes()
+        self.meter().bytes()
     }
 
     fn process_id(&self) -> Option<u32> {
-        self.meter.process_id()
+        self.meter().process_id()
     }
 
     async fn ended(&self) -> String {
-        let ended = self.running.lock().await.ended().await;
-        match ended.reason {
+        match Self::ended(self).await.reason {
             Reason::Exited(code @ 129..) => format!("ended by the signal {}", code - 128),
             Reason::Exited(code) => format!("exit code {code}"),
             Reason::Time => "its time was over".to_owned(),
@@ -96,9 +84,6 @@ impl Program for Held {
     }
 
     fn said(&self) -> String {
-        let Ok(running) = self.running.try_lock() else {
-            return String::new();
-        };
-        running.said()
+        Self::said(self)
     }
 }

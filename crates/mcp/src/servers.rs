@@ -47,11 +47,6 @@ impl Servers {
         }
     }
 
-    /// The names that begin their tools' names.
-    pub fn names(&self) -> impl Iterator<Item = String> {
-        self.servers.iter().map(|server| server.name.clone())
-    }
-
     /// Begins to ask the servers for their tools, which go into the registry, and to look after
     /// instances.
     pub fn begin(&self, registry: &Arc<Registry>) {
