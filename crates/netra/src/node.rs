@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
-use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -96,7 +95,7 @@ pub struct Node {
     engine: ExecutionEngineFactory,
     // In the order in which they are let go: first nobody finds the server, last the lock.
     published: Published,
-    temp: Temp,
+    temp: Option<Temp>,
     lock: DirLock,
 }
 
@@ -128,8 +127,8 @@ impl Node {
         let secrets = secrets(&config, &runtime, &store).await?;
         let tools = tools(&config, (&store, &secrets), &scripts, further)?;
         let registry = Arc::clone(tools.registry());
-        let temp = Temp::new(&runtime, &config.sandbox.temp).map_err(other)?;
-        let servers = Arc::new(tool_servers(&config, &runtime, temp.path())?);
+        let temp = Temp::for_servers(&config, &runtime).map_err(other)?;
+        let servers = Arc::new(tool_servers(&config, &runtime, temp.as_ref()));
         let engine = engine(&config, &runtime, &store, &bridge, tools, scripts)?;
 
         // What a stopped server left has its place again before anybody asks for a new one.
@@ -284,24 +283,20 @@ fn registry_with(config: &Config, further: Vec<Arc<dyn Tool>>) -> Result<Registr
 }
 
 /// The tool servers of the configuration; none is started yet.
-pub fn tool_servers(
+pub(crate) fn tool_servers(
     config: &Config,
     runtime: &Runtime,
-    temp: &Path,
-) -> Result<netra_mcp::Servers, Error> {
-    let settings = netra_worker::sandbox::Settings {
-        temp: temp.to_owned(),
-        ..config.sandbox.clone()
-    };
+    temp: Option<&Temp>,
+) -> netra_mcp::Servers {
+    let mut settings = config.sandbox.clone();
+    if let Some(temp) = temp {
+        temp.path().clone_into(&mut settings.temp);
+    }
     let programs: Arc<dyn netra_mcp::Programs> = Arc::new(netra_worker::sandbox::Sandbox::new(
         settings,
         runtime.clone(),
     ));
-    Ok(netra_mcp::Servers::new(
-        runtime,
-        config.mcp.clone(),
-        &programs,
-    ))
+    netra_mcp::Servers::new(runtime, config.mcp.clone(), &programs)
 }
 
 /// The agents: those that are built in, and those of the folder.

@@ -7,13 +7,22 @@ use std::path::{Path, PathBuf};
 
 use netra_context::Runtime;
 
+use crate::config::Config;
+
 /// A folder of one server, not in its data folder: where the server is root, programs are users of
 /// their own, who must get through. Dropping it removes it.
 pub(crate) struct Temp(PathBuf);
 
 impl Temp {
-    /// Below this folder.
-    pub(crate) fn new(runtime: &Runtime, above: &Path) -> io::Result<Self> {
+    /// Where the configuration wants them; none where it has no tool servers.
+    pub(crate) fn for_servers(config: &Config, runtime: &Runtime) -> io::Result<Option<Self>> {
+        if config.mcp.servers.is_empty() {
+            return Ok(None);
+        }
+        Self::new(runtime, &config.sandbox.temp).map(Some)
+    }
+
+    fn new(runtime: &Runtime, above: &Path) -> io::Result<Self> {
         let number = u64::from_le_bytes(runtime.secret_bytes());
         let path = above.join(format!("netra-{number:016x}"));
         DirBuilder::new().mode(0o700).create(&path)?;

@@ -1,7 +1,5 @@
 //! `netra mcp`: which tool servers there are, and whether one answers.
 
-use std::sync::Arc;
-
 use clap::Subcommand;
 use netra_context::Runtime;
 use netra_mcp::Trial;
@@ -127,8 +125,8 @@ impl Test {
         let usage = |words: String| Problem::message(Exit::Usage, words);
         let config = self.folder.load()?;
         let runtime = Runtime::new();
-        let temp = Temp::new(&runtime, &config.sandbox.temp)?;
-        let servers = node::tool_servers(&config, &runtime, temp.path())?;
+        let temp = Temp::for_servers(&config, &runtime)?;
+        let servers = node::tool_servers(&config, &runtime, temp.as_ref());
         if !config.mcp.servers.contains_key(&self.name) {
             let words = format!("the configuration has no tool server `{}`", self.name);
             return Err(usage(words));
@@ -144,7 +142,7 @@ impl Test {
             .call
             .iter()
             .map(|tool| (tool.clone(), arguments.clone()));
-        let tried = Arc::new(servers).try_out(&self.name, calls.collect()).await;
+        let tried = servers.try_out(&self.name, calls.collect()).await;
         let trial = tried.map_err(|why| {
             let words = format!("the tool server {} does not answer: {why}", self.name);
             Problem::message(Exit::Failure, words)
