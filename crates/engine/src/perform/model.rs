@@ -42,18 +42,15 @@ pub(super) async fn perform(frame: &Frame<'_>) -> Result<Finished, Fault> {
     loop {
         let key = frame.next_key();
         frame.step_for(&key)?;
-        let answer = match Answer::recorded(frame, &key) {
+        let recorded = Answer::recorded(frame, &key);
+        let is_new = recorded.is_none();
+        let answer = match recorded {
             Some(answer) => answer,
             None => {
                 // The request is a copy of the conversation, and what is sent is another.
                 let _room = room_for(2, wanted)?;
                 let request = request(frame, said.clone(), tools.clone());
-                let answer = ask(frame, &model, request, audience).await?;
-                let _room = room_for(CALL_COPIES, held_by_calls(&answer.tool_calls))?;
-                if !answer.tool_calls.is_empty() {
-                    Box::pin(end_round(frame, key.clone(), &answer)).await?;
-                }
-                answer
+                ask(frame, &model, request, audience).await?
             }
         };
         if answer.tool_calls.is_empty() {
@@ -62,6 +59,9 @@ pub(super) async fn perform(frame: &Frame<'_>) -> Result<Finished, Fault> {
         let held = held_by_calls(&answer.tool_calls);
         let _room = room_for(CALL_COPIES, held)?;
         wanted += held;
+        if is_new {
+            Box::pin(end_round(frame, key, &answer)).await?;
+        }
         let calls = answer.call_ids.into_iter().zip(answer.tool_calls.clone());
         said.push(Said::Assistant {
             text: answer.text,
