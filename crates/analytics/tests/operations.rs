@@ -1,15 +1,11 @@
 //! The operations through their one entry, over small logs of each kind, wrong arguments and odd files.
 #![expect(clippy::unwrap_used, reason = "tests")]
 
-use std::time::Duration;
+mod files;
 
-use netra_analytics::jobs::{self, Code, Error, InputFile};
+use netra_analytics::jobs::{self, Code, Error};
 use proptest::prelude::*;
 use serde_json::{Value, json};
-use tempfile::TempDir;
-
-/// Longer than anything here takes.
-const TIME: Duration = Duration::from_secs(120);
 
 const LITELLM: &str = "startTime,endTime,model,prompt_tokens,completion_tokens,spend,user,cache_hit\n\
     2024-06-01T10:00:00Z,2024-06-01T10:00:01Z,alpha-2024-05-01,1000,100,0.003,ann,False\n\
@@ -27,34 +23,16 @@ fn price_list() -> Value {
     })
 }
 
-struct Files(TempDir, Vec<InputFile>);
+/// Files whose results are small, but for charts.
+struct Files(files::Files);
 
 impl Files {
     fn new(files: &[(&str, &str)]) -> Self {
-        let folder = TempDir::new().unwrap();
-        let mut inputs = Vec::new();
-        for (index, (name, content)) in files.iter().enumerate() {
-            let path = folder.path().join(format!("file_{index}.bin"));
-            std::fs::write(&path, content).unwrap();
-            inputs.push(InputFile {
-                name: (*name).into(),
-                media_type: "text/csv".into(),
-                path,
-            });
-        }
-        Self(folder, inputs)
+        Self(files::Files::new(files))
     }
 
     fn run(&self, op: &str, arguments: Value) -> Result<Value, Error> {
-        assert!(self.0.path().exists());
-        let mut last = 0.0;
-        let result = jobs::run(op, arguments, &self.1, TIME, &mut |part, _| {
-            assert!(
-                (last..=1.0).contains(&part),
-                "progress goes from {last} to {part}"
-            );
-            last = part;
-        });
+        let result = self.0.run(op, arguments);
         if let Ok(value) = &result {
             let mut value = value.clone();
             value.as_object_mut().unwrap().remove("content");

@@ -1,43 +1,24 @@
 //! SQL over files, and charts of what it finds: types, names, what is refused, and what is too much.
 #![expect(clippy::unwrap_used, reason = "tests")]
 
+mod files;
+
 use std::time::Duration;
 
-use netra_analytics::jobs::{self, Code, Error, InputFile};
+use netra_analytics::jobs::{self, Code, Error};
 use proptest::prelude::*;
 use serde_json::{Value, json};
-use tempfile::TempDir;
 
-/// Longer than anything here takes.
-const TIME: Duration = Duration::from_secs(120);
+use files::Files;
 
-struct Files(TempDir, Vec<InputFile>);
+/// The questions that these tests have.
+trait Asked {
+    fn ask(&self, query: &str) -> Result<Value, Error>;
+    fn rows(&self, query: &str) -> Value;
+    fn refusal(&self, query: &str) -> String;
+}
 
-impl Files {
-    fn new(files: &[(&str, &str)]) -> Self {
-        let folder = TempDir::new().unwrap();
-        let mut inputs = Vec::new();
-        for (index, (name, content)) in files.iter().enumerate() {
-            let path = folder.path().join(format!("file_{index}.bin"));
-            std::fs::write(&path, content).unwrap();
-            inputs.push(InputFile {
-                name: (*name).into(),
-                media_type: "text/csv".into(),
-                path,
-            });
-        }
-        Self(folder, inputs)
-    }
-
-    fn run(&self, op: &str, arguments: Value) -> Result<Value, Error> {
-        assert!(self.0.path().exists());
-        let mut last = 0.0;
-        jobs::run(op, arguments, &self.1, TIME, &mut |part, _| {
-            assert!((last..=1.0).contains(&part), "from {last} to {part}");
-            last = part;
-        })
-    }
-
+impl Asked for Files {
     fn ask(&self, query: &str) -> Result<Value, Error> {
         self.run("sql_query", json!({ "query": query }))
     }
@@ -329,7 +310,7 @@ fn a_query_without_an_end_ends_in_time() {
     let outcome = jobs::run(
         "sql_query",
         json!({ "query": query }),
-        &files.1,
+        &files.inputs,
         Duration::from_millis(100),
         &mut |_, _| (),
     );
