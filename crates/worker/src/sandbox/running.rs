@@ -33,6 +33,8 @@ pub struct Sandbox {
     settings: Arc<Settings>,
     runtime: Runtime,
     started: Arc<AtomicU64>,
+    /// Which of the spare users are its own.
+    users: u64,
 }
 
 /// A supervisor and what it says.
@@ -104,6 +106,7 @@ impl Sandbox {
     /// Starts nothing yet.
     pub fn new(settings: Settings, runtime: Runtime) -> Sandbox {
         Sandbox {
+            users: u64::from_le_bytes(runtime.secret_bytes()),
             settings: Arc::new(settings),
             runtime,
             started: Arc::default(),
@@ -196,7 +199,7 @@ impl Sandbox {
         let server = std::process::id();
         let uid = match settings.without.uid {
             true => None,
-            false => spare_user::of(number),
+            false => spare_user::of(self.users, number),
         };
         Order {
             policy,

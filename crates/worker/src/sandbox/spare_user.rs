@@ -1,26 +1,26 @@
 //! A user of its own for each program, where the server is root.
 
-use std::process;
-
 /// Where they begin: a range that no system gives to people, services or containers by itself.
 const FIRST: u64 = 1_900_000_000;
-/// How many there are. A server has a part of its own among them, by its process's number.
+/// How many there are. A sandbox has a part of its own among them, drawn when it is made: what bounds processes and
+/// keeps programs apart goes by their user.
 const COUNT: u64 = 200_000_000;
-/// How many programs of one server have different users.
+/// How many programs of one sandbox have different users.
 const EACH: u64 = 1024;
 
-/// The user of the `number`th program of this server; `None` where the server is not root and cannot choose.
-pub(crate) fn of(number: u64) -> Option<u32> {
+/// The user of the `number`th program of the sandbox with this part; `None` where the server is not root and cannot
+/// choose.
+pub(crate) fn of(part: u64, number: u64) -> Option<u32> {
     if !rustix::process::geteuid().is_root() {
         return None;
     }
     let map = std::fs::read_to_string("/proc/self/uid_map").unwrap_or_default();
-    u32::try_from(choose(&map, u64::from(process::id()), number)).ok()
+    u32::try_from(choose(&map, part, number)).ok()
 }
 
 /// In a container there may be fewer users than on a machine; the last of them are taken there.
-fn choose(map: &str, server: u64, number: u64) -> u64 {
-    let own = (server * EACH + number % EACH) % COUNT;
+fn choose(map: &str, part: u64, number: u64) -> u64 {
+    let own = (part % (COUNT / EACH)) * EACH + number % EACH;
     let ranges = || map.lines().filter_map(range);
     if ranges().any(|(first, count)| first <= FIRST && FIRST + COUNT <= first + count) {
         return FIRST + own;
