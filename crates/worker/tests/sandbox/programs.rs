@@ -21,9 +21,10 @@ async fn a_program_speaks_through_its_pipes_and_ends_with_its_code() {
         let mut running = place.sandbox(without).start(policy).await.unwrap();
         let mut stdin = running.take_stdin().unwrap();
         stdin.write_all(b"to you ").await.unwrap();
-        drop(stdin);
+        // As long as its input is open it does not end.
         let meter = running.meter();
         assert!(meter.bytes() > 0);
+        drop(stdin);
         let outcome = to_its_end(running).await;
         assert_eq!(outcome.told, "to you me");
         assert_eq!(outcome.ended.reason, Reason::Exited(7));
