@@ -79,7 +79,7 @@ def cost(file, more, found):
                      f"{top['most_expensive_percent']}.0 %", usd(top["cost_usd"]), percent(top["share_of_cost"])])
     if it["drivers"]:
         top = it["drivers"][0]
-        found["cost"] = (f"Largest driver of the cost: {top['name']} make {percent(top['share_of_cost'])} of it with "
+        found["cost"] = (f"Largest driver of the cost: {top['name']}, {percent(top['share_of_cost'])} of it with "
                          f"{percent(top['share_of_requests'])} of the requests [{ref}].")
     by_user = [[one["name"], count(one["requests"]), usd(one["cost_usd"]), percent(one["share_of_cost"])]
                for one in (it["by_user"] or [])[:5]]
@@ -199,7 +199,7 @@ def to_come(file, more, prefix, found):
     rows = []
     for metric, one in it["metrics"].items():
         if one:
-            show = usd if metric == "cost_usd" else count
+            show = usd if metric == "cost_usd" else lambda value: count(round(value))
             error = [tried["error_share"] for tried in one["hold_out"]["tried"] if tried["method"] == one["method"]][0]
             rows.append([metric.replace("_", " "), one["method"].replace("_", " "), show(one["mean"]),
                          show(one["total_of_horizon"]), percent(error)])
@@ -211,7 +211,7 @@ def to_come(file, more, prefix, found):
     arguments = {"kind": "line", "x": "time", "y": ["observed", "forecast"], "data": points, "name": f"{prefix}forecast",
                  "title": f"Requests by {it['unit']}, and what is to come"}
     drawn = draw(arguments, {"kind": "line", "data": f"of {ref}"})
-    return table(f"The next {count(it['horizon'])} {it['unit']}s", ["What", "By", f"Mean of a {it['unit']}", "In all",
+    return table(f"The next {count(it['horizon'])} {it['unit']}s", ["What", "By", f"Mean by {it['unit']}", "In all",
                                                                   "Error when tried on the last part of the log"], rows, ref), drawn
 
 

@@ -75,7 +75,7 @@ def item(column, reason, file):
             "needed_for": topics, "required": column in ALWAYS}
 
 
-def sources_for(kind, columns):
+def exports_for(kind, columns):
     """Where the columns can come from: the source that the log is from first, then those that have the most of them."""
     order = sorted(SOURCES, key=lambda name: (name != kind, -len([c for c in columns if c in SOURCES[name]["has"]])))
     found = []
@@ -92,7 +92,7 @@ def clean(text):
     return "".join(c if c >= " " else " " for c in str(text)).replace("`", "'").replace("<", "&lt;")
 
 
-def instructions(items, sources):
+def instructions(items, exports):
     """What to do, as a text."""
     if not items:
         return "Nothing more is needed for what was asked."
@@ -104,7 +104,7 @@ def instructions(items, sources):
             must = " (needed for any report)" if one["required"] else ""
             lines.append(f"- `{one['header']}`: {one['meaning']}{must}. Why: {clean(one['why'])}.")
         lines.append("")
-    for source in sources:
+    for source in exports:
         lines += [f"**{source['title']}** gives: {', '.join(c.replace('_', ' ') for c in source['gives'])}", ""]
         lines += [f"{number}. {step}" for number, step in enumerate(source["steps"], 1)]
         if source["example"]:
@@ -128,9 +128,9 @@ def data_helper():
     for one in items:
         if one["column"] not in columns:
             columns.append(one["column"])
-    sources = sources_for(kind, columns)
-    think(f"{len(items)} columns would tell more." if items else "No column is missing for what was asked.")
-    return {"user_instructions": instructions(items, sources), "structured_items": items, "sources": sources}
+    exports = exports_for(kind, columns)
+    think(f"Columns that would tell more: {len(items)}." if items else "No column is missing for what was asked.")
+    return {"user_instructions": instructions(items, exports), "structured_items": items, "exports": exports}
 
 
 data_helper()

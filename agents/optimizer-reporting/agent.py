@@ -217,11 +217,11 @@ def choice_table(costed):
     if not choice:
         return []
     ref = f"[{choice['ref']}]"
-    rows = [[one["name"], usd(one["values"]["saving_usd"]), one["values"]["risk"], one["values"]["effort"], ref]
+    rows = [[one["number"], one["name"], usd(one["values"]["saving_usd"]), one["values"]["risk"], one["values"]["effort"], ref]
             for one in sorted(choice["options"], key=lambda one: -one["values"]["saving_usd"]) if one["pareto"]]
     lines = [f"**Worth choosing from: {len(rows)} of {len(choice['options'])} options and combinations**", "",
              "Each other one is beaten by one of these in saving, risk and effort together.", ""]
-    return lines + table(["Option", "Saves", "Risk (1 low, 3 high)", "Effort (sum of 1 to 3)", "Source"], rows) + [
+    return lines + table(["#", "Option", "Saves", "Risk (1 low, 3 high)", "Effort (sum of 1 to 3)", "Source"], rows) + [
         image(choice["chart"]), ""]
 
 

@@ -131,7 +131,8 @@ def read_question(text):
     names = re.findall(r"[a-z][a-z0-9]*(?:[-.][a-z0-9]+)+", lower)
     names = [name for name in names if not name.endswith((".csv", ".json", ".jsonl", ".toml", ".txt"))]
     wanted["models"] = [name for name in names if any(c in "0123456789" for c in name)][:5]
-    wanted["growth"], rest = growth_in(rest)
+    growth, rest = growth_in(rest)
+    wanted["growth"] = growth
     target, words = percentage_in(rest)
     wanted["target_words"] = words
     wanted["target_fraction"] = target if "cost" in wanted["topics"] else None

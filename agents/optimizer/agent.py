@@ -6,7 +6,7 @@ that fails is named in it, with its error. A question without a file, in a threa
 
 # What the team can do in the 50 steps that a run has by default: those of its agents, those of each log, and those that
 # the analysis of a log takes beyond that.
-MOST_STEPS, FIXED_STEPS, STEPS_PER_LOG, STEPS_OF_ANALYSIS = 50, 10, 11, 8
+MOST_STEPS, FIXED_STEPS, STEPS_PER_LOG, STEPS_OF_ANALYSIS = 50, 12, 11, 8
 
 left_out = []
 steps = {"triage": None, "data_helper": None, "data": None, "analysis": None, "optimization": None, "actions": None,
@@ -142,7 +142,9 @@ def report_on(text, assume):
     ran = [step for step in steps if steps[step]]
     report = {**report, "workflow": {"data_sufficiency": triage["data_sufficiency"], "steps": ran,
                                      "failed": [one["step"] for one in failed]}}
-    return explained(report, text) if report["data"]["rows"] is not None else report
+    logs = len(report["data"]["files"])
+    # Of four logs the steps of the run may be used up.
+    return explained(report, text) if report["data"]["rows"] is not None and logs < 4 else report
 
 
 def earlier_report():

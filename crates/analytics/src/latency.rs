@@ -216,9 +216,14 @@ fn by_load(log: &Log, timed: &[Timed], threshold: i64) -> (Value, Vec<Slow>) {
     let name = |at: usize, out: &mut Map<String, Value>| {
         let from = if at == 0 { 1 } else { edges[at - 1] + 1 };
         let (low, high) = (thousands(u64::from(from)), thousands(u64::from(edges[at])));
+        let span = if low == high {
+            low
+        } else {
+            format!("{low} to {high}")
+        };
         out.insert(
             "name".into(),
-            json!(format!("{low} to {high} requests in the same minute")),
+            json!(format!("{span} requests in the same minute")),
         );
         out.insert("from".into(), json!(from));
         out.insert("to".into(), json!(edges[at]));

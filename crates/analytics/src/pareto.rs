@@ -139,7 +139,7 @@ pub(crate) fn pareto(arguments: Arguments) -> Result<Value, Error> {
             .map(|o| (o.field.clone(), option.values[&o.field].clone()))
             .collect();
         json!({
-            "name": named(option), "values": values, "pareto": by.is_none(),
+            "number": point.at + 1, "name": named(option), "values": values, "pareto": by.is_none(),
             "beaten_by": by.map(|(other, _)| named(&options[other.at])),
         })
     };
@@ -194,16 +194,31 @@ fn gains<'a>(option: &Choice, objectives: &'a [Objective]) -> Result<Vec<f64>, &
     objectives.iter().map(gain).collect()
 }
 
-/// The span of an axis, a little wider than its values.
-fn span(values: &[f64]) -> (f64, f64) {
-    let low = values.iter().copied().fold(f64::INFINITY, f64::min);
-    let high = values.iter().copied().fold(f64::NEG_INFINITY, f64::max);
-    let room = if high > low {
-        (high - low) * 0.08
-    } else {
-        high.abs().max(1.0) * 0.08
-    };
-    (low - room, high + room)
+/// An axis from below to above all values, zero included, with round steps.
+struct Axis {
+    from: f64,
+    to: f64,
+    step: f64,
+}
+
+impl Axis {
+    fn over(values: &[f64]) -> Self {
+        let low = values.iter().copied().fold(0.0, f64::min);
+        let high = values.iter().copied().fold(0.0, f64::max);
+        // Room above the highest value, so that its number does not meet the edge.
+        let (step, _) = draw::steps((high - low).max(1e-9) * 1.1, 4.0);
+        let to = ((high * 1.05 / step).ceil() * step).max(step);
+        Self {
+            from: (low / step).floor() * step,
+            to,
+            step,
+        }
+    }
+
+    fn marks(&self) -> impl Iterator<Item = f64> + '_ {
+        let count = ((self.to - self.from) / self.step).round() as u32;
+        (0..=count).map(|at| self.from + f64::from(at) * self.step)
+    }
 }
 
 fn picture(
@@ -217,27 +232,40 @@ fn picture(
         Better::Lower => -point.gains[at],
     };
     let (xs, ys): (Vec<f64>, Vec<f64>) = points.iter().map(|p| (value(p, 0), value(p, 1))).unzip();
-    let ((from, to), (min, max)) = (span(&xs), span(&ys));
+    let (level, upright) = (Axis::over(&xs), Axis::over(&ys));
     let plot = Plot {
         top: TITLE + 26,
         bottom: HEIGHT - 56,
-        from,
-        to,
-        min,
-        max,
+        from: level.from,
+        to: level.to,
+        min: upright.from,
+        max: upright.to,
     };
     draw::picture(title, HEIGHT, |area| {
-        axes(area, &plot, objectives)?;
-        for ((x, y), best) in xs.iter().zip(&ys).zip(best) {
+        axes(area, &plot, (&level, &upright), objectives)?;
+        for (at, ((x, y), best)) in xs.iter().zip(&ys).zip(best).enumerate() {
             let (colour, size) = if *best { (BLUE, 6) } else { (INK, 4) };
-            let dot = Circle::new((plot.x(*x), plot.y(*y)), size, colour.mix(0.85).filled());
-            area.draw(&dot).map_err(draw::failed)?;
+            let (x, y) = (plot.x(*x), plot.y(*y));
+            area.draw(&Circle::new((x, y), size, colour.mix(0.85).filled()))
+                .map_err(draw::failed)?;
+            if *best {
+                // Dots that are close take turns above and below.
+                let beside = if at % 2 == 0 { y - 14 } else { y + 15 };
+                draw::text(
+                    area,
+                    &(points[at].at + 1).to_string(),
+                    (x, beside),
+                    12.0,
+                    false,
+                    HPos::Center,
+                )?;
+            }
         }
-        let legend = "blue: no other option is better in everything";
+        let legend = "blue: no other option beats it in everything; its number is that of the list";
         draw::text(
             area,
             legend,
-            (WIDTH as i32 - RIGHT, TITLE + 8),
+            (WIDTH as i32 - RIGHT, HEIGHT - 6),
             12.0,
             false,
             HPos::Right,
@@ -245,7 +273,12 @@ fn picture(
     })
 }
 
-fn axes(area: &draw::Area<'_>, plot: &Plot, objectives: &[Objective]) -> Result<(), Error> {
+fn axes(
+    area: &draw::Area<'_>,
+    plot: &Plot,
+    (level, upright): (&Axis, &Axis),
+    objectives: &[Objective],
+) -> Result<(), Error> {
     let words = |objective: &Objective| {
         let label = objective.label.as_deref().unwrap_or(&objective.field);
         let better = if objective.better == Better::Higher {
@@ -263,31 +296,28 @@ fn axes(area: &draw::Area<'_>, plot: &Plot, objectives: &[Objective]) -> Result<
         false,
         HPos::Left,
     )?;
-    let at = (WIDTH as i32 - RIGHT, plot.bottom + 38);
+    let at = (WIDTH as i32 - RIGHT, plot.bottom + 34);
     draw::text(area, &words(&objectives[0]), at, 13.0, false, HPos::Right)?;
-    for step in 0..=4 {
-        let part = f64::from(step) / 4.0;
-        let (x, y) = (
-            plot.from + part * (plot.to - plot.from),
-            plot.min + part * (plot.max - plot.min),
-        );
-        let (px, py) = (plot.x(x), plot.y(y));
-        draw::line(area, (LEFT, py), (WIDTH as i32 - RIGHT, py), 0.22)?;
-        let size = |low: f64, high: f64| low.abs().max(high.abs());
+    let size = |low: f64, high: f64| low.abs().max(high.abs());
+    for y in upright.marks() {
+        let at = plot.y(y);
+        draw::line(area, (LEFT, at), (WIDTH as i32 - RIGHT, at), 0.22)?;
         draw::text(
             area,
             &draw::short(y, size(plot.min, plot.max)),
-            (LEFT - 8, py),
+            (LEFT - 8, at),
             12.0,
             false,
             HPos::Right,
         )?;
-        draw::line(area, (px, plot.bottom), (px, plot.bottom + 4), 0.75)?;
-        let label = draw::short(x, size(plot.from, plot.to));
+    }
+    for x in level.marks() {
+        let at = plot.x(x);
+        draw::line(area, (at, plot.bottom), (at, plot.bottom + 4), 0.75)?;
         draw::text(
             area,
-            &label,
-            (px, plot.bottom + 16),
+            &draw::short(x, size(plot.from, plot.to)),
+            (at, plot.bottom + 16),
             12.0,
             false,
             HPos::Center,

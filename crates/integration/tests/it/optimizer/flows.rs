@@ -230,3 +230,60 @@ async fn a_step_that_fails_is_named_and_the_report_is_made() -> Test {
     }
     Ok(())
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn where_the_log_has_prompts_the_share_of_caching_is_measured() -> Test {
+    let system = "You answer for the shop of a bakery. ".repeat(160);
+    let lines: String = (0..60)
+        .map(|minute| {
+            let line = serde_json::json!({
+                "timestamp": format!("2024-05-06T10:{minute:02}:00Z"), "model": "gpt-4o", "prompt_tokens": 1_600,
+                "completion_tokens": 40, "prompt": format!("{system}Question {minute}"),
+            });
+            format!("{line}\n")
+        })
+        .collect();
+    let server = TestServer::start().await?;
+    let user = server.user().await?;
+    let told = result_of(
+        &user,
+        "Cut the cost by 30 %",
+        "log.jsonl",
+        Upload::Bytes(lines.into()),
+    )
+    .await?;
+    // Each request but the first finds the whole blocks of the common beginning kept.
+    let length = (system.len() + "Question 10".len()) as f64;
+    let blocks = (system.len() / 512 * 512) as f64;
+    let measured: f64 = (1..60)
+        .map(|minute| {
+            if minute < 10 {
+                blocks / (length - 1.0)
+            } else {
+                blocks / length
+            }
+        })
+        .sum::<f64>()
+        / 60.0;
+    let option = &told["options"][0];
+    assert_eq!(option["kind"], "prompt_caching", "{option}");
+    let share = option["arguments"]["cached_share"]
+        .as_f64()
+        .context("a share")?;
+    ensure!(
+        (share - measured).abs() < 2e-6,
+        "{share} is tried, {measured} is right"
+    );
+    ensure!(
+        option["assumptions"]
+            .to_string()
+            .contains("[prompt_repeats#1]"),
+        "{option}"
+    );
+    let asked = &told["data_request"]["structured_items"];
+    ensure!(
+        !asked.to_string().contains("prompt_hash"),
+        "there are prompts: {asked}"
+    );
+    Ok(())
+}

@@ -152,6 +152,18 @@ fn minutes(rows: &[Row], of: impl Fn(&Row) -> f64, truth: &mut Vec<f64>) {
     }
 }
 
+/// The input tokens of the minute with the most requests, the first of equals.
+fn fullest(rows: &[Row], truth: &mut Vec<f64>) {
+    let mut found: BTreeMap<u64, (u64, f64)> = BTreeMap::new();
+    for row in rows {
+        let minute = found.entry(row.second / 60).or_default();
+        *minute = (minute.0 + 1, minute.1 + row.input);
+    }
+    let most = found.values().map(|(requests, _)| *requests).max();
+    let first = found.values().find(|(requests, _)| Some(*requests) == most);
+    truth.extend(first.map(|(_, input)| *input));
+}
+
 /// The parts of the rows with their share of requests and cost.
 fn shares(rows: &[Row], of: impl Fn(&Row) -> u64, truth: &mut Vec<f64>) {
     let mut parts: BTreeMap<u64, (f64, f64, f64, f64)> = BTreeMap::new();
@@ -229,7 +241,8 @@ fn options(rows: &[Row], cap: f64, target: f64, truth: &mut Vec<f64>) {
 fn truth(rows: &[Row], target: f64) -> Vec<f64> {
     // The words of tables: shares and sizes that were asked for or are fixed, edges of classes, waits.
     let mut truth = vec![
-        0.01, 0.05, 0.1, 0.2, 0.25, 0.4, target, 256.0, 1_024.0, 4_096.0, 16_384.0, 60.0, 1_000.0,
+        0.01, 0.05, 0.1, 0.2, 0.25, 0.4, target, 256.0, 1_024.0, 4_096.0, 16_384.0, 30.0, 60.0,
+        1_000.0,
     ];
     let now = cost(rows, AS_IT_IS);
     let thousand = |dollars: f64| dollars * 1_000.0 / rows.len() as f64;
@@ -261,6 +274,7 @@ fn truth(rows: &[Row], target: f64) -> Vec<f64> {
     minutes(rows, |_| 1.0, &mut truth);
     minutes(rows, |row| row.input + row.output, &mut truth);
     minutes(rows, |row| row.input, &mut truth);
+    fullest(rows, &mut truth);
     let active: std::collections::BTreeSet<u64> = rows.iter().map(|row| row.second / 60).collect();
     truth.extend([
         active.len() as f64,
@@ -375,7 +389,7 @@ async fn no_number_stands_in_a_report_that_the_rows_do_not_give() -> Test {
     let is_true = |value: f64, decimals: usize, percent: bool| {
         let scale = 10_f64.powi(i32::try_from(decimals).unwrap_or(0));
         // Numbers of rows in tables, of risk and of effort.
-        let ordinal = !percent && decimals == 0 && value <= 12.0;
+        let ordinal = !percent && decimals == 0 && value <= 16.0;
         // A tie may be rounded either way; small amounts have four digits that count.
         let near = |t: f64| (t * scale - value * scale).abs() <= 0.5 + 1e-6;
         ordinal
@@ -383,16 +397,20 @@ async fn no_number_stands_in_a_report_that_the_rows_do_not_give() -> Test {
                 .iter()
                 .any(|t| near(if percent { 100.0 * t } else { *t }))
     };
-    let mut checked = 0;
+    let (mut checked, mut strange) = (0, Vec::new());
     for line in findings(text(&told, "/report_markdown")?) {
         for (value, decimals, percent) in numbers(line) {
-            ensure!(
-                is_true(value, decimals, percent),
-                "{value} is not found in the rows: {line}"
-            );
             checked += 1;
+            if !is_true(value, decimals, percent) {
+                strange.push(format!("{value} in: {line}"));
+            }
         }
     }
+    ensure!(
+        strange.is_empty(),
+        "not found in the rows:\n{}",
+        strange.join("\n")
+    );
     ensure!(checked > 200, "{checked} numbers were looked at");
     // And the test can tell: a number next to a true one is none.
     let now = cost(&rows, AS_IT_IS);
