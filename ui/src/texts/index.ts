@@ -1,6 +1,6 @@
 // Every text of the page, in one place.
 
-import { count, duration } from './format';
+import { count, duration } from '../format';
 
 const plural = (n: number, one: string, many: string): string => `${count(n)} ${n === 1 ? one : many}`;
 
@@ -163,6 +163,13 @@ export const texts = {
     loading: 'Loading the chart…',
     failed: 'The file could not be loaded.',
     enlarge: (name: string) => `Show ${name} larger`,
+  },
+
+  code: {
+    label: (language: string) => `Code in ${language}`,
+    plain: 'Code',
+    table: 'Table',
+    notCopied: 'Not copied',
   },
 
   report: {
