@@ -6,6 +6,7 @@ import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
+import { Front } from './front.mjs';
 
 export const PASSWORD = 'a long enough password';
 
@@ -28,6 +29,8 @@ export class Server {
   #settings;
   #child;
   #data;
+  #front;
+  #own = '';
 
   /** @param {{args?: string[], settings?: Record<string, string>}} options */
   static async start({ args = [], settings = {} } = {}) {
@@ -37,6 +40,11 @@ export class Server {
     // Many signing in from one address within seconds is what a test does, not what a person does.
     server.#settings = environment({ NETRA__LIMITS__LOGINS_PER_MINUTE: '100', ...settings });
     await server.#run('127.0.0.1:0');
+    const page = process.env.NETRA_E2E_PAGE;
+    if (page) {
+      server.#front = await Front.start(page, () => server.#own);
+      server.url = server.#front.url;
+    }
     return server;
   }
 
@@ -56,13 +64,14 @@ export class Server {
       child.once('error', reject);
       child.once('exit', (code) => reject(new Error(`the server ended with ${code} before it was ready:\n${this.log}`)));
     });
-    this.url = await ready;
+    this.#own = await ready;
+    if (!this.#front) this.url = this.#own;
   }
 
   /** The link for the first admin, which comes by another pipe than the line that says that the server is ready. */
   async firstAdminLink() {
     while (this.setupLink === undefined) await once(this.#child.stderr, 'data');
-    return this.setupLink;
+    return this.setupLink.replace(this.#own, this.url);
   }
 
   /** Makes an account that can sign in with `PASSWORD`. */
@@ -87,10 +96,11 @@ export class Server {
 
   /** Starts it again on the same port and the same data. */
   restart() {
-    return this.#run(new URL(this.url).host);
+    return this.#run(new URL(this.#own).host);
   }
 
   async close() {
+    this.#front?.close();
     await this.end('SIGKILL');
     await rm(this.#data, { recursive: true, force: true });
   }
