@@ -2,7 +2,7 @@
 
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { mkdtemp, rm } from 'node:fs/promises';
+import { mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
@@ -33,10 +33,15 @@ export class Server {
   #own = '';
 
   /** @param {{args?: string[], settings?: Record<string, string>}} options */
-  static async start({ args = [], settings = {} } = {}) {
+  static async start({ args = [], settings = {}, config } = {}) {
     const server = new Server();
     server.#data = await mkdtemp(join(tmpdir(), 'netra-e2e-'));
     server.#args = args;
+    if (config !== undefined) {
+      const file = join(server.#data, 'netra.toml');
+      await writeFile(file, config);
+      server.#args = [...args, '--config', file];
+    }
     // Many signing in from one address within seconds is what a test does, not what a person does.
     server.#settings = environment({ NETRA__LIMITS__LOGINS_PER_MINUTE: '100', ...settings });
     await server.#run('127.0.0.1:0');
@@ -75,8 +80,8 @@ export class Server {
   }
 
   /** Makes an account that can sign in with `PASSWORD`. */
-  async addUser(name) {
-    const child = spawn(binary(), ['user', 'add', name, '--data', this.#data, '--password-stdin'], {
+  async addUser(name, role = 'user') {
+    const child = spawn(binary(), ['user', 'add', name, '--role', role, '--data', this.#data, '--password-stdin'], {
       env: this.#settings,
       stdio: ['pipe', 'ignore', 'inherit'],
     });

@@ -6,6 +6,7 @@ import {
   isTerminal,
   Netra,
   type Agent,
+  type Approval,
   type WireEvent,
   type AsOf,
   type Connection,
@@ -194,6 +195,12 @@ export class Workspace {
 
   resolve(approvalId: string, answer: { decision: 'approve' | 'deny'; note?: string; arguments?: unknown }): Promise<boolean> {
     return this.attempt(() => this.api.approvals.resolve(approvalId, answer));
+  }
+
+  /** What the server says of an approval; undefined when it cannot be asked. */
+  async asked(approvalId: string): Promise<Approval | undefined> {
+    const page = await this.api.approvals.list({ limit: 100 }).catch(() => undefined);
+    return page?.items.find(({ id }) => id === approvalId);
   }
 
   /** A new conversation with everything up to the end of this turn. */

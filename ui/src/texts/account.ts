@@ -10,6 +10,7 @@ export const account = {
   more: 'Show more',
   you: (name: string, role: string, plan: string) => `${name} · ${role} · plan ${plan}`,
   when: 'When',
+  acts: 'What can be done',
   keys: {
     lead: 'For programs that act in your name. A key can do what its scopes allow, and never more than you.',
     name: 'Name',

@@ -129,6 +129,7 @@ export const texts = {
 
   run: {
     you: 'You',
+    turn: (n: number) => `Question ${count(n)} and its answer`,
     conversation: 'Questions and answers',
     status: {
       queued: 'Queued',

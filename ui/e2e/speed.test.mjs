@@ -1,0 +1,121 @@
+// Quick and light: how soon something is seen, how much script there is, and whether the page stays in hand while
+// twenty thousand events pour into an open conversation.
+
+import { readdirSync, readFileSync } from 'node:fs';
+import { gzipSync } from 'node:zlib';
+import { afterAll, afterEach, beforeAll, expect, it } from 'vitest';
+import { Stage } from './stage.mjs';
+
+const EVENTS = 20_000;
+const LONGEST_TASK_MS = 100;
+const FIRST_PAINT_MS = 1_000;
+const SCRIPT_BYTES = 200_000;
+const stage = new Stage();
+beforeAll(() => stage.open());
+afterEach((test) => stage.clear(test.task));
+afterAll(() => stage.close());
+
+it('has less than 200 kB of script in all, compressed', () => {
+  const folder = new URL('../dist/assets/', import.meta.url);
+  const scripts = readdirSync(folder).filter((name) => name.endsWith('.js'));
+  expect(scripts.length).toBeGreaterThan(0);
+  const bytes = scripts.reduce((sum, name) => sum + gzipSync(readFileSync(new URL(name, folder)), { level: 9 }).length, 0);
+  console.log(`script: ${bytes} bytes compressed, ${scripts.length} files`);
+  expect(bytes).toBeLessThan(SCRIPT_BYTES);
+});
+
+it('shows something within a second', async () => {
+  const server = await stage.server({ users: ['ada'] });
+  const ada = await stage.user(server, 'ada');
+  await ada.page.reload();
+  await ada.page.getByText('Agents on this server').waitFor();
+  const paint = await ada.page.evaluate(() => performance.getEntriesByName('first-contentful-paint')[0]?.startTime);
+  console.log(`first contentful paint: ${Math.round(paint)} ms`);
+  expect(paint).toBeLessThan(FIRST_PAINT_MS);
+});
+
+/** Tasks of the page's main thread in a trace of the browser, longest first, in milliseconds. */
+function tasks(trace) {
+  const { traceEvents } = JSON.parse(trace.toString());
+  const names = traceEvents.filter((event) => event.name === 'thread_name' && event.args.name === 'CrRendererMain');
+  const busy = new Map();
+  for (const event of traceEvents) {
+    if (event.ph !== 'X' || event.name !== 'RunTask') continue;
+    const key = `${event.pid}:${event.tid}`;
+    if (!names.some((name) => `${name.pid}:${name.tid}` === key)) continue;
+    busy.set(key, [...(busy.get(key) ?? []), { wall: event.dur / 1000, cpu: (event.tdur ?? event.dur) / 1000 }]);
+  }
+  const [main = []] = [...busy.values()].sort((a, b) => b.length - a.length);
+  return main;
+}
+
+/** Puts events of its own on the wire after those of the server, numbered as the server would. */
+async function wireTap(page) {
+  const tap = { latest: undefined };
+  await page.routeWebSocket(/\/ws/, (socket) => {
+    const server = socket.connectToServer();
+    server.onMessage((text) => {
+      const frame = JSON.parse(text);
+      if (typeof frame.seq === 'number') tap.latest = frame;
+      socket.send(text);
+    });
+    tap.send = (event) => socket.send(JSON.stringify(event));
+  });
+  return tap;
+}
+
+/** What a busy team does: thinks, calls tools, and writes. */
+function* work(run, after, count) {
+  const agent = run.agent;
+  let prev = after;
+  for (let index = 0; index < count; index++) {
+    const at = new Date(Date.parse(run.ts) + index).toISOString().replace('Z', '000Z');
+    const base = { seq: prev + 1, prev, event_id: `evt_${index}`, ts: at, thread_id: run.thread_id, run_id: run.run_id, agent, step: 1 };
+    prev += 1;
+    const call = { tool_call_id: `tcl_${Math.floor(index / 4)}`, tool_name: 'sql_query' };
+    if (index % 4 === 0) yield { ...base, type: 'agent_thinking', data: { message: `step number ${index}` } };
+    else if (index % 4 === 1) yield { ...base, type: 'tool_executing', data: { ...call, arguments: { sql: `select ${index}` } } };
+    else if (index % 4 === 2) yield { ...base, type: 'tool_completed', data: { ...call, success: true, duration_ms: 3, result: { rows: [[index]] }, result_bytes: 20 } };
+    else yield { ...base, type: 'message_delta', data: { message_id: run.messageId, delta: index % 100 === 3 ? `\n\nParagraph ${index}. ` : `word${index} ` } };
+  }
+}
+
+it('takes twenty thousand events into an open conversation without a task of over 100 ms', async () => {
+  const model = await stage.model();
+  const server = await stage.server({ users: ['ada'], model });
+  const ada = await stage.visitor(server);
+  const { page } = ada;
+  const tap = await wireTap(page);
+  await ada.open();
+  await ada.signIn('ada');
+  await ada.isIn();
+  await ada.choose('assistant');
+  await ada.ask('a long story');
+  const call = await model.next();
+  call.say('Once upon a time ');
+  await ada.sees('Once upon a time');
+  const { agent, run_id, thread_id, ts, seq, data } = tap.latest;
+  const run = { agent, run_id, thread_id, ts, messageId: data.message_id };
+
+  await stage.browser.startTracing(page, { categories: ['toplevel', 'devtools.timeline'] });
+  const began = performance.now();
+  let sent = 0;
+  for (const event of work(run, seq, EVENTS)) {
+    tap.send(event);
+    // As they would come over a line: in bursts, not as one lump.
+    if (++sent % 200 === 0) await page.evaluate(() => undefined);
+  }
+  await page.getByText(`1 agent, ${(EVENTS / 4).toLocaleString('en')} tool calls`).waitFor();
+  await page.getByText(`word${EVENTS - 1}`).waitFor();
+  const took = performance.now() - began;
+  // The reader goes back to the start, over everything.
+  await page.locator('.scroller').evaluate((node) => (node.scrollTop = node.scrollHeight / 2));
+  await page.locator('.scroller').evaluate((node) => (node.scrollTop = 0));
+  await page.getByText('step number 0', { exact: true }).waitFor();
+  const main = tasks(await stage.browser.stopTracing());
+  const longest = Math.max(...main.map((task) => task.cpu));
+  console.log(`${EVENTS} events in ${(took / 1000).toFixed(1)} s; ${main.length} tasks, the longest ${longest.toFixed(0)} ms of computing (${Math.max(...main.map((task) => task.wall)).toFixed(0)} ms by the clock)`);
+  expect(main.length).toBeGreaterThan(100);
+  expect(longest).toBeLessThan(LONGEST_TASK_MS);
+  call.end();
+});
