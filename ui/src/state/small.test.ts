@@ -3,6 +3,7 @@
 import { describe, expect, it } from 'vitest';
 import { matches, type Command } from './commands';
 import { differs } from './edition';
+import type { Json } from '../../client';
 import { historyOf, labelled, rate, sampleOf } from './metrics';
 import { pathOf, placeOf } from './route.svelte';
 import { everyDay, valueOf } from './usage';
@@ -45,10 +46,10 @@ describe('usage', () => {
 });
 
 describe('metrics', () => {
-  const said = (value: number) => ({ requests_total: { samples: [{ name: 'requests_total', labels: { route: 'a' }, value }, { name: 'requests_total', labels: { route: 'b' }, value: 1 }] } });
+  const said = (value: number): { [key: string]: Json } => ({ requests_total: { samples: [{ name: 'requests_total', labels: { route: 'a' }, value }, { name: 'requests_total', labels: { route: 'b' }, value: 1 }] } });
 
   it('are sums over labels, and of a histogram its count', () => {
-    const seconds = { samples: [{ name: 'seconds_bucket', labels: { le: '1' }, value: 9 }, { name: 'seconds_count', labels: {}, value: 4 }, { name: 'seconds_sum', labels: {}, value: 2 }] };
+    const seconds: Json = { samples: [{ name: 'seconds_bucket', labels: { le: '1' }, value: 9 }, { name: 'seconds_count', labels: {}, value: 4 }, { name: 'seconds_sum', labels: {}, value: 2 }] };
     expect(sampleOf({ ...said(2), seconds }, 5)).toEqual({ at: 5, values: { requests_total: 3, seconds: 4 } });
     expect(labelled(said(2), 'requests_total', 'route', 'b')).toBe(1);
   });

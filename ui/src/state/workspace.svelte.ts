@@ -89,8 +89,8 @@ export class Workspace {
     this.socket.start();
     await this.attempt(async () => {
       const [agents] = await Promise.all([this.api.agents.list(), this.threads.load()]);
-      this.agents = agents;
-      this.agentName ||= preferred(agents);
+      this.agents = inOrder(agents);
+      this.agentName ||= this.agents[0]?.name ?? '';
       await this.open(route.threadId);
     });
   }
@@ -383,7 +383,8 @@ export class Workspace {
   }
 }
 
-function preferred(agents: Agent[]): string {
-  const ready = agents.filter((agent) => agent.ready);
-  return (ready.find((agent) => agent.name === 'optimizer') ?? ready[0] ?? agents[0])?.name ?? '';
+/** Those that can be asked now come first, and of those the ones that do more than to answer back. */
+function inOrder(agents: Agent[]): Agent[] {
+  const rank = ({ ready, name, kind }: Agent): number => (ready ? 4 : 0) + (name === 'optimizer' ? 2 : kind === 'native' ? 0 : 1);
+  return [...agents].sort((a, b) => rank(b) - rank(a) || (a.name < b.name ? -1 : 1));
 }
