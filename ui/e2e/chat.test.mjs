@@ -123,6 +123,16 @@ it('looks into a file before anybody has read it, and keeps a draft for each con
   expect(await ada.barriers()).toEqual([]);
   await page.getByRole('button', { name: 'Remove people.csv' }).click();
 
+  // Dropped anywhere on the page, it is attached as well.
+  await page.evaluate(() => {
+    const dataTransfer = new DataTransfer();
+    dataTransfer.items.add(new File(['{"a":1}\n{"a":2}\n'], 'dropped.jsonl'));
+    for (const type of ['dragenter', 'dragover', 'drop']) document.body.dispatchEvent(new DragEvent(type, { dataTransfer, bubbles: true, cancelable: true }));
+  });
+  await page.getByText('dropped.jsonl is attached.').waitFor({ state: 'attached' });
+  await ada.sees('2 rows, 1 column');
+  await page.getByRole('button', { name: 'Remove dropped.jsonl' }).click();
+
   await ada.choose('echo');
   await ada.ask('a question');
   await ada.run('Done');

@@ -50,6 +50,7 @@ export const inspector = {
     model_calls: 'Model calls',
     tool_calls: 'Tool calls',
     peak: 'Peak memory',
+    slots: 'Slots of the user',
     id: 'Id',
     error: 'Error',
   },
