@@ -1,6 +1,7 @@
 // The runs that the page knows, each folded from its events: live ones from the socket, earlier ones from their start.
 
 import { isTerminal, type WireEvent, type Netra, type Run } from '../../client';
+import { breather } from './intake';
 import { applyEvent, mergeRun, newRun, type RunState } from './reducer';
 
 interface Feed {
@@ -61,16 +62,24 @@ export class Runs {
     this.clear(id);
     await this.follow(id, feed);
     feed.abort.abort();
+    const breathe = breather();
+    // More may come while these are taken in.
+    for (let taken = 0; taken < feed.live.length; taken++) {
+      await breathe();
+      if (this.feeds.get(id) !== feed) return;
+      this.apply(id, feed.live[taken] as WireEvent);
+    }
     if (this.feeds.get(id) !== feed) return;
     this.feeds.delete(id);
     this.loading[id] = false;
-    for (const event of feed.live) this.apply(id, event);
   }
 
   /** Until the run's past is complete: its last event is here, or the first that came live. */
   private async follow(id: string, feed: Feed): Promise<void> {
+    const breathe = breather();
     try {
       for await (const event of this.api.runs.events(id, { signal: feed.abort.signal })) {
+        await breathe();
         if (this.feeds.get(id) !== feed) return;
         this.apply(id, event);
         const first = feed.live[0];
@@ -81,6 +90,15 @@ export class Runs {
       }
     } catch {
       // The run is not there any more, or not for this user: what the socket brings is all there is.
+    }
+  }
+
+  /** Asks anew where a queued run stands: the server tells positions only when it is asked. */
+  async reread(id: string): Promise<void> {
+    try {
+      this.know(await this.api.runs.get(id));
+    } catch {
+      // Asked again later, or told by the next event.
     }
   }
 
