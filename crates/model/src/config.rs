@@ -41,6 +41,9 @@ pub struct ProviderConfig {
     /// The models to list; when there are any, other names are refused.
     #[serde(default)]
     pub models: Vec<String>,
+    /// How many tokens its models take, question and answer together: that of the smallest.
+    #[serde(default)]
+    pub context_tokens: Option<u32>,
     /// Further headers, for gateways that want the key elsewhere.
     #[serde(default)]
     pub headers: BTreeMap<String, Secret>,
@@ -68,6 +71,7 @@ impl ProviderConfig {
             base_url: base_url.into(),
             api_key,
             models: Vec::new(),
+            context_tokens: None,
             headers: BTreeMap::new(),
             proxy: None,
             max_tokens_field: None,

@@ -33,6 +33,11 @@ pub trait Provider: Send + Sync {
         Ok(())
     }
 
+    /// How many tokens the model takes, question and answer together; none where nobody has said.
+    fn window(&self, _model: &str) -> Option<u32> {
+        None
+    }
+
     /// Begins one call. An error before the first chunk comes from here or from the stream.
     async fn stream(
         &self,
@@ -157,6 +162,11 @@ impl Models {
     /// is for the user.
     pub fn is_ready(&self, model: &ModelRef) -> Result<(), Error> {
         self.provider(model).map(|_| ())
+    }
+
+    /// How many tokens a model takes, question and answer together; none where nobody has said.
+    pub fn window(&self, model: &ModelRef) -> Option<u32> {
+        self.providers.get(&model.provider)?.window(&model.model)
     }
 
     /// Calls a model. The call ends at the earlier of the context's deadline and the user's limit

@@ -44,6 +44,7 @@ pub(crate) struct OpenAi {
     client: Client,
     key: Option<Secret>,
     models: Vec<String>,
+    window: Option<u32>,
     max_tokens: MaxTokensField,
     usage: bool,
 }
@@ -60,6 +61,7 @@ impl OpenAi {
             client,
             key: config.api_key,
             models: config.models,
+            window: config.context_tokens,
             max_tokens: config.max_tokens_field.unwrap_or(if openai {
                 MaxTokensField::MaxCompletionTokens
             } else {
@@ -93,6 +95,10 @@ impl Provider for OpenAi {
 
     fn models(&self) -> &[String] {
         &self.models
+    }
+
+    fn window(&self, _model: &str) -> Option<u32> {
+        self.window
     }
 
     fn ready(&self, _model: &str) -> Result<(), Error> {

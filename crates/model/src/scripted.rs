@@ -19,6 +19,7 @@ use crate::{
 pub struct ScriptedModel {
     name: String,
     script: Script,
+    window: Option<u32>,
     requests: Mutex<Vec<ChatRequest>>,
     open: watch::Sender<usize>,
 }
@@ -51,9 +52,17 @@ impl ScriptedModel {
         Self {
             name: name.into(),
             script,
+            window: None,
             requests: Mutex::default(),
             open,
         }
+    }
+
+    /// Takes so many tokens.
+    #[must_use]
+    pub fn with_window(mut self, tokens: u32) -> Self {
+        self.window = Some(tokens);
+        self
     }
 
     /// Every request so far, in the order in which they came.
@@ -81,6 +90,10 @@ impl ScriptedModel {
 impl Provider for ScriptedModel {
     fn name(&self) -> &str {
         &self.name
+    }
+
+    fn window(&self, _model: &str) -> Option<u32> {
+        self.window
     }
 
     async fn stream(

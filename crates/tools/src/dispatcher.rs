@@ -156,9 +156,7 @@ impl Dispatcher {
     ) -> bool {
         let entry = self.entry(name).filter(|entry| entry.tool.beside());
         entry.is_some_and(|entry| {
-            let decided = self
-                .policy
-                .decide(ctx, agent, entry.tool.spec(), arguments);
+            let decided = self.policy.decide(ctx, agent, entry.tool.spec(), arguments);
             !matches!(decided.verdict, Verdict::AfterApproval(_))
         })
     }

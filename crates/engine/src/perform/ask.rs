@@ -28,7 +28,7 @@ pub(super) struct Answer {
     #[serde(skip)]
     pub(super) message_id: Option<MessageId>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    usage: Option<Usage>,
+    pub(super) usage: Option<Usage>,
 }
 
 impl Answer {
