@@ -66,6 +66,7 @@ pub(super) async fn perform(frame: &Frame<'_>) -> Result<Finished, Fault> {
         said.push(Said::Assistant {
             text: answer.text,
             tool_calls: answer.tool_calls,
+            keepsake: answer.keepsake,
         });
         said.extend(Box::pin(run_tools(frame, calls.collect())).await?);
     }
