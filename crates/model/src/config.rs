@@ -58,6 +58,13 @@ pub struct ProviderConfig {
     /// `stream_options`.
     #[serde(default = "yes")]
     pub usage_in_stream: bool,
+    /// Whether its models hold their answers to a JSON Schema themselves; by default what the
+    /// address is known for.
+    #[serde(default)]
+    pub native_schema: Option<bool>,
+    /// Whether its models may be shown pictures.
+    #[serde(default = "yes")]
+    pub images: bool,
 }
 
 fn yes() -> bool {
@@ -76,6 +83,8 @@ impl ProviderConfig {
             proxy: None,
             max_tokens_field: None,
             usage_in_stream: true,
+            native_schema: None,
+            images: true,
         }
     }
 }

@@ -47,6 +47,8 @@ pub(crate) struct OpenAi {
     window: Option<u32>,
     max_tokens: MaxTokensField,
     usage: bool,
+    schema: bool,
+    images: bool,
 }
 
 impl OpenAi {
@@ -68,6 +70,8 @@ impl OpenAi {
                 MaxTokensField::MaxTokens
             }),
             usage: config.usage_in_stream,
+            schema: config.native_schema.unwrap_or(openai),
+            images: config.images,
         })
     }
 
@@ -111,13 +115,21 @@ impl Provider for OpenAi {
         Ok(())
     }
 
+    fn native_schema(&self, _model: &str, _tools: bool) -> bool {
+        self.schema
+    }
+
+    fn images(&self, _model: &str) -> bool {
+        self.images
+    }
+
     async fn stream(
         &self,
         _ctx: &UserExecutionContext,
         request: ChatRequest,
     ) -> Result<ChatStream, Error> {
         let names = ToolNames::of(&request);
-        let body = Body::new(&request, &names, self.max_tokens, self.usage);
+        let body = Body::new(&request, &names, self.max_tokens, self.usage, self.schema);
         let body = serde_json::to_vec(&body).map_err(|_| Error::InvalidRequest {
             provider: self.name.clone(),
             status: 0,

@@ -69,8 +69,10 @@ impl<'f, 'e> Work<'f, 'e> {
         let talk = Talk::new(conversation(frame).await?);
         let registry = frame.execution.infra.tools.registry();
         registry.settled(&frame.agent.tools).await;
-        let output = Output::of(frame.agent);
-        let tools = offer::offer(frame, &output);
+        let mut tools = offer::offer(frame);
+        let native = models.native_schema(&model, !tools.is_empty());
+        let output = Output::of(frame.agent, native);
+        tools.extend(output.to_call().map(offer::final_answer));
         let mut system = match &frame.agent.body {
             Body::Model { instructions, .. } => instructions.clone(),
             _ => String::new(),
@@ -124,6 +126,7 @@ impl<'f, 'e> Work<'f, 'e> {
         self.talk.said.push(Said::Assistant {
             text: answer.text,
             tool_calls: answer.tool_calls,
+            keepsake: answer.keepsake,
         });
         let outcome = match said {
             Some(reply) => Outcome::Told(reply),
@@ -152,7 +155,9 @@ impl<'f, 'e> Work<'f, 'e> {
     async fn ask(&self) -> Result<Answer, Fault> {
         // The request is a copy of the conversation, and what is sent is another.
         let _room = room_for(2, self.held)?;
-        let request = self.request(self.system.clone(), self.talk.said.clone(), &self.tools);
+        let said = self.talk.said.clone();
+        let mut request = self.request(self.system.clone(), said, &self.tools);
+        request.response_schema = self.output.of_response();
         // What may be sent back is told when it is right.
         let audience = match self.frame.speaks && self.output.is_text() {
             true => Audience::User,
@@ -225,7 +230,7 @@ impl<'f, 'e> Work<'f, 'e> {
 
     async fn sum_up(&self, cut: &Cut) -> Result<Answer, Fault> {
         let text = self.talk.recount(cut, &self.window);
-        let mut request = self.request(SUM_UP.to_owned(), vec![Said::User { text }], &[]);
+        let mut request = self.request(SUM_UP.to_owned(), vec![Said::user(text)], &[]);
         request.max_output_tokens = Some(self.window.summary_tokens());
         let answer = ask(self.frame, &self.model, request, Audience::Agent).await?;
         if answer.text.trim().is_empty() {

@@ -251,7 +251,7 @@ async fn answer_of_model(
     let model = models
         .resolve(frame.agent.model.as_deref())
         .map_err(|error| fault(&error))?;
-    let messages = vec![Said::User { text: prompt }];
+    let messages = vec![Said::user(prompt)];
     let request = ChatRequest {
         system,
         messages,

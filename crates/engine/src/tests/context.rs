@@ -17,7 +17,7 @@ fn sums_up(request: &ChatRequest) -> bool {
 /// What a request holds, so that another request gives another answer.
 fn sign(request: &ChatRequest) -> String {
     let size = |said: &Said| match said {
-        Said::User { text } => format!("u{}", text.len()),
+        Said::User { text, .. } => format!("u{}", text.len()),
         Said::Assistant { tool_calls, .. } => format!("a{}", tool_calls.len()),
         Said::ToolResult { content, .. } => format!("r{}", content.len()),
     };
@@ -94,14 +94,11 @@ async fn what_is_older_is_summed_up_by_the_model_in_a_step_of_its_own() {
     let requests = house.model.requests();
     let asked = requests.iter().position(sums_up).unwrap();
     assert!(requests[asked].tools.is_empty());
-    let Said::User { text } = &requests[asked + 1].messages[0] else {
+    let Said::User { text, .. } = &requests[asked + 1].messages[0] else {
         panic!()
     };
     assert!(text.ends_with("\nall x so far"), "{text}");
-    assert_eq!(
-        requests[asked + 1].messages[1],
-        Said::User { text: "x".into() }
-    );
+    assert_eq!(requests[asked + 1].messages[1], Said::user("x"));
     assert_eq!(run.usage.model_calls, requests.len() as u64);
     let last = log.iter().filter_map(|event| event.step).max();
     assert_eq!(

@@ -48,12 +48,8 @@ async fn the_conversation_is_handed_over_and_the_other_answers() {
     );
     let requests = house.model.requests();
     let expected = [
-        Said::User {
-            text: "Refund!".into(),
-        },
-        Said::User {
-            text: "[handed over by lead: a refund of 3]".into(),
-        },
+        Said::user("Refund!"),
+        Said::user("[handed over by lead: a refund of 3]"),
     ];
     assert_eq!(requests[1].messages, expected);
     let thread = house

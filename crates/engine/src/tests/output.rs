@@ -80,7 +80,8 @@ async fn what_does_not_fit_goes_back_with_the_validators_words_a_few_times() {
         assert_eq!(run.result, Some(json!({"answer": 42})));
         assert_eq!(messages(&log).len(), 1, "only what fits is told");
         let told = &house.model.requests()[1].messages;
-        let (Said::User { text } | Said::ToolResult { content: text, .. }) = told.last().unwrap()
+        let (Said::User { text, .. } | Said::ToolResult { content: text, .. }) =
+            told.last().unwrap()
         else {
             panic!()
         };
@@ -98,6 +99,33 @@ async fn what_does_not_fit_goes_back_with_the_validators_words_a_few_times() {
 }
 
 #[tokio::test]
+async fn a_provider_that_holds_to_schemas_is_given_the_schema() {
+    let answers = [
+        Answer::new().text("{\"wrong\": 1}"),
+        Answer::new().text("{\"answer\": 42}"),
+    ];
+    let house = House::with_model(ScriptedModel::new("test", answers).with_native_schema());
+    let ctx = house.user().await;
+    let run = house.start(&ctx, ask("careful", "x")).await.unwrap().run;
+    let (run, _) = house.ended(&ctx, run.id).await;
+    assert_eq!(run.result, Some(json!({"answer": 42})));
+    let requests = house.model.requests();
+    for request in &requests {
+        let schema = request.response_schema.as_ref().unwrap();
+        assert_eq!(schema["required"], json!(["answer"]));
+        assert!(request.tools.iter().all(|tool| tool.name != "final_answer"));
+    }
+    let Said::User { text, .. } = requests[1].messages.last().unwrap() else {
+        panic!()
+    };
+    assert!(
+        text.contains("required") && text.contains("JSON Schema"),
+        "{text}"
+    );
+    house.quiet().await;
+}
+
+#[tokio::test]
 async fn a_result_that_no_tool_can_take_is_asked_for_as_json() {
     let cut = Answer::new().text("[1, 2").stop(StopReason::MaxTokens);
     let house = House::answering([cut, Answer::new().text("[1, 2]")]);
@@ -109,7 +137,7 @@ async fn a_result_that_no_tool_can_take_is_asked_for_as_json() {
     assert!(requests[0].tools.is_empty());
     let system = requests[0].system.as_deref().unwrap();
     assert!(system.ends_with("{\"type\":\"array\"}"), "{system}");
-    let Said::User { text } = requests[1].messages.last().unwrap() else {
+    let Said::User { text, .. } = requests[1].messages.last().unwrap() else {
         panic!()
     };
     assert!(text.contains("cut at the limit"), "{text}");

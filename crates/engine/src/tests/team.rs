@@ -23,7 +23,7 @@ pub(super) fn who(request: &ChatRequest) -> &str {
 
 pub(super) fn last(request: &ChatRequest) -> String {
     match request.messages.last().unwrap() {
-        Said::User { text } => text.clone(),
+        Said::User { text, .. } => text.clone(),
         Said::ToolResult { content, .. } => content.clone(),
         other @ Said::Assistant { .. } => panic!("{other:?}"),
     }
@@ -120,12 +120,7 @@ async fn a_sub_agent_is_a_tool_of_its_model() {
     assert_eq!(tool("agent_worker").description, "As worker");
     assert_eq!(tool("agent_clerk").input_schema["type"], "object");
     let worker = requests.iter().find(|request| who(request) == "worker");
-    assert_eq!(
-        worker.unwrap().messages,
-        [Said::User {
-            text: "count them".into()
-        }]
-    );
+    assert_eq!(worker.unwrap().messages, [Said::user("count them")]);
     assert_eq!(
         told(requests.last().unwrap()),
         [json!({"text": "found {\"n\":7}"})]
@@ -166,7 +161,7 @@ async fn several_sub_agents_work_at_once_and_answer_in_order() {
         |_, request| match request.messages.len() {
             1 => Answer::new().tool_call("w", "hold", json!({})),
             _ => match &request.messages[0] {
-                Said::User { text } => Answer::new().text(text.clone()),
+                Said::User { text, .. } => Answer::new().text(text.clone()),
                 other => panic!("{other:?}"),
             },
         },
@@ -311,7 +306,7 @@ async fn a_limit_that_one_passes_ends_those_beside_it_in_order() {
         ],
         |_, request| {
             let tool = match &request.messages[0] {
-                Said::User { text } if text == "hold" => "hold",
+                Said::User { text, .. } if text == "hold" => "hold",
                 _ => "count",
             };
             Answer::new().tool_call("w", tool, json!({}))
@@ -346,7 +341,7 @@ async fn a_question_waits_for_those_at_work_and_cuts_nothing_off() {
             ("agent_worker", r#"{"text": "consent"}"#),
         ],
         |_, request| match (&request.messages[0], request.messages.len()) {
-            (Said::User { text }, 1) => Answer::new().tool_call("w", text, json!({"n": 1})),
+            (Said::User { text, .. }, 1) => Answer::new().tool_call("w", text, json!({"n": 1})),
             _ => Answer::new().text("ok"),
         },
     ));

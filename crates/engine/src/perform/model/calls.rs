@@ -191,7 +191,7 @@ async fn hand_over(
         None => format!("[handed over by {from}]"),
     };
     let mut conversation: Vec<Said> = said.iter().filter_map(spoken).collect();
-    conversation.push(Said::User { text: words });
+    conversation.push(Said::user(words));
     let errand = Errand {
         key: frame.next_key(),
         parent_step: frame.step(),
@@ -216,6 +216,7 @@ fn spoken(said: &Said) -> Option<Said> {
         Said::Assistant { text, .. } if !text.is_empty() => Some(Said::Assistant {
             text: text.clone(),
             tool_calls: Vec::new(),
+            keepsake: None,
         }),
         _ => None,
     }

@@ -16,6 +16,8 @@ use serde_json::Value;
 const BYTES_PER_TOKEN: u64 = 3;
 /// What a message takes beside its text, in bytes.
 const MESSAGE_BYTES: usize = 24;
+/// A picture counts like a text of so many bytes: providers scale it down to about 1,600 tokens.
+const IMAGE_BYTES: usize = 4_800;
 /// The part of the window that is kept for the answer, where the agent sets it no limit.
 const ANSWER_PART: u64 = 8;
 /// What stands in place of a result that was left out.
@@ -140,8 +142,10 @@ fn bytes_of(said: &[Said]) -> usize {
 fn size(said: &Said) -> usize {
     MESSAGE_BYTES
         + match said {
-            Said::User { text } => text.len(),
-            Said::Assistant { text, tool_calls } => {
+            Said::User { text, images } => text.len() + images.len() * IMAGE_BYTES,
+            Said::Assistant {
+                text, tool_calls, ..
+            } => {
                 let call = |call: &netra_model::ToolCall| {
                     MESSAGE_BYTES + call.name.len() + call.arguments.to_text().len()
                 };
@@ -302,7 +306,7 @@ impl Talk {
         }
         if let Some(summary) = summary {
             let text = format!("{SUMMARY}\n{summary}");
-            self.said.insert(0, Said::User { text });
+            self.said.insert(0, Said::user(text));
             self.question += 1;
         }
     }
@@ -334,8 +338,10 @@ fn cut_result(content: &str, most: usize) -> String {
 
 fn recounted(said: &Said) -> String {
     let line = match said {
-        Said::User { text } => format!("user: {text}"),
-        Said::Assistant { text, tool_calls } => {
+        Said::User { text, .. } => format!("user: {text}"),
+        Said::Assistant {
+            text, tool_calls, ..
+        } => {
             let mut line = format!("assistant: {text}");
             for call in tool_calls {
                 let arguments = cut_text(&call.arguments.to_text(), MAX_RECOUNTED_BYTES / 4);
@@ -356,13 +362,14 @@ mod tests {
     use super::*;
 
     fn user(text: &str) -> Said {
-        Said::User { text: text.into() }
+        Said::user(text)
     }
 
     fn answer(text: &str) -> Said {
         Said::Assistant {
             text: text.into(),
             tool_calls: Vec::new(),
+            keepsake: None,
         }
     }
 
@@ -376,6 +383,7 @@ mod tests {
             Said::Assistant {
                 text: String::new(),
                 tool_calls: vec![call],
+                keepsake: None,
             },
             Said::ToolResult {
                 tool_call_id: format!("c{number}"),
@@ -432,7 +440,7 @@ mod tests {
         let cut = talk.too_long(&window(1_040), false);
         talk.apply(&cut, None);
         assert!(talk.too_long(&window(1_040), false).is_nothing(), "{cut:?}");
-        assert!(matches!(&talk.said[0], Said::User { text } if text == "the question"));
+        assert!(matches!(&talk.said[0], Said::User { text, .. } if text == "the question"));
         assert_eq!(talk.said[1..], round(2, 3_000));
     }
 
@@ -457,8 +465,8 @@ mod tests {
         let told = talk.recount(&cut, &window(2_500));
         assert!(told.contains("user: first") && told.contains("called t with {}"));
         talk.apply(&cut, Some("it went well"));
-        assert!(matches!(&talk.said[0], Said::User { text } if text.ends_with("it went well")));
-        assert!(matches!(&talk.said[1], Said::User { text } if text == "the question"));
+        assert!(matches!(&talk.said[0], Said::User { text, .. } if text.ends_with("it went well")));
+        assert!(matches!(&talk.said[1], Said::User { text, .. } if text == "the question"));
         assert_eq!(talk.said[2..], round(2, 3_000));
         assert_eq!(talk.question, 1);
     }

@@ -3,7 +3,6 @@
 use netra_model::ToolSpec;
 use serde_json::{Value, json};
 
-use super::output::Output;
 use crate::agents::{CALLS, Definition, FINAL_ANSWER, HANDS_OVER};
 use crate::execution::Frame;
 

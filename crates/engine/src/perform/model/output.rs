@@ -18,6 +18,8 @@ use crate::execution::Fault;
 enum Form {
     /// Any text will do.
     Text,
+    /// As a text of JSON, to which the provider holds the model.
+    Native,
     /// As the arguments of a tool, whose schema is that of the result.
     Call,
     /// As a text of JSON, by asking for it: its schema is not one that a tool's arguments can have.
@@ -43,13 +45,19 @@ pub(super) enum Judged {
 }
 
 impl<'a> Output<'a> {
-    pub(super) fn of(agent: &'a Definition) -> Self {
+    /// `native` where the provider holds the model to a schema.
+    pub(super) fn of(agent: &'a Definition, native: bool) -> Self {
         let shape = agent.output.as_ref();
-        let form = match shape.map(|shape| shape.schema.get("type")) {
+        let of_object = |shape: &Shape| {
+            let kind = shape.schema.get("type");
+            kind.is_none_or(|kind| kind == "object")
+        };
+        let form = match shape {
             None => Form::Text,
-            Some(None) => Form::Call,
-            Some(Some(kind)) if kind == "object" => Form::Call,
-            Some(Some(_)) => Form::Json,
+            // No provider takes another schema.
+            Some(shape) if !of_object(shape) => Form::Json,
+            Some(_) if native => Form::Native,
+            Some(_) => Form::Call,
         };
         Self {
             shape,
@@ -66,7 +74,16 @@ impl<'a> Output<'a> {
 
     /// The schema of the tool that takes the result, where there is one.
     pub(super) fn to_call(&self) -> Option<Value> {
-        let shape = self.shape.filter(|_| self.form == Form::Call)?;
+        self.schema_for(Form::Call)
+    }
+
+    /// The schema that the provider is to hold the model to.
+    pub(super) fn of_response(&self) -> Option<Value> {
+        self.schema_for(Form::Native)
+    }
+
+    fn schema_for(&self, form: Form) -> Option<Value> {
+        let shape = self.shape.filter(|_| self.form == form)?;
         Some(of_object(shape.schema.clone()))
     }
 
@@ -86,10 +103,11 @@ impl<'a> Output<'a> {
 
     /// Says what an answer is. `is_new` where it is no replay, which counts for nothing.
     pub(super) fn judge(&mut self, answer: &Answer, is_new: bool) -> Result<Judged, Fault> {
+        // Also where it is not asked for any more: an earlier attempt may have asked another model.
         let last = answer
             .tool_calls
             .iter()
-            .any(|call| self.form == Form::Call && call.name == FINAL_ANSWER);
+            .any(|call| self.shape.is_some() && call.name == FINAL_ANSWER);
         if !last && !answer.tool_calls.is_empty() {
             return Ok(Judged::Calls);
         }
@@ -120,7 +138,28 @@ impl<'a> Output<'a> {
             return Err(invalid(misfits));
         }
         self.repairs_left -= 1;
-        Ok(Judged::Misfit(reply(answer, &misfits)))
+        Ok(Judged::Misfit(self.reply(answer, &misfits)))
+    }
+
+    /// What the model is told of a result that does not fit: an answer to each of its calls, or a
+    /// message. It has the schema where the model may not have been told of it.
+    fn reply(&self, answer: &Answer, misfits: &[String]) -> Vec<Said> {
+        let mut words = format!(
+            "Your result was not accepted: {}. Give it again, corrected.",
+            misfits.join("; ")
+        );
+        if answer.tool_calls.is_empty() {
+            if let Some(schema) = self.of_response() {
+                words = format!("{words} It has to be JSON that fits this JSON Schema:\n{schema}");
+            }
+            return vec![Said::user(words)];
+        }
+        let failure = json!({ "error": { "code": ErrorCode::OutputInvalid, "message": words } });
+        let told = |call: &netra_model::ToolCall| Said::ToolResult {
+            tool_call_id: call.id.clone(),
+            content: failure.to_string(),
+        };
+        answer.tool_calls.iter().map(told).collect()
     }
 }
 
@@ -185,23 +224,6 @@ fn unfenced(text: &str) -> &str {
         Some((_language, inner)) => inner.trim(),
         None => text,
     }
-}
-
-/// What the model is told of a result that does not fit: an answer to each of its calls, or a message.
-fn reply(answer: &Answer, misfits: &[String]) -> Vec<Said> {
-    let words = format!(
-        "Your result was not accepted: {}. Give it again, corrected.",
-        misfits.join("; ")
-    );
-    if answer.tool_calls.is_empty() {
-        return vec![Said::User { text: words }];
-    }
-    let failure = json!({ "error": { "code": ErrorCode::OutputInvalid, "message": words } });
-    let told = |call: &netra_model::ToolCall| Said::ToolResult {
-        tool_call_id: call.id.clone(),
-        content: failure.to_string(),
-    };
-    answer.tool_calls.iter().map(told).collect()
 }
 
 #[cfg(test)]
