@@ -6,6 +6,8 @@ use jsonschema::Validator;
 use netra_protocol::agent::{Agent, AgentKind};
 use serde_json::{Value, json};
 
+use super::conduct::Conduct;
+
 /// What an agent is made of, by kind.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Body {
@@ -58,6 +60,8 @@ pub struct Definition {
     pub problem: Option<String>,
     /// Where it comes from: `built-in`, or the folder.
     pub origin: String,
+    /// How a model agent goes about its work.
+    pub conduct: Conduct,
     pub(crate) input: Shape,
     pub(crate) output: Option<Shape>,
 }

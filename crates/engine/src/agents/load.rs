@@ -10,6 +10,7 @@ use serde_json::Value;
 use sha2::{Digest as _, Sha256};
 use toml::Spanned;
 
+use super::conduct::{self, Conduct};
 use super::definition::{Body, Definition, Shape};
 use super::manifest::{Flaw, Kind, Manifest, Text};
 
@@ -88,13 +89,23 @@ impl Draft {
         &self.name
     }
 
+    /// Its kind; native where its manifest cannot be read, as a broken agent is listed.
+    pub(super) fn kind(&self) -> AgentKind {
+        let text = Reading::of(self).read(MANIFEST).ok();
+        let manifest = text.and_then(|text| text.parse().ok());
+        manifest.map_or(AgentKind::Native, |manifest| {
+            (*manifest.kind.get_ref()).into()
+        })
+    }
+
     /// Understands the files; what is wrong becomes the definition's problem.
-    pub(super) fn finish(self, tools: &Registry, models: &Models, agents: &[String]) -> Definition {
-        let mut reading = Reading {
-            draft: &self,
-            hash: Sha256::new(),
-            files: BTreeMap::new(),
-        };
+    pub(super) fn finish(
+        self,
+        tools: &Registry,
+        models: &Models,
+        agents: &BTreeMap<String, AgentKind>,
+    ) -> Definition {
+        let mut reading = Reading::of(&self);
         let known = Known {
             tools,
             models,
@@ -128,6 +139,7 @@ impl Draft {
             files: BTreeMap::new(),
             problem: Some(flaw.to_string()),
             origin: self.origin(),
+            conduct: Conduct::default(),
             input: Shape::of_text(),
             output: None,
         }
@@ -137,7 +149,7 @@ impl Draft {
 struct Known<'a> {
     tools: &'a Registry,
     models: &'a Models,
-    agents: &'a [String],
+    agents: &'a BTreeMap<String, AgentKind>,
 }
 
 struct Reading<'a> {
@@ -146,7 +158,15 @@ struct Reading<'a> {
     files: BTreeMap<String, String>,
 }
 
-impl Reading<'_> {
+impl<'a> Reading<'a> {
+    fn of(draft: &'a Draft) -> Self {
+        Self {
+            draft,
+            hash: Sha256::new(),
+            files: BTreeMap::new(),
+        }
+    }
+
     fn definition(&mut self, known: &Known<'_>) -> Result<Definition, Flaw> {
         let text = self
             .read(MANIFEST)
@@ -162,6 +182,7 @@ impl Reading<'_> {
             Some(schema) => Some(self.shape(&text, schema)?),
             None => None,
         };
+        let conduct = Conduct::of(&text, &manifest)?;
         let problem = check_references(&text, &manifest, known)
             .err()
             .map(|flaw| flaw.to_string());
@@ -169,11 +190,7 @@ impl Reading<'_> {
         Ok(Definition {
             name: self.draft.name.clone(),
             description: manifest.description.trim().to_owned(),
-            kind: match manifest.kind.get_ref() {
-                Kind::Model => AgentKind::Model,
-                Kind::Script => AgentKind::Script,
-                Kind::Native => AgentKind::Native,
-            },
+            kind: (*manifest.kind.get_ref()).into(),
             body,
             tools: names(&manifest.tools),
             sub_agents: names(&manifest.sub_agents),
@@ -183,6 +200,7 @@ impl Reading<'_> {
             files: std::mem::take(&mut self.files),
             problem,
             origin: self.draft.origin(),
+            conduct,
             input,
             output,
         })
@@ -341,14 +359,15 @@ fn check_references(text: &Text, manifest: &Manifest, known: &Known<'_>) -> Resu
         }
     }
     for agent in &manifest.sub_agents {
-        if manifest.kind.get_ref() != &Kind::Script {
-            return Err(text.flaw(agent.span(), "only a script can call other agents"));
+        if manifest.kind.get_ref() == &Kind::Native {
+            return Err(text.flaw(agent.span(), "a native agent calls no other agents"));
         }
-        if !known.agents.contains(agent.get_ref()) {
+        if !known.agents.contains_key(agent.get_ref()) {
             let message = format!("there is no agent named {:?}", agent.get_ref());
             return Err(text.flaw(agent.span(), message));
         }
     }
+    conduct::check_handoffs(text, manifest, known.agents)?;
     let kind = *manifest.kind.get_ref();
     if kind == Kind::Model || manifest.model.is_some() {
         let span = manifest
