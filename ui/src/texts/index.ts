@@ -30,18 +30,34 @@ export const texts = {
     refused: 'Name or password is not right.',
     ended: 'You have been signed out. Please sign in again.',
   },
-  setUp: {
-    title: 'Set up this server',
-    lead: 'You are the first one here. This makes the administrator’s account.',
+  byLink: {
     name: 'Your name',
     password: 'Choose a password',
     hint: 'At least 12 characters.',
     repeat: 'Repeat the password',
     mismatch: 'The two passwords differ.',
-    submit: 'Create the account',
-    busy: 'Creating…',
-    refused: 'This set-up link is not valid any more. Start the server again to get a new one, or sign in.',
+    busy: 'One moment…',
+    nameTaken: 'This name is taken, or the invitation has been used.',
+    passwordSet: 'Your new password is set. You can sign in with it now.',
     toSignIn: 'There is an account already? Sign in',
+    setup: {
+      title: 'Set up this server',
+      lead: 'You are the first one here. This makes the administrator’s account.',
+      submit: 'Create the account',
+      refused: 'This set-up link is not valid any more. Start the server again to get a new one, or sign in.',
+    },
+    register: {
+      title: 'Make an account',
+      lead: 'You have been invited to this server.',
+      submit: 'Create the account',
+      refused: 'This invitation is not valid any more, or the server takes no new accounts. Ask whoever invited you.',
+    },
+    reset: {
+      title: 'Set a new password',
+      lead: 'Your old password is no longer good once the new one is set, and all your sessions end.',
+      submit: 'Set the password',
+      refused: 'This link is not valid any more. Ask an admin for a new one.',
+    },
   },
 
   rail: {
