@@ -110,11 +110,14 @@ export const texts = {
     try: 'Try it',
     tries: {
       echo: { ask: 'Say hello to the echo', text: 'Hello, is anybody there?' },
-      optimizer: { ask: 'Find out what would cut the cost of a log', text: 'Where do our tokens go, and what would cut the cost by 30 %?' },
-      analyst: { ask: 'Ask a table a question', text: 'What stands out in this table? Draw a chart of it.' },
+      optimizer: {
+        ask: 'Find out what would cut the cost of a log',
+        text: 'Where do our tokens go, and what would cut the cost by 30 %?',
+        file: 'Attach a log',
+      },
+      analyst: { ask: 'Ask a table a question', text: 'What stands out in this table? Draw a chart of it.', file: 'Attach a table' },
       assistant: { ask: 'Ask the assistant', text: 'What can you do for me?' },
-    } as Record<string, { ask: string; text: string }>,
-    needsFile: 'attach a CSV or JSONL log first',
+    } as Record<string, { ask: string; text: string; file?: string }>,
   },
 
   composer: {
@@ -122,6 +125,7 @@ export const texts = {
     placeholder: (agent: string) => `Ask ${agent}…`,
     send: 'Send',
     attach: 'Attach a file',
+    kinds: 'CSV, JSON or JSONL',
     drop: 'Drop files to attach them',
     hint: 'Enter sends, Shift+Enter starts a new line',
     stop: 'Stop',
