@@ -28,6 +28,7 @@ async function look(visitor, name) {
       // What can be seen differs between wide and narrow; in between nothing is new.
       if (width !== 900) expect(await visitor.barriers(), `${name} ${width} ${colorScheme}`).toEqual([]);
       expect(await visitor.scrollsSideways(), `${name} ${width} ${colorScheme}`).toBe(false);
+      expect(await visitor.outgrows(), `${name} ${width} ${colorScheme}`).toBe(false);
     }
   }
   await page.setViewportSize({ width: 1400, height: 900 });

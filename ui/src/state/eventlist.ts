@@ -6,9 +6,15 @@ import { argumentLine, oneLine } from '../format';
 export const KINDS = ['run', 'agent', 'message', 'tool', 'approval', 'other'] as const;
 export type EventKind = (typeof KINDS)[number];
 
+/** There are few types, and events by the ten thousand. */
+const kinds = new Map<string, EventKind>();
+
 export function kindOf({ type }: { type: string }): EventKind {
-  if (/^(run_|limit_)/.test(type)) return 'run';
-  return KINDS.find((kind) => type.startsWith(`${kind}_`)) ?? 'other';
+  const known = kinds.get(type);
+  if (known) return known;
+  const kind = type.startsWith('limit_') ? 'run' : (KINDS.find((one) => type.startsWith(`${one}_`)) ?? 'other');
+  kinds.set(type, kind);
+  return kind;
 }
 
 /** The event's own words; of one that this page does not know, its data. */
@@ -25,6 +31,10 @@ export function gist(event: WireEvent): string {
       return oneLine(textOf(event.data.content));
     case 'tool_executing':
       return `${event.data.tool_name} ${argumentLine(event.data.arguments)}`;
+    case 'tool_progress':
+      return `${event.data.message ?? ''} ${event.data.progress == null ? '' : `${Math.round(100 * event.data.progress)} %`}`.trim();
+    case 'agent_completed':
+      return oneLine(event.data.result);
     case 'tool_completed':
       return `${event.data.tool_name} ${event.data.error ? event.data.error.message : oneLine(event.data.result)}`;
     case 'tool_denied':

@@ -11,6 +11,21 @@ export type Place =
   | { page: 'account'; section: AccountSection }
   | { page: 'admin'; section: AdminSection };
 
+/** What a link is for that is good once. */
+export interface OneTimeLink {
+  kind: 'setup' | 'reset' | 'register';
+  token: string;
+}
+
+/** Without a token there is no such link; an account can also be made without an invitation, where the server lets anyone in. */
+export function linkOf(path: string, query: string): OneTimeLink | undefined {
+  const asked = new URLSearchParams(query);
+  const kind = /^\/(setup|reset|register)\/?$/.exec(path)?.[1] as OneTimeLink['kind'] | undefined;
+  if (kind === 'register') return { kind, token: asked.get('invite') ?? '' };
+  const token = kind ? asked.get('token') : asked.get('setup');
+  return token ? { kind: kind ?? 'setup', token } : undefined;
+}
+
 /** The place that an address names; an empty conversation where it names none. */
 export function placeOf(path: string): Place {
   const [, first, second] = /^\/(\w+)\/?([\w-]*)\/?$/.exec(path) ?? [];
@@ -38,7 +53,7 @@ function oneOf<T extends string>(all: readonly T[], wanted: string | undefined):
 
 class Route {
   place = $state<Place>({ page: 'chat' });
-  setupToken = $state<string | undefined>();
+  link = $state<OneTimeLink | undefined>();
 
   constructor() {
     this.read();
@@ -57,7 +72,7 @@ class Route {
   go(place: Place, replace = false): void {
     const path = pathOf(place);
     this.place = place;
-    this.setupToken = undefined;
+    this.link = undefined;
     if (location.pathname === path && location.search === '') return;
     if (replace) history.replaceState(null, '', path);
     else history.pushState(null, '', path);
@@ -65,9 +80,7 @@ class Route {
 
   private read(): void {
     this.place = placeOf(location.pathname);
-    const query = new URLSearchParams(location.search);
-    const token = query.get('setup') ?? (location.pathname === '/setup' ? query.get('token') : null);
-    this.setupToken = token ?? undefined;
+    this.link = linkOf(location.pathname, location.search);
   }
 }
 

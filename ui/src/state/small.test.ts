@@ -5,7 +5,7 @@ import { matches, type Command } from './commands';
 import { differs } from './edition';
 import type { Json } from '../../client';
 import { historyOf, labelled, rate, sampleOf } from './metrics';
-import { pathOf, placeOf } from './route.svelte';
+import { linkOf, pathOf, placeOf } from './route.svelte';
 import { everyDay, valueOf } from './usage';
 
 describe('places', () => {
@@ -18,6 +18,15 @@ describe('places', () => {
     expect(pathOf(placeOf('/admin/nothing'))).toBe('/admin/users');
     expect(pathOf(placeOf('/threads/run_1'))).toBe('/');
   });
+});
+
+it('a one-time link carries its token', () => {
+  expect(linkOf('/setup', '?token=a')).toEqual({ kind: 'setup', token: 'a' });
+  expect(linkOf('/reset', '?token=a')).toEqual({ kind: 'reset', token: 'a' });
+  expect(linkOf('/register', '?invite=a')).toEqual({ kind: 'register', token: 'a' });
+  expect(linkOf('/register', '')).toEqual({ kind: 'register', token: '' });
+  expect(linkOf('/reset', '')).toBeUndefined();
+  expect(linkOf('/', '')).toBeUndefined();
 });
 
 it('the palette finds all words in any order, beginnings first', () => {

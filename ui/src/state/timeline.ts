@@ -36,24 +36,41 @@ interface Fold {
   /** The text that is being written, by agent. */
   queue: Span | undefined;
   wait: Span | undefined;
-  run: Span | undefined;
 }
 
 /**
  * The contract has no event for a call of a model. What it has are the words that a model writes: from the first piece
  * of a message to its end, which is what `model` spans show.
  */
-export function timelineOf(events: WireEvent[]): Timeline {
-  const first = events[0];
-  const line: Timeline = { start: first ? Date.parse(first.ts) : 0, length: 0, spans: [], ended: false };
-  const fold: Fold = { line, byId: new Map(), agents: [], queue: undefined, wait: undefined, run: undefined };
-  for (const event of events) {
-    if (!isKnown(event)) continue;
-    const at = Math.max(0, Date.parse(event.ts) - line.start);
-    line.length = Math.max(line.length, at);
-    take(fold, event, at);
+export class TimelineFold {
+  private readonly fold: Fold;
+
+  constructor() {
+    const line: Timeline = { start: 0, length: 0, spans: [], ended: false };
+    this.fold = { line, byId: new Map(), agents: [], queue: undefined, wait: undefined };
   }
-  return line;
+
+  add(event: WireEvent): void {
+    const { line } = this.fold;
+    const ts = Date.parse(event.ts);
+    if (line.start === 0) line.start = ts;
+    if (!isKnown(event)) return;
+    const at = Math.max(0, ts - line.start);
+    line.length = Math.max(line.length, at);
+    take(this.fold, event, at);
+  }
+
+  /** As it is now: what is added later changes nothing of it. */
+  get now(): Timeline {
+    const { line } = this.fold;
+    return { ...line, spans: line.spans.map((span) => ({ ...span })) };
+  }
+}
+
+export function timelineOf(events: WireEvent[]): Timeline {
+  const fold = new TimelineFold();
+  for (const event of events) fold.add(event);
+  return fold.now;
 }
 
 function begin(fold: Fold, span: Omit<Span, 'to' | 'state' | 'note'> & { note?: string | undefined }): Span {
@@ -82,7 +99,7 @@ function take(fold: Fold, event: WireEvent, at: number): void {
       return;
     case 'run_started':
       leaveQueue(fold, at);
-      fold.run = begin(fold, { id: 'run', kind: 'run', label: event.data.agent, depth: 0, from: at, seq: event.seq });
+      begin(fold, { id: 'run', kind: 'run', label: event.data.agent, depth: 0, from: at, seq: event.seq });
       return;
     case 'run_waiting':
       fold.wait = begin(fold, { id: `wait${event.seq}`, kind: 'wait', label: event.data.reason, depth: 0, from: at, seq: event.seq });

@@ -30,18 +30,34 @@ export const texts = {
     refused: 'Name or password is not right.',
     ended: 'You have been signed out. Please sign in again.',
   },
-  setUp: {
-    title: 'Set up this server',
-    lead: 'You are the first one here. This makes the administrator’s account.',
+  byLink: {
     name: 'Your name',
     password: 'Choose a password',
     hint: 'At least 12 characters.',
     repeat: 'Repeat the password',
     mismatch: 'The two passwords differ.',
-    submit: 'Create the account',
-    busy: 'Creating…',
-    refused: 'This set-up link is not valid any more. Start the server again to get a new one, or sign in.',
+    busy: 'One moment…',
+    nameTaken: 'This name is taken, or the invitation has been used.',
+    passwordSet: 'Your new password is set. You can sign in with it now.',
     toSignIn: 'There is an account already? Sign in',
+    setup: {
+      title: 'Set up this server',
+      lead: 'You are the first one here. This makes the administrator’s account.',
+      submit: 'Create the account',
+      refused: 'This set-up link is not valid any more. Start the server again to get a new one, or sign in.',
+    },
+    register: {
+      title: 'Make an account',
+      lead: 'You have been invited to this server.',
+      submit: 'Create the account',
+      refused: 'This invitation is not valid any more, or the server takes no new accounts. Ask whoever invited you.',
+    },
+    reset: {
+      title: 'Set a new password',
+      lead: 'Your old password is no longer good once the new one is set, and all your sessions end.',
+      submit: 'Set the password',
+      refused: 'This link is not valid any more. Ask an admin for a new one.',
+    },
   },
 
   rail: {
@@ -94,11 +110,14 @@ export const texts = {
     try: 'Try it',
     tries: {
       echo: { ask: 'Say hello to the echo', text: 'Hello, is anybody there?' },
-      optimizer: { ask: 'Find out what would cut the cost of a log', text: 'Where do our tokens go, and what would cut the cost by 30 %?' },
-      analyst: { ask: 'Ask a table a question', text: 'What stands out in this table? Draw a chart of it.' },
+      optimizer: {
+        ask: 'Find out what would cut the cost of a log',
+        text: 'Where do our tokens go, and what would cut the cost by 30 %?',
+        file: 'Attach a log',
+      },
+      analyst: { ask: 'Ask a table a question', text: 'What stands out in this table? Draw a chart of it.', file: 'Attach a table' },
       assistant: { ask: 'Ask the assistant', text: 'What can you do for me?' },
-    } as Record<string, { ask: string; text: string }>,
-    needsFile: 'attach a CSV or JSONL log first',
+    } as Record<string, { ask: string; text: string; file?: string }>,
   },
 
   composer: {
@@ -106,6 +125,7 @@ export const texts = {
     placeholder: (agent: string) => `Ask ${agent}…`,
     send: 'Send',
     attach: 'Attach a file',
+    kinds: 'CSV, JSON or JSONL',
     drop: 'Drop files to attach them',
     hint: 'Enter sends, Shift+Enter starts a new line',
     stop: 'Stop',
