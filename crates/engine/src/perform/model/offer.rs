@@ -30,18 +30,22 @@ impl<'a> Target<'a> {
     }
 }
 
-/// All that the model may call.
-pub(super) fn offer(frame: &Frame<'_>, output: &Output<'_>) -> Vec<ToolSpec> {
+/// All that the model may call, but for the final answer.
+pub(super) fn offer(frame: &Frame<'_>) -> Vec<ToolSpec> {
     let mut offered = tools(frame);
     offered.extend(others(frame, &frame.agent.sub_agents).map(call));
     offered.extend(others(frame, &frame.agent.conduct.handoffs).map(handoff));
-    offered.extend(output.to_call().map(|schema| ToolSpec {
-        name: FINAL_ANSWER.to_owned(),
-        description:
-            "Gives your result and ends your work. Call it alone, when all is done.".to_owned(),
-        input_schema: schema,
-    }));
     offered
+}
+
+/// The tool that takes a result of this schema.
+pub(super) fn final_answer(input_schema: Value) -> ToolSpec {
+    ToolSpec {
+        name: FINAL_ANSWER.to_owned(),
+        description: "Gives your result and ends your work. Call it alone, when all is done."
+            .to_owned(),
+        input_schema,
+    }
 }
 
 /// The agent's tools that this user may call: a model is not told of the others.
