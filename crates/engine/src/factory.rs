@@ -221,6 +221,11 @@ impl ExecutionEngineFactory {
         &self.0.infra.agents
     }
 
+    /// The language models.
+    pub fn models(&self) -> &Models {
+        &self.0.infra.models
+    }
+
     /// What the user has in use.
     pub fn slots(&self, ctx: &UserExecutionContext) -> SlotUsage {
         let none = SlotUsage {

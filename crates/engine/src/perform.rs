@@ -3,6 +3,7 @@
 mod ask;
 mod echo;
 mod history;
+mod images;
 mod model;
 mod script;
 

@@ -6,6 +6,7 @@ mod crashes;
 mod dropped;
 mod endings;
 mod house;
+mod images;
 mod memory;
 mod model;
 mod pressure;

@@ -1,5 +1,6 @@
 //! The registry of models: made once at the start, asked for every call.
 
+use std::cell::LazyCell;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::str::FromStr;
@@ -9,10 +10,15 @@ use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
 
 use netra_context::UserExecutionContext;
+use netra_prices::{PriceList, Tariff};
+use netra_protocol::model::{Model, ModelPrice};
 
+use crate::anthropic::Messages;
+use crate::gemini::GenerateContent;
 use crate::guard::Bounds;
-use crate::openai::OpenAi;
-use crate::{ChatRequest, ChatStream, Config, Error};
+use crate::openai::ChatCompletions;
+use crate::remote::{Prices, Remote};
+use crate::{ChatRequest, ChatStream, Config, Error, Kind, ProviderConfig};
 
 /// Something that answers chat requests. Limits, deadline and cancel are not its business:
 /// [`Models::chat`] drops the future or the stream, and that must close the connection.
@@ -20,6 +26,9 @@ use crate::{ChatRequest, ChatStream, Config, Error};
 pub trait Provider: Send + Sync {
     /// The configured name, the first part of a [`ModelRef`].
     fn name(&self) -> &str;
+
+    /// How it is spoken to, in one word.
+    fn kind(&self) -> &'static str;
 
     /// The models to list. When there are any, other names are refused; when there are none, any
     /// name is passed on.
@@ -42,6 +51,11 @@ pub trait Provider: Send + Sync {
     /// Whether this model may be shown pictures.
     fn images(&self, _model: &str) -> bool {
         false
+    }
+
+    /// What a call of this model costs; none where no price is known.
+    fn tariff(&self, _model: &str) -> Option<Tariff> {
+        None
     }
 
     /// Begins one call. An error before the first chunk comes from here or from the stream.
@@ -98,17 +112,6 @@ impl TryFrom<String> for ModelRef {
     }
 }
 
-/// A model as it is listed.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct ModelInfo {
-    /// Its full name.
-    pub model: ModelRef,
-    /// Whether agents that name no model get this one.
-    pub default: bool,
-    /// Why it cannot be used; absent when it can, as far as is known without a call.
-    pub problem: Option<String>,
-}
-
 /// All models of this server.
 pub struct Models {
     providers: BTreeMap<String, Arc<dyn Provider>>,
@@ -121,13 +124,14 @@ impl Models {
     /// that cannot work is [`Error::NotConfigured`].
     pub fn new(config: Config) -> Result<Self, Error> {
         let mut providers: BTreeMap<String, Arc<dyn Provider>> = BTreeMap::new();
+        let list: Listed = LazyCell::new(|| PriceList::built_in().ok().map(Arc::new));
         for (name, provider) in config.providers {
             if name.is_empty() || name.contains('/') {
                 return Err(Error::NotConfigured(format!(
                     "{name:?} cannot be the name of a model provider"
                 )));
             }
-            providers.insert(name.clone(), Arc::new(OpenAi::new(&name, provider)?));
+            providers.insert(name.clone(), remote(&name, provider, &list)?);
         }
         let default = config.default.map(|default| default.parse()).transpose()?;
         Ok(Self {
@@ -155,13 +159,19 @@ impl Models {
     /// can be used is for [`Models::is_ready`] to say.
     pub fn resolve(&self, name: Option<&str>) -> Result<ModelRef, Error> {
         match name {
-            None | Some("default") => self.default.clone().ok_or_else(|| {
-                Error::NotConfigured(
-                    "no model is configured: set models.default and a provider".to_owned(),
-                )
-            }),
+            None | Some("default") => self.default.clone().ok_or_else(|| self.no_default()),
             Some(name) => name.parse(),
         }
+    }
+
+    fn no_default(&self) -> Error {
+        let words = match self.providers.keys().next() {
+            None => "no model is configured: set models.default and a provider".to_owned(),
+            Some(provider) => format!(
+                "no default model is configured: set models.default, such as {provider}/NAME"
+            ),
+        };
+        Error::NotConfigured(words)
     }
 
     /// Whether calls of this model can work, as far as is known without a call. The error's text
@@ -183,6 +193,11 @@ impl Models {
             .is_ok_and(|provider| provider.images(&model.model))
     }
 
+    /// What a call of this model costs; none where no price is known.
+    pub fn tariff(&self, model: &ModelRef) -> Option<Tariff> {
+        self.provider(model).ok()?.tariff(&model.model)
+    }
+
     /// Calls a model. The call ends at the earlier of the context's deadline and the user's limit
     /// for one call, and with the context's cancel; each of these, and dropping the stream,
     /// closes the connection. The stream ends after `Done` or its first error.
@@ -198,24 +213,49 @@ impl Models {
         bounds.hold(provider.stream(ctx, request)).await
     }
 
-    /// Every model that has a name here: those that providers list, and the default.
-    pub fn list(&self) -> Vec<ModelInfo> {
+    /// Every model that has a name here: those that providers list, and the default. A provider
+    /// that lists none stands there with `*`, for every name that it has.
+    pub fn list(&self) -> Vec<Model> {
         let listed = self.providers.iter().flat_map(|(name, provider)| {
-            let of = |model: &String| ModelRef {
+            let of = |model: &str| ModelRef {
                 provider: name.clone(),
-                model: model.clone(),
+                model: model.to_owned(),
             };
-            provider.models().iter().map(of)
+            let models = provider.models();
+            let any = models.is_empty().then(|| of("*"));
+            models
+                .iter()
+                .map(|model| of(model))
+                .chain(any)
+                .collect::<Vec<_>>()
         });
         let mut models: Vec<ModelRef> = listed.chain(self.default.clone()).collect();
         models.sort();
         models.dedup();
-        let info = |model: ModelRef| ModelInfo {
-            default: self.default.as_ref() == Some(&model),
-            problem: self.is_ready(&model).err().map(|error| error.to_string()),
-            model,
+        models.iter().map(|model| self.listed(model)).collect()
+    }
+
+    fn listed(&self, model: &ModelRef) -> Model {
+        let provider = self.providers.get(&model.provider);
+        let price = |tariff: Tariff| {
+            let price = tariff.per_million();
+            ModelPrice {
+                input: price.input,
+                cached_input: price.cached_input,
+                output: price.output,
+            }
         };
-        models.into_iter().map(info).collect()
+        Model {
+            name: model.to_string(),
+            kind: provider
+                .map_or("unknown", |provider| provider.kind())
+                .to_owned(),
+            default: self.default.as_ref() == Some(model),
+            problem: self.is_ready(model).err().map(|error| error.to_string()),
+            native_schema: self.native_schema(model, false),
+            images: self.images(model),
+            price: self.tariff(model).map(price),
+        }
     }
 
     fn provider(&self, model: &ModelRef) -> Result<&Arc<dyn Provider>, Error> {
@@ -233,6 +273,35 @@ impl Models {
         provider.ready(&model.model)?;
         Ok(provider)
     }
+}
+
+/// The price list, read when the first provider needs it.
+type Listed = LazyCell<Option<Arc<PriceList>>>;
+
+/// The provider of a configuration.
+fn remote(name: &str, config: ProviderConfig, list: &Listed) -> Result<Arc<dyn Provider>, Error> {
+    let prices = |known: Option<&'static str>| {
+        let provider = config.prices.clone().or(known.map(str::to_owned))?;
+        let list = Option::clone(list)?;
+        Some(Prices { list, provider })
+    };
+    Ok(match config.kind {
+        Kind::Openai | Kind::Azure | Kind::Ollama => {
+            let wire = ChatCompletions::new(name, &config)?;
+            let prices = prices(wire.prices());
+            Arc::new(Remote::new(name, config, wire, prices)?)
+        }
+        Kind::Anthropic => {
+            let wire = Messages::new(name, &config)?;
+            let prices = prices(wire.prices());
+            Arc::new(Remote::new(name, config, wire, prices)?)
+        }
+        Kind::Gemini => {
+            let wire = GenerateContent::new(name, &config)?;
+            let prices = prices(wire.prices());
+            Arc::new(Remote::new(name, config, wire, prices)?)
+        }
+    })
 }
 
 impl fmt::Debug for Models {

@@ -102,6 +102,10 @@ impl Provider for ScriptedModel {
         &self.name
     }
 
+    fn kind(&self) -> &'static str {
+        "scripted"
+    }
+
     fn native_schema(&self, _model: &str, _tools: bool) -> bool {
         self.native_schema
     }

@@ -1,9 +1,10 @@
 //! The conversation so far, as a model gets it.
 
-use netra_model::Message as Said;
+use netra_model::{Message as Said, ModelRef};
 use netra_protocol::message::{Content, Message, MessageRole};
 use serde_json::Value;
 
+use super::images;
 use crate::execution::{Fault, Frame, unwritten};
 
 /// How much of a thread a model gets, counted from its end.
@@ -13,12 +14,18 @@ const MAX_CHARS: usize = 400_000;
 const PAGE: u32 = 100;
 
 /// The conversation up to the run's own question, which is last. A sub-agent gets its task only.
-pub(super) async fn conversation(frame: &Frame<'_>) -> Result<Vec<Said>, Fault> {
-    if !frame.is_root() {
-        return Ok(vec![Said::user(task(frame))]);
+pub(super) async fn conversation(frame: &Frame<'_>, model: &ModelRef) -> Result<Vec<Said>, Fault> {
+    let mut said = if frame.is_root() {
+        assemble(read_thread(frame).await?, task(frame))
+    } else {
+        vec![Said::user(task(frame))]
+    };
+    if frame.execution.infra.models.images(model)
+        && let Some(Said::User { images, .. }) = said.last_mut()
+    {
+        *images = images::of_run(frame).await?;
     }
-    let before = read_thread(frame).await?;
-    Ok(assemble(before, task(frame)))
+    Ok(said)
 }
 
 /// What the agent is asked, with the files that come with it.

@@ -29,7 +29,7 @@ pub(super) async fn perform(frame: &Frame<'_>) -> Result<Finished, Fault> {
     let model = models
         .resolve(frame.agent.model.as_deref())
         .map_err(|error| fault(&error))?;
-    let mut said = conversation(frame).await?;
+    let mut said = conversation(frame, &model).await?;
     let registry = frame.execution.infra.tools.registry();
     registry.settled(&frame.agent.tools).await;
     let tools = tools(frame);

@@ -174,8 +174,16 @@ pub const CATALOGUE: &[Key] = &[
         "model of agents that name none, as provider/model",
     ),
     text(
+        "models.providers.*.kind",
+        "how it is spoken to: openai, azure, anthropic, gemini or ollama",
+    ),
+    text(
         "models.providers.*.base_url",
-        "address up to, and without, /chat/completions",
+        "address up to, and without, what its kind calls itself, such as /chat/completions; unset: the maker's own",
+    ),
+    text(
+        "models.providers.*.api_version",
+        "Azure's version, for addresses by deployment",
     ),
     secret(
         "models.providers.*.api_key",
@@ -198,6 +206,22 @@ pub const CATALOGUE: &[Key] = &[
     value(
         "models.providers.*.usage_in_stream",
         "ask for usage in the stream",
+    ),
+    value(
+        "models.providers.*.native_schema",
+        "whether its models hold answers to a JSON Schema; unset: what the address is known for",
+    ),
+    value(
+        "models.providers.*.images",
+        "whether its models are shown pictures",
+    ),
+    text(
+        "models.providers.*.body",
+        "further fields of each request, as a JSON object",
+    ),
+    text(
+        "models.providers.*.prices",
+        "whose prices of the list hold; unset: what the address is known for",
     ),
     text("agents.dir", "folder of agents besides the built-in ones"),
     text(

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-use netra_model::{MaxTokensField, ProviderConfig, Secret};
+use netra_model::{Kind, MaxTokensField, ProviderConfig, Secret};
 use netra_protocol::frame::HEARTBEAT_INTERVAL_MS;
 use netra_protocol::limits::Limits;
 use netra_worker::sandbox::Tier;
@@ -148,7 +148,12 @@ pub(super) struct Models {
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(super) struct ModelProvider {
-    base_url: String,
+    #[serde(default)]
+    kind: Kind,
+    #[serde(default)]
+    base_url: Option<String>,
+    #[serde(default)]
+    api_version: Option<String>,
     #[serde(default)]
     api_key: Option<String>,
     #[serde(default)]
@@ -163,6 +168,14 @@ pub(super) struct ModelProvider {
     max_tokens_field: Option<String>,
     #[serde(default)]
     usage_in_stream: Option<bool>,
+    #[serde(default)]
+    native_schema: Option<bool>,
+    #[serde(default)]
+    images: Option<bool>,
+    #[serde(default)]
+    body: Option<String>,
+    #[serde(default)]
+    prices: Option<String>,
 }
 
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
@@ -292,6 +305,14 @@ impl ModelProvider {
                 )));
             }
         };
+        let body = match &self.body {
+            None => serde_json::Map::new(),
+            Some(text) => serde_json::from_str(text).map_err(|error| {
+                Error::Invalid(format!(
+                    "models.providers.{name}.body is no JSON object: {error}"
+                ))
+            })?,
+        };
         Ok(ProviderConfig {
             models: self.models,
             headers: self
@@ -302,7 +323,13 @@ impl ModelProvider {
             proxy: self.proxy.map(Secret::new),
             max_tokens_field,
             usage_in_stream: self.usage_in_stream.unwrap_or(true),
-            ..ProviderConfig::openai_compatible(self.base_url, api_key)
+            base_url: self.base_url,
+            api_version: self.api_version,
+            native_schema: self.native_schema,
+            images: self.images.unwrap_or(true),
+            body,
+            prices: self.prices,
+            ..ProviderConfig::of_kind(self.kind, api_key)
         })
     }
 }
