@@ -17,6 +17,7 @@ mod logs;
 mod mcp;
 mod memory;
 mod metrics;
+mod models;
 mod optimizer;
 mod practice;
 mod processes;

@@ -1,0 +1,3 @@
+//! Language models behind the real server.
+
+mod real;
