@@ -13,15 +13,6 @@ use tokio::process::{Child, Command};
 use crate::binary::{binary, output, run_program};
 use crate::user::TestUser;
 
-/// Variables that make model providers where the configuration names none.
-const PROVIDERS: [&str; 5] = [
-    "OPENAI_API_KEY",
-    "ANTHROPIC_API_KEY",
-    "GEMINI_API_KEY",
-    "GOOGLE_API_KEY",
-    "OLLAMA_HOST",
-];
-
 /// How the process is started.
 #[derive(Debug, Default, Clone)]
 pub struct Options {
@@ -161,10 +152,6 @@ fn command(data: &Path, options: &Options) -> Result<Command> {
             command
         }
     };
-    // Keys of whoever runs the tests would make providers.
-    for name in PROVIDERS {
-        command.env_remove(name);
-    }
     command.envs(
         options
             .environment

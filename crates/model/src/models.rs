@@ -252,9 +252,11 @@ impl Models {
                 .to_owned(),
             default: self.default.as_ref() == Some(model),
             problem: self.is_ready(model).err().map(|error| error.to_string()),
-            native_schema: self.native_schema(model, false),
-            images: self.images(model),
-            price: self.tariff(model).map(price),
+            native_schema: provider.is_some_and(|known| known.native_schema(&model.model, false)),
+            images: provider.is_some_and(|known| known.images(&model.model)),
+            price: provider
+                .and_then(|known| known.tariff(&model.model))
+                .map(price),
         }
     }
 

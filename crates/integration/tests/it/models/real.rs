@@ -4,3 +4,4 @@
 mod agents;
 mod installed;
 mod transcripts;
+mod trial;

@@ -9,11 +9,8 @@ use netra_protocol::run::{Run, RunStatus};
 use netra_protocol::{ErrorCode, Event};
 use serde_json::json;
 
-use super::installed::Mock;
+use super::installed::{FORMATS, Mock};
 use crate::Test;
-
-/// The providers, each in a format of its own, and their agents.
-const FORMATS: [&str; 3] = ["openai", "anthropic", "gemini"];
 
 /// A server with an agent for each format.
 struct World {
@@ -27,17 +24,10 @@ impl World {
     async fn start(model_call_ms: u64) -> Result<Self> {
         let mock = Mock::start().await?;
         let files = tempfile::tempdir()?;
-        let mut configuration = String::new();
         for kind in FORMATS {
             write_agent(files.path(), kind)?;
-            let path = if kind == "gemini" { "/v1beta" } else { "/v1" };
-            configuration += &format!(
-                "[models.providers.{kind}]\nkind = {kind:?}\nbase_url = \"{}{path}\"\napi_key = \"k\"\n",
-                mock.url
-            );
         }
-        let file = files.path().join("netra.toml");
-        std::fs::write(&file, configuration)?;
+        let file = mock.configuration(files.path())?;
         let options = Options::new()
             .file(&file)
             .agents(&files.path().join("agents"))

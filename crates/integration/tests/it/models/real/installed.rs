@@ -1,6 +1,6 @@
 //! What `cargo xtask test models` has installed, and the mock as a process.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Stdio;
 
 use anyhow::{Context as _, Result, ensure};
@@ -12,6 +12,9 @@ use tokio::process::{Child, ChildStdout, Command};
 const VARIABLE: &str = "NETRA_MODEL_PACKAGES";
 /// What the mock answers.
 const FIXTURES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/models/fixtures.json");
+
+/// The providers of the mock, each in a format of its own.
+pub(crate) const FORMATS: [&str; 3] = ["openai", "anthropic", "gemini"];
 
 /// Fails where it is not there: a test does not install.
 pub(crate) fn folder() -> Result<PathBuf> {
@@ -66,5 +69,20 @@ impl Mock {
             _process: process,
             _said: lines,
         })
+    }
+
+    /// Writes a configuration with a provider for each format.
+    pub(crate) fn configuration(&self, folder: &Path) -> Result<PathBuf> {
+        let mut text = String::new();
+        for kind in FORMATS {
+            let path = if kind == "gemini" { "/v1beta" } else { "/v1" };
+            let base_url = format!("{}{path}", self.url);
+            text += &format!(
+                "[models.providers.{kind}]\nkind = {kind:?}\nbase_url = {base_url:?}\napi_key = \"k\"\n"
+            );
+        }
+        let file = folder.join("netra.toml");
+        std::fs::write(&file, text)?;
+        Ok(file)
     }
 }

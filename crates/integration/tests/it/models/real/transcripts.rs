@@ -186,7 +186,10 @@ fn gemini(answer: &Value) -> Whole {
     }
     let usage = &answer["usageMetadata"];
     let thoughts = usage["thoughtsTokenCount"].as_u64().unwrap_or(0);
-    let prompt = usage["promptTokenCount"].as_u64();
+    let tools = usage["toolUsePromptTokenCount"].as_u64().unwrap_or(0);
+    let prompt = usage["promptTokenCount"]
+        .as_u64()
+        .map(|prompt| prompt + tools);
     let output = usage["candidatesTokenCount"].as_u64();
     whole.usage = prompt.zip(output.map(|output| output + thoughts));
     let stop = match candidate["finishReason"].as_str() {
