@@ -2,6 +2,7 @@
 //!
 //! A broken agent stops nothing: it is listed as not ready, with the file and line of its problem.
 
+mod calls;
 mod definition;
 mod load;
 mod manifest;
@@ -14,6 +15,7 @@ use netra_context::UserExecutionContext;
 use netra_model::Models;
 use netra_tools::Registry;
 
+pub use calls::Calls;
 pub use definition::{Body, Definition};
 pub use load::EmbeddedAgent;
 

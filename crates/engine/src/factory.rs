@@ -20,6 +20,7 @@ use tokio::time::Instant;
 
 use crate::admission::{Admission, Permit};
 use crate::agents::Agents;
+use crate::budget::Budget;
 use crate::closing;
 use crate::ending::{self, Ending};
 use crate::engine::{IsolatedExecutionEngine, Parts, usage_of_run};
@@ -169,8 +170,9 @@ impl ExecutionEngineFactory {
             emitter,
             dispatcher,
             files,
-            limits,
             counters: Counters::of(&journal),
+            budget: Budget::of(&limits, &commission.agent),
+            limits,
             journal,
             unfinished: Mutex::default(),
             workers,

@@ -1,6 +1,7 @@
 //! How each kind of agent works.
 
 mod ask;
+mod call;
 mod echo;
 mod history;
 mod model;

@@ -1,6 +1,7 @@
 //! The engine against a real store and real events: every way to end, forced, not waited for.
 
 mod admitted;
+mod budget;
 mod cleanup;
 mod crashes;
 mod dropped;

@@ -24,6 +24,8 @@ pub enum Reply {
     ToolCalls(Vec<(String, String)>),
     /// A first piece of text, then nothing until the caller goes away.
     Hang(String),
+    /// No answer: this status, with this `Retry-After`.
+    Refuse(u16, Option<u32>),
 }
 
 type Answer = Arc<dyn Fn(&Value) -> Reply + Send + Sync>;
@@ -95,9 +97,13 @@ async fn serve(stream: TcpStream, answer: &Answer, count: &watch::Sender<usize>)
     let mut stream = BufReader::new(stream);
     let body = read_body(&mut stream).await?;
     let _open = Open::new(count);
+    let reply = answer(&body);
+    if let Reply::Refuse(status, retry_after) = reply {
+        return refuse(&mut stream, status, retry_after).await;
+    }
     let head = "HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\nconnection: close\r\n\r\n";
     stream.write_all(head.as_bytes()).await?;
-    match answer(&body) {
+    match reply {
         Reply::Text(pieces) => write_text(&mut stream, pieces, Duration::ZERO).await?,
         Reply::Slowly(pieces, pause) => write_text(&mut stream, pieces, pause).await?,
         Reply::ToolCall(name, arguments) => {
@@ -111,6 +117,7 @@ async fn serve(stream: TcpStream, answer: &Answer, count: &watch::Sender<usize>)
             // Ends when the caller closes.
             stream.read_u8().await?;
         }
+        Reply::Refuse(..) => {}
     }
     let usage = json!({"id": "c", "object": "chat.completion.chunk", "choices": [],
         "usage": {"prompt_tokens": 11, "completion_tokens": 7, "total_tokens": 18}});
@@ -119,6 +126,20 @@ async fn serve(stream: TcpStream, answer: &Answer, count: &watch::Sender<usize>)
         .await?;
     stream.shutdown().await?;
     Ok(())
+}
+
+async fn refuse(
+    stream: &mut BufReader<TcpStream>,
+    status: u16,
+    retry_after: Option<u32>,
+) -> Result<()> {
+    let retry_after =
+        retry_after.map_or_else(String::new, |seconds| format!("retry-after: {seconds}\r\n"));
+    let head = format!(
+        "HTTP/1.1 {status} Refused\r\n{retry_after}content-length: 0\r\nconnection: close\r\n\r\n"
+    );
+    stream.write_all(head.as_bytes()).await?;
+    Ok(stream.shutdown().await?)
 }
 
 async fn write_text(

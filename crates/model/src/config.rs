@@ -15,6 +15,10 @@ pub struct Config {
     pub model_call_ms: u64,
     /// The model of agents that name none, as `provider/model`.
     pub default: Option<String>,
+    /// The models that answer where another one does not, as `provider/model`, in order; for agents that name none.
+    pub fallback: Vec<String>,
+    /// How often a call is made again that failed before its answer began.
+    pub retries: u32,
     /// Providers by name. The name has no `/`.
     pub providers: BTreeMap<String, ProviderConfig>,
 }
@@ -24,6 +28,8 @@ impl Default for Config {
         Self {
             model_call_ms: 120_000,
             default: None,
+            fallback: Vec::new(),
+            retries: 2,
             providers: BTreeMap::new(),
         }
     }

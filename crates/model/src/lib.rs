@@ -4,11 +4,14 @@
 //! this crate carries what was asked, what was answered, or a key.
 
 mod chat;
+mod circuit;
 mod config;
 mod error;
 mod guard;
 mod models;
 mod openai;
+mod price;
+mod retry;
 pub mod scripted;
 mod sse;
 
@@ -19,3 +22,5 @@ pub use config::{Config, MaxTokensField, ProviderConfig};
 pub use error::Error;
 pub use models::{ModelInfo, ModelRef, Models, Provider};
 pub use netra_context::Secret;
+pub use price::{Price, tokens_in, tokens_of};
+pub use retry::{Retry, Witness};

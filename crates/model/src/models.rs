@@ -6,13 +6,17 @@ use std::str::FromStr;
 use std::sync::Arc;
 
 use async_trait::async_trait;
+use futures::StreamExt as _;
 use serde::{Deserialize, Serialize};
 
-use netra_context::UserExecutionContext;
+use netra_context::{UserExecutionContext, memory};
 
+use crate::circuit::{Circuit, Circuits};
 use crate::guard::Bounds;
 use crate::openai::OpenAi;
-use crate::{ChatRequest, ChatStream, Config, Error};
+use crate::price::bytes_of;
+use crate::retry::{Jitter, Retries};
+use crate::{ChatRequest, ChatStream, Config, Error, Price, Retry, Witness};
 
 /// Something that answers chat requests. Limits, deadline and cancel are not its business:
 /// [`Models::chat`] drops the future or the stream, and that must close the connection.
@@ -31,6 +35,11 @@ pub trait Provider: Send + Sync {
     /// [`Error::NotConfigured`] says what is missing.
     fn ready(&self, _model: &str) -> Result<(), Error> {
         Ok(())
+    }
+
+    /// What the model costs; none where that is not known.
+    fn price(&self, _model: &str) -> Option<Price> {
+        None
     }
 
     /// Begins one call. An error before the first chunk comes from here or from the stream.
@@ -102,7 +111,10 @@ pub struct ModelInfo {
 pub struct Models {
     providers: BTreeMap<String, Arc<dyn Provider>>,
     default: Option<ModelRef>,
+    fallback: Vec<ModelRef>,
     model_call_ms: u64,
+    retries: Retries,
+    circuits: Circuits,
 }
 
 impl Models {
@@ -119,10 +131,17 @@ impl Models {
             providers.insert(name.clone(), Arc::new(OpenAi::new(&name, provider)?));
         }
         let default = config.default.map(|default| default.parse()).transpose()?;
+        let fallback = config.fallback.iter().map(|name| name.parse());
         Ok(Self {
             providers,
             default,
+            fallback: fallback.collect::<Result<_, _>>()?,
             model_call_ms: config.model_call_ms,
+            retries: Retries {
+                most: config.retries,
+                jitter: Jitter::seeded(rand::random()),
+            },
+            circuits: Circuits::default(),
         })
     }
 
@@ -138,6 +157,25 @@ impl Models {
     pub fn with_default(mut self, model: ModelRef) -> Self {
         self.default = Some(model);
         self
+    }
+
+    /// Draws the chance in the pauses between tries from a seed.
+    #[must_use]
+    pub fn with_jitter(mut self, seed: u64) -> Self {
+        self.retries.jitter = Jitter::seeded(seed);
+        self
+    }
+
+    /// Sets the models that answer where another one does not, for agents that name none.
+    #[must_use]
+    pub fn with_fallback(mut self, models: Vec<ModelRef>) -> Self {
+        self.fallback = models;
+        self
+    }
+
+    /// The models that answer where another one does not, for agents that name none, in order.
+    pub fn fallback(&self) -> &[ModelRef] {
+        &self.fallback
     }
 
     /// The model that an agent means: the configured default for none or `default`. Whether it
@@ -159,7 +197,70 @@ impl Models {
         self.provider(model).map(|_| ())
     }
 
-    /// Calls a model. The call ends at the earlier of the context's deadline and the user's limit
+    /// What a model costs; none where that is not known.
+    pub fn price(&self, model: &ModelRef) -> Option<Price> {
+        self.providers.get(&model.provider)?.price(&model.model)
+    }
+
+    /// Calls a model until its answer has begun: what fails before that and may go better is tried again after a
+    /// pause, within the bounds of one call; a model that fails again and again is left alone for a while. The stream
+    /// is as that of [`Models::chat`].
+    ///
+    /// # Errors
+    /// That of the last try.
+    pub async fn call(
+        &self,
+        ctx: &UserExecutionContext,
+        model: &ModelRef,
+        request: &ChatRequest,
+        witness: &dyn Witness,
+    ) -> Result<ChatStream, Error> {
+        let provider = self.provider(model)?;
+        // Each try gets a copy of the request.
+        let bytes = usize::try_from(bytes_of(request)).unwrap_or(usize::MAX);
+        let _room = memory::reserve(bytes).map_err(Error::NoRoom)?;
+        let copy = || ChatRequest {
+            model: model.model.clone(),
+            ..request.clone()
+        };
+        let circuit = Circuit {
+            model: model.clone(),
+            key_of: None,
+        };
+        let bounds = Bounds::new(ctx, &model.provider, self.model_call_ms);
+        let mut attempt = 1;
+        loop {
+            let pass = self.circuits.enter(circuit.clone())?;
+            let begin = provider.stream(ctx, copy());
+            let error = match begun(bounds.again().hold(begin).await).await {
+                Ok(stream) => {
+                    pass.works();
+                    return Ok(stream);
+                }
+                Err(error) => error,
+            };
+            pass.failed(&error);
+            let pause = self.retries.pause(&error, attempt);
+            let Some(pause) = pause.filter(|pause| bounds.outlast(*pause)) else {
+                return Err(error);
+            };
+            attempt += 1;
+            let (name, reason) = (model.provider.clone(), error.outcome());
+            metrics::counter!("netra_model_retries_total", "provider" => name, "reason" => reason)
+                .increment(1);
+            let retry = Retry {
+                model,
+                error: &error,
+                pause,
+                attempt,
+                of: self.retries.most + 1,
+            };
+            witness.retries(retry).await;
+            bounds.pause(pause).await?;
+        }
+    }
+
+    /// Calls a model once. The call ends at the earlier of the context's deadline and the user's limit
     /// for one call, and with the context's cancel; each of these, and dropping the stream,
     /// closes the connection. The stream ends after `Done` or its first error.
     pub async fn chat(
@@ -208,6 +309,15 @@ impl Models {
         }
         provider.ready(&model.model)?;
         Ok(provider)
+    }
+}
+
+/// The stream once its first chunk is there, which it gives again.
+async fn begun(stream: Result<ChatStream, Error>) -> Result<ChatStream, Error> {
+    let mut stream = stream?;
+    match stream.next().await {
+        Some(Err(error)) => Err(error),
+        first => Ok(Box::pin(futures::stream::iter(first).chain(stream))),
     }
 }
 

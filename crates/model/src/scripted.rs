@@ -12,7 +12,8 @@ use tokio::sync::watch;
 use netra_context::UserExecutionContext;
 
 use crate::{
-    Arguments, ChatRequest, ChatStream, Chunk, Done, Error, Provider, StopReason, ToolCall, Usage,
+    Arguments, ChatRequest, ChatStream, Chunk, Done, Error, Price, Provider, StopReason, ToolCall,
+    Usage,
 };
 
 /// A provider whose answers are written in advance.
@@ -21,6 +22,7 @@ pub struct ScriptedModel {
     script: Script,
     requests: Mutex<Vec<ChatRequest>>,
     open: watch::Sender<usize>,
+    price: Option<Price>,
 }
 
 enum Script {
@@ -53,7 +55,15 @@ impl ScriptedModel {
             script,
             requests: Mutex::default(),
             open,
+            price: None,
         }
+    }
+
+    /// Asks this price for each model.
+    #[must_use]
+    pub fn priced(mut self, price: Price) -> Self {
+        self.price = Some(price);
+        self
     }
 
     /// Every request so far, in the order in which they came.
@@ -81,6 +91,10 @@ impl ScriptedModel {
 impl Provider for ScriptedModel {
     fn name(&self) -> &str {
         &self.name
+    }
+
+    fn price(&self, _model: &str) -> Option<Price> {
+        self.price
     }
 
     async fn stream(

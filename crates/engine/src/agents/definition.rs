@@ -6,6 +6,8 @@ use jsonschema::Validator;
 use netra_protocol::agent::{Agent, AgentKind};
 use serde_json::{Value, json};
 
+use super::calls::Calls;
+
 /// What an agent is made of, by kind.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Body {
@@ -48,6 +50,8 @@ pub struct Definition {
     pub sub_agents: Vec<String>,
     /// The model's `provider/model`; the server's default when absent.
     pub model: Option<String>,
+    /// How its calls of models are made.
+    pub calls: Calls,
     /// Whether users may start it; others are for agents only.
     pub listed: bool,
     /// SHA-256 over its files, in hexadecimal.

@@ -10,6 +10,7 @@ use serde_json::Value;
 use sha2::{Digest as _, Sha256};
 use toml::Spanned;
 
+use super::calls::Calls;
 use super::definition::{Body, Definition, Shape};
 use super::manifest::{Flaw, Kind, Manifest, Text};
 
@@ -123,6 +124,7 @@ impl Draft {
             tools: Vec::new(),
             sub_agents: Vec::new(),
             model: None,
+            calls: Calls::default(),
             listed: true,
             hash: String::new(),
             files: BTreeMap::new(),
@@ -178,6 +180,7 @@ impl Reading<'_> {
             tools: names(&manifest.tools),
             sub_agents: names(&manifest.sub_agents),
             model: manifest.model.as_ref().map(|model| model.get_ref().clone()),
+            calls: Calls::read(&text, &manifest)?,
             listed: manifest.listed,
             hash: hex(&self.hash.clone().finalize()),
             files: std::mem::take(&mut self.files),

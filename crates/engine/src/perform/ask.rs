@@ -1,13 +1,15 @@
 //! One call of a model: its answer is streamed to the user as it is written, counted and returned.
 
 use futures::StreamExt as _;
-use netra_model::{ChatRequest, Chunk, ModelRef, StopReason, ToolCall, Usage};
-use netra_protocol::error::Failure;
+use netra_model::{ChatRequest, ChatStream, Chunk, ModelRef, StopReason, ToolCall, Usage};
+use netra_protocol::error::{ErrorCode, Failure};
 use netra_protocol::id::{MessageId, ToolCallId};
 use netra_store::{Changes, JournalEntry, JournalKind};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
+use super::call;
+use crate::budget::Earmark;
 use crate::execution::{Fault, Frame, unwritten};
 use crate::message;
 
@@ -57,50 +59,33 @@ pub(super) enum Audience {
     Agent,
 }
 
-/// Asks the model once.
+/// Asks the model once; another one may answer in its place.
 pub(super) async fn ask(
     frame: &Frame<'_>,
     model: &ModelRef,
     request: ChatRequest,
     audience: Audience,
 ) -> Result<Answer, Fault> {
-    let models = &frame.execution.infra.models;
     frame.execution.counters.model_called();
-    let mut stream = models
-        .chat(frame.ctx, model, request)
-        .await
-        .map_err(|error| fault(&error))?;
+    let call = Box::pin(call::begin(frame, model, request)).await?;
     let mut listening = Listening {
         frame,
         audience,
         thought: String::new(),
-        answer: Answer::empty(model),
+        answer: Answer::empty(&call.model),
+        earmark: call.earmark,
     };
-    let emitter = &frame.execution.emitter;
-    loop {
-        let chunk = tokio::select! {
-            biased;
-            chunk = stream.next() => chunk,
-            () = emitter.flush_due() => {
-                emitter.flush(frame.ctx).await.map_err(|error| unwritten(&error))?;
-                continue;
-            }
-        };
-        match chunk {
-            Some(Ok(chunk)) => {
-                if listening.take(chunk).await? {
-                    return Ok(listening.answer);
-                }
-            }
-            Some(Err(error)) => return Err(fault(&error)),
-            // A stream ends after its last chunk, which returned above.
-            None => {
-                let error = "the model's answer ended before its end";
-                return Err(Fault::agent(
-                    netra_protocol::ErrorCode::ModelUnavailable,
-                    error,
-                ));
-            }
+    match listening.listen(call.stream).await {
+        Ok(()) => {
+            let Listening {
+                answer, earmark, ..
+            } = listening;
+            earmark.settle(frame, answer.usage.as_ref()).await?;
+            Ok(answer)
+        }
+        Err(fault) => {
+            listening.earmark.settle(frame, None).await?;
+            Err(fault)
         }
     }
 }
@@ -124,9 +109,39 @@ struct Listening<'a, 'e> {
     audience: Audience,
     thought: String,
     answer: Answer,
+    earmark: Earmark<'e>,
 }
 
 impl Listening<'_, '_> {
+    /// Takes the whole answer.
+    async fn listen(&mut self, mut stream: ChatStream) -> Result<(), Fault> {
+        let (ctx, emitter) = (self.frame.ctx, &self.frame.execution.emitter);
+        loop {
+            let chunk = tokio::select! {
+                biased;
+                chunk = stream.next() => chunk,
+                () = emitter.flush_due() => {
+                    emitter.flush(ctx).await.map_err(|error| unwritten(&error))?;
+                    continue;
+                }
+            };
+            match chunk {
+                Some(Ok(chunk)) => {
+                    self.earmark.hear(&chunk);
+                    if self.take(chunk).await? {
+                        return Ok(());
+                    }
+                }
+                Some(Err(error)) => return Err(fault(&error)),
+                // A stream ends after its last chunk, which returned above.
+                None => {
+                    let error = "the model's answer ended before its end";
+                    return Err(Fault::agent(ErrorCode::ModelUnavailable, error));
+                }
+            }
+        }
+    }
+
     /// Takes a chunk; true after the last one.
     async fn take(&mut self, chunk: Chunk) -> Result<bool, Fault> {
         match chunk {

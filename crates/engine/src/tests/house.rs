@@ -401,10 +401,19 @@ impl House {
 
     /// The user of this name, who was made by an earlier server.
     pub(super) async fn user_again(&self, earlier: &UserExecutionContext) -> UserExecutionContext {
+        self.user_again_with(earlier, Limits::default()).await
+    }
+
+    /// The same with other limits.
+    pub(super) async fn user_again_with(
+        &self,
+        earlier: &UserExecutionContext,
+        limits: Limits,
+    ) -> UserExecutionContext {
         let console = UserExecutionContext::for_background(&self.runtime, BackgroundKind::Console);
         let id = earlier.user_id().unwrap();
         let user = self.store.user_by_id(&console, id).await.unwrap();
-        self.context_of(&user, Limits::default())
+        self.context_of(&user, limits)
     }
 
     /// A new user with these limits.

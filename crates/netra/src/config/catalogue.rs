@@ -152,11 +152,11 @@ pub const CATALOGUE: &[Key] = &[
     value("limits.messages_per_10s", "WebSocket messages per socket"),
     value(
         "limits.budget_usd",
-        "money for models per user and day; unset: by plan",
+        "money for models per user and day, in US dollars; unset: without a bound",
     ),
     value(
         "limits.budget_tokens",
-        "tokens per user and day; unset: by plan",
+        "tokens of models per user and day; unset: without a bound",
     ),
     value("limits.upload_mib", "the largest upload"),
     value("limits.message_chars", "the longest text of a message"),
@@ -172,6 +172,14 @@ pub const CATALOGUE: &[Key] = &[
     text(
         "models.default",
         "model of agents that name none, as provider/model",
+    ),
+    texts(
+        "models.fallback",
+        "models that answer where another one does not, as provider/model, for agents that name none",
+    ),
+    value(
+        "models.retries",
+        "how often a call is made again that failed before its answer began",
     ),
     text(
         "models.providers.*.base_url",

@@ -140,9 +140,11 @@ impl Default for Auth {
     }
 }
 
-#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub(super) struct Models {
     pub(super) default: Option<String>,
+    pub(super) fallback: Vec<String>,
+    pub(super) retries: u32,
     pub(super) providers: BTreeMap<String, ModelProvider>,
 }
 
@@ -248,11 +250,30 @@ impl Default for Workers {
     }
 }
 
+impl Default for Models {
+    fn default() -> Self {
+        let netra_model::Config {
+            default,
+            fallback,
+            retries,
+            ..
+        } = netra_model::Config::default();
+        Self {
+            default,
+            fallback,
+            retries,
+            providers: BTreeMap::new(),
+        }
+    }
+}
+
 impl Models {
     /// Reads the keys that stand in files and puts the types of the model crate together.
     pub(super) fn resolve(self) -> Result<netra_model::Config, Error> {
         let mut config = netra_model::Config {
             default: self.default,
+            fallback: self.fallback,
+            retries: self.retries,
             ..netra_model::Config::default()
         };
         for (name, provider) in self.providers {
