@@ -7,7 +7,7 @@ mod definition;
 mod load;
 mod manifest;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -16,7 +16,7 @@ use netra_model::Models;
 use netra_tools::Registry;
 
 pub use calls::Calls;
-pub use definition::{Body, Definition};
+pub use definition::{Body, Definition, NeedsKey};
 pub use load::EmbeddedAgent;
 
 /// All agents by name; immutable after start.
@@ -73,12 +73,27 @@ impl Agents {
         self.by_name.get(name)
     }
 
-    /// The agents that this user may start, by name.
-    pub fn list_for(&self, ctx: &UserExecutionContext) -> Vec<netra_protocol::agent::Agent> {
+    /// The agents that this user may start, by name; with the model providers that the user has keys of their own
+    /// for, of [those](Self::wanted_keys) that agents lack one for.
+    pub fn list_for(
+        &self,
+        ctx: &UserExecutionContext,
+        own_keys: &BTreeSet<String>,
+    ) -> Vec<netra_protocol::agent::Agent> {
         if ctx.user_id().is_none() {
             return Vec::new();
         }
-        self.startable().map(|agent| agent.describe()).collect()
+        let described = |agent: &Arc<Definition>| agent.describe(own_keys);
+        self.startable().map(described).collect()
+    }
+
+    /// The model providers that agents lack a key for which a user may have.
+    pub fn wanted_keys(&self) -> BTreeSet<&str> {
+        let wanted = self
+            .by_name
+            .values()
+            .filter_map(|agent| agent.needs_key.as_ref());
+        wanted.map(|needs| needs.provider.as_str()).collect()
     }
 
     /// The agent of this name, if this user may start it.
@@ -95,10 +110,10 @@ impl Agents {
     /// What is wrong with those that are not ready.
     pub fn check(&self) -> Vec<Problem> {
         let problem = |agent: &Arc<Definition>| {
-            let problem = agent.problem.clone()?;
+            let problem = agent.problem_with(&BTreeSet::new())?;
             Some(Problem {
                 agent: agent.name.clone(),
-                problem,
+                problem: problem.to_owned(),
             })
         };
         self.by_name.values().filter_map(problem).collect()

@@ -44,6 +44,17 @@ impl Budget {
         std::mem::take(&mut *self.cut_off.lock())
     }
 
+    /// For a call that is not made.
+    pub(crate) fn nothing(&self) -> Earmark<'_> {
+        Earmark {
+            budget: self,
+            price: None,
+            reserved: None,
+            input_tokens: 0,
+            heard_bytes: 0,
+        }
+    }
+
     /// Sets aside what the call may come to. Where nothing is bounded, nothing is written.
     pub(crate) async fn set_aside<'b>(
         &'b self,
@@ -51,13 +62,9 @@ impl Budget {
         price: Option<Price>,
         request: &mut ChatRequest,
     ) -> Result<Earmark<'b>, Fault> {
-        let mut earmark = Earmark {
-            budget: self,
-            price,
-            reserved: None,
-            input_tokens: tokens_of(request),
-            heard_bytes: 0,
-        };
+        let mut earmark = self.nothing();
+        earmark.price = price;
+        earmark.input_tokens = tokens_of(request);
         if self.budgets.is_none() {
             return Ok(earmark);
         }

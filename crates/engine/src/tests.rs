@@ -2,6 +2,7 @@
 
 mod admitted;
 mod budget;
+mod calls;
 mod cleanup;
 mod crashes;
 mod dropped;

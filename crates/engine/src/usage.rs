@@ -27,7 +27,9 @@ impl Counters {
             ..Self::default()
         };
         for call in journal.of_kind(JournalKind::ModelCall) {
-            counters.model_called();
+            if call.value["cached"] != true {
+                counters.model_called();
+            }
             if let Ok(usage) = netra_model::Usage::deserialize(&call.value["usage"]) {
                 counters.model_used(&usage);
             }

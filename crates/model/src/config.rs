@@ -19,6 +19,8 @@ pub struct Config {
     pub fallback: Vec<String>,
     /// How often a call is made again that failed before its answer began.
     pub retries: u32,
+    /// How much answers take at most that are kept to be given again, in MiB.
+    pub cache_mib: u64,
     /// Providers by name. The name has no `/`.
     pub providers: BTreeMap<String, ProviderConfig>,
 }
@@ -30,6 +32,7 @@ impl Default for Config {
             default: None,
             fallback: Vec::new(),
             retries: 2,
+            cache_mib: 64,
             providers: BTreeMap::new(),
         }
     }
@@ -61,6 +64,9 @@ pub struct ProviderConfig {
     /// `stream_options`.
     #[serde(default = "yes")]
     pub usage_in_stream: bool,
+    /// Whether a user's own key is sent in place of `api_key`, for users who have one.
+    #[serde(default = "yes")]
+    pub user_keys: bool,
 }
 
 fn yes() -> bool {
@@ -78,6 +84,7 @@ impl ProviderConfig {
             proxy: None,
             max_tokens_field: None,
             usage_in_stream: true,
+            user_keys: true,
         }
     }
 }

@@ -3,6 +3,7 @@
 //! Nothing here knows agents, runs or tools; a tool call is data. No message, log line or error of
 //! this crate carries what was asked, what was answered, or a key.
 
+mod cache;
 mod chat;
 mod circuit;
 mod config;
@@ -10,11 +11,13 @@ mod error;
 mod guard;
 mod models;
 mod openai;
+mod own_key;
 mod price;
 mod retry;
 pub mod scripted;
 mod sse;
 
+pub use cache::Key;
 pub use chat::{
     Arguments, ChatRequest, ChatStream, Chunk, Done, Message, StopReason, ToolCall, ToolSpec, Usage,
 };

@@ -4,19 +4,24 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::str::FromStr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use futures::StreamExt as _;
 use serde::{Deserialize, Serialize};
 
-use netra_context::{UserExecutionContext, memory};
+use netra_context::{Secret, UserExecutionContext, memory};
+use netra_protocol::id::UserId;
+use netra_store::Secrets;
 
+use crate::cache::{Cache, Key};
 use crate::circuit::{Circuit, Circuits};
 use crate::guard::Bounds;
 use crate::openai::OpenAi;
+use crate::own_key::OwnKeys;
 use crate::price::bytes_of;
 use crate::retry::{Jitter, Retries};
-use crate::{ChatRequest, ChatStream, Config, Error, Price, Retry, Witness};
+use crate::{ChatRequest, ChatStream, Chunk, Config, Error, Price, Retry, Witness};
 
 /// Something that answers chat requests. Limits, deadline and cancel are not its business:
 /// [`Models::chat`] drops the future or the stream, and that must close the connection.
@@ -35,6 +40,19 @@ pub trait Provider: Send + Sync {
     /// [`Error::NotConfigured`] says what is missing.
     fn ready(&self, _model: &str) -> Result<(), Error> {
         Ok(())
+    }
+
+    /// Where calls go, as secrets are bound to it: the host, with its port where that is not 443. None for a provider
+    /// that takes no user's key.
+    fn place(&self) -> Option<String> {
+        None
+    }
+
+    /// The same provider with a user's key in place of its own.
+    fn with_key(&self, _key: Secret) -> Result<Arc<dyn Provider>, Error> {
+        let name = self.name();
+        let words = format!("the model provider {name} takes no key of a user");
+        Err(Error::NotConfigured(words))
     }
 
     /// What the model costs; none where that is not known.
@@ -115,6 +133,8 @@ pub struct Models {
     model_call_ms: u64,
     retries: Retries,
     circuits: Circuits,
+    own_keys: OwnKeys,
+    cache: Cache,
 }
 
 impl Models {
@@ -122,11 +142,15 @@ impl Models {
     /// that cannot work is [`Error::NotConfigured`].
     pub fn new(config: Config) -> Result<Self, Error> {
         let mut providers: BTreeMap<String, Arc<dyn Provider>> = BTreeMap::new();
+        let mut own_keys = OwnKeys::default();
         for (name, provider) in config.providers {
             if name.is_empty() || name.contains('/') {
                 return Err(Error::NotConfigured(format!(
                     "{name:?} cannot be the name of a model provider"
                 )));
+            }
+            if provider.user_keys {
+                own_keys.allow(&name);
             }
             providers.insert(name.clone(), Arc::new(OpenAi::new(&name, provider)?));
         }
@@ -142,6 +166,8 @@ impl Models {
                 jitter: Jitter::seeded(rand::random()),
             },
             circuits: Circuits::default(),
+            own_keys,
+            cache: Cache::new(config.cache_mib.saturating_mul(1024 * 1024)),
         })
     }
 
@@ -159,6 +185,35 @@ impl Models {
         self
     }
 
+    /// Looks for users' own keys among their secrets.
+    #[must_use]
+    pub fn with_secrets(mut self, secrets: Secrets) -> Self {
+        self.own_keys.look_in(secrets);
+        self
+    }
+
+    /// Whether calls of this model lack nothing but a key, and a user's own would do: the provider's name then.
+    pub fn lacks_key_only(&self, model: &ModelRef) -> Option<&str> {
+        let provider = self.named(model).ok()?;
+        let lacks = provider.ready(&model.model).is_err();
+        (lacks && self.own_keys.may_be_for(provider.as_ref())).then_some(provider.name())
+    }
+
+    /// Whether the user has a key of their own for a provider.
+    ///
+    /// # Errors
+    /// That of the store where the secrets cannot be read.
+    pub async fn has_own_key(
+        &self,
+        ctx: &UserExecutionContext,
+        provider: &str,
+    ) -> Result<bool, netra_store::Error> {
+        match self.providers.get(provider) {
+            Some(provider) => self.own_keys.has(ctx, provider.as_ref()).await,
+            None => Ok(false),
+        }
+    }
+
     /// Draws the chance in the pauses between tries from a seed.
     #[must_use]
     pub fn with_jitter(mut self, seed: u64) -> Self {
@@ -171,6 +226,19 @@ impl Models {
     pub fn with_fallback(mut self, models: Vec<ModelRef>) -> Self {
         self.fallback = models;
         self
+    }
+
+    /// An answer that is kept for this key; it says that it costs nothing.
+    pub fn cached(&self, key: &Key) -> Option<ChatStream> {
+        let chunks = self.cache.get(key)?;
+        let count = chunks.len();
+        let chunk = move |index: usize| Ok(chunks[index].clone());
+        Some(Box::pin(futures::stream::iter((0..count).map(chunk))))
+    }
+
+    /// Keeps an answer for this key for so long, unless it is large or was cut.
+    pub fn cache(&self, key: Key, chunks: &[Chunk], time: Duration) {
+        self.cache.put(key, chunks, time);
     }
 
     /// The models that answer where another one does not, for agents that name none, in order.
@@ -194,7 +262,7 @@ impl Models {
     /// Whether calls of this model can work, as far as is known without a call. The error's text
     /// is for the user.
     pub fn is_ready(&self, model: &ModelRef) -> Result<(), Error> {
-        self.provider(model).map(|_| ())
+        self.named(model)?.ready(&model.model)
     }
 
     /// What a model costs; none where that is not known.
@@ -215,7 +283,7 @@ impl Models {
         request: &ChatRequest,
         witness: &dyn Witness,
     ) -> Result<ChatStream, Error> {
-        let provider = self.provider(model)?;
+        let (provider, key_of) = self.provider_for(ctx, model).await?;
         // Each try gets a copy of the request.
         let bytes = usize::try_from(bytes_of(request)).unwrap_or(usize::MAX);
         let _room = memory::reserve(bytes).map_err(Error::NoRoom)?;
@@ -225,7 +293,7 @@ impl Models {
         };
         let circuit = Circuit {
             model: model.clone(),
-            key_of: None,
+            key_of,
         };
         let bounds = Bounds::new(ctx, &model.provider, self.model_call_ms);
         let mut attempt = 1;
@@ -269,7 +337,7 @@ impl Models {
         model: &ModelRef,
         mut request: ChatRequest,
     ) -> Result<ChatStream, Error> {
-        let provider = self.provider(model)?;
+        let (provider, _) = self.provider_for(ctx, model).await?;
         request.model.clone_from(&model.model);
         let bounds = Bounds::new(ctx, &model.provider, self.model_call_ms);
         bounds.hold(provider.stream(ctx, request)).await
@@ -295,7 +363,22 @@ impl Models {
         models.into_iter().map(info).collect()
     }
 
-    fn provider(&self, model: &ModelRef) -> Result<&Arc<dyn Provider>, Error> {
+    /// The provider with the user's own key where there is one, and whose that is.
+    async fn provider_for(
+        &self,
+        ctx: &UserExecutionContext,
+        model: &ModelRef,
+    ) -> Result<(Arc<dyn Provider>, Option<UserId>), Error> {
+        let provider = self.named(model)?;
+        if let Some(key) = self.own_keys.of(ctx, provider.as_ref()).await? {
+            return Ok((provider.with_key(key)?, ctx.user_id()));
+        }
+        provider.ready(&model.model)?;
+        Ok((Arc::clone(provider), None))
+    }
+
+    /// The provider of a model that has this name here.
+    fn named(&self, model: &ModelRef) -> Result<&Arc<dyn Provider>, Error> {
         let name = &model.provider;
         let provider = self.providers.get(name).ok_or_else(|| {
             Error::NotConfigured(format!("no model provider {name} is configured"))
@@ -307,7 +390,6 @@ impl Models {
                 "the model provider {name} is not configured for the model {model}"
             )));
         }
-        provider.ready(&model.model)?;
         Ok(provider)
     }
 }

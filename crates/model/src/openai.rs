@@ -8,6 +8,7 @@ mod wire;
 mod answer_tests;
 
 use std::pin::Pin;
+use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -43,6 +44,8 @@ pub(crate) struct OpenAi {
     url: Url,
     client: Client,
     key: Option<Secret>,
+    /// A user's key, in place of that which the client sends.
+    authorization: Option<HeaderValue>,
     models: Vec<String>,
     max_tokens: MaxTokensField,
     usage: bool,
@@ -59,6 +62,7 @@ impl OpenAi {
             url,
             client,
             key: config.api_key,
+            authorization: None,
             models: config.models,
             max_tokens: config.max_tokens_field.unwrap_or(if openai {
                 MaxTokensField::MaxCompletionTokens
@@ -95,6 +99,31 @@ impl Provider for OpenAi {
         &self.models
     }
 
+    fn place(&self) -> Option<String> {
+        let host = self.url.host_str()?;
+        Some(match self.url.port_or_known_default() {
+            Some(443) | None => host.to_owned(),
+            Some(port) => format!("{host}:{port}"),
+        })
+    }
+
+    fn with_key(&self, key: Secret) -> Result<Arc<dyn Provider>, Error> {
+        let authorization = bearer(&key).ok_or_else(|| {
+            let words = "the key has characters that no header can carry";
+            Error::NotConfigured(words.to_owned())
+        })?;
+        Ok(Arc::new(Self {
+            name: self.name.clone(),
+            url: self.url.clone(),
+            client: self.client.clone(),
+            key: Some(key),
+            authorization: Some(authorization),
+            models: self.models.clone(),
+            max_tokens: self.max_tokens,
+            usage: self.usage,
+        }))
+    }
+
     fn ready(&self, _model: &str) -> Result<(), Error> {
         if self.url.host_str() == Some(OPENAI_HOST) && self.key.is_none() {
             let name = &self.name;
@@ -118,8 +147,14 @@ impl Provider for OpenAi {
             code: Some("not_serialisable".to_owned()),
             param: None,
         })?;
-        let sent = self.client.post(self.url.clone()).body(body).send().await;
-        let response = sent.map_err(|error| failure::from_transport(&self.name, &error))?;
+        let mut request = self.client.post(self.url.clone()).body(body);
+        if let Some(authorization) = &self.authorization {
+            request = request.header(AUTHORIZATION, authorization);
+        }
+        let response = request
+            .send()
+            .await
+            .map_err(|error| failure::from_transport(&self.name, &error))?;
         if !response.status().is_success() {
             return Err(self.refused(response).await);
         }
@@ -231,15 +266,9 @@ fn client(name: &str, config: &ProviderConfig) -> Result<Client, Error> {
     let mut headers = HeaderMap::new();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
     headers.insert(ACCEPT, HeaderValue::from_static("text/event-stream"));
-    let secret = |text: &str| {
-        let mut value = HeaderValue::from_str(text).ok()?;
-        value.set_sensitive(true);
-        Some(value)
-    };
     if let Some(key) = &config.api_key {
-        let value = secret(&format!("Bearer {}", key.expose()));
         let value =
-            value.ok_or_else(|| wrong("api_key has characters that no header can carry"))?;
+            bearer(key).ok_or_else(|| wrong("api_key has characters that no header can carry"))?;
         headers.insert(AUTHORIZATION, value);
     }
     for (header, value) in &config.headers {
@@ -264,6 +293,16 @@ fn client(name: &str, config: &ProviderConfig) -> Result<Client, Error> {
     client
         .build()
         .map_err(|_| wrong("no connection can be set up with these settings"))
+}
+
+fn secret(text: &str) -> Option<HeaderValue> {
+    let mut value = HeaderValue::from_str(text).ok()?;
+    value.set_sensitive(true);
+    Some(value)
+}
+
+fn bearer(key: &Secret) -> Option<HeaderValue> {
+    secret(&format!("Bearer {}", key.expose()))
 }
 
 fn is_document(response: &Response) -> bool {

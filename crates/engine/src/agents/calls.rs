@@ -1,5 +1,8 @@
 //! How an agent's calls of models are made, as its file says: what they may come to, and who answers them.
 
+use std::time::Duration;
+
+use netra_context::duration;
 use netra_model::{ModelRef, Models};
 use netra_store::Bound;
 use toml::Spanned;
@@ -13,6 +16,8 @@ pub struct Calls {
     pub budget: Bound,
     /// Who answers where the agent's model does not, in order; the server's list when absent.
     pub fallback: Option<Vec<ModelRef>>,
+    /// How long an answer is given again to the same user for the same request; never when absent.
+    pub cache: Option<Duration>,
 }
 
 impl Calls {
@@ -21,6 +26,10 @@ impl Calls {
             let names = names.iter();
             names.map(|name| reference(text, name)).collect()
         });
+        let cache = manifest.cache.as_ref().map(|time| {
+            let read = duration::parse(time.get_ref());
+            read.map_err(|problem| text.flaw(time.span(), problem))
+        });
         let usd = manifest.run_budget_usd.as_ref();
         if let Some(usd) = usd.filter(|usd| !usd.get_ref().is_finite() || *usd.get_ref() < 0.0) {
             return Err(text.flaw(usd.span(), "a budget is 0 or more"));
@@ -28,6 +37,7 @@ impl Calls {
         Ok(Self {
             budget: Bound::new(manifest.run_budget_tokens, usd.map(|usd| *usd.get_ref())),
             fallback: fallback.transpose()?,
+            cache: cache.transpose()?,
         })
     }
 

@@ -11,7 +11,7 @@ use sha2::{Digest as _, Sha256};
 use toml::Spanned;
 
 use super::calls::Calls;
-use super::definition::{Body, Definition, Shape};
+use super::definition::{Body, Definition, NeedsKey, Shape};
 use super::manifest::{Flaw, Kind, Manifest, Text};
 
 const MANIFEST: &str = "agent.toml";
@@ -129,6 +129,7 @@ impl Draft {
             hash: String::new(),
             files: BTreeMap::new(),
             problem: Some(flaw.to_string()),
+            needs_key: None,
             origin: self.origin(),
             input: Shape::of_text(),
             output: None,
@@ -164,9 +165,10 @@ impl Reading<'_> {
             Some(schema) => Some(self.shape(&text, schema)?),
             None => None,
         };
-        let problem = check_references(&text, &manifest, known)
-            .err()
-            .map(|flaw| flaw.to_string());
+        let (needs_key, problem) = match check_references(&text, &manifest, known) {
+            Ok(needs_key) => (needs_key, None),
+            Err(flaw) => (None, Some(flaw.to_string())),
+        };
         let names = |list: &[Spanned<String>]| list.iter().map(|n| n.get_ref().clone()).collect();
         Ok(Definition {
             name: self.draft.name.clone(),
@@ -185,6 +187,7 @@ impl Reading<'_> {
             hash: hex(&self.hash.clone().finalize()),
             files: std::mem::take(&mut self.files),
             problem,
+            needs_key,
             origin: self.draft.origin(),
             input,
             output,
@@ -335,8 +338,12 @@ fn read_file(path: &Path) -> Result<String, String> {
     std::fs::read_to_string(path).map_err(|error| format!("{}: {error}", path.display()))
 }
 
-/// Whether all that the agent names is there.
-fn check_references(text: &Text, manifest: &Manifest, known: &Known<'_>) -> Result<(), Flaw> {
+/// Whether all that the agent names is there, a key apart that a user may have.
+fn check_references(
+    text: &Text,
+    manifest: &Manifest,
+    known: &Known<'_>,
+) -> Result<Option<NeedsKey>, Flaw> {
     for tool in &manifest.tools {
         if !known.tools.contains(tool.get_ref()) {
             let message = format!("there is no tool named {:?}", tool.get_ref());
@@ -362,12 +369,19 @@ fn check_references(text: &Text, manifest: &Manifest, known: &Known<'_>) -> Resu
             .model
             .as_ref()
             .map(|model| model.get_ref().as_str());
-        let resolved = known.models.resolve(name);
-        resolved
-            .and_then(|model| known.models.is_ready(&model))
-            .map_err(|error| text.flaw(span, error.to_string()))?;
+        let flaw = |error: netra_model::Error| text.flaw(span.clone(), error.to_string());
+        let model = known.models.resolve(name).map_err(flaw)?;
+        if let Err(error) = known.models.is_ready(&model) {
+            let provider = known.models.lacks_key_only(&model);
+            let provider = provider.ok_or_else(|| flaw(error.clone()))?;
+            let secret = format!("{error}, or the user's own as the secret model_{provider}");
+            return Ok(Some(NeedsKey {
+                provider: provider.to_owned(),
+                problem: text.flaw(span.clone(), secret).to_string(),
+            }));
+        }
     }
-    Ok(())
+    Ok(None)
 }
 
 fn hex(bytes: &[u8]) -> String {

@@ -30,6 +30,7 @@ pub(super) struct Manifest {
     pub(super) run_budget_usd: Option<Spanned<f64>>,
     pub(super) run_budget_tokens: Option<u64>,
     pub(super) fallback: Option<Vec<Spanned<String>>>,
+    pub(super) cache: Option<Spanned<String>>,
     #[serde(default = "yes")]
     pub(super) listed: bool,
 }

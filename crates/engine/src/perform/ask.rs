@@ -1,14 +1,14 @@
 //! One call of a model: its answer is streamed to the user as it is written, counted and returned.
 
 use futures::StreamExt as _;
-use netra_model::{ChatRequest, ChatStream, Chunk, ModelRef, StopReason, ToolCall, Usage};
+use netra_model::{ChatRequest, ChatStream, Chunk, Done, ModelRef, StopReason, ToolCall, Usage};
 use netra_protocol::error::{ErrorCode, Failure};
 use netra_protocol::id::{MessageId, ToolCallId};
 use netra_store::{Changes, JournalEntry, JournalKind};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
-use super::call;
+use super::call::{self, Cache};
 use crate::budget::Earmark;
 use crate::execution::{Fault, Frame, unwritten};
 use crate::message;
@@ -31,6 +31,9 @@ pub(super) struct Answer {
     pub(super) message_id: Option<MessageId>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     usage: Option<Usage>,
+    /// Whether it was given before, and so has cost nothing.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    cached: bool,
 }
 
 impl Answer {
@@ -66,13 +69,15 @@ pub(super) async fn ask(
     request: ChatRequest,
     audience: Audience,
 ) -> Result<Answer, Fault> {
-    frame.execution.counters.model_called();
     let call = Box::pin(call::begin(frame, model, request)).await?;
     let mut listening = Listening {
         frame,
         audience,
         thought: String::new(),
-        answer: Answer::empty(&call.model),
+        answer: Answer {
+            cached: matches!(call.cache, Cache::Gives),
+            ..Answer::empty(&call.model)
+        },
         earmark: call.earmark,
     };
     match listening.listen(call.stream).await {
@@ -81,6 +86,10 @@ pub(super) async fn ask(
                 answer, earmark, ..
             } = listening;
             earmark.settle(frame, answer.usage.as_ref()).await?;
+            if let Cache::Keeps(key, time) = call.cache {
+                let models = &frame.execution.infra.models;
+                models.cache(key, &answer.chunks(), time);
+            }
             Ok(answer)
         }
         Err(fault) => {
@@ -100,7 +109,19 @@ impl Answer {
             stop: StopReason::Unknown,
             message_id: None,
             usage: None,
+            cached: false,
         }
+    }
+
+    /// The answer as its provider gave it, but for what the model thought.
+    fn chunks(&self) -> Vec<Chunk> {
+        let text = (!self.text.is_empty()).then(|| Chunk::Text(self.text.clone()));
+        let calls = self.tool_calls.iter().cloned().map(Chunk::ToolCall);
+        let done = Chunk::Done(Done {
+            usage: self.usage.clone(),
+            stop: self.stop.clone(),
+        });
+        text.into_iter().chain(calls).chain([done]).collect()
     }
 }
 

@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use async_trait::async_trait;
-use netra_model::{ChatRequest, ChatStream, ModelRef, Retry, Witness};
+use netra_model::{ChatRequest, ChatStream, Key, ModelRef, Retry, Witness};
 
 use super::ask::fault;
 use crate::budget::Earmark;
@@ -16,6 +16,17 @@ pub(super) struct Call<'e> {
     pub(super) model: ModelRef,
     pub(super) stream: ChatStream,
     pub(super) earmark: Earmark<'e>,
+    pub(super) cache: Cache,
+}
+
+/// What the cache has to do with an answer.
+pub(super) enum Cache {
+    /// Nothing.
+    Off,
+    /// It is to be kept for so long.
+    Keeps(Key, Duration),
+    /// It comes from there.
+    Gives,
 }
 
 /// Asks until somebody answers.
@@ -25,11 +36,23 @@ pub(super) async fn begin<'e>(
     mut request: ChatRequest,
 ) -> Result<Call<'e>, Fault> {
     let models = &frame.execution.infra.models;
+    let budget = &frame.execution.budget;
+    let mut asked = false;
     let mut candidates = frame.agent.calls.models(own, models).into_iter();
     let mut model = own.clone();
     candidates.next();
     loop {
-        let budget = &frame.execution.budget;
+        let cache = match frame.agent.calls.cache {
+            Some(time) => look_up(frame, &model, &request, time),
+            None => Err(Cache::Off),
+        };
+        let cache = match cache {
+            Ok(stream) => return cached(frame, model, stream).await,
+            Err(cache) => cache,
+        };
+        if !std::mem::replace(&mut asked, true) {
+            frame.execution.counters.model_called();
+        }
         let price = models.price(&model);
         let earmark = budget.set_aside(frame, price, &mut request).await?;
         let told = Told { frame };
@@ -39,6 +62,7 @@ pub(super) async fn begin<'e>(
                     model,
                     stream,
                     earmark,
+                    cache,
                 });
             }
             Err(error) => error,
@@ -62,6 +86,37 @@ pub(super) async fn begin<'e>(
         metrics::counter!("netra_model_fallbacks_total", "from" => from, "to" => to).increment(1);
         model = next;
     }
+}
+
+/// The answer that is kept for this call, or else what is to become of the one that comes.
+fn look_up(
+    frame: &Frame<'_>,
+    model: &ModelRef,
+    request: &ChatRequest,
+    time: Duration,
+) -> Result<ChatStream, Cache> {
+    let models = &frame.execution.infra.models;
+    let key = Key::of(frame.ctx, model, request).ok_or(Cache::Off)?;
+    let found = models.cached(&key);
+    let outcome = if found.is_some() { "hit" } else { "miss" };
+    metrics::counter!("netra_model_cache_lookups_total", "outcome" => outcome).increment(1);
+    found.ok_or(Cache::Keeps(key, time))
+}
+
+/// A call that need not be made.
+async fn cached<'e>(
+    frame: &Frame<'e>,
+    model: ModelRef,
+    stream: ChatStream,
+) -> Result<Call<'e>, Fault> {
+    let words = format!("The answer comes from the cache: {model} was asked the same before");
+    frame.think_aloud(&words).await?;
+    Ok(Call {
+        model,
+        stream,
+        earmark: frame.execution.budget.nothing(),
+        cache: Cache::Gives,
+    })
 }
 
 /// Tells the user, and nobody else.

@@ -11,7 +11,7 @@ use netra_context::runtime::{Clock, SystemClock};
 use netra_context::{BackgroundKind, Principal, Rights, Runtime, UserExecutionContext};
 use netra_events::{Filter, Hub, Start, WebSocketBridgeFactory};
 use netra_model::scripted::{Answer, ScriptedModel};
-use netra_model::{Config as ModelConfig, Models};
+use netra_model::{Config as ModelConfig, ModelRef, Models};
 use netra_protocol::Event;
 use netra_protocol::account::{Plan, Role, User};
 use netra_protocol::error::{ErrorCode, Failure};
@@ -49,6 +49,17 @@ const ASSISTANT: EmbeddedAgent = EmbeddedAgent {
              tools = [\"time_now\", \"hold\", \"boom\", \"fail\", \"large\", \"unruled\", \
              \"save_file\", \"count\", \"once\", \"consent\", \"scarce\", \"rare\", \
              \"rare_consent\"]\n",
+        ),
+        ("instructions.md", "Be brief."),
+    ],
+};
+const THRIFTY: EmbeddedAgent = EmbeddedAgent {
+    name: "thrifty",
+    files: &[
+        (
+            "agent.toml",
+            "description = \"Answers\"\nkind = \"model\"\ninstructions = \"instructions.md\"\n\
+             tools = [\"time_now\"]\ncache = \"1h\"\n",
         ),
         ("instructions.md", "Be brief."),
     ],
@@ -237,6 +248,8 @@ pub(super) struct Build {
     /// Told after each commit, before the hub.
     pub(super) witness: Option<Arc<dyn Fanout>>,
     pub(super) clock: Box<dyn Clock>,
+    /// The models that answer where the first does not.
+    pub(super) fallback: Vec<ModelRef>,
 }
 
 impl Build {
@@ -249,6 +262,7 @@ impl Build {
             dir: Arc::new(tempfile::tempdir().unwrap()),
             witness: None,
             clock: Box::new(SystemClock),
+            fallback: Vec::new(),
         }
     }
 }
@@ -300,6 +314,7 @@ impl House {
             dir,
             witness,
             clock,
+            fallback,
         } = plan;
         let runtime = Runtime::with_clock(clock);
         let hub = Hub::new();
@@ -338,9 +353,10 @@ impl House {
         let models = Models::new(ModelConfig::default())
             .unwrap()
             .with(model.clone())
-            .with_default("test/model".parse().unwrap());
+            .with_default("test/model".parse().unwrap())
+            .with_fallback(fallback);
         let agents = Agents::load(
-            &[ECHO, ASSISTANT, STRICT, BROKEN, HIDDEN],
+            &[ECHO, ASSISTANT, THRIFTY, STRICT, BROKEN, HIDDEN],
             None,
             &registry,
             &models,

@@ -181,6 +181,10 @@ pub const CATALOGUE: &[Key] = &[
         "models.retries",
         "how often a call is made again that failed before its answer began",
     ),
+    value(
+        "models.cache_mib",
+        "memory for answers that agents with a cache give again; 0: none",
+    ),
     text(
         "models.providers.*.base_url",
         "address up to, and without, /chat/completions",
@@ -206,6 +210,10 @@ pub const CATALOGUE: &[Key] = &[
     value(
         "models.providers.*.usage_in_stream",
         "ask for usage in the stream",
+    ),
+    value(
+        "models.providers.*.user_keys",
+        "send a user's own key in place of the server's, for users who have one",
     ),
     text("agents.dir", "folder of agents besides the built-in ones"),
     text(

@@ -145,6 +145,7 @@ pub(super) struct Models {
     pub(super) default: Option<String>,
     pub(super) fallback: Vec<String>,
     pub(super) retries: u32,
+    pub(super) cache_mib: u64,
     pub(super) providers: BTreeMap<String, ModelProvider>,
 }
 
@@ -165,6 +166,8 @@ pub(super) struct ModelProvider {
     max_tokens_field: Option<String>,
     #[serde(default)]
     usage_in_stream: Option<bool>,
+    #[serde(default)]
+    user_keys: Option<bool>,
 }
 
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
@@ -256,12 +259,14 @@ impl Default for Models {
             default,
             fallback,
             retries,
+            cache_mib,
             ..
         } = netra_model::Config::default();
         Self {
             default,
             fallback,
             retries,
+            cache_mib,
             providers: BTreeMap::new(),
         }
     }
@@ -274,6 +279,7 @@ impl Models {
             default: self.default,
             fallback: self.fallback,
             retries: self.retries,
+            cache_mib: self.cache_mib,
             ..netra_model::Config::default()
         };
         for (name, provider) in self.providers {
@@ -323,6 +329,7 @@ impl ModelProvider {
             proxy: self.proxy.map(Secret::new),
             max_tokens_field,
             usage_in_stream: self.usage_in_stream.unwrap_or(true),
+            user_keys: self.user_keys.unwrap_or(true),
             ..ProviderConfig::openai_compatible(self.base_url, api_key)
         })
     }
