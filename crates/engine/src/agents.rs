@@ -3,6 +3,7 @@
 //! A broken agent stops nothing: it is listed as not ready, with the file and line of its problem.
 
 mod calls;
+mod conduct;
 mod definition;
 mod load;
 mod manifest;
@@ -13,9 +14,13 @@ use std::sync::Arc;
 
 use netra_context::UserExecutionContext;
 use netra_model::Models;
+use netra_protocol::agent::AgentKind;
 use netra_tools::Registry;
 
 pub use calls::Calls;
+pub(crate) use conduct::{CALLS, FINAL_ANSWER, HANDS_OVER};
+pub use conduct::{Conduct, Overflow};
+pub(crate) use definition::Shape;
 pub use definition::{Body, Definition, NeedsKey};
 pub use load::EmbeddedAgent;
 
@@ -48,10 +53,13 @@ impl Agents {
                 drafts.insert(draft.name().to_owned(), draft);
             }
         }
-        let names: Vec<String> = drafts.keys().cloned().collect();
+        let kinds: BTreeMap<String, AgentKind> = drafts
+            .iter()
+            .map(|(name, draft)| (name.clone(), draft.kind()))
+            .collect();
         let by_name = drafts
             .into_iter()
-            .map(|(name, draft)| (name, Arc::new(draft.finish(tools, models, &names))))
+            .map(|(name, draft)| (name, Arc::new(draft.finish(tools, models, &kinds))))
             .collect();
         Self { by_name }
     }
@@ -64,8 +72,9 @@ impl Agents {
         tools: &Registry,
         models: &Models,
     ) -> Definition {
-        let names: Vec<String> = self.by_name.keys().cloned().collect();
-        load::version(name, files).finish(tools, models, &names)
+        let kind = |(name, agent): (&String, &Arc<Definition>)| (name.clone(), agent.kind);
+        let kinds = self.by_name.iter().map(kind).collect();
+        load::version(name, files).finish(tools, models, &kinds)
     }
 
     /// The agent of this name, whether it is ready or not, listed or not.

@@ -27,9 +27,11 @@ impl Counters {
             ..Self::default()
         };
         for call in journal.of_kind(JournalKind::ModelCall) {
-            if call.value["cached"] != true {
-                counters.model_called();
+            if call.value["cached"] == true {
+                counters.model_spared();
+                continue;
             }
+            counters.model_called();
             if let Ok(usage) = netra_model::Usage::deserialize(&call.value["usage"]) {
                 counters.model_used(&usage);
             }
@@ -40,6 +42,11 @@ impl Counters {
     /// A model was called.
     pub(crate) fn model_called(&self) {
         self.model_calls.fetch_add(1, Relaxed);
+    }
+
+    /// An answer was given before, and has cost nothing.
+    pub(crate) fn model_spared(&self) {
+        self.cost_usd.lock().get_or_insert_default();
     }
 
     /// A model's provider told what a call used.

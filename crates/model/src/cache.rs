@@ -13,7 +13,7 @@ use parking_lot::Mutex;
 use sha2::{Digest as _, Sha256};
 use tokio::time::Instant;
 
-use crate::{ChatRequest, Chunk, Done, ModelRef, StopReason};
+use crate::{ChatRequest, Chunk, ModelRef, StopReason};
 
 /// One part in as many is the most that one user's answers take.
 const SHARES: u64 = 8;
@@ -107,7 +107,7 @@ impl Cache {
         }
     }
 
-    /// The answer of this key, as one that has cost nothing.
+    /// The answer of this key.
     pub(crate) fn get(&self, key: &Key) -> Option<Arc<[Chunk]>> {
         let mut shelves = self.shelves.lock();
         shelves.turn += 1;
@@ -136,7 +136,7 @@ impl Cache {
         }
         // It outlives the run, and may go at any time: it is the server's.
         let _system = Scope::system().enter();
-        let chunks: Arc<[Chunk]> = chunks.iter().map(free_of_charge).collect();
+        let chunks: Arc<[Chunk]> = chunks.into();
         let mut shelves = self.shelves.lock();
         shelves.turn += 1;
         let turn = shelves.turn;
@@ -199,10 +199,14 @@ impl Shelves {
 fn bytes_of(chunk: &Chunk) -> u64 {
     let text = match chunk {
         Chunk::Text(text) | Chunk::Thinking(text) => text.len(),
+        // Values take more than their text.
         Chunk::ToolCall(call) => {
             call.id.len() + call.name.len() + 4 * call.arguments.to_text().len()
         }
-        Chunk::Done(_) => 0,
+        Chunk::Done(done) => {
+            let keepsake = done.keepsake.as_ref();
+            keepsake.map_or(0, |kept| 4 * kept.value.to_string().len())
+        }
     };
     (size_of::<Chunk>() + text) as u64
 }
@@ -215,26 +219,10 @@ fn is_whole(chunks: &[Chunk]) -> bool {
     matches!(done.stop, StopReason::Stop | StopReason::ToolCalls)
 }
 
-/// What has been paid for is not paid for again.
-fn free_of_charge(chunk: &Chunk) -> Chunk {
-    match chunk {
-        Chunk::Done(done) => Chunk::Done(Done {
-            usage: Some(crate::Usage {
-                input_tokens: 0,
-                output_tokens: 0,
-                cached_tokens: None,
-                cost_usd: Some(0.0),
-            }),
-            stop: done.stop.clone(),
-        }),
-        other => other.clone(),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::Message;
+    use crate::{Done, Message};
 
     const HOUR: Duration = Duration::from_secs(3_600);
     const MIB: u64 = 1024 * 1024;
@@ -250,6 +238,7 @@ mod tests {
         let done = Done {
             usage: None,
             stop: StopReason::Stop,
+            keepsake: None,
         };
         vec![Chunk::Text(text.into()), Chunk::Done(done)]
     }
@@ -323,6 +312,7 @@ mod tests {
         cut.push(Chunk::Done(Done {
             usage: None,
             stop: StopReason::MaxTokens,
+            keepsake: None,
         }));
         cache.put(key(1, 3), &cut, HOUR);
         assert_eq!(cache.shelves.lock().bytes, 0);
@@ -344,7 +334,7 @@ mod tests {
             UserExecutionContext::for_test(&runtime, principal)
         };
         let said = |text: &str| ChatRequest {
-            messages: vec![Message::User { text: text.into() }],
+            messages: vec![Message::user(text)],
             ..ChatRequest::default()
         };
         let of = |user, model: &str, request: &ChatRequest| {

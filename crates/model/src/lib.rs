@@ -19,7 +19,8 @@ mod sse;
 
 pub use cache::Key;
 pub use chat::{
-    Arguments, ChatRequest, ChatStream, Chunk, Done, Message, StopReason, ToolCall, ToolSpec, Usage,
+    Arguments, ChatRequest, ChatStream, Chunk, Done, Image, Keepsake, Message, StopReason,
+    ToolCall, ToolSpec, Usage,
 };
 pub use config::{Config, MaxTokensField, ProviderConfig};
 pub use error::Error;

@@ -39,6 +39,7 @@ const MAX_DOCUMENT_BYTES: usize = 16 * 1024 * 1024;
 const OPENAI_HOST: &str = "api.openai.com";
 
 /// A provider that speaks chat completions.
+#[derive(Clone)]
 pub(crate) struct OpenAi {
     name: String,
     url: Url,
@@ -47,8 +48,11 @@ pub(crate) struct OpenAi {
     /// A user's key, in place of that which the client sends.
     authorization: Option<HeaderValue>,
     models: Vec<String>,
+    window: Option<u32>,
     max_tokens: MaxTokensField,
     usage: bool,
+    schema: bool,
+    images: bool,
 }
 
 impl OpenAi {
@@ -64,12 +68,15 @@ impl OpenAi {
             key: config.api_key,
             authorization: None,
             models: config.models,
+            window: config.context_tokens,
             max_tokens: config.max_tokens_field.unwrap_or(if openai {
                 MaxTokensField::MaxCompletionTokens
             } else {
                 MaxTokensField::MaxTokens
             }),
             usage: config.usage_in_stream,
+            schema: config.native_schema.unwrap_or(openai),
+            images: config.images,
         })
     }
 
@@ -113,15 +120,14 @@ impl Provider for OpenAi {
             Error::NotConfigured(words.to_owned())
         })?;
         Ok(Arc::new(Self {
-            name: self.name.clone(),
-            url: self.url.clone(),
-            client: self.client.clone(),
             key: Some(key),
             authorization: Some(authorization),
-            models: self.models.clone(),
-            max_tokens: self.max_tokens,
-            usage: self.usage,
+            ..self.clone()
         }))
+    }
+
+    fn window(&self, _model: &str) -> Option<u32> {
+        self.window
     }
 
     fn ready(&self, _model: &str) -> Result<(), Error> {
@@ -134,13 +140,21 @@ impl Provider for OpenAi {
         Ok(())
     }
 
+    fn native_schema(&self, _model: &str, _tools: bool) -> bool {
+        self.schema
+    }
+
+    fn images(&self, _model: &str) -> bool {
+        self.images
+    }
+
     async fn stream(
         &self,
         _ctx: &UserExecutionContext,
         request: ChatRequest,
     ) -> Result<ChatStream, Error> {
         let names = ToolNames::of(&request);
-        let body = Body::new(&request, &names, self.max_tokens, self.usage);
+        let body = Body::new(&request, &names, self.max_tokens, self.usage, self.schema);
         let body = serde_json::to_vec(&body).map_err(|_| Error::InvalidRequest {
             provider: self.name.clone(),
             status: 0,

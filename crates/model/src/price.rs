@@ -8,6 +8,9 @@ use crate::ChatRequest;
 /// other lists of signs.
 const BYTES_PER_TOKEN: u64 = 3;
 
+/// What providers reckon a picture with, at its largest.
+const TOKENS_PER_IMAGE: u64 = 2_000;
+
 /// What a model costs, in US dollars per million tokens.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Price {
@@ -26,15 +29,17 @@ impl Price {
 
 /// About how many tokens a request has: rather too many than too few.
 pub fn tokens_of(request: &ChatRequest) -> u64 {
-    tokens_in(bytes_of(request))
+    let images = request.images().count() as u64;
+    tokens_in(bytes_of(request)) + images * TOKENS_PER_IMAGE
 }
 
-/// The size of a request as JSON.
+/// The size of a request as JSON, without its pictures, which copies share.
 pub(crate) fn bytes_of(request: &ChatRequest) -> u64 {
     let mut counter = Counter(0);
     // Neither the counter nor a request can fail to be written; what was counted is the answer.
     serde_json::to_writer(&mut counter, request).ok();
-    counter.0
+    let images: usize = request.images().map(|image| image.base64.len()).sum();
+    counter.0.saturating_sub(images as u64)
 }
 
 /// About how many tokens a text of so many bytes has.
@@ -58,7 +63,7 @@ impl Write for Counter {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::Message;
+    use crate::{Image, Message};
 
     #[test]
     fn a_price_is_per_million_and_by_direction() {
@@ -74,11 +79,30 @@ mod tests {
     fn a_longer_request_has_more_tokens() {
         let tokens = |text: &str| {
             tokens_of(&ChatRequest {
-                messages: vec![Message::User { text: text.into() }],
+                messages: vec![Message::user(text)],
                 ..ChatRequest::default()
             })
         };
         let (short, long) = (tokens("hello"), tokens(&"hello ".repeat(100)));
         assert!(long >= short + 190, "{short} {long}");
+    }
+
+    #[test]
+    fn a_picture_has_tokens_by_its_number_not_by_its_bytes() {
+        let tokens = |bytes: usize| {
+            let image = Image {
+                media_type: "image/png".into(),
+                base64: "x".repeat(bytes).into(),
+            };
+            tokens_of(&ChatRequest {
+                messages: vec![Message::User {
+                    text: "what is this?".into(),
+                    images: vec![image],
+                }],
+                ..ChatRequest::default()
+            })
+        };
+        assert_eq!(tokens(10), tokens(1_000_000));
+        assert!(tokens(10) > TOKENS_PER_IMAGE);
     }
 }

@@ -7,6 +7,7 @@ use netra_protocol::agent::{Agent, AgentKind};
 use serde_json::{Value, json};
 
 use super::calls::Calls;
+use super::conduct::Conduct;
 
 /// What an agent is made of, by kind.
 #[derive(Debug, Clone, PartialEq)]
@@ -64,6 +65,8 @@ pub struct Definition {
     pub needs_key: Option<NeedsKey>,
     /// Where it comes from: `built-in`, or the folder.
     pub origin: String,
+    /// How a model agent goes about its work.
+    pub conduct: Conduct,
     pub(crate) input: Shape,
     pub(crate) output: Option<Shape>,
 }

@@ -11,6 +11,7 @@ use sha2::{Digest as _, Sha256};
 use toml::Spanned;
 
 use super::calls::Calls;
+use super::conduct::{self, Conduct};
 use super::definition::{Body, Definition, NeedsKey, Shape};
 use super::manifest::{Flaw, Kind, Manifest, Text};
 
@@ -89,13 +90,23 @@ impl Draft {
         &self.name
     }
 
+    /// Its kind; native where its manifest cannot be read, as a broken agent is listed.
+    pub(super) fn kind(&self) -> AgentKind {
+        let text = Reading::of(self).read(MANIFEST).ok();
+        let manifest = text.and_then(|text| text.parse().ok());
+        manifest.map_or(AgentKind::Native, |manifest| {
+            (*manifest.kind.get_ref()).into()
+        })
+    }
+
     /// Understands the files; what is wrong becomes the definition's problem.
-    pub(super) fn finish(self, tools: &Registry, models: &Models, agents: &[String]) -> Definition {
-        let mut reading = Reading {
-            draft: &self,
-            hash: Sha256::new(),
-            files: BTreeMap::new(),
-        };
+    pub(super) fn finish(
+        self,
+        tools: &Registry,
+        models: &Models,
+        agents: &BTreeMap<String, AgentKind>,
+    ) -> Definition {
+        let mut reading = Reading::of(&self);
         let known = Known {
             tools,
             models,
@@ -131,6 +142,7 @@ impl Draft {
             problem: Some(flaw.to_string()),
             needs_key: None,
             origin: self.origin(),
+            conduct: Conduct::default(),
             input: Shape::of_text(),
             output: None,
         }
@@ -140,7 +152,7 @@ impl Draft {
 struct Known<'a> {
     tools: &'a Registry,
     models: &'a Models,
-    agents: &'a [String],
+    agents: &'a BTreeMap<String, AgentKind>,
 }
 
 struct Reading<'a> {
@@ -149,7 +161,15 @@ struct Reading<'a> {
     files: BTreeMap<String, String>,
 }
 
-impl Reading<'_> {
+impl<'a> Reading<'a> {
+    fn of(draft: &'a Draft) -> Self {
+        Self {
+            draft,
+            hash: Sha256::new(),
+            files: BTreeMap::new(),
+        }
+    }
+
     fn definition(&mut self, known: &Known<'_>) -> Result<Definition, Flaw> {
         let text = self
             .read(MANIFEST)
@@ -165,6 +185,7 @@ impl Reading<'_> {
             Some(schema) => Some(self.shape(&text, schema)?),
             None => None,
         };
+        let conduct = Conduct::of(&text, &manifest)?;
         let (needs_key, problem) = match check_references(&text, &manifest, known) {
             Ok(needs_key) => (needs_key, None),
             Err(flaw) => (None, Some(flaw.to_string())),
@@ -173,11 +194,7 @@ impl Reading<'_> {
         Ok(Definition {
             name: self.draft.name.clone(),
             description: manifest.description.trim().to_owned(),
-            kind: match manifest.kind.get_ref() {
-                Kind::Model => AgentKind::Model,
-                Kind::Script => AgentKind::Script,
-                Kind::Native => AgentKind::Native,
-            },
+            kind: (*manifest.kind.get_ref()).into(),
             body,
             tools: names(&manifest.tools),
             sub_agents: names(&manifest.sub_agents),
@@ -189,6 +206,7 @@ impl Reading<'_> {
             problem,
             needs_key,
             origin: self.draft.origin(),
+            conduct,
             input,
             output,
         })
@@ -351,14 +369,15 @@ fn check_references(
         }
     }
     for agent in &manifest.sub_agents {
-        if manifest.kind.get_ref() != &Kind::Script {
-            return Err(text.flaw(agent.span(), "only a script can call other agents"));
+        if manifest.kind.get_ref() == &Kind::Native {
+            return Err(text.flaw(agent.span(), "a native agent calls no other agents"));
         }
-        if !known.agents.contains(agent.get_ref()) {
+        if !known.agents.contains_key(agent.get_ref()) {
             let message = format!("there is no agent named {:?}", agent.get_ref());
             return Err(text.flaw(agent.span(), message));
         }
     }
+    conduct::check_handoffs(text, manifest, known.agents)?;
     let kind = *manifest.kind.get_ref();
     if kind == Kind::Model || manifest.model.is_some() {
         let span = manifest

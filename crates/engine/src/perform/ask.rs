@@ -1,7 +1,9 @@
 //! One call of a model: its answer is streamed to the user as it is written, counted and returned.
 
 use futures::StreamExt as _;
-use netra_model::{ChatRequest, ChatStream, Chunk, Done, ModelRef, StopReason, ToolCall, Usage};
+use netra_model::{
+    ChatRequest, ChatStream, Chunk, Done, Keepsake, ModelRef, StopReason, ToolCall, Usage,
+};
 use netra_protocol::error::{ErrorCode, Failure};
 use netra_protocol::id::{MessageId, ToolCallId};
 use netra_store::{Changes, JournalEntry, JournalKind};
@@ -30,7 +32,10 @@ pub(super) struct Answer {
     #[serde(skip)]
     pub(super) message_id: Option<MessageId>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    usage: Option<Usage>,
+    pub(super) usage: Option<Usage>,
+    /// What the model wants back where this answer stands in a later request.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) keepsake: Option<Keepsake>,
     /// Whether it was given before, and so has cost nothing.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     cached: bool,
@@ -109,6 +114,7 @@ impl Answer {
             stop: StopReason::Unknown,
             message_id: None,
             usage: None,
+            keepsake: None,
             cached: false,
         }
     }
@@ -120,6 +126,7 @@ impl Answer {
         let done = Chunk::Done(Done {
             usage: self.usage.clone(),
             stop: self.stop.clone(),
+            keepsake: self.keepsake.clone(),
         });
         text.into_iter().chain(calls).chain([done]).collect()
     }
@@ -188,11 +195,15 @@ impl Listening<'_, '_> {
             }
             Chunk::Done(done) => {
                 self.tell_thought().await?;
-                if let Some(usage) = &done.usage {
-                    self.frame.execution.counters.model_used(usage);
+                let counters = &self.frame.execution.counters;
+                match &done.usage {
+                    _ if self.answer.cached => counters.model_spared(),
+                    Some(usage) => counters.model_used(usage),
+                    None => {}
                 }
                 self.answer.usage = done.usage;
                 self.answer.stop = done.stop;
+                self.answer.keepsake = done.keepsake;
                 return Ok(true);
             }
         }

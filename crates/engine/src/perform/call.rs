@@ -72,7 +72,12 @@ pub(super) async fn begin<'e>(
         } else {
             earmark.give_back(frame).await?;
         }
-        let next = candidates.next().filter(|_| error.is_of_model());
+        // What is shown to a model cannot be shown to one that has no eyes.
+        let can = |next: &ModelRef| request.images().next().is_none() || models.images(next);
+        let next = match error.is_of_model() {
+            true => candidates.find(can),
+            false => None,
+        };
         let Some(next) = next else {
             return Err(fault(&error));
         };

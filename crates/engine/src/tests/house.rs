@@ -64,18 +64,6 @@ const THRIFTY: EmbeddedAgent = EmbeddedAgent {
         ("instructions.md", "Be brief."),
     ],
 };
-const STRICT: EmbeddedAgent = EmbeddedAgent {
-    name: "strict",
-    files: &[
-        (
-            "agent.toml",
-            "description = \"Gives an object\"\nkind = \"model\"\n\
-             instructions = \"instructions.md\"\n\
-             output_schema = { type = \"object\", required = [\"answer\"] }\n",
-        ),
-        ("instructions.md", "Answer in JSON."),
-    ],
-};
 const BROKEN: EmbeddedAgent = EmbeddedAgent {
     name: "broken",
     files: &[(
@@ -149,7 +137,7 @@ impl Tool for Fixed {
     }
 }
 
-fn spec(name: &str, permission: &str) -> ToolSpec {
+pub(super) fn spec(name: &str, permission: &str) -> ToolSpec {
     ToolSpec {
         name: name.into(),
         description: String::new(),
@@ -250,6 +238,8 @@ pub(super) struct Build {
     pub(super) clock: Box<dyn Clock>,
     /// The models that answer where the first does not.
     pub(super) fallback: Vec<ModelRef>,
+    /// A folder of agents beside those of all houses.
+    pub(super) agents: Option<tempfile::TempDir>,
 }
 
 impl Build {
@@ -263,6 +253,7 @@ impl Build {
             witness: None,
             clock: Box::new(SystemClock),
             fallback: Vec::new(),
+            agents: None,
         }
     }
 }
@@ -315,6 +306,7 @@ impl House {
             witness,
             clock,
             fallback,
+            agents: folder,
         } = plan;
         let runtime = Runtime::with_clock(clock);
         let hub = Hub::new();
@@ -341,6 +333,7 @@ impl House {
         }));
         tools.push(fixed("large", "basic", || Ok(json!("x".repeat(400_000)))));
         tools.push(fixed("unruled", "teleport", || Ok(json!("never"))));
+        tools.push(Arc::new(super::agents::Rights::new()));
         let counts = Counts::default();
         tools.extend(counts.tools());
         tools.push(Arc::new(Hold {
@@ -356,8 +349,12 @@ impl House {
             .with_default("test/model".parse().unwrap())
             .with_fallback(fallback);
         let agents = Agents::load(
-            &[ECHO, ASSISTANT, THRIFTY, STRICT, BROKEN, HIDDEN],
-            None,
+            &[
+                &[ECHO, ASSISTANT, THRIFTY, BROKEN, HIDDEN],
+                super::agents::ALL,
+            ]
+            .concat(),
+            folder.as_ref().map(tempfile::TempDir::path),
             &registry,
             &models,
         );

@@ -159,6 +159,8 @@ pub(super) struct ModelProvider {
     #[serde(default)]
     models: Vec<String>,
     #[serde(default)]
+    context_tokens: Option<u32>,
+    #[serde(default)]
     headers: BTreeMap<String, String>,
     #[serde(default)]
     proxy: Option<String>,
@@ -321,6 +323,7 @@ impl ModelProvider {
         };
         Ok(ProviderConfig {
             models: self.models,
+            context_tokens: self.context_tokens,
             headers: self
                 .headers
                 .into_iter()
