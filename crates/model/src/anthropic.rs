@@ -35,6 +35,7 @@ const WITHOUT_SCHEMA: [&str; 8] = [
 ];
 
 /// Messages at one address.
+#[derive(Clone)]
 pub(crate) struct Messages {
     url: Url,
 }

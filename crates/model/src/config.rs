@@ -16,6 +16,12 @@ pub struct Config {
     pub model_call_ms: u64,
     /// The model of agents that name none, as `provider/model`.
     pub default: Option<String>,
+    /// The models that answer where another one does not, as `provider/model`, in order; for agents that name none.
+    pub fallback: Vec<String>,
+    /// How often a call is made again that failed before its answer began.
+    pub retries: u32,
+    /// How much answers take at most that are kept to be given again, in MiB.
+    pub cache_mib: u64,
     /// Providers by name. The name has no `/`.
     pub providers: BTreeMap<String, ProviderConfig>,
 }
@@ -25,6 +31,9 @@ impl Default for Config {
         Self {
             model_call_ms: 120_000,
             default: None,
+            fallback: Vec::new(),
+            retries: 2,
+            cache_mib: 64,
             providers: BTreeMap::new(),
         }
     }
@@ -80,6 +89,9 @@ pub struct ProviderConfig {
     /// The models to list; when there are any, other names are refused.
     #[serde(default)]
     pub models: Vec<String>,
+    /// How many tokens its models take, question and answer together: that of the smallest.
+    #[serde(default)]
+    pub context_tokens: Option<u32>,
     /// Further headers, for gateways that want the key elsewhere.
     #[serde(default)]
     pub headers: BTreeMap<String, Secret>,
@@ -107,6 +119,9 @@ pub struct ProviderConfig {
     /// Whether its models may be shown pictures.
     #[serde(default = "yes")]
     pub images: bool,
+    /// Whether a user's own key is sent in place of `api_key`, for users who have one.
+    #[serde(default = "yes")]
+    pub user_keys: bool,
 }
 
 fn yes() -> bool {
@@ -130,6 +145,7 @@ impl ProviderConfig {
             api_version: None,
             api_key,
             models: Vec::new(),
+            context_tokens: None,
             headers: BTreeMap::new(),
             proxy: None,
             max_tokens_field: None,
@@ -138,6 +154,7 @@ impl ProviderConfig {
             body: Map::new(),
             prices: None,
             images: true,
+            user_keys: true,
         }
     }
 }

@@ -20,6 +20,7 @@ const GEMINI: &str = "https://generativelanguage.googleapis.com/v1beta";
 const GEMINI_HOST: &str = "generativelanguage.googleapis.com";
 
 /// Gemini at one address.
+#[derive(Clone)]
 pub(crate) struct GenerateContent {
     base: Url,
 }

@@ -5,7 +5,9 @@
 
 mod answer;
 mod anthropic;
+mod cache;
 mod chat;
+mod circuit;
 mod config;
 mod error;
 mod failure;
@@ -14,12 +16,16 @@ mod guard;
 mod models;
 mod names;
 mod openai;
+mod own_key;
+mod price;
 mod remote;
+mod retry;
 mod schema;
 pub mod scripted;
 mod sse;
 mod trial;
 
+pub use cache::Key;
 pub use chat::{
     Arguments, ChatRequest, ChatStream, Chunk, Done, Image, Keepsake, Message, StopReason,
     ToolCall, ToolSpec, Usage,
@@ -29,4 +35,6 @@ pub use error::Error;
 pub use models::{ModelRef, Models, Provider};
 pub use netra_context::Secret;
 pub use netra_prices::{Call, Tariff};
+pub use price::{Price, tokens_in, tokens_of};
+pub use retry::{Retry, Witness};
 pub use trial::{Finding, Trial};

@@ -22,6 +22,7 @@ const OLLAMA: &str = "http://127.0.0.1:11434/v1";
 const OPENAI_HOST: &str = "api.openai.com";
 
 /// Chat completions at one address.
+#[derive(Clone)]
 pub(crate) struct ChatCompletions {
     base: Url,
     /// Azure's older addresses name the deployment, and carry a version.

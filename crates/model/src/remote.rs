@@ -17,9 +17,7 @@ use netra_context::{UserExecutionContext, memory};
 use crate::answer::{Answer, Draft, Format};
 use crate::failure::{self, Complaint};
 use crate::names::ToolNames;
-use crate::{
-    ChatRequest, ChatStream, Chunk, Error, Kind, Message, Provider, ProviderConfig, Secret,
-};
+use crate::{ChatRequest, ChatStream, Chunk, Error, Kind, Provider, ProviderConfig, Secret};
 
 /// A connection that takes longer than this is not going to be made.
 const CONNECT_LIMIT: Duration = Duration::from_secs(10);
@@ -31,7 +29,7 @@ const MAX_ERROR_BYTES: usize = 64 * 1024;
 const MAX_DOCUMENT_BYTES: usize = 16 * 1024 * 1024;
 
 /// What one format does in its own way.
-pub(crate) trait Wire: Send + Sync + 'static {
+pub(crate) trait Wire: Clone + Send + Sync + 'static {
     /// How its answers are read.
     type Format: Format + 'static;
 
@@ -74,14 +72,18 @@ pub(crate) struct Prices {
 }
 
 /// A provider that is called over HTTP.
+#[derive(Clone)]
 pub(crate) struct Remote<W> {
     name: String,
     kind: Kind,
     wire: W,
     client: Client,
     key: Option<Secret>,
+    /// A user's key, in place of that which the client sends.
+    own_key: Option<HeaderValue>,
     has_key: bool,
     models: Vec<String>,
+    window: Option<u32>,
     native_schema: Option<bool>,
     images: bool,
     body: Map<String, Value>,
@@ -105,7 +107,9 @@ impl<W: Wire> Remote<W> {
             client,
             has_key: config.api_key.is_some() || config.headers.keys().any(elsewhere),
             key: config.api_key,
+            own_key: None,
             models: config.models,
+            window: config.context_tokens,
             native_schema: config.native_schema,
             images: config.images,
             body: config.body,
@@ -114,10 +118,17 @@ impl<W: Wire> Remote<W> {
         })
     }
 
+    /// The model in the price list, where it is known whose prices hold.
+    fn listed(&self, model: &str) -> Option<&netra_prices::Model> {
+        let prices = self.prices.as_ref()?;
+        prices.list.find_of(&prices.provider, model)
+    }
+
     fn body(&self, request: &ChatRequest, names: &ToolNames) -> Result<Vec<u8>, Error> {
+        let pictures: usize = request.images().map(|image| image.base64.len()).sum();
         // The body holds each picture once more, and twice while further fields are put in.
         let copies = if self.body.is_empty() { 1 } else { 3 };
-        let _room = memory::reserve(copies * bytes_of_images(request)).map_err(Error::NoRoom)?;
+        let _room = memory::reserve(copies * pictures).map_err(Error::NoRoom)?;
         let merged = || -> serde_json::Result<Vec<u8>> {
             let body = self.wire.body(&self.name, request, names)?;
             if self.body.is_empty() {
@@ -216,9 +227,34 @@ impl<W: Wire> Provider for Remote<W> {
     }
 
     fn tariff(&self, model: &str) -> Option<Tariff> {
-        let prices = self.prices.as_ref()?;
-        let priced = prices.list.find_of(&prices.provider, model)?;
-        Some(priced.tariff())
+        self.listed(model).map(netra_prices::Model::tariff)
+    }
+
+    fn place(&self) -> Option<String> {
+        let url = self.wire.url("any")?;
+        let host = url.host_str()?;
+        Some(match url.port_or_known_default() {
+            Some(443) | None => host.to_owned(),
+            Some(port) => format!("{host}:{port}"),
+        })
+    }
+
+    fn with_key(&self, key: Secret) -> Result<Arc<dyn Provider>, Error> {
+        let (_, before) = self.wire.key_header();
+        let own_key = sensitive(&format!("{before}{}", key.expose())).ok_or_else(|| {
+            let words = "the key has characters that no header can carry";
+            Error::NotConfigured(words.to_owned())
+        })?;
+        Ok(Arc::new(Self {
+            key: Some(key),
+            own_key: Some(own_key),
+            ..self.clone()
+        }))
+    }
+
+    fn window(&self, model: &str) -> Option<u32> {
+        let known = || u32::try_from(self.listed(model)?.context_window?).ok();
+        self.window.or_else(known)
     }
 
     async fn stream(
@@ -237,7 +273,11 @@ impl<W: Wire> Provider for Remote<W> {
         let body = self.body(&request, &names)?;
         let tariff = self.tariff(&request.model);
         drop(request);
-        let sent = self.client.post(url).body(body).send().await;
+        let mut call = self.client.post(url).body(body);
+        if let Some(key) = &self.own_key {
+            call = call.header(self.wire.key_header().0, key);
+        }
+        let sent = call.send().await;
         let response = sent.map_err(|error| failure::from_transport(&self.name, &error))?;
         if !response.status().is_success() {
             return Err(self.refused(response).await);
@@ -253,14 +293,6 @@ impl<W: Wire> Provider for Remote<W> {
             response.bytes_stream().boxed(),
         ))
     }
-}
-
-fn bytes_of_images(request: &ChatRequest) -> usize {
-    let of = |message: &Message| match message {
-        Message::User { images, .. } => images.iter().map(|image| image.base64.len()).sum(),
-        Message::Assistant { .. } | Message::ToolResult { .. } => 0,
-    };
-    request.messages.iter().map(of).sum()
 }
 
 /// Puts further fields into a body; objects are put into each other, all else is replaced.
@@ -363,14 +395,9 @@ fn client<W: Wire>(name: &str, config: &ProviderConfig, wire: &W) -> Result<Clie
     for (header, value) in wire.headers() {
         headers.insert(*header, HeaderValue::from_static(value));
     }
-    let secret = |text: &str| {
-        let mut value = HeaderValue::from_str(text).ok()?;
-        value.set_sensitive(true);
-        Some(value)
-    };
     if let Some(key) = &config.api_key {
         let (header, before) = wire.key_header();
-        let value = secret(&format!("{before}{}", key.expose()));
+        let value = sensitive(&format!("{before}{}", key.expose()));
         let value =
             value.ok_or_else(|| wrong("api_key has characters that no header can carry"))?;
         headers.insert(header, value);
@@ -378,7 +405,7 @@ fn client<W: Wire>(name: &str, config: &ProviderConfig, wire: &W) -> Result<Clie
     for (header, value) in &config.headers {
         let header = HeaderName::try_from(header)
             .map_err(|_| wrong("headers has a name that is no header's"))?;
-        let value = secret(value.expose());
+        let value = sensitive(value.expose());
         let value = value.ok_or_else(|| wrong("headers has a value that no header can carry"))?;
         headers.insert(header, value);
     }
@@ -397,6 +424,13 @@ fn client<W: Wire>(name: &str, config: &ProviderConfig, wire: &W) -> Result<Clie
     client
         .build()
         .map_err(|_| wrong("no connection can be set up with these settings"))
+}
+
+/// A header's value that no log shows.
+fn sensitive(text: &str) -> Option<HeaderValue> {
+    let mut value = HeaderValue::from_str(text).ok()?;
+    value.set_sensitive(true);
+    Some(value)
 }
 
 fn is_document(response: &Response) -> bool {

@@ -12,7 +12,7 @@ use tokio::sync::watch;
 use netra_context::UserExecutionContext;
 
 use crate::{
-    Arguments, ChatRequest, ChatStream, Chunk, Done, Error, Keepsake, Provider, StopReason,
+    Arguments, ChatRequest, ChatStream, Chunk, Done, Error, Keepsake, Price, Provider, StopReason,
     ToolCall, Usage,
 };
 
@@ -20,8 +20,10 @@ use crate::{
 pub struct ScriptedModel {
     name: String,
     script: Script,
+    window: Option<u32>,
     requests: Mutex<Vec<ChatRequest>>,
     open: watch::Sender<usize>,
+    price: Option<Price>,
     native_schema: bool,
     images: bool,
 }
@@ -54,11 +56,27 @@ impl ScriptedModel {
         Self {
             name: name.into(),
             script,
+            window: None,
             requests: Mutex::default(),
             open,
+            price: None,
             native_schema: false,
             images: false,
         }
+    }
+
+    /// Asks this price for each model.
+    #[must_use]
+    pub fn priced(mut self, price: Price) -> Self {
+        self.price = Some(price);
+        self
+    }
+
+    /// Takes so many tokens.
+    #[must_use]
+    pub fn with_window(mut self, tokens: u32) -> Self {
+        self.window = Some(tokens);
+        self
     }
 
     /// Says that it holds its answers to a schema. Whether they fit is up to the script.
@@ -104,6 +122,14 @@ impl Provider for ScriptedModel {
 
     fn kind(&self) -> &'static str {
         "scripted"
+    }
+
+    fn price(&self, _model: &str) -> Option<Price> {
+        self.price
+    }
+
+    fn window(&self, _model: &str) -> Option<u32> {
+        self.window
     }
 
     fn native_schema(&self, _model: &str, _tools: bool) -> bool {

@@ -6,7 +6,6 @@ mod backup;
 mod config;
 mod connection;
 mod doctor;
-mod duration;
 mod events;
 mod isolation;
 mod mcp;

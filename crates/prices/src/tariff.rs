@@ -56,6 +56,18 @@ impl Tariff {
         }
     }
 
+    /// The most that tokens cost, whatever the length of the prompt, and whatever of it is written to a cache.
+    pub fn most_per_million(&self) -> PerMillion {
+        let all = [Some(self.rates), self.long.map(|long| long.rates)];
+        let all = || all.into_iter().flatten();
+        let input = |rates: Rates| rates.input.max(rates.cache_write.unwrap_or(0));
+        PerMillion {
+            input: per_million(all().map(input).max().unwrap_or(0)),
+            cached_input: None,
+            output: per_million(all().map(|rates| rates.output).max().unwrap_or(0)),
+        }
+    }
+
     /// The price of a call in US dollars; none where the list has no price for a part of it.
     pub fn cost_usd(&self, call: Call) -> Option<f64> {
         let is_long = |long: &LongContext| call.input > u64::from(long.above);
@@ -116,6 +128,21 @@ mod tests {
         };
         let model = list.find_of(provider, "M-2026-01-02");
         model.and_then(|model| model.tariff().cost_usd(call))
+    }
+
+    #[test]
+    fn the_most_that_tokens_cost() {
+        let list = PriceList::parse(LIST, "argument").unwrap();
+        let most = |provider: &str| {
+            let most = list
+                .find_of(provider, "m")
+                .unwrap()
+                .tariff()
+                .most_per_million();
+            (most.input, most.output)
+        };
+        assert_eq!(most("maker"), (4.0, 20.0));
+        assert_eq!(most("other"), (1.25, 1.0));
     }
 
     #[test]

@@ -13,8 +13,12 @@ const MAX_CHARS: usize = 400_000;
 /// How many messages are read at a time.
 const PAGE: u32 = 100;
 
-/// The conversation up to the run's own question, which is last. A sub-agent gets its task only.
+/// The conversation up to the run's own question, which is last. A sub-agent gets its task only, one
+/// that a conversation was handed over to gets that.
 pub(super) async fn conversation(frame: &Frame<'_>, model: &ModelRef) -> Result<Vec<Said>, Fault> {
+    if let Some(handed_over) = &frame.conversation {
+        return Ok(handed_over.clone());
+    }
     let mut said = if frame.is_root() {
         assemble(read_thread(frame).await?, task(frame))
     } else {

@@ -3,6 +3,7 @@
 mod admin;
 mod auth;
 mod bad_input;
+mod calls;
 mod cancel;
 mod cli;
 mod data_tools;

@@ -140,9 +140,12 @@ impl Default for Auth {
     }
 }
 
-#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub(super) struct Models {
     pub(super) default: Option<String>,
+    pub(super) fallback: Vec<String>,
+    pub(super) retries: u32,
+    pub(super) cache_mib: u64,
     pub(super) providers: BTreeMap<String, ModelProvider>,
 }
 
@@ -161,6 +164,8 @@ pub(super) struct ModelProvider {
     #[serde(default)]
     models: Vec<String>,
     #[serde(default)]
+    context_tokens: Option<u32>,
+    #[serde(default)]
     headers: BTreeMap<String, String>,
     #[serde(default)]
     proxy: Option<String>,
@@ -176,6 +181,8 @@ pub(super) struct ModelProvider {
     body: Option<String>,
     #[serde(default)]
     prices: Option<String>,
+    #[serde(default)]
+    user_keys: Option<bool>,
 }
 
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
@@ -261,11 +268,33 @@ impl Default for Workers {
     }
 }
 
+impl Default for Models {
+    fn default() -> Self {
+        let netra_model::Config {
+            default,
+            fallback,
+            retries,
+            cache_mib,
+            ..
+        } = netra_model::Config::default();
+        Self {
+            default,
+            fallback,
+            retries,
+            cache_mib,
+            providers: BTreeMap::new(),
+        }
+    }
+}
+
 impl Models {
     /// Reads the keys that stand in files and puts the types of the model crate together.
     pub(super) fn resolve(self) -> Result<netra_model::Config, Error> {
         let mut config = netra_model::Config {
             default: self.default,
+            fallback: self.fallback,
+            retries: self.retries,
+            cache_mib: self.cache_mib,
             ..netra_model::Config::default()
         };
         for (name, provider) in self.providers {
@@ -315,6 +344,7 @@ impl ModelProvider {
         };
         Ok(ProviderConfig {
             models: self.models,
+            context_tokens: self.context_tokens,
             headers: self
                 .headers
                 .into_iter()
@@ -323,6 +353,7 @@ impl ModelProvider {
             proxy: self.proxy.map(Secret::new),
             max_tokens_field,
             usage_in_stream: self.usage_in_stream.unwrap_or(true),
+            user_keys: self.user_keys.unwrap_or(true),
             base_url: self.base_url,
             api_version: self.api_version,
             native_schema: self.native_schema,

@@ -31,7 +31,9 @@ impl World {
         let options = Options::new()
             .file(&file)
             .agents(&files.path().join("agents"))
-            .set("limits.model_call_ms", model_call_ms);
+            .set("limits.model_call_ms", model_call_ms)
+            // Tries have tests of their own; here they would open circuits.
+            .set("models.retries", 0);
         let server = TestServer::start_with(options).await?;
         let user = server.user().await?;
         Ok(Self {
