@@ -18,6 +18,7 @@ use parking_lot::Mutex;
 use serde_json::{Value, json};
 
 use crate::agents::Definition;
+use crate::budget::Budget;
 use crate::closing::OpenMessage;
 use crate::ending::Last;
 use crate::factory::Infra;
@@ -99,6 +100,8 @@ pub(crate) struct Execution {
     pub(crate) files: Vec<File>,
     pub(crate) limits: Arc<Limits>,
     pub(crate) counters: Counters,
+    /// What the run's calls of models may come to.
+    pub(crate) budget: Budget,
     /// What earlier attempts of the run have done.
     pub(crate) journal: Journal,
     /// Messages of an earlier attempt that go on.

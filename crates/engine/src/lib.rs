@@ -15,6 +15,7 @@ pub mod order;
 mod admission;
 mod attend;
 mod authority;
+mod budget;
 mod closing;
 mod ending;
 mod engine;

@@ -1,8 +1,10 @@
 //! How each kind of agent works.
 
 mod ask;
+mod call;
 mod echo;
 mod history;
+mod images;
 mod model;
 mod script;
 

@@ -2,6 +2,8 @@
 
 mod admitted;
 mod agents;
+mod budget;
+mod calls;
 mod camera;
 mod cleanup;
 mod context;
@@ -11,6 +13,7 @@ mod endings;
 mod guide;
 mod handoff;
 mod house;
+mod images;
 mod memory;
 mod model;
 mod output;

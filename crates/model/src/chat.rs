@@ -30,6 +30,13 @@ pub struct ChatRequest {
     pub response_schema: Option<Value>,
 }
 
+impl ChatRequest {
+    /// The pictures of all its messages.
+    pub fn images(&self) -> impl Iterator<Item = &Image> {
+        self.messages.iter().flat_map(Message::images)
+    }
+}
+
 /// One message of a conversation.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "role", rename_all = "snake_case")]
@@ -62,6 +69,13 @@ pub enum Message {
 }
 
 impl Message {
+    fn images(&self) -> &[Image] {
+        match self {
+            Self::User { images, .. } => images,
+            Self::Assistant { .. } | Self::ToolResult { .. } => &[],
+        }
+    }
+
     /// A person's words, without pictures.
     pub fn user(text: impl Into<String>) -> Self {
         Self::User {

@@ -12,7 +12,7 @@ use tokio::sync::watch;
 use netra_context::UserExecutionContext;
 
 use crate::{
-    Arguments, ChatRequest, ChatStream, Chunk, Done, Error, Keepsake, Provider, StopReason,
+    Arguments, ChatRequest, ChatStream, Chunk, Done, Error, Keepsake, Price, Provider, StopReason,
     ToolCall, Usage,
 };
 
@@ -23,6 +23,7 @@ pub struct ScriptedModel {
     window: Option<u32>,
     requests: Mutex<Vec<ChatRequest>>,
     open: watch::Sender<usize>,
+    price: Option<Price>,
     native_schema: bool,
     images: bool,
 }
@@ -58,9 +59,17 @@ impl ScriptedModel {
             window: None,
             requests: Mutex::default(),
             open,
+            price: None,
             native_schema: false,
             images: false,
         }
+    }
+
+    /// Asks this price for each model.
+    #[must_use]
+    pub fn priced(mut self, price: Price) -> Self {
+        self.price = Some(price);
+        self
     }
 
     /// Takes so many tokens.
@@ -109,6 +118,14 @@ impl ScriptedModel {
 impl Provider for ScriptedModel {
     fn name(&self) -> &str {
         &self.name
+    }
+
+    fn kind(&self) -> &'static str {
+        "scripted"
+    }
+
+    fn price(&self, _model: &str) -> Option<Price> {
+        self.price
     }
 
     fn window(&self, _model: &str) -> Option<u32> {

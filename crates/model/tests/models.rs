@@ -49,7 +49,7 @@ fn a_configuration_and_what_it_lists() {
     let listed: Vec<_> = models
         .list()
         .into_iter()
-        .map(|info| (info.model.to_string(), info.default, info.problem))
+        .map(|info| (info.name, info.default, info.problem))
         .collect();
     let keyless = "the model provider far needs an api_key".to_owned();
     assert_eq!(

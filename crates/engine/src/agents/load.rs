@@ -10,8 +10,9 @@ use serde_json::Value;
 use sha2::{Digest as _, Sha256};
 use toml::Spanned;
 
+use super::calls::Calls;
 use super::conduct::{self, Conduct};
-use super::definition::{Body, Definition, Shape};
+use super::definition::{Body, Definition, NeedsKey, Shape};
 use super::manifest::{Flaw, Kind, Manifest, Text};
 
 const MANIFEST: &str = "agent.toml";
@@ -134,10 +135,12 @@ impl Draft {
             tools: Vec::new(),
             sub_agents: Vec::new(),
             model: None,
+            calls: Calls::default(),
             listed: true,
             hash: String::new(),
             files: BTreeMap::new(),
             problem: Some(flaw.to_string()),
+            needs_key: None,
             origin: self.origin(),
             conduct: Conduct::default(),
             input: Shape::of_text(),
@@ -183,9 +186,10 @@ impl<'a> Reading<'a> {
             None => None,
         };
         let conduct = Conduct::of(&text, &manifest)?;
-        let problem = check_references(&text, &manifest, known)
-            .err()
-            .map(|flaw| flaw.to_string());
+        let (needs_key, problem) = match check_references(&text, &manifest, known) {
+            Ok(needs_key) => (needs_key, None),
+            Err(flaw) => (None, Some(flaw.to_string())),
+        };
         let names = |list: &[Spanned<String>]| list.iter().map(|n| n.get_ref().clone()).collect();
         Ok(Definition {
             name: self.draft.name.clone(),
@@ -195,10 +199,12 @@ impl<'a> Reading<'a> {
             tools: names(&manifest.tools),
             sub_agents: names(&manifest.sub_agents),
             model: manifest.model.as_ref().map(|model| model.get_ref().clone()),
+            calls: Calls::read(&text, &manifest)?,
             listed: manifest.listed,
             hash: hex(&self.hash.clone().finalize()),
             files: std::mem::take(&mut self.files),
             problem,
+            needs_key,
             origin: self.draft.origin(),
             conduct,
             input,
@@ -350,8 +356,12 @@ fn read_file(path: &Path) -> Result<String, String> {
     std::fs::read_to_string(path).map_err(|error| format!("{}: {error}", path.display()))
 }
 
-/// Whether all that the agent names is there.
-fn check_references(text: &Text, manifest: &Manifest, known: &Known<'_>) -> Result<(), Flaw> {
+/// Whether all that the agent names is there, a key apart that a user may have.
+fn check_references(
+    text: &Text,
+    manifest: &Manifest,
+    known: &Known<'_>,
+) -> Result<Option<NeedsKey>, Flaw> {
     for tool in &manifest.tools {
         if !known.tools.contains(tool.get_ref()) {
             let message = format!("there is no tool named {:?}", tool.get_ref());
@@ -378,12 +388,19 @@ fn check_references(text: &Text, manifest: &Manifest, known: &Known<'_>) -> Resu
             .model
             .as_ref()
             .map(|model| model.get_ref().as_str());
-        let resolved = known.models.resolve(name);
-        resolved
-            .and_then(|model| known.models.is_ready(&model))
-            .map_err(|error| text.flaw(span, error.to_string()))?;
+        let flaw = |error: netra_model::Error| text.flaw(span.clone(), error.to_string());
+        let model = known.models.resolve(name).map_err(flaw)?;
+        if let Err(error) = known.models.is_ready(&model) {
+            let provider = known.models.lacks_key_only(&model);
+            let provider = provider.ok_or_else(|| flaw(error.clone()))?;
+            let secret = format!("{error}, or the user's own as the secret model_{provider}");
+            return Ok(Some(NeedsKey {
+                provider: provider.to_owned(),
+                problem: text.flaw(span.clone(), secret).to_string(),
+            }));
+        }
     }
-    Ok(())
+    Ok(None)
 }
 
 fn hex(bytes: &[u8]) -> String {

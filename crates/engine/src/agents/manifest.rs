@@ -30,6 +30,10 @@ pub(super) struct Manifest {
     pub(super) model: Option<Spanned<String>>,
     pub(super) temperature: Option<f64>,
     pub(super) max_output_tokens: Option<u32>,
+    pub(super) run_budget_usd: Option<Spanned<f64>>,
+    pub(super) run_budget_tokens: Option<u64>,
+    pub(super) fallback: Option<Vec<Spanned<String>>>,
+    pub(super) cache: Option<Spanned<String>>,
     #[serde(default)]
     pub(super) handoffs: Vec<Spanned<String>>,
     pub(super) max_rounds: Option<Spanned<u32>>,

@@ -151,7 +151,7 @@ fn a_model_agent_without_a_model_is_there_and_says_why_it_is_not_ready() {
         ],
     };
     let agents = load(None, &[builtin]);
-    let agent = agents.get("assistant").unwrap().describe();
+    let agent = agents.get("assistant").unwrap().describe(&BTreeSet::new());
     assert!(!agent.ready);
     assert!(
         agent

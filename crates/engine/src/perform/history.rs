@@ -1,9 +1,10 @@
 //! The conversation so far, as a model gets it.
 
-use netra_model::Message as Said;
+use netra_model::{Message as Said, ModelRef};
 use netra_protocol::message::{Content, Message, MessageRole};
 use serde_json::Value;
 
+use super::images;
 use crate::execution::{Fault, Frame, unwritten};
 
 /// How much of a thread a model gets, counted from its end.
@@ -14,15 +15,21 @@ const PAGE: u32 = 100;
 
 /// The conversation up to the run's own question, which is last. A sub-agent gets its task only, one
 /// that a conversation was handed over to gets that.
-pub(super) async fn conversation(frame: &Frame<'_>) -> Result<Vec<Said>, Fault> {
+pub(super) async fn conversation(frame: &Frame<'_>, model: &ModelRef) -> Result<Vec<Said>, Fault> {
     if let Some(handed_over) = &frame.conversation {
         return Ok(handed_over.clone());
     }
-    if !frame.is_root() {
-        return Ok(vec![Said::user(task(frame))]);
+    let mut said = if frame.is_root() {
+        assemble(read_thread(frame).await?, task(frame))
+    } else {
+        vec![Said::user(task(frame))]
+    };
+    if frame.execution.infra.models.images(model)
+        && let Some(Said::User { images, .. }) = said.last_mut()
+    {
+        *images = images::of_run(frame).await?;
     }
-    let before = read_thread(frame).await?;
-    Ok(assemble(before, task(frame)))
+    Ok(said)
 }
 
 /// What the agent is asked, with the files that come with it.

@@ -66,7 +66,7 @@ impl<'f, 'e> Work<'f, 'e> {
         let model = models
             .resolve(frame.agent.model.as_deref())
             .map_err(|error| fault(&error))?;
-        let talk = Talk::new(conversation(frame).await?);
+        let talk = Talk::new(conversation(frame, &model).await?);
         let registry = frame.execution.infra.tools.registry();
         registry.settled(&frame.agent.tools).await;
         let mut tools = offer::offer(frame);

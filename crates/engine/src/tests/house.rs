@@ -11,7 +11,7 @@ use netra_context::runtime::{Clock, SystemClock};
 use netra_context::{BackgroundKind, Principal, Rights, Runtime, UserExecutionContext};
 use netra_events::{Filter, Hub, Start, WebSocketBridgeFactory};
 use netra_model::scripted::{Answer, ScriptedModel};
-use netra_model::{Config as ModelConfig, Models};
+use netra_model::{Config as ModelConfig, ModelRef, Models};
 use netra_protocol::Event;
 use netra_protocol::account::{Plan, Role, User};
 use netra_protocol::error::{ErrorCode, Failure};
@@ -49,6 +49,17 @@ const ASSISTANT: EmbeddedAgent = EmbeddedAgent {
              tools = [\"time_now\", \"hold\", \"boom\", \"fail\", \"large\", \"unruled\", \
              \"save_file\", \"count\", \"once\", \"consent\", \"scarce\", \"rare\", \
              \"rare_consent\"]\n",
+        ),
+        ("instructions.md", "Be brief."),
+    ],
+};
+const THRIFTY: EmbeddedAgent = EmbeddedAgent {
+    name: "thrifty",
+    files: &[
+        (
+            "agent.toml",
+            "description = \"Answers\"\nkind = \"model\"\ninstructions = \"instructions.md\"\n\
+             tools = [\"time_now\"]\ncache = \"1h\"\n",
         ),
         ("instructions.md", "Be brief."),
     ],
@@ -225,6 +236,8 @@ pub(super) struct Build {
     /// Told after each commit, before the hub.
     pub(super) witness: Option<Arc<dyn Fanout>>,
     pub(super) clock: Box<dyn Clock>,
+    /// The models that answer where the first does not.
+    pub(super) fallback: Vec<ModelRef>,
     /// A folder of agents beside those of all houses.
     pub(super) agents: Option<tempfile::TempDir>,
 }
@@ -239,6 +252,7 @@ impl Build {
             dir: Arc::new(tempfile::tempdir().unwrap()),
             witness: None,
             clock: Box::new(SystemClock),
+            fallback: Vec::new(),
             agents: None,
         }
     }
@@ -291,6 +305,7 @@ impl House {
             dir,
             witness,
             clock,
+            fallback,
             agents: folder,
         } = plan;
         let runtime = Runtime::with_clock(clock);
@@ -331,9 +346,14 @@ impl House {
         let models = Models::new(ModelConfig::default())
             .unwrap()
             .with(model.clone())
-            .with_default("test/model".parse().unwrap());
+            .with_default("test/model".parse().unwrap())
+            .with_fallback(fallback);
         let agents = Agents::load(
-            &[&[ECHO, ASSISTANT, BROKEN, HIDDEN], super::agents::ALL].concat(),
+            &[
+                &[ECHO, ASSISTANT, THRIFTY, BROKEN, HIDDEN],
+                super::agents::ALL,
+            ]
+            .concat(),
             folder.as_ref().map(tempfile::TempDir::path),
             &registry,
             &models,
@@ -394,10 +414,19 @@ impl House {
 
     /// The user of this name, who was made by an earlier server.
     pub(super) async fn user_again(&self, earlier: &UserExecutionContext) -> UserExecutionContext {
+        self.user_again_with(earlier, Limits::default()).await
+    }
+
+    /// The same with other limits.
+    pub(super) async fn user_again_with(
+        &self,
+        earlier: &UserExecutionContext,
+        limits: Limits,
+    ) -> UserExecutionContext {
         let console = UserExecutionContext::for_background(&self.runtime, BackgroundKind::Console);
         let id = earlier.user_id().unwrap();
         let user = self.store.user_by_id(&console, id).await.unwrap();
-        self.context_of(&user, Limits::default())
+        self.context_of(&user, limits)
     }
 
     /// A new user with these limits.

@@ -1,11 +1,19 @@
 //! The wire format of chat completions: what is sent, and the shapes that come back.
 
-use std::collections::{HashMap, HashSet};
-
 use serde::{Deserialize, Serialize, Serializer};
 use serde_json::Value;
 
-use crate::{ChatRequest, Image, MaxTokensField, Message, ToolCall};
+use crate::names::ToolNames;
+use crate::{Arguments, ChatRequest, Image, Keepsake, MaxTokensField, Message, ToolCall, schema};
+
+/// What differs between servers.
+#[derive(Clone, Copy)]
+pub(super) struct Options {
+    /// The field that carries the limit on output tokens.
+    pub(super) max_tokens: MaxTokensField,
+    /// Whether to ask for usage.
+    pub(super) usage: bool,
+}
 
 /// The body of a request. Borrows everything from the [`ChatRequest`].
 #[derive(Serialize)]
@@ -56,6 +64,8 @@ enum Turn<'a> {
     },
     Assistant {
         content: Option<&'a str>,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        reasoning_content: Option<&'a str>,
         #[serde(skip_serializing_if = "Vec::is_empty")]
         tool_calls: Vec<Call<'a>>,
     },
@@ -138,23 +148,23 @@ struct Function<'a> {
 impl<'a> Body<'a> {
     /// The body for a request, with tool names as the wire wants them.
     pub(super) fn new(
+        provider: &str,
         request: &'a ChatRequest,
         names: &'a ToolNames,
-        max_tokens: MaxTokensField,
-        usage: bool,
-        schema: bool,
+        options: Options,
     ) -> Self {
         let system = request
             .system
             .as_deref()
             .map(|content| Turn::System { content });
-        let turns = request.messages.iter().map(|message| turn(message, names));
+        let turns = request.messages.iter();
+        let turns = turns.map(|message| turn(provider, message, names));
         let limit = request.max_output_tokens;
         Self {
             model: &request.model,
             messages: system.into_iter().chain(turns).collect(),
             stream: true,
-            stream_options: usage.then_some(StreamOptions {
+            stream_options: options.usage.then_some(StreamOptions {
                 include_usage: true,
             }),
             tools: request
@@ -170,18 +180,18 @@ impl<'a> Body<'a> {
                 })
                 .collect(),
             temperature: request.temperature,
-            max_tokens: limit.filter(|_| max_tokens == MaxTokensField::MaxTokens),
+            max_tokens: limit.filter(|_| options.max_tokens == MaxTokensField::MaxTokens),
             max_completion_tokens: limit
-                .filter(|_| max_tokens == MaxTokensField::MaxCompletionTokens),
+                .filter(|_| options.max_tokens == MaxTokensField::MaxCompletionTokens),
             response_format: request
                 .response_schema
                 .as_ref()
-                .filter(|_| schema)
                 .map(|schema| ResponseFormat {
                     r#type: "json_schema",
                     json_schema: NamedSchema {
                         name: "answer",
-                        strict: is_strict(schema),
+                        // The server would refuse the request otherwise.
+                        strict: schema::is_strict(schema),
                         schema,
                     },
                 }),
@@ -189,37 +199,17 @@ impl<'a> Body<'a> {
     }
 }
 
-/// Whether a schema keeps the rules of strict mode, in which the answer is sure to fit: each
-/// object has all of its properties and no others. A schema that does not is refused there.
-fn is_strict(schema: &Value) -> bool {
-    match schema {
-        Value::Object(fields) => {
-            let object = fields.get("type").is_some_and(|kind| kind == "object")
-                || fields.contains_key("properties");
-            let closed = fields.get("additionalProperties") == Some(&Value::Bool(false));
-            let names = fields.get("properties").and_then(Value::as_object);
-            let required = fields.get("required").and_then(Value::as_array);
-            let all = names.is_none_or(|names| {
-                let has = |name: &String| {
-                    required.is_some_and(|required| required.iter().any(|known| known == name))
-                };
-                names.keys().all(has)
-            });
-            (!object || (closed && all)) && fields.values().all(is_strict)
-        }
-        Value::Array(items) => items.iter().all(is_strict),
-        _ => true,
-    }
-}
-
-fn turn<'a>(message: &'a Message, names: &'a ToolNames) -> Turn<'a> {
+fn turn<'a>(provider: &str, message: &'a Message, names: &'a ToolNames) -> Turn<'a> {
     match message {
         Message::User { text, images } => Turn::User {
             content: Said::new(text, images),
         },
         Message::Assistant {
-            text, tool_calls, ..
+            text,
+            tool_calls,
+            keepsake,
         } => Turn::Assistant {
+            reasoning_content: reasoning(provider, keepsake.as_ref()),
             content: (!text.is_empty() || tool_calls.is_empty()).then_some(text),
             tool_calls: tool_calls.iter().map(|call| called(call, names)).collect(),
         },
@@ -233,12 +223,18 @@ fn turn<'a>(message: &'a Message, names: &'a ToolNames) -> Turn<'a> {
     }
 }
 
+/// The thoughts that a server sent and wants back.
+fn reasoning<'a>(provider: &str, keepsake: Option<&'a Keepsake>) -> Option<&'a str> {
+    let own = keepsake.filter(|keepsake| keepsake.provider == provider)?;
+    own.value.get("reasoning_content")?.as_str()
+}
+
 fn called<'a>(call: &'a ToolCall, names: &'a ToolNames) -> Call<'a> {
     let arguments = match &call.arguments {
-        crate::Arguments::Json(value) => value.to_string(),
+        Arguments::Json(value) => value.to_string(),
         // Several servers parse the history's arguments and refuse the whole conversation for
         // one bad call, so text that is no JSON goes back inside an object.
-        crate::Arguments::Invalid(text) => serde_json::json!({ "invalid_json": text }).to_string(),
+        Arguments::Invalid(text) => serde_json::json!({ "invalid_json": text }).to_string(),
     };
     let function = CalledFunction {
         name: names.on_wire(&call.name),
@@ -249,79 +245,6 @@ fn called<'a>(call: &'a ToolCall, names: &'a ToolNames) -> Call<'a> {
         r#type: "function",
         function,
     }
-}
-
-/// Tool names in a request's tools and history, and what they are called on the wire: there a
-/// name has at most 64 of `a-z A-Z 0-9 _ -`, ours may have dots or be longer.
-#[derive(Debug, Default)]
-pub(super) struct ToolNames {
-    to_wire: HashMap<String, String>,
-    from_wire: HashMap<String, String>,
-}
-
-impl ToolNames {
-    /// Finds the names that must be changed.
-    pub(super) fn of(request: &ChatRequest) -> Self {
-        let called = request.messages.iter().flat_map(|message| match message {
-            Message::Assistant { tool_calls, .. } => tool_calls.as_slice(),
-            Message::User { .. } | Message::ToolResult { .. } => &[],
-        });
-        let all: Vec<&str> = request
-            .tools
-            .iter()
-            .map(|tool| tool.name.as_str())
-            .chain(called.map(|call| call.name.as_str()))
-            .collect();
-        let mut taken: HashSet<String> = all
-            .iter()
-            .filter(|name| fits(name))
-            .map(|name| (*name).to_owned())
-            .collect();
-        let mut names = Self::default();
-        for name in all {
-            if fits(name) || names.to_wire.contains_key(name) {
-                continue;
-            }
-            let wire = free_name(name, &taken);
-            taken.insert(wire.clone());
-            names.from_wire.insert(wire.clone(), name.to_owned());
-            names.to_wire.insert(name.to_owned(), wire);
-        }
-        names
-    }
-
-    fn on_wire<'a>(&'a self, name: &'a str) -> &'a str {
-        self.to_wire.get(name).map_or(name, String::as_str)
-    }
-
-    /// Our name for a name that came back.
-    pub(super) fn ours(&self, wire: String) -> String {
-        self.from_wire.get(&wire).cloned().unwrap_or(wire)
-    }
-}
-
-fn allowed(c: char) -> bool {
-    c.is_ascii_alphanumeric() || matches!(c, '_' | '-')
-}
-
-fn fits(name: &str) -> bool {
-    (1..=64).contains(&name.len()) && name.chars().all(allowed)
-}
-
-fn free_name(name: &str, taken: &HashSet<String>) -> String {
-    let mut base: String = name
-        .chars()
-        .map(|c| if allowed(c) { c } else { '_' })
-        .take(56)
-        .collect();
-    if base.is_empty() {
-        base.push('_');
-    }
-    let numbered = (2_u32..).map(|number| format!("{base}_{number}"));
-    std::iter::once(base.clone())
-        .chain(numbered)
-        .find(|candidate| !taken.contains(candidate))
-        .unwrap_or(base)
 }
 
 /// One event of the stream, or a whole answer of a server that does not stream.
@@ -386,7 +309,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::{Arguments, ToolSpec};
+    use crate::ToolSpec;
 
     fn spec(name: &str) -> ToolSpec {
         ToolSpec {
@@ -394,31 +317,6 @@ mod tests {
             description: String::new(),
             input_schema: json!({ "type": "object" }),
         }
-    }
-
-    #[test]
-    fn names_that_do_not_fit_come_back_as_they_were() {
-        let long = "x".repeat(80);
-        let tools = ["data.profile", "data_profile", "data/profile", &long]
-            .map(spec)
-            .to_vec();
-        let request = ChatRequest {
-            tools,
-            ..ChatRequest::default()
-        };
-        let names = ToolNames::of(&request);
-        let wire: Vec<_> = request
-            .tools
-            .iter()
-            .map(|tool| names.on_wire(&tool.name))
-            .collect();
-        assert!(wire.iter().all(|name| fits(name)), "{wire:?}");
-        assert_eq!(wire.iter().collect::<HashSet<_>>().len(), 4);
-        assert_eq!(wire[1], "data_profile");
-        for (tool, wire) in request.tools.iter().zip(&wire) {
-            assert_eq!(names.ours((*wire).to_owned()), tool.name);
-        }
-        assert_eq!(names.ours("unknown".to_owned()), "unknown");
     }
 
     #[test]
@@ -454,13 +352,11 @@ mod tests {
             ..ChatRequest::default()
         };
         let names = ToolNames::of(&request);
-        let body = Body::new(
-            &request,
-            &names,
-            MaxTokensField::MaxCompletionTokens,
-            true,
-            true,
-        );
+        let options = Options {
+            max_tokens: MaxTokensField::MaxCompletionTokens,
+            usage: true,
+        };
+        let body = Body::new("p", &request, &names, options);
         assert_eq!(
             serde_json::to_value(&body).unwrap(),
             json!({

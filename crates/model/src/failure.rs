@@ -15,35 +15,58 @@ const MAX_RETRY_AFTER: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// The parts of a provider's error object that are safe to show.
 #[derive(Debug, Default)]
-pub(super) struct Complaint {
+pub(crate) struct Complaint {
     code: Option<String>,
     kind: Option<String>,
     param: Option<String>,
     status: Option<u16>,
+    /// The provider's word for why, beside its code.
+    reason: Option<String>,
+    retry_after: Option<Duration>,
+    /// It is about money, which only its text says.
+    no_credit: bool,
 }
 
 impl Complaint {
     /// Reads the value of `error`; a body that has none says nothing.
-    pub(super) fn read(error: &Value, key: Option<&Secret>) -> Self {
+    pub(crate) fn read(error: &Value, key: Option<&Secret>) -> Self {
         let text = |name: &str| identifier(error.get(name)?.as_str()?, key);
+        let details = error.get("details").and_then(Value::as_array);
+        let detail = |name: &str| {
+            let details = details.into_iter().flatten();
+            details
+                .filter_map(|detail| detail.get(name)?.as_str())
+                .next()
+        };
+        let message = error.get("message").and_then(Value::as_str).unwrap_or("");
         let status = error
             .get("code")
             .or_else(|| error.get("status"))
             .and_then(Value::as_u64);
         Self {
-            code: text("code"),
+            code: text("code").or_else(|| text("status")),
             kind: text("type"),
             param: text("param"),
             status: status.and_then(|status| u16::try_from(status).ok()),
+            reason: detail("reason").and_then(|reason| identifier(reason, key)),
+            retry_after: detail("retryDelay").and_then(seconds_of),
+            no_credit: message.contains("credit balance is too low"),
         }
     }
 
     fn says(&self, words: &[&str]) -> bool {
-        [&self.code, &self.kind]
+        [&self.code, &self.kind, &self.reason]
             .into_iter()
             .flatten()
             .any(|said| words.iter().any(|word| said.contains(word)))
     }
+}
+
+/// A wait as Google writes it: `12s`, `0.5s`.
+fn seconds_of(text: &str) -> Option<Duration> {
+    let seconds: f64 = text.strip_suffix('s')?.parse().ok()?;
+    let wait = Duration::try_from_secs_f64(seconds).ok()?;
+    Some(wait.min(MAX_RETRY_AFTER))
 }
 
 /// Accepts plain identifiers and field paths only, and nothing that the key is part of.
@@ -58,15 +81,17 @@ fn identifier(text: &str, key: Option<&Secret>) -> Option<String> {
 }
 
 /// The error for an answer whose status is not a success.
-pub(super) fn from_status(
+pub(crate) fn from_status(
     provider: &str,
     status: u16,
     headers: &HeaderMap,
     complaint: Complaint,
 ) -> Error {
     let provider = provider.to_owned();
-    let retry_after = retry_after(headers);
+    let retry_after = retry_after(headers).or(complaint.retry_after);
     match status {
+        400 if complaint.says(&["API_KEY_INVALID"]) => Error::Unauthorized { provider, status },
+        400 if complaint.no_credit => Error::QuotaExhausted { provider },
         401 | 403 => Error::Unauthorized { provider, status },
         402 => Error::QuotaExhausted { provider },
         404 => Error::NotConfigured(format!(
@@ -100,7 +125,7 @@ pub(super) fn from_status(
 }
 
 /// The error for an error object inside a stream, after a status of success.
-pub(super) fn from_stream(provider: &str, complaint: Complaint) -> Error {
+pub(crate) fn from_stream(provider: &str, complaint: Complaint) -> Error {
     if let Some(status) = complaint
         .status
         .filter(|status| (400..600).contains(status))
@@ -110,10 +135,15 @@ pub(super) fn from_stream(provider: &str, complaint: Complaint) -> Error {
     let provider = provider.to_owned();
     if complaint.says(&["insufficient_quota", "billing"]) {
         Error::QuotaExhausted { provider }
-    } else if complaint.says(&["rate_limit"]) {
+    } else if complaint.says(&["authentication_error", "permission_error"]) {
+        Error::Unauthorized {
+            provider,
+            status: 200,
+        }
+    } else if complaint.says(&["rate_limit", "RESOURCE_EXHAUSTED"]) {
         Error::RateLimited {
             provider,
-            retry_after: None,
+            retry_after: complaint.retry_after,
         }
     } else if complaint.says(&["overloaded", "capacity"]) {
         Error::Overloaded {
@@ -139,7 +169,7 @@ pub(super) fn from_stream(provider: &str, complaint: Complaint) -> Error {
 
 /// The error for a connection that could not be made or used. The library's own text is dropped:
 /// it contains the address, and an address may contain a key.
-pub(super) fn from_transport(provider: &str, error: &reqwest::Error) -> Error {
+pub(crate) fn from_transport(provider: &str, error: &reqwest::Error) -> Error {
     let mut kind = None;
     let mut source = std::error::Error::source(error);
     while let Some(inner) = source {
@@ -244,6 +274,47 @@ mod tests {
                 code: None,
                 param: Some("messages[0].content".to_owned()),
             }
+        );
+    }
+
+    #[test]
+    fn errors_as_anthropic_and_google_write_them() {
+        let read = |status, error: Value| {
+            let complaint = Complaint::read(&error, None);
+            from_status("p", status, &HeaderMap::new(), complaint)
+        };
+        let provider = "p".to_owned();
+        let exhausted = json!({ "code": 429, "status": "RESOURCE_EXHAUSTED", "message": "words",
+            "details": [{ "@type": "x" }, { "@type": "RetryInfo", "retryDelay": "12.5s" }] });
+        let expected = Error::RateLimited {
+            provider: provider.clone(),
+            retry_after: Some(Duration::from_millis(12_500)),
+        };
+        assert_eq!(read(429, exhausted.clone()), expected);
+        let in_stream = from_stream("p", Complaint::read(&exhausted, None));
+        assert_eq!(in_stream, expected);
+        let bad_key = json!({ "code": 400, "status": "INVALID_ARGUMENT", "message": "words",
+            "details": [{ "reason": "API_KEY_INVALID" }] });
+        let expected = Error::Unauthorized {
+            provider: provider.clone(),
+            status: 400,
+        };
+        assert_eq!(read(400, bad_key), expected);
+        let poor = json!({ "type": "invalid_request_error",
+            "message": "Your credit balance is too low to access the API" });
+        let expected = Error::QuotaExhausted {
+            provider: provider.clone(),
+        };
+        assert_eq!(read(400, poor), expected);
+        let overloaded = json!({ "type": "overloaded_error", "message": "Overloaded" });
+        let expected = Error::Overloaded {
+            provider,
+            retry_after: None,
+        };
+        assert_eq!(read(529, overloaded.clone()), expected);
+        assert_eq!(
+            from_stream("p", Complaint::read(&overloaded, None)),
+            expected
         );
     }
 

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 /// Reads a sum of numbers with units; a bare number is refused, since its unit would be a guess.
-pub(crate) fn parse(text: &str) -> Result<Duration, String> {
+pub fn parse(text: &str) -> Result<Duration, String> {
     let wrong = || format!("`{text}` is no duration, such as 90s, 15m, 1h30m or 7d");
     let mut total = Duration::ZERO;
     let mut rest = text;
@@ -37,7 +37,7 @@ pub(crate) fn parse(text: &str) -> Result<Duration, String> {
 }
 
 /// A length of time in the unit that fits, for people.
-pub(crate) fn show(millis: u64) -> String {
+pub fn show(millis: u64) -> String {
     match millis {
         0..1_000 => format!("{millis} ms"),
         1_000..60_000 => format!("{:.1} s", millis as f64 / 1_000.0),

@@ -3,34 +3,12 @@
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
-use super::answer::Answer;
-use super::wire::ToolNames;
-use crate::{Arguments, Chunk, Done, Error, StopReason, ToolCall, Usage};
+use super::ChatCompletion;
+use crate::answer::trial::{self, sse};
+use crate::{Arguments, Chunk, Done, Error, Keepsake, StopReason, ToolCall, Usage};
 
-/// Feeds the parts, then the end, and gives what came out.
 fn read(parts: &[&[u8]]) -> (Vec<Chunk>, Result<(), Error>) {
-    let mut answer = Answer::new("p".to_owned(), None, ToolNames::default());
-    let mut chunks = Vec::new();
-    let mut result = Ok(());
-    for part in parts {
-        result = answer.push(part);
-        chunks.extend(std::iter::from_fn(|| answer.pop()));
-        if result.is_err() {
-            return (chunks, result);
-        }
-    }
-    if result.is_ok() {
-        result = answer.end();
-        chunks.extend(std::iter::from_fn(|| answer.pop()));
-    }
-    (chunks, result)
-}
-
-fn sse(events: &[Value]) -> String {
-    events
-        .iter()
-        .map(|event| format!("data: {event}\n\n"))
-        .collect()
+    trial::read(ChatCompletion::default(), parts)
 }
 
 #[test]
@@ -118,7 +96,10 @@ fn everything_read() -> Vec<Chunk> {
         Chunk::Done(Done {
             usage: Some(usage),
             stop: StopReason::ToolCalls,
-            keepsake: None,
+            keepsake: Some(Keepsake {
+                provider: "p".to_owned(),
+                value: json!({ "reasoning_content": "Größe? 🤔" }),
+            }),
         }),
     ]
 }

@@ -1,62 +1,69 @@
-//! Price lists: the dated one that the crate brings, or one that the user gives in the same form.
+//! What calls of language models cost: the dated price list that the crate brings, or one that somebody gives in the same
+//! form. A model that a list does not name has no price; none is guessed.
+
+mod tariff;
 
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use crate::error::Error;
-use crate::output::cut;
+pub use tariff::{Call, PerMillion, Tariff};
+
+/// Why a list cannot be used, or does not have a model.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct Error(String);
 
 /// The list that is used when the user gives none; its head names source and date.
 const BUILT_IN: &str = include_str!("../prices.toml");
 /// The longest price list that is read, in bytes.
-pub(crate) const MAX_LIST_BYTES: usize = 1 << 20;
+pub const MAX_LIST_BYTES: usize = 1 << 20;
 
 /// Prices in millionths of a millionth of a dollar per token, so that sums stay whole numbers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Rates {
-    pub(crate) input: i64,
-    pub(crate) cached_input: Option<i64>,
-    pub(crate) cache_write: Option<i64>,
-    pub(crate) output: i64,
+pub struct Rates {
+    pub input: i64,
+    pub cached_input: Option<i64>,
+    pub cache_write: Option<i64>,
+    pub output: i64,
 }
 
 /// A price as the list writes it, of one pico-dollar per token.
-pub(crate) fn per_million(pico: i64) -> f64 {
+pub fn per_million(pico: i64) -> f64 {
     pico as f64 / 1e6
 }
 
 /// Prices for prompts of more than `above` tokens.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct LongContext {
-    pub(crate) above: u32,
-    pub(crate) rates: Rates,
-    pub(crate) batch: Option<Rates>,
+pub struct LongContext {
+    pub above: u32,
+    pub rates: Rates,
+    pub batch: Option<Rates>,
 }
 
 /// One model of the list.
 #[derive(Debug, Clone, PartialEq)]
-pub(crate) struct Model {
-    pub(crate) id: String,
-    pub(crate) provider: Option<String>,
-    pub(crate) name: Option<String>,
-    pub(crate) context_window: Option<u64>,
+pub struct Model {
+    pub id: String,
+    pub provider: Option<String>,
+    pub name: Option<String>,
+    pub context_window: Option<u64>,
     also: Vec<String>,
-    pub(crate) rates: Rates,
-    pub(crate) batch: Option<Rates>,
-    pub(crate) long: Option<LongContext>,
+    pub rates: Rates,
+    pub batch: Option<Rates>,
+    pub long: Option<LongContext>,
 }
 
 /// A price list and where it comes from.
 #[derive(Debug, Clone)]
-pub(crate) struct PriceList {
+pub struct PriceList {
     name: String,
     source: Option<String>,
     date: Option<String>,
     licence: Option<String>,
     /// `built-in`, `argument` or `file NAME`.
     origin: String,
-    pub(crate) default_models: Vec<String>,
-    pub(crate) models: Vec<Model>,
+    pub default_models: Vec<String>,
+    pub models: Vec<Model>,
 }
 
 #[derive(Deserialize)]
@@ -112,14 +119,14 @@ struct RawLong {
 
 impl PriceList {
     /// The list of the crate.
-    pub(crate) fn built_in() -> Result<Self, Error> {
+    pub fn built_in() -> Result<Self, Error> {
         Self::parse(BUILT_IN, "built-in")
     }
 
     /// Reads a list in TOML, or in JSON when it starts with a brace.
-    pub(crate) fn parse(text: &str, origin: &str) -> Result<Self, Error> {
+    pub fn parse(text: &str, origin: &str) -> Result<Self, Error> {
         if text.len() > MAX_LIST_BYTES {
-            return Err(Error::invalid("the price list is longer than 1 MiB"));
+            return Err(Error("the price list is longer than 1 MiB".to_owned()));
         }
         let text = text.trim_start_matches('\u{feff}');
         let raw: Result<RawList, String> = if text.trim_start().starts_with('{') {
@@ -151,7 +158,7 @@ impl PriceList {
     }
 
     /// The model of a name as logs write it: `gpt-4o-2024-08-06`, `openai/gpt-4o`, `GPT-4`. `None` rather than a guess.
-    pub(crate) fn find(&self, name: &str) -> Option<&Model> {
+    pub fn find(&self, name: &str) -> Option<&Model> {
         let name = name.trim().to_ascii_lowercase();
         if let Some((provider, rest)) = name.split_once('/') {
             let of_provider = |m: &&Model| m.provider.as_deref() == Some(provider);
@@ -164,20 +171,31 @@ impl PriceList {
                 return found;
             }
         }
-        let bare = name.rsplit('/').next().unwrap_or(&name);
+        self.among(&name, |_| true)
+    }
+
+    /// The model of a name at one provider of the list, whose prices are its own.
+    pub fn find_of(&self, provider: &str, name: &str) -> Option<&Model> {
+        let name = name.trim().to_ascii_lowercase();
+        self.among(&name, |model| model.provider.as_deref() == Some(provider))
+    }
+
+    /// The first of these that has the name, in the order of how exactly it has it.
+    fn among(&self, name: &str, counts: impl Fn(&Model) -> bool) -> Option<&Model> {
+        let models = || self.models.iter().filter(|model| counts(model));
+        let bare = name.rsplit('/').next().unwrap_or(name);
         let undated = without_date(bare);
         let exact = |wanted: &str| {
             let named = |m: &&Model| m.id == wanted || m.also.iter().any(|other| other == wanted);
-            self.models
-                .iter()
+            models()
                 .find(|m| m.id == wanted)
-                .or_else(|| self.models.iter().find(named))
+                .or_else(|| models().find(named))
         };
-        exact(&name)
+        exact(name)
             .or_else(|| exact(bare))
             .or_else(|| exact(undated))
             .or_else(|| {
-                let beginnings = self.models.iter().flat_map(|m| {
+                let beginnings = models().flat_map(|m| {
                     let starts = m.also.iter().filter_map(|other| other.strip_suffix('*'));
                     starts
                         .filter(|start| bare.starts_with(start))
@@ -194,7 +212,7 @@ impl PriceList {
     }
 
     /// The model of a name, or an error that names close ones.
-    pub(crate) fn require(&self, name: &str) -> Result<&Model, Error> {
+    pub fn require(&self, name: &str) -> Result<&Model, Error> {
         self.find(name).ok_or_else(|| {
             let wanted = name.to_ascii_lowercase();
             let stem = wanted
@@ -215,7 +233,7 @@ impl PriceList {
             } else {
                 format!("close ones are {}", close.join(", "))
             };
-            Error::invalid(format!(
+            Error(format!(
                 "the price list \"{}\" has no model \"{}\"; {hint}",
                 self.name,
                 cut(name, 80)
@@ -224,7 +242,7 @@ impl PriceList {
     }
 
     /// What results say about the list.
-    pub(crate) fn describe(&self) -> Value {
+    pub fn describe(&self) -> Value {
         json!({
             "name": self.name, "source": self.source, "date": self.date, "licence": self.licence,
             "currency": "USD", "origin": self.origin, "models": self.models.len(),
@@ -232,7 +250,7 @@ impl PriceList {
     }
 
     /// The sentence that every priced result carries.
-    pub(crate) fn assumption(&self) -> String {
+    pub fn assumption(&self) -> String {
         let date = self.date.as_deref().unwrap_or("no date");
         format!(
             "all requests are priced by the list \"{}\" ({date}), whatever their own date; discounts and taxes are not in it",
@@ -241,8 +259,19 @@ impl PriceList {
     }
 }
 
+/// At most so many characters of a text that came from outside, on one line.
+fn cut(text: &str, max_chars: usize) -> String {
+    let plain = text.chars().map(|c| if c.is_control() { ' ' } else { c });
+    let mut cut: String = plain.take(max_chars).collect();
+    if text.chars().nth(max_chars).is_some() {
+        cut.pop();
+        cut.push('…');
+    }
+    cut
+}
+
 fn unreadable(reason: &str) -> Error {
-    Error::invalid(format!(
+    Error(format!(
         "the price list cannot be read: {}",
         cut(reason, 300)
     ))
@@ -401,7 +430,7 @@ mod tests {
         assert!(
             list.require("gpt-9")
                 .unwrap_err()
-                .message
+                .to_string()
                 .contains("gpt-4o")
         );
     }
@@ -422,7 +451,7 @@ mod tests {
             ),
         ] {
             let error = PriceList::parse(text, "argument").unwrap_err();
-            assert!(error.message.contains(says), "{}", error.message);
+            assert!(error.to_string().contains(says), "{error}");
         }
     }
 }

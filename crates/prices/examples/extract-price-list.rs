@@ -1,6 +1,6 @@
 //! Writes `prices.toml` from the data file of the `genai-prices` crate, so that no price in it comes from memory.
 //!
-//! `cargo run -p netra-analytics --example extract-price-list -- path/to/genai-prices-0.2.1/data/prices.json prices.toml`
+//! `cargo run -p netra-prices --example extract-price-list -- path/to/genai-prices-0.2.1/data/prices.json prices.toml`
 
 use std::fmt::Write as _;
 

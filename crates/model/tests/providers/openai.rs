@@ -1,109 +1,26 @@
 //! Calls of a provider over real connections: a server in the test speaks the wire format, and
 //! misbehaves.
 
-#![expect(clippy::unwrap_used, reason = "tests")]
-
-use std::sync::Arc;
 use std::time::Duration;
 
 use futures::StreamExt;
-use netra_context::{Principal, Rights, Runtime, UserExecutionContext};
 use netra_model::{
-    Arguments, ChatRequest, ChatStream, Chunk, Config, Done, Error, Message, ModelRef, Models,
-    ProviderConfig, Secret, StopReason, ToolCall, ToolSpec, Usage,
+    Arguments, ChatRequest, Chunk, Done, Error, Message, ModelRef, Models, ProviderConfig, Secret,
+    StopReason, ToolCall, ToolSpec, Usage,
 };
-use netra_protocol::account::{Plan, Role};
-use netra_protocol::id::UserId;
-use netra_protocol::limits::Limits;
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::{TcpListener, TcpStream};
 
-const KEY: &str = "sk-test-5f2e9a";
+use crate::server::{KEY, STREAM, Server, collect, context, event, part, status};
+
 const QUESTION: &str = "a private question";
 
-fn context(model_call_ms: u64) -> UserExecutionContext {
-    let runtime = Runtime::new();
-    let principal = Principal {
-        user_id: runtime.new_id(UserId::from_parts),
-        role: Role::User,
-        plan: Plan::Free,
-        groups: Arc::default(),
-        rights: Rights::of_role(Role::User),
-        limits: Arc::new(Limits {
-            model_call_ms,
-            ..Limits::default()
-        }),
-        session: None,
-    };
-    UserExecutionContext::for_test(&runtime, principal)
-}
-
-struct Server(TcpListener);
-
-impl Server {
-    async fn start() -> Self {
-        Self(TcpListener::bind("127.0.0.1:0").await.unwrap())
-    }
-
-    fn models(&self) -> Models {
-        let url = format!("http://{}/v1/", self.0.local_addr().unwrap());
-        let provider = ProviderConfig::openai_compatible(url, Some(Secret::new(KEY)));
-        let providers = [("local".to_owned(), provider)].into();
-        Models::new(Config {
-            providers,
-            ..Config::default()
-        })
-        .unwrap()
-    }
-
-    /// Takes one request and gives its head, its body and the connection.
-    async fn accept(&self) -> (String, Value, TcpStream) {
-        let (mut stream, _) = self.0.accept().await.unwrap();
-        let mut bytes = Vec::new();
-        let head_end = loop {
-            assert_ne!(stream.read_buf(&mut bytes).await.unwrap(), 0);
-            if let Some(end) = bytes.windows(4).position(|window| window == b"\r\n\r\n") {
-                break end + 4;
-            }
-        };
-        let head = String::from_utf8(bytes[..head_end].to_vec())
-            .unwrap()
-            .to_ascii_lowercase();
-        let length = head
-            .lines()
-            .find_map(|line| line.strip_prefix("content-length: "))
-            .unwrap();
-        let length: usize = length.trim().parse().unwrap();
-        while bytes.len() < head_end + length {
-            assert_ne!(stream.read_buf(&mut bytes).await.unwrap(), 0);
-        }
-        (
-            head,
-            serde_json::from_slice(&bytes[head_end..]).unwrap(),
-            stream,
-        )
-    }
-
-    /// Answers one request with these bytes and closes the connection.
-    async fn answer(&self, bytes: &str) -> (String, Value) {
-        let (head, body, mut stream) = self.accept().await;
-        stream.write_all(bytes.as_bytes()).await.unwrap();
-        stream.shutdown().await.unwrap();
-        (head, body)
-    }
-}
-
-const STREAM: &str =
-    "HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n";
-
-/// One part of a chunked body.
-fn part(text: &str) -> String {
-    format!("{:x}\r\n{text}\r\n", text.len())
-}
-
-fn event(value: &Value) -> String {
-    part(&format!("data: {value}\n\n"))
+fn models(server: &Server) -> Models {
+    let url = format!("{}/v1/", server.address());
+    server.models(ProviderConfig::openai_compatible(
+        url,
+        Some(Secret::new(KEY)),
+    ))
 }
 
 fn text(text: &str) -> String {
@@ -115,13 +32,6 @@ fn end(reason: &str) -> String {
 }
 
 const DONE: &str = "e\r\ndata: [DONE]\n\n\r\n0\r\n\r\n";
-
-fn status(line: &str, headers: &str, body: &str) -> String {
-    let length = body.len();
-    format!(
-        "HTTP/1.1 {line}\r\n{headers}content-length: {length}\r\nconnection: close\r\n\r\n{body}"
-    )
-}
 
 fn model() -> ModelRef {
     "local/m-1".parse().unwrap()
@@ -141,31 +51,10 @@ fn question() -> ChatRequest {
     }
 }
 
-async fn collect(stream: Result<ChatStream, Error>) -> (Vec<Chunk>, Option<Error>) {
-    let mut chunks = Vec::new();
-    let mut stream = match stream {
-        Ok(stream) => stream,
-        Err(error) => return (chunks, Some(error)),
-    };
-    while let Some(chunk) = stream.next().await {
-        match chunk {
-            Ok(chunk) => chunks.push(chunk),
-            Err(error) => {
-                assert!(
-                    stream.next().await.is_none(),
-                    "nothing comes after an error"
-                );
-                return (chunks, Some(error));
-            }
-        }
-    }
-    (chunks, None)
-}
-
 /// One call against one prepared answer.
 async fn call(answer: &str) -> (Vec<Chunk>, Option<Error>, (String, Value)) {
     let server = Server::start().await;
-    let (models, ctx, model) = (server.models(), context(120_000), model());
+    let (models, ctx, model) = (models(&server), context(120_000), model());
     let client = async { collect(models.chat(&ctx, &model, question()).await).await };
     let ((chunks, error), seen) = tokio::join!(client, server.answer(answer));
     if let Some(error) = &error {
@@ -356,7 +245,7 @@ async fn malformed_and_cut_streams() {
 #[tokio::test]
 async fn nobody_listens() {
     let server = Server::start().await;
-    let models = server.models();
+    let models = models(&server);
     drop(server);
     let error = models
         .chat(&context(120_000), &model(), question())
@@ -387,7 +276,7 @@ async fn until_closed(server: &Server, first: &str) {
 #[tokio::test]
 async fn a_slow_stream_ends_at_the_limit_and_its_connection_closes() {
     let server = Server::start().await;
-    let (models, ctx, model) = (server.models(), context(60_000), model());
+    let (models, ctx, model) = (models(&server), context(60_000), model());
     let client = async {
         let mut stream = models.chat(&ctx, &model, question()).await.unwrap();
         assert_eq!(stream.next().await, Some(Ok(Chunk::Text("a".to_owned()))));
@@ -411,7 +300,7 @@ async fn a_slow_stream_ends_at_the_limit_and_its_connection_closes() {
 #[tokio::test]
 async fn a_server_that_says_nothing_runs_into_the_deadline() {
     let server = Server::start().await;
-    let models = server.models();
+    let models = models(&server);
     let (model, ctx) = (model(), context(120_000).within(Duration::from_secs(60)));
     let client = async { models.chat(&ctx, &model, question()).await.err() };
     let silent = async {
@@ -428,7 +317,7 @@ async fn a_server_that_says_nothing_runs_into_the_deadline() {
 #[tokio::test]
 async fn cancel_and_drop_close_the_connection() {
     let server = Server::start().await;
-    let (models, ctx, model) = (server.models(), context(120_000), model());
+    let (models, ctx, model) = (models(&server), context(120_000), model());
     let answer = [STREAM, &text("a")].concat();
     let client = async {
         let mut stream = models.chat(&ctx, &model, question()).await.unwrap();
