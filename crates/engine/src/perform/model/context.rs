@@ -315,7 +315,7 @@ impl Talk {
     pub(super) fn recount(&self, cut: &Cut, window: &Window) -> String {
         let messages = cut.messages.iter().cloned().flatten();
         let lines: Vec<String> = messages.map(|index| recounted(&self.said[index])).collect();
-        let room = window.room().unwrap_or(usize::MAX) / 2;
+        let room = window.room().unwrap_or(usize::MAX);
         let mut from_here = lines.len();
         let mut bytes = 0;
         for (index, line) in lines.iter().enumerate().rev() {
