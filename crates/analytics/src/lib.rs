@@ -29,7 +29,6 @@ mod objects;
 mod operations;
 mod output;
 mod pareto;
-mod prices;
 mod profile;
 mod prompts;
 mod rate_limits;
@@ -44,3 +43,4 @@ mod times;
 mod what_if;
 
 pub use error::{Code, Error};
+use netra_prices as prices;

@@ -3,6 +3,7 @@
 mod admin;
 mod auth;
 mod bad_input;
+mod calls;
 mod cancel;
 mod cli;
 mod data_tools;
@@ -17,6 +18,7 @@ mod logs;
 mod mcp;
 mod memory;
 mod metrics;
+mod models;
 mod optimizer;
 mod practice;
 mod processes;
