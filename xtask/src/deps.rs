@@ -12,7 +12,7 @@ use crate::workspace::Workspace;
 const RULE: &str = "dependency";
 
 /// The table of ARCHITECTURE.md: a crate and what it may depend on, lower crates first.
-const MAY_DEPEND: [(&str, &[&str]); 16] = [
+const MAY_DEPEND: [(&str, &[&str]); 17] = [
     ("protocol", &[]),
     ("memory", &[]),
     ("context", &["protocol", "memory"]),
@@ -26,10 +26,12 @@ const MAY_DEPEND: [(&str, &[&str]); 16] = [
         &["protocol", "context", "store", "events", "worker"],
     ),
     ("mcp", &["protocol", "context", "memory", "worker", "tools"]),
+    ("endpoint", &["protocol", "context"]),
     (
         "engine",
         &[
             "protocol", "context", "memory", "store", "events", "model", "worker", "tools",
+            "endpoint",
         ],
     ),
     (
@@ -52,6 +54,7 @@ const MAY_DEPEND: [(&str, &[&str]); 16] = [
             "worker",
             "tools",
             "mcp",
+            "endpoint",
             "engine",
             "gateway",
             "client",
@@ -70,6 +73,7 @@ const MAY_DEPEND: [(&str, &[&str]); 16] = [
             "worker",
             "tools",
             "mcp",
+            "endpoint",
             "engine",
             "gateway",
             "client",

@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use netra_context::{Runtime, UserExecutionContext};
+use netra_endpoint::Endpoints;
 use netra_events::WebSocketBridgeFactory;
 use netra_memory::{Account, Scope};
 use netra_model::Models;
@@ -73,6 +74,8 @@ pub struct Infra {
     pub agents: Arc<Agents>,
     /// Workers for scripts.
     pub scripts: ScriptPool,
+    /// Connections to agents behind endpoints.
+    pub endpoints: Endpoints,
     /// Settings.
     pub config: Config,
 }
@@ -174,6 +177,7 @@ impl ExecutionEngineFactory {
             journal,
             unfinished: Mutex::default(),
             workers,
+            live: Arc::clone(&commission.listed.live),
         };
         let runs = self.0.runs.clone();
         IsolatedExecutionEngine::new(Parts {

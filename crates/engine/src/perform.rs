@@ -1,8 +1,10 @@
 //! How each kind of agent works.
 
 mod ask;
+mod calls;
 mod echo;
 mod history;
+mod http;
 mod model;
 mod script;
 
@@ -19,6 +21,7 @@ pub(crate) async fn perform(frame: &Frame<'_>) -> Result<Finished, Fault> {
         Body::Echo => Box::pin(echo::perform(frame)).await?,
         Body::Model { .. } => Box::pin(model::perform(frame)).await?,
         Body::Script { file, code } => Box::pin(script::perform(frame, file, code)).await?,
+        Body::Http(endpoint) => Box::pin(http::perform(frame, endpoint)).await?,
         Body::Broken => {
             return Err(Fault::agent(
                 ErrorCode::AgentFailed,

@@ -52,6 +52,8 @@ impl Frame<'_> {
             Some(how) => self.in_step(how.parent_step),
             None => self.next_step()?,
         }
+        // Read before anything is awaited: another call may be at work beside this one.
+        let parent_step = self.step();
         if let Some(ended) = self.recorded(&key, JournalKind::AgentCompleted)
             && let Ok(ended) = Ended::deserialize(&ended.value)
         {
@@ -74,9 +76,8 @@ impl Frame<'_> {
             began: began.map_or_else(|| ctx.runtime().now(), |began| began.at),
             key,
         };
-        let (again, parent_step) = (began.is_some(), self.step());
         let frame = Frame::begun(self.execution, &ctx, &agent, input, place);
-        if !again {
+        if began.is_none() {
             frame.begin(parent_step).await?;
         }
         frame.drive().await

@@ -359,6 +359,7 @@ fn engine(
         models,
         agents,
         scripts,
+        endpoints: netra_endpoint::Endpoints::new().map_err(other)?,
         config: engine_config(config),
     }))
 }

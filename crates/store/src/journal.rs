@@ -26,6 +26,8 @@ pub enum JournalKind {
     ToolEnded,
     /// A model answered; the value is its answer.
     ModelCall,
+    /// An agent behind an endpoint ended a turn; the value is what it wanted, or its result.
+    Turn,
     /// The user was told a thought.
     Thought,
     /// A person was asked; the value names the approval.
@@ -35,12 +37,13 @@ pub enum JournalKind {
 }
 
 impl JournalKind {
-    const ALL: [Self; 8] = [
+    const ALL: [Self; 9] = [
         Self::AgentStarted,
         Self::AgentCompleted,
         Self::ToolBegun,
         Self::ToolEnded,
         Self::ModelCall,
+        Self::Turn,
         Self::Thought,
         Self::Asked,
         Self::Answered,
@@ -53,6 +56,7 @@ impl JournalKind {
             Self::ToolBegun => "tool_begun",
             Self::ToolEnded => "tool_ended",
             Self::ModelCall => "model_call",
+            Self::Turn => "turn",
             Self::Thought => "thought",
             Self::Asked => "asked",
             Self::Answered => "answered",

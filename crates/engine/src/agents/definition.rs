@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use jsonschema::Validator;
+use netra_endpoint::Endpoint;
 use netra_protocol::agent::{Agent, AgentKind};
 use serde_json::{Value, json};
 
@@ -27,6 +28,8 @@ pub enum Body {
         /// The Python text.
         code: String,
     },
+    /// Code of somebody's own, behind an endpoint.
+    Http(Endpoint),
     /// Not known: the definition cannot be read.
     Broken,
 }

@@ -2,9 +2,12 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
+use netra_endpoint::Endpoint;
 use netra_model::Models;
 use netra_protocol::agent::AgentKind;
+use netra_store::secret::is_secret_name;
 use netra_tools::Registry;
 use serde_json::Value;
 use sha2::{Digest as _, Sha256};
@@ -173,6 +176,7 @@ impl Reading<'_> {
                 Kind::Model => AgentKind::Model,
                 Kind::Script => AgentKind::Script,
                 Kind::Native => AgentKind::Native,
+                Kind::Http => AgentKind::Http,
             },
             body,
             tools: names(&manifest.tools),
@@ -212,12 +216,7 @@ impl Reading<'_> {
             let message = format!("this kind of agent needs the field `{field}`");
             text.flaw(manifest.kind.span(), message)
         };
-        if let (Some(instructions), Kind::Script | Kind::Native) = (&manifest.instructions, kind) {
-            return Err(text.flaw(instructions.span(), "only a model agent has instructions"));
-        }
-        if let (Some(script), Kind::Model | Kind::Native) = (&manifest.script, kind) {
-            return Err(text.flaw(script.span(), "only a script agent has a script"));
-        }
+        check_fields(text, manifest)?;
         match kind {
             Kind::Model => {
                 let file = manifest
@@ -240,6 +239,10 @@ impl Reading<'_> {
                     file: file.get_ref().clone(),
                     code,
                 })
+            }
+            Kind::Http => {
+                let url = manifest.url.as_ref().ok_or_else(|| lacks("url"))?;
+                endpoint(text, manifest, url).map(Body::Http)
             }
             Kind::Native if self.draft.name == "echo" => Ok(Body::Echo),
             Kind::Native => Err(text.flaw(
@@ -332,6 +335,77 @@ fn read_file(path: &Path) -> Result<String, String> {
     std::fs::read_to_string(path).map_err(|error| format!("{}: {error}", path.display()))
 }
 
+/// Whether each field is one of this kind of agent.
+fn check_fields(text: &Text, manifest: &Manifest) -> Result<(), Flaw> {
+    let kind = *manifest.kind.get_ref();
+    let span = |field: &Option<Spanned<String>>| field.as_ref().map(Spanned::span);
+    let timeout = manifest.timeout_ms.as_ref().map(Spanned::span);
+    let own = [
+        (
+            span(&manifest.instructions),
+            Kind::Model,
+            "only a model agent has instructions",
+        ),
+        (
+            span(&manifest.script),
+            Kind::Script,
+            "only a script agent has a script",
+        ),
+        (
+            span(&manifest.url),
+            Kind::Http,
+            "only an http agent has a url",
+        ),
+        (
+            span(&manifest.secret),
+            Kind::Http,
+            "only an http agent has a secret",
+        ),
+        (
+            span(&manifest.header),
+            Kind::Http,
+            "only an http agent has a header",
+        ),
+        (timeout, Kind::Http, "only an http agent has a timeout_ms"),
+    ];
+    for (span, of, words) in own {
+        if let Some(span) = span.filter(|_| of != kind) {
+            return Err(text.flaw(span, words));
+        }
+    }
+    Ok(())
+}
+
+/// Where an agent of one's own code answers.
+fn endpoint(text: &Text, manifest: &Manifest, url: &Spanned<String>) -> Result<Endpoint, Flaw> {
+    let mut endpoint = Endpoint::new(url.get_ref())
+        .map_err(|words| text.flaw(url.span(), format!("url: {words}")))?;
+    if let Some(timeout) = &manifest.timeout_ms {
+        if *timeout.get_ref() == 0 {
+            return Err(text.flaw(timeout.span(), "timeout_ms must be at least 1"));
+        }
+        endpoint = endpoint.within(Duration::from_millis(*timeout.get_ref()));
+    }
+    match (&manifest.secret, &manifest.header) {
+        (None, Some(header)) => {
+            return Err(text.flaw(header.span(), "a header needs a `secret` to stand in it"));
+        }
+        (Some(secret), header) => {
+            if !is_secret_name(secret.get_ref()) {
+                return Err(text.flaw(secret.span(), "this is no name of a secret"));
+            }
+            endpoint.secret = Some(secret.get_ref().clone());
+            if let Some(header) = header {
+                endpoint = endpoint
+                    .with_header(header.get_ref())
+                    .map_err(|words| text.flaw(header.span(), format!("header: {words}")))?;
+            }
+        }
+        (None, None) => {}
+    }
+    Ok(endpoint)
+}
+
 /// Whether all that the agent names is there.
 fn check_references(text: &Text, manifest: &Manifest, known: &Known<'_>) -> Result<(), Flaw> {
     for tool in &manifest.tools {
@@ -341,8 +415,9 @@ fn check_references(text: &Text, manifest: &Manifest, known: &Known<'_>) -> Resu
         }
     }
     for agent in &manifest.sub_agents {
-        if manifest.kind.get_ref() != &Kind::Script {
-            return Err(text.flaw(agent.span(), "only a script can call other agents"));
+        if !matches!(manifest.kind.get_ref(), Kind::Script | Kind::Http) {
+            let words = "only a script or an http agent can call other agents";
+            return Err(text.flaw(agent.span(), words));
         }
         if !known.agents.contains(agent.get_ref()) {
             let message = format!("there is no agent named {:?}", agent.get_ref());

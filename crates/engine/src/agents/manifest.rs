@@ -24,6 +24,14 @@ pub(super) struct Manifest {
     pub(super) instructions: Option<Spanned<String>>,
     /// The file with a script agent's Python text.
     pub(super) script: Option<Spanned<String>>,
+    /// Where an agent of one's own code answers.
+    pub(super) url: Option<Spanned<String>>,
+    /// The secret that Netra shows there, by its name.
+    pub(super) secret: Option<Spanned<String>>,
+    /// The header that it stands in.
+    pub(super) header: Option<Spanned<String>>,
+    /// How long a turn there may take.
+    pub(super) timeout_ms: Option<Spanned<u64>>,
     pub(super) model: Option<Spanned<String>>,
     pub(super) temperature: Option<f64>,
     pub(super) max_output_tokens: Option<u32>,
@@ -41,6 +49,7 @@ pub(super) enum Kind {
     Model,
     Script,
     Native,
+    Http,
 }
 
 /// Something wrong in a file.

@@ -105,6 +105,57 @@ fn each_flaw_is_named_with_file_and_line() {
 }
 
 #[test]
+fn an_agent_behind_an_endpoint_says_where_and_nothing_else() {
+    let http = "description = \"x\"\nkind = \"http\"\n";
+    let at = format!("{http}url = \"http://10.0.0.7:8000/agent\"\n");
+    for (toml, expected) in [
+        (at.clone(), ""),
+        (format!("{at}secret = \"key\"\nheader = \"X-Key\"\n"), ""),
+        (
+            http.to_owned(),
+            "agent.toml:2: this kind of agent needs the field `url`",
+        ),
+        (
+            format!("{http}url = \"ftp://x/\"\n"),
+            "agent.toml:3: url: it must begin with http",
+        ),
+        (
+            format!("{at}timeout_ms = 0\n"),
+            "agent.toml:4: timeout_ms must be at least 1",
+        ),
+        (
+            format!("{at}header = \"X-Key\"\n"),
+            "agent.toml:4: a header needs a `secret`",
+        ),
+        (
+            format!("{at}secret = \"a b\"\n"),
+            "agent.toml:4: this is no name of a secret",
+        ),
+        (
+            format!("{at}secret = \"key\"\nheader = \"Host\"\n"),
+            "agent.toml:5: header: the protocol itself",
+        ),
+        (
+            format!("{at}script = \"agent.py\"\n"),
+            "agent.toml:4: only a script agent has a script",
+        ),
+        (
+            "description = \"x\"\nkind = \"script\"\nscript = \"agent.py\"\nurl = \"http://x/\"\n"
+                .into(),
+            "agent.toml:4: only an http agent has a url",
+        ),
+    ] {
+        let problem = problem_of(&toml);
+        let fits = if expected.is_empty() {
+            problem.is_empty()
+        } else {
+            problem.starts_with(expected)
+        };
+        assert!(fits, "{toml}\n  gave {problem:?}\n  not  {expected:?}");
+    }
+}
+
+#[test]
 fn a_folder_replaces_a_built_in_agent_and_changes_its_hash() {
     let builtin = EmbeddedAgent {
         name: "greeter",

@@ -109,7 +109,7 @@ fn request(frame: &Frame<'_>, messages: Vec<Said>, tools: Vec<ToolSpec>) -> Chat
 }
 
 /// The agent's tools that this user may call: a model is not told of the others.
-fn tools(frame: &Frame<'_>) -> Vec<ToolSpec> {
+pub(super) fn tools(frame: &Frame<'_>) -> Vec<ToolSpec> {
     let dispatcher = &frame.execution.dispatcher;
     let named = frame
         .agent

@@ -19,22 +19,16 @@
 
 use std::time::Duration;
 
-use netra_model::{ChatRequest, Message as Said};
 use netra_protocol::error::{ErrorCode, Failure};
-use netra_protocol::id::ToolCallId;
-use netra_store::{Changes, JournalKind};
 use netra_worker::{Error as WorkerError, Limits, Script, ScriptException, Source, Step};
-use serde::Deserialize as _;
 use serde_json::{Map, Value, json};
 
-use super::ask::{Answer, Audience, ask, fault};
+use super::calls::{self, Call};
 use crate::execution::{Fault, Finished, Frame};
 use crate::message;
 
 /// The functions beside the tools.
 const FUNCTIONS: [&str; 3] = ["agent", "think", "ask_model"];
-/// Where a tool's result tells the script which call it came from.
-const CALL: &str = "_call";
 const MIB: u64 = 1024 * 1024;
 
 pub(super) async fn perform(frame: &Frame<'_>, file: &str, code: &str) -> Result<Finished, Fault> {
@@ -106,18 +100,20 @@ async fn converse(frame: &Frame<'_>, script: &mut Script) -> Result<Value, Fault
             Step::Call {
                 name, args, kwargs, ..
             } => {
-                let answer = match answer(frame, &name, args, kwargs).await {
-                    Ok(value) => Ok(value),
-                    Err(Refused::Misused(words)) => Err(ScriptException {
+                let answer = match call_of(&name, args, kwargs) {
+                    Err(words) => Err(ScriptException {
                         kind: "TypeError".into(),
                         message: words,
                     }),
-                    Err(Refused::Fault(Fault::Agent(failure))) => {
-                        let words = format!("{}: {}", failure.code, failure.message);
-                        raised = Some(failure);
-                        Err(ScriptException::runtime(words))
-                    }
-                    Err(Refused::Fault(fault)) => return Err(fault),
+                    Ok(call) => match calls::answer(frame, call).await {
+                        Ok(value) => Ok(value),
+                        Err(Fault::Agent(failure)) => {
+                            let words = format!("{}: {}", failure.code, failure.message);
+                            raised = Some(failure);
+                            Err(ScriptException::runtime(words))
+                        }
+                        Err(fault) => return Err(fault),
+                    },
                 };
                 script.answer(answer);
             }
@@ -132,43 +128,25 @@ async fn converse(frame: &Frame<'_>, script: &mut Script) -> Result<Value, Fault
     }
 }
 
-enum Refused {
-    /// The arguments are not those of the function.
-    Misused(String),
-    Fault(Fault),
-}
-
-impl From<Fault> for Refused {
-    fn from(fault: Fault) -> Self {
-        Self::Fault(fault)
-    }
-}
-
-async fn answer(
-    frame: &Frame<'_>,
-    name: &str,
-    args: Vec<Value>,
-    kwargs: Map<String, Value>,
-) -> Result<Value, Refused> {
+/// What the script wants, where its arguments are those of the function.
+fn call_of(name: &str, args: Vec<Value>, kwargs: Map<String, Value>) -> Result<Call, String> {
     match name {
         "think" => {
             let [message, progress] = bind(name, ["message", "progress"], args, kwargs)?;
             let message = text(name, "message", message)?;
             let progress = match progress {
                 Value::Null => None,
-                value => Some(
-                    value
-                        .as_f64()
-                        .ok_or_else(|| wrong(name, "progress", "a number"))?,
-                ),
+                value => {
+                    let number = value.as_f64();
+                    Some(number.ok_or_else(|| wrong(name, "progress", "a number"))?)
+                }
             };
-            frame.think(&message, progress).await?;
-            Ok(Value::Null)
+            Ok(Call::Think { message, progress })
         }
         "agent" => {
             let [agent, input] = bind(name, ["name", "input"], args, kwargs)?;
-            let agent = text(name, "name", agent)?;
-            Ok(frame.call_agent(frame.next_key(), &agent, input).await?)
+            let name = text(name, "name", agent)?;
+            Ok(Call::Agent { name, input })
         }
         "ask_model" => {
             let [prompt, system] = bind(name, ["prompt", "system"], args, kwargs)?;
@@ -177,78 +155,14 @@ async fn answer(
                 Value::Null => None,
                 value => Some(text(name, "system", value)?),
             };
-            Ok(Value::String(ask_model(frame, prompt, system).await?))
+            Ok(Call::AskModel { prompt, system })
         }
-        tool => {
-            if !args.is_empty() {
-                return Err(Refused::Misused(format!(
-                    "{tool}() takes keyword arguments only"
-                )));
-            }
-            let (key, id) = (frame.next_key(), frame.new_id(ToolCallId::from_parts));
-            frame.step_for(&key)?;
-            let mut done = frame
-                .call_tool(key, id, tool, Value::Object(kwargs))
-                .await?;
-            if let Value::Object(fields) = &mut done.value {
-                fields.insert(CALL.to_owned(), Value::String(done.id.to_string()));
-            }
-            Ok(done.value)
-        }
+        tool if !args.is_empty() => Err(format!("{tool}() takes keyword arguments only")),
+        tool => Ok(Call::Tool {
+            name: tool.to_owned(),
+            arguments: kwargs,
+        }),
     }
-}
-
-async fn ask_model(
-    frame: &Frame<'_>,
-    prompt: String,
-    system: Option<String>,
-) -> Result<String, Fault> {
-    let key = frame.next_key();
-    frame.step_for(&key)?;
-    if let Some(answer) = Answer::recorded(frame, &key) {
-        return Ok(answer.text);
-    }
-    if let Some(failure) = recorded_failure(frame, &key) {
-        return Err(Fault::Agent(failure));
-    }
-    let answered = answer_of_model(frame, prompt, system).await;
-    let entry = match &answered {
-        Ok(answer) => answer.journal(frame, key),
-        // The script may go another way after a failure, and has to go that way again.
-        Err(Fault::Agent(failure)) => {
-            frame.entry(key, JournalKind::ModelCall, json!({ "error": failure }))
-        }
-        Err(_) => return answered.map(|answer| answer.text),
-    };
-    let changes = Changes {
-        journal: vec![entry],
-        ..Changes::default()
-    };
-    frame.commit(changes, Vec::new()).await?;
-    answered.map(|answer| answer.text)
-}
-
-fn recorded_failure(frame: &Frame<'_>, key: &str) -> Option<Failure> {
-    let recorded = frame.recorded(key, JournalKind::ModelCall)?;
-    Failure::deserialize(&recorded.value["error"]).ok()
-}
-
-async fn answer_of_model(
-    frame: &Frame<'_>,
-    prompt: String,
-    system: Option<String>,
-) -> Result<Answer, Fault> {
-    let models = &frame.execution.infra.models;
-    let model = models
-        .resolve(frame.agent.model.as_deref())
-        .map_err(|error| fault(&error))?;
-    let messages = vec![Said::User { text: prompt }];
-    let request = ChatRequest {
-        system,
-        messages,
-        ..ChatRequest::default()
-    };
-    ask(frame, &model, request, Audience::Agent).await
 }
 
 /// Puts positional and keyword arguments in the order of the names; absent ones are null.
@@ -257,39 +171,36 @@ fn bind<const N: usize>(
     names: [&str; N],
     args: Vec<Value>,
     mut kwargs: Map<String, Value>,
-) -> Result<[Value; N], Refused> {
+) -> Result<[Value; N], String> {
     if args.len() > N {
         let words = format!(
             "{function}() takes at most {N} arguments, {} were given",
             args.len()
         );
-        return Err(Refused::Misused(words));
+        return Err(words);
     }
     let mut positional = args.into_iter();
     let mut bound = std::array::from_fn(|_| Value::Null);
     for (place, name) in bound.iter_mut().zip(names) {
         match (positional.next(), kwargs.remove(name)) {
             (Some(_), Some(_)) => {
-                let words = format!("{function}() got {name:?} twice");
-                return Err(Refused::Misused(words));
+                return Err(format!("{function}() got {name:?} twice"));
             }
             (Some(value), None) | (None, Some(value)) => *place = value,
             (None, None) => {}
         }
     }
     match kwargs.keys().next() {
-        Some(unknown) => Err(Refused::Misused(format!(
-            "{function}() has no argument named {unknown:?}"
-        ))),
+        Some(unknown) => Err(format!("{function}() has no argument named {unknown:?}")),
         None => Ok(bound),
     }
 }
 
-fn wrong(function: &str, argument: &str, wanted: &str) -> Refused {
-    Refused::Misused(format!("{function}() needs {wanted} as {argument:?}"))
+fn wrong(function: &str, argument: &str, wanted: &str) -> String {
+    format!("{function}() needs {wanted} as {argument:?}")
 }
 
-fn text(function: &str, argument: &str, value: Value) -> Result<String, Refused> {
+fn text(function: &str, argument: &str, value: Value) -> Result<String, String> {
     match value {
         Value::String(text) => Ok(text),
         _ => Err(wrong(function, argument, "a text")),
@@ -339,10 +250,7 @@ mod tests {
         let (Value::Array(args), Value::Object(kwargs)) = (args, kwargs) else {
             panic!()
         };
-        bind("f", ["a", "b"], args, kwargs).map_err(|refused| match refused {
-            Refused::Misused(words) => words,
-            Refused::Fault(fault) => fault.failure().unwrap().message,
-        })
+        bind("f", ["a", "b"], args, kwargs)
     }
 
     #[test]

@@ -9,6 +9,7 @@ mod data_tools;
 mod events;
 mod expect;
 mod files;
+mod http_agents;
 mod idempotency;
 mod isolation;
 mod keys;

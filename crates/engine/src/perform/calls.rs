@@ -1,0 +1,180 @@
+//! What code of users' own asks of the server: tools, agents, the model, thoughts. Scripts and agents
+//! behind endpoints ask in different words and are answered here, each call as an operation of its
+//! own in the run's journal, one alone or several at once.
+
+use futures::StreamExt as _;
+use futures::stream::FuturesUnordered;
+use netra_model::{ChatRequest, Message as Said};
+use netra_protocol::error::Failure;
+use netra_protocol::id::ToolCallId;
+use netra_store::{Changes, JournalKind};
+use netra_tools::Verdict;
+use serde::Deserialize as _;
+use serde_json::{Map, Value, json};
+
+use super::ask::{Answer, Audience, ask, fault};
+use crate::execution::{Fault, Frame};
+
+/// Where a tool's result tells the agent which call it came from.
+const CALL: &str = "_call";
+
+/// Something that an agent asks for.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) enum Call {
+    Tool {
+        name: String,
+        arguments: Map<String, Value>,
+    },
+    Agent {
+        name: String,
+        input: Value,
+    },
+    AskModel {
+        prompt: String,
+        system: Option<String>,
+    },
+    Think {
+        message: String,
+        progress: Option<f64>,
+    },
+}
+
+/// Does one thing.
+pub(super) async fn answer(frame: &Frame<'_>, call: Call) -> Result<Value, Fault> {
+    answer_as(frame, frame.next_key(), call).await
+}
+
+/// Does all of these at once, and gives what came of each, in their order. Those that a person may
+/// be asked for come last, one after the other: while a person is asked nothing else happens.
+///
+/// # Errors
+/// Of the whole run only: what one call fails with is an answer to that one.
+pub(super) async fn together(
+    frame: &Frame<'_>,
+    calls: Vec<Call>,
+) -> Result<Vec<Result<Value, Failure>>, Fault> {
+    let mut answers: Vec<_> = calls.iter().map(|_| Ok(Value::Null)).collect();
+    let mut at_once = FuturesUnordered::new();
+    let mut in_turn = Vec::new();
+    for (place, call) in calls.into_iter().enumerate() {
+        // Keys go by the order of the calls, whoever is faster.
+        let key = frame.next_key();
+        if may_ask(frame, &key, &call) {
+            in_turn.push((place, key, call));
+        } else {
+            at_once.push(async move { (place, answer_as(frame, key, call).await) });
+        }
+    }
+    while let Some((place, answered)) = at_once.next().await {
+        answers[place] = for_agent(answered)?;
+    }
+    for (place, key, call) in in_turn {
+        answers[place] = for_agent(answer_as(frame, key, call).await)?;
+    }
+    Ok(answers)
+}
+
+/// A failure that is the agent's to deal with is an answer.
+fn for_agent(answered: Result<Value, Fault>) -> Result<Result<Value, Failure>, Fault> {
+    match answered {
+        Ok(value) => Ok(Ok(value)),
+        Err(Fault::Agent(failure)) => Ok(Err(failure)),
+        Err(fault) => Err(fault),
+    }
+}
+
+/// Whether a person may have to be asked before the call is made.
+fn may_ask(frame: &Frame<'_>, key: &str, call: &Call) -> bool {
+    let Call::Tool { name, .. } = call else {
+        return false;
+    };
+    let dispatcher = &frame.execution.dispatcher;
+    let Some(tool) = dispatcher.tool(name) else {
+        return false;
+    };
+    let cut_off = frame.recorded(key, JournalKind::ToolBegun).is_some()
+        && frame.recorded(key, JournalKind::ToolEnded).is_none();
+    let offer = dispatcher.offers(frame.ctx, &frame.agent.name, tool.spec());
+    matches!(offer, Verdict::AfterApproval(_)) || (cut_off && !tool.spec().idempotent)
+}
+
+/// The step that the call is made in has to be taken before anything is awaited: another call may be
+/// at work beside it.
+async fn answer_as(frame: &Frame<'_>, key: String, call: Call) -> Result<Value, Fault> {
+    match call {
+        Call::Think { message, progress } => {
+            frame.think(key, &message, progress).await?;
+            Ok(Value::Null)
+        }
+        Call::Agent { name, input } => frame.call_agent(key, &name, input).await,
+        Call::AskModel { prompt, system } => {
+            let asked = ask_model(frame, key, prompt, system).await?;
+            Ok(Value::String(asked))
+        }
+        Call::Tool { name, arguments } => {
+            let id = frame.new_id(ToolCallId::from_parts);
+            frame.step_for(&key)?;
+            let arguments = Value::Object(arguments);
+            let mut done = frame.call_tool(key, id, &name, arguments).await?;
+            if let Value::Object(fields) = &mut done.value {
+                fields.insert(CALL.to_owned(), Value::String(done.id.to_string()));
+            }
+            Ok(done.value)
+        }
+    }
+}
+
+async fn ask_model(
+    frame: &Frame<'_>,
+    key: String,
+    prompt: String,
+    system: Option<String>,
+) -> Result<String, Fault> {
+    frame.step_for(&key)?;
+    let step = frame.step();
+    if let Some(answer) = Answer::recorded(frame, &key) {
+        return Ok(answer.text);
+    }
+    if let Some(failure) = recorded_failure(frame, &key) {
+        return Err(Fault::Agent(failure));
+    }
+    let answered = answer_of_model(frame, prompt, system).await;
+    frame.in_step(step);
+    let entry = match &answered {
+        Ok(answer) => answer.journal(frame, key),
+        // The agent may go another way after a failure, and has to go that way again.
+        Err(Fault::Agent(failure)) => {
+            frame.entry(key, JournalKind::ModelCall, json!({ "error": failure }))
+        }
+        Err(_) => return answered.map(|answer| answer.text),
+    };
+    let changes = Changes {
+        journal: vec![entry],
+        ..Changes::default()
+    };
+    frame.commit(changes, Vec::new()).await?;
+    answered.map(|answer| answer.text)
+}
+
+fn recorded_failure(frame: &Frame<'_>, key: &str) -> Option<Failure> {
+    let recorded = frame.recorded(key, JournalKind::ModelCall)?;
+    Failure::deserialize(&recorded.value["error"]).ok()
+}
+
+async fn answer_of_model(
+    frame: &Frame<'_>,
+    prompt: String,
+    system: Option<String>,
+) -> Result<Answer, Fault> {
+    let models = &frame.execution.infra.models;
+    let model = models
+        .resolve(frame.agent.model.as_deref())
+        .map_err(|error| fault(&error))?;
+    let messages = vec![Said::User { text: prompt }];
+    let request = ChatRequest {
+        system,
+        messages,
+        ..ChatRequest::default()
+    };
+    ask(frame, &model, request, Audience::Agent).await
+}
