@@ -58,6 +58,7 @@ Usage: cargo xtask test [--fail-fast] [--list] [part]... [-- <arguments of chaos
   openapi      openapi/netra.json and what is made from it are what the server serves
   integration  end-to-end tests of netra-integration
   mcp          tool servers from npm and PyPI, and the MCP conformance suite (needs Node, Python, git)
+  agents       the examples of agents in Python and TypeScript, behind a real server (needs Node, Python)
   clients      the clients in TypeScript and Python against the server (needs Node and Python)
   browser      the page in Chromium against the server (needs Node; as root it installs Chromium)
   security     tests of netra-integration in modules named `security`
