@@ -205,7 +205,7 @@ mod tests {
             ),
             (json!({"type": "result"}), "result"),
             (json!({"calls": []}), "type"),
-            (json!([]), "invalid"),
+            (json!([]), "type"),
         ] {
             let refused = read(wrong).unwrap_err();
             assert!(refused.contains(word), "{refused}");

@@ -20,7 +20,7 @@ use parking_lot::Mutex;
 use tokio::time::Instant;
 
 use crate::admission::{Admission, Permit};
-use crate::agents::Agents;
+use crate::agents::{Agents, Change};
 use crate::closing;
 use crate::ending::{self, Ending};
 use crate::engine::{IsolatedExecutionEngine, Parts, usage_of_run};
@@ -32,6 +32,7 @@ use crate::pressure::{NodeMemory, Pressure};
 use crate::request::Commission;
 use crate::turns::Turns;
 use crate::usage::Counters;
+use crate::version;
 use crate::waiting::Waiting;
 
 /// How long runs that were told to stop may take to write their ends.
@@ -218,6 +219,27 @@ impl ExecutionEngineFactory {
     /// Whether new runs are refused because the server is about to stop.
     pub fn is_draining(&self) -> bool {
         self.0.draining.load(Ordering::SeqCst)
+    }
+
+    /// Reads the files of the agents again, for runs that begin from now on; those that have begun go on with
+    /// the versions that they have. As `for_background(Recovery)` only.
+    ///
+    /// # Errors
+    /// When the new versions cannot be kept; then nothing changes.
+    pub async fn reload_agents(
+        &self,
+        ctx: &UserExecutionContext,
+    ) -> Result<Vec<Change>, netra_store::Error> {
+        let infra = &self.0.infra;
+        let (agents, models) = (Arc::clone(&infra.agents), Arc::clone(&infra.models));
+        let registry = Arc::clone(infra.tools.registry());
+        let read = move || agents.read_again(&registry, &models);
+        let reading = infra.runtime.spawn_blocking(read).await;
+        let reading =
+            reading.map_err(|error| netra_store::Error::Unavailable(error.to_string()))?;
+        let versions = version::of_all(reading.agents());
+        infra.store.agent_versions_keep(ctx, versions).await?;
+        Ok(infra.agents.put(reading))
     }
 
     /// The agents.

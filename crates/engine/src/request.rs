@@ -116,7 +116,7 @@ pub(crate) async fn accept(
         return Err(Error::AgentNotReady(problem.clone()));
     }
     Ok(Accepted {
-        agent: Arc::clone(agent),
+        agent,
         given: request.input,
         input,
         files,

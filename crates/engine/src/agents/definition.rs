@@ -1,17 +1,20 @@
 //! One agent, as its files define it.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use jsonschema::Validator;
 use netra_endpoint::Endpoint;
 use netra_protocol::agent::{Agent, AgentKind};
 use serde_json::{Value, json};
 
+use crate::native;
+
 /// What an agent is made of, by kind.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Body {
-    /// Gives its input back; compiled in, without model and tools.
-    Echo,
+    /// Compiled in.
+    Native(Native),
     /// A language model.
     Model {
         /// The system prompt.
@@ -34,6 +37,22 @@ pub enum Body {
     Broken,
 }
 
+/// The code of an agent that is compiled in.
+#[derive(Clone)]
+pub struct Native(pub(crate) Arc<dyn native::Agent>);
+
+impl std::fmt::Debug for Native {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_tuple("Native").field(&self.0.name()).finish()
+    }
+}
+
+impl PartialEq for Native {
+    fn eq(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
+    }
+}
+
 /// One agent, as its files define it. Immutable; runs hold the version they began with.
 #[derive(Debug)]
 pub struct Definition {
@@ -51,6 +70,8 @@ pub struct Definition {
     pub sub_agents: Vec<String>,
     /// The model's `provider/model`; the server's default when absent.
     pub model: Option<String>,
+    /// Whether it keeps something from run to run in its thread.
+    pub keeps_state: bool,
     /// Whether users may start it; others are for agents only.
     pub listed: bool,
     /// SHA-256 over its files, in hexadecimal.
@@ -59,7 +80,7 @@ pub struct Definition {
     pub files: BTreeMap<String, String>,
     /// Why it cannot run, with file and line.
     pub problem: Option<String>,
-    /// Where it comes from: `built-in`, or the folder.
+    /// Where it comes from: `built-in`, `compiled in`, or the folder.
     pub origin: String,
     pub(crate) input: Shape,
     pub(crate) output: Option<Shape>,

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use netra_endpoint::Endpoint;
@@ -13,8 +14,9 @@ use serde_json::Value;
 use sha2::{Digest as _, Sha256};
 use toml::Spanned;
 
-use super::definition::{Body, Definition, Shape};
+use super::definition::{Body, Definition, Native, Shape};
 use super::manifest::{Flaw, Kind, Manifest, Text};
+use crate::native::Agent;
 
 const MANIFEST: &str = "agent.toml";
 /// The largest file of an agent, in bytes.
@@ -34,6 +36,8 @@ enum Place {
     Folder(PathBuf),
     /// A version that the server had, by its files.
     Version(BTreeMap<String, String>),
+    /// Code of the program that embeds the server, without files.
+    Native(Arc<dyn Agent>),
 }
 
 /// An agent whose files have been found but not understood.
@@ -61,6 +65,14 @@ pub(super) fn version(name: &str, files: BTreeMap<String, String>) -> Draft {
     Draft {
         name: name.to_owned(),
         place: Place::Version(files),
+    }
+}
+
+/// An agent of the program that embeds the server.
+pub(super) fn native(agent: &Arc<dyn Agent>) -> Draft {
+    Draft {
+        name: agent.name().to_owned(),
+        place: Place::Native(Arc::clone(agent)),
     }
 }
 
@@ -92,20 +104,59 @@ impl Draft {
     }
 
     /// Understands the files; what is wrong becomes the definition's problem.
-    pub(super) fn finish(self, tools: &Registry, models: &Models, agents: &[String]) -> Definition {
+    pub(super) fn finish(self, known: &Known<'_>) -> Definition {
+        if let Place::Native(agent) = &self.place {
+            return self.compiled_in(agent, known);
+        }
         let mut reading = Reading {
             draft: &self,
             hash: Sha256::new(),
             files: BTreeMap::new(),
         };
-        let known = Known {
-            tools,
-            models,
-            agents,
-        };
-        match reading.definition(&known) {
+        match reading.definition(known) {
             Ok(definition) => definition,
-            Err(flaw) => self.broken(&flaw),
+            Err(flaw) => self.broken(flaw.to_string()),
+        }
+    }
+
+    /// What an agent without files says of itself.
+    fn compiled_in(&self, agent: &Arc<dyn Agent>, known: &Known<'_>) -> Definition {
+        let spec = agent.spec();
+        let shape = |schema: &Option<Value>| schema.clone().map(Shape::new).transpose();
+        let shapes = check_name(&self.name)
+            .map_err(|words| format!("its name: {words}"))
+            .and_then(|()| Ok((shape(&spec.input_schema)?, shape(&spec.output_schema)?)));
+        let (input, output) = match shapes {
+            Ok(shapes) => shapes,
+            Err(words) => return self.broken(format!("{}: {words}", self.name)),
+        };
+        let missing = |names: &[String], is_there: &dyn Fn(&str) -> bool, what: &str| {
+            let missing = names.iter().find(|name| !is_there(name))?;
+            Some(format!("there is no {what} named {missing:?}"))
+        };
+        let problem =
+            missing(&spec.tools, &|name| known.tools.contains(name), "tool").or_else(|| {
+                let there = |name: &str| known.agents.iter().any(|agent| agent == name);
+                missing(&spec.sub_agents, &there, "agent")
+            });
+        let mut hash = Sha256::new();
+        hash.update(format!("{}\n{spec:?}", self.name));
+        Definition {
+            name: self.name.clone(),
+            description: spec.description,
+            kind: AgentKind::Native,
+            body: Body::Native(Native(Arc::clone(agent))),
+            tools: spec.tools,
+            sub_agents: spec.sub_agents,
+            model: spec.model,
+            keeps_state: false,
+            listed: spec.listed,
+            hash: hex(&hash.finalize()),
+            files: BTreeMap::new(),
+            problem,
+            origin: self.origin(),
+            input: input.unwrap_or_else(Shape::of_text),
+            output,
         }
     }
 
@@ -114,10 +165,11 @@ impl Draft {
             Place::BuiltIn(_) => "built-in".to_owned(),
             Place::Folder(path) => path.display().to_string(),
             Place::Version(_) => "an earlier version".to_owned(),
+            Place::Native(_) => "compiled in".to_owned(),
         }
     }
 
-    fn broken(&self, flaw: &Flaw) -> Definition {
+    fn broken(&self, problem: String) -> Definition {
         Definition {
             name: self.name.clone(),
             description: String::new(),
@@ -126,10 +178,11 @@ impl Draft {
             tools: Vec::new(),
             sub_agents: Vec::new(),
             model: None,
+            keeps_state: false,
             listed: true,
             hash: String::new(),
             files: BTreeMap::new(),
-            problem: Some(flaw.to_string()),
+            problem: Some(problem),
             origin: self.origin(),
             input: Shape::of_text(),
             output: None,
@@ -137,10 +190,25 @@ impl Draft {
     }
 }
 
-struct Known<'a> {
-    tools: &'a Registry,
-    models: &'a Models,
-    agents: &'a [String],
+/// Whether an agent can have this name.
+///
+/// # Errors
+/// In words, where it cannot.
+pub fn check_name(name: &str) -> Result<(), &'static str> {
+    let good = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_' || c == '-';
+    let begins_well = name.starts_with(|c: char| c.is_ascii_lowercase());
+    if begins_well && name.len() <= 64 && name.chars().all(good) {
+        return Ok(());
+    }
+    Err("it must be a lower-case letter, then at most 63 letters, digits, `_` or `-`")
+}
+
+/// What agents may name.
+pub(super) struct Known<'a> {
+    pub(super) tools: &'a Registry,
+    pub(super) models: &'a Models,
+    pub(super) agents: &'a [String],
+    pub(super) native: &'a BTreeMap<String, Arc<dyn Agent>>,
 }
 
 struct Reading<'a> {
@@ -156,7 +224,7 @@ impl Reading<'_> {
             .map_err(|message| self.flaw_in(MANIFEST, message))?;
         let manifest = text.parse()?;
         self.check_name(&text, &manifest)?;
-        let body = self.body(&text, &manifest)?;
+        let body = self.body(&text, &manifest, known)?;
         let input = match &manifest.input_schema {
             Some(schema) => self.shape(&text, schema)?,
             None => Shape::of_text(),
@@ -182,6 +250,10 @@ impl Reading<'_> {
             tools: names(&manifest.tools),
             sub_agents: names(&manifest.sub_agents),
             model: manifest.model.as_ref().map(|model| model.get_ref().clone()),
+            keeps_state: manifest
+                .state
+                .as_ref()
+                .is_some_and(|state| *state.get_ref()),
             listed: manifest.listed,
             hash: hex(&self.hash.clone().finalize()),
             files: std::mem::take(&mut self.files),
@@ -200,17 +272,11 @@ impl Reading<'_> {
             let message = format!("the name must be that of the folder, {folder:?}");
             return Err(text.flaw(name.span(), message));
         }
-        let good = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_' || c == '-';
-        let begins_well = folder.starts_with(|c: char| c.is_ascii_lowercase());
-        if !begins_well || folder.len() > 64 || !folder.chars().all(good) {
-            let message = "the folder's name must be a lower-case letter, then at most 63 letters, \
-                           digits, `_` or `-`";
-            return Err(self.flaw_in(MANIFEST, message.to_owned()));
-        }
-        Ok(())
+        check_name(folder)
+            .map_err(|words| self.flaw_in(MANIFEST, format!("the folder's name: {words}")))
     }
 
-    fn body(&mut self, text: &Text, manifest: &Manifest) -> Result<Body, Flaw> {
+    fn body(&mut self, text: &Text, manifest: &Manifest, known: &Known<'_>) -> Result<Body, Flaw> {
         let kind = *manifest.kind.get_ref();
         let lacks = |field: &str| {
             let message = format!("this kind of agent needs the field `{field}`");
@@ -244,11 +310,13 @@ impl Reading<'_> {
                 let url = manifest.url.as_ref().ok_or_else(|| lacks("url"))?;
                 endpoint(text, manifest, url).map(Body::Http)
             }
-            Kind::Native if self.draft.name == "echo" => Ok(Body::Echo),
-            Kind::Native => Err(text.flaw(
-                manifest.kind.span(),
-                "the server has no native agent of this name",
-            )),
+            Kind::Native => match known.native.get(&self.draft.name) {
+                Some(agent) => Ok(Body::Native(Native(Arc::clone(agent)))),
+                None => Err(text.flaw(
+                    manifest.kind.span(),
+                    "the server has no native agent of this name",
+                )),
+            },
         }
     }
 
@@ -296,6 +364,7 @@ impl Reading<'_> {
                 .get(name)
                 .cloned()
                 .ok_or_else(|| format!("there is no file {name:?}"))?,
+            Place::Native(_) => return Err(format!("there is no file {name:?}")),
         };
         self.files.insert(name.to_owned(), text.clone());
         for part in [name.as_bytes(), text.as_bytes()] {
@@ -310,7 +379,9 @@ impl Reading<'_> {
 
     fn path_of(&self, name: &str) -> String {
         match &self.draft.place {
-            Place::BuiltIn(_) | Place::Version(_) => format!("agents/{}/{name}", self.draft.name),
+            Place::BuiltIn(_) | Place::Version(_) | Place::Native(_) => {
+                format!("agents/{}/{name}", self.draft.name)
+            }
             Place::Folder(dir) => dir.join(name).display().to_string(),
         }
     }
@@ -340,7 +411,9 @@ fn check_fields(text: &Text, manifest: &Manifest) -> Result<(), Flaw> {
     let kind = *manifest.kind.get_ref();
     let span = |field: &Option<Spanned<String>>| field.as_ref().map(Spanned::span);
     let timeout = manifest.timeout_ms.as_ref().map(Spanned::span);
+    let state = manifest.state.as_ref().map(Spanned::span);
     let own = [
+        (state, Kind::Script, "only a script agent has a state"),
         (
             span(&manifest.instructions),
             Kind::Model,

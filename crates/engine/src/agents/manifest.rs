@@ -35,6 +35,8 @@ pub(super) struct Manifest {
     pub(super) model: Option<Spanned<String>>,
     pub(super) temperature: Option<f64>,
     pub(super) max_output_tokens: Option<u32>,
+    /// Whether a script keeps something from run to run in its thread.
+    pub(super) state: Option<Spanned<bool>>,
     #[serde(default = "yes")]
     pub(super) listed: bool,
 }

@@ -20,27 +20,39 @@ const CALL: &str = "_call";
 
 /// Something that an agent asks for.
 #[derive(Debug, Clone, PartialEq)]
-pub(super) enum Call {
+pub enum Call {
+    /// A call of one of its tools.
     Tool {
+        /// The tool.
         name: String,
+        /// Its arguments.
         arguments: Map<String, Value>,
     },
+    /// The work of one of its sub-agents.
     Agent {
+        /// The sub-agent.
         name: String,
+        /// A text, or an object that fits its schema.
         input: Value,
     },
+    /// One question to its model; its answer is a text.
     AskModel {
+        /// The question.
         prompt: String,
+        /// The system prompt.
         system: Option<String>,
     },
+    /// Words for the user.
     Think {
+        /// What is being done.
         message: String,
+        /// From 0 to 1.
         progress: Option<f64>,
     },
 }
 
 /// Does one thing.
-pub(super) async fn answer(frame: &Frame<'_>, call: Call) -> Result<Value, Fault> {
+pub(crate) async fn answer(frame: &Frame<'_>, call: Call) -> Result<Value, Fault> {
     answer_as(frame, frame.next_key(), call).await
 }
 
@@ -49,7 +61,7 @@ pub(super) async fn answer(frame: &Frame<'_>, call: Call) -> Result<Value, Fault
 ///
 /// # Errors
 /// Of the whole run only: what one call fails with is an answer to that one.
-pub(super) async fn together(
+pub(crate) async fn together(
     frame: &Frame<'_>,
     calls: Vec<Call>,
 ) -> Result<Vec<Result<Value, Failure>>, Fault> {

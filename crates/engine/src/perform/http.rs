@@ -18,6 +18,7 @@ use tokio::time::Instant;
 
 use super::calls::{self, Call};
 use super::history::conversation;
+use super::say;
 use crate::ending::Last;
 use crate::execution::{Fault, Finished, Frame, thought, unwritten};
 use crate::message;
@@ -320,14 +321,8 @@ async fn finish(
         other => other,
     };
     let mut finished = Finished { result, last };
-    let fields = ["report_markdown", "text"].into_iter();
-    let said = fields
-        .filter_map(|field| finished.result.get(field).and_then(Value::as_str))
-        .next();
-    if let Some(text) = said.filter(|text| !spoke && !text.is_empty() && frame.is_root()) {
-        let whole = message::write_whole(frame, text).await?;
-        finished.last.emissions.push(whole.emission);
-        finished.last.messages.push(whole.row);
+    if !spoke {
+        say(frame, &mut finished, &["report_markdown", "text"]).await?;
     }
     Ok(finished)
 }

@@ -10,7 +10,13 @@
 //! - `agent(name, input)`: one of the agent's sub-agents, with a text or a dictionary; returns its
 //!   result;
 //! - `think(message, progress=None)`: tells the user what is being done;
-//! - `ask_model(prompt, system=None)`: the agent's model, once; returns its text.
+//! - `ask_model(prompt, system=None)`: the agent's model, once; returns its text;
+//! - `gather(*calls, return_errors=False)`: several of these at once, each as `call(f, …)`, such as
+//!   `gather(call(log_profile, file="a.csv"), call(agent, "worker", "go"))`; returns their results in
+//!   order.
+//!
+//! An agent that says `state = true` also finds `state` set: a dictionary that it keeps from run to run in
+//! its thread.
 //!
 //! A call that fails raises `RuntimeError` with `"<code>: <message>"`, which the script may catch;
 //! wrong arguments raise `TypeError`. What ends the whole run (a limit of the run, a cancel) cannot
@@ -23,23 +29,29 @@ use netra_protocol::error::{ErrorCode, Failure};
 use netra_worker::{Error as WorkerError, Limits, Script, ScriptException, Source, Step};
 use serde_json::{Map, Value, json};
 
-use super::calls::{self, Call};
+use super::wish::Wish;
+use super::{say, state};
 use crate::execution::{Fault, Finished, Frame};
-use crate::message;
 
-/// The functions beside the tools.
-const FUNCTIONS: [&str; 3] = ["agent", "think", "ask_model"];
+/// The functions beside the tools. `call` is the worker's own.
+const FUNCTIONS: [&str; 5] = ["agent", "think", "ask_model", "gather", "call"];
+/// The variable with what the agent keeps in its thread.
+const STATE: &str = "state";
 const MIB: u64 = 1024 * 1024;
 
 pub(super) async fn perform(frame: &Frame<'_>, file: &str, code: &str) -> Result<Finished, Fault> {
+    let mut inputs = Map::from_iter([
+        ("input".to_owned(), frame.input.clone()),
+        ("files".to_owned(), frame.files()),
+    ]);
+    let state = state::read(frame).await?;
+    inputs.extend(state.clone().map(|state| (STATE.to_owned(), state)));
     let source = Source {
         name: format!("agents/{}/{file}", frame.agent.name),
         code: code.to_owned(),
-        inputs: Map::from_iter([
-            ("input".to_owned(), frame.input.clone()),
-            ("files".to_owned(), frame.files()),
-        ]),
+        inputs,
         functions: functions(frame),
+        keeps: state.is_some().then(|| STATE.to_owned()),
     };
     let scripts = &frame.execution.infra.scripts;
     let script = scripts.start(frame.ctx, source, limits(frame)).await;
@@ -47,16 +59,13 @@ pub(super) async fn perform(frame: &Frame<'_>, file: &str, code: &str) -> Result
     frame.execution.workers.add(script.meter());
     let result = converse(frame, &mut script).await?;
     let mut finished = Finished::new(result);
-    if frame.is_root()
-        && let Some(report) = finished
-            .result
-            .get("report_markdown")
-            .and_then(Value::as_str)
-    {
-        let whole = message::write_whole(frame, report).await?;
-        finished.last.emissions.push(whole.emission);
-        finished.last.messages.push(whole.row);
+    if let (Some(before), Some(now)) = (state, script.kept()) {
+        finished
+            .last
+            .journal
+            .extend(state::entry(frame, &before, now)?);
     }
+    say(frame, &mut finished, &["report_markdown"]).await?;
     Ok(finished)
 }
 
@@ -100,12 +109,12 @@ async fn converse(frame: &Frame<'_>, script: &mut Script) -> Result<Value, Fault
             Step::Call {
                 name, args, kwargs, ..
             } => {
-                let answer = match call_of(&name, args, kwargs) {
+                let answer = match Wish::of(&name, args, kwargs) {
                     Err(words) => Err(ScriptException {
                         kind: "TypeError".into(),
                         message: words,
                     }),
-                    Ok(call) => match calls::answer(frame, call).await {
+                    Ok(wish) => match wish.grant(frame).await {
                         Ok(value) => Ok(value),
                         Err(Fault::Agent(failure)) => {
                             let words = format!("{}: {}", failure.code, failure.message);
@@ -125,85 +134,6 @@ async fn converse(frame: &Frame<'_>, script: &mut Script) -> Result<Value, Fault
                 ));
             }
         }
-    }
-}
-
-/// What the script wants, where its arguments are those of the function.
-fn call_of(name: &str, args: Vec<Value>, kwargs: Map<String, Value>) -> Result<Call, String> {
-    match name {
-        "think" => {
-            let [message, progress] = bind(name, ["message", "progress"], args, kwargs)?;
-            let message = text(name, "message", message)?;
-            let progress = match progress {
-                Value::Null => None,
-                value => {
-                    let number = value.as_f64();
-                    Some(number.ok_or_else(|| wrong(name, "progress", "a number"))?)
-                }
-            };
-            Ok(Call::Think { message, progress })
-        }
-        "agent" => {
-            let [agent, input] = bind(name, ["name", "input"], args, kwargs)?;
-            let name = text(name, "name", agent)?;
-            Ok(Call::Agent { name, input })
-        }
-        "ask_model" => {
-            let [prompt, system] = bind(name, ["prompt", "system"], args, kwargs)?;
-            let prompt = text(name, "prompt", prompt)?;
-            let system = match system {
-                Value::Null => None,
-                value => Some(text(name, "system", value)?),
-            };
-            Ok(Call::AskModel { prompt, system })
-        }
-        tool if !args.is_empty() => Err(format!("{tool}() takes keyword arguments only")),
-        tool => Ok(Call::Tool {
-            name: tool.to_owned(),
-            arguments: kwargs,
-        }),
-    }
-}
-
-/// Puts positional and keyword arguments in the order of the names; absent ones are null.
-fn bind<const N: usize>(
-    function: &str,
-    names: [&str; N],
-    args: Vec<Value>,
-    mut kwargs: Map<String, Value>,
-) -> Result<[Value; N], String> {
-    if args.len() > N {
-        let words = format!(
-            "{function}() takes at most {N} arguments, {} were given",
-            args.len()
-        );
-        return Err(words);
-    }
-    let mut positional = args.into_iter();
-    let mut bound = std::array::from_fn(|_| Value::Null);
-    for (place, name) in bound.iter_mut().zip(names) {
-        match (positional.next(), kwargs.remove(name)) {
-            (Some(_), Some(_)) => {
-                return Err(format!("{function}() got {name:?} twice"));
-            }
-            (Some(value), None) | (None, Some(value)) => *place = value,
-            (None, None) => {}
-        }
-    }
-    match kwargs.keys().next() {
-        Some(unknown) => Err(format!("{function}() has no argument named {unknown:?}")),
-        None => Ok(bound),
-    }
-}
-
-fn wrong(function: &str, argument: &str, wanted: &str) -> String {
-    format!("{function}() needs {wanted} as {argument:?}")
-}
-
-fn text(function: &str, argument: &str, value: Value) -> Result<String, String> {
-    match value {
-        Value::String(text) => Ok(text),
-        _ => Err(wrong(function, argument, "a text")),
     }
 }
 
@@ -231,9 +161,10 @@ fn failed(error: WorkerError, raised: Option<Failure>) -> Fault {
             return Fault::Agent(failure);
         }
         WorkerError::MemoryLimit { .. } | WorkerError::NoRoom(_) => ErrorCode::MemoryLimitExceeded,
-        WorkerError::TimeLimit { .. } | WorkerError::OutputLimit { .. } | WorkerError::Job(_) => {
-            ErrorCode::AgentFailed
-        }
+        WorkerError::TimeLimit { .. }
+        | WorkerError::OutputLimit { .. }
+        | WorkerError::SuspensionLimit { .. }
+        | WorkerError::Job(_) => ErrorCode::AgentFailed,
         _ => {
             tracing::error!(%error, "a worker failed");
             ErrorCode::Internal
@@ -245,37 +176,6 @@ fn failed(error: WorkerError, raised: Option<Failure>) -> Fault {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn bound(args: Value, kwargs: Value) -> Result<[Value; 2], String> {
-        let (Value::Array(args), Value::Object(kwargs)) = (args, kwargs) else {
-            panic!()
-        };
-        bind("f", ["a", "b"], args, kwargs)
-    }
-
-    #[test]
-    fn arguments_are_bound_as_python_binds_them() {
-        assert_eq!(bound(json!([1]), json!({"b": 2})), Ok([json!(1), json!(2)]));
-        assert_eq!(
-            bound(json!([]), json!({"b": 2})),
-            Ok([Value::Null, json!(2)])
-        );
-        assert!(
-            bound(json!([1, 2, 3]), json!({}))
-                .unwrap_err()
-                .contains("at most 2")
-        );
-        assert!(
-            bound(json!([1]), json!({"a": 1}))
-                .unwrap_err()
-                .contains("twice")
-        );
-        assert!(
-            bound(json!([]), json!({"c": 1}))
-                .unwrap_err()
-                .contains("no argument")
-        );
-    }
 
     #[test]
     fn an_uncaught_failure_keeps_its_code() {

@@ -20,7 +20,7 @@ use crate::expect::{names, until};
 use crate::scripts::script;
 
 /// Writes an agent at this endpoint into a folder of agents.
-pub(super) fn agent(dir: &Path, name: &str, url: &str, manifest: &str) -> Result<()> {
+pub(crate) fn agent(dir: &Path, name: &str, url: &str, manifest: &str) -> Result<()> {
     let folder = dir.join(name);
     std::fs::create_dir_all(&folder)?;
     let head = format!("description = \"of a test\"\nkind = \"http\"\nurl = \"{url}\"\n");
@@ -36,7 +36,7 @@ pub(super) fn calls(calls: Value) -> Said {
     Said::Step(json!({"type": "calls", "calls": calls, "state": {"asked": true}}))
 }
 
-pub(super) fn result(result: Value) -> Said {
+pub(crate) fn result(result: Value) -> Said {
     Said::Step(json!({"type": "result", "result": result}))
 }
 

@@ -2,6 +2,7 @@
 
 mod admin;
 mod auth;
+mod authors;
 mod bad_input;
 mod cancel;
 mod cli;
@@ -9,6 +10,8 @@ mod data_tools;
 mod events;
 mod expect;
 mod files;
+mod gathered;
+mod guide;
 mod http_agents;
 mod idempotency;
 mod isolation;
