@@ -13,25 +13,29 @@ use crate::{node, process};
 /// The tests of netra-integration that need the examples.
 pub(crate) const TESTS: &str = "http_agents::examples::";
 const TYPESCRIPT: &str = "docs/examples/typescript-agent";
-const REQUIREMENTS: &str = "docs/examples/python-agent/requirements.txt";
+const PYTHON: &str = "docs/examples/python-agent/requirements.txt";
+/// The checker of types that scripts are tried with.
+const TYPES: &str = "crates/integration/agents/requirements.txt";
 
 pub(crate) fn check(workspace: &Workspace) -> Result<Outcome> {
     process::require("cc")?;
     let folder = process::target_folder(workspace)?.join("agents");
     in_typescript(workspace, &folder.join("typescript"))?;
-    let environment = Environment {
-        folder: folder.join("python"),
-        python: Path::new("python3"),
-    };
-    // As wheels only: no script of theirs runs.
-    let pip = [
-        "--require-hashes",
-        "--only-binary",
-        ":all:",
-        "--requirement",
-        REQUIREMENTS,
-    ];
-    environment.install(workspace, REQUIREMENTS, &pip)?;
+    for (name, requirements) in [("python", PYTHON), ("types", TYPES)] {
+        let environment = Environment {
+            folder: folder.join(name),
+            python: Path::new("python3"),
+        };
+        // As wheels only: no script of theirs runs.
+        let pip = [
+            "--require-hashes",
+            "--only-binary",
+            ":all:",
+            "--requirement",
+            requirements,
+        ];
+        environment.install(workspace, requirements, &pip)?;
+    }
     let build = ["build", "-p", "netra", "--bin", "netra"];
     process::run(&mut process::cargo(workspace, &build))?;
     let args = [

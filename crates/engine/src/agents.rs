@@ -4,6 +4,7 @@
 //! A broken agent stops nothing: it is listed as not ready, with the file and line of its problem. A newer
 //! version that is broken does not take the place of one that works; its problem is told beside it.
 
+mod conduct;
 mod definition;
 mod load;
 mod manifest;
@@ -15,11 +16,15 @@ use std::sync::Arc;
 
 use netra_context::UserExecutionContext;
 use netra_model::Models;
+use netra_protocol::agent::AgentKind;
 use netra_tools::Registry;
 use parking_lot::RwLock;
 
 use crate::native::{Agent, Echo};
 
+pub(crate) use conduct::{CALLS, FINAL_ANSWER, HANDS_OVER};
+pub use conduct::{Conduct, Overflow};
+pub(crate) use definition::Shape;
 pub use definition::{Body, Definition};
 pub use load::{EmbeddedAgent, check_name};
 pub use stubs::stub;
@@ -123,11 +128,12 @@ impl Agents {
         for draft in self.dir.iter().flat_map(|dir| load::folder(dir)) {
             drafts.insert(draft.name().to_owned(), draft);
         }
-        let names: Vec<String> = drafts.keys().cloned().collect();
+        let kind = |(name, draft): (&String, &load::Draft)| (name.clone(), draft.kind());
+        let kinds: BTreeMap<String, AgentKind> = drafts.iter().map(kind).collect();
         let known = load::Known {
             tools,
             models,
-            agents: &names,
+            agents: &kinds,
             native: &self.native,
         };
         let before = self.now();
@@ -160,11 +166,12 @@ impl Agents {
         tools: &Registry,
         models: &Models,
     ) -> Definition {
-        let names: Vec<String> = self.now().keys().cloned().collect();
+        let kind = |(name, listed): (&String, &Listed)| (name.clone(), listed.agent.kind);
+        let kinds: BTreeMap<String, AgentKind> = self.now().iter().map(kind).collect();
         let known = load::Known {
             tools,
             models,
-            agents: &names,
+            agents: &kinds,
             native: &self.native,
         };
         load::version(name, files).finish(&known)

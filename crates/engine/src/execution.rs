@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicBool, AtomicU32, Ordering::Relaxed};
 
 use netra_context::UserExecutionContext;
 use netra_events::{Emission, UserWebSocketEmitter};
+use netra_model::Message as Said;
 use netra_protocol::error::{ErrorCode, Failure};
 use netra_protocol::event::EventKind;
 use netra_protocol::id::{MessageId, ToolCallId};
@@ -12,7 +13,7 @@ use netra_protocol::limits::Limits;
 use netra_protocol::message::{Content, Message, MessageRole};
 use netra_protocol::{Timestamp, file::File};
 use netra_store::{Changes, Journal, JournalEntry, JournalKind, Recorded};
-use netra_tools::{Caller, Dispatcher, Done, Past, Request, cut_text, shorten};
+use netra_tools::{Caller, Dispatcher, Done, Past, Request, Rest, cut_text, shorten};
 use parking_lot::Mutex;
 use serde_json::{Value, json};
 
@@ -118,6 +119,10 @@ pub(crate) struct Frame<'e> {
     pub(crate) depth: u32,
     /// The key of the call that the agent is for, in the run's journal; empty for the run's own.
     pub(crate) key: String,
+    /// Whether what it says goes to the user: the run's own agent, and whoever it hands over to.
+    pub(crate) speaks: bool,
+    /// The conversation that was handed over to it.
+    pub(crate) conversation: Option<Vec<Said>>,
     operations: AtomicU32,
     first_step: u32,
     step: AtomicU32,
@@ -132,6 +137,8 @@ pub(crate) struct Place {
     pub(crate) key: String,
     pub(crate) first_step: u32,
     pub(crate) began: Timestamp,
+    pub(crate) speaks: bool,
+    pub(crate) conversation: Option<Vec<Said>>,
 }
 
 impl<'e> Frame<'e> {
@@ -148,6 +155,8 @@ impl<'e> Frame<'e> {
             key: String::new(),
             first_step: 1,
             began: run.started_at.unwrap_or_else(|| ctx.runtime().now()),
+            speaks: true,
+            conversation: None,
         };
         Self::begun(execution, ctx, agent, input, place)
     }
@@ -166,6 +175,8 @@ impl<'e> Frame<'e> {
             input,
             depth: place.depth,
             key: place.key,
+            speaks: place.speaks,
+            conversation: place.conversation,
             operations: AtomicU32::new(0),
             first_step: place.first_step,
             step: AtomicU32::new(place.first_step),
@@ -337,6 +348,11 @@ impl<'e> Frame<'e> {
             netra_tools::Error::Run(failure) => Fault::Run(failure),
             netra_tools::Error::Waiting => Fault::Waiting,
         })
+    }
+
+    /// Who of the run is at work.
+    pub(crate) fn rest(&self) -> &'e Rest {
+        self.execution.dispatcher.rest()
     }
 
     /// A new id.

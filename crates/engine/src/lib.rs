@@ -31,6 +31,7 @@ mod recovery;
 mod request;
 mod start;
 mod sub_agent;
+mod together;
 mod turns;
 mod usage;
 mod version;

@@ -9,8 +9,8 @@ mod script;
 mod state;
 mod wish;
 
-use netra_protocol::error::{ErrorCode, Failure};
-use serde_json::{Value, json};
+use netra_protocol::error::ErrorCode;
+use serde_json::Value;
 
 use crate::agents::Body;
 use crate::execution::{Fault, Finished, Frame};
@@ -18,10 +18,10 @@ use crate::message;
 use crate::native::Work;
 
 /// Makes the first of these fields that the result has as a text the assistant's message, where the agent
-/// is the run's own.
+/// is one that speaks to the user.
 async fn say(frame: &Frame<'_>, finished: &mut Finished, fields: &[&str]) -> Result<(), Fault> {
     let text = |field: &&str| finished.result.get(field).and_then(Value::as_str);
-    if let Some(text) = fields.iter().find_map(text).filter(|_| frame.is_root()) {
+    if let Some(text) = fields.iter().find_map(text).filter(|_| frame.speaks) {
         let whole = message::write_whole(frame, text).await?;
         finished.last.emissions.push(whole.emission);
         finished.last.messages.push(whole.row);
@@ -53,14 +53,7 @@ pub(crate) async fn perform(frame: &Frame<'_>) -> Result<Finished, Fault> {
     if let Some(output) = &frame.agent.output {
         let misfits = output.misfits(&finished.result);
         if !misfits.is_empty() {
-            let words = format!(
-                "the result does not fit the agent's schema: {}",
-                misfits.join("; ")
-            );
-            let failure = Failure::new(ErrorCode::OutputInvalid, words);
-            return Err(Fault::Agent(
-                failure.with_details(json!({ "misfits": misfits })),
-            ));
+            return Err(model::invalid(misfits));
         }
     }
     Ok(finished)

@@ -41,6 +41,9 @@ pub struct ProviderConfig {
     /// The models to list; when there are any, other names are refused.
     #[serde(default)]
     pub models: Vec<String>,
+    /// How many tokens its models take, question and answer together: that of the smallest.
+    #[serde(default)]
+    pub context_tokens: Option<u32>,
     /// Further headers, for gateways that want the key elsewhere.
     #[serde(default)]
     pub headers: BTreeMap<String, Secret>,
@@ -55,6 +58,13 @@ pub struct ProviderConfig {
     /// `stream_options`.
     #[serde(default = "yes")]
     pub usage_in_stream: bool,
+    /// Whether its models hold their answers to a JSON Schema themselves; by default what the
+    /// address is known for.
+    #[serde(default)]
+    pub native_schema: Option<bool>,
+    /// Whether its models may be shown pictures.
+    #[serde(default = "yes")]
+    pub images: bool,
 }
 
 fn yes() -> bool {
@@ -68,10 +78,13 @@ impl ProviderConfig {
             base_url: base_url.into(),
             api_key,
             models: Vec::new(),
+            context_tokens: None,
             headers: BTreeMap::new(),
             proxy: None,
             max_tokens_field: None,
             usage_in_stream: true,
+            native_schema: None,
+            images: true,
         }
     }
 }

@@ -13,7 +13,8 @@ pub mod scripted;
 mod sse;
 
 pub use chat::{
-    Arguments, ChatRequest, ChatStream, Chunk, Done, Message, StopReason, ToolCall, ToolSpec, Usage,
+    Arguments, ChatRequest, ChatStream, Chunk, Done, Image, Keepsake, Message, StopReason,
+    ToolCall, ToolSpec, Usage,
 };
 pub use config::{Config, MaxTokensField, ProviderConfig};
 pub use error::Error;

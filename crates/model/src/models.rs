@@ -33,6 +33,22 @@ pub trait Provider: Send + Sync {
         Ok(())
     }
 
+    /// How many tokens the model takes, question and answer together; none where nobody has said.
+    fn window(&self, _model: &str) -> Option<u32> {
+        None
+    }
+
+    /// Whether this model itself holds its answer to [`ChatRequest::response_schema`], in a request
+    /// that has tools, or has none.
+    fn native_schema(&self, _model: &str, _tools: bool) -> bool {
+        false
+    }
+
+    /// Whether this model may be shown pictures.
+    fn images(&self, _model: &str) -> bool {
+        false
+    }
+
     /// Begins one call. An error before the first chunk comes from here or from the stream.
     async fn stream(
         &self,
@@ -157,6 +173,24 @@ impl Models {
     /// is for the user.
     pub fn is_ready(&self, model: &ModelRef) -> Result<(), Error> {
         self.provider(model).map(|_| ())
+    }
+
+    /// How many tokens a model takes, question and answer together; none where nobody has said.
+    pub fn window(&self, model: &ModelRef) -> Option<u32> {
+        self.providers.get(&model.provider)?.window(&model.model)
+    }
+
+    /// Whether this model itself holds its answer to [`ChatRequest::response_schema`], in a request
+    /// that has tools, or has none.
+    pub fn native_schema(&self, model: &ModelRef, tools: bool) -> bool {
+        self.provider(model)
+            .is_ok_and(|provider| provider.native_schema(&model.model, tools))
+    }
+
+    /// Whether this model may be shown pictures.
+    pub fn images(&self, model: &ModelRef) -> bool {
+        self.provider(model)
+            .is_ok_and(|provider| provider.images(&model.model))
     }
 
     /// Calls a model. The call ends at the earlier of the context's deadline and the user's limit

@@ -44,8 +44,11 @@ pub(crate) struct OpenAi {
     client: Client,
     key: Option<Secret>,
     models: Vec<String>,
+    window: Option<u32>,
     max_tokens: MaxTokensField,
     usage: bool,
+    schema: bool,
+    images: bool,
 }
 
 impl OpenAi {
@@ -60,12 +63,15 @@ impl OpenAi {
             client,
             key: config.api_key,
             models: config.models,
+            window: config.context_tokens,
             max_tokens: config.max_tokens_field.unwrap_or(if openai {
                 MaxTokensField::MaxCompletionTokens
             } else {
                 MaxTokensField::MaxTokens
             }),
             usage: config.usage_in_stream,
+            schema: config.native_schema.unwrap_or(openai),
+            images: config.images,
         })
     }
 
@@ -95,6 +101,10 @@ impl Provider for OpenAi {
         &self.models
     }
 
+    fn window(&self, _model: &str) -> Option<u32> {
+        self.window
+    }
+
     fn ready(&self, _model: &str) -> Result<(), Error> {
         if self.url.host_str() == Some(OPENAI_HOST) && self.key.is_none() {
             let name = &self.name;
@@ -105,13 +115,21 @@ impl Provider for OpenAi {
         Ok(())
     }
 
+    fn native_schema(&self, _model: &str, _tools: bool) -> bool {
+        self.schema
+    }
+
+    fn images(&self, _model: &str) -> bool {
+        self.images
+    }
+
     async fn stream(
         &self,
         _ctx: &UserExecutionContext,
         request: ChatRequest,
     ) -> Result<ChatStream, Error> {
         let names = ToolNames::of(&request);
-        let body = Body::new(&request, &names, self.max_tokens, self.usage);
+        let body = Body::new(&request, &names, self.max_tokens, self.usage, self.schema);
         let body = serde_json::to_vec(&body).map_err(|_| Error::InvalidRequest {
             provider: self.name.clone(),
             status: 0,

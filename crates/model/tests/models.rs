@@ -131,9 +131,7 @@ async fn a_script_is_said_in_order_and_its_requests_are_kept() {
         }),
     ]);
     let ctx = context();
-    let messages = vec![Message::User {
-        text: "q".to_owned(),
-    }];
+    let messages = vec![Message::user("q")];
     let request = ChatRequest {
         messages,
         ..ChatRequest::default()
@@ -163,6 +161,7 @@ async fn a_script_is_said_in_order_and_its_requests_are_kept() {
         Ok(Chunk::Done(Done {
             usage: Some(usage),
             stop: StopReason::ToolCalls,
+            keepsake: None,
         })),
     ];
     assert_eq!(first, expected);

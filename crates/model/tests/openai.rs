@@ -133,9 +133,7 @@ fn question() -> ChatRequest {
         description: "looks".to_owned(),
         input_schema: json!({ "type": "object" }),
     }];
-    let messages = vec![Message::User {
-        text: QUESTION.to_owned(),
-    }];
+    let messages = vec![Message::user(QUESTION)];
     ChatRequest {
         messages,
         tools,
@@ -219,6 +217,7 @@ async fn text_tools_and_usage_over_the_wire() {
         Chunk::Done(Done {
             usage: Some(usage),
             stop: StopReason::ToolCalls,
+            keepsake: None,
         }),
     ];
     assert_eq!(chunks, expected);
@@ -259,6 +258,7 @@ async fn a_server_that_does_not_stream() {
     let done = Done {
         usage: Some(usage),
         stop: StopReason::Stop,
+        keepsake: None,
     };
     assert_eq!(
         chunks,

@@ -8,6 +8,7 @@ use netra_endpoint::Endpoint;
 use netra_protocol::agent::{Agent, AgentKind};
 use serde_json::{Value, json};
 
+use super::conduct::Conduct;
 use crate::native;
 
 /// What an agent is made of, by kind.
@@ -82,6 +83,8 @@ pub struct Definition {
     pub problem: Option<String>,
     /// Where it comes from: `built-in`, `compiled in`, or the folder.
     pub origin: String,
+    /// How a model agent goes about its work.
+    pub conduct: Conduct,
     pub(crate) input: Shape,
     pub(crate) output: Option<Shape>,
 }

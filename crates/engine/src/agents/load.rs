@@ -14,6 +14,7 @@ use serde_json::Value;
 use sha2::{Digest as _, Sha256};
 use toml::Spanned;
 
+use super::conduct::{self, Conduct};
 use super::definition::{Body, Definition, Native, Shape};
 use super::manifest::{Flaw, Kind, Manifest, Text};
 use crate::native::Agent;
@@ -103,16 +104,21 @@ impl Draft {
         &self.name
     }
 
+    /// Its kind; native where its manifest cannot be read, as a broken agent is listed.
+    pub(super) fn kind(&self) -> AgentKind {
+        let text = Reading::of(self).read(MANIFEST).ok();
+        let manifest = text.and_then(|text| text.parse().ok());
+        manifest.map_or(AgentKind::Native, |manifest| {
+            (*manifest.kind.get_ref()).into()
+        })
+    }
+
     /// Understands the files; what is wrong becomes the definition's problem.
     pub(super) fn finish(self, known: &Known<'_>) -> Definition {
         if let Place::Native(agent) = &self.place {
             return self.compiled_in(agent, known);
         }
-        let mut reading = Reading {
-            draft: &self,
-            hash: Sha256::new(),
-            files: BTreeMap::new(),
-        };
+        let mut reading = Reading::of(&self);
         match reading.definition(known) {
             Ok(definition) => definition,
             Err(flaw) => self.broken(flaw.to_string()),
@@ -136,7 +142,7 @@ impl Draft {
         };
         let problem =
             missing(&spec.tools, &|name| known.tools.contains(name), "tool").or_else(|| {
-                let there = |name: &str| known.agents.iter().any(|agent| agent == name);
+                let there = |name: &str| known.agents.contains_key(name);
                 missing(&spec.sub_agents, &there, "agent")
             });
         let mut hash = Sha256::new();
@@ -155,6 +161,7 @@ impl Draft {
             files: BTreeMap::new(),
             problem,
             origin: self.origin(),
+            conduct: Conduct::default(),
             input: input.unwrap_or_else(Shape::of_text),
             output,
         }
@@ -184,6 +191,7 @@ impl Draft {
             files: BTreeMap::new(),
             problem: Some(problem),
             origin: self.origin(),
+            conduct: Conduct::default(),
             input: Shape::of_text(),
             output: None,
         }
@@ -207,7 +215,7 @@ pub fn check_name(name: &str) -> Result<(), &'static str> {
 pub(super) struct Known<'a> {
     pub(super) tools: &'a Registry,
     pub(super) models: &'a Models,
-    pub(super) agents: &'a [String],
+    pub(super) agents: &'a BTreeMap<String, AgentKind>,
     pub(super) native: &'a BTreeMap<String, Arc<dyn Agent>>,
 }
 
@@ -217,7 +225,15 @@ struct Reading<'a> {
     files: BTreeMap<String, String>,
 }
 
-impl Reading<'_> {
+impl<'a> Reading<'a> {
+    fn of(draft: &'a Draft) -> Self {
+        Self {
+            draft,
+            hash: Sha256::new(),
+            files: BTreeMap::new(),
+        }
+    }
+
     fn definition(&mut self, known: &Known<'_>) -> Result<Definition, Flaw> {
         let text = self
             .read(MANIFEST)
@@ -233,6 +249,7 @@ impl Reading<'_> {
             Some(schema) => Some(self.shape(&text, schema)?),
             None => None,
         };
+        let conduct = Conduct::of(&text, &manifest)?;
         let problem = check_references(&text, &manifest, known)
             .err()
             .map(|flaw| flaw.to_string());
@@ -240,12 +257,7 @@ impl Reading<'_> {
         Ok(Definition {
             name: self.draft.name.clone(),
             description: manifest.description.trim().to_owned(),
-            kind: match manifest.kind.get_ref() {
-                Kind::Model => AgentKind::Model,
-                Kind::Script => AgentKind::Script,
-                Kind::Native => AgentKind::Native,
-                Kind::Http => AgentKind::Http,
-            },
+            kind: (*manifest.kind.get_ref()).into(),
             body,
             tools: names(&manifest.tools),
             sub_agents: names(&manifest.sub_agents),
@@ -259,6 +271,7 @@ impl Reading<'_> {
             files: std::mem::take(&mut self.files),
             problem,
             origin: self.draft.origin(),
+            conduct,
             input,
             output,
         })
@@ -488,15 +501,12 @@ fn check_references(text: &Text, manifest: &Manifest, known: &Known<'_>) -> Resu
         }
     }
     for agent in &manifest.sub_agents {
-        if !matches!(manifest.kind.get_ref(), Kind::Script | Kind::Http) {
-            let words = "only a script or an http agent can call other agents";
-            return Err(text.flaw(agent.span(), words));
-        }
-        if !known.agents.contains(agent.get_ref()) {
+        if !known.agents.contains_key(agent.get_ref()) {
             let message = format!("there is no agent named {:?}", agent.get_ref());
             return Err(text.flaw(agent.span(), message));
         }
     }
+    conduct::check_handoffs(text, manifest, known.agents)?;
     let kind = *manifest.kind.get_ref();
     if kind == Kind::Model || manifest.model.is_some() {
         let span = manifest

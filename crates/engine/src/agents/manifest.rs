@@ -2,8 +2,11 @@
 
 use std::ops::Range;
 
+use netra_protocol::agent::AgentKind;
 use serde::Deserialize;
 use toml::Spanned;
+
+use super::conduct::Overflow;
 
 /// The file as it is written.
 #[derive(Debug, Deserialize)]
@@ -37,8 +40,34 @@ pub(super) struct Manifest {
     pub(super) max_output_tokens: Option<u32>,
     /// Whether a script keeps something from run to run in its thread.
     pub(super) state: Option<Spanned<bool>>,
+    #[serde(default)]
+    pub(super) handoffs: Vec<Spanned<String>>,
+    pub(super) max_rounds: Option<Spanned<u32>>,
+    #[serde(default)]
+    pub(super) stop_after_tool: Vec<Spanned<String>>,
+    pub(super) output_repairs: Option<Spanned<u32>>,
+    pub(super) context: Option<Spanned<Overflow>>,
+    pub(super) context_tokens: Option<Spanned<u32>>,
     #[serde(default = "yes")]
     pub(super) listed: bool,
+}
+
+impl Manifest {
+    /// The first field that says how a model agent goes about its work, and its place.
+    pub(super) fn of_models_only(&self) -> Option<(&'static str, Range<usize>)> {
+        let first = |list: &[Spanned<String>]| list.first().map(Spanned::span);
+        let place = |field: &Option<Spanned<u32>>| field.as_ref().map(Spanned::span);
+        [
+            ("handoffs", first(&self.handoffs)),
+            ("max_rounds", place(&self.max_rounds)),
+            ("stop_after_tool", first(&self.stop_after_tool)),
+            ("output_repairs", place(&self.output_repairs)),
+            ("context", self.context.as_ref().map(Spanned::span)),
+            ("context_tokens", place(&self.context_tokens)),
+        ]
+        .into_iter()
+        .find_map(|(field, span)| Some((field, span?)))
+    }
 }
 
 fn yes() -> bool {
@@ -52,6 +81,17 @@ pub(super) enum Kind {
     Script,
     Native,
     Http,
+}
+
+impl From<Kind> for AgentKind {
+    fn from(kind: Kind) -> Self {
+        match kind {
+            Kind::Model => Self::Model,
+            Kind::Script => Self::Script,
+            Kind::Native => Self::Native,
+            Kind::Http => Self::Http,
+        }
+    }
 }
 
 /// Something wrong in a file.

@@ -1,7 +1,7 @@
 //! One call of a model: its answer is streamed to the user as it is written, counted and returned.
 
 use futures::StreamExt as _;
-use netra_model::{ChatRequest, Chunk, ModelRef, StopReason, ToolCall, Usage};
+use netra_model::{ChatRequest, Chunk, Keepsake, ModelRef, StopReason, ToolCall, Usage};
 use netra_protocol::error::Failure;
 use netra_protocol::id::{MessageId, ToolCallId};
 use netra_store::{JournalEntry, JournalKind};
@@ -28,7 +28,10 @@ pub(super) struct Answer {
     #[serde(skip)]
     pub(super) message_id: Option<MessageId>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    usage: Option<Usage>,
+    pub(super) usage: Option<Usage>,
+    /// What the model wants back where this answer stands in a later request.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) keepsake: Option<Keepsake>,
 }
 
 impl Answer {
@@ -115,6 +118,7 @@ impl Answer {
             stop: StopReason::Unknown,
             message_id: None,
             usage: None,
+            keepsake: None,
         }
     }
 }
@@ -157,6 +161,7 @@ impl Listening<'_, '_> {
                 }
                 self.answer.usage = done.usage;
                 self.answer.stop = done.stop;
+                self.answer.keepsake = done.keepsake;
                 return Ok(true);
             }
         }

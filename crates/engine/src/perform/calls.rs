@@ -2,18 +2,17 @@
 //! behind endpoints ask in different words and are answered here, each call as an operation of its
 //! own in the run's journal, one alone or several at once.
 
-use futures::StreamExt as _;
-use futures::stream::FuturesUnordered;
 use netra_model::{ChatRequest, Message as Said};
 use netra_protocol::error::Failure;
 use netra_protocol::id::ToolCallId;
 use netra_store::{Changes, JournalKind};
-use netra_tools::Verdict;
 use serde::Deserialize as _;
 use serde_json::{Map, Value, json};
 
 use super::ask::{Answer, Audience, ask, fault};
 use crate::execution::{Fault, Frame};
+use crate::sub_agent::Errand;
+use crate::together::together as side_by_side;
 
 /// Where a tool's result tells the agent which call it came from.
 const CALL: &str = "_call";
@@ -56,8 +55,7 @@ pub(crate) async fn answer(frame: &Frame<'_>, call: Call) -> Result<Value, Fault
     answer_as(frame, frame.next_key(), call).await
 }
 
-/// Does all of these at once, and gives what came of each, in their order. Those that a person may
-/// be asked for come last, one after the other: while a person is asked nothing else happens.
+/// Does all of these at once, and gives what came of each, in their order.
 ///
 /// # Errors
 /// Of the whole run only: what one call fails with is an answer to that one.
@@ -65,25 +63,13 @@ pub(crate) async fn together(
     frame: &Frame<'_>,
     calls: Vec<Call>,
 ) -> Result<Vec<Result<Value, Failure>>, Fault> {
-    let mut answers: Vec<_> = calls.iter().map(|_| Ok(Value::Null)).collect();
-    let mut at_once = FuturesUnordered::new();
-    let mut in_turn = Vec::new();
-    for (place, call) in calls.into_iter().enumerate() {
+    let part = |call| {
         // Keys go by the order of the calls, whoever is faster.
         let key = frame.next_key();
-        if may_ask(frame, &key, &call) {
-            in_turn.push((place, key, call));
-        } else {
-            at_once.push(async move { (place, answer_as(frame, key, call).await) });
-        }
-    }
-    while let Some((place, answered)) = at_once.next().await {
-        answers[place] = for_agent(answered)?;
-    }
-    for (place, key, call) in in_turn {
-        answers[place] = for_agent(answer_as(frame, key, call).await)?;
-    }
-    Ok(answers)
+        async move { for_agent(Box::pin(answer_as(frame, key, call)).await) }
+    };
+    let parts = calls.into_iter().map(part).collect();
+    side_by_side(frame.rest(), parts).await
 }
 
 /// A failure that is the agent's to deal with is an answer.
@@ -95,21 +81,6 @@ fn for_agent(answered: Result<Value, Fault>) -> Result<Result<Value, Failure>, F
     }
 }
 
-/// Whether a person may have to be asked before the call is made.
-fn may_ask(frame: &Frame<'_>, key: &str, call: &Call) -> bool {
-    let Call::Tool { name, .. } = call else {
-        return false;
-    };
-    let dispatcher = &frame.execution.dispatcher;
-    let Some(tool) = dispatcher.tool(name) else {
-        return false;
-    };
-    let cut_off = frame.recorded(key, JournalKind::ToolBegun).is_some()
-        && frame.recorded(key, JournalKind::ToolEnded).is_none();
-    let offer = dispatcher.offers(frame.ctx, &frame.agent.name, tool.spec());
-    matches!(offer, Verdict::AfterApproval(_)) || (cut_off && !tool.spec().idempotent)
-}
-
 /// The step that the call is made in has to be taken before anything is awaited: another call may be
 /// at work beside it.
 async fn answer_as(frame: &Frame<'_>, key: String, call: Call) -> Result<Value, Fault> {
@@ -118,7 +89,16 @@ async fn answer_as(frame: &Frame<'_>, key: String, call: Call) -> Result<Value, 
             frame.think(key, &message, progress).await?;
             Ok(Value::Null)
         }
-        Call::Agent { name, input } => frame.call_agent(key, &name, input).await,
+        Call::Agent { name, input } => {
+            let errand = Errand {
+                parent_step: frame.step_of_errand(&key)?,
+                key,
+                agent: &name,
+                input,
+                conversation: None,
+            };
+            frame.let_work(errand).await
+        }
         Call::AskModel { prompt, system } => {
             let asked = ask_model(frame, key, prompt, system).await?;
             Ok(Value::String(asked))
@@ -182,7 +162,7 @@ async fn answer_of_model(
     let model = models
         .resolve(frame.agent.model.as_deref())
         .map_err(|error| fault(&error))?;
-    let messages = vec![Said::User { text: prompt }];
+    let messages = vec![Said::user(prompt)];
     let request = ChatRequest {
         system,
         messages,

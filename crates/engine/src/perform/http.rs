@@ -192,7 +192,7 @@ impl<'a> Visit<'a> {
                     frame.emit(thought(&message, progress)).await?;
                 }
                 // What a sub-agent writes is for the agent that called it.
-                Step::Text { text } if frame.is_root() && !text.is_empty() => {
+                Step::Text { text } if frame.speaks && !text.is_empty() => {
                     let (id, whole) = match &mut spoken {
                         Some(spoken) => spoken,
                         None => spoken.insert((message::begin(frame).await?, String::new())),
@@ -265,7 +265,7 @@ async fn messages(frame: &Frame<'_>) -> Result<Vec<Said>, Fault> {
     let mut before = conversation(frame).await?;
     before.pop();
     let said = |told| match told {
-        Told::User { text } => Some((MessageRole::User, text)),
+        Told::User { text, .. } => Some((MessageRole::User, text)),
         Told::Assistant { text, .. } => Some((MessageRole::Assistant, text)),
         Told::ToolResult { .. } => None,
     };

@@ -53,18 +53,6 @@ const ASSISTANT: EmbeddedAgent = EmbeddedAgent {
         ("instructions.md", "Be brief."),
     ],
 };
-const STRICT: EmbeddedAgent = EmbeddedAgent {
-    name: "strict",
-    files: &[
-        (
-            "agent.toml",
-            "description = \"Gives an object\"\nkind = \"model\"\n\
-             instructions = \"instructions.md\"\n\
-             output_schema = { type = \"object\", required = [\"answer\"] }\n",
-        ),
-        ("instructions.md", "Answer in JSON."),
-    ],
-};
 const BROKEN: EmbeddedAgent = EmbeddedAgent {
     name: "broken",
     files: &[(
@@ -138,7 +126,7 @@ impl Tool for Fixed {
     }
 }
 
-fn spec(name: &str, permission: &str) -> ToolSpec {
+pub(super) fn spec(name: &str, permission: &str) -> ToolSpec {
     ToolSpec {
         name: name.into(),
         description: String::new(),
@@ -237,6 +225,8 @@ pub(super) struct Build {
     /// Told after each commit, before the hub.
     pub(super) witness: Option<Arc<dyn Fanout>>,
     pub(super) clock: Box<dyn Clock>,
+    /// A folder of agents beside those of all houses.
+    pub(super) agents: Option<tempfile::TempDir>,
 }
 
 impl Build {
@@ -249,6 +239,7 @@ impl Build {
             dir: Arc::new(tempfile::tempdir().unwrap()),
             witness: None,
             clock: Box::new(SystemClock),
+            agents: None,
         }
     }
 }
@@ -300,6 +291,7 @@ impl House {
             dir,
             witness,
             clock,
+            agents: folder,
         } = plan;
         let runtime = Runtime::with_clock(clock);
         let hub = Hub::new();
@@ -326,6 +318,7 @@ impl House {
         }));
         tools.push(fixed("large", "basic", || Ok(json!("x".repeat(400_000)))));
         tools.push(fixed("unruled", "teleport", || Ok(json!("never"))));
+        tools.push(Arc::new(super::agents::Rights::new()));
         let counts = Counts::default();
         tools.extend(counts.tools());
         tools.push(Arc::new(Hold {
@@ -340,8 +333,8 @@ impl House {
             .with(model.clone())
             .with_default("test/model".parse().unwrap());
         let agents = Agents::load(
-            &[ECHO, ASSISTANT, STRICT, BROKEN, HIDDEN],
-            None,
+            &[&[ECHO, ASSISTANT, BROKEN, HIDDEN], super::agents::ALL].concat(),
+            folder.as_ref().map(tempfile::TempDir::path),
             &registry,
             &models,
         );

@@ -114,7 +114,7 @@ async fn the_supervisor_answers_with_what_its_agents_found() -> Test {
         .client
         .file_upload("log.csv", Upload::Path(&log))
         .await?;
-    let run = ask(&user, None, "desk", &[file.id]).await?;
+    let run = ask(&user, None, "briefing", &[file.id]).await?;
     assert_eq!(run.status, RunStatus::Completed, "{:?}", run.error);
     let said = last_message(&user, &run).await?;
     let number = format!("{},{:03} requests in 1 logs", rows / 1000, rows % 1000);
@@ -136,7 +136,7 @@ async fn the_supervisor_answers_with_what_its_agents_found() -> Test {
     // One that fails is said, and the other one is there.
     let empty = Upload::Bytes(b"".to_vec().into());
     let empty = user.client.file_upload("empty.csv", empty).await?;
-    let run = ask(&user, None, "desk", &[empty.id]).await?;
+    let run = ask(&user, None, "briefing", &[empty.id]).await?;
     let result = run.result.clone().context("it goes on")?;
     assert_eq!(result["failed"], json!(["Numbers"]));
     let said = last_message(&user, &run).await?;

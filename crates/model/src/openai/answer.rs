@@ -295,6 +295,7 @@ impl Answer {
         self.ready.push_back(Chunk::Done(Done {
             usage: self.usage.take(),
             stop,
+            keepsake: None,
         }));
         self.finished = true;
         Ok(())

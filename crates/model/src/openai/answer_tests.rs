@@ -68,7 +68,11 @@ fn call(id: &str, name: &str, arguments: Value) -> Chunk {
 }
 
 fn done(stop: StopReason) -> Chunk {
-    Chunk::Done(Done { usage: None, stop })
+    Chunk::Done(Done {
+        usage: None,
+        stop,
+        keepsake: None,
+    })
 }
 
 fn complete(events: &[Value]) -> Vec<Chunk> {
@@ -114,6 +118,7 @@ fn everything_read() -> Vec<Chunk> {
         Chunk::Done(Done {
             usage: Some(usage),
             stop: StopReason::ToolCalls,
+            keepsake: None,
         }),
     ]
 }

@@ -2,10 +2,10 @@
 
 use std::collections::{HashMap, HashSet};
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, Serializer};
 use serde_json::Value;
 
-use crate::{ChatRequest, MaxTokensField, Message, ToolCall};
+use crate::{ChatRequest, Image, MaxTokensField, Message, ToolCall};
 
 /// The body of a request. Borrows everything from the [`ChatRequest`].
 #[derive(Serialize)]
@@ -23,6 +23,21 @@ pub(super) struct Body<'a> {
     max_tokens: Option<u32>,
     #[serde(skip_serializing_if = "Option::is_none")]
     max_completion_tokens: Option<u32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    response_format: Option<ResponseFormat<'a>>,
+}
+
+#[derive(Serialize)]
+struct ResponseFormat<'a> {
+    r#type: &'static str,
+    json_schema: NamedSchema<'a>,
+}
+
+#[derive(Serialize)]
+struct NamedSchema<'a> {
+    name: &'static str,
+    strict: bool,
+    schema: &'a Value,
 }
 
 #[derive(Serialize)]
@@ -37,7 +52,7 @@ enum Turn<'a> {
         content: &'a str,
     },
     User {
-        content: &'a str,
+        content: Said<'a>,
     },
     Assistant {
         content: Option<&'a str>,
@@ -48,6 +63,50 @@ enum Turn<'a> {
         tool_call_id: &'a str,
         content: &'a str,
     },
+}
+
+/// Text alone goes as a string, which every server understands.
+#[derive(Serialize)]
+#[serde(untagged)]
+enum Said<'a> {
+    Text(&'a str),
+    Parts(Vec<Part<'a>>),
+}
+
+impl<'a> Said<'a> {
+    fn new(text: &'a str, images: &'a [Image]) -> Self {
+        if images.is_empty() {
+            return Self::Text(text);
+        }
+        let shown = images.iter().map(|image| Part::ImageUrl {
+            image_url: ImageUrl {
+                url: DataUrl(image),
+            },
+        });
+        Self::Parts(std::iter::once(Part::Text { text }).chain(shown).collect())
+    }
+}
+
+#[derive(Serialize)]
+#[serde(tag = "type", rename_all = "snake_case")]
+enum Part<'a> {
+    Text { text: &'a str },
+    ImageUrl { image_url: ImageUrl<'a> },
+}
+
+#[derive(Serialize)]
+struct ImageUrl<'a> {
+    url: DataUrl<'a>,
+}
+
+/// A picture as an address, written without a copy of its own.
+struct DataUrl<'a>(&'a Image);
+
+impl Serialize for DataUrl<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let Image { media_type, base64 } = self.0;
+        serializer.collect_str(&format_args!("data:{media_type};base64,{base64}"))
+    }
 }
 
 #[derive(Serialize)]
@@ -83,6 +142,7 @@ impl<'a> Body<'a> {
         names: &'a ToolNames,
         max_tokens: MaxTokensField,
         usage: bool,
+        schema: bool,
     ) -> Self {
         let system = request
             .system
@@ -113,14 +173,53 @@ impl<'a> Body<'a> {
             max_tokens: limit.filter(|_| max_tokens == MaxTokensField::MaxTokens),
             max_completion_tokens: limit
                 .filter(|_| max_tokens == MaxTokensField::MaxCompletionTokens),
+            response_format: request
+                .response_schema
+                .as_ref()
+                .filter(|_| schema)
+                .map(|schema| ResponseFormat {
+                    r#type: "json_schema",
+                    json_schema: NamedSchema {
+                        name: "answer",
+                        strict: is_strict(schema),
+                        schema,
+                    },
+                }),
         }
+    }
+}
+
+/// Whether a schema keeps the rules of strict mode, in which the answer is sure to fit: each
+/// object has all of its properties and no others. A schema that does not is refused there.
+fn is_strict(schema: &Value) -> bool {
+    match schema {
+        Value::Object(fields) => {
+            let object = fields.get("type").is_some_and(|kind| kind == "object")
+                || fields.contains_key("properties");
+            let closed = fields.get("additionalProperties") == Some(&Value::Bool(false));
+            let names = fields.get("properties").and_then(Value::as_object);
+            let required = fields.get("required").and_then(Value::as_array);
+            let all = names.is_none_or(|names| {
+                let has = |name: &String| {
+                    required.is_some_and(|required| required.iter().any(|known| known == name))
+                };
+                names.keys().all(has)
+            });
+            (!object || (closed && all)) && fields.values().all(is_strict)
+        }
+        Value::Array(items) => items.iter().all(is_strict),
+        _ => true,
     }
 }
 
 fn turn<'a>(message: &'a Message, names: &'a ToolNames) -> Turn<'a> {
     match message {
-        Message::User { text } => Turn::User { content: text },
-        Message::Assistant { text, tool_calls } => Turn::Assistant {
+        Message::User { text, images } => Turn::User {
+            content: Said::new(text, images),
+        },
+        Message::Assistant {
+            text, tool_calls, ..
+        } => Turn::Assistant {
             content: (!text.is_empty() || tool_calls.is_empty()).then_some(text),
             tool_calls: tool_calls.iter().map(|call| called(call, names)).collect(),
         },
@@ -328,9 +427,7 @@ mod tests {
             model: "m".to_owned(),
             system: Some("be brief".to_owned()),
             messages: vec![
-                Message::User {
-                    text: "q".to_owned(),
-                },
+                Message::user("q"),
                 Message::Assistant {
                     text: String::new(),
                     tool_calls: vec![
@@ -345,6 +442,7 @@ mod tests {
                             arguments: Arguments::Invalid("{x".to_owned()),
                         },
                     ],
+                    keepsake: None,
                 },
                 Message::ToolResult {
                     tool_call_id: "c1".to_owned(),
@@ -356,7 +454,13 @@ mod tests {
             ..ChatRequest::default()
         };
         let names = ToolNames::of(&request);
-        let body = Body::new(&request, &names, MaxTokensField::MaxCompletionTokens, true);
+        let body = Body::new(
+            &request,
+            &names,
+            MaxTokensField::MaxCompletionTokens,
+            true,
+            true,
+        );
         assert_eq!(
             serde_json::to_value(&body).unwrap(),
             json!({

@@ -186,6 +186,10 @@ pub const CATALOGUE: &[Key] = &[
         "models.providers.*.models",
         "models to list; others are refused when there are any",
     ),
+    value(
+        "models.providers.*.context_tokens",
+        "tokens that its models take, question and answer together",
+    ),
     secret("models.providers.*.headers.*", "a further header"),
     secret(
         "models.providers.*.proxy",

@@ -156,6 +156,8 @@ pub(super) struct ModelProvider {
     #[serde(default)]
     models: Vec<String>,
     #[serde(default)]
+    context_tokens: Option<u32>,
+    #[serde(default)]
     headers: BTreeMap<String, String>,
     #[serde(default)]
     proxy: Option<String>,
@@ -295,6 +297,7 @@ impl ModelProvider {
         };
         Ok(ProviderConfig {
             models: self.models,
+            context_tokens: self.context_tokens,
             headers: self
                 .headers
                 .into_iter()

@@ -6,13 +6,14 @@ use std::process::Stdio;
 
 use anyhow::{Context as _, Result};
 use netra_client::Upload;
-use netra_integration::{Options, TestServer, soon, start_with_files, text_of};
+use netra_integration::{Options, TestServer, output, soon, start_with_files, text_of};
 use netra_protocol::run::RunStatus;
 use tokio::io::{AsyncBufReadExt as _, BufReader};
 use tokio::process::{Child, Command};
 
 use crate::Test;
 use crate::expect::names;
+use crate::scripts::script;
 
 /// Names the folder of what was installed.
 const VARIABLE: &str = "NETRA_AGENTS";
@@ -138,5 +139,49 @@ async fn an_agent_in_typescript_reads_the_logs_of_its_user() -> Test {
     let without = user.run("typescript-agent", "how large?").await?;
     let error = without.error.context("it has nothing to read")?;
     assert_eq!(error.message, "attach a log to the question");
+    Ok(())
+}
+
+/// What ty says of the script in this folder, and whether it is content.
+async fn types_of(folder: &Path) -> Result<(bool, String)> {
+    let mut check = Command::new(installed("types/bin/ty")?);
+    let check = check.args(["check", "--project"]).arg(folder).output();
+    let checked = soon("ty", check).await?;
+    let said = String::from_utf8_lossy(&checked.stdout).into_owned();
+    Ok((checked.status.success(), said))
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_checker_of_types_understands_scripts_by_their_stubs() -> Test {
+    let agents = tempfile::tempdir()?;
+    let dir = agents.path().display().to_string();
+    let names = [
+        "log-report",
+        "briefing",
+        "briefing-numbers",
+        "briefing-words",
+    ];
+    for name in names {
+        let folder = agents.path().join(name);
+        std::fs::create_dir(&folder)?;
+        for file in ["agent.toml", "agent.py"] {
+            std::fs::copy(examples().join(name).join(file), folder.join(file))?;
+        }
+    }
+    output(&["agents", "new", "fresh", "--agents", &dir], "").await?;
+    let manifest = "tools = [\"log_profile\"]\n";
+    let wrong = "log_profile(fil='a')\ngather(call(log_profile, file=3))\nthink(7)\n";
+    script(agents.path(), "wrong", manifest, wrong)?;
+    let written = output(&["agents", "stubs", "--agents", &dir], "").await?;
+    assert!(written.status.success(), "{written:?}");
+    for name in names.into_iter().chain(["fresh"]) {
+        let (good, said) = types_of(&agents.path().join(name)).await?;
+        assert!(good, "{name}: {said}");
+    }
+    let (good, said) = types_of(&agents.path().join("wrong")).await?;
+    assert!(!good, "{said}");
+    for line in 1..=3 {
+        assert!(said.contains(&format!("agent.py:{line}:")), "{said}");
+    }
     Ok(())
 }

@@ -1,8 +1,8 @@
 """Lets two agents work at once, and goes on when one of them fails."""
 
 parts = {
-    "Numbers": call(agent, "desk-numbers", {"names": [file["name"] for file in files]}),
-    "Words": call(agent, "desk-words", input["text"]),
+    "Numbers": call(agent, "briefing-numbers", {"names": [file["name"] for file in files]}),
+    "Words": call(agent, "briefing-words", input["text"]),
 }
 think("Asking " + " and ".join(parts).lower())
 found = dict(zip(parts, gather(*parts.values(), return_errors=True)))
