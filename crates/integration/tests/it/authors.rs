@@ -211,7 +211,9 @@ async fn a_watched_folder_needs_no_signal() -> Test {
     script(agents.path(), "main", "", "{'version': 1}\n")?;
     let options = Options::new()
         .agents(agents.path())
-        .set("agents.watch", true);
+        .set("agents.watch", true)
+        // It is asked again and again whether the agent is there.
+        .set("limits.requests_per_minute", 10_000_000);
     let server = TestServer::start_with(options).await?;
     let user = server.user().await?;
     assert_eq!(
