@@ -144,7 +144,7 @@ mod tests {
         fs::create_dir_all(&environment.folder).unwrap();
         let stamp = environment.folder.join(STAMP);
         fs::write(&stamp, format!("{}\n[project]\n", found(python).unwrap())).unwrap();
-        environment.install(&workspace, PROJECT, &[]).unwrap();
+        environment.pip(&workspace, PROJECT, &["install"]).unwrap();
         assert!(!environment.python().exists());
     }
 }

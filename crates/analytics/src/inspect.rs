@@ -22,6 +22,7 @@ struct Present {
     latency: bool,
     cost: bool,
     user: bool,
+    prompts: bool,
     single: bool,
 }
 
@@ -36,6 +37,7 @@ pub(crate) fn inspect(log: &Log) -> Value {
         latency: log.latency_micros.present() > 0,
         cost: log.cost_pico.present() > 0,
         user: log.user.present() > 0,
+        prompts: log.prompts.present().1 + log.prompts.with_prefix() > 0,
         single: !log.is_aggregated(),
     };
     let mut missing = Missing::default();
@@ -131,7 +133,8 @@ fn questions(there: &Present) -> (Vec<Value>, Vec<Value>) {
     ];
     let with = |more: &[(bool, &'static str)]| [&tokens[..], more].concat();
     let model = "as an assumption stated with the result when the log names no model";
-    let list: [Question<'_>; 13] = [
+    let single = "one row for each request instead of sums";
+    let list: [Question<'_>; 17] = [
         (
             "volume_over_time",
             "How many requests came when: rates, peaks, pauses".into(),
@@ -173,6 +176,26 @@ fn questions(there: &Present) -> (Vec<Value>, Vec<Value>) {
             vec![(there.cached, "a column of cached input tokens")],
         ),
         (
+            "prompt_repeats",
+            "What repeats in the prompts, and how much of it a cache could keep".into(),
+            vec![(there.prompts, "a column of prompts or of hashes of them")],
+        ),
+        (
+            "rate_limits",
+            "How the peaks stand against rate limits".into(),
+            vec![(there.time, "a time"), (there.single, single)],
+        ),
+        (
+            "anomalies",
+            "Which hours or minutes are unusual (from an hour of requests on)".into(),
+            vec![(there.time, "a time")],
+        ),
+        (
+            "forecast",
+            "What is to come (from two days of requests on)".into(),
+            vec![(there.time, "a time")],
+        ),
+        (
             "what_if_other_model",
             format!("What the same traffic costs on another model ({model})"),
             with(none),
@@ -195,7 +218,7 @@ fn questions(there: &Present) -> (Vec<Value>, Vec<Value>) {
         (
             "what_if_capped_output",
             "What a cap on the length of answers saves".into(),
-            with(&[(there.single, "one row for each request instead of sums")]),
+            with(&[(there.single, single)]),
         ),
     ];
     let (mut can, mut cannot) = (Vec::new(), Vec::new());

@@ -132,20 +132,16 @@ enum Content {
 }
 
 #[derive(Deserialize)]
-#[serde(tag = "type", rename_all = "snake_case")]
+#[serde(tag = "type")]
 enum Delta {
-    TextDelta {
-        text: String,
-    },
-    ThinkingDelta {
-        thinking: String,
-    },
-    SignatureDelta {
-        signature: String,
-    },
-    InputJsonDelta {
-        partial_json: String,
-    },
+    #[serde(rename = "text_delta")]
+    Text { text: String },
+    #[serde(rename = "thinking_delta")]
+    Thinking { thinking: String },
+    #[serde(rename = "signature_delta")]
+    Signature { signature: String },
+    #[serde(rename = "input_json_delta")]
+    InputJson { partial_json: String },
     #[serde(other)]
     Other,
 }
@@ -265,9 +261,9 @@ impl Message {
 
     fn delta(&mut self, index: u32, delta: Delta, draft: &mut Draft) -> Result<(), Error> {
         match delta {
-            Delta::TextDelta { text } => self.text(text, draft),
-            Delta::ThinkingDelta { thinking } => self.thinking(thinking, draft),
-            Delta::SignatureDelta { signature } => {
+            Delta::Text { text } => self.text(text, draft),
+            Delta::Thinking { thinking } => self.thinking(thinking, draft),
+            Delta::Signature { signature } => {
                 draft.count(signature.len())?;
                 if let Some(Part::Thought(Block::Thinking {
                     signature: known, ..
@@ -277,10 +273,10 @@ impl Message {
                 }
                 Ok(())
             }
-            Delta::InputJsonDelta { partial_json } if self.call == Some(index) => {
+            Delta::InputJson { partial_json } if self.call == Some(index) => {
                 draft.call(Some(index), String::new(), String::new(), &partial_json)
             }
-            Delta::InputJsonDelta { .. } | Delta::Other => Ok(()),
+            Delta::InputJson { .. } | Delta::Other => Ok(()),
         }
     }
 

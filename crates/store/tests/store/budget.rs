@@ -52,10 +52,11 @@ impl Fixture {
 
 /// The limit that has no room, and what is used of it.
 fn shortage(outcome: Result<Reserved, Error>) -> (&'static str, f64) {
-    match outcome {
-        Err(Error::BudgetExceeded(shortage)) => (shortage.limit, shortage.used),
-        other => panic!("not refused for a budget: {other:?}"),
-    }
+    let refused = match outcome.unwrap_err() {
+        Error::BudgetExceeded(shortage) => Some((shortage.limit, shortage.used)),
+        _ => None,
+    };
+    refused.unwrap()
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]

@@ -1,6 +1,11 @@
-// Every text of the page, in one place.
+// Every text of the page, in one folder.
 
-import { count, duration } from './format';
+import { count, duration } from '../format';
+import { account } from './account';
+import { admin } from './admin';
+import { failures } from './failures';
+import { inspector } from './inspector';
+import { palette } from './palette';
 
 const plural = (n: number, one: string, many: string): string => `${count(n)} ${n === 1 ? one : many}`;
 
@@ -25,18 +30,34 @@ export const texts = {
     refused: 'Name or password is not right.',
     ended: 'You have been signed out. Please sign in again.',
   },
-  setUp: {
-    title: 'Set up this server',
-    lead: 'You are the first one here. This makes the administrator’s account.',
+  byLink: {
     name: 'Your name',
     password: 'Choose a password',
     hint: 'At least 12 characters.',
     repeat: 'Repeat the password',
     mismatch: 'The two passwords differ.',
-    submit: 'Create the account',
-    busy: 'Creating…',
-    refused: 'This set-up link is not valid any more. Start the server again to get a new one, or sign in.',
+    busy: 'One moment…',
+    nameTaken: 'This name is taken, or the invitation has been used.',
+    passwordSet: 'Your new password is set. You can sign in with it now.',
     toSignIn: 'There is an account already? Sign in',
+    setup: {
+      title: 'Set up this server',
+      lead: 'You are the first one here. This makes the administrator’s account.',
+      submit: 'Create the account',
+      refused: 'This set-up link is not valid any more. Start the server again to get a new one, or sign in.',
+    },
+    register: {
+      title: 'Make an account',
+      lead: 'You have been invited to this server.',
+      submit: 'Create the account',
+      refused: 'This invitation is not valid any more, or the server takes no new accounts. Ask whoever invited you.',
+    },
+    reset: {
+      title: 'Set a new password',
+      lead: 'Your old password is no longer good once the new one is set, and all your sessions end.',
+      submit: 'Set the password',
+      refused: 'This link is not valid any more. Ask an admin for a new one.',
+    },
   },
 
   rail: {
@@ -45,6 +66,16 @@ export const texts = {
     hide: 'Hide conversations',
     fresh: 'New conversation',
     empty: 'Your conversations will be listed here.',
+    search: 'Search conversations',
+    nothing: (text: string) => `Nothing was found for “${text}”.`,
+    found: (n: number) => `${plural(n, 'conversation', 'conversations')} found`,
+    waiting: 'waits for you',
+    places: 'Pages',
+    account: 'Account',
+    admin: 'Administration',
+    palette: 'Go to…',
+    theme: (name: string) => `Colours: ${name}`,
+    themes: { system: 'as the system', light: 'light', dark: 'dark' },
     more: 'Show more',
     untitled: 'Untitled',
     active: 'working',
@@ -64,12 +95,29 @@ export const texts = {
     none: 'No agent is installed.',
     choose: 'Choose an agent',
     tools: (n: number) => plural(n, 'tool', 'tools'),
+    mayUse: 'May use',
+    takes: 'Takes',
+    needsObject: 'Asks for a JSON object, not for a sentence.',
+    required: 'needed',
+    notReadyHelp: 'Whoever runs this server can mend that; the other agents are not affected.',
+    kinds: { model: 'language model', script: 'script', native: 'built in', http: 'over HTTP' },
   },
 
   welcome: {
     title: 'What would you like to know?',
     lead: 'Choose an agent, attach a file if it needs one, and ask. You see each step while it happens.',
     agents: 'Agents on this server',
+    try: 'Try it',
+    tries: {
+      echo: { ask: 'Say hello to the echo', text: 'Hello, is anybody there?' },
+      optimizer: {
+        ask: 'Find out what would cut the cost of a log',
+        text: 'Where do our tokens go, and what would cut the cost by 30 %?',
+        file: 'Attach a log',
+      },
+      analyst: { ask: 'Ask a table a question', text: 'What stands out in this table? Draw a chart of it.', file: 'Attach a table' },
+      assistant: { ask: 'Ask the assistant', text: 'What can you do for me?' },
+    } as Record<string, { ask: string; text: string; file?: string }>,
   },
 
   composer: {
@@ -77,6 +125,7 @@ export const texts = {
     placeholder: (agent: string) => `Ask ${agent}…`,
     send: 'Send',
     attach: 'Attach a file',
+    kinds: 'CSV, JSON or JSONL',
     drop: 'Drop files to attach them',
     hint: 'Enter sends, Shift+Enter starts a new line',
     stop: 'Stop',
@@ -86,10 +135,22 @@ export const texts = {
     uploaded: (name: string) => `${name} is attached.`,
     failed: 'not uploaded',
     waitForUpload: 'The upload has to end first.',
+    askFirst: 'Write a question first.',
+    notAnObject: 'This agent takes a JSON object, such as {"name": "value"}.',
+    placeholderObject: (agent: string) => `A JSON object for ${agent}…`,
+    editing: 'You are asking this again. It is sent in a conversation of its own, with what was said before it.',
+    stopEditing: 'Leave it as it was',
+    notReady: (agent: string) => `${agent} is not ready; see the list of agents for the reason.`,
+    preview: (name: string) => `Show the first rows of ${name}`,
+    previewLabel: (name: string) => `First rows of ${name}`,
+    shape: (rows: number, columns: number, exact: boolean) =>
+      `${exact ? '' : 'about '}${plural(rows, 'row', 'rows')}, ${plural(columns, 'column', 'columns')}`,
   },
 
   run: {
     you: 'You',
+    turn: (n: number) => `Question ${count(n)} and its answer`,
+    conversation: 'Questions and answers',
     status: {
       queued: 'Queued',
       running: 'Working',
@@ -114,6 +175,13 @@ export const texts = {
     loadingSteps: 'Loading the steps…',
     noSteps: 'No steps yet.',
     retry: 'Run again',
+    fork: 'Fork from here',
+    edit: 'Edit and ask again',
+    inspect: 'Inspect',
+    copyQuestion: 'Copy the question',
+    earlier: (n: number) => `Show ${plural(n, 'earlier step', 'earlier steps')}`,
+    whatToDo: 'What to do',
+    errorPage: 'More about this error',
     incomplete: 'cut off',
     failureTitle: {
       failed: 'The run failed.',
@@ -153,7 +221,15 @@ export const texts = {
     deny: 'Deny',
     approved: 'Approved',
     denied: 'Denied',
-    expires: (time: string) => `Open until ${time}`,
+    until: 'Open until',
+    expired: 'Nobody answered in time.',
+    withdrawn: 'The run ended before it was answered.',
+    edit: 'Change the arguments',
+    keep: 'Leave the arguments',
+    argumentsLabel: 'Arguments as JSON',
+    notJson: 'This is not valid JSON.',
+    note: 'Note (for the agent and the audit)',
+    sending: 'Sending…',
   },
 
   artifact: {
@@ -163,6 +239,13 @@ export const texts = {
     loading: 'Loading the chart…',
     failed: 'The file could not be loaded.',
     enlarge: (name: string) => `Show ${name} larger`,
+  },
+
+  code: {
+    label: (language: string) => `Code in ${language}`,
+    plain: 'Code',
+    table: 'Table',
+    notCopied: 'Not copied',
   },
 
   report: {
@@ -186,6 +269,8 @@ export const texts = {
 
   usage: {
     label: 'Usage of this run',
+    peak: (size: string) => `${size} of memory at most`,
+    unpriced: 'cost not known',
     tokens: (input: string, output: string) => `${input} tokens in, ${output} out`,
     toolCalls: (n: number) => plural(n, 'tool call', 'tool calls'),
     modelCalls: (n: number) => plural(n, 'model call', 'model calls'),
@@ -201,12 +286,20 @@ export const texts = {
     rateLimited: (seconds: number) => `Too many messages, trying again in ${seconds} s`,
     tooMany: (seconds: number) => `Too many open windows, trying again in ${seconds} s`,
     stopped: 'Not connected',
+    refused: (why: string) => `Not connected: ${why}`,
+    offline: 'You are offline. It goes on by itself when the network is back.',
+    full: (seconds: number) => `The server is full; trying again in ${seconds} s. What is running goes on.`,
+    store: (seconds: number) => `The server’s database is away, trying again in ${seconds} s`,
+    outdated: 'The server has a newer version of this page.',
+    reload: 'Load it',
     now: 'Connect now',
     reloaded: 'The log could not be resumed; the conversation was read anew',
   },
 
   announce: {
     started: (agent: string) => `${agent} has started.`,
+    asked: (agent: string) => `${agent} asks for your permission.`,
+    forked: 'You are in a copy of the conversation.',
     ended: (agent: string, status: string) => `${agent}: ${status}.`,
   },
 
@@ -226,26 +319,19 @@ export const texts = {
     draining: 'The server is restarting; please try again soon.',
     store_unavailable: 'The server’s database cannot be reached.',
     run_ended: 'The run has already ended.',
+    approval_resolved: 'Somebody has answered this already.',
+    conflict: 'This is not possible as things are.',
+    unknown_field: 'This server does not know how to do that.',
+    invalid_request: 'The server cannot read this.',
+    invalid_input: 'The agent cannot work with this.',
+    origin_refused: 'The server does not take requests from this address.',
+    idempotency_key_reused: 'This was sent before with other content.',
     internal: 'Something went wrong in the server.',
   },
 
-  noReason: 'No reason was given.',
-  runErrors: {
-    memory_limit_exceeded: 'It needed more memory than is allowed.',
-    budget_exceeded: 'The budget is used up.',
-    step_limit_exceeded: 'It took more steps than are allowed.',
-    tool_call_limit_exceeded: 'It made more tool calls than are allowed.',
-    depth_limit_exceeded: 'Its agents called each other too deeply.',
-    deadline_exceeded: 'It did not end before its deadline.',
-    cancelled: 'It was stopped on request.',
-    agent_failed: 'The agent broke off.',
-    model_unavailable: 'The language model cannot be reached.',
-    model_not_configured: 'No language model is configured for this agent.',
-    output_invalid: 'The result does not have the form that was asked for.',
-    interrupted: 'The server went down while it ran.',
-    attempts_exhausted: 'It was tried several times and broke off each time.',
-    outcome_unknown: 'Whether this tool call took effect is not known.',
-    denied: 'It was not permitted.',
-    internal: 'Something went wrong in the server.',
-  },
+  ...failures,
+  account,
+  admin,
+  inspector,
+  palette,
 } as const;
