@@ -25,7 +25,10 @@ const MAY_DEPEND: [(&str, &[&str]); 16] = [
         "tools",
         &["protocol", "context", "store", "events", "worker"],
     ),
-    ("mcp", &["protocol", "context", "memory", "worker", "tools"]),
+    (
+        "mcp",
+        &["protocol", "context", "memory", "store", "worker", "tools"],
+    ),
     (
         "engine",
         &[

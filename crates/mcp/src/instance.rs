@@ -13,6 +13,7 @@ use crate::config::{Address, Command, Era, Place};
 use crate::connection::Connection;
 use crate::ending::{Ending, Why};
 use crate::lines::{Lines, MAX_MESSAGE_BYTES};
+use crate::opened::Opened;
 use crate::program::{Program, Started};
 use crate::server::Server;
 use crate::web::Web;
@@ -29,6 +30,8 @@ pub(crate) struct Instance {
     /// None for a server of HTTP.
     program: Option<Box<dyn Program>>,
     charge: Option<Charge>,
+    /// What it was given.
+    pub(crate) opened: Opened,
 }
 
 /// The memory of the program on its user's account, which stays open for it.
@@ -45,9 +48,10 @@ impl Instance {
     pub(crate) async fn start(
         server: &Server,
         account: Option<Arc<Account>>,
+        opened: &Opened,
     ) -> Result<Self, String> {
         let era = server.era();
-        let why = match Self::start_as(server, account.clone(), era).await {
+        let why = match Self::start_as(server, account.clone(), opened, era).await {
             Ok(started) => return Ok(started),
             Err(why) => why,
         };
@@ -55,7 +59,7 @@ impl Instance {
             return Err(why);
         }
         // Some servers of the older era stumble over the question which eras they know.
-        match Self::start_as(server, account, Era::Sessions).await {
+        match Self::start_as(server, account, opened, Era::Sessions).await {
             Ok(started) => {
                 server.note_older();
                 Ok(started)
@@ -68,32 +72,39 @@ impl Instance {
     async fn start_as(
         server: &Server,
         account: Option<Arc<Account>>,
+        opened: &Opened,
         era: Era,
     ) -> Result<Self, String> {
         let limit = server.config.start;
         let started = async {
             match &server.config.place {
-                Place::Stdio(command) => Self::of_program(server, command, account, era).await,
-                Place::Http(address) => Self::of_address(server, address, era).await,
+                Place::Stdio(command) => {
+                    Self::of_program(server, command, account, (opened, era)).await
+                }
+                Place::Http(address) => Self::of_address(server, address, (opened, era)).await,
             }
         };
         let started = tokio::time::timeout(limit, started).await;
         let late = |_| format!("it did not answer within {} ms", limit.as_millis());
         let started = started.map_err(late)?;
-        started.map_err(|words| cut_text(&words, MAX_WORDS))
+        let redaction = opened.redaction();
+        started.map_err(|words| cut_text(&redaction.text(words), MAX_WORDS))
     }
 
     async fn of_program(
         server: &Server,
         command: &Command,
         account: Option<Arc<Account>>,
-        era: Era,
+        (opened, era): (&Opened, Era),
     ) -> Result<Self, String> {
         let Started {
             read,
             write,
             program,
-        } = server.programs.start(command).await?;
+        } = server
+            .programs
+            .start(&with_secrets(command, opened)?)
+            .await?;
         let charge = account.map(|account| Charge {
             held: account.add_external(),
             account,
@@ -109,6 +120,7 @@ impl Instance {
                 ending,
                 program: Some(program),
                 charge,
+                opened: opened.clone(),
             }),
             Err(error) => {
                 let why = why(&ending, Some(&*program)).await;
@@ -117,7 +129,8 @@ impl Instance {
                 let said = program.said();
                 let said = said.trim();
                 if !said.is_empty() {
-                    let said = cut_text(said, MAX_WORDS);
+                    let said = opened.redaction().text(said.to_owned());
+                    let said = cut_text(&said, MAX_WORDS);
                     tracing::warn!(
                         mcp.server = server.name,
                         why,
@@ -130,8 +143,12 @@ impl Instance {
         }
     }
 
-    async fn of_address(server: &Server, address: &Address, era: Era) -> Result<Self, String> {
-        let web = Web::new(address).map_err(|error| chain(&error))?;
+    async fn of_address(
+        server: &Server,
+        address: &Address,
+        (opened, era): (&Opened, Era),
+    ) -> Result<Self, String> {
+        let web = Web::new(address, opened)?;
         let mut config = StreamableHttpClientTransportConfig::with_uri(address.url.clone());
         config.max_sse_event_size = MAX_MESSAGE_BYTES;
         config.max_json_response_size = MAX_MESSAGE_BYTES;
@@ -145,6 +162,7 @@ impl Instance {
             ending: Ending::default(),
             program: None,
             charge: None,
+            opened: opened.clone(),
         })
     }
 
@@ -176,6 +194,18 @@ impl Instance {
             tokio::time::timeout(GRACE, program.ended()).await.ok();
         }
     }
+}
+
+/// The command with the secrets in its environment.
+fn with_secrets(command: &Command, opened: &Opened) -> Result<Command, String> {
+    let mut command = command.clone();
+    for (variable, used) in &command.secrets {
+        let value = opened.text(used)?;
+        command
+            .environment
+            .insert(variable.clone(), (*value).clone());
+    }
+    Ok(command)
 }
 
 async fn why(ending: &Ending, program: Option<&dyn Program>) -> Option<Why> {

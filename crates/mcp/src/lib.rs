@@ -11,6 +11,8 @@ mod ending;
 mod instance;
 mod lines;
 mod offer;
+mod opened;
+mod own;
 mod program;
 mod sandboxed;
 mod seat;
@@ -24,5 +26,6 @@ pub use config::{
     Address, Command, Config, Era, Grant, GrantChange, Place, ServerConfig, check_name,
 };
 pub use offer::fitted;
+pub use own::Users;
 pub use program::{Program, Programs, Started};
 pub use servers::{Servers, Trial};

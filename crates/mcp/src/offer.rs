@@ -272,7 +272,8 @@ mod tests {
     use crate::config::{Address, GrantChange, Place};
 
     fn config() -> ServerConfig {
-        let address = Address::new("http://127.0.0.1/", &Default::default()).unwrap();
+        let address =
+            Address::new("http://127.0.0.1/", &Default::default(), Default::default()).unwrap();
         ServerConfig::new(Place::Http(address))
     }
 

@@ -16,6 +16,7 @@ use crate::connection::ProgressTo;
 use crate::content::failed;
 use crate::ending::Why;
 use crate::instance::{Instance, chain};
+use crate::opened::Opened;
 use crate::seats::{Place, Seats};
 use crate::server::Server;
 
@@ -73,11 +74,11 @@ impl Seat {
         &self,
         ctx: &UserExecutionContext,
         seats: &Arc<Seats>,
-        request: ClientRequest,
-        progress: Option<ProgressTo>,
+        opened: &Opened,
+        (request, progress): (ClientRequest, Option<ProgressTo>),
     ) -> Result<ServerResult, Failure> {
         let _busy = Busy::new(self);
-        let instance = self.instance(ctx, seats).await?;
+        let instance = self.instance(ctx, seats, opened).await?;
         let limit = self.limit(ctx);
         let answer = instance.connection.ask(request, progress);
         match tokio::time::timeout(limit, answer).await {
@@ -104,8 +105,18 @@ impl Seat {
         &self,
         ctx: &UserExecutionContext,
         seats: &Arc<Seats>,
+        opened: &Opened,
     ) -> Result<Arc<Instance>, Failure> {
         let mut state = self.state.lock().await;
+        // One with a secret that is another now goes; calls that it has are answered first.
+        if let Some((instance, place)) = state
+            .seated
+            .take_if(|(instance, _)| !instance.opened.is_same_as(opened))
+        {
+            drop(place);
+            seats.stop(instance);
+            state.waits = None;
+        }
         if let Some((instance, _)) = &state.seated {
             if !instance.connection.is_closed() {
                 return Ok(Arc::clone(instance));
@@ -129,7 +140,7 @@ impl Seat {
             let limits = ctx.limits()?;
             Some(ctx.runtime().account_of(user, limits.memory_mib))
         });
-        match self.server.start_for_calls(account).await {
+        match self.server.start_for_calls(account, opened).await {
             Ok(instance) => {
                 let instance = Arc::new(instance);
                 state.seated = Some((Arc::clone(&instance), place));

@@ -17,6 +17,7 @@ use tokio::sync::watch;
 use crate::connection::Progress;
 use crate::content::{self, failed};
 use crate::offer::{Asks, Offer};
+use crate::opened::Opened;
 use crate::seat::Seat;
 use crate::seats::Seats;
 use crate::server::Server;
@@ -41,7 +42,7 @@ impl Tool for ServerTool {
             Err(_) => "failed",
         };
         metrics::counter!("netra_mcp_calls_total",
-            "server" => self.server.name.clone(), "outcome" => outcome)
+            "server" => self.server.label().to_owned(), "outcome" => outcome)
         .increment(1);
         result
     }
@@ -142,8 +143,10 @@ impl ServerTool {
     /// Asks an instance of the call's owner, and passes progress on meanwhile.
     async fn ask(&self, call: &Call<'_>, request: ClientRequest) -> Result<ServerResult, Failure> {
         let seat = self.seat(call)?;
+        let opened = Opened::for_call(&self.server, call).await?;
         let (newest, mut changes) = watch::channel(None::<Progress>);
-        let work = seat.ask(call.ctx, &self.seats, request, Some(newest));
+        let asked = (request, Some(newest));
+        let work = seat.ask(call.ctx, &self.seats, &opened, asked);
         let mut work = std::pin::pin!(work);
         loop {
             tokio::select! {

@@ -21,6 +21,8 @@ use rmcp::transport::streamable_http_client::{
 use sse_stream::{Sse, SseStream};
 
 use crate::config::Address;
+use crate::instance::chain;
+use crate::opened::Opened;
 
 const SESSION: &str = "mcp-session-id";
 const LAST_EVENT: &str = "last-event-id";
@@ -43,17 +45,27 @@ pub(crate) struct Web {
 }
 
 impl Web {
-    pub(crate) fn new(address: &Address) -> reqwest::Result<Self> {
-        let client = Client::builder()
-            // A redirect could carry the headers to somebody else.
-            .redirect(redirect::Policy::none())
-            .no_proxy()
-            .connect_timeout(CONNECT_LIMIT)
-            .user_agent(USER_AGENT)
-            .build()?;
+    pub(crate) fn new(address: &Address, opened: &Opened) -> Result<Self, String> {
+        let client = match &address.judged {
+            Some(judged) => judged.web.client_for(&judged.target),
+            None => Client::builder()
+                // A redirect could carry the headers to somebody else.
+                .redirect(redirect::Policy::none())
+                .no_proxy()
+                .connect_timeout(CONNECT_LIMIT)
+                .user_agent(USER_AGENT),
+        };
+        let mut fixed = address.headers.clone();
+        for (name, used) in &address.secrets {
+            let name = HeaderName::try_from(name).map_err(|error| error.to_string())?;
+            let mut value = HeaderValue::from_str(&opened.text(used)?)
+                .map_err(|_| format!("the secret {:?} cannot stand in a header", used.secret))?;
+            value.set_sensitive(true);
+            fixed.insert(name, value);
+        }
         Ok(Self {
-            client,
-            fixed: address.headers.clone(),
+            client: client.build().map_err(|error| chain(&error))?,
+            fixed,
         })
     }
 

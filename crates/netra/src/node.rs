@@ -12,10 +12,10 @@ use netra_engine::{ExecutionEngineFactory, Infra, NodeMemory};
 use netra_events::{Hub, WebSocketBridgeFactory};
 use netra_gateway::{Keys, Parts};
 use netra_model::Models;
-use netra_store::secret::Keyring;
+use netra_store::secret::{Keyring, ServerSecrets};
 use netra_store::{DirLock, Secrets, Store};
 use netra_tools::builtin::{AnalysisOperation, analysis_tools, http_fetch};
-use netra_tools::{Policy, Registry, Tool, ToolExecutorFactory};
+use netra_tools::{Policy, PublicWeb, Registry, Tool, ToolExecutorFactory};
 use netra_worker::{AnalysisPool, ScriptPool};
 use tokio::net::TcpListener;
 
@@ -125,10 +125,21 @@ impl Node {
         let bridge = WebSocketBridgeFactory::new(&runtime, store.clone(), hub);
         let scripts = ScriptPool::new(pool(&config, config.workers.scripts, config.workers.warm));
         let secrets = secrets(&config, &runtime, &store).await?;
-        let tools = tools(&config, (&store, &secrets), &scripts, further)?;
-        let registry = Arc::clone(tools.registry());
         let temp = Temp::for_servers(&config, &runtime).map_err(other)?;
-        let servers = Arc::new(tool_servers(&config, &runtime, temp.as_ref()));
+        let policy = Arc::new(policy(&config)?);
+        let users = netra_mcp::Users {
+            store: store.clone(),
+            secrets: secrets.clone(),
+            web: PublicWeb::new(config.fetch_allow.clone()),
+            policy: Arc::clone(&policy),
+        };
+        let programs = programs(&config, &runtime, temp.as_ref());
+        let servers = tool_servers(&config, &runtime, &programs, secrets.of_server());
+        let servers = Arc::new(servers.with_users(users, &programs));
+        let registry = registry_with(&config, policy, further)?;
+        let registry = Arc::new(registry.with_tools_of_users(Arc::clone(&servers) as _));
+        servers.expect(&registry);
+        let tools = tools(&config, (&store, &secrets), &scripts, &registry);
         let engine = engine(&config, &runtime, &store, &bridge, tools, scripts)?;
 
         // What a stopped server left has its place again before anybody asks for a new one.
@@ -259,10 +270,16 @@ pub fn policy(config: &Config) -> Result<Policy, Error> {
 
 /// The tools, built in all of them, under the policy.
 pub fn registry(config: &Config) -> Result<Registry, Error> {
-    registry_with(config, Vec::new())
+    let registry = registry_with(config, Arc::new(policy(config)?), Vec::new())?;
+    registry.expect(config.mcp.servers.keys().cloned());
+    Ok(registry)
 }
 
-fn registry_with(config: &Config, further: Vec<Arc<dyn Tool>>) -> Result<Registry, Error> {
+fn registry_with(
+    config: &Config,
+    policy: Arc<Policy>,
+    further: Vec<Arc<dyn Tool>>,
+) -> Result<Registry, Error> {
     let operations = netra_analytics::jobs::operations()
         .into_iter()
         .map(|operation| AnalysisOperation {
@@ -274,29 +291,36 @@ fn registry_with(config: &Config, further: Vec<Arc<dyn Tool>>) -> Result<Registr
         });
     let mut tools = netra_tools::builtin::tools();
     tools.extend(analysis_tools(operations.collect()));
-    let fetch = http_fetch(config.fetch_allow.clone());
+    let fetch = http_fetch(PublicWeb::new(config.fetch_allow.clone()));
     tools.push(fetch.map_err(|problem| Error::Other(anyhow::anyhow!(problem)))?);
     tools.extend(further);
-    let registry = Registry::new(tools, policy(config)?).map_err(other)?;
-    registry.expect(config.mcp.servers.keys().cloned());
-    Ok(registry)
+    Registry::new(tools, policy).map_err(other)
+}
+
+/// How programs from outside are started.
+pub(crate) fn programs(
+    config: &Config,
+    runtime: &Runtime,
+    temp: Option<&Temp>,
+) -> Arc<dyn netra_mcp::Programs> {
+    let mut settings = config.sandbox.clone();
+    if let Some(temp) = temp {
+        temp.path().clone_into(&mut settings.temp);
+    }
+    Arc::new(netra_worker::sandbox::Sandbox::new(
+        settings,
+        runtime.clone(),
+    ))
 }
 
 /// The tool servers of the configuration; none is started yet.
 pub(crate) fn tool_servers(
     config: &Config,
     runtime: &Runtime,
-    temp: Option<&Temp>,
+    programs: &Arc<dyn netra_mcp::Programs>,
+    secrets: &Arc<ServerSecrets>,
 ) -> netra_mcp::Servers {
-    let mut settings = config.sandbox.clone();
-    if let Some(temp) = temp {
-        temp.path().clone_into(&mut settings.temp);
-    }
-    let programs: Arc<dyn netra_mcp::Programs> = Arc::new(netra_worker::sandbox::Sandbox::new(
-        settings,
-        runtime.clone(),
-    ));
-    netra_mcp::Servers::new(runtime, config.mcp.clone(), &programs)
+    netra_mcp::Servers::new(runtime, config.mcp.clone(), programs, secrets)
 }
 
 /// The agents: those that are built in, and those of the folder.
@@ -319,26 +343,31 @@ fn pool(config: &Config, workers: usize, warm: usize) -> netra_worker::Config {
 
 async fn secrets(config: &Config, runtime: &Runtime, store: &Store) -> Result<Secrets, Error> {
     let keyring = Keyring::at(runtime, config.secret_keys()).map_err(netra_store::Error::from)?;
+    Ok(Secrets::open(store, keyring, server_secrets(config)?).await?)
+}
+
+/// What the server has for all users' tools.
+pub(crate) fn server_secrets(config: &Config) -> Result<ServerSecrets, Error> {
     let of_server = match &config.server_secrets {
         Some(path) => server_secrets::read(path).map_err(Error::Secrets)?,
         None => BTreeMap::new(),
     };
-    Ok(Secrets::open(store, keyring, of_server).await?)
+    Ok(of_server.into())
 }
 
 fn tools(
     config: &Config,
     (store, secrets): (&Store, &Secrets),
     scripts: &ScriptPool,
-    further: Vec<Arc<dyn Tool>>,
-) -> Result<ToolExecutorFactory, Error> {
-    Ok(ToolExecutorFactory::new(netra_tools::Infra {
-        registry: Arc::new(registry_with(config, further)?),
+    registry: &Arc<Registry>,
+) -> ToolExecutorFactory {
+    ToolExecutorFactory::new(netra_tools::Infra {
+        registry: Arc::clone(registry),
         store: store.clone(),
         secrets: secrets.clone(),
         analyses: AnalysisPool::new(pool(config, config.workers.analyses, 0)),
         scripts: scripts.clone(),
-    }))
+    })
 }
 
 fn engine(

@@ -34,7 +34,12 @@ const KEY_IN_FORCE: &str = "secret_key";
 /// What sealed values are bound to begins with this; another meaning of the bytes would have another number.
 const BONDS: &[u8] = b"netra: secrets of users, 1";
 
+/// What places begin with that are programs of the server. No port begins with a letter, as their names do.
+const OF_PROGRAMS: &str = "mcp:";
+
 const COLUMNS: &str = "name, places, created_at, updated_at";
+
+const ELSEWHERE: Error = Error::Conflict("the secret is not bound to this place");
 
 /// A secret to be kept.
 #[derive(Debug)]
@@ -56,8 +61,39 @@ pub struct ServerSecret {
     pub places: Vec<String>,
 }
 
-/// Whether a secret can be bound to this place: a host in lower case, with a port where that is not 443.
+/// All secrets of the server, by name.
+#[derive(Debug, Default)]
+pub struct ServerSecrets(BTreeMap<String, ServerSecret>);
+
+impl From<BTreeMap<String, ServerSecret>> for ServerSecrets {
+    fn from(secrets: BTreeMap<String, ServerSecret>) -> Self {
+        Self(secrets)
+    }
+}
+
+impl ServerSecrets {
+    /// Opens one for what is sent to this place.
+    ///
+    /// # Errors
+    /// `NotFound` where there is none; `Conflict` where it is not bound to the place.
+    pub fn reveal(&self, name: &str, place: &str) -> Result<Secret, Error> {
+        match self.0.get(name) {
+            None => Err(Error::NotFound),
+            Some(found) if found.places.iter().any(|one| one == place) => Ok(found.value.clone()),
+            Some(_) => Err(ELSEWHERE),
+        }
+    }
+}
+
+/// Whether a secret can be bound to this place: a host in lower case, with a port where that is not 443, or `mcp:` with the
+/// name of a tool server that is a program.
 pub fn is_place(text: &str) -> bool {
+    if let Some(name) = text.strip_prefix(OF_PROGRAMS)
+        && name.starts_with(|first: char| first.is_ascii_lowercase())
+    {
+        let good = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_';
+        return name.len() <= 64 && name.bytes().all(good);
+    }
     let (host, port) = match text.rsplit_once(':') {
         Some((host, port)) if !port.ends_with(']') => (host, Some(port)),
         _ => (text, None),
@@ -212,7 +248,7 @@ fn keep(tx: &Tx<'_>, origin: &Origin, stored: &Stored) -> Result<Kept, Error> {
 pub struct Secrets {
     store: Store,
     keyring: Arc<Keyring>,
-    of_server: Arc<BTreeMap<String, ServerSecret>>,
+    of_server: Arc<ServerSecrets>,
 }
 
 impl std::fmt::Debug for Secrets {
@@ -229,7 +265,7 @@ impl Secrets {
     pub async fn open(
         store: &Store,
         keyring: Keyring,
-        of_server: BTreeMap<String, ServerSecret>,
+        of_server: ServerSecrets,
     ) -> Result<Self, Error> {
         let secrets = Self {
             store: store.clone(),
@@ -342,7 +378,6 @@ impl Secrets {
         name: &str,
         place: &str,
     ) -> Result<Secret, Error> {
-        const ELSEWHERE: Error = Error::Conflict("the secret is not bound to this place");
         let user = require(ctx, Right::Run)?;
         let wanted = name.to_owned();
         let read = move |connection: &Connection| {
@@ -360,14 +395,13 @@ impl Secrets {
                 }
                 Ok(stored.open(&self.keyring)?)
             }
-            None => match self.of_server.get(name) {
-                None => Err(Error::NotFound),
-                Some(found) if found.places.iter().any(|one| one == place) => {
-                    Ok(found.value.clone())
-                }
-                Some(_) => Err(ELSEWHERE),
-            },
+            None => self.of_server.reveal(name, place),
         }
+    }
+
+    /// Those of the server, for what it does itself and not for a user.
+    pub fn of_server(&self) -> &Arc<ServerSecrets> {
+        &self.of_server
     }
 
     /// Seals all secrets with a new key, and forgets the old ones when that is done; a change that broke off goes on.

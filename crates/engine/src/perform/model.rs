@@ -30,8 +30,8 @@ pub(super) async fn perform(frame: &Frame<'_>) -> Result<Finished, Fault> {
         .resolve(frame.agent.model.as_deref())
         .map_err(|error| fault(&error))?;
     let mut said = conversation(frame).await?;
-    let registry = frame.execution.infra.tools.registry();
-    registry.settled(&frame.agent.tools).await;
+    let dispatcher = &frame.execution.dispatcher;
+    dispatcher.settled(frame.ctx, &frame.agent.tools).await;
     let tools = tools(frame);
     let audience = if frame.is_root() {
         Audience::User
@@ -111,11 +111,8 @@ fn request(frame: &Frame<'_>, messages: Vec<Said>, tools: Vec<ToolSpec>) -> Chat
 /// The agent's tools that this user may call: a model is not told of the others.
 fn tools(frame: &Frame<'_>) -> Vec<ToolSpec> {
     let dispatcher = &frame.execution.dispatcher;
-    let named = frame
-        .agent
-        .tools
-        .iter()
-        .filter_map(|name| dispatcher.tool(name));
+    let names = dispatcher.spelt_out(&frame.agent.tools);
+    let named = names.iter().filter_map(|name| dispatcher.tool(name));
     let allowed = named.filter(|tool| {
         let offer = dispatcher.offers(frame.ctx, &frame.agent.name, tool.spec());
         offer.permits()

@@ -23,6 +23,7 @@ use netra_model::{ChatRequest, Message as Said};
 use netra_protocol::error::{ErrorCode, Failure};
 use netra_protocol::id::ToolCallId;
 use netra_store::{Changes, JournalKind};
+use netra_tools::ALL_OF_USERS;
 use netra_worker::{Error as WorkerError, Limits, Script, ScriptException, Source, Step};
 use serde::Deserialize as _;
 use serde_json::{Map, Value, json};
@@ -45,7 +46,7 @@ pub(super) async fn perform(frame: &Frame<'_>, file: &str, code: &str) -> Result
             ("input".to_owned(), frame.input.clone()),
             ("files".to_owned(), frame.files()),
         ]),
-        functions: functions(frame),
+        functions: functions(frame).await,
     };
     let scripts = &frame.execution.infra.scripts;
     let script = scripts.start(frame.ctx, source, limits(frame)).await;
@@ -66,9 +67,19 @@ pub(super) async fn perform(frame: &Frame<'_>, file: &str, code: &str) -> Result
     Ok(finished)
 }
 
-fn functions(frame: &Frame<'_>) -> Vec<String> {
-    let own = FUNCTIONS.iter().map(|name| (*name).to_owned());
-    frame.agent.tools.iter().cloned().chain(own).collect()
+/// The functions that the script finds. Of tools that it names itself none is asked for before it is called.
+async fn functions(frame: &Frame<'_>) -> Vec<String> {
+    let dispatcher = &frame.execution.dispatcher;
+    let all = frame
+        .agent
+        .tools
+        .iter()
+        .filter(|name| *name == ALL_OF_USERS);
+    let all: Vec<String> = all.cloned().collect();
+    dispatcher.settled(frame.ctx, &all).await;
+    let mut functions = dispatcher.spelt_out(&frame.agent.tools);
+    functions.extend(FUNCTIONS.map(str::to_owned));
+    functions
 }
 
 /// The worker's usual limits, and never more than the user or the run has left.

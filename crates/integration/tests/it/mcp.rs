@@ -1,6 +1,7 @@
 //! Tool servers: a scripted one for every way in which one can misbehave. Those that others wrote
 //! are in `real`, which the part `mcp` of the gate runs.
 
+pub(crate) mod http;
 mod real;
 
 use std::path::{Path, PathBuf};

@@ -17,6 +17,10 @@ const MIGRATIONS: &[(&str, &str)] = &[
     ("notes", include_str!("../migrations/0005_notes.sql")),
     ("limits", include_str!("../migrations/0006_limits.sql")),
     ("secrets", include_str!("../migrations/0007_secrets.sql")),
+    (
+        "tool_servers",
+        include_str!("../migrations/0008_tool_servers.sql"),
+    ),
 ];
 
 const RECORDS: &str = "CREATE TABLE IF NOT EXISTS migrations (
