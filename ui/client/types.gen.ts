@@ -531,6 +531,32 @@ export type OnBusy = 'queue' | 'reject' | 'interrupt';
 /** What to do when all slots are in use. */
 export type OnLimit = 'queue' | 'reject';
 
+/** A tool server that a user has added for the own agents. */
+export interface OwnToolServer {
+  /** When the name came up. */
+  created_at: Timestamp;
+  /** The headers that are sent, with the names of their secrets. */
+  headers: Record<string, SecretUse>;
+  /** Tools that it offers and Netra does not take, each with the reason. */
+  left_out: string[];
+  /** As the user has named it; its tools are named `my_NAME__tool`. */
+  name: string;
+  /** Why it is away. */
+  problem?: string | null;
+  /** The version of the protocol that is spoken with it, once it has answered. */
+  protocol?: string | null;
+  /** Where it stands. */
+  state: ToolServerState;
+  /** How it names itself and its version, once it has answered. */
+  title?: string | null;
+  /** The names of its tools. */
+  tools: string[];
+  /** When it was put. */
+  updated_at: Timestamp;
+  /** Where it answers. */
+  url: string;
+}
+
 /** One page of a list. */
 export interface PageAdminRun {
   /** The log's position of this snapshot, where the operation promises one. */
@@ -597,6 +623,16 @@ export interface PageMessage {
   as_of?: null | AsOf;
   /** The items, newest first unless the operation says otherwise. */
   items: Message[];
+  /** Give this as `?cursor=` for the next page; null at the end. */
+  next_cursor?: string | null;
+}
+
+/** One page of a list. */
+export interface PageOwnToolServer {
+  /** The log's position of this snapshot, where the operation promises one. */
+  as_of?: null | AsOf;
+  /** The items, newest first unless the operation says otherwise. */
+  items: OwnToolServer[];
   /** Give this as `?cursor=` for the next page; null at the end. */
   next_cursor?: string | null;
 }
@@ -670,6 +706,14 @@ export interface PutSecret {
   hosts?: string[];
   /** The secret itself: 8 to 16,384 bytes. */
   value: string;
+}
+
+/** A tool server of the user's own is to be there, in place of the one that had the name. */
+export interface PutToolServer {
+  /** Headers that are sent with every request, at most 10; their values are secrets. */
+  headers?: Record<string, SecretUse>;
+  /** Where it answers: `https://`, a public host, without user and password. */
+  url: string;
 }
 
 /** Why a run waits in the queue. */
@@ -809,6 +853,14 @@ export interface SecretInfo {
   name: string;
   /** When the value was put. */
   updated_at: Timestamp;
+}
+
+/** A secret by its name, where its value is to stand. */
+export interface SecretUse {
+  /** What stands before the value, such as `Bearer ` with the blank. */
+  prefix?: string;
+  /** The name of the secret. */
+  secret: string;
 }
 
 /** What the server sends besides events. */
@@ -1022,7 +1074,7 @@ export interface ToolServer {
 export type ToolServerScope = 'user' | 'run' | 'shared';
 
 /** Where a tool server stands. */
-export type ToolServerState = 'starting' | 'ready' | 'away';
+export type ToolServerState = 'starting' | 'ready' | 'away' | 'per_user';
 
 /** How a tool server is reached. */
 export type ToolServerTransport = 'stdio' | 'http';

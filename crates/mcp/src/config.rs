@@ -1,7 +1,7 @@
 //! What an operator says of a tool server: how it is reached, whom an instance serves, what its
 //! tools may do.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -125,12 +125,22 @@ impl Place {
         }
     }
 
-    /// The secrets that an instance is given: header or variable, and which.
-    pub fn secrets(&self) -> &BTreeMap<String, SecretUse> {
-        match self {
-            Self::Stdio(command) => &command.secrets,
-            Self::Http(address) => &address.secrets,
+    /// The names of the secrets that an instance of the server is given, each with what it is bound to.
+    pub fn secrets(&self, server: &str) -> BTreeSet<(String, String)> {
+        let (used, place) = match self {
+            Self::Stdio(command) => (&command.secrets, format!("mcp:{server}")),
+            Self::Http(address) => (&address.secrets, address.place.clone()),
+        };
+        let pair = |used: &SecretUse| (used.secret.clone(), place.clone());
+        let mut pairs: BTreeSet<_> = used.values().map(pair).collect();
+        if let Self::Http(address) = self
+            && let Some(oauth) = &address.oauth
+            && let Given::Secret(used) = &oauth.client_secret
+        {
+            let own = oauth.place().unwrap_or(place);
+            pairs.insert((used.secret.clone(), own));
         }
+        pairs
     }
 }
 
@@ -175,10 +185,73 @@ pub struct Address {
     pub headers: HeaderMap,
     /// Sent likewise, with a secret as value.
     pub secrets: BTreeMap<String, SecretUse>,
+    /// How Netra signs in there in its own name.
+    pub oauth: Option<Oauth>,
     /// What secrets are bound to that go there.
     pub place: String,
     /// A server that a user has named is reached by this way only.
     pub(crate) judged: Option<Judged>,
+}
+
+/// Credentials of a client of OAuth.
+#[derive(Debug, Clone)]
+pub struct Oauth {
+    /// The client's name.
+    pub client_id: String,
+    /// Its secret.
+    pub client_secret: Given,
+    /// What the token is to be good for; what the service asks for when absent.
+    pub scope: Option<String>,
+    /// Where tokens are had; asked of the service when absent.
+    pub token_url: Option<String>,
+}
+
+impl Oauth {
+    /// # Errors
+    /// In words, where something of it is none.
+    fn check(&self) -> Result<(), String> {
+        if let Given::Secret(used) = &self.client_secret
+            && !is_secret_name(&used.secret)
+        {
+            return Err(format!(
+                "oauth.client_secret: {:?} is no name of a secret",
+                used.secret
+            ));
+        }
+        let Some(url) = &self.token_url else {
+            return Ok(());
+        };
+        let parsed =
+            reqwest::Url::parse(url).map_err(|error| format!("oauth.token_url: {error}"))?;
+        match matches!(parsed.scheme(), "http" | "https") && parsed.host().is_some() {
+            true => Ok(()),
+            false => Err("oauth.token_url: it must begin with http:// or https://".to_owned()),
+        }
+    }
+
+    /// What its secret is bound to, where that is not the service itself.
+    fn place(&self) -> Option<String> {
+        let url = reqwest::Url::parse(self.token_url.as_deref()?).ok()?;
+        Some(place_of(&url))
+    }
+}
+
+/// A text, or a secret by its name.
+#[derive(Clone, PartialEq, Eq)]
+pub enum Given {
+    /// As it is; never shown.
+    Text(String),
+    /// A user's or the server's.
+    Secret(SecretUse),
+}
+
+impl std::fmt::Debug for Given {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Text(_) => f.write_str("Text(…)"),
+            Self::Secret(used) => used.fmt(f),
+        }
+    }
 }
 
 /// A target that was judged, and the way to it.
@@ -222,7 +295,20 @@ impl Address {
             url: parsed.into(),
             headers: map,
             secrets,
+            oauth: None,
             judged: None,
+        })
+    }
+
+    /// The same, where Netra signs in.
+    ///
+    /// # Errors
+    /// In words, where something of it is none.
+    pub fn with_oauth(self, oauth: Oauth) -> Result<Self, String> {
+        oauth.check()?;
+        Ok(Self {
+            oauth: Some(oauth),
+            ..self
         })
     }
 
@@ -257,6 +343,7 @@ impl Address {
             url: target.url().to_owned(),
             headers: HeaderMap::new(),
             secrets,
+            oauth: None,
             place: target.place(),
             judged: Some(Judged {
                 web: web.clone(),

@@ -3,9 +3,10 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use netra_context::Secret;
 use netra_context::memory::{Account, Scope};
 use netra_memory::External;
-use netra_tools::cut_text;
+use netra_tools::{Redaction, cut_text};
 use rmcp::transport::StreamableHttpClientTransport;
 use rmcp::transport::streamable_http_client::StreamableHttpClientTransportConfig;
 
@@ -16,12 +17,16 @@ use crate::lines::{Lines, MAX_MESSAGE_BYTES};
 use crate::opened::Opened;
 use crate::program::{Program, Started};
 use crate::server::Server;
+use crate::sign_in::SignIn;
 use crate::web::Web;
 
 /// How long a program has to end by itself after its input was closed, and to tell how it ended.
 const GRACE: Duration = Duration::from_secs(2);
 /// The longest words about a start that failed, in bytes.
 const MAX_WORDS: usize = 1024;
+
+/// What stands in the place of a token of OAuth.
+pub(crate) const TOKEN: &str = "token";
 
 /// An instance that answers. Dropping it ends it.
 pub(crate) struct Instance {
@@ -32,6 +37,7 @@ pub(crate) struct Instance {
     charge: Option<Charge>,
     /// What it was given.
     pub(crate) opened: Opened,
+    sign_in: Option<Arc<SignIn>>,
 }
 
 /// The memory of the program on its user's account, which stays open for it.
@@ -121,6 +127,7 @@ impl Instance {
                 program: Some(program),
                 charge,
                 opened: opened.clone(),
+                sign_in: None,
             }),
             Err(error) => {
                 let why = why(&ending, Some(&*program)).await;
@@ -149,6 +156,7 @@ impl Instance {
         (opened, era): (&Opened, Era),
     ) -> Result<Self, String> {
         let web = Web::new(address, opened)?;
+        let sign_in = web.sign_in.clone();
         let mut config = StreamableHttpClientTransportConfig::with_uri(address.url.clone());
         config.max_sse_event_size = MAX_MESSAGE_BYTES;
         config.max_json_response_size = MAX_MESSAGE_BYTES;
@@ -163,6 +171,7 @@ impl Instance {
             program: None,
             charge: None,
             opened: opened.clone(),
+            sign_in,
         })
     }
 
@@ -170,6 +179,20 @@ impl Instance {
     pub(crate) async fn why(&self) -> Why {
         let why = why(&self.ending, self.program.as_deref()).await;
         why.unwrap_or(Why::Closed)
+    }
+
+    /// Takes out what it was given, and what it was given for that.
+    pub(crate) async fn redaction(&self) -> Redaction {
+        let redaction = self.opened.redaction();
+        if let Some(token) = self.token().await {
+            redaction.add(TOKEN, &token);
+        }
+        redaction
+    }
+
+    /// The token that it was signed in with.
+    pub(crate) async fn token(&self) -> Option<Secret> {
+        self.sign_in.as_ref()?.token().await
     }
 
     /// Notes why it is going to be ended.

@@ -19,11 +19,13 @@ mod seat;
 mod seats;
 mod server;
 mod servers;
+mod sign_in;
 mod tool;
 mod web;
 
 pub use config::{
-    Address, Command, Config, Era, Grant, GrantChange, Place, ServerConfig, check_name,
+    Address, Command, Config, Era, Given, Grant, GrantChange, Oauth, Place, ServerConfig,
+    check_name,
 };
 pub use offer::fitted;
 pub use own::Users;

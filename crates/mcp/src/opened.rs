@@ -20,8 +20,8 @@ impl Opened {
     /// For a call: what comes back is searched for them, and the audit names them.
     pub(crate) async fn for_call(server: &Server, call: &Call<'_>) -> Result<Self, Failure> {
         let mut opened = Self::default();
-        for name in server.secrets() {
-            let secret = call.secret(name, server.place()).await?;
+        for (name, place) in server.secrets() {
+            let secret = call.secret(name, place).await?;
             opened.0.insert(name.to_owned(), secret);
         }
         Ok(opened)
@@ -37,9 +37,9 @@ impl Opened {
         secrets: &Secrets,
     ) -> Result<Self, String> {
         let mut opened = Self::default();
-        for name in server.secrets() {
-            let secret = secrets.reveal(ctx, name, server.place()).await;
-            let secret = secret.map_err(|error| refused(name, server.place(), &error))?;
+        for (name, place) in server.secrets() {
+            let secret = secrets.reveal(ctx, name, place).await;
+            let secret = secret.map_err(|error| refused(name, place, &error))?;
             opened.0.insert(name.to_owned(), secret);
         }
         Ok(opened)
@@ -50,9 +50,9 @@ impl Opened {
     /// # Errors
     /// In words, where one cannot be opened.
     pub(crate) fn for_nobody(server: &Server, secrets: &ServerSecrets) -> Result<Self, String> {
-        let open = |name: &str| {
-            let secret = secrets.reveal(name, server.place());
-            let secret = secret.map_err(|error| refused(name, server.place(), &error))?;
+        let open = |(name, place): (&str, &str)| {
+            let secret = secrets.reveal(name, place);
+            let secret = secret.map_err(|error| refused(name, place, &error))?;
             Ok((name.to_owned(), secret))
         };
         server

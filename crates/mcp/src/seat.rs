@@ -4,7 +4,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use netra_context::UserExecutionContext;
+use netra_context::{Secret, UserExecutionContext};
 use netra_protocol::error::{ErrorCode, Failure};
 use netra_protocol::id::UserId;
 use parking_lot::Mutex;
@@ -74,14 +74,18 @@ impl Seat {
         &self,
         ctx: &UserExecutionContext,
         seats: &Arc<Seats>,
-        opened: &Opened,
+        (opened, conceal): (&Opened, &(dyn Fn(&Secret) + Sync)),
         (request, progress): (ClientRequest, Option<ProgressTo>),
     ) -> Result<ServerResult, Failure> {
         let _busy = Busy::new(self);
         let instance = self.instance(ctx, seats, opened).await?;
+        instance.token().await.iter().for_each(conceal);
         let limit = self.limit(ctx);
         let answer = instance.connection.ask(request, progress);
-        match tokio::time::timeout(limit, answer).await {
+        let answer = tokio::time::timeout(limit, answer).await;
+        // It may be another one by now.
+        instance.token().await.iter().for_each(conceal);
+        match answer {
             Err(_) => Err(self.hung(&instance, limit).await),
             Ok(Err(error)) => Err(self.failed(&instance, &error).await),
             Ok(Ok(answer)) => {

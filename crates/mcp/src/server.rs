@@ -35,8 +35,8 @@ pub(crate) struct Server {
     pub(crate) name: String,
     /// Whether a user has added it.
     is_own: bool,
-    /// What secrets are bound to that it is given.
-    place: String,
+    /// The names of the secrets that an instance is given, each with what it is bound to.
+    secrets: BTreeSet<(String, String)>,
     pub(crate) config: ServerConfig,
     pub(crate) programs: Arc<dyn Programs>,
     runtime: Runtime,
@@ -64,15 +64,12 @@ impl Server {
         config: ServerConfig,
         programs: Arc<dyn Programs>,
     ) -> Self {
-        let place = match &config.place {
-            Place::Stdio(_) => format!("mcp:{name}"),
-            Place::Http(address) => address.place.clone(),
-        };
+        let secrets = config.place.secrets(&name);
         let is_own = matches!(&config.place, Place::Http(address) if address.judged.is_some());
         Self {
             name,
             is_own,
-            place,
+            secrets,
             config,
             programs,
             runtime: runtime.clone(),
@@ -95,16 +92,11 @@ impl Server {
         if self.is_own { OF_USERS } else { &self.name }
     }
 
-    /// The names of the secrets that an instance is given, each once.
-    pub(crate) fn secrets(&self) -> impl Iterator<Item = &str> {
-        let used = self.config.place.secrets().values();
-        let names: BTreeSet<&str> = used.map(|used| used.secret.as_str()).collect();
-        names.into_iter()
-    }
-
-    /// What they have to be bound to.
-    pub(crate) fn place(&self) -> &str {
-        &self.place
+    /// The names of the secrets that an instance is given, each with what it has to be bound to.
+    pub(crate) fn secrets(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.secrets
+            .iter()
+            .map(|(name, place)| (name.as_str(), place.as_str()))
     }
 
     /// The era that is spoken first.
@@ -181,6 +173,7 @@ impl Server {
                 .await
                 .map_err(|_| "it did not list its tools in time".to_owned())??;
         }
+        instance.connection.listen();
         Ok(instance)
     }
 
@@ -208,9 +201,10 @@ impl Server {
             Err(_) => Err("it did not list its tools in time".to_owned()),
         };
         let info = instance.connection.server();
+        let redaction = instance.redaction().await;
         instance.stop().await;
         let offers = offers?;
-        self.note_offers(info.as_deref(), &offers, &opened.redaction());
+        self.note_offers(info.as_deref(), &offers, &redaction);
         Ok(offers)
     }
 
@@ -223,7 +217,8 @@ impl Server {
         calls: Vec<(String, Option<JsonObject>)>,
         opened: &Opened,
     ) -> Result<(Offers, Vec<Result<Value, String>>), String> {
-        let (instance, redaction) = (self.start(None, opened).await?, opened.redaction());
+        let instance = self.start(None, opened).await?;
+        let redaction = instance.redaction().await;
         let offers = self.offers_of(&instance).await;
         if let Ok(offers) = &offers {
             let info = instance.connection.server();
@@ -247,7 +242,7 @@ impl Server {
 
     async fn offers_of(&self, instance: &Instance) -> Result<Offers, String> {
         let connection = &instance.connection;
-        let redaction = instance.opened.redaction();
+        let redaction = instance.redaction().await;
         let info = connection.server();
         let can = info.as_deref().map(|info| &info.capabilities);
         let mut further = Vec::new();

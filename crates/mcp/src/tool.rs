@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
+use netra_context::Secret;
 use netra_protocol::error::{ErrorCode, Failure};
 use netra_protocol::tool::ToolServerScope;
 use netra_tools::{Call, Tool, ToolSpec};
@@ -16,6 +17,7 @@ use tokio::sync::watch;
 
 use crate::connection::Progress;
 use crate::content::{self, failed};
+use crate::instance::TOKEN;
 use crate::offer::{Asks, Offer};
 use crate::opened::Opened;
 use crate::seat::Seat;
@@ -57,7 +59,8 @@ impl ServerTool {
                 let request = ClientRequest::CallToolRequest(CallToolRequest::new(params));
                 match self.ask(call, request).await? {
                     ServerResult::CallToolResult(result) => {
-                        content::of_tool(call, &self.server.name, result).await
+                        let output = self.offer.output.as_deref();
+                        content::of_tool(call, (&self.server.name, output), result).await
                     }
                     ServerResult::EmptyResult(_) => Ok(json!({ "text": "" })),
                     other => Err(self.unexpected(&other)),
@@ -146,7 +149,9 @@ impl ServerTool {
         let opened = Opened::for_call(&self.server, call).await?;
         let (newest, mut changes) = watch::channel(None::<Progress>);
         let asked = (request, Some(newest));
-        let work = seat.ask(call.ctx, &self.seats, &opened, asked);
+        let conceal = |token: &Secret| call.conceal(TOKEN, token);
+        let given = (&opened, &conceal as &(dyn Fn(&Secret) + Sync));
+        let work = seat.ask(call.ctx, &self.seats, given, asked);
         let mut work = std::pin::pin!(work);
         loop {
             tokio::select! {

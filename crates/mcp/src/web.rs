@@ -9,7 +9,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures::stream::BoxStream;
 use futures::{Stream, StreamExt as _};
-use http::header::{ACCEPT, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
+use http::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use netra_context::memory;
 use reqwest::{Client, RequestBuilder, Response, redirect};
@@ -23,6 +23,7 @@ use sse_stream::{Sse, SseStream};
 use crate::config::Address;
 use crate::instance::chain;
 use crate::opened::Opened;
+use crate::sign_in::SignIn;
 
 const SESSION: &str = "mcp-session-id";
 const LAST_EVENT: &str = "last-event-id";
@@ -42,6 +43,7 @@ type Events = BoxStream<'static, Result<Sse, SseError>>;
 pub(crate) struct Web {
     client: Client,
     fixed: HeaderMap,
+    pub(crate) sign_in: Option<Arc<SignIn>>,
 }
 
 impl Web {
@@ -63,9 +65,15 @@ impl Web {
             value.set_sensitive(true);
             fixed.insert(name, value);
         }
+        let client = client.build().map_err(|error| chain(&error))?;
+        let sign_in = address.oauth.as_ref().map(|oauth| {
+            let sign_in = SignIn::new(&client, oauth, &address.url, opened)?;
+            Ok::<_, String>(Arc::new(sign_in))
+        });
         Ok(Self {
-            client: client.build().map_err(|error| chain(&error))?,
+            client,
             fixed,
+            sign_in: sign_in.transpose()?,
         })
     }
 
@@ -82,7 +90,7 @@ impl Web {
         for (name, value) in headers {
             request = request.header(name, value);
         }
-        let response = request.send().await.map_err(failed)?;
+        let response = self.send(request).await?;
         let head = response.headers();
         let challenge = head
             .get(WWW_AUTHENTICATE)
@@ -99,6 +107,33 @@ impl Web {
             }
             _ => Ok(response),
         }
+    }
+}
+
+impl Web {
+    /// Sends it with a token where Netra signs in, and once more with a new one where the first is refused.
+    async fn send(&self, request: RequestBuilder) -> Result<Response, Refused> {
+        let Some(sign_in) = &self.sign_in else {
+            return request.send().await.map_err(failed);
+        };
+        let again = request.try_clone();
+        let bearer = sign_in.bearer().await;
+        let request = match &bearer {
+            Some(bearer) => request.header(AUTHORIZATION, bearer.clone()),
+            None => request,
+        };
+        let response = request.send().await.map_err(failed)?;
+        let (StatusCode::UNAUTHORIZED, Some(again)) = (response.status(), again) else {
+            return Ok(response);
+        };
+        let challenge = text_of(response.headers(), WWW_AUTHENTICATE.as_str());
+        let renewed = sign_in.renew(bearer.as_ref(), challenge.as_deref()).await;
+        let bearer = renewed.map_err(|why| {
+            let words = format!("it wants a token, and there is none: {why}");
+            StreamableHttpError::Io(io::Error::other(words))
+        })?;
+        let again = again.header(AUTHORIZATION, bearer);
+        again.send().await.map_err(failed)
     }
 }
 

@@ -18,5 +18,6 @@ mod temp;
 mod embedded;
 mod logs;
 mod machine;
+mod machine_layers;
 
 pub use embedded::AGENTS as BUILT_IN_AGENTS;

@@ -16,6 +16,7 @@ use netra_store::secret::{Keyring, ServerSecrets};
 use netra_store::{DirLock, Secrets, Store};
 use netra_tools::builtin::{AnalysisOperation, analysis_tools, http_fetch};
 use netra_tools::{Policy, PublicWeb, Registry, Tool, ToolExecutorFactory};
+use netra_worker::sandbox::{Sandbox, Tier};
 use netra_worker::{AnalysisPool, ScriptPool};
 use tokio::net::TcpListener;
 
@@ -23,6 +24,7 @@ use crate::config::{Config, Registration};
 use crate::embedded;
 use crate::exit::{Exit, Problem};
 use crate::machine;
+use crate::machine_layers;
 use crate::metrics::{self, Recorded};
 use crate::server_file::{Published, ServerFile};
 use crate::server_secrets;
@@ -66,6 +68,14 @@ pub enum Error {
     /// The policy files cannot be used.
     #[error("policies: {0}")]
     Policy(netra_tools::Unusable),
+    /// The machine does not hold programs from outside as well as the configuration asks for.
+    #[error("sandbox.require: {problem}{}", missing_in_words(.missing))]
+    Sandbox {
+        /// What was found, or why nothing was.
+        problem: netra_worker::sandbox::Error,
+        /// The layers that are missing, each with how it could be had.
+        missing: String,
+    },
     /// The file of the server's secrets cannot be used.
     #[error("secrets.server_file: {0}")]
     Secrets(String),
@@ -79,10 +89,19 @@ impl From<Error> for Problem {
         let exit = match &error {
             Error::DataInUse { .. } => Exit::DataInUse,
             Error::Address { .. } => Exit::Address,
-            Error::Models(_) | Error::Policy(_) | Error::Secrets(_) => Exit::Usage,
+            Error::Models(_) | Error::Policy(_) | Error::Secrets(_) | Error::Sandbox { .. } => {
+                Exit::Usage
+            }
             Error::Store(_) | Error::Keys(_) | Error::Other(_) => Exit::Failure,
         };
         Self::new(exit, error)
+    }
+}
+
+fn missing_in_words(missing: &str) -> String {
+    match missing {
+        "" => String::new(),
+        missing => format!("; missing here: {missing}"),
     }
 }
 
@@ -133,7 +152,9 @@ impl Node {
             web: PublicWeb::new(config.fetch_allow.clone()),
             policy: Arc::clone(&policy),
         };
-        let programs = programs(&config, &runtime, temp.as_ref());
+        let sandbox = sandbox(&config, &runtime, temp.as_ref());
+        hold(&config, &sandbox).await?;
+        let programs: Arc<dyn netra_mcp::Programs> = Arc::new(sandbox);
         let servers = tool_servers(&config, &runtime, &programs, secrets.of_server());
         let servers = Arc::new(servers.with_users(users, &programs));
         let registry = registry_with(&config, policy, further)?;
@@ -297,20 +318,31 @@ fn registry_with(
     Registry::new(tools, policy).map_err(other)
 }
 
-/// How programs from outside are started.
-pub(crate) fn programs(
-    config: &Config,
-    runtime: &Runtime,
-    temp: Option<&Temp>,
-) -> Arc<dyn netra_mcp::Programs> {
+/// What holds programs from outside.
+pub(crate) fn sandbox(config: &Config, runtime: &Runtime, temp: Option<&Temp>) -> Sandbox {
     let mut settings = config.sandbox.clone();
     if let Some(temp) = temp {
         temp.path().clone_into(&mut settings.temp);
     }
-    Arc::new(netra_worker::sandbox::Sandbox::new(
-        settings,
-        runtime.clone(),
-    ))
+    Sandbox::new(settings, runtime.clone())
+}
+
+/// Refuses to start where the configuration asks for more than this machine gives. Where it asks for nothing, programs
+/// from outside are refused one by one, and everything else works.
+async fn hold(config: &Config, sandbox: &Sandbox) -> Result<(), Error> {
+    let required = config.sandbox.require;
+    if required <= Tier::Basic {
+        return Ok(());
+    }
+    let Err(problem) = sandbox.check().await else {
+        return Ok(());
+    };
+    let missing = match sandbox.try_out().await {
+        Ok(trial) => machine_layers::missing(&trial.layers, config, required),
+        // The problem says it.
+        Err(_) => String::new(),
+    };
+    Err(Error::Sandbox { problem, missing })
 }
 
 /// The tool servers of the configuration; none is started yet.

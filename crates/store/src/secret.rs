@@ -265,12 +265,12 @@ impl Secrets {
     pub async fn open(
         store: &Store,
         keyring: Keyring,
-        of_server: ServerSecrets,
+        of_server: impl Into<ServerSecrets>,
     ) -> Result<Self, Error> {
         let secrets = Self {
             store: store.clone(),
             keyring: Arc::new(keyring),
-            of_server: Arc::new(of_server),
+            of_server: Arc::new(of_server.into()),
         };
         match secrets.store.0.db.read(key_in_force).await? {
             Some(key_id) if !secrets.keyring.has(&key_id) => {

@@ -231,7 +231,10 @@ impl Dispatcher {
         self.announce(ctx, caller, &request, rated).await?;
         let began = Instant::now();
         let given = Mutex::default();
-        let result = self.perform(ctx, caller, &entry, (&request, &given)).await;
+        // Nobody else needs them any more, and they may be large.
+        let arguments = std::mem::take(&mut request.arguments);
+        let asked = (&request, arguments, &given);
+        let result = self.perform(ctx, caller, &entry, asked).await;
         // Before anything of it is written down or told.
         let redaction = self.scope.redaction();
         let result = result
@@ -363,14 +366,14 @@ impl Dispatcher {
         ctx: &UserExecutionContext,
         caller: &Caller<'_>,
         entry: &Entry,
-        (request, given): (&Request, &Mutex<Vec<String>>),
+        (request, arguments, given): (&Request, Value, &Mutex<Vec<String>>),
     ) -> Result<Value, Failure> {
         let limit = Duration::from_millis(ctx.limits().map_or(0, |limits| limits.tool_call_ms));
         let ctx = ctx.child(format!("tool {}", request.name)).within(limit);
         let call = Call {
             ctx: &ctx,
             id: request.id,
-            arguments: request.arguments.clone(),
+            arguments,
             scope: &self.scope,
             caller,
             key: &request.past.key,

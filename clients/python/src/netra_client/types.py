@@ -738,6 +738,36 @@ OnLimit = Literal["queue", "reject"]
 """What to do when all slots are in use."""
 
 
+class _OwnToolServerRequired(TypedDict):
+    #: When the name came up.
+    created_at: Timestamp
+    #: The headers that are sent, with the names of their secrets.
+    headers: dict[str, SecretUse]
+    #: Tools that it offers and Netra does not take, each with the reason.
+    left_out: list[str]
+    #: As the user has named it; its tools are named `my_NAME__tool`.
+    name: str
+    #: Where it stands.
+    state: ToolServerState
+    #: The names of its tools.
+    tools: list[str]
+    #: When it was put.
+    updated_at: Timestamp
+    #: Where it answers.
+    url: str
+
+
+class OwnToolServer(_OwnToolServerRequired, total=False):
+    """A tool server that a user has added for the own agents."""
+
+    #: Why it is away.
+    problem: str | None
+    #: The version of the protocol that is spoken with it, once it has answered.
+    protocol: str | None
+    #: How it names itself and its version, once it has answered.
+    title: str | None
+
+
 class _PageAdminRunRequired(TypedDict):
     #: The items, newest first unless the operation says otherwise.
     items: list[AdminRun]
@@ -828,6 +858,20 @@ class _PageMessageRequired(TypedDict):
 
 
 class PageMessage(_PageMessageRequired, total=False):
+    """One page of a list."""
+
+    #: The log's position of this snapshot, where the operation promises one.
+    as_of: AsOf | None
+    #: Give this as `?cursor=` for the next page; null at the end.
+    next_cursor: str | None
+
+
+class _PageOwnToolServerRequired(TypedDict):
+    #: The items, newest first unless the operation says otherwise.
+    items: list[OwnToolServer]
+
+
+class PageOwnToolServer(_PageOwnToolServerRequired, total=False):
     """One page of a list."""
 
     #: The log's position of this snapshot, where the operation promises one.
@@ -934,6 +978,18 @@ class PutSecret(_PutSecretRequired, total=False):
 
     #: The hosts that tools may send it to, at most 20: `api.example.com`, or `wiki.intranet:8080` where the port is not 443. Nowhere when there are none.
     hosts: list[str]
+
+
+class _PutToolServerRequired(TypedDict):
+    #: Where it answers: `https://`, a public host, without user and password.
+    url: str
+
+
+class PutToolServer(_PutToolServerRequired, total=False):
+    """A tool server of the user's own is to be there, in place of the one that had the name."""
+
+    #: Headers that are sent with every request, at most 10; their values are secrets.
+    headers: dict[str, SecretUse]
 
 
 QueueReason = Literal["slots", "thread_busy", "engines"]
@@ -1106,6 +1162,18 @@ class SecretInfo(TypedDict):
     name: str
     #: When the value was put.
     updated_at: Timestamp
+
+
+class _SecretUseRequired(TypedDict):
+    #: The name of the secret.
+    secret: str
+
+
+class SecretUse(_SecretUseRequired, total=False):
+    """A secret by its name, where its value is to stand."""
+
+    #: What stands before the value, such as `Bearer ` with the blank.
+    prefix: str
 
 
 class ServerFrameConnectionReady(TypedDict):
@@ -1372,7 +1440,7 @@ class ToolServer(_ToolServerRequired, total=False):
 ToolServerScope = Literal["user", "run", "shared"]
 """Whom one instance of a tool server serves."""
 
-ToolServerState = Literal["starting", "ready", "away"]
+ToolServerState = Literal["starting", "ready", "away", "per_user"]
 """Where a tool server stands."""
 
 ToolServerTransport = Literal["stdio", "http"]

@@ -1,6 +1,7 @@
 //! The one end-to-end test program: a module per resource.
 
 mod admin;
+mod approvals;
 mod auth;
 mod bad_input;
 mod cancel;
@@ -14,6 +15,7 @@ mod isolation;
 mod keys;
 mod limits;
 mod logs;
+mod machine;
 mod mcp;
 mod memory;
 mod metrics;

@@ -3,6 +3,7 @@
 
 pub(crate) mod http;
 mod real;
+mod weakened;
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -24,6 +25,7 @@ use crate::expect::until;
 use crate::scripts::script;
 
 const SCRIPT: &str = include_str!("mcp/server.py");
+const NEWER: &str = include_str!("mcp/newer.py");
 
 /// A folder of agents, a scripted server's program and folder, and the configuration.
 struct Place {
@@ -363,17 +365,50 @@ async fn a_tool_that_comes_later_is_there_for_later_runs() -> Test {
     let server = place.start("").await?;
     let user = server.user().await?;
     assert_eq!(result(&user, "grow").await?, "grown");
+    until_listed(&user, "fake__late").await
+}
+
+/// Waits until there is a tool of this name.
+async fn until_listed(user: &TestUser, name: &str) -> Test {
     let listed = async {
         let mut turns = tokio::time::interval(Duration::from_millis(100));
         loop {
             turns.tick().await;
             let tools = user.client.tools().await?.items;
-            if tools.iter().any(|tool| tool.name == "fake__late") {
+            if tools.iter().any(|tool| tool.name == name) {
                 return Test::Ok(());
             }
         }
     };
     soon("the new tool", listed).await
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_server_of_the_newer_era_is_listened_to() -> Test {
+    let place = Place::new()?;
+    let (program, notes) = (place.path("newer.py"), place.path("notes"));
+    std::fs::write(&program, NEWER)?;
+    let tools = "tools = [\"newer__grow\"]\n";
+    script(
+        &place.path("agents"),
+        "grow",
+        tools,
+        "newer__grow()['text']\n",
+    )?;
+    let lines = format!(
+        "[mcp.servers.newer]\ncommand = \"/usr/bin/python3\"\nargs = [{program:?}, {notes:?}]\n\
+         read = [{program:?}]\nwrite = [{notes:?}]\npermission = \"basic\"\n\
+         protocol = \"2026-07-28\"\n"
+    );
+    let server = place.start(&lines).await?;
+    let user = server.user().await?;
+    // It may be called before it is listened to; then nobody hears of the first change.
+    let heard = async {
+        while result(&user, "grow").await? == "0" {}
+        Test::Ok(())
+    };
+    soon("it is listened to", heard).await?;
+    until_listed(&user, "newer__late").await
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -128,7 +128,8 @@ impl Test {
         let config = self.folder.load()?;
         let runtime = Runtime::new();
         let temp = Temp::for_servers(&config, &runtime)?;
-        let programs = node::programs(&config, &runtime, temp.as_ref());
+        let sandbox = node::sandbox(&config, &runtime, temp.as_ref());
+        let programs: Arc<dyn netra_mcp::Programs> = Arc::new(sandbox);
         let secrets = Arc::new(node::server_secrets(&config)?);
         let servers = node::tool_servers(&config, &runtime, &programs, &secrets);
         if !config.mcp.servers.contains_key(&self.name) {

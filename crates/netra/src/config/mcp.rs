@@ -42,6 +42,7 @@ struct Server {
     memory_mib: Option<u64>,
     url: Option<String>,
     headers: BTreeMap<String, Given>,
+    oauth: Option<Oauth>,
     protocol: Option<String>,
     scope: Option<ToolServerScope>,
     trust_hints: bool,
@@ -59,6 +60,28 @@ struct Server {
 enum Given {
     Text(String),
     Secret(SecretUse),
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+struct Oauth {
+    client_id: String,
+    client_secret: Given,
+    scope: Option<String>,
+    token_url: Option<String>,
+}
+
+impl Oauth {
+    fn resolve(self) -> netra_mcp::Oauth {
+        netra_mcp::Oauth {
+            client_id: self.client_id,
+            client_secret: match self.client_secret {
+                Given::Text(text) => netra_mcp::Given::Text(text),
+                Given::Secret(used) => netra_mcp::Given::Secret(used),
+            },
+            scope: self.scope,
+            token_url: self.token_url,
+        }
+    }
 }
 
 /// The texts, and the secrets.
@@ -129,7 +152,7 @@ impl Server {
         }
         config.era = era(self.protocol.as_deref())?;
         config.scope = self.scope.unwrap_or_default();
-        if config.scope == ToolServerScope::Shared && !config.place.secrets().is_empty() {
+        if config.scope == ToolServerScope::Shared && !config.place.secrets("").is_empty() {
             let words = "a server with a secret is a user's own: `scope` is `user` or `run`";
             return Err(words.to_owned());
         }
@@ -161,8 +184,8 @@ impl Server {
     fn place(&self, variables: Variables<'_>) -> Result<Place, String> {
         match (&self.command, &self.url) {
             (Some(command), None) => {
-                if !self.headers.is_empty() {
-                    return Err("`headers` is for servers with a `url`".to_owned());
+                if !self.headers.is_empty() || self.oauth.is_some() {
+                    return Err("`headers` and `oauth` are for servers with a `url`".to_owned());
                 }
                 Ok(Place::Stdio(self.command(command, variables)?))
             }
@@ -180,7 +203,12 @@ impl Server {
                     return Err(words.to_owned());
                 }
                 let (headers, secrets) = sorted(&self.headers);
-                Address::new(url, &headers, secrets).map(Place::Http)
+                let address = Address::new(url, &headers, secrets)?;
+                let address = match self.oauth.clone() {
+                    Some(oauth) => address.with_oauth(oauth.resolve())?,
+                    None => address,
+                };
+                Ok(Place::Http(address))
             }
             _ => Err("give `command` or `url`, one of them".to_owned()),
         }

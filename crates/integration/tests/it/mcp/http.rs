@@ -24,6 +24,11 @@ impl Http {
         Self::start(&["guarded"])
     }
 
+    /// One that answers who has a token of the named place, `here` for itself, which gives it for this secret.
+    pub(crate) fn with_tokens(of: &str, secret: &str) -> Result<Self> {
+        Self::start(&[&format!("tokens={of}"), secret])
+    }
+
     fn start(arguments: &[&str]) -> Result<Self> {
         let mut child = Command::new("python3")
             .args(["-c", SCRIPT])

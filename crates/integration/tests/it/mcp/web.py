@@ -1,12 +1,17 @@
 """A tool server over HTTP that tells whoever calls what it was sent, secrets too."""
 
+import base64
 import json
 import sys
+import urllib.parse
 import uuid
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 guarded = "guarded" in sys.argv
-tools = ["who", "mirror", "count", "wrong", "shape", "misshape", "grow"]
+# Where tokens are to be had: none are asked for, here, or with somebody else.
+tokens_of = next((word.split("=")[1] for word in sys.argv if word.startswith("tokens=")), None)
+issued = []
+tools = ["who", "mirror", "count", "wrong", "shape", "misshape", "grow", "forget"]
 counts = {}
 SHAPE = {"type": "object", "properties": {"n": {"type": "integer"}}, "required": ["n"]}
 
@@ -27,6 +32,9 @@ def call(name, key, session):
         return text("7", structuredContent={"n": 7})
     if name == "misshape":
         return text("seven", structuredContent={"n": key})
+    if name == "forget":
+        issued.append("of nobody")
+        return text("forgotten")
     if name == "grow":
         tools.append("late")
         return text("grown")
@@ -56,16 +64,37 @@ class Requests(BaseHTTPRequestHandler):
         self.wfile.write(content)
 
     def do_GET(self):
-        self.answer(405)
+        here = f"http://{self.headers['host']}"
+        if tokens_of and self.path == "/.well-known/oauth-protected-resource":
+            issuer = here if tokens_of == "here" else tokens_of
+            return self.answer(200, {"resource": f"{here}/mcp", "authorization_servers": [issuer]})
+        if tokens_of and self.path == "/.well-known/oauth-authorization-server":
+            return self.answer(200, {"issuer": here, "token_endpoint": f"{here}/token"})
+        self.answer(404 if "well-known" in self.path else 405)
+
+    def token(self, form):
+        pair = base64.b64decode(self.headers["authorization"].removeprefix("Basic ")).decode()
+        name, secret = (urllib.parse.unquote(part) for part in pair.split(":"))
+        fields = urllib.parse.parse_qs(form)
+        good = fields["grant_type"] == ["client_credentials"] and fields["scope"] == ["tools"]
+        if name != "netra" or secret != sys.argv[-1] or not good:
+            return self.answer(401, {"error": "invalid_client", "error_description": secret})
+        issued.append(f"canary-of-token-{len(issued)}")
+        self.answer(200, {"access_token": issued[-1], "token_type": "Bearer", "expires_in": 3600})
 
     def do_DELETE(self):
         self.answer(204)
 
     def do_POST(self):
-        message = json.loads(self.rfile.read(int(self.headers["content-length"])))
+        body = self.rfile.read(int(self.headers["content-length"])).decode()
+        if self.path == "/token":
+            return self.token(body)
+        message = json.loads(body)
         key = self.headers.get("authorization") or "none"
         if guarded and key == "none":
             return self.answer(401)
+        if tokens_of and (not issued or key != f"Bearer {issued[-1]}"):
+            return self.answer(401, www_authenticate='Bearer error="invalid_token", scope="tools"')
         if "id" not in message:
             return self.answer(202)
         session = self.headers.get("mcp-session-id") or uuid.uuid4().hex

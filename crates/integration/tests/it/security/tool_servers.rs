@@ -241,6 +241,90 @@ async fn a_tool_server_needs_a_policy_good_words_and_room() -> Test {
     Ok(())
 }
 
+/// A server with a tool server `crm` that it signs in to by OAuth, and an agent that uses it.
+async fn with_oauth(folder: &Path, http: &Http) -> Result<TestProcess> {
+    let configuration = format!(
+        "[mcp.servers.crm]\nurl = {:?}\npermission = \"basic\"\n\
+         oauth = {{ client_id = \"netra\", client_secret = {{ secret = \"wiki\" }} }}\n",
+        http.url()
+    );
+    let file = folder.join("netra.toml");
+    std::fs::write(&file, configuration)?;
+    let agents = folder.join("agents");
+    std::fs::create_dir(&agents)?;
+    let tools = "tools = [\"crm__who\", \"crm__mirror\", \"crm__forget\"]\n";
+    let code = "[crm__who(), crm__forget(), crm__mirror()['text']]\n";
+    script(&agents, "client", tools, code)?;
+    let options = Options::new()
+        .set("agents.dir", agents.display())
+        .set("log.level", "trace");
+    let process = ProcessOptions {
+        environment: options.environment(),
+        arguments: vec!["--config".to_owned(), file.display().to_string()],
+        ..ProcessOptions::default()
+    };
+    TestProcess::start_with(&folder.join("data"), process).await
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn tokens_of_oauth_are_had_with_a_users_secret_renewed_and_never_told() -> Test {
+    let (folder, http) = (tempfile::tempdir()?, Http::with_tokens("here", CANARY)?);
+    let server = with_oauth(folder.path(), &http).await?;
+    let (user, other) = (server.user("ada").await?, server.user("bob").await?);
+    let secret = json!({ "value": CANARY, "hosts": [http.place()] });
+    put_secret(&user.client, "wiki", secret).await?;
+    let run = user.run("client", "go").await?;
+    assert_eq!(run.status, RunStatus::Completed, "{:?}", run.error);
+    let result = run.result.clone().context("no result")?;
+    assert_eq!(result[0]["text"], "Bearer [secret token]");
+    // The first one was forgotten, so another one was had; it is told backwards, which is nobody's form.
+    let mirrored = result[2].as_str().context("a text")?;
+    let renewed: String = mirrored.chars().rev().collect();
+    ensure!(renewed.starts_with("Bearer canary-of-token-"), "{result}");
+    // Who has no secret of one's own has no tools there, and is told why.
+    let refused = why_not(&other, "client").await?;
+    ensure!(refused.contains("there is no secret \"wiki\""), "{refused}");
+
+    let mut told = serde_json::to_string(&run)?;
+    for received in user.events(run.id).await? {
+        told.push_str(&received.text);
+    }
+    for path in ["/api/tools?limit=100", "/api/audit?limit=100"] {
+        told.push_str(&get(&user.client, path).await?.to_string());
+    }
+    ensure!(
+        told.contains("for Bearer [secret token]"),
+        "the descriptions are not there"
+    );
+    told.push_str(&server.log()?);
+    let words: Vec<&str> = FORMS.into_iter().chain(["canary-of-token"]).collect();
+    for word in &words {
+        ensure!(!told.contains(word), "{word} was told");
+    }
+    let words: Vec<&[u8]> = words.iter().map(|word| word.as_bytes()).collect();
+    let holders = holders(&folder.path().join("data"), &words)?;
+    ensure!(holders.is_empty(), "{holders:?}");
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_tool_server_cannot_have_the_secret_sent_to_another_host() -> Test {
+    let (folder, evil) = (tempfile::tempdir()?, Http::guarded()?);
+    let issuer = format!("http://localhost:{}", evil.port);
+    let http = Http::with_tokens(&issuer, CANARY)?;
+    let server = with_oauth(folder.path(), &http).await?;
+    let user = server.user("ada").await?;
+    let secret = json!({ "value": CANARY, "hosts": [http.place()] });
+    put_secret(&user.client, "wiki", secret).await?;
+    let refused = why_not(&user, "client").await?;
+    ensure!(
+        refused.contains("it wants tokens of localhost"),
+        "{refused}"
+    );
+    ensure!(refused.contains("oauth.token_url"), "{refused}");
+    Ok(())
+}
+
 const AGENT: &str = "said = [my_notes__who(), my_notes__mirror()['text']]
 try:
     my_notes__wrong()
