@@ -186,11 +186,11 @@ pub struct Address {
     /// Sent likewise, with a secret as value.
     pub secrets: BTreeMap<String, SecretUse>,
     /// How Netra signs in there in its own name.
-    pub oauth: Option<Oauth>,
+    pub oauth: Option<Box<Oauth>>,
     /// What secrets are bound to that go there.
     pub place: String,
     /// A server that a user has named is reached by this way only.
-    pub(crate) judged: Option<Judged>,
+    pub(crate) judged: Option<Box<Judged>>,
 }
 
 /// Credentials of a client of OAuth.
@@ -307,7 +307,7 @@ impl Address {
     pub fn with_oauth(self, oauth: Oauth) -> Result<Self, String> {
         oauth.check()?;
         Ok(Self {
-            oauth: Some(oauth),
+            oauth: Some(Box::new(oauth)),
             ..self
         })
     }
@@ -345,10 +345,10 @@ impl Address {
             secrets,
             oauth: None,
             place: target.place(),
-            judged: Some(Judged {
+            judged: Some(Box::new(Judged {
                 web: web.clone(),
                 target,
-            }),
+            })),
         })
     }
 }
@@ -480,7 +480,7 @@ mod tests {
 
     #[test]
     fn names_leave_no_doubt_where_the_tools_name_begins() {
-        for good in ["a", "git", "my_files2", &"x".repeat(24)] {
+        for good in ["a", "git", "files_of_2", &"x".repeat(24)] {
             assert_eq!(check_name(good), Ok(()));
         }
         assert_eq!(check_own_name(&"x".repeat(21)), Ok(()));

@@ -259,6 +259,9 @@ impl Own {
         if let Some(known) = learnt.as_ref().filter(|known| Instant::now() < known.until)
             && !(changed && known.pause.is_none())
         {
+            if known.pause.is_none() {
+                server.note_here();
+            }
             return known.source.clone();
         }
         let opened = match Opened::for_user(server, ctx, &self.users.secrets).await {

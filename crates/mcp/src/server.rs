@@ -293,6 +293,13 @@ impl Server {
         }
     }
 
+    /// What it has said still holds.
+    pub(crate) fn note_here(&self) {
+        let mut known = self.known.lock();
+        known.state = ToolServerState::Ready;
+        known.problem = None;
+    }
+
     /// It does not say what it offers.
     pub(crate) fn note_away(&self, why: &str) {
         let mut known = self.known.lock();

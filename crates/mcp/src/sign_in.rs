@@ -44,6 +44,7 @@ struct Held {
 /// What a service says of itself.
 #[derive(Deserialize)]
 struct Protected {
+    resource: String,
     #[serde(default)]
     authorization_servers: Vec<String>,
 }
@@ -51,6 +52,7 @@ struct Protected {
 /// What a server of tokens says of itself.
 #[derive(Deserialize)]
 struct Issuer {
+    issuer: String,
     token_endpoint: String,
     #[serde(default)]
     token_endpoint_auth_methods_supported: Vec<String>,
@@ -211,6 +213,9 @@ impl SignIn {
             "the server of tokens does not say where tokens are had: name it in `oauth.token_url`"
                 .to_owned()
         })?;
+        if found.issuer.trim_end_matches('/') != issuer.as_str().trim_end_matches('/') {
+            return Err("the server of tokens says that it is another".to_owned());
+        }
         let methods = &found.token_endpoint_auth_methods_supported;
         let takes = |method: &str| methods.iter().any(|one| one == method);
         Ok(Endpoint {
@@ -230,10 +235,26 @@ impl SignIn {
         places.push(self.own(self.service.join(&format!("{well_known}{path}")))?);
         places.push(self.own(self.service.join(well_known))?);
         let found: Option<Protected> = self.first(&places).await;
+        if let Some(found) = &found
+            && !self.is_of(&found.resource)
+        {
+            return Err("what it says of its tokens is about another service".to_owned());
+        }
         match found.and_then(|found| found.authorization_servers.into_iter().next()) {
             Some(issuer) => self.own(Url::parse(&issuer)),
             None => self.own(self.service.join("/")),
         }
+    }
+
+    /// Whether something that is said of this resource is said of the service.
+    fn is_of(&self, resource: &str) -> bool {
+        let Ok(resource) = Url::parse(resource) else {
+            return false;
+        };
+        let (whole, path) = (self.service.path(), resource.path().trim_end_matches('/'));
+        let below = whole.strip_prefix(path);
+        resource.origin() == self.service.origin()
+            && below.is_some_and(|below| below.is_empty() || below.starts_with('/'))
     }
 
     /// A place that the service names, where it is on the service's own host.
@@ -321,6 +342,20 @@ mod tests {
         assert!(own("https://tools.example:8443/token").is_ok());
         for other in ["https://evil.example/token", "http://tools.example/token"] {
             assert!(own(other).unwrap_err().contains("token_url"), "{other}");
+        }
+        for mine in [
+            "https://tools.example",
+            "https://tools.example/mcp",
+            "https://tools.example/mcp/",
+        ] {
+            assert!(sign_in.is_of(mine), "{mine}");
+        }
+        for other in [
+            "https://tools.example/m",
+            "https://tools.example:1/mcp",
+            "https://x/mcp",
+        ] {
+            assert!(!sign_in.is_of(other), "{other}");
         }
         let basic = sign_in.basic().unwrap();
         assert!(basic.is_sensitive());

@@ -12,6 +12,7 @@ use futures::{Stream, StreamExt as _};
 use http::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use netra_context::memory;
+use netra_tools::Refusal;
 use reqwest::{Client, RequestBuilder, Response, redirect};
 use rmcp::model::{ClientJsonRpcMessage, ClientRequest, ErrorData, ServerJsonRpcMessage};
 use rmcp::transport::streamable_http_client::{
@@ -270,8 +271,16 @@ impl StreamableHttpClient for Web {
     }
 }
 
-/// An error without the address, which may hold a key.
+/// An error without the address, which may hold a key. Where the address was refused, that is what is told.
 fn failed(error: reqwest::Error) -> Refused {
+    let mut source = std::error::Error::source(&error);
+    while let Some(cause) = source {
+        if let Some(refusal) = cause.downcast_ref::<Refusal>() {
+            let words = format!("it is not reached: {refusal}");
+            return StreamableHttpError::Io(io::Error::other(words));
+        }
+        source = cause.source();
+    }
     StreamableHttpError::Client(error.without_url())
 }
 

@@ -491,6 +491,8 @@ mod tests {
             "127.0.0.1:8080",
             "[::1]:80",
             "x_y.example:8443",
+            "mcp:tickets",
+            "mcp:8080",
         ] {
             assert!(is_place(good), "{good}");
         }
@@ -512,6 +514,9 @@ mod tests {
             "[::0001]",
             "[::1",
             "bücher.example",
+            "mcp:Tickets",
+            "mcp:a b",
+            "mcp:",
             "a b",
         ] {
             assert!(!is_place(bad), "{bad}");

@@ -28,12 +28,12 @@ const SCRIPT: &str = include_str!("mcp/server.py");
 const NEWER: &str = include_str!("mcp/newer.py");
 
 /// A folder of agents, a scripted server's program and folder, and the configuration.
-struct Place {
+pub(crate) struct Place {
     dir: tempfile::TempDir,
 }
 
 impl Place {
-    fn new() -> Result<Self> {
+    pub(crate) fn new() -> Result<Self> {
         let dir = tempfile::tempdir()?;
         std::fs::create_dir(dir.path().join("agents"))?;
         std::fs::create_dir(dir.path().join("notes"))?;
@@ -44,7 +44,7 @@ impl Place {
         Ok(Self { dir })
     }
 
-    fn path(&self, name: &str) -> PathBuf {
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.dir.path().join(name)
     }
 
@@ -56,6 +56,13 @@ impl Place {
 
     /// A server whose configuration has these lines in the scripted server's table.
     async fn start(&self, lines: &str) -> Result<TestServer> {
+        let file = self.configured(lines)?;
+        let options = Options::new().file(&file).agents(&self.path("agents"));
+        TestServer::start_with(options).await
+    }
+
+    /// The file of that configuration.
+    pub(crate) fn configured(&self, lines: &str) -> Result<PathBuf> {
         let (program, notes) = (self.path("server.py"), self.path("notes"));
         let text = format!(
             "[mcp.servers.fake]\ncommand = \"/usr/bin/python3\"\nargs = [{program:?}, {notes:?}]\n\
@@ -63,8 +70,7 @@ impl Place {
         );
         let file = self.path("netra.toml");
         std::fs::write(&file, text)?;
-        let options = Options::new().file(&file).agents(&self.path("agents"));
-        TestServer::start_with(options).await
+        Ok(file)
     }
 
     /// How many programs of the scripted server there are.

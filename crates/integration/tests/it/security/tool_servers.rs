@@ -15,6 +15,7 @@ use serde_json::{Value, json};
 use super::secrets::{FORMS, holders, put as put_secret};
 use crate::Test;
 use crate::expect::refused;
+use crate::mcp::Place;
 use crate::mcp::http::Http;
 use crate::scripts::script;
 
@@ -238,6 +239,86 @@ async fn a_tool_server_needs_a_policy_good_words_and_room() -> Test {
         shown["problem"].to_string().contains("needs the plan pro"),
         "{shown}"
     );
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_program_gets_its_users_secret_by_name_and_a_new_one_makes_a_new_instance() -> Test {
+    let place = Place::new()?;
+    let tools = "tools = [\"fake__who\", \"fake__token\"]\n";
+    let code = "[fake__who()['text'].split(' ')[0], fake__token()['text']]\n";
+    script(&place.path("agents"), "teller", tools, code)?;
+    let file = place.configured("env = { TOKEN = { secret = \"wiki\", prefix = \"t=\" } }\n")?;
+    let options = Options::new()
+        .set("agents.dir", place.path("agents").display())
+        .set("log.level", "trace");
+    let process = ProcessOptions {
+        environment: options.environment(),
+        arguments: vec!["--config".to_owned(), file.display().to_string()],
+        ..ProcessOptions::default()
+    };
+    let data = place.path("data");
+    let server = TestProcess::start_with(&data, process).await?;
+    let (ada, bob) = (server.user("ada").await?, server.user("bob").await?);
+    let admin = server.user_as("root", Role::Admin).await?;
+    let shown = admin.client.tool_servers().await?.items;
+    assert_eq!(shown[0].state, ToolServerState::PerUser, "{shown:?}");
+    let refused = why_not(&ada, "teller").await?;
+    ensure!(
+        refused.contains("there is no secret \"wiki\" for mcp:fake"),
+        "{refused}"
+    );
+    let good = json!({ "value": CANARY, "hosts": ["mcp:fake"] });
+    for body in [
+        json!({ "value": CANARY, "hosts": ["mcp:other", "fake"] }),
+        good.clone(),
+    ] {
+        let bound = body == good;
+        put_secret(&ada.client, "wiki", body).await?;
+        ensure!(
+            bound
+                || why_not(&ada, "teller")
+                    .await?
+                    .contains("is not for mcp:fake"),
+            "bound"
+        );
+    }
+    let told = async |user: &TestUser| -> Result<(String, Value)> {
+        let run = user.run("teller", "go").await?;
+        let result = run.result.with_context(|| format!("{:?}", run.error))?;
+        Ok((result[0].to_string(), result[1].clone()))
+    };
+    let (first, token) = told(&ada).await?;
+    assert_eq!(token, "t=[secret wiki]");
+    assert_eq!(told(&ada).await?.0, first, "one secret, one instance");
+    let other = json!({ "value": "another secret of hers", "hosts": ["mcp:fake"] });
+    put_secret(&ada.client, "wiki", other).await?;
+    let (second, token) = told(&ada).await?;
+    assert_eq!(token, "t=[secret wiki]");
+    ensure!(second != first, "the instance has the old secret");
+    ensure!(
+        why_not(&bob, "teller")
+            .await?
+            .contains("there is no secret"),
+        "it is another's"
+    );
+    // What it says when it does not start goes into the log, without the secret.
+    std::fs::write(place.path("notes/broken"), "")?;
+    put_secret(&bob.client, "wiki", good).await?;
+    ensure!(
+        why_not(&bob, "teller").await?.contains("exit code 3"),
+        "it is broken"
+    );
+    let log = server.log()?;
+    ensure!(
+        log.contains("the folder is broken for t=[secret wiki]"),
+        "the log says it"
+    );
+    for word in FORMS.into_iter().chain(["another secret of hers"]) {
+        ensure!(!log.contains(word), "{word} is in the log");
+    }
+    let holders = holders(&data, &FORMS.map(str::as_bytes))?;
+    ensure!(holders.is_empty(), "{holders:?}");
     Ok(())
 }
 
