@@ -6,8 +6,8 @@
 
 use std::time::Duration;
 
+use http::HeaderValue;
 use http::header::AUTHORIZATION;
-use http::{HeaderValue, StatusCode};
 use netra_context::Secret;
 use reqwest::{Client, Url};
 use serde::Deserialize;
@@ -157,7 +157,7 @@ impl SignIn {
         let answer = request.form(&form).send().await;
         let answer = answer.map_err(|error| chain(&error.without_url()))?;
         let status = answer.status();
-        if status != StatusCode::OK {
+        if !status.is_success() {
             // What it says more could be what it was sent.
             return Err(format!(
                 "the server of tokens answered with the status {status}"
@@ -274,7 +274,7 @@ impl SignIn {
     async fn first<T: for<'de> Deserialize<'de>>(&self, places: &[Url]) -> Option<T> {
         for place in places {
             if let Ok(answer) = self.client.get(place.clone()).send().await
-                && answer.status() == StatusCode::OK
+                && answer.status().is_success()
                 && let Ok(found) = document(answer).await
             {
                 return Some(found);

@@ -463,6 +463,9 @@ async fn a_canary_goes_to_its_tool_server_and_is_found_nowhere_else() -> Test {
     let sent: String = format!("Bearer {CANARY}").chars().rev().collect();
     assert_eq!(result[1], json!(sent), "it was not sent as it is");
     assert_eq!(result[0]["text"], "Bearer [secret wiki]");
+    let misfit = result[3].as_str().context("a text")?;
+    let words = "does not fit the tool's own schema: /n: ";
+    ensure!(misfit.contains(words), "{misfit}");
 
     let mut told = serde_json::to_string(&run)?;
     for received in user.events(run.id).await? {
