@@ -412,9 +412,9 @@ export interface Limits {
   approval_ttl_ms: number;
   /** Attempts of a run after crashes. */
   attempts: number;
-  /** Tokens per day; none: by plan. */
+  /** Tokens of models per day; none: without a bound. */
   budget_tokens: number | null;
-  /** Money for models per day, in US dollars; none: by plan. */
+  /** Money for models per day, in US dollars; none: without a bound. */
   budget_usd: number | null;
   /** Concurrent executions over all threads and nodes. */
   concurrent_runs: number;
@@ -494,6 +494,34 @@ export type MessageId = string;
 
 /** Who speaks. */
 export type MessageRole = 'user' | 'assistant' | 'tool';
+
+/** A model that is configured. */
+export interface Model {
+  /** Whether agents that name no model get this one. */
+  default: boolean;
+  /** Whether it is shown pictures. */
+  images: boolean;
+  /** How the provider is spoken to: `openai`, `azure`, `anthropic`, `gemini` or `ollama`. */
+  kind: string;
+  /** As agents name it, `provider/model`; `provider/*` stands for every name that a provider has. */
+  name: string;
+  /** Whether it holds its answers to a JSON Schema itself. */
+  native_schema: boolean;
+  /** What it costs; absent where no price is known. */
+  price?: null | ModelPrice;
+  /** Why it cannot be used; absent when it can, as far as is known without a call. */
+  problem?: string | null;
+}
+
+/** Prices in US dollars per million tokens, for prompts of usual length. */
+export interface ModelPrice {
+  /** Of the part of requests that the provider had in its cache. */
+  cached_input?: number | null;
+  /** Of requests. */
+  input: number;
+  /** Of answers. */
+  output: number;
+}
 
 /** What must be 0. Looked at several times, and the least of it counts, because runs come and go meanwhile: what stays above 0 is a defect. */
 export interface MustBeZero {
@@ -623,6 +651,16 @@ export interface PageMessage {
   as_of?: null | AsOf;
   /** The items, newest first unless the operation says otherwise. */
   items: Message[];
+  /** Give this as `?cursor=` for the next page; null at the end. */
+  next_cursor?: string | null;
+}
+
+/** One page of a list. */
+export interface PageModel {
+  /** The log's position of this snapshot, where the operation promises one. */
+  as_of?: null | AsOf;
+  /** The items, newest first unless the operation says otherwise. */
+  items: Model[];
   /** Give this as `?cursor=` for the next page; null at the end. */
   next_cursor?: string | null;
 }
@@ -1371,7 +1409,7 @@ export interface EventData {
   limit_warning: {
     /** What is allowed. */
     allowed: number;
-    /** The limit's key: `run_timeout_ms` (in milliseconds), or `memory_mib` (in MiB, over all runs of the user). */
+    /** The limit's key: `run_timeout_ms` (in milliseconds), `memory_mib` (in MiB, over all runs of the user), `budget_usd` or `budget_tokens` (over the user's day), `run_budget_usd` or `run_budget_tokens`. */
     limit: string;
     /** What is used. */
     used: number;

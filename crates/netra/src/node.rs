@@ -161,7 +161,8 @@ impl Node {
         let registry = Arc::new(registry.with_tools_of_users(Arc::clone(&servers) as _));
         servers.expect(&registry);
         let tools = tools(&config, (&store, &secrets), &scripts, &registry);
-        let engine = engine(&config, &runtime, &store, &bridge, tools, scripts)?;
+        let models = models(&config)?.with_secrets(secrets.clone());
+        let engine = engine(&config, &runtime, (&store, &bridge), tools, scripts, models);
 
         // What a stopped server left has its place again before anybody asks for a new one.
         let recovery = UserExecutionContext::for_background(&runtime, BackgroundKind::Recovery);
@@ -191,7 +192,7 @@ impl Node {
                 tracing::error!("the server no longer accepts connections: {error}");
             }
         });
-        fold_metrics(&runtime, recorded);
+        keep_metrics(&runtime, recorded, &engine);
         // They may take as long as they like: nobody waits for them but who wants their tools.
         servers.begin(&registry);
         let published = file.publish(&config.data).map_err(other)?;
@@ -405,14 +406,14 @@ fn tools(
 fn engine(
     config: &Config,
     runtime: &Runtime,
-    store: &Store,
-    bridge: &WebSocketBridgeFactory,
+    (store, bridge): (&Store, &WebSocketBridgeFactory),
     tools: ToolExecutorFactory,
     scripts: ScriptPool,
-) -> Result<ExecutionEngineFactory, Error> {
-    let models = Arc::new(models(config)?);
+    models: Models,
+) -> ExecutionEngineFactory {
+    let models = Arc::new(models);
     let agents = Arc::new(agents(config, tools.registry(), &models));
-    Ok(ExecutionEngineFactory::new(Infra {
+    ExecutionEngineFactory::new(Infra {
         runtime: runtime.clone(),
         store: store.clone(),
         bridge: bridge.clone(),
@@ -421,7 +422,7 @@ fn engine(
         agents,
         scripts,
         config: engine_config(config),
-    }))
+    })
 }
 
 /// What one engine is reckoned with where the number of engines goes by the memory.
@@ -501,15 +502,20 @@ fn render(recorded: &Recorded) -> Arc<dyn Fn(bool) -> String + Send + Sync> {
     Arc::new(move |as_json| recorded.render(as_json))
 }
 
-fn fold_metrics(runtime: &Runtime, recorded: Recorded) {
+/// Folds what was recorded, and records what nobody records when it happens.
+fn keep_metrics(runtime: &Runtime, recorded: Recorded, engine: &ExecutionEngineFactory) {
+    let engine = engine.clone();
     let shutdown = runtime.shutdown().clone();
     runtime.spawn(TaskKind::Sweep, async move {
         let mut turns = tokio::time::interval(FOLD_METRICS);
         loop {
             tokio::select! {
                 () = shutdown.cancelled() => break,
-                _ = turns.tick() => recorded.fold(),
+                _ = turns.tick() => {}
             }
+            recorded.fold();
+            let lost = engine.census().workers_without_run;
+            ::metrics::gauge!("netra_engine_workers_without_run").set(lost as f64);
         }
     });
 }

@@ -39,9 +39,9 @@ pub struct Limits {
     pub requests_per_minute: u32,
     /// WebSocket messages per socket in ten seconds.
     pub messages_per_10s: u32,
-    /// Money for models per day, in US dollars; none: by plan.
+    /// Money for models per day, in US dollars; none: without a bound.
     pub budget_usd: Option<f64>,
-    /// Tokens per day; none: by plan.
+    /// Tokens of models per day; none: without a bound.
     pub budget_tokens: Option<u64>,
     /// The largest upload, in MiB.
     pub upload_mib: u64,

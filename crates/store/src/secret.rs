@@ -192,6 +192,12 @@ impl Stored {
     }
 }
 
+/// Where a secret was found.
+enum Found {
+    Own(Stored),
+    OfServer(Secret),
+}
+
 /// What became of a write that needs the key in force.
 enum Kept {
     Done(SecretInfo),
@@ -379,6 +385,31 @@ impl Secrets {
         place: &str,
     ) -> Result<Secret, Error> {
         let user = require(ctx, Right::Run)?;
+        match self.seek(user, name, place).await? {
+            Found::Own(stored) => Ok(stored.open(&self.keyring)?),
+            Found::OfServer(value) => Ok(value),
+        }
+    }
+
+    /// Whether there is a secret that [`reveal`](Self::reveal) would open.
+    ///
+    /// # Errors
+    /// `Forbidden` without the right to read.
+    pub async fn has(
+        &self,
+        ctx: &UserExecutionContext,
+        name: &str,
+        place: &str,
+    ) -> Result<bool, Error> {
+        let user = require(ctx, Right::Read)?;
+        match self.seek(user, name, place).await {
+            Ok(_) => Ok(true),
+            Err(Error::NotFound | Error::Conflict(_)) => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
+    async fn seek(&self, user: UserId, name: &str, place: &str) -> Result<Found, Error> {
         let wanted = name.to_owned();
         let read = move |connection: &Connection| {
             let sql = "SELECT user_id, name, places, key_id, sealed FROM secrets
@@ -393,9 +424,9 @@ impl Secrets {
                 if !places.iter().any(|one| one == place) {
                     return Err(ELSEWHERE);
                 }
-                Ok(stored.open(&self.keyring)?)
+                Ok(Found::Own(stored))
             }
-            None => self.of_server.reveal(name, place),
+            None => self.of_server.reveal(name, place).map(Found::OfServer),
         }
     }
 

@@ -602,9 +602,9 @@ class Limits(TypedDict):
     approval_ttl_ms: int
     #: Attempts of a run after crashes.
     attempts: int
-    #: Tokens per day; none: by plan.
+    #: Tokens of models per day; none: without a bound.
     budget_tokens: int | None
-    #: Money for models per day, in US dollars; none: by plan.
+    #: Money for models per day, in US dollars; none: without a bound.
     budget_usd: float | None
     #: Concurrent executions over all threads and nodes.
     concurrent_runs: int
@@ -693,6 +693,42 @@ MessageId = str
 
 MessageRole = Literal["user", "assistant", "tool"]
 """Who speaks."""
+
+
+class _ModelRequired(TypedDict):
+    #: Whether agents that name no model get this one.
+    default: bool
+    #: Whether it is shown pictures.
+    images: bool
+    #: How the provider is spoken to: `openai`, `azure`, `anthropic`, `gemini` or `ollama`.
+    kind: str
+    #: As agents name it, `provider/model`; `provider/*` stands for every name that a provider has.
+    name: str
+    #: Whether it holds its answers to a JSON Schema itself.
+    native_schema: bool
+
+
+class Model(_ModelRequired, total=False):
+    """A model that is configured."""
+
+    #: What it costs; absent where no price is known.
+    price: ModelPrice | None
+    #: Why it cannot be used; absent when it can, as far as is known without a call.
+    problem: str | None
+
+
+class _ModelPriceRequired(TypedDict):
+    #: Of requests.
+    input: float
+    #: Of answers.
+    output: float
+
+
+class ModelPrice(_ModelPriceRequired, total=False):
+    """Prices in US dollars per million tokens, for prompts of usual length."""
+
+    #: Of the part of requests that the provider had in its cache.
+    cached_input: float | None
 
 
 class MustBeZero(TypedDict):
@@ -858,6 +894,20 @@ class _PageMessageRequired(TypedDict):
 
 
 class PageMessage(_PageMessageRequired, total=False):
+    """One page of a list."""
+
+    #: The log's position of this snapshot, where the operation promises one.
+    as_of: AsOf | None
+    #: Give this as `?cursor=` for the next page; null at the end.
+    next_cursor: str | None
+
+
+class _PageModelRequired(TypedDict):
+    #: The items, newest first unless the operation says otherwise.
+    items: list[Model]
+
+
+class PageModel(_PageModelRequired, total=False):
     """One page of a list."""
 
     #: The log's position of this snapshot, where the operation promises one.
@@ -1955,7 +2005,7 @@ class LimitWarningData(TypedDict):
 
     #: What is allowed.
     allowed: float
-    #: The limit's key: `run_timeout_ms` (in milliseconds), or `memory_mib` (in MiB, over all runs of the user).
+    #: The limit's key: `run_timeout_ms` (in milliseconds), `memory_mib` (in MiB, over all runs of the user), `budget_usd` or `budget_tokens` (over the user's day), `run_budget_usd` or `run_budget_tokens`.
     limit: str
     #: What is used.
     used: float

@@ -17,9 +17,10 @@ const MIGRATIONS: &[(&str, &str)] = &[
     ("notes", include_str!("../migrations/0005_notes.sql")),
     ("limits", include_str!("../migrations/0006_limits.sql")),
     ("secrets", include_str!("../migrations/0007_secrets.sql")),
+    ("budgets", include_str!("../migrations/0008_budgets.sql")),
     (
         "tool_servers",
-        include_str!("../migrations/0008_tool_servers.sql"),
+        include_str!("../migrations/0009_tool_servers.sql"),
     ),
 ];
 

@@ -26,7 +26,7 @@ pub(super) const FORMS: [&str; 4] = [
     "canary%2Fof%2Bthe%20secret",
     "canary/of+the",
 ];
-const METRICS: &str = "token-of-the-metrics";
+pub(super) const METRICS: &str = "token-of-the-metrics";
 
 /// Sends every request's head back as the page, three times over, and tells it to the test.
 fn mirror() -> Result<(u16, Receiver<String>)> {
@@ -217,7 +217,7 @@ async fn a_canary_goes_to_its_host_and_is_found_nowhere_else() -> Test {
 }
 
 /// Some of the text about a word.
-fn around<'a>(text: &'a str, word: &str) -> &'a str {
+pub(super) fn around<'a>(text: &'a str, word: &str) -> &'a str {
     let at = text.find(word).unwrap_or(0);
     let (from, to) = (at.saturating_sub(200), (at + 200).min(text.len()));
     text.get(from..to).unwrap_or_default()
