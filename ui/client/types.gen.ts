@@ -412,9 +412,9 @@ export interface Limits {
   approval_ttl_ms: number;
   /** Attempts of a run after crashes. */
   attempts: number;
-  /** Tokens per day; none: by plan. */
+  /** Tokens of models per day; none: without a bound. */
   budget_tokens: number | null;
-  /** Money for models per day, in US dollars; none: by plan. */
+  /** Money for models per day, in US dollars; none: without a bound. */
   budget_usd: number | null;
   /** Concurrent executions over all threads and nodes. */
   concurrent_runs: number;
@@ -495,6 +495,34 @@ export type MessageId = string;
 /** Who speaks. */
 export type MessageRole = 'user' | 'assistant' | 'tool';
 
+/** A model that is configured. */
+export interface Model {
+  /** Whether agents that name no model get this one. */
+  default: boolean;
+  /** Whether it is shown pictures. */
+  images: boolean;
+  /** How the provider is spoken to: `openai`, `azure`, `anthropic`, `gemini` or `ollama`. */
+  kind: string;
+  /** As agents name it, `provider/model`; `provider/*` stands for every name that a provider has. */
+  name: string;
+  /** Whether it holds its answers to a JSON Schema itself. */
+  native_schema: boolean;
+  /** What it costs; absent where no price is known. */
+  price?: null | ModelPrice;
+  /** Why it cannot be used; absent when it can, as far as is known without a call. */
+  problem?: string | null;
+}
+
+/** Prices in US dollars per million tokens, for prompts of usual length. */
+export interface ModelPrice {
+  /** Of the part of requests that the provider had in its cache. */
+  cached_input?: number | null;
+  /** Of requests. */
+  input: number;
+  /** Of answers. */
+  output: number;
+}
+
 /** What must be 0. Looked at several times, and the least of it counts, because runs come and go meanwhile: what stays above 0 is a defect. */
 export interface MustBeZero {
   /** Engines that were made and not released, and that no run has: created − cleaned − active. */
@@ -530,6 +558,32 @@ export type OnBusy = 'queue' | 'reject' | 'interrupt';
 
 /** What to do when all slots are in use. */
 export type OnLimit = 'queue' | 'reject';
+
+/** A tool server that a user has added for the own agents. */
+export interface OwnToolServer {
+  /** When the name came up. */
+  created_at: Timestamp;
+  /** The headers that are sent, with the names of their secrets. */
+  headers: Record<string, SecretUse>;
+  /** Tools that it offers and Netra does not take, each with the reason. */
+  left_out: string[];
+  /** As the user has named it; its tools are named `my_NAME__tool`. */
+  name: string;
+  /** Why it is away. */
+  problem?: string | null;
+  /** The version of the protocol that is spoken with it, once it has answered. */
+  protocol?: string | null;
+  /** Where it stands. */
+  state: ToolServerState;
+  /** How it names itself and its version, once it has answered. */
+  title?: string | null;
+  /** The names of its tools. */
+  tools: string[];
+  /** When it was put. */
+  updated_at: Timestamp;
+  /** Where it answers. */
+  url: string;
+}
 
 /** One page of a list. */
 export interface PageAdminRun {
@@ -597,6 +651,26 @@ export interface PageMessage {
   as_of?: null | AsOf;
   /** The items, newest first unless the operation says otherwise. */
   items: Message[];
+  /** Give this as `?cursor=` for the next page; null at the end. */
+  next_cursor?: string | null;
+}
+
+/** One page of a list. */
+export interface PageModel {
+  /** The log's position of this snapshot, where the operation promises one. */
+  as_of?: null | AsOf;
+  /** The items, newest first unless the operation says otherwise. */
+  items: Model[];
+  /** Give this as `?cursor=` for the next page; null at the end. */
+  next_cursor?: string | null;
+}
+
+/** One page of a list. */
+export interface PageOwnToolServer {
+  /** The log's position of this snapshot, where the operation promises one. */
+  as_of?: null | AsOf;
+  /** The items, newest first unless the operation says otherwise. */
+  items: OwnToolServer[];
   /** Give this as `?cursor=` for the next page; null at the end. */
   next_cursor?: string | null;
 }
@@ -670,6 +744,14 @@ export interface PutSecret {
   hosts?: string[];
   /** The secret itself: 8 to 16,384 bytes. */
   value: string;
+}
+
+/** A tool server of the user's own is to be there, in place of the one that had the name. */
+export interface PutToolServer {
+  /** Headers that are sent with every request, at most 10; their values are secrets. */
+  headers?: Record<string, SecretUse>;
+  /** Where it answers: `https://`, a public host, without user and password. */
+  url: string;
 }
 
 /** Why a run waits in the queue. */
@@ -809,6 +891,14 @@ export interface SecretInfo {
   name: string;
   /** When the value was put. */
   updated_at: Timestamp;
+}
+
+/** A secret by its name, where its value is to stand. */
+export interface SecretUse {
+  /** What stands before the value, such as `Bearer ` with the blank. */
+  prefix?: string;
+  /** The name of the secret. */
+  secret: string;
 }
 
 /** What the server sends besides events. */
@@ -1022,7 +1112,7 @@ export interface ToolServer {
 export type ToolServerScope = 'user' | 'run' | 'shared';
 
 /** Where a tool server stands. */
-export type ToolServerState = 'starting' | 'ready' | 'away';
+export type ToolServerState = 'starting' | 'ready' | 'away' | 'per_user';
 
 /** How a tool server is reached. */
 export type ToolServerTransport = 'stdio' | 'http';
@@ -1319,7 +1409,7 @@ export interface EventData {
   limit_warning: {
     /** What is allowed. */
     allowed: number;
-    /** The limit's key: `run_timeout_ms` (in milliseconds), or `memory_mib` (in MiB, over all runs of the user). */
+    /** The limit's key: `run_timeout_ms` (in milliseconds), `memory_mib` (in MiB, over all runs of the user), `budget_usd` or `budget_tokens` (over the user's day), `run_budget_usd` or `run_budget_tokens`. */
     limit: string;
     /** What is used. */
     used: number;

@@ -28,13 +28,14 @@ pub(crate) fn check(workspace: &Workspace) -> Result<Outcome> {
         };
         // As wheels only: no script of theirs runs.
         let pip = [
+            "install",
             "--require-hashes",
             "--only-binary",
             ":all:",
             "--requirement",
             requirements,
         ];
-        environment.install(workspace, requirements, &pip)?;
+        environment.pip(workspace, requirements, &pip)?;
     }
     let build = ["build", "-p", "netra", "--bin", "netra"];
     process::run(&mut process::cargo(workspace, &build))?;

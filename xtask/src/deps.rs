@@ -12,7 +12,7 @@ use crate::workspace::Workspace;
 const RULE: &str = "dependency";
 
 /// The table of ARCHITECTURE.md: a crate and what it may depend on, lower crates first.
-const MAY_DEPEND: [(&str, &[&str]); 17] = [
+const MAY_DEPEND: [(&str, &[&str]); 18] = [
     ("protocol", &[]),
     ("memory", &[]),
     ("context", &["protocol", "memory"]),
@@ -26,7 +26,10 @@ const MAY_DEPEND: [(&str, &[&str]); 17] = [
         "tools",
         &["protocol", "context", "store", "events", "worker"],
     ),
-    ("mcp", &["protocol", "context", "memory", "worker", "tools"]),
+    (
+        "mcp",
+        &["protocol", "context", "memory", "store", "worker", "tools"],
+    ),
     ("endpoint", &["protocol", "context"]),
     (
         "engine",

@@ -16,7 +16,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use netra_protocol::limits::Limits;
-use netra_tools::builtin::Destination;
+use netra_tools::Destination;
 
 pub use catalogue::{CATALOGUE, Key, Kind};
 pub use layer::{Layers, environment};

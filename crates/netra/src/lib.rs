@@ -19,5 +19,6 @@ mod watch;
 mod embedded;
 mod logs;
 mod machine;
+mod machine_layers;
 
 pub use embedded::AGENTS as BUILT_IN_AGENTS;

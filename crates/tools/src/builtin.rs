@@ -12,7 +12,7 @@ mod time_now;
 use std::sync::Arc;
 
 pub use analysis::{AnalysisOperation, analysis_tools};
-pub use http_fetch::{Destination, http_fetch};
+pub use http_fetch::http_fetch;
 
 use crate::tool::Tool;
 

@@ -98,6 +98,11 @@ impl Call<'_> {
         Ok(secret)
     }
 
+    /// What the run's tools give back has this no more: for what was had in exchange for a secret.
+    pub fn conceal(&self, name: &str, secret: &Secret) {
+        self.scope.redaction().add(name, secret);
+    }
+
     /// Tells the user how far the call is: a fraction from 0 to 1, and words.
     pub async fn progress(
         &self,

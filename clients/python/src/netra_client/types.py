@@ -602,9 +602,9 @@ class Limits(TypedDict):
     approval_ttl_ms: int
     #: Attempts of a run after crashes.
     attempts: int
-    #: Tokens per day; none: by plan.
+    #: Tokens of models per day; none: without a bound.
     budget_tokens: int | None
-    #: Money for models per day, in US dollars; none: by plan.
+    #: Money for models per day, in US dollars; none: without a bound.
     budget_usd: float | None
     #: Concurrent executions over all threads and nodes.
     concurrent_runs: int
@@ -695,6 +695,42 @@ MessageRole = Literal["user", "assistant", "tool"]
 """Who speaks."""
 
 
+class _ModelRequired(TypedDict):
+    #: Whether agents that name no model get this one.
+    default: bool
+    #: Whether it is shown pictures.
+    images: bool
+    #: How the provider is spoken to: `openai`, `azure`, `anthropic`, `gemini` or `ollama`.
+    kind: str
+    #: As agents name it, `provider/model`; `provider/*` stands for every name that a provider has.
+    name: str
+    #: Whether it holds its answers to a JSON Schema itself.
+    native_schema: bool
+
+
+class Model(_ModelRequired, total=False):
+    """A model that is configured."""
+
+    #: What it costs; absent where no price is known.
+    price: ModelPrice | None
+    #: Why it cannot be used; absent when it can, as far as is known without a call.
+    problem: str | None
+
+
+class _ModelPriceRequired(TypedDict):
+    #: Of requests.
+    input: float
+    #: Of answers.
+    output: float
+
+
+class ModelPrice(_ModelPriceRequired, total=False):
+    """Prices in US dollars per million tokens, for prompts of usual length."""
+
+    #: Of the part of requests that the provider had in its cache.
+    cached_input: float | None
+
+
 class MustBeZero(TypedDict):
     """What must be 0. Looked at several times, and the least of it counts, because runs come and go
 meanwhile: what stays above 0 is a defect."""
@@ -736,6 +772,36 @@ OnBusy = Literal["queue", "reject", "interrupt"]
 
 OnLimit = Literal["queue", "reject"]
 """What to do when all slots are in use."""
+
+
+class _OwnToolServerRequired(TypedDict):
+    #: When the name came up.
+    created_at: Timestamp
+    #: The headers that are sent, with the names of their secrets.
+    headers: dict[str, SecretUse]
+    #: Tools that it offers and Netra does not take, each with the reason.
+    left_out: list[str]
+    #: As the user has named it; its tools are named `my_NAME__tool`.
+    name: str
+    #: Where it stands.
+    state: ToolServerState
+    #: The names of its tools.
+    tools: list[str]
+    #: When it was put.
+    updated_at: Timestamp
+    #: Where it answers.
+    url: str
+
+
+class OwnToolServer(_OwnToolServerRequired, total=False):
+    """A tool server that a user has added for the own agents."""
+
+    #: Why it is away.
+    problem: str | None
+    #: The version of the protocol that is spoken with it, once it has answered.
+    protocol: str | None
+    #: How it names itself and its version, once it has answered.
+    title: str | None
 
 
 class _PageAdminRunRequired(TypedDict):
@@ -828,6 +894,34 @@ class _PageMessageRequired(TypedDict):
 
 
 class PageMessage(_PageMessageRequired, total=False):
+    """One page of a list."""
+
+    #: The log's position of this snapshot, where the operation promises one.
+    as_of: AsOf | None
+    #: Give this as `?cursor=` for the next page; null at the end.
+    next_cursor: str | None
+
+
+class _PageModelRequired(TypedDict):
+    #: The items, newest first unless the operation says otherwise.
+    items: list[Model]
+
+
+class PageModel(_PageModelRequired, total=False):
+    """One page of a list."""
+
+    #: The log's position of this snapshot, where the operation promises one.
+    as_of: AsOf | None
+    #: Give this as `?cursor=` for the next page; null at the end.
+    next_cursor: str | None
+
+
+class _PageOwnToolServerRequired(TypedDict):
+    #: The items, newest first unless the operation says otherwise.
+    items: list[OwnToolServer]
+
+
+class PageOwnToolServer(_PageOwnToolServerRequired, total=False):
     """One page of a list."""
 
     #: The log's position of this snapshot, where the operation promises one.
@@ -934,6 +1028,18 @@ class PutSecret(_PutSecretRequired, total=False):
 
     #: The hosts that tools may send it to, at most 20: `api.example.com`, or `wiki.intranet:8080` where the port is not 443. Nowhere when there are none.
     hosts: list[str]
+
+
+class _PutToolServerRequired(TypedDict):
+    #: Where it answers: `https://`, a public host, without user and password.
+    url: str
+
+
+class PutToolServer(_PutToolServerRequired, total=False):
+    """A tool server of the user's own is to be there, in place of the one that had the name."""
+
+    #: Headers that are sent with every request, at most 10; their values are secrets.
+    headers: dict[str, SecretUse]
 
 
 QueueReason = Literal["slots", "thread_busy", "engines"]
@@ -1106,6 +1212,18 @@ class SecretInfo(TypedDict):
     name: str
     #: When the value was put.
     updated_at: Timestamp
+
+
+class _SecretUseRequired(TypedDict):
+    #: The name of the secret.
+    secret: str
+
+
+class SecretUse(_SecretUseRequired, total=False):
+    """A secret by its name, where its value is to stand."""
+
+    #: What stands before the value, such as `Bearer ` with the blank.
+    prefix: str
 
 
 class ServerFrameConnectionReady(TypedDict):
@@ -1372,7 +1490,7 @@ class ToolServer(_ToolServerRequired, total=False):
 ToolServerScope = Literal["user", "run", "shared"]
 """Whom one instance of a tool server serves."""
 
-ToolServerState = Literal["starting", "ready", "away"]
+ToolServerState = Literal["starting", "ready", "away", "per_user"]
 """Where a tool server stands."""
 
 ToolServerTransport = Literal["stdio", "http"]
@@ -1887,7 +2005,7 @@ class LimitWarningData(TypedDict):
 
     #: What is allowed.
     allowed: float
-    #: The limit's key: `run_timeout_ms` (in milliseconds), or `memory_mib` (in MiB, over all runs of the user).
+    #: The limit's key: `run_timeout_ms` (in milliseconds), `memory_mib` (in MiB, over all runs of the user), `budget_usd` or `budget_tokens` (over the user's day), `run_budget_usd` or `run_budget_tokens`.
     limit: str
     #: What is used.
     used: float

@@ -275,8 +275,8 @@ async fn messages(frame: &Frame<'_>) -> Result<Vec<Said>, Fault> {
 
 /// The tools that this user may call by the agent.
 async fn tools(frame: &Frame<'_>) -> Vec<Offer> {
-    let registry = frame.execution.infra.tools.registry();
-    registry.settled(&frame.agent.tools).await;
+    let dispatcher = &frame.execution.dispatcher;
+    dispatcher.settled(frame.ctx, &frame.agent.tools).await;
     let offer = |tool: ToolSpec| Offer {
         name: tool.name,
         description: tool.description,

@@ -68,8 +68,8 @@ impl<'f, 'e> Work<'f, 'e> {
             .resolve(frame.agent.model.as_deref())
             .map_err(|error| fault(&error))?;
         let talk = Talk::new(conversation_for(frame, &model).await?);
-        let registry = frame.execution.infra.tools.registry();
-        registry.settled(&frame.agent.tools).await;
+        let dispatcher = &frame.execution.dispatcher;
+        dispatcher.settled(frame.ctx, &frame.agent.tools).await;
         let mut tools = offer::offer(frame);
         let native = models.native_schema(&model, !tools.is_empty());
         let output = Output::of(frame.agent, native);

@@ -26,6 +26,7 @@
 use std::time::Duration;
 
 use netra_protocol::error::{ErrorCode, Failure};
+use netra_tools::ALL_OF_USERS;
 use netra_worker::{Error as WorkerError, Limits, Script, ScriptException, Source, Step};
 use serde_json::{Map, Value, json};
 
@@ -50,7 +51,7 @@ pub(super) async fn perform(frame: &Frame<'_>, file: &str, code: &str) -> Result
         name: format!("agents/{}/{file}", frame.agent.name),
         code: code.to_owned(),
         inputs,
-        functions: functions(frame),
+        functions: functions(frame).await,
         keeps: state.is_some().then(|| STATE.to_owned()),
     };
     let scripts = &frame.execution.infra.scripts;
@@ -69,9 +70,19 @@ pub(super) async fn perform(frame: &Frame<'_>, file: &str, code: &str) -> Result
     Ok(finished)
 }
 
-fn functions(frame: &Frame<'_>) -> Vec<String> {
-    let own = FUNCTIONS.iter().map(|name| (*name).to_owned());
-    frame.agent.tools.iter().cloned().chain(own).collect()
+/// The functions that the script finds. Of tools that it names itself none is asked for before it is called.
+async fn functions(frame: &Frame<'_>) -> Vec<String> {
+    let dispatcher = &frame.execution.dispatcher;
+    let all = frame
+        .agent
+        .tools
+        .iter()
+        .filter(|name| *name == ALL_OF_USERS);
+    let all: Vec<String> = all.cloned().collect();
+    dispatcher.settled(frame.ctx, &all).await;
+    let mut functions = dispatcher.spelt_out(&frame.agent.tools);
+    functions.extend(FUNCTIONS.map(str::to_owned));
+    functions
 }
 
 /// The worker's usual limits, and never more than the user or the run has left.

@@ -1,6 +1,7 @@
 //! The one end-to-end test program: a module per resource.
 
 mod admin;
+mod approvals;
 mod auth;
 mod authors;
 mod bad_input;
@@ -19,6 +20,7 @@ mod isolation;
 mod keys;
 mod limits;
 mod logs;
+mod machine;
 mod mcp;
 mod memory;
 mod metrics;

@@ -18,6 +18,10 @@ const MIGRATIONS: &[(&str, &str)] = &[
     ("limits", include_str!("../migrations/0006_limits.sql")),
     ("secrets", include_str!("../migrations/0007_secrets.sql")),
     ("budgets", include_str!("../migrations/0008_budgets.sql")),
+    (
+        "tool_servers",
+        include_str!("../migrations/0009_tool_servers.sql"),
+    ),
 ];
 
 const RECORDS: &str = "CREATE TABLE IF NOT EXISTS migrations (

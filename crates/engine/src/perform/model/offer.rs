@@ -54,11 +54,8 @@ pub(super) fn final_answer(input_schema: Value) -> ToolSpec {
 /// The agent's tools that this user may call: a model is not told of the others.
 pub(in crate::perform) fn tools(frame: &Frame<'_>) -> Vec<ToolSpec> {
     let dispatcher = &frame.execution.dispatcher;
-    let named = frame
-        .agent
-        .tools
-        .iter()
-        .filter_map(|name| dispatcher.tool(name));
+    let names = dispatcher.spelt_out(&frame.agent.tools);
+    let named = names.iter().filter_map(|name| dispatcher.tool(name));
     let allowed = named.filter(|tool| {
         let offer = dispatcher.offers(frame.ctx, &frame.agent.name, tool.spec());
         offer.permits()
