@@ -45,7 +45,7 @@ export interface Agent {
   name: string;
   /** JSON Schema of the result. */
   output_schema?: unknown;
-  /** Why it cannot. */
+  /** Why it cannot; of one that can, what is wrong with its newest files, which have not taken its place. */
   problem?: string | null;
   /** Whether it can run now. */
   ready: boolean;

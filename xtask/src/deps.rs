@@ -27,10 +27,12 @@ const MAY_DEPEND: [(&str, &[&str]); 17] = [
         &["protocol", "context", "store", "events", "worker"],
     ),
     ("mcp", &["protocol", "context", "memory", "worker", "tools"]),
+    ("endpoint", &["protocol", "context"]),
     (
         "engine",
         &[
             "protocol", "context", "memory", "store", "events", "model", "worker", "tools",
+            "endpoint",
         ],
     ),
     (
@@ -53,6 +55,7 @@ const MAY_DEPEND: [(&str, &[&str]); 17] = [
             "worker",
             "tools",
             "mcp",
+            "endpoint",
             "engine",
             "gateway",
             "client",
@@ -71,6 +74,7 @@ const MAY_DEPEND: [(&str, &[&str]); 17] = [
             "worker",
             "tools",
             "mcp",
+            "endpoint",
             "engine",
             "gateway",
             "client",

@@ -162,7 +162,7 @@ async fn command(command: Command) -> Result<Exit, Problem> {
         Command::Run(args) => run::run(*args).await,
         Command::User(args) => user::user(args).await,
         Command::Token(args) => token::token(args).await,
-        Command::Agents(args) => agents::agents(args),
+        Command::Agents(args) => agents::agents(args).await,
         Command::Secrets(args) => Box::pin(secrets::secrets(args)).await,
         Command::Audit(args) => audit::audit(args),
         Command::Policy(args) => Box::pin(policy::policy(args)).await,

@@ -97,6 +97,8 @@ pub struct Config {
     pub models: netra_model::Config,
     /// Folder of agents besides the built-in ones.
     pub agents: Option<PathBuf>,
+    /// Whether that folder is looked at for changes.
+    pub agents_watch: bool,
     /// What policies know this server as.
     pub environment: Environment,
     /// Folder of policy files, in place of the built-in ones.
@@ -194,6 +196,7 @@ impl Config {
             refresh_ttl: Duration::from_millis(raw.auth.refresh_ttl_ms),
             models: raw.models.resolve()?,
             agents: raw.agents.dir,
+            agents_watch: raw.agents.watch.unwrap_or(raw.server.dev),
             environment: raw.server.environment,
             policy: raw.policy.dir,
             fetch_allow: destinations(&raw.tools.fetch.allow)?,

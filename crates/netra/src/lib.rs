@@ -14,6 +14,7 @@ pub mod server_file;
 mod server_secrets;
 mod sweep;
 mod temp;
+mod watch;
 
 mod embedded;
 mod logs;

@@ -8,7 +8,7 @@ use std::time::Duration;
 use netra_context::runtime::TaskKind;
 use netra_context::{BackgroundKind, Runtime, UserExecutionContext};
 use netra_engine::agents::Agents;
-use netra_engine::{ExecutionEngineFactory, Infra, NodeMemory};
+use netra_engine::{Agent, ExecutionEngineFactory, Infra, NodeMemory};
 use netra_events::{Hub, WebSocketBridgeFactory};
 use netra_gateway::{Keys, Parts};
 use netra_model::Models;
@@ -28,6 +28,7 @@ use crate::server_file::{Published, ServerFile};
 use crate::server_secrets;
 use crate::sweep;
 use crate::temp::Temp;
+use crate::watch;
 
 /// How often the metrics' histograms are folded.
 const FOLD_METRICS: Duration = Duration::from_secs(5);
@@ -86,6 +87,15 @@ impl From<Error> for Problem {
     }
 }
 
+/// What a program that the server is put into has besides what is built in.
+#[derive(Default)]
+pub struct Further {
+    /// Tools.
+    pub tools: Vec<Arc<dyn Tool>>,
+    /// Agents in Rust.
+    pub agents: Vec<Arc<dyn Agent>>,
+}
+
 /// A server that is ready. Dropping it without `stop` cuts everything off.
 pub struct Node {
     url: String,
@@ -102,12 +112,11 @@ pub struct Node {
 impl Node {
     /// Brings a server up. When this returns, it answers.
     pub async fn start(config: Config) -> Result<Self, Error> {
-        Self::start_with(config, Vec::new()).await
+        Self::start_with(config, Further::default()).await
     }
 
-    /// The same with tools of whoever puts the server into a program of their own, besides the
-    /// built-in ones.
-    pub async fn start_with(config: Config, further: Vec<Arc<dyn Tool>>) -> Result<Self, Error> {
+    /// The same with what whoever puts the server into a program of their own has besides.
+    pub async fn start_with(config: Config, further: Further) -> Result<Self, Error> {
         let lock = take_lock(&config)?;
         let listener = listen(config.listen).await?;
         let address = listener.local_addr().map_err(other)?;
@@ -125,17 +134,21 @@ impl Node {
         let bridge = WebSocketBridgeFactory::new(&runtime, store.clone(), hub);
         let scripts = ScriptPool::new(pool(&config, config.workers.scripts, config.workers.warm));
         let secrets = secrets(&config, &runtime, &store).await?;
-        let tools = tools(&config, (&store, &secrets), &scripts, further)?;
+        let tools = tools(&config, (&store, &secrets), &scripts, further.tools)?;
         let registry = Arc::clone(tools.registry());
         let temp = Temp::for_servers(&config, &runtime).map_err(other)?;
         let servers = Arc::new(tool_servers(&config, &runtime, temp.as_ref()));
         let models = models(&config)?.with_secrets(secrets.clone());
-        let engine = engine(&config, &runtime, (&store, &bridge), tools, scripts, models);
+        let infra = (&runtime, &store, &bridge);
+        let engine = engine(&config, infra, tools, scripts, models, further.agents)?;
 
         // What a stopped server left has its place again before anybody asks for a new one.
         let recovery = UserExecutionContext::for_background(&runtime, BackgroundKind::Recovery);
         engine.recover(&recovery).await.map_err(other)?;
         engine.keep_watch();
+        if config.agents_watch {
+            watch::start(&runtime, &engine);
+        }
         let setup = netra_gateway::setup_token(&runtime, &store).await?;
 
         let file = ServerFile {
@@ -185,6 +198,11 @@ impl Node {
     /// Makes the first admin, once; none when there are users.
     pub fn setup_link(&self) -> Option<&str> {
         self.setup_link.as_deref()
+    }
+
+    /// Reads the files of the agents again, for runs that begin from now on, and logs what has changed.
+    pub async fn reload_agents(&self) {
+        watch::reload(&self.runtime, &self.engine).await;
     }
 
     /// Takes no new runs, gives the running ones time to end, lets the rest go until the next
@@ -302,7 +320,17 @@ pub(crate) fn tool_servers(
 
 /// The agents: those that are built in, and those of the folder.
 pub fn agents(config: &Config, registry: &Registry, models: &Models) -> Agents {
-    Agents::load(embedded::AGENTS, config.agents.as_deref(), registry, models)
+    agents_with(config, registry, models, Vec::new())
+}
+
+fn agents_with(
+    config: &Config,
+    registry: &Registry,
+    models: &Models,
+    native: Vec<Arc<dyn Agent>>,
+) -> Agents {
+    let dir = config.agents.as_deref();
+    Agents::load_with(native, embedded::AGENTS, dir, registry, models)
 }
 
 /// The providers of language models.
@@ -344,15 +372,15 @@ fn tools(
 
 fn engine(
     config: &Config,
-    runtime: &Runtime,
-    (store, bridge): (&Store, &WebSocketBridgeFactory),
+    (runtime, store, bridge): (&Runtime, &Store, &WebSocketBridgeFactory),
     tools: ToolExecutorFactory,
     scripts: ScriptPool,
     models: Models,
-) -> ExecutionEngineFactory {
+    native: Vec<Arc<dyn Agent>>,
+) -> Result<ExecutionEngineFactory, Error> {
     let models = Arc::new(models);
-    let agents = Arc::new(agents(config, tools.registry(), &models));
-    ExecutionEngineFactory::new(Infra {
+    let agents = Arc::new(agents_with(config, tools.registry(), &models, native));
+    Ok(ExecutionEngineFactory::new(Infra {
         runtime: runtime.clone(),
         store: store.clone(),
         bridge: bridge.clone(),
@@ -360,8 +388,9 @@ fn engine(
         models,
         agents,
         scripts,
+        endpoints: netra_endpoint::Endpoints::new().map_err(other)?,
         config: engine_config(config),
-    })
+    }))
 }
 
 /// What one engine is reckoned with where the number of engines goes by the memory.

@@ -66,7 +66,7 @@ class Agent(_AgentRequired, total=False):
 
     #: JSON Schema of the result.
     output_schema: Any
-    #: Why it cannot.
+    #: Why it cannot; of one that can, what is wrong with its newest files, which have not taken its place.
     problem: str | None
 
 

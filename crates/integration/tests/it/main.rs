@@ -2,6 +2,7 @@
 
 mod admin;
 mod auth;
+mod authors;
 mod bad_input;
 mod calls;
 mod cancel;
@@ -10,6 +11,9 @@ mod data_tools;
 mod events;
 mod expect;
 mod files;
+mod gathered;
+mod guide;
+mod http_agents;
 mod idempotency;
 mod isolation;
 mod keys;

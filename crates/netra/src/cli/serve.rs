@@ -13,7 +13,8 @@ use crate::node::Node;
 #[derive(Debug, clap::Args)]
 #[command(
     after_help = "When it is ready it prints one line: ready http://ADDRESS:PORT. \
-    Logs go to standard error. SIGTERM or Ctrl-C ends it after the runs had time to end.\n\n\
+    Logs go to standard error. SIGTERM or Ctrl-C ends it after the runs had time to end; \
+    SIGHUP has the agents' files read again.\n\n\
     Examples:\n  netra serve\n  \
     netra serve --listen 127.0.0.1:0 --data /var/lib/netra --agents ./agents\n  \
     NETRA__AUTH__REGISTRATION=open netra serve"
@@ -65,6 +66,7 @@ pub(super) async fn serve(args: Args) -> Result<Exit, Problem> {
     // From here on a signal drains, even one that comes before the server is ready.
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
+    let mut hangup = signal(SignalKind::hangup())?;
     let data = config.data.clone();
     let node = Box::pin(Node::start(config)).await?;
     if let Some(link) = node.setup_link() {
@@ -77,9 +79,12 @@ pub(super) async fn serve(args: Args) -> Result<Exit, Problem> {
     }
     // Last, so that whoever waits for this line finds all the others written.
     output::line(format!("ready {}", node.url()))?;
-    tokio::select! {
-        _ = terminate.recv() => {}
-        _ = interrupt.recv() => {}
+    loop {
+        tokio::select! {
+            _ = terminate.recv() => break,
+            _ = interrupt.recv() => break,
+            _ = hangup.recv() => node.reload_agents().await,
+        }
     }
     tracing::info!("stopping: no new runs; the running ones have time to end");
     tokio::select! {

@@ -244,6 +244,10 @@ pub const CATALOGUE: &[Key] = &[
         "send a user's own key in place of the server's, for users who have one",
     ),
     text("agents.dir", "folder of agents besides the built-in ones"),
+    value(
+        "agents.watch",
+        "whether new runs take changed files of agents at once; unset: with --dev only",
+    ),
     text(
         "policy.dir",
         "folder of policy files, *.cedar, in place of the built-in ones",
