@@ -133,6 +133,8 @@ def read_question(text):
     wanted["models"] = [name for name in names if any(c in "0123456789" for c in name)][:5]
     growth, rest = growth_in(rest)
     wanted["growth"] = growth
+    if growth and "growth" not in wanted["topics"]:
+        wanted["topics"].append("growth")
     target, words = percentage_in(rest)
     wanted["target_words"] = words
     wanted["target_fraction"] = target if "cost" in wanted["topics"] else None

@@ -7,6 +7,14 @@ use crate::{chart, figure, growth, pareto, sql};
 
 /// All operations, in the order in which an analysis uses them.
 pub fn operations() -> Vec<Operation> {
+    let mut all = basics();
+    all.extend(studies());
+    all.extend(pictures_and_tables());
+    all
+}
+
+/// What a log is, and what it costs.
+fn basics() -> Vec<Operation> {
     vec![
         operation(
             "log_inspect",
@@ -53,6 +61,12 @@ pub fn operations() -> Vec<Operation> {
             }),
             &["scenarios"],
         ),
+    ]
+}
+
+/// What lies behind the figures, and what is to come.
+fn studies() -> Vec<Operation> {
+    vec![
         operation(
             "cost_drivers",
             "What makes the cost",
@@ -129,6 +143,11 @@ pub fn operations() -> Vec<Operation> {
             &[],
         ),
         pareto::tool(),
+    ]
+}
+
+fn pictures_and_tables() -> Vec<Operation> {
+    vec![
         Operation {
             makes_artifact: true,
             ..chart::tool(file_schema())
