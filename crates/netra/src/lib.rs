@@ -16,6 +16,7 @@ mod sweep;
 mod temp;
 
 mod embedded;
+mod history;
 mod logs;
 mod machine;
 

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,7 +11,7 @@ use netra_context::{BackgroundKind, Runtime, UserExecutionContext};
 use netra_engine::agents::Agents;
 use netra_engine::{ExecutionEngineFactory, Infra, NodeMemory};
 use netra_events::{Hub, WebSocketBridgeFactory};
-use netra_gateway::{Keys, Parts};
+use netra_gateway::{Door, Keys, Parts, Tls};
 use netra_model::Models;
 use netra_store::secret::Keyring;
 use netra_store::{DirLock, Secrets, Store};
@@ -22,6 +23,7 @@ use tokio::net::TcpListener;
 use crate::config::{Config, Registration};
 use crate::embedded;
 use crate::exit::{Exit, Problem};
+use crate::history::History;
 use crate::machine;
 use crate::metrics::{self, Recorded};
 use crate::server_file::{Published, ServerFile};
@@ -54,6 +56,17 @@ pub enum Error {
         /// In words.
         reason: String,
     },
+    /// The Unix socket cannot be listened on.
+    #[error("cannot listen on {path}: {reason}")]
+    Socket {
+        /// Its path.
+        path: String,
+        /// In words.
+        reason: String,
+    },
+    /// The certificate or its key cannot be used.
+    #[error("TLS: {0}")]
+    Tls(String),
     /// The data folder cannot be used.
     #[error(transparent)]
     Store(#[from] netra_store::Error),
@@ -78,8 +91,8 @@ impl From<Error> for Problem {
     fn from(error: Error) -> Self {
         let exit = match &error {
             Error::DataInUse { .. } => Exit::DataInUse,
-            Error::Address { .. } => Exit::Address,
-            Error::Models(_) | Error::Policy(_) | Error::Secrets(_) => Exit::Usage,
+            Error::Address { .. } | Error::Socket { .. } => Exit::Address,
+            Error::Models(_) | Error::Policy(_) | Error::Secrets(_) | Error::Tls(_) => Exit::Usage,
             Error::Store(_) | Error::Keys(_) | Error::Other(_) => Exit::Failure,
         };
         Self::new(exit, error)
@@ -91,7 +104,9 @@ pub struct Node {
     url: String,
     setup_link: Option<String>,
     drain: Duration,
+    tls: Option<Tls>,
     runtime: Runtime,
+    store: Store,
     engine: ExecutionEngineFactory,
     // In the order in which they are let go: first nobody finds the server, last the lock.
     published: Published,
@@ -111,7 +126,13 @@ impl Node {
         let lock = take_lock(&config)?;
         let listener = listen(config.listen).await?;
         let address = listener.local_addr().map_err(other)?;
-        let url = format!("http://{}", reachable(address));
+        let tls = tls(&config)?;
+        let scheme = if tls.is_some() { "https" } else { "http" };
+        let url = format!("{scheme}://{}", reachable(address));
+        let mut doors = vec![Door::tcp(listener, tls.clone())];
+        if let Some(path) = &config.socket {
+            doors.push(socket(path)?);
+        }
 
         let recorded = metrics::install().map_err(Error::Other)?;
         let runtime = Runtime::new();
@@ -122,6 +143,7 @@ impl Node {
             audit_key: keys.audit_key(),
         };
         let store = Store::open(&runtime, store_config, Arc::clone(&hub) as _)?;
+        store.set_limits(config.limits.clone());
         let bridge = WebSocketBridgeFactory::new(&runtime, store.clone(), hub);
         let scripts = ScriptPool::new(pool(&config, config.workers.scripts, config.workers.warm));
         let secrets = secrets(&config, &runtime, &store).await?;
@@ -142,9 +164,10 @@ impl Node {
             pid: std::process::id(),
         };
         sweep::start(&runtime, &store, config.events_days);
+        let history = History::default();
         let parts = Parts {
             runtime: runtime.clone(),
-            store,
+            store: store.clone(),
             bridge,
             engine: engine.clone(),
             tools: Arc::clone(&registry),
@@ -152,14 +175,16 @@ impl Node {
             secrets,
             keys,
             metrics: render(&recorded),
+            history: history.told(),
             config: gateway_config(&config),
         };
         runtime.spawn(TaskKind::Listener, async move {
-            if let Err(error) = netra_gateway::serve(listener, parts).await {
+            if let Err(error) = netra_gateway::serve_at(doors, parts).await {
                 tracing::error!("the server no longer accepts connections: {error}");
             }
         });
-        fold_metrics(&runtime, recorded);
+        fold_metrics(&runtime, recorded.clone());
+        history.keep(&runtime, recorded);
         // They may take as long as they like: nobody waits for them but who wants their tools.
         servers.begin(&registry);
         let published = file.publish(&config.data).map_err(other)?;
@@ -168,7 +193,9 @@ impl Node {
             setup_link: setup.map(|token| format!("{url}/setup?token={token}")),
             url,
             drain: config.drain,
+            tls,
             runtime,
+            store,
             engine,
             published,
             temp,
@@ -186,6 +213,19 @@ impl Node {
         self.setup_link.as_deref()
     }
 
+    /// Takes over of another configuration what a running server can: the limits of users, for all within a minute, and
+    /// the certificate. All else is for the next start.
+    ///
+    /// # Errors
+    /// Where the certificate or its key cannot be used; all stays as it was then.
+    pub fn reload(&self, config: &Config) -> Result<(), Error> {
+        if let (Some(tls), Some((certificate, key))) = (&self.tls, &config.tls) {
+            tls.read_again(certificate, key).map_err(Error::Tls)?;
+        }
+        self.store.set_limits(config.limits.clone());
+        Ok(())
+    }
+
     /// Takes no new runs, gives the running ones time to end, lets the rest go until the next
     /// start, then everything else. Returns the number of tasks that did not end.
     pub async fn stop(self) -> usize {
@@ -195,6 +235,7 @@ impl Node {
         let left = self.runtime.drain(Duration::from_secs(5)).await;
         // Only now may another server have the folder.
         drop(self.engine);
+        drop(self.store);
         drop(self.temp);
         drop(self.lock);
         left
@@ -216,6 +257,27 @@ fn take_lock(config: &Config) -> Result<DirLock, Error> {
     // A killed server's: nobody must go to its address with a token of this folder.
     ServerFile::remove_stale(&config.data).map_err(other)?;
     Ok(lock)
+}
+
+fn tls(config: &Config) -> Result<Option<Tls>, Error> {
+    let read = |(certificate, key): &(PathBuf, PathBuf)| Tls::read(certificate, key);
+    config
+        .tls
+        .as_ref()
+        .map(read)
+        .transpose()
+        .map_err(Error::Tls)
+}
+
+fn socket(path: &Path) -> Result<Door, Error> {
+    Door::unix(path).map_err(|error| Error::Socket {
+        path: path.display().to_string(),
+        reason: match error.kind() {
+            std::io::ErrorKind::AddrInUse => "another program listens there".into(),
+            std::io::ErrorKind::AlreadyExists => "there is something else".into(),
+            _ => error.to_string(),
+        },
+    })
 }
 
 async fn listen(address: SocketAddr) -> Result<TcpListener, Error> {
@@ -377,7 +439,6 @@ fn engine_config(config: &Config) -> netra_engine::Config {
     let of_process = |mib: u64| NodeMemory::of_process(mib.saturating_mul(1024 * 1024));
     netra_engine::Config {
         engines: config.engines.unwrap_or_else(by_memory),
-        limits: config.limits.clone(),
         node_memory: memory_mib.map_or_else(NodeMemory::default, of_process),
     }
 }
@@ -391,6 +452,11 @@ fn gateway_config(config: &Config) -> netra_gateway::Config {
             Registration::Invite => netra_gateway::Registration::Invite,
             Registration::Closed => netra_gateway::Registration::Closed,
         },
+        issuer: config.issuer.clone(),
+        trusted_proxies: config.trusted_proxies.clone(),
+        requests_per_address: config
+            .requests_per_address
+            .unwrap_or(netra_gateway::Config::default().requests_per_address),
         dev: config.dev,
         access_ttl: config.access_ttl,
         refresh_ttl: config.refresh_ttl,

@@ -312,6 +312,7 @@ impl House {
             hub: hub.clone(),
         });
         let store = Store::open(&runtime, config, witnessed).unwrap();
+        store.set_limits(limits);
         let bridge = WebSocketBridgeFactory::new(&runtime, store.clone(), hub);
         let hold = Arc::new(Hold {
             spec: spec("hold", "basic"),
@@ -366,7 +367,6 @@ impl House {
             scripts: ScriptPool::new(nowhere()),
             config: Config {
                 engines,
-                limits,
                 node_memory,
             },
         });

@@ -2,6 +2,7 @@
 
 mod admin;
 mod auth;
+mod backend;
 mod bad_input;
 mod cancel;
 mod cli;
@@ -26,6 +27,7 @@ mod scripts;
 mod security;
 mod tail;
 mod threads;
+mod tls;
 mod tools;
 mod verify;
 
