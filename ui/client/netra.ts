@@ -1,5 +1,7 @@
 // The top of the client: one object for one user of one server.
 
+import { Keys, OwnData, Secrets, Sessions } from './account.js';
+import { Admin } from './admin.js';
 import type { Clock } from './clock.js';
 import { NetraError } from './errors.js';
 import { Http, type Credentials } from './http.js';
@@ -39,6 +41,11 @@ export class Netra {
   readonly agents: Agents;
   readonly tools: Tools;
   readonly approvals: Approvals;
+  readonly keys: Keys;
+  readonly sessions: Sessions;
+  readonly secrets: Secrets;
+  readonly own: OwnData;
+  readonly admin: Admin;
   /** Signing in; needs no credentials. */
   readonly accounts: Accounts;
   private readonly http: Http;
@@ -55,6 +62,11 @@ export class Netra {
     this.agents = new Catalogue(this.http, '/api/agents');
     this.tools = new Catalogue(this.http, '/api/tools');
     this.approvals = new Approvals(this.http);
+    this.keys = new Keys(this.http);
+    this.sessions = new Sessions(this.http);
+    this.secrets = new Secrets(this.http);
+    this.own = new OwnData(this.http);
+    this.admin = new Admin(this.http);
   }
 
   /** Signs in with a name and a password. */

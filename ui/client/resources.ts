@@ -6,7 +6,7 @@ import type { Place } from './cursor.js';
 import { ApiError, isPassing } from './errors.js';
 import { ANSWER_MS, failure, randomKey, retryAfterOf, type Http } from './http.js';
 import { follow } from './sse.js';
-import { hasEnded, type Agent, type WireEvent, type File, type Message, type Page, type Run, type StartRun, type Thread, type Tool } from './types.js';
+import { hasEnded, type Agent, type Approval, type WireEvent, type File, type Message, type Page, type Run, type StartRun, type Thread, type Tool } from './types.js';
 
 /** How long the server is asked to hold the question for a run's end. */
 const HELD_MS = 60_000;
@@ -218,6 +218,11 @@ export type Tools = Catalogue<Tool>;
 
 export class Approvals {
   constructor(private readonly http: Http) {}
+
+  /** Answered ones too; `state` tells which wait for an answer. */
+  list(listing: Listing = {}): Promise<Page<Approval>> {
+    return this.http.json('GET', '/api/approvals', { query: { ...listing } });
+  }
 
   /** `arguments` takes the place of what the agent wanted to call the tool with. */
   async resolve(id: string, answer: { decision: 'approve' | 'deny'; note?: string; arguments?: unknown }): Promise<void> {

@@ -169,7 +169,7 @@ describe('after a break', () => {
     open = () => Promise.reject(new ApiError(503, { code: 'draining', message: '' }, 20_000));
     socket.start();
     await settle();
-    expect(state()).toMatchObject({ state: 'waiting', retryInMs: 20_250 });
+    expect(state()).toMatchObject({ state: 'waiting', retryInMs: 20_250, reason: 'draining' });
   });
 
   it('stops at an answer that will not change, and goes on with a new token', async () => {

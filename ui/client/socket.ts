@@ -10,7 +10,8 @@ import type { WireEvent, AsOf, ClientFrame, ErrorDetail, RunStart } from './type
 export type Connection =
   | { state: 'connecting' }
   | { state: 'live'; replayed: number; again: boolean }
-  | { state: 'waiting'; retryInMs: number; closeCode: number }
+  /** `reason` is the error code of a refusal: `overloaded` when the node is full, for instance. */
+  | { state: 'waiting'; retryInMs: number; closeCode: number; reason?: string }
   | { state: 'stopped' };
 
 /** What is used of a `WebSocket`. */
@@ -212,7 +213,7 @@ export class EventSocket {
     } catch (error) {
       if (turn !== this.turn || !this.running) return;
       this.drop();
-      if (isPassing(error)) this.retry(0, retryAfterOf(error), false);
+      if (isPassing(error)) this.retry(0, retryAfterOf(error), false, error instanceof NetraError ? error.code : undefined);
       else this.hooks.refused?.(error);
     }
   }
@@ -238,10 +239,10 @@ export class EventSocket {
     else this.hooks.refused?.(new NetraError({ code: 'unauthenticated', message: 'The session has ended.' }));
   }
 
-  private retry(code: number, least: number, refused: boolean): void {
+  private retry(code: number, least: number, refused: boolean, reason?: string): void {
     const retryInMs = backoffMs(this.attempt, this.clock.random(), least);
     this.attempt += 1;
-    this.tell({ state: 'waiting', retryInMs, closeCode: code });
+    this.tell({ state: 'waiting', retryInMs, closeCode: code, ...(reason === undefined ? {} : { reason }) });
     this.after('retry', retryInMs, () => void this.connect(refused));
   }
 

@@ -12,6 +12,15 @@ export class Accounts {
     return this.http.json('POST', '/api/auth/setup', { body: { token, name, password } });
   }
 
+  register(name: string, password: string, invite?: string): Promise<Tokens> {
+    return this.http.json('POST', '/api/auth/register', { body: { name, password, ...(invite === undefined ? {} : { invite }) } });
+  }
+
+  /** Sets a password by the token of a link that an admin has given. */
+  async reset(token: string, password: string): Promise<void> {
+    await this.http.call('POST', '/api/auth/reset', { body: { token, password } });
+  }
+
   login(name: string, password: string): Promise<Tokens> {
     return this.http.json('POST', '/api/auth/login', { body: { name, password } });
   }

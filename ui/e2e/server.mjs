@@ -2,10 +2,11 @@
 
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { mkdtemp, rm } from 'node:fs/promises';
+import { mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
+import { Front } from './front.mjs';
 
 export const PASSWORD = 'a long enough password';
 
@@ -28,15 +29,27 @@ export class Server {
   #settings;
   #child;
   #data;
+  #front;
+  #own = '';
 
   /** @param {{args?: string[], settings?: Record<string, string>}} options */
-  static async start({ args = [], settings = {} } = {}) {
+  static async start({ args = [], settings = {}, config } = {}) {
     const server = new Server();
     server.#data = await mkdtemp(join(tmpdir(), 'netra-e2e-'));
     server.#args = args;
+    if (config !== undefined) {
+      const file = join(server.#data, 'netra.toml');
+      await writeFile(file, config);
+      server.#args = [...args, '--config', file];
+    }
     // Many signing in from one address within seconds is what a test does, not what a person does.
     server.#settings = environment({ NETRA__LIMITS__LOGINS_PER_MINUTE: '100', ...settings });
     await server.#run('127.0.0.1:0');
+    const page = process.env.NETRA_E2E_PAGE;
+    if (page) {
+      server.#front = await Front.start(page, () => server.#own);
+      server.url = server.#front.url;
+    }
     return server;
   }
 
@@ -56,18 +69,19 @@ export class Server {
       child.once('error', reject);
       child.once('exit', (code) => reject(new Error(`the server ended with ${code} before it was ready:\n${this.log}`)));
     });
-    this.url = await ready;
+    this.#own = await ready;
+    if (!this.#front) this.url = this.#own;
   }
 
   /** The link for the first admin, which comes by another pipe than the line that says that the server is ready. */
   async firstAdminLink() {
     while (this.setupLink === undefined) await once(this.#child.stderr, 'data');
-    return this.setupLink;
+    return this.setupLink.replace(this.#own, this.url);
   }
 
   /** Makes an account that can sign in with `PASSWORD`. */
-  async addUser(name) {
-    const child = spawn(binary(), ['user', 'add', name, '--data', this.#data, '--password-stdin'], {
+  async addUser(name, role = 'user') {
+    const child = spawn(binary(), ['user', 'add', name, '--role', role, '--data', this.#data, '--password-stdin'], {
       env: this.#settings,
       stdio: ['pipe', 'ignore', 'inherit'],
     });
@@ -87,10 +101,11 @@ export class Server {
 
   /** Starts it again on the same port and the same data. */
   restart() {
-    return this.#run(new URL(this.url).host);
+    return this.#run(new URL(this.#own).host);
   }
 
   async close() {
+    this.#front?.close();
     await this.end('SIGKILL');
     await rm(this.#data, { recursive: true, force: true });
   }

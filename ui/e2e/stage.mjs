@@ -4,12 +4,14 @@ import { expect } from 'vitest';
 import { mkdir } from 'node:fs/promises';
 import { Model } from './model.mjs';
 import { Server } from './server.mjs';
+import { PostOffice } from './tools.mjs';
 import { Visitor, openBrowser } from './visitor.mjs';
 
 export class Stage {
   #browser;
   #servers = [];
   #models = [];
+  #offices = [];
   #visitors = [];
 
   async open() {
@@ -17,10 +19,11 @@ export class Stage {
   }
 
   /** A running server, with these accounts, where one is wanted with a model. */
-  async server({ users = [], model, settings = {}, args = [] } = {}) {
-    const server = await Server.start({ args, settings: { ...model?.settings, ...settings } });
+  async server({ users = [], admins = [], model, settings = {}, args = [], config } = {}) {
+    const server = await Server.start({ args, config, settings: { ...model?.settings, ...settings } });
     this.#servers.push(server);
     for (const user of users) await server.addUser(user);
+    for (const admin of admins) await server.addUser(admin, 'admin');
     return server;
   }
 
@@ -28,6 +31,13 @@ export class Stage {
     const model = await Model.start();
     this.#models.push(model);
     return model;
+  }
+
+  /** A tool server that wants a person's word, and the agent that calls it. */
+  async postOffice() {
+    const office = await PostOffice.start();
+    this.#offices.push(office);
+    return office;
   }
 
   /** A browser of its own: no cookie is shared with anyone. */
@@ -46,12 +56,17 @@ export class Stage {
     return visitor;
   }
 
+  get browser() {
+    return this.#browser;
+  }
+
   /** After each test: nothing may have gone wrong that the test did not name. */
   async clear(task) {
     if (task?.result?.state === 'fail') await this.#picture(task.name);
     const troubles = this.#visitors.flatMap((visitor) => visitor.unexpected);
     await Promise.all(this.#visitors.splice(0).map((visitor) => visitor.leave()));
     for (const model of this.#models.splice(0)) model.close();
+    for (const office of this.#offices.splice(0)) office.close();
     await Promise.all(this.#servers.splice(0).map((server) => server.close()));
     expect(troubles).toEqual([]);
   }

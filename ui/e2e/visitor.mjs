@@ -131,6 +131,11 @@ export class Visitor {
     return this.page.evaluate(() => document.documentElement.scrollWidth > window.innerWidth);
   }
 
+  /** What is out of sight must not make the page longer than the window: it would be pushed about by whatever gets the focus. */
+  outgrows() {
+    return this.page.evaluate(() => [document.documentElement, document.querySelector('.desk')].some((node) => node && node.scrollHeight > node.clientHeight));
+  }
+
   leave() {
     return this.context.close();
   }

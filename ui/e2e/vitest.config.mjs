@@ -7,7 +7,8 @@ export default defineConfig({
     environment: 'node',
     include: ['*.test.mjs'],
     fileParallelism: false,
-    testTimeout: 90_000,
+    testTimeout: 120_000,
+    env: { NETRA_E2E_PICTURES: process.env.NETRA_E2E_PICTURES ?? new URL('../../target/pictures', import.meta.url).pathname },
     hookTimeout: 60_000,
   },
 });

@@ -42,6 +42,13 @@ export function moment(time: string): string {
   return Number.isNaN(date.getTime()) ? time : date.toLocaleString('en', { dateStyle: 'medium', timeStyle: 'short' });
 }
 
+/** To the second, with the zone, for who wants to know exactly. */
+export function exact(time: string): string {
+  const date = new Date(time);
+  if (Number.isNaN(date.getTime())) return time;
+  return date.toLocaleString('en', { dateStyle: 'full', timeStyle: 'long' });
+}
+
 export function day(time: string): string {
   const date = new Date(time);
   return Number.isNaN(date.getTime()) ? time : date.toLocaleDateString('en', { dateStyle: 'medium', timeZone: 'UTC' });
@@ -102,4 +109,9 @@ export function argumentLine(value: unknown, limit = 120): string {
   const plain = all.filter(([, part]) => typeof part !== 'object');
   const pairs = (plain.length > 0 ? plain : all).map(([key, part]) => `${key}: ${oneLine(part, 60)}`);
   return oneLine(pairs.join(', '), limit);
+}
+
+/** The time of day, for axes and points. */
+export function time(at: number): string {
+  return new Date(at).toLocaleTimeString('en', { hourCycle: 'h23' });
 }

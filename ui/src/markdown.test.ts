@@ -1,7 +1,7 @@
 // Markdown from agents is not trusted.
 
 import { describe, expect, it } from 'vitest';
-import { patch, render } from './markdown';
+import { drawFormulas, patch, render, segments } from './markdown';
 
 function html(text: string, resolve?: (reference: string) => string | undefined): string {
   const box = document.createElement('div');
@@ -60,4 +60,62 @@ it('keeps a percent sign with its number, and leaves code as it is', () => {
   const shown = html('saves 42.1 % by `1 %`');
   expect(shown).toContain('42.1&nbsp;%');
   expect(shown).toContain('<code>1 %</code>');
+});
+
+describe('formulas', () => {
+  const formulas = (text: string): string[] => {
+    const box = document.createElement('div');
+    box.append(render(text));
+    return [...box.querySelectorAll('code.math')].map((code) => `${code.className}: ${code.textContent}`);
+  };
+
+  it('are found in a line and in a block', () => {
+    expect(formulas('so $a < b$ and \\(c\\)')).toEqual(['math: a < b', 'math: c']);
+    expect(formulas('$$\n\\frac{1}{2}\n$$\n')).toEqual(['math display: \\frac{1}{2}']);
+  });
+
+  it.each(['it costs $5 or $6', '$5-$6', 'a $ b $ c', '`$x$`', '$ 5$'])('are not made of money or code: %s', (text) => {
+    expect(formulas(text)).toEqual([]);
+  });
+
+  it('stay as they were written where they cannot be drawn', () => {
+    const box = document.createElement('div');
+    box.append(render('$a$ and $b$'));
+    drawFormulas(box, (tex, into) => {
+      if (tex === 'b') throw new Error('no');
+      into.textContent = `drawn ${tex}`;
+    });
+    expect(box.textContent?.trim()).toBe('drawn a and b');
+    expect(box.querySelector('.formula-source')?.textContent).toBe('b');
+  });
+});
+
+describe('a long text', () => {
+  const paragraph = `${'word '.repeat(60)}\n\n`;
+
+  it('is cut between blocks, and nothing of it is lost', () => {
+    const text = paragraph.repeat(40);
+    const parts = segments(text);
+    expect(parts.length).toBeGreaterThan(5);
+    expect(parts.join('')).toBe(text);
+  });
+
+  it.each([
+    ['code', `\`\`\`\n${paragraph.repeat(20)}\`\`\`\n\n`],
+    ['a list', `- a\n\n  ${paragraph.trim()}\n\n`.repeat(20)],
+    ['a formula', `$$\n${paragraph.repeat(20)}$$\n\n`],
+  ])('is not cut within %s', (_, block) => {
+    const text = paragraph.repeat(10) + block + paragraph.repeat(10);
+    const joined = document.createElement('div');
+    for (const part of segments(text)) joined.append(render(part));
+    const whole = document.createElement('div');
+    whole.append(render(text));
+    expect(joined.innerHTML.replace(/\s+/g, ' ')).toBe(whole.innerHTML.replace(/\s+/g, ' '));
+  });
+
+  it('only ever changes its last part while it grows', () => {
+    const text = paragraph.repeat(40);
+    const before = segments(text.slice(0, 9_000));
+    expect(segments(text).slice(0, before.length - 1)).toEqual(before.slice(0, -1));
+  });
 });

@@ -12,14 +12,15 @@ use crate::workspace::Workspace;
 const RULE: &str = "dependency";
 
 /// The table of ARCHITECTURE.md: a crate and what it may depend on, lower crates first.
-const MAY_DEPEND: [(&str, &[&str]); 16] = [
+const MAY_DEPEND: [(&str, &[&str]); 17] = [
     ("protocol", &[]),
     ("memory", &[]),
     ("context", &["protocol", "memory"]),
+    ("prices", &[]),
     ("store", &["protocol", "context"]),
     ("events", &["protocol", "context", "store"]),
-    ("model", &["protocol", "context", "store"]),
-    ("analytics", &["protocol", "context"]),
+    ("model", &["protocol", "context", "prices", "store"]),
+    ("analytics", &["protocol", "context", "prices"]),
     ("worker", &["protocol", "context", "memory", "analytics"]),
     (
         "tools",

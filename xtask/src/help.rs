@@ -58,6 +58,7 @@ Usage: cargo xtask test [--fail-fast] [--list] [part]... [-- <arguments of chaos
   openapi      openapi/netra.json and what is made from it are what the server serves
   integration  end-to-end tests of netra-integration
   mcp          tool servers from npm and PyPI, and the MCP conformance suite (needs Node, Python, git)
+  models       a mock of the providers' formats from npm, and answers that their SDKs carry (needs Node, Python)
   clients      the clients in TypeScript and Python against the server (needs Node and Python)
   browser      the page in Chromium against the server (needs Node; as root it installs Chromium)
   security     tests of netra-integration in modules named `security`
@@ -121,6 +122,7 @@ Examples:
   cargo xtask bench isolation --only idle,cost
   cargo xtask bench greed --rounds 20
   cargo xtask bench tools
+  cargo xtask bench model
 ";
 
 const COVERAGE: &str = "\

@@ -18,6 +18,7 @@ mod gate;
 mod help;
 mod licences;
 mod mcp;
+mod models;
 mod node;
 mod openapi;
 mod part;

@@ -73,13 +73,14 @@ fn install(workspace: &Workspace, folder: &Path) -> Result<()> {
     };
     // As wheels only: no script of theirs runs.
     let pip = [
+        "install",
         "--require-hashes",
         "--only-binary",
         ":all:",
         "--requirement",
         REQUIREMENTS,
     ];
-    environment.install(workspace, REQUIREMENTS, &pip)
+    environment.pip(workspace, REQUIREMENTS, &pip)
 }
 
 /// The Node that came with the packages: the suite needs a newer one than the page.

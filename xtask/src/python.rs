@@ -25,7 +25,7 @@ pub(crate) fn check(workspace: &Workspace) -> Result<Outcome> {
         python: Path::new("python3"),
     };
     let wish = format!("{PACKAGE}[test]");
-    environment.install(workspace, PROJECT, &["--editable", &wish])?;
+    environment.pip(workspace, PROJECT, &["install", "--editable", &wish])?;
     let mut types = environment.module(workspace, "mypy");
     types.arg("--cache-dir").arg(target.join("mypy"));
     process::run(&mut types)?;
@@ -45,9 +45,9 @@ pub(crate) struct Environment<'a> {
 }
 
 impl Environment<'_> {
-    /// Makes it anew, with what these arguments of `pip install` name, when the file `names` of the
+    /// Makes it anew, with what these arguments of `pip` bring into it, when the file `names` of the
     /// repository is not the one that was installed last.
-    pub(crate) fn install(&self, workspace: &Workspace, names: &str, pip: &[&str]) -> Result<()> {
+    pub(crate) fn pip(&self, workspace: &Workspace, names: &str, pip: &[&str]) -> Result<()> {
         let python = found(self.python)?;
         let wanted = format!("{python}\n{}", workspace.read(names)?);
         let stamp = self.folder.join(STAMP);
@@ -60,7 +60,7 @@ impl Environment<'_> {
         process::run(&mut make)?;
         let mut install = process::command(workspace, self.python());
         install
-            .args(["-m", "pip", "install", "--quiet"])
+            .args(["-m", "pip", "--quiet"])
             .args(pip)
             .env("PIP_DISABLE_PIP_VERSION_CHECK", "1");
         process::run(&mut install)?;
@@ -144,7 +144,7 @@ mod tests {
         fs::create_dir_all(&environment.folder).unwrap();
         let stamp = environment.folder.join(STAMP);
         fs::write(&stamp, format!("{}\n[project]\n", found(python).unwrap())).unwrap();
-        environment.install(&workspace, PROJECT, &[]).unwrap();
+        environment.pip(&workspace, PROJECT, &["install"]).unwrap();
         assert!(!environment.python().exists());
     }
 }

@@ -83,16 +83,16 @@ pub(crate) fn price_list(
     inputs: &[InputFile],
 ) -> Result<PriceList, Error> {
     match argument {
-        None | Some(Value::Null) => PriceList::built_in(),
+        None | Some(Value::Null) => Ok(PriceList::built_in()?),
         Some(Value::String(text)) => match find(text, inputs) {
             Some(file) => list_from_file(file),
-            None if text.contains(['=', '{']) => PriceList::parse(text, "argument"),
+            None if text.contains(['=', '{']) => Ok(PriceList::parse(text, "argument")?),
             None => Err(Error::invalid(format!(
                 "price_list is neither the name of a file nor a price list: \"{}\"",
                 cut(text, 80)
             ))),
         },
-        Some(object @ Value::Object(_)) => PriceList::parse(&object.to_string(), "argument"),
+        Some(object @ Value::Object(_)) => Ok(PriceList::parse(&object.to_string(), "argument")?),
         Some(_) => Err(Error::invalid("price_list must be a text or an object")),
     }
 }
@@ -110,5 +110,5 @@ fn list_from_file(file: &InputFile) -> Result<PriceList, Error> {
         .map_err(broken)?;
     let text = String::from_utf8(bytes)
         .map_err(|_| Error::unreadable(format!("{} is not text in UTF-8", file.name)))?;
-    PriceList::parse(&text, &format!("file {}", file.name))
+    Ok(PriceList::parse(&text, &format!("file {}", file.name))?)
 }

@@ -105,9 +105,8 @@ pub(crate) fn cost(log: &Log, list: &PriceList, wanted: Option<&[String]>) -> Re
         match list.require(name) {
             Ok(model) if candidates.iter().any(|c| c.id == model.id) => {}
             Ok(model) => candidates.push(model),
-            Err(error) => {
-                not_priced.push(json!({ "model": output::cut(name, 80), "reason": error.message }))
-            }
+            Err(error) => not_priced
+                .push(json!({ "model": output::cut(name, 80), "reason": error.to_string() })),
         }
     }
     let priceable = tally::needs_tokens(log).is_ok();

@@ -26,6 +26,12 @@ pub struct Error {
     pub message: String,
 }
 
+impl From<netra_prices::Error> for Error {
+    fn from(error: netra_prices::Error) -> Self {
+        Self::invalid(error.to_string())
+    }
+}
+
 impl Error {
     pub(crate) fn invalid(message: impl Into<String>) -> Self {
         Self {

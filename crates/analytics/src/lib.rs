@@ -18,7 +18,6 @@ mod json_rows;
 mod lines;
 mod log;
 mod output;
-mod prices;
 mod profile;
 mod read;
 mod sql;
@@ -29,3 +28,4 @@ mod times;
 mod what_if;
 
 pub use error::{Code, Error};
+use netra_prices as prices;

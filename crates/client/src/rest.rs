@@ -13,6 +13,7 @@ use netra_protocol::file::File;
 use netra_protocol::id::{FileId, KeyId, RunId, SessionId, ThreadId};
 use netra_protocol::isolation::Isolation;
 use netra_protocol::message::Message;
+use netra_protocol::model::Model;
 use netra_protocol::run::{Run, StartRun};
 use netra_protocol::thread::{CreateThread, ForkThread, Thread, UpdateThread};
 use netra_protocol::tool::{Tool, ToolServer};
@@ -146,6 +147,11 @@ impl Client {
     /// What every user holds on the server. For admins.
     pub async fn isolation(&self) -> Result<Isolation, Error> {
         self.get("/api/admin/isolation").await
+    }
+
+    /// The language models. For admins.
+    pub async fn models(&self) -> Result<Page<Model>, Error> {
+        self.list("/api/admin/models", Some(100), None).await
     }
 
     /// The tool servers. For admins.

@@ -3,6 +3,7 @@
 //! [`UserExecutionContext`] is the first argument of everything that reads or changes a user's
 //! data. It knows nothing of HTTP, of SQL or of agents.
 
+pub mod duration;
 pub mod memory;
 pub mod principal;
 pub mod rights;

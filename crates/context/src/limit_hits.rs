@@ -36,11 +36,15 @@ pub enum Limit {
     Requests,
     /// Messages of a socket.
     Messages,
+    /// Money for models in a day.
+    BudgetUsd,
+    /// Tokens of models in a day.
+    BudgetTokens,
 }
 
 impl Limit {
     /// All of them.
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 15] = [
         Self::ConcurrentRuns,
         Self::QueuedRuns,
         Self::Engines,
@@ -54,6 +58,8 @@ impl Limit {
         Self::Sockets,
         Self::Requests,
         Self::Messages,
+        Self::BudgetUsd,
+        Self::BudgetTokens,
     ];
 
     /// Its key in the configuration, without the section.
@@ -72,6 +78,8 @@ impl Limit {
             Self::Sockets => "sockets",
             Self::Requests => "requests_per_minute",
             Self::Messages => "messages_per_10s",
+            Self::BudgetUsd => "budget_usd",
+            Self::BudgetTokens => "budget_tokens",
         }
     }
 }

@@ -2,19 +2,26 @@
 //!
 //! A broken agent stops nothing: it is listed as not ready, with the file and line of its problem.
 
+mod calls;
+mod conduct;
 mod definition;
 mod load;
 mod manifest;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::Arc;
 
 use netra_context::UserExecutionContext;
 use netra_model::Models;
+use netra_protocol::agent::AgentKind;
 use netra_tools::Registry;
 
-pub use definition::{Body, Definition};
+pub use calls::Calls;
+pub(crate) use conduct::{CALLS, FINAL_ANSWER, HANDS_OVER};
+pub use conduct::{Conduct, Overflow};
+pub(crate) use definition::Shape;
+pub use definition::{Body, Definition, NeedsKey};
 pub use load::EmbeddedAgent;
 
 /// All agents by name; immutable after start.
@@ -46,10 +53,13 @@ impl Agents {
                 drafts.insert(draft.name().to_owned(), draft);
             }
         }
-        let names: Vec<String> = drafts.keys().cloned().collect();
+        let kinds: BTreeMap<String, AgentKind> = drafts
+            .iter()
+            .map(|(name, draft)| (name.clone(), draft.kind()))
+            .collect();
         let by_name = drafts
             .into_iter()
-            .map(|(name, draft)| (name, Arc::new(draft.finish(tools, models, &names))))
+            .map(|(name, draft)| (name, Arc::new(draft.finish(tools, models, &kinds))))
             .collect();
         Self { by_name }
     }
@@ -62,8 +72,9 @@ impl Agents {
         tools: &Registry,
         models: &Models,
     ) -> Definition {
-        let names: Vec<String> = self.by_name.keys().cloned().collect();
-        load::version(name, files).finish(tools, models, &names)
+        let kind = |(name, agent): (&String, &Arc<Definition>)| (name.clone(), agent.kind);
+        let kinds = self.by_name.iter().map(kind).collect();
+        load::version(name, files).finish(tools, models, &kinds)
     }
 
     /// The agent of this name, whether it is ready or not, listed or not.
@@ -71,12 +82,27 @@ impl Agents {
         self.by_name.get(name)
     }
 
-    /// The agents that this user may start, by name.
-    pub fn list_for(&self, ctx: &UserExecutionContext) -> Vec<netra_protocol::agent::Agent> {
+    /// The agents that this user may start, by name; with the model providers that the user has keys of their own
+    /// for, of [those](Self::wanted_keys) that agents lack one for.
+    pub fn list_for(
+        &self,
+        ctx: &UserExecutionContext,
+        own_keys: &BTreeSet<String>,
+    ) -> Vec<netra_protocol::agent::Agent> {
         if ctx.user_id().is_none() {
             return Vec::new();
         }
-        self.startable().map(|agent| agent.describe()).collect()
+        let described = |agent: &Arc<Definition>| agent.describe(own_keys);
+        self.startable().map(described).collect()
+    }
+
+    /// The model providers that agents lack a key for which a user may have.
+    pub fn wanted_keys(&self) -> BTreeSet<&str> {
+        let wanted = self
+            .by_name
+            .values()
+            .filter_map(|agent| agent.needs_key.as_ref());
+        wanted.map(|needs| needs.provider.as_str()).collect()
     }
 
     /// The agent of this name, if this user may start it.
@@ -93,10 +119,10 @@ impl Agents {
     /// What is wrong with those that are not ready.
     pub fn check(&self) -> Vec<Problem> {
         let problem = |agent: &Arc<Definition>| {
-            let problem = agent.problem.clone()?;
+            let problem = agent.problem_with(&BTreeSet::new())?;
             Some(Problem {
                 agent: agent.name.clone(),
-                problem,
+                problem: problem.to_owned(),
             })
         };
         self.by_name.values().filter_map(problem).collect()

@@ -152,6 +152,12 @@ impl Open {
         last
     }
 
+    /// The messages that an agent has not ended.
+    pub(crate) fn messages_of(self, agent: &str) -> impl Iterator<Item = OpenMessage> {
+        let own = move |open: &OpenMessage| open.agent == agent;
+        self.messages.into_iter().filter(own)
+    }
+
     /// What closes the calls and messages that a stopped engine left: agents go on, and so do the
     /// messages of `goes_on`, which are given back.
     pub(crate) fn close_cut_off(

@@ -69,17 +69,19 @@ impl Ending {
     /// The limit that has ended the run, where one has.
     fn limit(&self) -> Option<Limit> {
         let failure = self.failure()?;
-        let of_node = || failure.details.as_ref()?.get("limit")?.as_str();
+        let named = || failure.details.as_ref()?.get("limit")?.as_str();
         Some(match failure.code {
             ErrorCode::DeadlineExceeded => Limit::RunTimeout,
             ErrorCode::StepLimitExceeded => Limit::Steps,
             ErrorCode::ToolCallLimitExceeded => Limit::ToolCalls,
             ErrorCode::DepthLimitExceeded => Limit::Depth,
             ErrorCode::AttemptsExhausted => Limit::Attempts,
-            ErrorCode::MemoryLimitExceeded if of_node() == Some("node_memory_mib") => {
+            ErrorCode::MemoryLimitExceeded if named() == Some("node_memory_mib") => {
                 Limit::NodeMemory
             }
             ErrorCode::MemoryLimitExceeded => Limit::Memory,
+            ErrorCode::BudgetExceeded if named() == Some("budget_usd") => Limit::BudgetUsd,
+            ErrorCode::BudgetExceeded if named() == Some("budget_tokens") => Limit::BudgetTokens,
             _ => return None,
         })
     }
@@ -155,6 +157,7 @@ pub(crate) struct Last {
     pub(crate) messages: Vec<netra_protocol::message::Message>,
     pub(crate) audit: Vec<netra_store::AuditRecord>,
     pub(crate) journal: Vec<netra_store::JournalEntry>,
+    pub(crate) settled: Vec<netra_store::Settlement>,
 }
 
 /// Writes the end of a run. While the store cannot be written it is tried again for a few
@@ -178,6 +181,7 @@ pub(crate) async fn commit(
             run: Some(ending.update(usage.clone())),
             messages: last.messages.clone(),
             journal: last.journal.clone(),
+            settled: last.settled.clone(),
             audit: last.audit.clone(),
             ..Changes::default()
         };

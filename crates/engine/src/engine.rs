@@ -32,7 +32,7 @@ use crate::request::{Begin, Commission, Resumption};
 /// How often memory is looked at while nothing else happens.
 const SAMPLE_EVERY: Duration = Duration::from_millis(200);
 /// From which part of a limit the user is warned.
-const WARN_AT: f64 = 0.8;
+pub(crate) const WARN_AT: f64 = 0.8;
 
 /// One request's execution: context, slot, memory account, emitter, dispatcher, stop signal and
 /// deadline. [`drive`](Self::drive) consumes it; dropping it, at any point, gives everything back.
@@ -141,7 +141,7 @@ impl IsolatedExecutionEngine {
     /// Drives the run until it ends, waits for a person, or has to be let go. When this returns,
     /// that is stored, and everything that the engine owned is released but what it gives back.
     pub(crate) async fn drive(self) -> Driven {
-        let (ending, last) = match self.work().await {
+        let (ending, mut last) = match self.work().await {
             Ok((result, last)) => (Ending::Completed(result), last),
             Err(Stopped::Ending(ending)) => {
                 let last = self.close(&ending).await;
@@ -157,6 +157,7 @@ impl IsolatedExecutionEngine {
                 return Driven::Released;
             }
         };
+        last.settled.extend(self.execution.budget.take_cut_off());
         ending::commit(
             &self.ctx,
             &self.execution.emitter,
@@ -279,6 +280,7 @@ impl IsolatedExecutionEngine {
                 usage: Some(self.usage()),
                 ..RunUpdate::default()
             }),
+            settled: self.execution.budget.take_cut_off(),
             ..Changes::default()
         };
         let emitter = &self.execution.emitter;

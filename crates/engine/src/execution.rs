@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicBool, AtomicU32, Ordering::Relaxed};
 
 use netra_context::UserExecutionContext;
 use netra_events::{Emission, UserWebSocketEmitter};
+use netra_model::Message as Said;
 use netra_protocol::error::{ErrorCode, Failure};
 use netra_protocol::event::EventKind;
 use netra_protocol::id::{MessageId, ToolCallId};
@@ -12,11 +13,12 @@ use netra_protocol::limits::Limits;
 use netra_protocol::message::{Content, Message, MessageRole};
 use netra_protocol::{Timestamp, file::File};
 use netra_store::{Changes, Journal, JournalEntry, JournalKind, Recorded};
-use netra_tools::{Caller, Dispatcher, Done, Past, Request, cut_text, shorten};
+use netra_tools::{Caller, Dispatcher, Done, Past, Request, Rest, cut_text, shorten};
 use parking_lot::Mutex;
 use serde_json::{Value, json};
 
 use crate::agents::Definition;
+use crate::budget::Budget;
 use crate::closing::OpenMessage;
 use crate::ending::Last;
 use crate::factory::Infra;
@@ -98,6 +100,8 @@ pub(crate) struct Execution {
     pub(crate) files: Vec<File>,
     pub(crate) limits: Arc<Limits>,
     pub(crate) counters: Counters,
+    /// What the run's calls of models may come to.
+    pub(crate) budget: Budget,
     /// What earlier attempts of the run have done.
     pub(crate) journal: Journal,
     /// Messages of an earlier attempt that go on.
@@ -116,6 +120,10 @@ pub(crate) struct Frame<'e> {
     pub(crate) depth: u32,
     /// The key of the call that the agent is for, in the run's journal; empty for the run's own.
     pub(crate) key: String,
+    /// Whether what it says goes to the user: the run's own agent, and whoever it hands over to.
+    pub(crate) speaks: bool,
+    /// The conversation that was handed over to it.
+    pub(crate) conversation: Option<Vec<Said>>,
     operations: AtomicU32,
     first_step: u32,
     step: AtomicU32,
@@ -130,6 +138,8 @@ pub(crate) struct Place {
     pub(crate) key: String,
     pub(crate) first_step: u32,
     pub(crate) began: Timestamp,
+    pub(crate) speaks: bool,
+    pub(crate) conversation: Option<Vec<Said>>,
 }
 
 impl<'e> Frame<'e> {
@@ -146,6 +156,8 @@ impl<'e> Frame<'e> {
             key: String::new(),
             first_step: 1,
             began: run.started_at.unwrap_or_else(|| ctx.runtime().now()),
+            speaks: true,
+            conversation: None,
         };
         Self::begun(execution, ctx, agent, input, place)
     }
@@ -164,6 +176,8 @@ impl<'e> Frame<'e> {
             input,
             depth: place.depth,
             key: place.key,
+            speaks: place.speaks,
+            conversation: place.conversation,
             operations: AtomicU32::new(0),
             first_step: place.first_step,
             step: AtomicU32::new(place.first_step),
@@ -333,6 +347,11 @@ impl<'e> Frame<'e> {
         })
     }
 
+    /// Who of the run is at work.
+    pub(crate) fn rest(&self) -> &'e Rest {
+        self.execution.dispatcher.rest()
+    }
+
     /// A new id.
     pub(crate) fn new_id<T>(&self, from_parts: impl FnOnce(u64, u128) -> T) -> T {
         self.ctx.runtime().new_id(from_parts)
@@ -367,7 +386,8 @@ impl<'e> Frame<'e> {
     }
 }
 
-fn thought(message: &str, progress: Option<f64>) -> EventKind {
+/// That an agent thinks this.
+pub(crate) fn thought(message: &str, progress: Option<f64>) -> EventKind {
     EventKind::AgentThinking {
         message: cut_text(message, MAX_THOUGHT_BYTES),
         progress: progress.map(|fraction| fraction.clamp(0.0, 1.0)),

@@ -1,5 +1,6 @@
 //! The factory of engines: it admits a run, which can fail, and makes its engine, which cannot.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -8,6 +9,7 @@ use netra_context::{Runtime, UserExecutionContext};
 use netra_events::WebSocketBridgeFactory;
 use netra_memory::{Account, Scope};
 use netra_model::Models;
+use netra_protocol::agent::Agent;
 use netra_protocol::id::RunId;
 use netra_protocol::run::Run;
 use netra_protocol::usage::SlotUsage;
@@ -19,6 +21,7 @@ use tokio::time::Instant;
 
 use crate::admission::{Admission, Permit};
 use crate::agents::Agents;
+use crate::budget::Budget;
 use crate::closing;
 use crate::ending::{self, Ending};
 use crate::engine::{IsolatedExecutionEngine, Parts, usage_of_run};
@@ -71,6 +74,23 @@ pub struct Infra {
     pub scripts: ScriptPool,
     /// Settings.
     pub config: Config,
+}
+
+impl Infra {
+    /// For which of these model providers the user has a key of their own.
+    pub(crate) async fn own_keys(
+        &self,
+        ctx: &UserExecutionContext,
+        wanted: impl IntoIterator<Item = &str> + Send,
+    ) -> Result<BTreeSet<String>, netra_store::Error> {
+        let mut own_keys = BTreeSet::new();
+        for provider in wanted.into_iter().collect::<Vec<_>>() {
+            if self.models.has_own_key(ctx, provider).await? {
+                own_keys.insert(provider.to_owned());
+            }
+        }
+        Ok(own_keys)
+    }
 }
 
 pub(crate) struct Shared {
@@ -165,8 +185,9 @@ impl ExecutionEngineFactory {
             emitter,
             dispatcher,
             files,
-            limits,
             counters: Counters::of(&journal),
+            budget: Budget::of(&limits, &commission.agent),
+            limits,
             journal,
             unfinished: Mutex::default(),
             workers,
@@ -215,6 +236,22 @@ impl ExecutionEngineFactory {
     /// The agents.
     pub fn agents(&self) -> &Agents {
         &self.0.infra.agents
+    }
+
+    /// The language models.
+    pub fn models(&self) -> &Models {
+        &self.0.infra.models
+    }
+
+    /// The agents that this user may start, as they are for this user.
+    ///
+    /// # Errors
+    /// `Store` where the user's secrets cannot be looked at.
+    pub async fn agents_for(&self, ctx: &UserExecutionContext) -> Result<Vec<Agent>, Error> {
+        let infra = self.infra();
+        let wanted = infra.agents.wanted_keys();
+        let own_keys = infra.own_keys(ctx, wanted).await?;
+        Ok(infra.agents.list_for(ctx, &own_keys))
     }
 
     /// What the user has in use.

@@ -26,6 +26,16 @@ pub(crate) struct Whole {
     pub(crate) row: Message,
 }
 
+/// What the user is told of a result: its report, its text where it has nothing else, or all of it.
+pub(crate) fn text_of_result(result: &Value) -> String {
+    let only = result.as_object().filter(|fields| fields.len() == 1);
+    let text = result
+        .get("report_markdown")
+        .or_else(|| only?.get("text"))
+        .and_then(Value::as_str);
+    text.map_or_else(|| result.to_string(), str::to_owned)
+}
+
 /// Writes a text that is there as a whole as a message of the agent: its deltas now, its end with
 /// what the caller commits next. What an earlier attempt has written of it is not written again.
 pub(crate) async fn write_whole(frame: &Frame<'_>, text: &str) -> Result<Whole, Fault> {

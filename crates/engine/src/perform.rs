@@ -1,13 +1,14 @@
 //! How each kind of agent works.
 
 mod ask;
+mod call;
 mod echo;
 mod history;
+mod images;
 mod model;
 mod script;
 
-use netra_protocol::error::{ErrorCode, Failure};
-use serde_json::json;
+use netra_protocol::error::ErrorCode;
 
 use crate::agents::Body;
 use crate::execution::{Fault, Finished, Frame};
@@ -29,14 +30,7 @@ pub(crate) async fn perform(frame: &Frame<'_>) -> Result<Finished, Fault> {
     if let Some(output) = &frame.agent.output {
         let misfits = output.misfits(&finished.result);
         if !misfits.is_empty() {
-            let words = format!(
-                "the result does not fit the agent's schema: {}",
-                misfits.join("; ")
-            );
-            let failure = Failure::new(ErrorCode::OutputInvalid, words);
-            return Err(Fault::Agent(
-                failure.with_details(json!({ "misfits": misfits })),
-            ));
+            return Err(model::invalid(misfits));
         }
     }
     Ok(finished)

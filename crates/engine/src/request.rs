@@ -14,8 +14,9 @@ use netra_tools::bytes_of;
 use serde_json::{Map, Value, json};
 use tokio::time::Instant;
 
-use crate::agents::{Agents, Definition};
+use crate::agents::Definition;
 use crate::error::Error;
+use crate::factory::Infra;
 use crate::live::Listed;
 
 /// The largest metadata of a run, in bytes of JSON.
@@ -89,13 +90,13 @@ impl Resumption {
 /// Checks the request. Look-ups come before what depends on the object.
 pub(crate) async fn accept(
     ctx: &UserExecutionContext,
-    store: &Store,
-    agents: &Agents,
+    infra: &Infra,
     request: StartRun,
 ) -> Result<Accepted, Error> {
     let limits = ctx.limits().ok_or(Error::Forbidden)?;
-    let agent = agents.get_for(ctx, &request.agent).ok_or(Error::NotFound)?;
-    let files = find_files(ctx, store, &request.files).await?;
+    let agent = infra.agents.get_for(ctx, &request.agent);
+    let agent = agent.ok_or(Error::NotFound)?;
+    let files = find_files(ctx, &infra.store, &request.files).await?;
     let timeout_ms = timeout(&request, limits)?;
     let metadata = request.metadata.unwrap_or_default();
     if bytes_of(&Value::Object(metadata.clone())) > MAX_METADATA_BYTES {
@@ -112,8 +113,13 @@ pub(crate) async fn accept(
             ),
             details: Some(json!({ "misfits": misfits })),
         })?;
-    if let Some(problem) = &agent.problem {
-        return Err(Error::AgentNotReady(problem.clone()));
+    let wanted = agent
+        .needs_key
+        .as_ref()
+        .map(|needs| needs.provider.as_str());
+    let own_keys = infra.own_keys(ctx, wanted).await?;
+    if let Some(problem) = agent.problem_with(&own_keys) {
+        return Err(Error::AgentNotReady(problem.to_owned()));
     }
     Ok(Accepted {
         agent: Arc::clone(agent),

@@ -72,7 +72,7 @@ impl ExecutionEngineFactory {
         }
         let infra = &self.0.infra;
         let wishes = (request.on_limit, request.on_busy);
-        let accepted = request::accept(ctx, &infra.store, &infra.agents, request).await?;
+        let accepted = request::accept(ctx, infra, request).await?;
         let admitted = self.admit(ctx, thread, wishes, accepted);
         let admitted = admitted.inspect_err(|error| {
             if let Some(limit) = error.limit() {
@@ -297,7 +297,7 @@ impl ExecutionEngineFactory {
         let infra = &self.0.infra;
         let mut took = Vec::with_capacity(times);
         for _ in 0..times {
-            let accepted = request::accept(ctx, &infra.store, &infra.agents, wish.clone()).await?;
+            let accepted = request::accept(ctx, infra, wish.clone()).await?;
             let run = run.clone();
             let began = std::time::Instant::now();
             let wishes = (OnLimit::Reject, OnBusy::Queue);
@@ -461,7 +461,7 @@ impl ExecutionEngineFactory {
         request: StartRun,
     ) -> (RunId, crate::engine::IsolatedExecutionEngine) {
         let (infra, wishes) = (&self.0.infra, (request.on_limit, request.on_busy));
-        let accepted = request::accept(ctx, &infra.store, &infra.agents, request).await;
+        let accepted = request::accept(ctx, infra, request).await;
         let admitted = accepted.and_then(|accepted| self.admit(ctx, None, wishes, accepted));
         let Ok(admitted) = admitted else {
             panic!("the run was refused");

@@ -4,6 +4,7 @@ use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
 
 use netra_protocol::usage::RunUsage;
 use netra_store::{Journal, JournalKind};
+use parking_lot::Mutex;
 use serde::Deserialize as _;
 
 /// Counters of one run; shared by its agents.
@@ -12,6 +13,8 @@ pub(crate) struct Counters {
     input_tokens: AtomicU64,
     output_tokens: AtomicU64,
     model_calls: AtomicU64,
+    /// Of the calls whose cost is known; none where that is none of them.
+    cost_usd: Mutex<Option<f64>>,
     steps: AtomicU32,
 }
 
@@ -24,6 +27,10 @@ impl Counters {
             ..Self::default()
         };
         for call in journal.of_kind(JournalKind::ModelCall) {
+            if call.value["cached"] == true {
+                counters.model_spared();
+                continue;
+            }
             counters.model_called();
             if let Ok(usage) = netra_model::Usage::deserialize(&call.value["usage"]) {
                 counters.model_used(&usage);
@@ -37,10 +44,18 @@ impl Counters {
         self.model_calls.fetch_add(1, Relaxed);
     }
 
+    /// An answer was given before, and has cost nothing.
+    pub(crate) fn model_spared(&self) {
+        self.cost_usd.lock().get_or_insert_default();
+    }
+
     /// A model's provider told what a call used.
     pub(crate) fn model_used(&self, usage: &netra_model::Usage) {
         self.input_tokens.fetch_add(usage.input_tokens, Relaxed);
         self.output_tokens.fetch_add(usage.output_tokens, Relaxed);
+        if let Some(usd) = usage.cost_usd {
+            *self.cost_usd.lock().get_or_insert_default() += usd;
+        }
     }
 
     /// The number of the next step, from 1; none when `allowed` are taken.
@@ -57,6 +72,7 @@ impl Counters {
             input_tokens: self.input_tokens.load(Relaxed),
             output_tokens: self.output_tokens.load(Relaxed),
             model_calls: self.model_calls.load(Relaxed),
+            cost_usd: *self.cost_usd.lock(),
             ..RunUsage::default()
         }
     }

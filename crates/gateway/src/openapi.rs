@@ -86,6 +86,7 @@ const KEY_SCHEME: &str = "api_key";
         admin::run_list,
         isolation::isolation_get,
         admin::run_cancel,
+        admin::model_list,
         admin::tool_server_list,
         metrics::metrics_get,
         health::health_live,

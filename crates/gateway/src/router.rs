@@ -128,6 +128,7 @@ fn signed_in_routes() -> Vec<(Rights, &'static str, MethodRouter<Gateway>)> {
             "/api/admin/runs/{id}/cancel",
             post(admin::run_cancel),
         ),
+        (ADMIN, "/api/admin/models", get(admin::model_list)),
         (
             ADMIN,
             "/api/admin/tool-servers",

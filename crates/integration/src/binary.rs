@@ -7,6 +7,15 @@ use anyhow::{Context as _, Result, bail};
 use tokio::io::AsyncWriteExt as _;
 use tokio::process::Command;
 
+/// Variables that make model providers where the configuration names none.
+const PROVIDERS: [&str; 5] = [
+    "OPENAI_API_KEY",
+    "ANTHROPIC_API_KEY",
+    "GEMINI_API_KEY",
+    "GOOGLE_API_KEY",
+    "OLLAMA_HOST",
+];
+
 /// The path of the binary. Fails when it is not there: a test does not build.
 pub fn binary() -> Result<PathBuf> {
     let this = std::env::current_exe().context("this program's path is not known")?;
@@ -45,7 +54,10 @@ pub(crate) fn run_program(program: &Path, arguments: &[&str]) -> Command {
         clippy::disallowed_methods,
         reason = "what a developer has set must not change tests"
     )]
-    let ours = std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("NETRA_"));
+    let ours = std::env::vars_os().filter(|(name, _)| {
+        let name = name.to_string_lossy();
+        name.starts_with("NETRA_") || PROVIDERS.contains(&name.as_ref())
+    });
     for (name, _) in ours {
         command.env_remove(name);
     }

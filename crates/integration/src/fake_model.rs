@@ -24,6 +24,8 @@ pub enum Reply {
     ToolCalls(Vec<(String, String)>),
     /// A first piece of text, then nothing until the caller goes away.
     Hang(String),
+    /// No answer: this status, with this `Retry-After`.
+    Refuse(u16, Option<u32>),
 }
 
 type Answer = Arc<dyn Fn(&Value) -> Reply + Send + Sync>;
@@ -32,8 +34,12 @@ type Answer = Arc<dyn Fn(&Value) -> Reply + Send + Sync>;
 pub struct FakeModel {
     url: String,
     open: watch::Receiver<usize>,
+    keys: Keys,
     runtime: Runtime,
 }
+
+/// The keys that came with requests, in order.
+type Keys = Arc<watch::Sender<Vec<String>>>;
 
 impl FakeModel {
     /// Answers each request with what `answer` makes of its body.
@@ -44,21 +50,40 @@ impl FakeModel {
         let (count, open) = watch::channel(0);
         let tasks = runtime.clone();
         let (answer, count): (Answer, _) = (Arc::new(answer), Arc::new(count));
+        let keys = Keys::new(watch::Sender::default());
+        let came = Arc::clone(&keys);
         runtime.spawn(TaskKind::Listener, async move {
             while let Ok((stream, _)) = listener.accept().await {
                 let (answer, count) = (Arc::clone(&answer), Arc::clone(&count));
+                let came = Arc::clone(&came);
                 tasks.spawn(TaskKind::Part, async move {
                     // A caller that goes away is what some tests want.
-                    serve(stream, &answer, &count).await.ok();
+                    serve(stream, &answer, &count, &came).await.ok();
                 });
             }
         });
-        Ok(Self { url, open, runtime })
+        Ok(Self {
+            url,
+            open,
+            keys,
+            runtime,
+        })
     }
 
     /// The base URL for a provider's configuration.
     pub fn url(&self) -> &str {
         &self.url
+    }
+
+    /// The keys that came with requests, in their order.
+    pub fn keys(&self) -> Vec<String> {
+        self.keys.borrow().clone()
+    }
+
+    /// The host and port, as secrets are bound to it.
+    pub fn place(&self) -> &str {
+        let host = self.url.trim_start_matches("http://");
+        host.split('/').next().unwrap_or(host)
     }
 
     /// Waits until so many requests are being answered.
@@ -91,13 +116,22 @@ impl Drop for Open<'_> {
     }
 }
 
-async fn serve(stream: TcpStream, answer: &Answer, count: &watch::Sender<usize>) -> Result<()> {
+async fn serve(
+    stream: TcpStream,
+    answer: &Answer,
+    count: &watch::Sender<usize>,
+    came: &Keys,
+) -> Result<()> {
     let mut stream = BufReader::new(stream);
-    let body = read_body(&mut stream).await?;
+    let body = read_body(&mut stream, came).await?;
     let _open = Open::new(count);
+    let reply = answer(&body);
+    if let Reply::Refuse(status, retry_after) = reply {
+        return refuse(&mut stream, status, retry_after).await;
+    }
     let head = "HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\nconnection: close\r\n\r\n";
     stream.write_all(head.as_bytes()).await?;
-    match answer(&body) {
+    match reply {
         Reply::Text(pieces) => write_text(&mut stream, pieces, Duration::ZERO).await?,
         Reply::Slowly(pieces, pause) => write_text(&mut stream, pieces, pause).await?,
         Reply::ToolCall(name, arguments) => {
@@ -111,6 +145,7 @@ async fn serve(stream: TcpStream, answer: &Answer, count: &watch::Sender<usize>)
             // Ends when the caller closes.
             stream.read_u8().await?;
         }
+        Reply::Refuse(..) => {}
     }
     let usage = json!({"id": "c", "object": "chat.completion.chunk", "choices": [],
         "usage": {"prompt_tokens": 11, "completion_tokens": 7, "total_tokens": 18}});
@@ -119,6 +154,20 @@ async fn serve(stream: TcpStream, answer: &Answer, count: &watch::Sender<usize>)
         .await?;
     stream.shutdown().await?;
     Ok(())
+}
+
+async fn refuse(
+    stream: &mut BufReader<TcpStream>,
+    status: u16,
+    retry_after: Option<u32>,
+) -> Result<()> {
+    let retry_after =
+        retry_after.map_or_else(String::new, |seconds| format!("retry-after: {seconds}\r\n"));
+    let head = format!(
+        "HTTP/1.1 {status} Refused\r\n{retry_after}content-length: 0\r\nconnection: close\r\n\r\n"
+    );
+    stream.write_all(head.as_bytes()).await?;
+    Ok(stream.shutdown().await?)
 }
 
 async fn write_text(
@@ -160,7 +209,7 @@ fn chunk(delta: &Value, finish: Option<&str>) -> String {
     format!("data: {chunk}\n\n")
 }
 
-async fn read_body(stream: &mut BufReader<TcpStream>) -> Result<Value> {
+async fn read_body(stream: &mut BufReader<TcpStream>, came: &Keys) -> Result<Value> {
     let mut length = 0;
     loop {
         let mut line = String::new();
@@ -169,10 +218,15 @@ async fn read_body(stream: &mut BufReader<TcpStream>) -> Result<Value> {
         if line.is_empty() {
             break;
         }
-        if let Some((name, value)) = line.split_once(':')
-            && name.eq_ignore_ascii_case("content-length")
-        {
+        let Some((name, value)) = line.split_once(':') else {
+            continue;
+        };
+        if name.eq_ignore_ascii_case("content-length") {
             length = value.trim().parse()?;
+        }
+        if name.eq_ignore_ascii_case("authorization") {
+            let key = value.trim().trim_start_matches("Bearer ");
+            came.send_modify(|keys| keys.push(key.to_owned()));
         }
     }
     let mut body = vec![0; length];

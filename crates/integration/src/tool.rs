@@ -1,5 +1,8 @@
 //! A tool whose work a test gives.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
+
 use async_trait::async_trait;
 use netra_protocol::Failure;
 use netra_protocol::tool::Risk;
@@ -13,6 +16,8 @@ type Work = Box<dyn Fn(&Call<'_>) -> Result<Value, Failure> + Send + Sync>;
 pub struct TestTool {
     spec: ToolSpec,
     work: Work,
+    /// Whether asking what it is panics.
+    broken: Arc<AtomicBool>,
 }
 
 impl TestTool {
@@ -32,7 +37,11 @@ impl TestTool {
             needs_approval: false,
         };
         let work = Box::new(work);
-        Self { spec, work }
+        Self {
+            spec,
+            work,
+            broken: Arc::default(),
+        }
     }
 
     /// Gives back what it was called with, after a person has said yes.
@@ -48,6 +57,13 @@ impl TestTool {
         Self::new("panics", "basic", |call| panic!("{}", call.arguments))
     }
 
+    /// Panics in the engine, which asks what it is before it lets it be called; from the moment that the test says so.
+    pub fn breaking_engines(broken: &Arc<AtomicBool>) -> Self {
+        let mut tool = Self::new("breaks", "basic", |call| Ok(call.arguments.clone()));
+        tool.broken = Arc::clone(broken);
+        tool
+    }
+
     /// The same with a schema of its arguments.
     #[must_use]
     pub fn with_schema(mut self, schema: Value) -> Self {
@@ -58,7 +74,11 @@ impl TestTool {
 
 #[async_trait]
 impl Tool for TestTool {
+    #[expect(clippy::panic, reason = "what a broken engine does")]
     fn spec(&self) -> &ToolSpec {
+        if self.broken.load(SeqCst) {
+            panic!("the tool does not know itself any more");
+        }
         &self.spec
     }
 

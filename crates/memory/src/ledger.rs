@@ -78,6 +78,18 @@ mod tests {
     }
 
     #[test]
+    fn executions_of_one_user_are_of_that_user() {
+        let user = LEDGER.open(Tag::NODE).unwrap();
+        let execution = LEDGER.open(user).unwrap();
+        for tag in [user, execution] {
+            assert_eq!(LEDGER.user(tag), user);
+        }
+        assert_eq!(LEDGER.user(Tag::SYSTEM), Tag::SYSTEM);
+        LEDGER.close(execution);
+        LEDGER.close(user);
+    }
+
+    #[test]
     fn an_execution_is_over_when_its_user_is() {
         let user = LEDGER.open(Tag::NODE).unwrap();
         let execution = LEDGER.open(user).unwrap();

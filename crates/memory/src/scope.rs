@@ -14,7 +14,7 @@ use crate::tally;
 
 /// Names the account to charge. It does not keep the account open: what is allocated in the scope of a closed
 /// account is the system's.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Scope {
     tag: Option<Tag>,
 }
@@ -35,6 +35,13 @@ impl Scope {
     pub fn current() -> Scope {
         Scope {
             tag: Some(tally::current()),
+        }
+    }
+
+    /// The scope of the user whose execution this is one of; itself for any other.
+    pub fn user(self) -> Scope {
+        Scope {
+            tag: self.tag.map(|tag| LEDGER.user(tag)),
         }
     }
 

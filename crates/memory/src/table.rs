@@ -17,7 +17,7 @@ const BYTE_MASK: u64 = (1 << BYTE_BITS) - 1;
 ///
 /// A tag that outlives its account is still valid to charge: the ledger sees that the generation has passed and
 /// charges the system instead. The generation wraps after 16.7 million uses of one line.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Tag(u64);
 
 impl Tag {
@@ -130,6 +130,12 @@ impl<const LINES: usize> Table<LINES> {
     /// not used.
     fn parent(&self, tag: Tag) -> Tag {
         Tag::from_bits(self.line(tag).parent.load(Ordering::Acquire))
+    }
+
+    /// The account just below the node that this one rolls up into, or is.
+    pub(crate) fn user(&self, tag: Tag) -> Tag {
+        let above = self.parent(tag);
+        if above.line() == NODE { tag } else { above }
     }
 
     /// Charges (or, with a negative delta, credits) an account and all above it. A closed account's share goes to the

@@ -1,6 +1,7 @@
 //! What is asked of a model and what comes back, the same for all providers.
 
 use std::pin::Pin;
+use std::sync::Arc;
 
 use futures::Stream;
 use serde::{Deserialize, Serialize};
@@ -23,6 +24,17 @@ pub struct ChatRequest {
     pub temperature: Option<f64>,
     /// The most tokens that the answer may have; the provider's limit when absent.
     pub max_output_tokens: Option<u32>,
+    /// JSON Schema that the answer's text must fit, held by the provider itself. Only providers
+    /// that say [`crate::Provider::native_schema`] send it; with others it does nothing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub response_schema: Option<Value>,
+}
+
+impl ChatRequest {
+    /// The pictures of all its messages.
+    pub fn images(&self) -> impl Iterator<Item = &Image> {
+        self.messages.iter().flat_map(Message::images)
+    }
 }
 
 /// One message of a conversation.
@@ -33,6 +45,9 @@ pub enum Message {
     User {
         /// The text.
         text: String,
+        /// Pictures that belong to it. Only for providers that say [`crate::Provider::images`].
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        images: Vec<Image>,
     },
     /// What the model said before.
     Assistant {
@@ -40,6 +55,9 @@ pub enum Message {
         text: String,
         /// The tools that it asked for.
         tool_calls: Vec<ToolCall>,
+        /// [`Done::keepsake`] of that answer; without it the message is still understood.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        keepsake: Option<Keepsake>,
     },
     /// The answer to one tool call of the assistant's message before.
     ToolResult {
@@ -48,6 +66,48 @@ pub enum Message {
         /// The result, or the words of the error.
         content: String,
     },
+}
+
+impl Message {
+    fn images(&self) -> &[Image] {
+        match self {
+            Self::User { images, .. } => images,
+            Self::Assistant { .. } | Self::ToolResult { .. } => &[],
+        }
+    }
+
+    /// A person's words, without pictures.
+    pub fn user(text: impl Into<String>) -> Self {
+        Self::User {
+            text: text.into(),
+            images: Vec::new(),
+        }
+    }
+}
+
+/// A picture. Copies share the bytes.
+#[derive(Clone, PartialEq, Serialize, Deserialize)]
+pub struct Image {
+    /// Such as `image/png`.
+    pub media_type: String,
+    /// The picture's bytes in base64, with padding.
+    pub base64: Arc<str>,
+}
+
+impl std::fmt::Debug for Image {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Image({}, {})", self.media_type, self.base64.len())
+    }
+}
+
+/// What a provider wants to see again, unchanged, where its answer stands in a later request:
+/// signed thoughts, which some models need to go on after their tool calls.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Keepsake {
+    /// The configured name of the provider; to others it means nothing.
+    pub provider: String,
+    /// The provider's own business.
+    pub value: Value,
 }
 
 /// A tool as it is described to the model.
@@ -125,6 +185,9 @@ pub struct Done {
     pub usage: Option<Usage>,
     /// Why the model stopped.
     pub stop: StopReason,
+    /// What the provider wants back with this answer, in [`Message::Assistant`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub keepsake: Option<Keepsake>,
 }
 
 /// What one call used, as the provider counted it.

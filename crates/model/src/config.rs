@@ -2,7 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
 
 use crate::Secret;
 
@@ -15,6 +16,12 @@ pub struct Config {
     pub model_call_ms: u64,
     /// The model of agents that name none, as `provider/model`.
     pub default: Option<String>,
+    /// The models that answer where another one does not, as `provider/model`, in order; for agents that name none.
+    pub fallback: Vec<String>,
+    /// How often a call is made again that failed before its answer began.
+    pub retries: u32,
+    /// How much answers take at most that are kept to be given again, in MiB.
+    pub cache_mib: u64,
     /// Providers by name. The name has no `/`.
     pub providers: BTreeMap<String, ProviderConfig>,
 }
@@ -24,23 +31,67 @@ impl Default for Config {
         Self {
             model_call_ms: 120_000,
             default: None,
+            fallback: Vec::new(),
+            retries: 2,
+            cache_mib: 64,
             providers: BTreeMap::new(),
         }
     }
 }
 
-/// A provider that speaks OpenAI's chat completions.
+/// How a provider is spoken to.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Kind {
+    /// OpenAI's chat completions: OpenAI itself, gateways, local servers.
+    #[default]
+    Openai,
+    /// The same at Azure, where the key has another header and older addresses carry a version.
+    Azure,
+    /// Anthropic's Messages.
+    Anthropic,
+    /// Google's Gemini.
+    Gemini,
+    /// Ollama, by its chat completions.
+    Ollama,
+}
+
+impl Kind {
+    /// As it is written in a configuration.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Openai => "openai",
+            Self::Azure => "azure",
+            Self::Anthropic => "anthropic",
+            Self::Gemini => "gemini",
+            Self::Ollama => "ollama",
+        }
+    }
+}
+
+/// One provider.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ProviderConfig {
-    /// The address up to, and without, `/chat/completions`; a query is kept.
-    pub base_url: String,
-    /// Sent as `Authorization: Bearer …`.
+    /// How it is spoken to.
+    #[serde(default)]
+    pub kind: Kind,
+    /// The address up to, and without, what the format names itself, such as `/chat/completions`;
+    /// a query is kept. The maker's own when absent.
+    #[serde(default)]
+    pub base_url: Option<String>,
+    /// Of [`Kind::Azure`]: the version that an address by deployment needs.
+    #[serde(default)]
+    pub api_version: Option<String>,
+    /// Sent in the header that the kind has for it.
     #[serde(default)]
     pub api_key: Option<Secret>,
     /// The models to list; when there are any, other names are refused.
     #[serde(default)]
     pub models: Vec<String>,
+    /// How many tokens its models take, question and answer together: that of the smallest.
+    #[serde(default)]
+    pub context_tokens: Option<u32>,
     /// Further headers, for gateways that want the key elsewhere.
     #[serde(default)]
     pub headers: BTreeMap<String, Secret>,
@@ -55,6 +106,22 @@ pub struct ProviderConfig {
     /// `stream_options`.
     #[serde(default = "yes")]
     pub usage_in_stream: bool,
+    /// Whether its models hold their answers to a JSON Schema themselves; by default what the
+    /// address is known for.
+    #[serde(default)]
+    pub native_schema: Option<bool>,
+    /// Further fields of each request's body.
+    #[serde(default)]
+    pub body: Map<String, Value>,
+    /// Whose prices hold, by the name in the price list; by default what the address is known for.
+    #[serde(default)]
+    pub prices: Option<String>,
+    /// Whether its models may be shown pictures.
+    #[serde(default = "yes")]
+    pub images: bool,
+    /// Whether a user's own key is sent in place of `api_key`, for users who have one.
+    #[serde(default = "yes")]
+    pub user_keys: bool,
 }
 
 fn yes() -> bool {
@@ -62,16 +129,32 @@ fn yes() -> bool {
 }
 
 impl ProviderConfig {
-    /// A provider at this address, everything else as by default.
+    /// Chat completions at this address, everything else as by default.
     pub fn openai_compatible(base_url: impl Into<String>, api_key: Option<Secret>) -> Self {
         Self {
-            base_url: base_url.into(),
+            base_url: Some(base_url.into()),
+            ..Self::of_kind(Kind::Openai, api_key)
+        }
+    }
+
+    /// The maker's own address, everything else as by default.
+    pub fn of_kind(kind: Kind, api_key: Option<Secret>) -> Self {
+        Self {
+            kind,
+            base_url: None,
+            api_version: None,
             api_key,
             models: Vec::new(),
+            context_tokens: None,
             headers: BTreeMap::new(),
             proxy: None,
             max_tokens_field: None,
             usage_in_stream: true,
+            native_schema: None,
+            body: Map::new(),
+            prices: None,
+            images: true,
+            user_keys: true,
         }
     }
 }

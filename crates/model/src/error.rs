@@ -61,6 +61,14 @@ pub enum Error {
         /// The limit in milliseconds.
         limit_ms: u64,
     },
+    /// The model failed too often in a row, and is not asked for a while.
+    #[error("the model {model} failed again and again, and is asked again in {} s", rest.as_secs_f64().ceil())]
+    CircuitOpen {
+        /// Its full name.
+        model: String,
+        /// How long that is.
+        rest: Duration,
+    },
     /// The caller's deadline passed during the call.
     #[error("the deadline passed while the model answered")]
     DeadlineExceeded,
@@ -107,6 +115,7 @@ impl Error {
             | Self::RateLimited { .. }
             | Self::Overloaded { .. }
             | Self::Timeout { .. }
+            | Self::CircuitOpen { .. }
             | Self::Malformed { .. }
             | Self::Cut { .. }
             | Self::Unavailable { .. } => ErrorCode::ModelUnavailable,
@@ -126,9 +135,50 @@ impl Error {
             | Self::Unauthorized { .. }
             | Self::QuotaExhausted { .. }
             | Self::InvalidRequest { .. }
+            | Self::CircuitOpen { .. }
             | Self::NoRoom(_)
             | Self::DeadlineExceeded
             | Self::Cancelled => false,
+        }
+    }
+
+    /// Whether another model may answer where this one did not.
+    pub fn is_of_model(&self) -> bool {
+        match self {
+            Self::NotConfigured(_)
+            | Self::Unauthorized { .. }
+            | Self::QuotaExhausted { .. }
+            | Self::RateLimited { .. }
+            | Self::Overloaded { .. }
+            | Self::Timeout { .. }
+            | Self::CircuitOpen { .. }
+            | Self::Malformed { .. }
+            | Self::Cut { .. }
+            | Self::Unavailable { .. } => true,
+            Self::InvalidRequest { .. }
+            | Self::NoRoom(_)
+            | Self::DeadlineExceeded
+            | Self::Cancelled => false,
+        }
+    }
+
+    /// Whether the provider may have worked on the answer before the call failed.
+    pub fn may_have_cost(&self) -> bool {
+        match self {
+            Self::Timeout { .. }
+            | Self::DeadlineExceeded
+            | Self::Cancelled
+            | Self::NoRoom(_)
+            | Self::Malformed { .. }
+            | Self::Cut { .. } => true,
+            Self::NotConfigured(_)
+            | Self::Unauthorized { .. }
+            | Self::QuotaExhausted { .. }
+            | Self::CircuitOpen { .. }
+            | Self::InvalidRequest { .. }
+            | Self::RateLimited { .. }
+            | Self::Overloaded { .. }
+            | Self::Unavailable { .. } => false,
         }
     }
 
@@ -142,6 +192,7 @@ impl Error {
             | Self::Unauthorized { .. }
             | Self::QuotaExhausted { .. }
             | Self::InvalidRequest { .. }
+            | Self::CircuitOpen { .. }
             | Self::Timeout { .. }
             | Self::NoRoom(_)
             | Self::DeadlineExceeded
@@ -162,6 +213,7 @@ impl Error {
             Self::Overloaded { .. } => "overloaded",
             Self::InvalidRequest { .. } => "invalid_request",
             Self::Timeout { .. } => "timeout",
+            Self::CircuitOpen { .. } => "circuit_open",
             Self::NoRoom(_) => "no_memory",
             Self::DeadlineExceeded => "deadline_exceeded",
             Self::Cancelled => "cancelled",

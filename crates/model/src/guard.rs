@@ -15,6 +15,7 @@ use netra_context::UserExecutionContext;
 use crate::{ChatStream, Chunk, Error};
 
 /// Until when a call may go on, and which error says that it may not.
+#[derive(Clone)]
 pub(crate) struct Bounds {
     provider: String,
     started: Instant,
@@ -48,6 +49,33 @@ impl Bounds {
             end,
             beyond,
             cancel,
+        }
+    }
+
+    /// The same for another try, which counts from now.
+    pub(crate) fn again(&self) -> Self {
+        Self {
+            started: Instant::now(),
+            ..self.clone()
+        }
+    }
+
+    /// Whether something is left after a pause.
+    pub(crate) fn outlast(&self, pause: Duration) -> bool {
+        let after = Instant::now().checked_add(pause);
+        match (after, self.end) {
+            (Some(after), Some(end)) => after < end,
+            (after, None) => after.is_some(),
+            (None, Some(_)) => false,
+        }
+    }
+
+    /// Waits, unless the call is no longer wanted.
+    pub(crate) async fn pause(&self, pause: Duration) -> Result<(), Error> {
+        tokio::select! {
+            biased;
+            () = self.cancel.cancelled() => Err(Error::Cancelled),
+            () = tokio::time::sleep(pause) => Ok(()),
         }
     }
 

@@ -1,18 +1,35 @@
 //! The registry of models: made once at the start, asked for every call.
 
+use std::cell::LazyCell;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::str::FromStr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
+use futures::StreamExt as _;
 use serde::{Deserialize, Serialize};
 
-use netra_context::UserExecutionContext;
+use netra_context::{Secret, UserExecutionContext, memory};
+use netra_prices::{PriceList, Tariff};
+use netra_protocol::id::UserId;
+use netra_protocol::model::{Model, ModelPrice};
+use netra_store::Secrets;
 
+use crate::anthropic::Messages;
+use crate::cache::{Cache, Key};
+use crate::circuit::{Circuit, Circuits};
+use crate::gemini::GenerateContent;
 use crate::guard::Bounds;
-use crate::openai::OpenAi;
-use crate::{ChatRequest, ChatStream, Config, Error};
+use crate::openai::ChatCompletions;
+use crate::own_key::OwnKeys;
+use crate::price::bytes_of;
+use crate::remote::{Prices, Remote};
+use crate::retry::{Jitter, Retries};
+use crate::{
+    ChatRequest, ChatStream, Chunk, Config, Error, Kind, Price, ProviderConfig, Retry, Witness,
+};
 
 /// Something that answers chat requests. Limits, deadline and cancel are not its business:
 /// [`Models::chat`] drops the future or the stream, and that must close the connection.
@@ -20,6 +37,9 @@ use crate::{ChatRequest, ChatStream, Config, Error};
 pub trait Provider: Send + Sync {
     /// The configured name, the first part of a [`ModelRef`].
     fn name(&self) -> &str;
+
+    /// How it is spoken to, in one word.
+    fn kind(&self) -> &'static str;
 
     /// The models to list. When there are any, other names are refused; when there are none, any
     /// name is passed on.
@@ -31,6 +51,45 @@ pub trait Provider: Send + Sync {
     /// [`Error::NotConfigured`] says what is missing.
     fn ready(&self, _model: &str) -> Result<(), Error> {
         Ok(())
+    }
+
+    /// Where calls go, as secrets are bound to it: the host, with its port where that is not 443. None for a provider
+    /// that takes no user's key.
+    fn place(&self) -> Option<String> {
+        None
+    }
+
+    /// The same provider with a user's key in place of its own.
+    fn with_key(&self, _key: Secret) -> Result<Arc<dyn Provider>, Error> {
+        let name = self.name();
+        let words = format!("the model provider {name} takes no key of a user");
+        Err(Error::NotConfigured(words))
+    }
+
+    /// The most that the model's tokens cost; none where that is not known.
+    fn price(&self, model: &str) -> Option<Price> {
+        self.tariff(model).as_ref().map(Price::from)
+    }
+
+    /// How many tokens the model takes, question and answer together; none where nobody has said.
+    fn window(&self, _model: &str) -> Option<u32> {
+        None
+    }
+
+    /// Whether this model itself holds its answer to [`ChatRequest::response_schema`], in a request
+    /// that has tools, or has none.
+    fn native_schema(&self, _model: &str, _tools: bool) -> bool {
+        false
+    }
+
+    /// Whether this model may be shown pictures.
+    fn images(&self, _model: &str) -> bool {
+        false
+    }
+
+    /// What a call of this model costs; none where no price is known.
+    fn tariff(&self, _model: &str) -> Option<Tariff> {
+        None
     }
 
     /// Begins one call. An error before the first chunk comes from here or from the stream.
@@ -87,22 +146,16 @@ impl TryFrom<String> for ModelRef {
     }
 }
 
-/// A model as it is listed.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct ModelInfo {
-    /// Its full name.
-    pub model: ModelRef,
-    /// Whether agents that name no model get this one.
-    pub default: bool,
-    /// Why it cannot be used; absent when it can, as far as is known without a call.
-    pub problem: Option<String>,
-}
-
 /// All models of this server.
 pub struct Models {
     providers: BTreeMap<String, Arc<dyn Provider>>,
     default: Option<ModelRef>,
+    fallback: Vec<ModelRef>,
     model_call_ms: u64,
+    retries: Retries,
+    circuits: Circuits,
+    own_keys: OwnKeys,
+    cache: Cache,
 }
 
 impl Models {
@@ -110,19 +163,33 @@ impl Models {
     /// that cannot work is [`Error::NotConfigured`].
     pub fn new(config: Config) -> Result<Self, Error> {
         let mut providers: BTreeMap<String, Arc<dyn Provider>> = BTreeMap::new();
+        let list: Listed = LazyCell::new(|| PriceList::built_in().ok().map(Arc::new));
+        let mut own_keys = OwnKeys::default();
         for (name, provider) in config.providers {
             if name.is_empty() || name.contains('/') {
                 return Err(Error::NotConfigured(format!(
                     "{name:?} cannot be the name of a model provider"
                 )));
             }
-            providers.insert(name.clone(), Arc::new(OpenAi::new(&name, provider)?));
+            if provider.user_keys {
+                own_keys.allow(&name);
+            }
+            providers.insert(name.clone(), remote(&name, provider, &list)?);
         }
         let default = config.default.map(|default| default.parse()).transpose()?;
+        let fallback = config.fallback.iter().map(|name| name.parse());
         Ok(Self {
             providers,
             default,
+            fallback: fallback.collect::<Result<_, _>>()?,
             model_call_ms: config.model_call_ms,
+            retries: Retries {
+                most: config.retries,
+                jitter: Jitter::seeded(rand::random()),
+            },
+            circuits: Circuits::default(),
+            own_keys,
+            cache: Cache::new(config.cache_mib.saturating_mul(1024 * 1024)),
         })
     }
 
@@ -140,26 +207,174 @@ impl Models {
         self
     }
 
+    /// Looks for users' own keys among their secrets.
+    #[must_use]
+    pub fn with_secrets(mut self, secrets: Secrets) -> Self {
+        self.own_keys.look_in(secrets);
+        self
+    }
+
+    /// Whether calls of this model lack nothing but a key, and a user's own would do: the provider's name then.
+    pub fn lacks_key_only(&self, model: &ModelRef) -> Option<&str> {
+        let provider = self.named(model).ok()?;
+        let lacks = provider.ready(&model.model).is_err();
+        (lacks && self.own_keys.may_be_for(provider.as_ref())).then_some(provider.name())
+    }
+
+    /// Whether the user has a key of their own for a provider.
+    ///
+    /// # Errors
+    /// That of the store where the secrets cannot be read.
+    pub async fn has_own_key(
+        &self,
+        ctx: &UserExecutionContext,
+        provider: &str,
+    ) -> Result<bool, netra_store::Error> {
+        match self.providers.get(provider) {
+            Some(provider) => self.own_keys.has(ctx, provider.as_ref()).await,
+            None => Ok(false),
+        }
+    }
+
+    /// Draws the chance in the pauses between tries from a seed.
+    #[must_use]
+    pub fn with_jitter(mut self, seed: u64) -> Self {
+        self.retries.jitter = Jitter::seeded(seed);
+        self
+    }
+
+    /// Sets the models that answer where another one does not, for agents that name none.
+    #[must_use]
+    pub fn with_fallback(mut self, models: Vec<ModelRef>) -> Self {
+        self.fallback = models;
+        self
+    }
+
+    /// An answer that is kept for this key, with the usage that it had.
+    pub fn cached(&self, key: &Key) -> Option<ChatStream> {
+        let chunks = self.cache.get(key)?;
+        let count = chunks.len();
+        let chunk = move |index: usize| Ok(chunks[index].clone());
+        Some(Box::pin(futures::stream::iter((0..count).map(chunk))))
+    }
+
+    /// Keeps an answer for this key for so long, unless it is large or was cut.
+    pub fn cache(&self, key: Key, chunks: &[Chunk], time: Duration) {
+        self.cache.put(key, chunks, time);
+    }
+
+    /// The models that answer where another one does not, for agents that name none, in order.
+    pub fn fallback(&self) -> &[ModelRef] {
+        &self.fallback
+    }
+
     /// The model that an agent means: the configured default for none or `default`. Whether it
     /// can be used is for [`Models::is_ready`] to say.
     pub fn resolve(&self, name: Option<&str>) -> Result<ModelRef, Error> {
         match name {
-            None | Some("default") => self.default.clone().ok_or_else(|| {
-                Error::NotConfigured(
-                    "no model is configured: set models.default and a provider".to_owned(),
-                )
-            }),
+            None | Some("default") => self.default.clone().ok_or_else(|| self.no_default()),
             Some(name) => name.parse(),
         }
+    }
+
+    fn no_default(&self) -> Error {
+        let words = match self.providers.keys().next() {
+            None => "no model is configured: set models.default and a provider".to_owned(),
+            Some(provider) => format!(
+                "no default model is configured: set models.default, such as {provider}/NAME"
+            ),
+        };
+        Error::NotConfigured(words)
     }
 
     /// Whether calls of this model can work, as far as is known without a call. The error's text
     /// is for the user.
     pub fn is_ready(&self, model: &ModelRef) -> Result<(), Error> {
-        self.provider(model).map(|_| ())
+        self.named(model)?.ready(&model.model)
     }
 
-    /// Calls a model. The call ends at the earlier of the context's deadline and the user's limit
+    /// How many tokens a model takes, question and answer together; none where nobody has said.
+    pub fn window(&self, model: &ModelRef) -> Option<u32> {
+        self.providers.get(&model.provider)?.window(&model.model)
+    }
+
+    /// Whether this model itself holds its answer to [`ChatRequest::response_schema`], in a request
+    /// that has tools, or has none.
+    pub fn native_schema(&self, model: &ModelRef, tools: bool) -> bool {
+        self.named(model)
+            .is_ok_and(|provider| provider.native_schema(&model.model, tools))
+    }
+
+    /// Whether this model may be shown pictures.
+    pub fn images(&self, model: &ModelRef) -> bool {
+        self.named(model)
+            .is_ok_and(|provider| provider.images(&model.model))
+    }
+
+    /// What a model costs; none where that is not known.
+    pub fn price(&self, model: &ModelRef) -> Option<Price> {
+        self.providers.get(&model.provider)?.price(&model.model)
+    }
+
+    /// Calls a model until its answer has begun: what fails before that and may go better is tried again after a
+    /// pause, within the bounds of one call; a model that fails again and again is left alone for a while. The stream
+    /// is as that of [`Models::chat`].
+    ///
+    /// # Errors
+    /// That of the last try.
+    pub async fn call(
+        &self,
+        ctx: &UserExecutionContext,
+        model: &ModelRef,
+        request: &ChatRequest,
+        witness: &dyn Witness,
+    ) -> Result<ChatStream, Error> {
+        let (provider, key_of) = self.provider_for(ctx, model).await?;
+        // Each try gets a copy of the request.
+        let bytes = usize::try_from(bytes_of(request)).unwrap_or(usize::MAX);
+        let _room = memory::reserve(bytes).map_err(Error::NoRoom)?;
+        let copy = || ChatRequest {
+            model: model.model.clone(),
+            ..request.clone()
+        };
+        let circuit = Circuit {
+            model: model.clone(),
+            key_of,
+        };
+        let bounds = Bounds::new(ctx, &model.provider, self.model_call_ms);
+        let mut attempt = 1;
+        loop {
+            let pass = self.circuits.enter(circuit.clone())?;
+            let begin = provider.stream(ctx, copy());
+            let error = match begun(bounds.again().hold(begin).await).await {
+                Ok(stream) => {
+                    pass.works();
+                    return Ok(stream);
+                }
+                Err(error) => error,
+            };
+            pass.failed(&error);
+            let pause = self.retries.pause(&error, attempt);
+            let Some(pause) = pause.filter(|pause| bounds.outlast(*pause)) else {
+                return Err(error);
+            };
+            attempt += 1;
+            let (name, reason) = (model.provider.clone(), error.outcome());
+            metrics::counter!("netra_model_retries_total", "provider" => name, "reason" => reason)
+                .increment(1);
+            let retry = Retry {
+                model,
+                error: &error,
+                pause,
+                attempt,
+                of: self.retries.most + 1,
+            };
+            witness.retries(retry).await;
+            bounds.pause(pause).await?;
+        }
+    }
+
+    /// Calls a model once. The call ends at the earlier of the context's deadline and the user's limit
     /// for one call, and with the context's cancel; each of these, and dropping the stream,
     /// closes the connection. The stream ends after `Done` or its first error.
     pub async fn chat(
@@ -168,33 +383,75 @@ impl Models {
         model: &ModelRef,
         mut request: ChatRequest,
     ) -> Result<ChatStream, Error> {
-        let provider = self.provider(model)?;
+        let (provider, _) = self.provider_for(ctx, model).await?;
         request.model.clone_from(&model.model);
         let bounds = Bounds::new(ctx, &model.provider, self.model_call_ms);
         bounds.hold(provider.stream(ctx, request)).await
     }
 
-    /// Every model that has a name here: those that providers list, and the default.
-    pub fn list(&self) -> Vec<ModelInfo> {
+    /// Every model that has a name here: those that providers list, and the default. A provider
+    /// that lists none stands there with `*`, for every name that it has.
+    pub fn list(&self) -> Vec<Model> {
         let listed = self.providers.iter().flat_map(|(name, provider)| {
-            let of = |model: &String| ModelRef {
+            let of = |model: &str| ModelRef {
                 provider: name.clone(),
-                model: model.clone(),
+                model: model.to_owned(),
             };
-            provider.models().iter().map(of)
+            let models = provider.models();
+            let any = models.is_empty().then(|| of("*"));
+            models
+                .iter()
+                .map(|model| of(model))
+                .chain(any)
+                .collect::<Vec<_>>()
         });
         let mut models: Vec<ModelRef> = listed.chain(self.default.clone()).collect();
         models.sort();
         models.dedup();
-        let info = |model: ModelRef| ModelInfo {
-            default: self.default.as_ref() == Some(&model),
-            problem: self.is_ready(&model).err().map(|error| error.to_string()),
-            model,
-        };
-        models.into_iter().map(info).collect()
+        models.iter().map(|model| self.listed(model)).collect()
     }
 
-    fn provider(&self, model: &ModelRef) -> Result<&Arc<dyn Provider>, Error> {
+    fn listed(&self, model: &ModelRef) -> Model {
+        let provider = self.providers.get(&model.provider);
+        let price = |tariff: Tariff| {
+            let price = tariff.per_million();
+            ModelPrice {
+                input: price.input,
+                cached_input: price.cached_input,
+                output: price.output,
+            }
+        };
+        Model {
+            name: model.to_string(),
+            kind: provider
+                .map_or("unknown", |provider| provider.kind())
+                .to_owned(),
+            default: self.default.as_ref() == Some(model),
+            problem: self.is_ready(model).err().map(|error| error.to_string()),
+            native_schema: provider.is_some_and(|known| known.native_schema(&model.model, false)),
+            images: provider.is_some_and(|known| known.images(&model.model)),
+            price: provider
+                .and_then(|known| known.tariff(&model.model))
+                .map(price),
+        }
+    }
+
+    /// The provider with the user's own key where there is one, and whose that is.
+    async fn provider_for(
+        &self,
+        ctx: &UserExecutionContext,
+        model: &ModelRef,
+    ) -> Result<(Arc<dyn Provider>, Option<UserId>), Error> {
+        let provider = self.named(model)?;
+        if let Some(key) = self.own_keys.of(ctx, provider.as_ref()).await? {
+            return Ok((provider.with_key(key)?, ctx.user_id()));
+        }
+        provider.ready(&model.model)?;
+        Ok((Arc::clone(provider), None))
+    }
+
+    /// The provider of a model that has this name here.
+    fn named(&self, model: &ModelRef) -> Result<&Arc<dyn Provider>, Error> {
         let name = &model.provider;
         let provider = self.providers.get(name).ok_or_else(|| {
             Error::NotConfigured(format!("no model provider {name} is configured"))
@@ -206,8 +463,45 @@ impl Models {
                 "the model provider {name} is not configured for the model {model}"
             )));
         }
-        provider.ready(&model.model)?;
         Ok(provider)
+    }
+}
+
+/// The price list, read when the first provider needs it.
+type Listed = LazyCell<Option<Arc<PriceList>>>;
+
+/// The provider of a configuration.
+fn remote(name: &str, config: ProviderConfig, list: &Listed) -> Result<Arc<dyn Provider>, Error> {
+    let prices = |known: Option<&'static str>| {
+        let provider = config.prices.clone().or(known.map(str::to_owned))?;
+        let list = Option::clone(list)?;
+        Some(Prices { list, provider })
+    };
+    Ok(match config.kind {
+        Kind::Openai | Kind::Azure | Kind::Ollama => {
+            let wire = ChatCompletions::new(name, &config)?;
+            let prices = prices(wire.prices());
+            Arc::new(Remote::new(name, config, wire, prices)?)
+        }
+        Kind::Anthropic => {
+            let wire = Messages::new(name, &config)?;
+            let prices = prices(wire.prices());
+            Arc::new(Remote::new(name, config, wire, prices)?)
+        }
+        Kind::Gemini => {
+            let wire = GenerateContent::new(name, &config)?;
+            let prices = prices(wire.prices());
+            Arc::new(Remote::new(name, config, wire, prices)?)
+        }
+    })
+}
+
+/// The stream once its first chunk is there, which it gives again.
+async fn begun(stream: Result<ChatStream, Error>) -> Result<ChatStream, Error> {
+    let mut stream = stream?;
+    match stream.next().await {
+        Some(Err(error)) => Err(error),
+        first => Ok(Box::pin(futures::stream::iter(first).chain(stream))),
     }
 }
 

@@ -12,15 +12,20 @@ use tokio::sync::watch;
 use netra_context::UserExecutionContext;
 
 use crate::{
-    Arguments, ChatRequest, ChatStream, Chunk, Done, Error, Provider, StopReason, ToolCall, Usage,
+    Arguments, ChatRequest, ChatStream, Chunk, Done, Error, Keepsake, Price, Provider, StopReason,
+    ToolCall, Usage,
 };
 
 /// A provider whose answers are written in advance.
 pub struct ScriptedModel {
     name: String,
     script: Script,
+    window: Option<u32>,
     requests: Mutex<Vec<ChatRequest>>,
     open: watch::Sender<usize>,
+    price: Option<Price>,
+    native_schema: bool,
+    images: bool,
 }
 
 enum Script {
@@ -51,9 +56,41 @@ impl ScriptedModel {
         Self {
             name: name.into(),
             script,
+            window: None,
             requests: Mutex::default(),
             open,
+            price: None,
+            native_schema: false,
+            images: false,
         }
+    }
+
+    /// Asks this price for each model.
+    #[must_use]
+    pub fn priced(mut self, price: Price) -> Self {
+        self.price = Some(price);
+        self
+    }
+
+    /// Takes so many tokens.
+    #[must_use]
+    pub fn with_window(mut self, tokens: u32) -> Self {
+        self.window = Some(tokens);
+        self
+    }
+
+    /// Says that it holds its answers to a schema. Whether they fit is up to the script.
+    #[must_use]
+    pub fn with_native_schema(mut self) -> Self {
+        self.native_schema = true;
+        self
+    }
+
+    /// Says that it may be shown pictures.
+    #[must_use]
+    pub fn with_images(mut self) -> Self {
+        self.images = true;
+        self
     }
 
     /// Every request so far, in the order in which they came.
@@ -81,6 +118,26 @@ impl ScriptedModel {
 impl Provider for ScriptedModel {
     fn name(&self) -> &str {
         &self.name
+    }
+
+    fn kind(&self) -> &'static str {
+        "scripted"
+    }
+
+    fn price(&self, _model: &str) -> Option<Price> {
+        self.price
+    }
+
+    fn window(&self, _model: &str) -> Option<u32> {
+        self.window
+    }
+
+    fn native_schema(&self, _model: &str, _tools: bool) -> bool {
+        self.native_schema
+    }
+
+    fn images(&self, _model: &str) -> bool {
+        self.images
     }
 
     async fn stream(
@@ -135,6 +192,7 @@ pub struct Answer {
     steps: VecDeque<Step>,
     usage: Option<Usage>,
     stop: Option<StopReason>,
+    keepsake: Option<Keepsake>,
 }
 
 #[derive(Debug, Clone)]
@@ -221,6 +279,14 @@ impl Answer {
         self
     }
 
+    /// Wants this back with the answer.
+    #[must_use]
+    pub fn keepsake(mut self, provider: &str, value: Value) -> Self {
+        let provider = provider.to_owned();
+        self.keepsake = Some(Keepsake { provider, value });
+        self
+    }
+
     fn call(self, id: &str, name: &str, arguments: Arguments) -> Self {
         let (id, name) = (id.to_owned(), name.to_owned());
         self.step(Step::Say(Chunk::ToolCall(ToolCall {
@@ -245,6 +311,7 @@ impl Answer {
         let done = Done {
             usage: self.usage,
             stop: self.stop.unwrap_or(stop),
+            keepsake: self.keepsake,
         };
         let mut steps = self.steps;
         steps.push_back(Step::Say(Chunk::Done(done)));

@@ -49,7 +49,7 @@ fn a_configuration_and_what_it_lists() {
     let listed: Vec<_> = models
         .list()
         .into_iter()
-        .map(|info| (info.model.to_string(), info.default, info.problem))
+        .map(|info| (info.name, info.default, info.problem))
         .collect();
     let keyless = "the model provider far needs an api_key".to_owned();
     assert_eq!(
@@ -131,9 +131,7 @@ async fn a_script_is_said_in_order_and_its_requests_are_kept() {
         }),
     ]);
     let ctx = context();
-    let messages = vec![Message::User {
-        text: "q".to_owned(),
-    }];
+    let messages = vec![Message::user("q")];
     let request = ChatRequest {
         messages,
         ..ChatRequest::default()
@@ -163,6 +161,7 @@ async fn a_script_is_said_in_order_and_its_requests_are_kept() {
         Ok(Chunk::Done(Done {
             usage: Some(usage),
             stop: StopReason::ToolCalls,
+            keepsake: None,
         })),
     ];
     assert_eq!(first, expected);

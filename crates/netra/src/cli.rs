@@ -6,10 +6,10 @@ mod backup;
 mod config;
 mod connection;
 mod doctor;
-mod duration;
 mod events;
 mod isolation;
 mod mcp;
+mod models;
 mod openapi;
 mod output;
 mod policy;
@@ -75,6 +75,8 @@ enum Command {
     Isolation(isolation::Args),
     /// List and try out tool servers.
     Mcp(mcp::Args),
+    /// List and try out language models.
+    Models(models::Args),
     /// Copy a data folder, while a server runs on it too.
     Backup(backup::BackupArgs),
     /// Make a data folder of a backup.
@@ -167,6 +169,7 @@ async fn command(command: Command) -> Result<Exit, Problem> {
         Command::Events(args) => Box::pin(events::events(args)).await,
         Command::Isolation(args) => Box::pin(isolation::isolation(args)).await,
         Command::Mcp(args) => Box::pin(mcp::mcp(args)).await,
+        Command::Models(args) => Box::pin(models::models(args)).await,
         Command::Backup(args) => backup::backup(&args),
         Command::Restore(args) => backup::restore(&args),
         Command::Migrate(folder) => migrate(&folder),

@@ -9,6 +9,7 @@ mod mcp;
 mod nearest;
 mod raw;
 mod report;
+mod usual;
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};

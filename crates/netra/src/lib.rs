@@ -15,6 +15,7 @@ mod server_secrets;
 mod sweep;
 mod temp;
 
+mod doors;
 mod embedded;
 mod history;
 mod logs;

@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,16 +10,16 @@ use netra_context::{BackgroundKind, Runtime, UserExecutionContext};
 use netra_engine::agents::Agents;
 use netra_engine::{ExecutionEngineFactory, Infra, NodeMemory};
 use netra_events::{Hub, WebSocketBridgeFactory};
-use netra_gateway::{Door, Keys, Parts, Tls};
+use netra_gateway::{Keys, Parts, Tls};
 use netra_model::Models;
 use netra_store::secret::Keyring;
 use netra_store::{DirLock, Secrets, Store};
 use netra_tools::builtin::{AnalysisOperation, analysis_tools, http_fetch};
 use netra_tools::{Policy, Registry, Tool, ToolExecutorFactory};
 use netra_worker::{AnalysisPool, ScriptPool};
-use tokio::net::TcpListener;
 
 use crate::config::{Config, Registration};
+use crate::doors::{self, Opened};
 use crate::embedded;
 use crate::exit::{Exit, Problem};
 use crate::history::History;
@@ -124,15 +123,7 @@ impl Node {
     /// built-in ones.
     pub async fn start_with(config: Config, further: Vec<Arc<dyn Tool>>) -> Result<Self, Error> {
         let lock = take_lock(&config)?;
-        let listener = listen(config.listen).await?;
-        let address = listener.local_addr().map_err(other)?;
-        let tls = tls(&config)?;
-        let scheme = if tls.is_some() { "https" } else { "http" };
-        let url = format!("{scheme}://{}", reachable(address));
-        let mut doors = vec![Door::tcp(listener, tls.clone())];
-        if let Some(path) = &config.socket {
-            doors.push(socket(path)?);
-        }
+        let Opened { doors, url, tls } = doors::open(&config).await?;
 
         let recorded = metrics::install().map_err(Error::Other)?;
         let runtime = Runtime::new();
@@ -151,7 +142,8 @@ impl Node {
         let registry = Arc::clone(tools.registry());
         let temp = Temp::for_servers(&config, &runtime).map_err(other)?;
         let servers = Arc::new(tool_servers(&config, &runtime, temp.as_ref()));
-        let engine = engine(&config, &runtime, &store, &bridge, tools, scripts)?;
+        let models = models(&config)?.with_secrets(secrets.clone());
+        let engine = engine(&config, &runtime, (&store, &bridge), tools, scripts, models);
 
         // What a stopped server left has its place again before anybody asks for a new one.
         let recovery = UserExecutionContext::for_background(&runtime, BackgroundKind::Recovery);
@@ -183,7 +175,7 @@ impl Node {
                 tracing::error!("the server no longer accepts connections: {error}");
             }
         });
-        fold_metrics(&runtime, recorded.clone());
+        keep_metrics(&runtime, recorded.clone(), &engine);
         history.keep(&runtime, recorded);
         // They may take as long as they like: nobody waits for them but who wants their tools.
         servers.begin(&registry);
@@ -257,56 +249,6 @@ fn take_lock(config: &Config) -> Result<DirLock, Error> {
     // A killed server's: nobody must go to its address with a token of this folder.
     ServerFile::remove_stale(&config.data).map_err(other)?;
     Ok(lock)
-}
-
-fn tls(config: &Config) -> Result<Option<Tls>, Error> {
-    let read = |(certificate, key): &(PathBuf, PathBuf)| Tls::read(certificate, key);
-    config
-        .tls
-        .as_ref()
-        .map(read)
-        .transpose()
-        .map_err(Error::Tls)
-}
-
-fn socket(path: &Path) -> Result<Door, Error> {
-    Door::unix(path).map_err(|error| Error::Socket {
-        path: path.display().to_string(),
-        reason: match error.kind() {
-            std::io::ErrorKind::AddrInUse => "another program listens there".into(),
-            std::io::ErrorKind::AlreadyExists => "there is something else".into(),
-            _ => error.to_string(),
-        },
-    })
-}
-
-async fn listen(address: SocketAddr) -> Result<TcpListener, Error> {
-    TcpListener::bind(address)
-        .await
-        .map_err(|error| Error::Address {
-            address,
-            reason: match error.kind() {
-                std::io::ErrorKind::AddrInUse => {
-                    "another program listens there; --listen takes another port, 0 a free one"
-                        .into()
-                }
-                std::io::ErrorKind::AddrNotAvailable => "it is no address of this machine".into(),
-                std::io::ErrorKind::PermissionDenied => "ports below 1024 need a permission".into(),
-                _ => error.to_string(),
-            },
-        })
-}
-
-/// The address that a program on this machine reaches the server at.
-fn reachable(address: SocketAddr) -> SocketAddr {
-    let mut reachable = address;
-    if address.ip().is_unspecified() {
-        reachable.set_ip(match address {
-            SocketAddr::V4(_) => std::net::Ipv4Addr::LOCALHOST.into(),
-            SocketAddr::V6(_) => std::net::Ipv6Addr::LOCALHOST.into(),
-        });
-    }
-    reachable
 }
 
 /// Who may call which tools: the operator's files, or what is built in.
@@ -406,14 +348,14 @@ fn tools(
 fn engine(
     config: &Config,
     runtime: &Runtime,
-    store: &Store,
-    bridge: &WebSocketBridgeFactory,
+    (store, bridge): (&Store, &WebSocketBridgeFactory),
     tools: ToolExecutorFactory,
     scripts: ScriptPool,
-) -> Result<ExecutionEngineFactory, Error> {
-    let models = Arc::new(models(config)?);
+    models: Models,
+) -> ExecutionEngineFactory {
+    let models = Arc::new(models);
     let agents = Arc::new(agents(config, tools.registry(), &models));
-    Ok(ExecutionEngineFactory::new(Infra {
+    ExecutionEngineFactory::new(Infra {
         runtime: runtime.clone(),
         store: store.clone(),
         bridge: bridge.clone(),
@@ -422,7 +364,7 @@ fn engine(
         agents,
         scripts,
         config: engine_config(config),
-    }))
+    })
 }
 
 /// What one engine is reckoned with where the number of engines goes by the memory.
@@ -506,15 +448,20 @@ fn render(recorded: &Recorded) -> Arc<dyn Fn(bool) -> String + Send + Sync> {
     Arc::new(move |as_json| recorded.render(as_json))
 }
 
-fn fold_metrics(runtime: &Runtime, recorded: Recorded) {
+/// Folds what was recorded, and records what nobody records when it happens.
+fn keep_metrics(runtime: &Runtime, recorded: Recorded, engine: &ExecutionEngineFactory) {
+    let engine = engine.clone();
     let shutdown = runtime.shutdown().clone();
     runtime.spawn(TaskKind::Sweep, async move {
         let mut turns = tokio::time::interval(FOLD_METRICS);
         loop {
             tokio::select! {
                 () = shutdown.cancelled() => break,
-                _ = turns.tick() => recorded.fold(),
+                _ = turns.tick() => {}
             }
+            recorded.fold();
+            let lost = engine.census().workers_without_run;
+            ::metrics::gauge!("netra_engine_workers_without_run").set(lost as f64);
         }
     });
 }
@@ -536,13 +483,5 @@ mod tests {
         assert_eq!(for_connections(256), 128);
         assert_eq!(for_connections(1_024), 512);
         assert_eq!(for_connections(20_000), 17_500);
-    }
-
-    #[test]
-    fn a_server_that_listens_everywhere_is_reached_on_this_machine() {
-        let shown = |text: &str| reachable(text.parse().unwrap()).to_string();
-        assert_eq!(shown("0.0.0.0:80"), "127.0.0.1:80");
-        assert_eq!(shown("[::]:80"), "[::1]:80");
-        assert_eq!(shown("192.0.2.1:80"), "192.0.2.1:80");
     }
 }

@@ -281,8 +281,9 @@ pub enum EventKind {
     },
     /// 80 % of a limit are used; at most once for each limit of a run.
     LimitWarning {
-        /// The limit's key: `run_timeout_ms` (in milliseconds), or `memory_mib` (in MiB, over all runs
-        /// of the user).
+        /// The limit's key: `run_timeout_ms` (in milliseconds), `memory_mib` (in MiB, over all runs
+        /// of the user), `budget_usd` or `budget_tokens` (over the user's day), `run_budget_usd` or
+        /// `run_budget_tokens`.
         limit: String,
         /// What is used.
         used: f64,

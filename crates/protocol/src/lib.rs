@@ -19,6 +19,7 @@ pub mod frame;
 pub mod isolation;
 pub mod limits;
 pub mod message;
+pub mod model;
 pub mod run;
 pub mod secret;
 pub mod thread;

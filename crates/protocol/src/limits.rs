@@ -113,9 +113,9 @@ limits! {
         message_chars: u32 = 100_000, 1;
     }
     by_plan {
-        /// Money for models per day, in US dollars; none: by plan.
+        /// Money for models per day, in US dollars; none: without a bound.
         budget_usd: f64;
-        /// Tokens per day; none: by plan.
+        /// Tokens of models per day; none: without a bound.
         budget_tokens: u64;
     }
 }

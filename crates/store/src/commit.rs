@@ -14,6 +14,7 @@ use rusqlite::Connection;
 use crate::Store;
 use crate::approval::{self, Ask};
 use crate::audit::{self, AuditRecord};
+use crate::budget::{self, Settlement};
 use crate::error::Error;
 use crate::handle::Writable;
 use crate::journal::{self, JournalEntry};
@@ -35,6 +36,8 @@ pub struct Changes {
     pub journal: Vec<JournalEntry>,
     /// The call of a tool that all this is about: it begins only where there is room for it.
     pub rated: Option<Box<RatedCall>>,
+    /// Calls of models that have ended, to be counted with what they used in place of what was set aside.
+    pub settled: Vec<Settlement>,
     /// What a person is asked.
     pub asks: Vec<Ask>,
     /// What is to be remembered of who did what.
@@ -116,6 +119,9 @@ impl Store {
             if let Some(call) = &changes.rated {
                 rate::pass(tx, handle.owner(), call)?;
             }
+            for settlement in &changes.settled {
+                budget::settle(tx, handle.owner(), settlement)?;
+            }
             for message in &changes.messages {
                 message::put(tx, handle.owner(), message)?;
             }
@@ -148,6 +154,7 @@ impl Store {
                 if update.ends() {
                     thread::touch(tx, handle.owner(), handle.thread_id)?;
                     usage::add_run(tx, handle.owner(), update.usage.as_ref())?;
+                    budget::close_run(tx, handle.owner(), handle.id)?;
                 }
             }
             Ok(seqs)

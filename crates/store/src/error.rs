@@ -3,6 +3,7 @@
 use netra_context::memory::OverLimit;
 use netra_protocol::{ErrorCode, Timestamp};
 
+use crate::budget::Shortage;
 use crate::rate::Rate;
 use crate::secret::KeyringError;
 
@@ -50,6 +51,9 @@ pub enum Error {
         /// When there is room again.
         until: Timestamp,
     },
+    /// A budget has no room for a call of a model.
+    #[error(transparent)]
+    BudgetExceeded(#[from] Shortage),
     /// The user holds, or would hold, more memory than allowed.
     #[error("no memory is left for this: {0}")]
     Memory(#[from] OverLimit),
@@ -87,6 +91,7 @@ impl Error {
             Self::InvalidCursor => ErrorCode::InvalidRequest,
             Self::TooLarge { .. } => ErrorCode::TooLarge,
             Self::RateExceeded { .. } => ErrorCode::RateLimited,
+            Self::BudgetExceeded(_) => ErrorCode::BudgetExceeded,
             // Of requests; to a run it is the limit that it has passed.
             Self::Memory(_) => ErrorCode::RateLimited,
             Self::Unavailable(_) => ErrorCode::StoreUnavailable,

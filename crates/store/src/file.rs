@@ -28,6 +28,8 @@ use crate::{Store, cursor};
 pub(crate) const PART: &str = ".part";
 /// What may be on its way to the disk of one file: tokio takes as much at once.
 const WRITE_BUFFER: usize = 2 * 1024 * 1024;
+/// How much of a file is sent to the disk at once: a commit waits for what is on its way there, whoever sent it.
+const SYNC_BYTES: u64 = 1024 * 1024;
 const COLUMNS: &str = "id, name, media_type, bytes, sha256, run_id, created_at";
 
 fn file(row: &Row<'_>) -> rusqlite::Result<File> {
@@ -90,6 +92,8 @@ pub struct FileWriter {
     run_id: Option<RunId>,
     limit_bytes: u64,
     written: u64,
+    /// What was written since the disk had all.
+    unsynced: u64,
     hash: Sha256,
     content: tokio::fs::File,
     temporary: Temporary,
@@ -126,6 +130,11 @@ impl FileWriter {
         }
         self.hash.update(bytes);
         self.content.write_all(bytes).await?;
+        self.unsynced += bytes.len() as u64;
+        if self.unsynced >= SYNC_BYTES {
+            self.unsynced = 0;
+            self.content.sync_data().await?;
+        }
         Ok(())
     }
 
@@ -239,6 +248,7 @@ impl Store {
             run_id,
             limit_bytes,
             written: 0,
+            unsynced: 0,
             hash: Sha256::new(),
             content,
             temporary,

@@ -81,6 +81,7 @@ const OWNED: &[(&str, &str)] = &[
     ("secrets", "user_id = ?1 AND ?2"),
     ("tool_rates", "user_id = ?1 AND ?2"),
     ("usage_days", "user_id = ?1 AND ?2"),
+    ("budgets", "user_id = ?1 AND ?2"),
     ("links", "user_id = ?1 AND ?2"),
     ("identities", "user_id = ?1 AND ?2"),
 ];
@@ -213,5 +214,43 @@ impl Store {
         }
         while self.0.db.write(move |tx| erase(tx, id)).await? {}
         Ok(Left::Gone)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What has a user and is not deleted row by row above: the audit stays, and files go with their content.
+    const OTHERWISE: [&str; 3] = ["audit", "audit_heads", "files"];
+
+    #[test]
+    fn every_table_with_a_user_is_thought_of_and_every_statement_fits_the_schema() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("netra.db");
+        crate::sqlite::migrate_file(&path).unwrap();
+        let connection = crate::sqlite::open_to_read(&path).unwrap();
+        let sql = "SELECT m.name FROM sqlite_master m, pragma_table_info(m.name) c
+                   WHERE m.type = 'table' AND c.name = 'user_id'";
+        let mut statement = connection.prepare(sql).unwrap();
+        let tables = statement
+            .query_map([], |row| row.get::<_, String>(0))
+            .unwrap();
+        let mut known = OWNED.iter().map(|(table, _)| *table).chain(OTHERWISE);
+        for table in tables.map(Result::unwrap) {
+            assert!(
+                known.clone().any(|one| one == table),
+                "what becomes of {table}?"
+            );
+        }
+        assert!(known.any(|one| one == "events"));
+        for (table, rows) in OWNED {
+            let count = format!("SELECT count(*) FROM {table} WHERE {rows}");
+            let user = UserId::from_parts(1, 1).to_bytes();
+            let counted: u32 = connection
+                .query_row(&count, (user, BATCH), |row| row.get(0))
+                .unwrap();
+            assert_eq!(counted, 0, "{table}");
+        }
     }
 }

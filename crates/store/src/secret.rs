@@ -157,6 +157,12 @@ impl Stored {
     }
 }
 
+/// Where a secret was found.
+enum Found {
+    Own(Stored),
+    OfServer(Secret),
+}
+
 /// What became of a write that needs the key in force.
 enum Kept {
     Done(SecretInfo),
@@ -343,8 +349,33 @@ impl Secrets {
         name: &str,
         place: &str,
     ) -> Result<Secret, Error> {
-        const ELSEWHERE: Error = Error::Conflict("the secret is not bound to this place");
         let user = require(ctx, Right::Run)?;
+        match self.seek(user, name, place).await? {
+            Found::Own(stored) => Ok(stored.open(&self.keyring)?),
+            Found::OfServer(value) => Ok(value),
+        }
+    }
+
+    /// Whether there is a secret that [`reveal`](Self::reveal) would open.
+    ///
+    /// # Errors
+    /// `Forbidden` without the right to read.
+    pub async fn has(
+        &self,
+        ctx: &UserExecutionContext,
+        name: &str,
+        place: &str,
+    ) -> Result<bool, Error> {
+        let user = require(ctx, Right::Read)?;
+        match self.seek(user, name, place).await {
+            Ok(_) => Ok(true),
+            Err(Error::NotFound | Error::Conflict(_)) => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
+    async fn seek(&self, user: UserId, name: &str, place: &str) -> Result<Found, Error> {
+        const ELSEWHERE: Error = Error::Conflict("the secret is not bound to this place");
         let wanted = name.to_owned();
         let read = move |connection: &Connection| {
             let sql = "SELECT user_id, name, places, key_id, sealed FROM secrets
@@ -359,12 +390,12 @@ impl Secrets {
                 if !places.iter().any(|one| one == place) {
                     return Err(ELSEWHERE);
                 }
-                Ok(stored.open(&self.keyring)?)
+                Ok(Found::Own(stored))
             }
             None => match self.of_server.get(name) {
                 None => Err(Error::NotFound),
                 Some(found) if found.places.iter().any(|one| one == place) => {
-                    Ok(found.value.clone())
+                    Ok(Found::OfServer(found.value.clone()))
                 }
                 Some(_) => Err(ELSEWHERE),
             },

@@ -12,6 +12,7 @@ use serde_json::json;
 use crate::dispatcher::{Caller, Dispatcher, Error, MAX_ARGUMENT_BYTES, Request, entry};
 use crate::layers::Denial;
 use crate::registry::Entry;
+use crate::rest::Question;
 use crate::short::shorten;
 
 /// The layer's name.
@@ -56,8 +57,8 @@ impl Consent {
 }
 
 impl Dispatcher {
-    /// Asks a person: question and waiting are one commit. Asked again while the answer is open,
-    /// the run just waits on.
+    /// Asks a person, when no part of the run works any more: question and waiting are one commit. Asked
+    /// again while the answer is open, the run just waits on.
     pub(crate) async fn ask(
         &self,
         ctx: &UserExecutionContext,
@@ -66,10 +67,26 @@ impl Dispatcher {
         reason: &str,
         rated: Option<Box<RatedCall>>,
     ) -> Error {
-        let waiting = EventKind::RunWaiting {
-            reason: LAYER.to_owned(),
+        let question = if request.past.asked.is_some() {
+            None
+        } else {
+            // Nobody is asked for a call that its rate has no room for. It is counted when it begins.
+            let look = Changes {
+                rated,
+                ..Changes::default()
+            };
+            if look.rated.is_some()
+                && let Err(refused) = self
+                    .commit_rated(ctx, caller, request, look, Vec::new())
+                    .await
+            {
+                return refused;
+            }
+            Some(self.question(ctx, caller, request, reason))
         };
-        let mut emissions = vec![Emission::of_run(waiting)];
+        let Some(questions) = self.rest().with(question).await else {
+            return Error::Waiting;
+        };
         let mut changes = Changes {
             run: Some(RunUpdate {
                 hold: Some(Hold::Released),
@@ -77,38 +94,49 @@ impl Dispatcher {
             }),
             ..Changes::default()
         };
-        if request.past.asked.is_none() {
-            // Nobody is asked for a call that its rate has no room for. It is counted when it begins.
-            changes.rated = rated;
-            let approval = self.question(ctx, request, reason);
-            let requested = EventKind::ApprovalRequested {
-                approval_id: approval.id,
-                tool_call_id: approval.tool_call_id,
-                arguments: shorten(&approval.arguments, MAX_ARGUMENT_BYTES),
-                expires_at: approval.expires_at,
-            };
-            emissions.insert(0, caller.emission(requested));
-            let asked = json!({ "approval_id": approval.id, "tool_call_id": request.id });
-            changes
-                .journal
-                .push(entry(caller, request, JournalKind::Asked, asked));
-            changes.asks.push(Ask {
-                approval,
-                agent: caller.agent.to_owned(),
-                step: caller.step,
-                key: request.past.key.clone(),
-            });
+        let mut emissions = Vec::new();
+        for question in questions {
+            emissions.push(question.emission);
+            changes.journal.push(question.entry);
+            changes.asks.push(question.ask);
         }
-        match self
-            .commit_rated(ctx, caller, request, changes, emissions)
-            .await
-        {
+        emissions.push(Emission::of_run(EventKind::RunWaiting {
+            reason: LAYER.to_owned(),
+        }));
+        match self.commit_all(ctx, changes, emissions).await {
             Ok(()) => Error::Waiting,
             Err(error) => error,
         }
     }
 
-    fn question(&self, ctx: &UserExecutionContext, request: &Request, reason: &str) -> Approval {
+    fn question(
+        &self,
+        ctx: &UserExecutionContext,
+        caller: &Caller<'_>,
+        request: &Request,
+        reason: &str,
+    ) -> Question {
+        let approval = self.approval(ctx, request, reason);
+        let requested = EventKind::ApprovalRequested {
+            approval_id: approval.id,
+            tool_call_id: approval.tool_call_id,
+            arguments: shorten(&approval.arguments, MAX_ARGUMENT_BYTES),
+            expires_at: approval.expires_at,
+        };
+        let asked = json!({ "approval_id": approval.id, "tool_call_id": request.id });
+        Question {
+            emission: caller.emission(requested),
+            entry: entry(caller, request, JournalKind::Asked, asked),
+            ask: Ask {
+                approval,
+                agent: caller.agent.to_owned(),
+                step: caller.step,
+                key: request.past.key.clone(),
+            },
+        }
+    }
+
+    fn approval(&self, ctx: &UserExecutionContext, request: &Request, reason: &str) -> Approval {
         let runtime = ctx.runtime();
         let ttl = ctx.limits().map_or(0, |limits| limits.approval_ttl_ms);
         Approval {

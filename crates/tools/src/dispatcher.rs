@@ -30,6 +30,7 @@ use crate::layers::{Case, Denial, LAYERS, Layer};
 use crate::past::{Ended, Past, named};
 use crate::policy::{RunPolicy, Verdict};
 use crate::registry::{Entry, Registry, Shelf};
+use crate::rest::Rest;
 use crate::scope::RunScope;
 use crate::short::{bytes_of, cut_text, held_by, shorten};
 use crate::tool::{Call, Tool, ToolSpec};
@@ -96,6 +97,10 @@ pub struct Dispatcher {
     policy: RunPolicy,
     scope: RunScope,
     begun: AtomicU32,
+    rest: Rest,
+    /// Held by a call that has to be alone, for as long as it takes: calls that change something come one
+    /// after the other, whichever agents of the run make them.
+    alone: tokio::sync::Mutex<()>,
     layers: &'static [Layer],
 }
 
@@ -109,6 +114,8 @@ impl Dispatcher {
             registry,
             scope,
             begun: AtomicU32::new(begun),
+            rest: Rest::default(),
+            alone: tokio::sync::Mutex::default(),
             layers: LAYERS,
         }
     }
@@ -131,6 +138,27 @@ impl Dispatcher {
     /// How many calls have begun.
     pub fn calls(&self) -> u32 {
         self.begun.load(Ordering::Relaxed)
+    }
+
+    /// Who of the run is at work, and who waits for the others to be done.
+    pub fn rest(&self) -> &Rest {
+        &self.rest
+    }
+
+    /// Whether this call may be made beside others of the same agent: the tool says so of itself, and no
+    /// person is to be asked.
+    pub fn goes_beside(
+        &self,
+        ctx: &UserExecutionContext,
+        agent: &str,
+        name: &str,
+        arguments: &Value,
+    ) -> bool {
+        let entry = self.entry(name).filter(|entry| entry.tool.beside());
+        entry.is_some_and(|entry| {
+            let decided = self.policy.decide(ctx, agent, entry.tool.spec(), arguments);
+            !matches!(decided.verdict, Verdict::AfterApproval(_))
+        })
     }
 
     /// Whether this agent's call of the tool may be permitted, with some arguments or other.
@@ -188,6 +216,11 @@ impl Dispatcher {
         if let Consent::Wanted(reason) = consent {
             return Err(Box::pin(self.ask(ctx, caller, &request, &reason, rated)).await);
         }
+        let beside = entry.tool.beside() && request.past.answer.is_none();
+        let _alone = match beside {
+            true => None,
+            false => Some(self.alone.lock().await),
+        };
         self.announce(ctx, caller, &request, rated).await?;
         let began = Instant::now();
         let given = Mutex::default();
@@ -404,7 +437,7 @@ impl Dispatcher {
         self.commit_all(ctx, changes, emissions).await
     }
 
-    async fn commit_all(
+    pub(crate) async fn commit_all(
         &self,
         ctx: &UserExecutionContext,
         changes: Changes,

@@ -40,6 +40,13 @@ pub trait Tool: Send + Sync {
     /// Its description; the same at every call.
     fn spec(&self) -> &ToolSpec;
 
+    /// Whether calls of it may be made beside others of the same run. By default those may that only
+    /// read or compute, and that nobody is asked for.
+    fn beside(&self) -> bool {
+        let spec = self.spec();
+        spec.idempotent && spec.risk == Risk::Low && !spec.needs_approval
+    }
+
     /// Does the work. The arguments fit the schema, permission is given, and the future is dropped
     /// at the call's deadline or when the run is cancelled.
     async fn call(&self, call: Call<'_>) -> Result<Value, Failure>;

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use monty_types::{BASELINE_MEMORY, LIVE_MEMORY, OOM_EXIT_CODE};
 use rustix::process::{Resource, Rlimit, getpriority_process, setpriority_process, setrlimit};
+use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 
 use crate::sandbox::{files, syscalls};
 
@@ -24,6 +25,21 @@ const CPU_SLACK: Duration = Duration::from_secs(3);
 /// How far a worker stands back for whoever else wants the processor. The server hands work on and waits; it must
 /// not wait for a computation to have used up its turn.
 pub(crate) const STANDS_BACK: i32 = 10;
+
+/// Lets this thread, and whatever it starts, stand back for the server.
+///
+/// A lower priority alone does not do: the kernel lets a computation use up its turn now and then, and whoever wakes
+/// up beside it waits for some milliseconds. So one processor stays the server's own, where there are several.
+pub(crate) fn stand_back() -> io::Result<()> {
+    rustix::process::nice(STANDS_BACK)?;
+    let mut processors = sched_getaffinity(None)?;
+    let first = (0..CpuSet::MAX_CPU).find(|processor| processors.is_set(*processor));
+    if let Some(first) = first.filter(|_| processors.count() > 1) {
+        processors.unset(first);
+        sched_setaffinity(None, &processors)?;
+    }
+    Ok(())
+}
 
 /// What a confined worker can still do to itself.
 #[derive(Debug)]

@@ -8,7 +8,7 @@ use parking_lot::Mutex;
 use tokio::runtime::Handle;
 use tokio::sync::{mpsc, oneshot};
 
-use crate::confine::STANDS_BACK;
+use crate::confine::stand_back;
 use crate::limits::Config;
 use crate::process::Process;
 
@@ -157,8 +157,8 @@ impl Nursery {
 
 impl Bench {
     fn work(mut self) {
-        if let Err(error) = rustix::process::nice(STANDS_BACK) {
-            tracing::warn!(%error, "workers begin with the server's own priority");
+        if let Err(error) = stand_back() {
+            tracing::warn!(%error, "workers do not stand back for the server");
         }
         // Who waits for a worker comes before those that are to be ready.
         while let Some(order) = self.orders.blocking_recv() {

@@ -2,8 +2,10 @@
 
 import { ApiError } from '../../client';
 import { texts } from '../texts';
+import { NotAnObject } from './input';
 
 export function describeError(error: unknown): string {
+  if (error instanceof NotAnObject) return texts.composer.notAnObject;
   if (error instanceof ApiError) {
     const known = (texts.requestErrors as Record<string, string>)[error.code];
     const words = known ?? (error.message || texts.errorStatus(error.status));

@@ -76,6 +76,7 @@ export interface Approval {
   toolCallId: string;
   arguments: Json;
   expiresAt: string;
+  requestedAt: string;
   decision: 'approve' | 'deny' | undefined;
   by: string | undefined;
 }
@@ -115,6 +116,8 @@ export interface RunState {
   items: Item[];
   tools: Record<string, ToolCall>;
   messages: Record<string, RunMessage>;
+  /** The messages of the run's own agent, in the order in which they began. */
+  spoken: string[];
   approvals: Record<string, Approval>;
   artifacts: Artifact[];
   warnings: Warning[];
@@ -147,6 +150,7 @@ export function newRun(id: string, threadId: string, agent: string, createdAt: s
     items: [],
     tools: {},
     messages: {},
+    spoken: [],
     approvals: {},
     artifacts: [],
     warnings: [],
@@ -169,6 +173,7 @@ export function mergeRun(state: RunState, run: Run): void {
   if (run.error) state.error = run.error;
   if (run.started_at) state.startedAt ??= run.started_at;
   if (hasEnded(state.status)) return;
+  if (run.status === 'queued' && state.status === 'queued') state.queuePosition = run.queue_position ?? undefined;
   if (!hasEnded(run.status) && state.lastSeq > 0) return;
   state.status = run.status;
   state.attempt = run.attempt ?? state.attempt;
@@ -349,11 +354,14 @@ function add(run: RunState, agent: Emitter, item: Item): void {
   (owner(run, agent)?.items ?? run.items).push(item);
 }
 
+/** How far back a line that is told again is looked for: all of a long run would be looked through for each event. */
+const LATEST = 20;
+
 function agentThinking(run: RunState, event: WireEvent, data: EventData['agent_thinking']): void {
   const items = owner(run, event.agent)?.items ?? run.items;
   // The same line told again with another number is one progress bar, not many lines.
   const same = (item: Item): boolean => item.kind === 'thought' && item.text === data.message && (item.progress ?? 1) < 1;
-  const bar = data.progress != null ? items.findLast(same) : undefined;
+  const bar = data.progress != null ? items.slice(-LATEST).findLast(same) : undefined;
   if (bar?.kind === 'thought') {
     bar.progress = data.progress ?? undefined;
     return;
@@ -369,6 +377,7 @@ function messageOf(run: RunState, id: string, agent: Emitter): RunMessage {
   const node = owner(run, agent);
   const answer = node ? node.parent === undefined : true;
   run.messages[id] = { id, agent: agent ?? undefined, answer, text: '', complete: false, incomplete: false };
+  if (answer) run.spoken.push(id);
   add(run, agent, { kind: 'message', id });
   // Read back, because a proxy hands out another object than the one that was put in.
   return run.messages[id] as RunMessage;
@@ -435,6 +444,7 @@ function approvalRequested(run: RunState, event: WireEvent, data: EventData['app
     toolCallId: data.tool_call_id,
     arguments: json(data.arguments),
     expiresAt: data.expires_at,
+    requestedAt: event.ts,
     decision: undefined,
     by: undefined,
   };
@@ -448,5 +458,5 @@ function artifactCreated(run: RunState, data: EventData['artifact_created']): vo
 
 /** The messages of the run's own agent, in the order in which they began. */
 export function answers(run: RunState): RunMessage[] {
-  return Object.values(run.messages).filter((message) => message.answer);
+  return run.spoken.flatMap((id) => run.messages[id] ?? []);
 }

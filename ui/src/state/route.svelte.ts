@@ -1,28 +1,86 @@
-// Where the page is, kept in the address: a thread, a set-up link, or nothing in particular.
+// Where the page is, kept in the address: a conversation, a run, a page of the account or of the administration.
+
+export const ACCOUNT = ['keys', 'sessions', 'secrets', 'usage', 'audit', 'data'] as const;
+export const ADMIN = ['users', 'runs', 'isolation', 'metrics', 'tools', 'agents', 'models'] as const;
+export type AccountSection = (typeof ACCOUNT)[number];
+export type AdminSection = (typeof ADMIN)[number];
+
+export type Place =
+  | { page: 'chat'; threadId?: string }
+  | { page: 'run'; runId: string }
+  | { page: 'account'; section: AccountSection }
+  | { page: 'admin'; section: AdminSection };
+
+/** What a link is for that is good once. */
+export interface OneTimeLink {
+  kind: 'setup' | 'reset' | 'register';
+  token: string;
+}
+
+/** Without a token there is no such link; an account can also be made without an invitation, where the server lets anyone in. */
+export function linkOf(path: string, query: string): OneTimeLink | undefined {
+  const asked = new URLSearchParams(query);
+  const kind = /^\/(setup|reset|register)\/?$/.exec(path)?.[1] as OneTimeLink['kind'] | undefined;
+  if (kind === 'register') return { kind, token: asked.get('invite') ?? '' };
+  const token = kind ? asked.get('token') : asked.get('setup');
+  return token ? { kind: kind ?? 'setup', token } : undefined;
+}
+
+/** The place that an address names; an empty conversation where it names none. */
+export function placeOf(path: string): Place {
+  const [, first, second] = /^\/(\w+)\/?([\w-]*)\/?$/.exec(path) ?? [];
+  if (first === 'threads' && second?.startsWith('thr_')) return { page: 'chat', threadId: second };
+  if (first === 'runs' && second?.startsWith('run_')) return { page: 'run', runId: second };
+  if (first === 'account') return { page: 'account', section: oneOf(ACCOUNT, second) };
+  if (first === 'admin') return { page: 'admin', section: oneOf(ADMIN, second) };
+  return { page: 'chat' };
+}
+
+export function pathOf(place: Place): string {
+  switch (place.page) {
+    case 'chat':
+      return place.threadId ? `/threads/${place.threadId}` : '/';
+    case 'run':
+      return `/runs/${place.runId}`;
+    default:
+      return `/${place.page}/${place.section}`;
+  }
+}
+
+function oneOf<T extends string>(all: readonly T[], wanted: string | undefined): T {
+  return all.find((one) => one === wanted) ?? (all[0] as T);
+}
 
 class Route {
-  threadId = $state<string | undefined>();
-  setupToken = $state<string | undefined>();
+  place = $state<Place>({ page: 'chat' });
+  link = $state<OneTimeLink | undefined>();
 
   constructor() {
     this.read();
     addEventListener('popstate', () => this.read());
   }
 
+  get threadId(): string | undefined {
+    return this.place.page === 'chat' ? this.place.threadId : undefined;
+  }
+
+  /** A conversation, or an empty page for a new one. */
   open(threadId: string | undefined, replace = false): void {
-    const path = threadId ? `/threads/${threadId}` : '/';
-    this.threadId = threadId;
-    this.setupToken = undefined;
+    this.go(threadId ? { page: 'chat', threadId } : { page: 'chat' }, replace);
+  }
+
+  go(place: Place, replace = false): void {
+    const path = pathOf(place);
+    this.place = place;
+    this.link = undefined;
     if (location.pathname === path && location.search === '') return;
     if (replace) history.replaceState(null, '', path);
     else history.pushState(null, '', path);
   }
 
   private read(): void {
-    this.threadId = /^\/threads\/(thr_[\w-]+)\/?$/.exec(location.pathname)?.[1];
-    const query = new URLSearchParams(location.search);
-    const token = query.get('setup') ?? (location.pathname === '/setup' ? query.get('token') : null);
-    this.setupToken = token ?? undefined;
+    this.place = placeOf(location.pathname);
+    this.link = linkOf(location.pathname, location.search);
   }
 }
 

@@ -1,6 +1,7 @@
 // The runs that the page knows, each folded from its events: live ones from the socket, earlier ones from their start.
 
-import { isTerminal, type WireEvent, type Netra, type Run } from '../../client';
+import { hasEnded, isTerminal, type WireEvent, type Netra, type Run } from '../../client';
+import { breather } from './intake';
 import { applyEvent, mergeRun, newRun, type RunState } from './reducer';
 
 interface Feed {
@@ -49,38 +50,58 @@ export class Runs {
       this.states[event.run_id] = newRun(event.run_id, event.thread_id, agent, event.ts);
       this.whole[event.run_id] = true;
     }
-    this.apply(event.run_id, event);
+    this.apply(this.states[event.run_id] as RunState, event);
   }
 
   /** Reads the run's events from its start. With an active run, goes on until the socket has taken over. */
   async readSteps(id: string): Promise<void> {
-    if (this.feeds.has(id) || this.whole[id]) return;
+    const known = this.states[id];
+    if (this.feeds.has(id) || this.whole[id] || !known) return;
     const feed: Feed = { abort: new AbortController(), live: [] };
     this.feeds.set(id, feed);
     this.loading[id] = true;
-    this.clear(id);
-    await this.follow(id, feed);
+    // What has ended is folded unseen and shown at once; what goes on is shown as it comes.
+    const past = hasEnded(known.status);
+    const state = past ? anew(known) : this.show(anew(known));
+    const done = await this.follow(state, feed);
     feed.abort.abort();
+    const breathe = breather();
+    // More may come while these are taken in.
+    for (let taken = 0; taken < feed.live.length; taken++) {
+      await breathe();
+      if (this.feeds.get(id) !== feed) return;
+      this.apply(state, feed.live[taken] as WireEvent);
+    }
     if (this.feeds.get(id) !== feed) return;
+    if (done) this.whole[id] = true;
+    if (past) this.show(state);
     this.feeds.delete(id);
     this.loading[id] = false;
-    for (const event of feed.live) this.apply(id, event);
   }
 
   /** Until the run's past is complete: its last event is here, or the first that came live. */
-  private async follow(id: string, feed: Feed): Promise<void> {
+  private async follow(state: RunState, feed: Feed): Promise<boolean> {
+    const breathe = breather();
     try {
-      for await (const event of this.api.runs.events(id, { signal: feed.abort.signal })) {
-        if (this.feeds.get(id) !== feed) return;
-        this.apply(id, event);
+      for await (const event of this.api.runs.events(state.id, { signal: feed.abort.signal })) {
+        await breathe();
+        if (this.feeds.get(state.id) !== feed) return false;
+        this.apply(state, event);
         const first = feed.live[0];
-        if (isTerminal(event.type) || (first && event.seq >= first.seq)) {
-          this.whole[id] = true;
-          return;
-        }
+        if (isTerminal(event.type) || (first && event.seq >= first.seq)) return true;
       }
     } catch {
       // The run is not there any more, or not for this user: what the socket brings is all there is.
+    }
+    return false;
+  }
+
+  /** Asks anew where a queued run stands: the server tells positions only when it is asked. */
+  async reread(id: string): Promise<void> {
+    try {
+      this.know(await this.api.runs.get(id));
+    } catch {
+      // Asked again later, or told by the next event.
     }
   }
 
@@ -120,25 +141,17 @@ export class Runs {
     }
   }
 
-  private apply(id: string, event: WireEvent): void {
-    const state = this.states[id];
-    if (!state) return;
+  private apply(state: RunState, event: WireEvent): void {
     applyEvent(state, event);
-    if (state.resultTruncated && event.type === 'run_completed') void this.readResult(id);
+    if (state.resultTruncated && event.type === 'run_completed') void this.readResult(state.id);
   }
 
-  /** Starts the fold over, keeping what the read of the run has told. */
-  private clear(id: string): void {
-    const old = this.states[id];
-    if (!old) return;
-    const fresh = newRun(id, old.threadId, old.agent, old.createdAt);
-    fresh.status = old.status;
-    fresh.result = old.result;
-    fresh.error = old.error;
-    fresh.usage = old.usage;
-    fresh.durationMs = old.durationMs;
-    fresh.artifacts = old.artifacts;
-    this.states[id] = fresh;
+  /** Puts a run in the place of what was known of it. Files that were looked up meanwhile stay. */
+  private show(state: RunState): RunState {
+    const found = this.states[state.id]?.artifacts.filter(({ fileId }) => !state.artifacts.some((one) => one.fileId === fileId));
+    state.artifacts.push(...(found ?? []));
+    this.states[state.id] = state;
+    return this.states[state.id] as RunState;
   }
 
   private ensure(run: Run): RunState {
@@ -147,4 +160,11 @@ export class Runs {
     mergeRun(state, run);
     return state;
   }
+}
+
+/** The fold begins over; what the read of the run has told is kept. */
+function anew(old: RunState): RunState {
+  const fresh = newRun(old.id, old.threadId, old.agent, old.createdAt);
+  const { status, result, error, usage, durationMs } = old;
+  return { ...fresh, status, result, error, usage, durationMs, artifacts: [...old.artifacts] };
 }

@@ -38,6 +38,15 @@ export class Session implements Credentials {
     else await this.signIn(name, password);
   }
 
+  async register(invite: string, name: string, password: string): Promise<void> {
+    this.accept(await this.accounts.register(name, password, invite || undefined));
+  }
+
+  /** Sets a new password; whoever has set it signs in with it. */
+  async reset(token: string, password: string): Promise<void> {
+    await this.accounts.reset(token, password);
+  }
+
   renew(): Promise<boolean> {
     this.renewing ??= this.renewOnce().finally(() => {
       this.renewing = undefined;

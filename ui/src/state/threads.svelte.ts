@@ -1,5 +1,6 @@
 // The list of the user's threads, newest first, and which of them are at work.
 
+import { SvelteSet } from 'svelte/reactivity';
 import { isTerminal, type WireEvent, type Netra, type Thread } from '../../client';
 
 const PAGE = 50;
@@ -8,6 +9,11 @@ export class Threads {
   items = $state<Thread[]>([]);
   loaded = $state(false);
   cursor = $state<string | undefined>();
+  /** The threads in which a run waits for the user. */
+  waiting = new SvelteSet<string>();
+  /** What the server has found, newest first; undefined when nothing is looked for. */
+  found = $state<Thread[] | undefined>();
+  private looked = 0;
 
   constructor(private readonly api: Netra) {}
 
@@ -26,12 +32,25 @@ export class Threads {
     this.cursor = page.next_cursor ?? undefined;
   }
 
+  /** Looks for a text in titles and messages. An answer that a later question has overtaken is dropped. */
+  async search(text: string): Promise<void> {
+    const turn = ++this.looked;
+    const q = text.trim();
+    if (q === '') {
+      this.found = undefined;
+      return;
+    }
+    const page = await this.api.threads.list({ q, limit: PAGE });
+    if (turn === this.looked) this.found = page.items;
+  }
+
   find(id: string | undefined): Thread | undefined {
     return this.items.find((thread) => thread.id === id);
   }
 
   put(thread: Thread): void {
     this.items = newestFirst([thread, ...this.items.filter((other) => other.id !== thread.id)]);
+    this.found = this.found?.map((other) => (other.id === thread.id ? thread : other));
   }
 
   async rename(id: string, title: string): Promise<void> {
@@ -41,10 +60,13 @@ export class Threads {
   async remove(id: string): Promise<void> {
     await this.api.threads.delete(id);
     this.items = this.items.filter((thread) => thread.id !== id);
+    this.found = this.found?.filter((thread) => thread.id !== id);
   }
 
   /** Keeps the marks of work right; false when the event is of a thread that is not in the list. */
   receive(event: WireEvent): boolean {
+    if (event.type === 'run_waiting') this.waiting.add(event.thread_id);
+    else if (event.type === 'run_resumed' || isTerminal(event.type)) this.waiting.delete(event.thread_id);
     const thread = this.find(event.thread_id);
     if (!thread) return false;
     if (isTerminal(event.type)) {
@@ -59,6 +81,8 @@ export class Threads {
     this.items = [];
     this.cursor = undefined;
     this.loaded = false;
+    this.found = undefined;
+    this.waiting.clear();
   }
 }
 

@@ -1,6 +1,7 @@
 // Puts a thread's messages and runs together as turns: what was asked, the run that answered, and what it said.
 
 import { textOf, type Message, type Run } from '../../client';
+import { answers, type RunState } from './reducer';
 
 export interface AttachedFile {
   id: string;
@@ -11,7 +12,7 @@ export interface AttachedFile {
 export interface Turn {
   key: string;
   runId: string | undefined;
-  question: { text: string; files: AttachedFile[]; at: string } | undefined;
+  question: { text: string; files: AttachedFile[]; at: string; messageId?: string | undefined } | undefined;
   /** What the thread has stored of the assistant's messages, shown when the run's own events are not at hand. */
   replies: { id: string; agent: string | undefined; text: string; complete: boolean }[];
 }
@@ -29,7 +30,7 @@ export function turnsOf(messages: Message[], runs: Pick<Run, 'id' | 'created_at'
   for (const message of ordered) {
     const runId = message.run_id ?? undefined;
     if (message.role === 'user') {
-      const question = { text: textOf(message.content), files: filesOf(message), at: message.created_at };
+      const question = { text: textOf(message.content), files: filesOf(message), at: message.created_at, messageId: message.id };
       last = { key: message.id, runId, question, replies: [] };
       dated.push({ at: message.created_at, turn: last });
       if (runId) byRun.set(runId, last);
@@ -60,6 +61,13 @@ export function turnsOf(messages: Message[], runs: Pick<Run, 'id' | 'created_at'
     dated.push({ at: run.created_at, turn: { key: run.id, runId: run.id, question: undefined, replies: [] } });
   }
   return dated.sort((a, b) => compare(a.at, b.at)).map(({ turn }) => turn);
+}
+
+/** The last message of a turn that the thread has stored: a fork takes everything up to it along. */
+export function lastMessageOf(turn: Turn, run: RunState | undefined): string | undefined {
+  const spoken = run ? answers(run).filter((message) => message.complete && !message.incomplete) : [];
+  const replies = turn.replies.filter((reply) => reply.complete);
+  return spoken.at(-1)?.id ?? replies.at(-1)?.id ?? turn.question?.messageId ?? run?.inputMessageId;
 }
 
 function compare(a: string, b: string): number {

@@ -2,6 +2,8 @@
 
 import { ApiError, type Netra } from '../../client';
 import { describeError } from './errors';
+import { previewOf, type Preview } from './preview';
+import type { AttachedFile } from './turns';
 
 export interface Upload {
   key: number;
@@ -12,6 +14,8 @@ export interface Upload {
   state: 'uploading' | 'done' | 'failed';
   fileId: string | undefined;
   problem: string | undefined;
+  /** What can be said of its content before anyone has read it. */
+  preview: Preview | undefined;
 }
 
 export class Uploads {
@@ -34,6 +38,17 @@ export class Uploads {
     this.items = this.items.filter((item) => item.key !== key);
   }
 
+  /** Files that are on the server already, of a question that is asked again. */
+  attach(files: AttachedFile[]): void {
+    for (const { id, name = id, bytes = 0 } of files) {
+      this.items.push({ key: this.next++, name, bytes, progress: 1, state: 'done', fileId: id, problem: undefined, preview: undefined });
+    }
+  }
+
+  clear(): void {
+    for (const { key } of [...this.items]) this.remove(key);
+  }
+
   /** The finished files, which then belong to the question that was sent. */
   take(): Upload[] {
     const done = this.items.filter((item) => item.state === 'done');
@@ -53,11 +68,13 @@ export class Uploads {
       state: 'uploading',
       fileId: undefined,
       problem: undefined,
+      preview: undefined,
     });
     const change = (part: Partial<Upload>): void => {
       const item = this.items.find((other) => other.key === key);
       if (item) Object.assign(item, part);
     };
+    void previewOf(file).then((preview) => change({ preview }));
     try {
       const stored = await this.api.files.upload(file.name, file, {
         progress: (progress) => change({ progress }),

@@ -6,21 +6,27 @@ import {
   isTerminal,
   Netra,
   type Agent,
+  type Approval,
   type WireEvent,
   type AsOf,
   type Connection,
   type EventSocket,
   type Message,
   type Run,
+  type Thread,
 } from '../../client';
+import { SvelteMap } from 'svelte/reactivity';
 import { texts } from '../texts';
+import { isOutdated } from './edition';
 import { describeError } from './errors';
+import { Intake } from './intake';
 import type { RunState } from './reducer';
 import { route } from './route.svelte';
 import { Runs } from './runs.svelte';
 import type { Session } from './session.svelte';
 import { Threads } from './threads.svelte';
-import { turnsOf, type AttachedFile, type Turn } from './turns';
+import { inputFor } from './input';
+import { lastMessageOf, turnsOf, type AttachedFile, type Turn } from './turns';
 import { Uploads } from './uploads.svelte';
 
 /** Messages are read in pages of 100; beyond this the beginning of a very long thread is left out. */
@@ -44,9 +50,21 @@ export class Workspace {
   /** Read out by screen readers. */
   announcement = $state('');
   reloaded = $state(false);
+  /** Why the line to the server is not tried again. */
+  refusal = $state<string | undefined>();
+  online = $state(navigator.onLine);
+  /** The server has another page than this one. */
+  outdated = $state(false);
+  /** What people have opened and closed, by the id of what it is about. */
+  readonly opened = new SvelteMap<string, boolean>();
+  /** The question that is being asked anew, in other words. */
+  editing = $state<Turn | undefined>();
+  /** What was begun to be written, by conversation. */
+  readonly drafts = new Map<string, string>();
 
   private readonly socket: EventSocket;
-  private opened = 0;
+  private readonly intake = new Intake<WireEvent>((event) => this.receive(event));
+  private visits = 0;
   private subscribed = false;
 
   constructor(readonly session: Session) {
@@ -55,35 +73,52 @@ export class Workspace {
     this.threads = new Threads(this.api);
     this.uploads = new Uploads(this.api);
     this.socket = this.api.socket({
-      event: (event) => this.receive(event),
-      connection: (connection) => {
-        this.connection = connection;
-        if (connection.state === 'waiting') this.reloaded = false;
-      },
+      event: (event) => this.intake.push(event),
+      connection: (connection) => this.changed(connection),
       expired: () => void this.readAnew(),
+      refused: (error) => {
+        this.connection = { state: 'stopped' };
+        this.refusal = describeError(error);
+      },
     });
     session.renewed = (token) => this.socket.token(token);
   }
 
   async start(): Promise<void> {
-    addEventListener('online', this.nudge);
+    for (const name of ['online', 'offline']) addEventListener(name, this.lineChanged);
     this.socket.start();
     await this.attempt(async () => {
       const [agents] = await Promise.all([this.api.agents.list(), this.threads.load()]);
-      this.agents = agents;
-      this.agentName ||= preferred(agents);
+      this.agents = inOrder(agents);
+      this.agentName ||= this.agents[0]?.name ?? '';
       await this.open(route.threadId);
     });
   }
 
   stop(): void {
-    removeEventListener('online', this.nudge);
+    for (const name of ['online', 'offline']) removeEventListener(name, this.lineChanged);
     this.socket.stop();
+    this.intake.clear();
     this.runs.reset();
     this.threads.reset();
   }
 
-  readonly nudge = (): void => this.socket.nudge();
+  readonly nudge = (): void => {
+    this.refusal = undefined;
+    this.socket.nudge();
+  };
+
+  private readonly lineChanged = (): void => {
+    this.online = navigator.onLine;
+    if (this.online) this.nudge();
+  };
+
+  private changed(connection: Connection): void {
+    this.connection = connection;
+    if (connection.state === 'waiting') this.reloaded = false;
+    // Whoever was away may find another version of the server.
+    if (connection.state === 'live' && connection.again) void isOutdated().then((is) => (this.outdated ||= is));
+  }
 
   get agent(): Agent | undefined {
     return this.agents.find((agent) => agent.name === this.agentName);
@@ -100,7 +135,8 @@ export class Workspace {
 
   /** Shows a thread, or an empty page for a new one. */
   async open(threadId: string | undefined): Promise<void> {
-    const visit = ++this.opened;
+    if (this.editing) this.stopEditing();
+    const visit = ++this.visits;
     this.turns = [];
     if (threadId === undefined) {
       this.opening = false;
@@ -111,23 +147,25 @@ export class Workspace {
     try {
       await this.read(threadId, visit);
     } catch (error) {
-      if (visit !== this.opened) return;
+      if (visit !== this.visits) return;
       this.problem = describeError(error);
       if (error instanceof ApiError && error.status === 404) route.open(undefined, true);
       if (!this.subscribed) this.subscribe();
     } finally {
-      if (visit === this.opened) this.opening = false;
+      if (visit === this.visits) this.opening = false;
     }
   }
 
   async send(text: string): Promise<boolean> {
     const files = this.uploads.take();
     const ids = files.flatMap((file) => file.fileId ?? []);
-    const threadId = route.threadId;
     const sent = await this.attempt(async () => {
+      const input = inputFor(this.agent, text);
+      const threadId = this.editing ? await this.branch(this.editing) : route.threadId;
+      this.editing = undefined;
       const run = await this.api.runs.start({
         agent: this.agentName,
-        input: text,
+        input,
         ...(ids.length > 0 ? { files: ids } : {}),
         thread_id: threadId,
       });
@@ -155,8 +193,56 @@ export class Workspace {
     });
   }
 
-  resolve(approvalId: string, decision: 'approve' | 'deny'): Promise<boolean> {
-    return this.attempt(() => this.api.approvals.resolve(approvalId, { decision }));
+  resolve(approvalId: string, answer: { decision: 'approve' | 'deny'; note?: string; arguments?: unknown }): Promise<boolean> {
+    return this.attempt(() => this.api.approvals.resolve(approvalId, answer));
+  }
+
+  /** What the server says of an approval; undefined when it cannot be asked. */
+  async asked(approvalId: string): Promise<Approval | undefined> {
+    const page = await this.api.approvals.list({ limit: 100 }).catch(() => undefined);
+    return page?.items.find(({ id }) => id === approvalId);
+  }
+
+  /** A new conversation with everything up to the end of this turn. */
+  fork(turn: Turn): Promise<boolean> {
+    return this.attempt(async () => {
+      const thread = await this.forkAfter(turn);
+      route.open(thread.id);
+      await this.open(thread.id);
+      this.announcement = texts.announce.forked;
+    });
+  }
+
+  /** Takes a question back into the composer. It is sent in a conversation of its own, as what was said stays said. */
+  edit(turn: Turn): void {
+    this.editing = turn;
+    this.uploads.clear();
+    this.uploads.attach(turn.question?.files ?? []);
+  }
+
+  stopEditing(): void {
+    this.editing = undefined;
+    this.uploads.clear();
+  }
+
+  /** The conversation that an edited question goes into: what was said before it, or a new one when it was the first. */
+  private async branch(turn: Turn): Promise<string | undefined> {
+    const before = this.turns[this.turns.findIndex((one) => one.key === turn.key) - 1];
+    const thread = before ? await this.forkAfter(before) : undefined;
+    if (thread) {
+      route.open(thread.id);
+      await this.open(thread.id);
+    } else {
+      route.open(undefined);
+      await this.open(undefined);
+    }
+    return thread?.id;
+  }
+
+  private async forkAfter(turn: Turn): Promise<Thread> {
+    const thread = await this.api.threads.fork(route.threadId ?? '', lastMessageOf(turn, this.runs.states[turn.runId ?? '']));
+    this.threads.put(thread);
+    return thread;
   }
 
   /** Runs something and tells what went wrong; true when nothing did. */
@@ -182,7 +268,7 @@ export class Workspace {
     // The user may have gone to another thread while the request was under way.
     if (route.threadId !== from) return;
     if (from === undefined) {
-      this.opened += 1;
+      this.visits += 1;
       route.open(run.thread_id, true);
     }
     if (this.turns.some((turn) => turn.runId === run.id)) return;
@@ -196,7 +282,7 @@ export class Workspace {
       this.readMessages(threadId),
       this.api.runs.list({ limit: 100 }),
     ]);
-    if (visit !== this.opened) return;
+    if (visit !== this.visits) return;
     this.threads.put(thread);
     const runs = recent.items.filter((run) => run.thread_id === threadId);
     const turns = turnsOf(messages, runs);
@@ -207,7 +293,7 @@ export class Workspace {
     }
     if (!this.subscribed) this.subscribe(asOf);
     await this.readRuns(ids.filter((id) => this.runs.states[id] === undefined).slice(-RUNS_READ_AT_ONCE));
-    if (visit !== this.opened) return;
+    if (visit !== this.visits) return;
     this.turns = turns;
     this.agentName = this.runs.states[ids.at(-1) ?? '']?.agent || this.agentName;
     for (const id of ids) {
@@ -220,7 +306,7 @@ export class Workspace {
   /** The steps of the latest runs, one run after the other; those of older ones are read when asked for. */
   private async readRecentSteps(ids: string[], visit: number): Promise<void> {
     for (const id of ids.slice(-STEPS_READ).reverse()) {
-      if (visit !== this.opened) return;
+      if (visit !== this.visits) return;
       const run = this.runs.states[id];
       if (run && hasEnded(run.status)) await this.runs.readSteps(id);
     }
@@ -247,6 +333,7 @@ export class Workspace {
     this.runs.receive(event);
     if (!this.threads.receive(event)) void this.refreshThread(event.thread_id);
     if (event.type === 'run_started' || event.type === 'run_queued') this.arrived(event);
+    if (event.type === 'approval_requested') this.announcement = texts.announce.asked(event.agent ?? '');
     if (isTerminal(event.type)) {
       void this.refreshThread(event.thread_id);
       if (event.thread_id === route.threadId) this.announceEnd(event.run_id);
@@ -258,10 +345,10 @@ export class Workspace {
     if (event.thread_id !== route.threadId || this.opening) return;
     if (event.type === 'run_started') this.announcement = texts.announce.started(this.runs.states[event.run_id]?.agent ?? '');
     if (this.turns.some((turn) => turn.runId === event.run_id)) return;
-    const visit = this.opened;
+    const visit = this.visits;
     void this.attempt(async () => {
       const { messages } = await this.readMessages(event.thread_id);
-      if (visit !== this.opened || this.turns.some((turn) => turn.runId === event.run_id)) return;
+      if (visit !== this.visits || this.turns.some((turn) => turn.runId === event.run_id)) return;
       const turn = turnsOf(messages, []).find((one) => one.runId === event.run_id);
       this.turns.push(turn ?? { key: event.run_id, runId: event.run_id, question: undefined, replies: [] });
     });
@@ -287,6 +374,7 @@ export class Workspace {
   }
 
   private async readAnew(): Promise<void> {
+    this.intake.clear();
     this.runs.reset();
     this.subscribed = false;
     this.reloaded = true;
@@ -295,7 +383,8 @@ export class Workspace {
   }
 }
 
-function preferred(agents: Agent[]): string {
-  const ready = agents.filter((agent) => agent.ready);
-  return (ready.find((agent) => agent.name === 'optimizer') ?? ready[0] ?? agents[0])?.name ?? '';
+/** Those that can be asked now come first, and of those the ones that do more than to answer back. */
+function inOrder(agents: Agent[]): Agent[] {
+  const rank = ({ ready, name, kind }: Agent): number => (ready ? 4 : 0) + (name === 'optimizer' ? 2 : kind === 'native' ? 0 : 1);
+  return [...agents].sort((a, b) => rank(b) - rank(a) || (a.name < b.name ? -1 : 1));
 }

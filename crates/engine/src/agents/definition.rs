@@ -1,10 +1,13 @@
 //! One agent, as its files define it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use jsonschema::Validator;
 use netra_protocol::agent::{Agent, AgentKind};
 use serde_json::{Value, json};
+
+use super::calls::Calls;
+use super::conduct::Conduct;
 
 /// What an agent is made of, by kind.
 #[derive(Debug, Clone, PartialEq)]
@@ -48,6 +51,8 @@ pub struct Definition {
     pub sub_agents: Vec<String>,
     /// The model's `provider/model`; the server's default when absent.
     pub model: Option<String>,
+    /// How its calls of models are made.
+    pub calls: Calls,
     /// Whether users may start it; others are for agents only.
     pub listed: bool,
     /// SHA-256 over its files, in hexadecimal.
@@ -56,10 +61,23 @@ pub struct Definition {
     pub files: BTreeMap<String, String>,
     /// Why it cannot run, with file and line.
     pub problem: Option<String>,
+    /// A model provider of its, where it lacks nothing but a key, and a user's own would do.
+    pub needs_key: Option<NeedsKey>,
     /// Where it comes from: `built-in`, or the folder.
     pub origin: String,
+    /// How a model agent goes about its work.
+    pub conduct: Conduct,
     pub(crate) input: Shape,
     pub(crate) output: Option<Shape>,
+}
+
+/// A key that an agent lacks, which a user may have.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NeedsKey {
+    /// The model provider.
+    pub provider: String,
+    /// What to say to users who have none, with file and line.
+    pub problem: String,
 }
 
 /// A JSON Schema and what checks it.
@@ -111,8 +129,17 @@ fn text_schema() -> Value {
 }
 
 impl Definition {
-    /// As users see it.
-    pub fn describe(&self) -> Agent {
+    /// Why it cannot run for a user who has keys of their own for these model providers.
+    pub fn problem_with(&self, own_keys: &BTreeSet<String>) -> Option<&str> {
+        let lacks_key = |needs: &&NeedsKey| !own_keys.contains(&needs.provider);
+        let needs_key = self.needs_key.as_ref().filter(lacks_key);
+        let no_key = needs_key.map(|needs| needs.problem.as_str());
+        self.problem.as_deref().or(no_key)
+    }
+
+    /// As a user sees it who has keys of their own for these model providers.
+    pub fn describe(&self, own_keys: &BTreeSet<String>) -> Agent {
+        let problem = self.problem_with(own_keys);
         Agent {
             name: self.name.clone(),
             description: self.description.clone(),
@@ -120,8 +147,8 @@ impl Definition {
             input_schema: self.input.schema.clone(),
             output_schema: self.output.as_ref().map(|shape| shape.schema.clone()),
             tools: self.tools.clone(),
-            ready: self.problem.is_none(),
-            problem: self.problem.clone(),
+            ready: problem.is_none(),
+            problem: problem.map(str::to_owned),
         }
     }
 

@@ -10,7 +10,9 @@ use serde_json::Value;
 use sha2::{Digest as _, Sha256};
 use toml::Spanned;
 
-use super::definition::{Body, Definition, Shape};
+use super::calls::Calls;
+use super::conduct::{self, Conduct};
+use super::definition::{Body, Definition, NeedsKey, Shape};
 use super::manifest::{Flaw, Kind, Manifest, Text};
 
 const MANIFEST: &str = "agent.toml";
@@ -88,13 +90,23 @@ impl Draft {
         &self.name
     }
 
+    /// Its kind; native where its manifest cannot be read, as a broken agent is listed.
+    pub(super) fn kind(&self) -> AgentKind {
+        let text = Reading::of(self).read(MANIFEST).ok();
+        let manifest = text.and_then(|text| text.parse().ok());
+        manifest.map_or(AgentKind::Native, |manifest| {
+            (*manifest.kind.get_ref()).into()
+        })
+    }
+
     /// Understands the files; what is wrong becomes the definition's problem.
-    pub(super) fn finish(self, tools: &Registry, models: &Models, agents: &[String]) -> Definition {
-        let mut reading = Reading {
-            draft: &self,
-            hash: Sha256::new(),
-            files: BTreeMap::new(),
-        };
+    pub(super) fn finish(
+        self,
+        tools: &Registry,
+        models: &Models,
+        agents: &BTreeMap<String, AgentKind>,
+    ) -> Definition {
+        let mut reading = Reading::of(&self);
         let known = Known {
             tools,
             models,
@@ -123,11 +135,14 @@ impl Draft {
             tools: Vec::new(),
             sub_agents: Vec::new(),
             model: None,
+            calls: Calls::default(),
             listed: true,
             hash: String::new(),
             files: BTreeMap::new(),
             problem: Some(flaw.to_string()),
+            needs_key: None,
             origin: self.origin(),
+            conduct: Conduct::default(),
             input: Shape::of_text(),
             output: None,
         }
@@ -137,7 +152,7 @@ impl Draft {
 struct Known<'a> {
     tools: &'a Registry,
     models: &'a Models,
-    agents: &'a [String],
+    agents: &'a BTreeMap<String, AgentKind>,
 }
 
 struct Reading<'a> {
@@ -146,7 +161,15 @@ struct Reading<'a> {
     files: BTreeMap<String, String>,
 }
 
-impl Reading<'_> {
+impl<'a> Reading<'a> {
+    fn of(draft: &'a Draft) -> Self {
+        Self {
+            draft,
+            hash: Sha256::new(),
+            files: BTreeMap::new(),
+        }
+    }
+
     fn definition(&mut self, known: &Known<'_>) -> Result<Definition, Flaw> {
         let text = self
             .read(MANIFEST)
@@ -162,27 +185,28 @@ impl Reading<'_> {
             Some(schema) => Some(self.shape(&text, schema)?),
             None => None,
         };
-        let problem = check_references(&text, &manifest, known)
-            .err()
-            .map(|flaw| flaw.to_string());
+        let conduct = Conduct::of(&text, &manifest)?;
+        let (needs_key, problem) = match check_references(&text, &manifest, known) {
+            Ok(needs_key) => (needs_key, None),
+            Err(flaw) => (None, Some(flaw.to_string())),
+        };
         let names = |list: &[Spanned<String>]| list.iter().map(|n| n.get_ref().clone()).collect();
         Ok(Definition {
             name: self.draft.name.clone(),
             description: manifest.description.trim().to_owned(),
-            kind: match manifest.kind.get_ref() {
-                Kind::Model => AgentKind::Model,
-                Kind::Script => AgentKind::Script,
-                Kind::Native => AgentKind::Native,
-            },
+            kind: (*manifest.kind.get_ref()).into(),
             body,
             tools: names(&manifest.tools),
             sub_agents: names(&manifest.sub_agents),
             model: manifest.model.as_ref().map(|model| model.get_ref().clone()),
+            calls: Calls::read(&text, &manifest)?,
             listed: manifest.listed,
             hash: hex(&self.hash.clone().finalize()),
             files: std::mem::take(&mut self.files),
             problem,
+            needs_key,
             origin: self.draft.origin(),
+            conduct,
             input,
             output,
         })
@@ -332,8 +356,12 @@ fn read_file(path: &Path) -> Result<String, String> {
     std::fs::read_to_string(path).map_err(|error| format!("{}: {error}", path.display()))
 }
 
-/// Whether all that the agent names is there.
-fn check_references(text: &Text, manifest: &Manifest, known: &Known<'_>) -> Result<(), Flaw> {
+/// Whether all that the agent names is there, a key apart that a user may have.
+fn check_references(
+    text: &Text,
+    manifest: &Manifest,
+    known: &Known<'_>,
+) -> Result<Option<NeedsKey>, Flaw> {
     for tool in &manifest.tools {
         if !known.tools.contains(tool.get_ref()) {
             let message = format!("there is no tool named {:?}", tool.get_ref());
@@ -341,14 +369,15 @@ fn check_references(text: &Text, manifest: &Manifest, known: &Known<'_>) -> Resu
         }
     }
     for agent in &manifest.sub_agents {
-        if manifest.kind.get_ref() != &Kind::Script {
-            return Err(text.flaw(agent.span(), "only a script can call other agents"));
+        if manifest.kind.get_ref() == &Kind::Native {
+            return Err(text.flaw(agent.span(), "a native agent calls no other agents"));
         }
-        if !known.agents.contains(agent.get_ref()) {
+        if !known.agents.contains_key(agent.get_ref()) {
             let message = format!("there is no agent named {:?}", agent.get_ref());
             return Err(text.flaw(agent.span(), message));
         }
     }
+    conduct::check_handoffs(text, manifest, known.agents)?;
     let kind = *manifest.kind.get_ref();
     if kind == Kind::Model || manifest.model.is_some() {
         let span = manifest
@@ -359,12 +388,19 @@ fn check_references(text: &Text, manifest: &Manifest, known: &Known<'_>) -> Resu
             .model
             .as_ref()
             .map(|model| model.get_ref().as_str());
-        let resolved = known.models.resolve(name);
-        resolved
-            .and_then(|model| known.models.is_ready(&model))
-            .map_err(|error| text.flaw(span, error.to_string()))?;
+        let flaw = |error: netra_model::Error| text.flaw(span.clone(), error.to_string());
+        let model = known.models.resolve(name).map_err(flaw)?;
+        if let Err(error) = known.models.is_ready(&model) {
+            let provider = known.models.lacks_key_only(&model);
+            let provider = provider.ok_or_else(|| flaw(error.clone()))?;
+            let secret = format!("{error}, or the user's own as the secret model_{provider}");
+            return Ok(Some(NeedsKey {
+                provider: provider.to_owned(),
+                problem: text.flaw(span.clone(), secret).to_string(),
+            }));
+        }
     }
-    Ok(())
+    Ok(None)
 }
 
 fn hex(bytes: &[u8]) -> String {

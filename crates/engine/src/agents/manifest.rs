@@ -2,8 +2,11 @@
 
 use std::ops::Range;
 
+use netra_protocol::agent::AgentKind;
 use serde::Deserialize;
 use toml::Spanned;
+
+use super::conduct::Overflow;
 
 /// The file as it is written.
 #[derive(Debug, Deserialize)]
@@ -27,8 +30,38 @@ pub(super) struct Manifest {
     pub(super) model: Option<Spanned<String>>,
     pub(super) temperature: Option<f64>,
     pub(super) max_output_tokens: Option<u32>,
+    pub(super) run_budget_usd: Option<Spanned<f64>>,
+    pub(super) run_budget_tokens: Option<u64>,
+    pub(super) fallback: Option<Vec<Spanned<String>>>,
+    pub(super) cache: Option<Spanned<String>>,
+    #[serde(default)]
+    pub(super) handoffs: Vec<Spanned<String>>,
+    pub(super) max_rounds: Option<Spanned<u32>>,
+    #[serde(default)]
+    pub(super) stop_after_tool: Vec<Spanned<String>>,
+    pub(super) output_repairs: Option<Spanned<u32>>,
+    pub(super) context: Option<Spanned<Overflow>>,
+    pub(super) context_tokens: Option<Spanned<u32>>,
     #[serde(default = "yes")]
     pub(super) listed: bool,
+}
+
+impl Manifest {
+    /// The first field that says how a model agent goes about its work, and its place.
+    pub(super) fn of_models_only(&self) -> Option<(&'static str, Range<usize>)> {
+        let first = |list: &[Spanned<String>]| list.first().map(Spanned::span);
+        let place = |field: &Option<Spanned<u32>>| field.as_ref().map(Spanned::span);
+        [
+            ("handoffs", first(&self.handoffs)),
+            ("max_rounds", place(&self.max_rounds)),
+            ("stop_after_tool", first(&self.stop_after_tool)),
+            ("output_repairs", place(&self.output_repairs)),
+            ("context", self.context.as_ref().map(Spanned::span)),
+            ("context_tokens", place(&self.context_tokens)),
+        ]
+        .into_iter()
+        .find_map(|(field, span)| Some((field, span?)))
+    }
 }
 
 fn yes() -> bool {
@@ -41,6 +74,16 @@ pub(super) enum Kind {
     Model,
     Script,
     Native,
+}
+
+impl From<Kind> for AgentKind {
+    fn from(kind: Kind) -> Self {
+        match kind {
+            Kind::Model => Self::Model,
+            Kind::Script => Self::Script,
+            Kind::Native => Self::Native,
+        }
+    }
 }
 
 /// Something wrong in a file.

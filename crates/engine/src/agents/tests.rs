@@ -151,7 +151,7 @@ fn a_model_agent_without_a_model_is_there_and_says_why_it_is_not_ready() {
         ],
     };
     let agents = load(None, &[builtin]);
-    let agent = agents.get("assistant").unwrap().describe();
+    let agent = agents.get("assistant").unwrap().describe(&BTreeSet::new());
     assert!(!agent.ready);
     assert!(
         agent
@@ -168,4 +168,132 @@ fn a_folder_that_is_not_there_stops_nothing() {
         load(Some(Path::new("/no/such/folder")), &[]).all().count(),
         0
     );
+}
+
+/// What is wrong with a model agent of these fields, beside an agent `other` of each kind that may be named.
+fn problem_of_model(fields: &str) -> String {
+    let dir = tempfile::tempdir().unwrap();
+    let write = |name: &str, file: &str, text: &str| {
+        let folder = dir.path().join(name);
+        std::fs::create_dir_all(&folder).unwrap();
+        std::fs::write(folder.join(file), text).unwrap();
+    };
+    let head = "description = \"x\"\nkind = \"model\"\ninstructions = \"i.md\"\n";
+    let long = "a".repeat(60);
+    for name in ["helper", "other", &long] {
+        write(name, "i.md", "Be brief.");
+        write(name, "agent.toml", head);
+    }
+    write("helper", "agent.toml", &format!("{head}{fields}"));
+    write(
+        "script",
+        "agent.toml",
+        "description = \"x\"\nkind = \"script\"\nscript = \"a.py\"\n",
+    );
+    write("script", "a.py", "{}");
+    write("garbled", "agent.toml", "description = \n");
+    let model = std::sync::Arc::new(netra_model::scripted::ScriptedModel::new("test", []));
+    let models = Models::new(Config::default())
+        .unwrap()
+        .with(model)
+        .with_default("test/model".parse().unwrap());
+    let policy = Policy::shipped("production").unwrap();
+    let registry = Registry::new(netra_tools::builtin::tools(), policy).unwrap();
+    let agents = Agents::load(&[], Some(dir.path()), &registry, &models);
+    let problem = agents.get("helper").unwrap().problem.clone();
+    let folder = dir.path().join("helper");
+    problem
+        .unwrap_or_default()
+        .replace(&format!("{}/", folder.display()), "")
+}
+
+#[test]
+fn each_flaw_of_how_a_model_agent_works_is_named_with_its_line() {
+    let long = "a".repeat(60);
+    for (fields, expected) in [
+        (
+            "tools = [\"time_now\"]\nsub_agents = [\"other\", \"script\"]\nhandoffs = [\"other\"]\n\
+             max_rounds = 3\nstop_after_tool = [\"time_now\", \"agent_other\"]\noutput_repairs = 0\n\
+             context = \"summarise\"\ncontext_tokens = 1000\noutput_schema = { type = \"object\" }\n"
+                .to_owned(),
+            "",
+        ),
+        (
+            "sub_agents = [\"nobody\"]\n".into(),
+            "agent.toml:4: there is no agent named \"nobody\"",
+        ),
+        (
+            "tools = []\nhandoffs = [\n \"other\",\n \"nobody\",\n]\n".into(),
+            "agent.toml:7: there is no agent named \"nobody\"",
+        ),
+        (
+            "handoffs = [\"script\"]\n".into(),
+            "agent.toml:4: only a model agent can take a conversation over",
+        ),
+        (
+            "handoffs = [\"garbled\"]\n".into(),
+            "agent.toml:4: only a model agent can take a conversation over",
+        ),
+        (
+            "sub_agents = [\"other\", \"other\"]\n".into(),
+            "agent.toml:4: the model would have two tools named \"agent_other\"",
+        ),
+        (
+            format!("sub_agents = [\"{long}\"]\n"),
+            "agent.toml:4: \"agent_aaaa",
+        ),
+        (
+            "max_rounds = 0\n".into(),
+            "agent.toml:4: a model agent needs one round at least",
+        ),
+        ("max_rounds = -1\n".into(), "agent.toml:4: "),
+        (
+            "stop_after_tool = [\"time_now\"]\n".into(),
+            "agent.toml:4: \"time_now\" is neither in `tools` nor",
+        ),
+        (
+            "handoffs = [\"other\"]\nstop_after_tool = [\"handoff_other\"]\n".into(),
+            "agent.toml:5: \"handoff_other\" is neither in `tools` nor",
+        ),
+        (
+            "output_schema = { type = \"object\" }\noutput_repairs = 11\n".into(),
+            "agent.toml:5: a result is sent back 10 times at most",
+        ),
+        (
+            "output_repairs = 1\n".into(),
+            "agent.toml:4: without `output_schema` every result fits",
+        ),
+        (
+            "context = \"forget\"\n".into(),
+            "agent.toml:4: unknown variant `forget`",
+        ),
+        (
+            "context_tokens = 999\n".into(),
+            "agent.toml:4: a conversation needs room for 1000 tokens at least",
+        ),
+    ] {
+        let problem = problem_of_model(&fields);
+        let fits = match expected {
+            "" => problem.is_empty(),
+            expected => problem.starts_with(expected),
+        };
+        assert!(fits, "{fields}\n  gave {problem:?}\n  not  {expected:?}");
+    }
+}
+
+#[test]
+fn how_a_model_agent_works_is_for_model_agents_only() {
+    for (field, name) in [
+        ("handoffs = [\"helper\"]", "handoffs"),
+        ("max_rounds = 1", "max_rounds"),
+        ("stop_after_tool = [\"time_now\"]", "stop_after_tool"),
+        ("output_repairs = 1", "output_repairs"),
+        ("context = \"trim\"", "context"),
+        ("context_tokens = 5000", "context_tokens"),
+    ] {
+        let toml =
+            format!("description = \"x\"\nkind = \"script\"\nscript = \"agent.py\"\n{field}\n");
+        let expected = format!("agent.toml:4: only a model agent has `{name}`");
+        assert_eq!(problem_of(&toml), expected);
+    }
 }

@@ -1,13 +1,17 @@
 //! One call of a model: its answer is streamed to the user as it is written, counted and returned.
 
 use futures::StreamExt as _;
-use netra_model::{ChatRequest, Chunk, ModelRef, StopReason, ToolCall, Usage};
-use netra_protocol::error::Failure;
+use netra_model::{
+    ChatRequest, ChatStream, Chunk, Done, Keepsake, ModelRef, StopReason, ToolCall, Usage,
+};
+use netra_protocol::error::{ErrorCode, Failure};
 use netra_protocol::id::{MessageId, ToolCallId};
 use netra_store::{Changes, JournalEntry, JournalKind};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
+use super::call::{self, Cache};
+use crate::budget::Earmark;
 use crate::execution::{Fault, Frame, unwritten};
 use crate::message;
 
@@ -28,7 +32,13 @@ pub(super) struct Answer {
     #[serde(skip)]
     pub(super) message_id: Option<MessageId>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    usage: Option<Usage>,
+    pub(super) usage: Option<Usage>,
+    /// What the model wants back where this answer stands in a later request.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) keepsake: Option<Keepsake>,
+    /// Whether it was given before, and so has cost nothing.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    cached: bool,
 }
 
 impl Answer {
@@ -57,50 +67,39 @@ pub(super) enum Audience {
     Agent,
 }
 
-/// Asks the model once.
+/// Asks the model once; another one may answer in its place.
 pub(super) async fn ask(
     frame: &Frame<'_>,
     model: &ModelRef,
     request: ChatRequest,
     audience: Audience,
 ) -> Result<Answer, Fault> {
-    let models = &frame.execution.infra.models;
-    frame.execution.counters.model_called();
-    let mut stream = models
-        .chat(frame.ctx, model, request)
-        .await
-        .map_err(|error| fault(&error))?;
+    let call = Box::pin(call::begin(frame, model, request)).await?;
     let mut listening = Listening {
         frame,
         audience,
         thought: String::new(),
-        answer: Answer::empty(model),
+        answer: Answer {
+            cached: matches!(call.cache, Cache::Gives),
+            ..Answer::empty(&call.model)
+        },
+        earmark: call.earmark,
     };
-    let emitter = &frame.execution.emitter;
-    loop {
-        let chunk = tokio::select! {
-            biased;
-            chunk = stream.next() => chunk,
-            () = emitter.flush_due() => {
-                emitter.flush(frame.ctx).await.map_err(|error| unwritten(&error))?;
-                continue;
+    match listening.listen(call.stream).await {
+        Ok(()) => {
+            let Listening {
+                answer, earmark, ..
+            } = listening;
+            earmark.settle(frame, answer.usage.as_ref()).await?;
+            if let Cache::Keeps(key, time) = call.cache {
+                let models = &frame.execution.infra.models;
+                models.cache(key, &answer.chunks(), time);
             }
-        };
-        match chunk {
-            Some(Ok(chunk)) => {
-                if listening.take(chunk).await? {
-                    return Ok(listening.answer);
-                }
-            }
-            Some(Err(error)) => return Err(fault(&error)),
-            // A stream ends after its last chunk, which returned above.
-            None => {
-                let error = "the model's answer ended before its end";
-                return Err(Fault::agent(
-                    netra_protocol::ErrorCode::ModelUnavailable,
-                    error,
-                ));
-            }
+            Ok(answer)
+        }
+        Err(fault) => {
+            listening.earmark.settle(frame, None).await?;
+            Err(fault)
         }
     }
 }
@@ -115,7 +114,21 @@ impl Answer {
             stop: StopReason::Unknown,
             message_id: None,
             usage: None,
+            keepsake: None,
+            cached: false,
         }
+    }
+
+    /// The answer as its provider gave it, but for what the model thought.
+    fn chunks(&self) -> Vec<Chunk> {
+        let text = (!self.text.is_empty()).then(|| Chunk::Text(self.text.clone()));
+        let calls = self.tool_calls.iter().cloned().map(Chunk::ToolCall);
+        let done = Chunk::Done(Done {
+            usage: self.usage.clone(),
+            stop: self.stop.clone(),
+            keepsake: self.keepsake.clone(),
+        });
+        text.into_iter().chain(calls).chain([done]).collect()
     }
 }
 
@@ -124,9 +137,39 @@ struct Listening<'a, 'e> {
     audience: Audience,
     thought: String,
     answer: Answer,
+    earmark: Earmark<'e>,
 }
 
 impl Listening<'_, '_> {
+    /// Takes the whole answer.
+    async fn listen(&mut self, mut stream: ChatStream) -> Result<(), Fault> {
+        let (ctx, emitter) = (self.frame.ctx, &self.frame.execution.emitter);
+        loop {
+            let chunk = tokio::select! {
+                biased;
+                chunk = stream.next() => chunk,
+                () = emitter.flush_due() => {
+                    emitter.flush(ctx).await.map_err(|error| unwritten(&error))?;
+                    continue;
+                }
+            };
+            match chunk {
+                Some(Ok(chunk)) => {
+                    self.earmark.hear(&chunk);
+                    if self.take(chunk).await? {
+                        return Ok(());
+                    }
+                }
+                Some(Err(error)) => return Err(fault(&error)),
+                // A stream ends after its last chunk, which returned above.
+                None => {
+                    let error = "the model's answer ended before its end";
+                    return Err(Fault::agent(ErrorCode::ModelUnavailable, error));
+                }
+            }
+        }
+    }
+
     /// Takes a chunk; true after the last one.
     async fn take(&mut self, chunk: Chunk) -> Result<bool, Fault> {
         match chunk {
@@ -152,11 +195,15 @@ impl Listening<'_, '_> {
             }
             Chunk::Done(done) => {
                 self.tell_thought().await?;
-                if let Some(usage) = &done.usage {
-                    self.frame.execution.counters.model_used(usage);
+                let counters = &self.frame.execution.counters;
+                match &done.usage {
+                    _ if self.answer.cached => counters.model_spared(),
+                    Some(usage) => counters.model_used(usage),
+                    None => {}
                 }
                 self.answer.usage = done.usage;
                 self.answer.stop = done.stop;
+                self.answer.keepsake = done.keepsake;
                 return Ok(true);
             }
         }

@@ -1,9 +1,10 @@
 //! The conversation so far, as a model gets it.
 
-use netra_model::Message as Said;
+use netra_model::{Message as Said, ModelRef};
 use netra_protocol::message::{Content, Message, MessageRole};
 use serde_json::Value;
 
+use super::images;
 use crate::execution::{Fault, Frame, unwritten};
 
 /// How much of a thread a model gets, counted from its end.
@@ -12,13 +13,23 @@ const MAX_CHARS: usize = 400_000;
 /// How many messages are read at a time.
 const PAGE: u32 = 100;
 
-/// The conversation up to the run's own question, which is last. A sub-agent gets its task only.
-pub(super) async fn conversation(frame: &Frame<'_>) -> Result<Vec<Said>, Fault> {
-    if !frame.is_root() {
-        return Ok(vec![Said::User { text: task(frame) }]);
+/// The conversation up to the run's own question, which is last. A sub-agent gets its task only, one
+/// that a conversation was handed over to gets that.
+pub(super) async fn conversation(frame: &Frame<'_>, model: &ModelRef) -> Result<Vec<Said>, Fault> {
+    if let Some(handed_over) = &frame.conversation {
+        return Ok(handed_over.clone());
     }
-    let before = read_thread(frame).await?;
-    Ok(assemble(before, task(frame)))
+    let mut said = if frame.is_root() {
+        assemble(read_thread(frame).await?, task(frame))
+    } else {
+        vec![Said::user(task(frame))]
+    };
+    if frame.execution.infra.models.images(model)
+        && let Some(Said::User { images, .. }) = said.last_mut()
+    {
+        *images = images::of_run(frame).await?;
+    }
+    Ok(said)
 }
 
 /// What the agent is asked, with the files that come with it.
@@ -71,7 +82,7 @@ async fn read_thread(frame: &Frame<'_>) -> Result<Vec<Message>, Fault> {
 
 fn assemble(before: Vec<Message>, question: String) -> Vec<Said> {
     let mut chars = question.chars().count();
-    let mut said = vec![Said::User { text: question }];
+    let mut said = vec![Said::user(question)];
     for message in before.into_iter().rev().take(MAX_MESSAGES) {
         let text = text_of(&message.content);
         chars += text.chars().count();
@@ -80,10 +91,11 @@ fn assemble(before: Vec<Message>, question: String) -> Vec<Said> {
         }
         match message.role {
             _ if text.is_empty() => {}
-            MessageRole::User => said.push(Said::User { text }),
+            MessageRole::User => said.push(Said::user(text)),
             MessageRole::Assistant => said.push(Said::Assistant {
                 text,
                 tool_calls: Vec::new(),
+                keepsake: None,
             }),
             // Results of tools make sense only beside their calls, whose ids were for that run.
             MessageRole::Tool => {}

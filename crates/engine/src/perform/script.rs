@@ -30,6 +30,7 @@ use serde_json::{Map, Value, json};
 use super::ask::{Answer, Audience, ask, fault};
 use crate::execution::{Fault, Finished, Frame};
 use crate::message;
+use crate::sub_agent::Errand;
 
 /// The functions beside the tools.
 const FUNCTIONS: [&str; 3] = ["agent", "think", "ask_model"];
@@ -168,7 +169,15 @@ async fn answer(
         "agent" => {
             let [agent, input] = bind(name, ["name", "input"], args, kwargs)?;
             let agent = text(name, "name", agent)?;
-            Ok(frame.call_agent(frame.next_key(), &agent, input).await?)
+            let key = frame.next_key();
+            let errand = Errand {
+                parent_step: frame.step_of_errand(&key)?,
+                key,
+                agent: &agent,
+                input,
+                conversation: None,
+            };
+            Ok(frame.let_work(errand).await?)
         }
         "ask_model" => {
             let [prompt, system] = bind(name, ["prompt", "system"], args, kwargs)?;
@@ -242,7 +251,7 @@ async fn answer_of_model(
     let model = models
         .resolve(frame.agent.model.as_deref())
         .map_err(|error| fault(&error))?;
-    let messages = vec![Said::User { text: prompt }];
+    let messages = vec![Said::user(prompt)];
     let request = ChatRequest {
         system,
         messages,

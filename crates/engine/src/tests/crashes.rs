@@ -1,55 +1,21 @@
 //! A crash between any two commits of a run: each state that the store was ever in is taken up by
 //! another server, and each gives the result that the run would have had.
 
-use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
+use std::sync::atomic::AtomicBool;
 
 use netra_context::UserExecutionContext;
 use netra_model::scripted::{Answer, ScriptedModel};
-use netra_protocol::approval::{ApprovalState, Decision, ResolveApproval};
+use netra_protocol::approval::Decision;
 use netra_protocol::event::EventKind;
-use netra_protocol::id::RunId;
-use netra_protocol::message::MessageRole;
-use netra_protocol::run::{Run, RunStatus, StartRun};
+use netra_protocol::run::RunStatus;
 use netra_protocol::{ErrorCode, Event};
-use netra_store::{Entry, Fanout};
 use parking_lot::Mutex;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
+use super::camera::{Camera, copy, photographed, taken_up, to_the_end};
 use super::house::{Build, House, ask, names};
-
-/// Copies the folder after each commit, while it is told to. The store's writer waits for it, so
-/// each copy is what a server finds that was killed at that moment.
-struct Camera {
-    dir: PathBuf,
-    on: AtomicBool,
-    shots: Mutex<Vec<Arc<TempDir>>>,
-}
-
-impl Fanout for Camera {
-    fn committed(&self, _: &[Arc<Entry>]) {
-        if self.on.load(SeqCst) {
-            let shot = tempfile::tempdir().unwrap();
-            copy(&self.dir, shot.path());
-            self.shots.lock().push(Arc::new(shot));
-        }
-    }
-}
-
-fn copy(from: &Path, to: &Path) {
-    for entry in std::fs::read_dir(from).unwrap() {
-        let entry = entry.unwrap();
-        let target = to.join(entry.file_name());
-        if entry.file_type().unwrap().is_dir() {
-            std::fs::create_dir(&target).unwrap();
-            copy(&entry.path(), &target);
-        } else if !entry.file_name().to_string_lossy().ends_with("-shm") {
-            std::fs::copy(entry.path(), target).unwrap();
-        }
-    }
-}
 
 /// Two rounds of tools, with a call that must not be made twice, and an answer.
 fn model() -> ScriptedModel {
@@ -66,130 +32,6 @@ fn model() -> ScriptedModel {
             _ => Answer::new().text("There are ").text("two."),
         };
         answer.usage(10, 5)
-    })
-}
-
-/// A run, every state in which a crash could have left it, and how it ended without one.
-async fn photographed(request: StartRun) -> (UserExecutionContext, Run, Vec<Arc<TempDir>>) {
-    let plan = Build::new(model());
-    let camera = Arc::new(Camera {
-        dir: plan.dir.path().to_owned(),
-        on: AtomicBool::new(false),
-        shots: Mutex::default(),
-    });
-    let house = House::build(Build {
-        witness: Some(camera.clone()),
-        ..plan
-    });
-    let ctx = house.user().await;
-    house.recover().await;
-    camera.on.store(true, SeqCst);
-    let run = house.start(&ctx, request).await.unwrap().run;
-    let (run, _) = house.ended(&ctx, run.id).await;
-    assert_eq!(run.status, RunStatus::Completed);
-    house.quiet().await;
-    camera.on.store(false, SeqCst);
-    let shots = std::mem::take(&mut *camera.shots.lock());
-    (ctx, run, shots)
-}
-
-/// Answers what the run asks, if it asks, and gives it when it has ended.
-async fn to_the_end(
-    house: &House,
-    ctx: &UserExecutionContext,
-    id: RunId,
-    decision: Decision,
-) -> (Run, Vec<Event>, usize) {
-    let mut asked = 0;
-    let over = |log: &[Event]| {
-        let last = log.last();
-        last.is_some_and(|event| {
-            event.kind.is_terminal() || matches!(event.kind, EventKind::RunWaiting { .. })
-        })
-    };
-    loop {
-        house.until(ctx, id, over).await;
-        let approvals = house.store.approvals(ctx, 100, None).await.unwrap().items;
-        let open = approvals
-            .iter()
-            .find(|one| one.state == ApprovalState::Pending);
-        let Some(open) = open else {
-            let (run, log) = house.ended(ctx, id).await;
-            return (run, log, asked);
-        };
-        asked += 1;
-        let answer = ResolveApproval {
-            decision,
-            note: None,
-            arguments: None,
-        };
-        let approval = house
-            .store
-            .approval(ctx, open.id)
-            .for_write()
-            .await
-            .unwrap();
-        house.engine.answer(ctx, &approval, answer).await.unwrap();
-    }
-}
-
-/// What a server did with a state that it found.
-struct Taken {
-    run: Run,
-    log: Vec<Event>,
-    asked: usize,
-    once: usize,
-    found: Vec<Event>,
-    files: usize,
-}
-
-async fn taken_up(
-    shot: &Arc<TempDir>,
-    ctx: &UserExecutionContext,
-    id: RunId,
-    decision: Decision,
-) -> Option<Taken> {
-    // A copy of its own, so that the same state can be taken up twice.
-    let dir = Arc::new(tempfile::tempdir().unwrap());
-    copy(shot.path(), dir.path());
-    let house = House::build(Build {
-        dir,
-        ..Build::new(model())
-    });
-    let ctx = house.user_again(ctx).await;
-    let found = house.log(&ctx, id).await;
-    if house.recover().await == 0 {
-        return None;
-    }
-    let (run, log, asked) = to_the_end(&house, &ctx, id, decision).await;
-    let thread = house.store.thread(&ctx, run.thread_id).for_read().await;
-    let messages = house
-        .store
-        .messages(&ctx, &thread.unwrap(), 100, None)
-        .await
-        .unwrap();
-    let whole = messages
-        .items
-        .iter()
-        .filter(|message| message.role == MessageRole::Assistant && message.complete);
-    let last = whole.clone().next_back();
-    assert!(last.is_some() && whole.count() <= 2, "{:?}", messages.items);
-    house.quiet().await;
-    let once = house.counts.once.load(SeqCst);
-    let files = house
-        .store
-        .files(&ctx, 100, None)
-        .await
-        .unwrap()
-        .items
-        .len();
-    Some(Taken {
-        run,
-        log,
-        asked,
-        once,
-        found,
-        files,
     })
 }
 
@@ -212,11 +54,11 @@ fn ends(log: &[Event]) -> usize {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_crash_between_any_two_commits_changes_no_result_and_repeats_no_step() {
-    let (ctx, whole, shots) = photographed(ask("assistant", "how many?")).await;
+    let (ctx, whole, shots) = photographed(model, ask("assistant", "how many?")).await;
     assert!(shots.len() > 10, "{} states", shots.len());
     let mut unknown = 0;
     for (index, shot) in shots.iter().enumerate() {
-        let Some(taken) = taken_up(shot, &ctx, whole.id, Decision::Approve).await else {
+        let Some(taken) = taken_up(model, shot, &ctx, whole.id, Decision::Approve).await else {
             assert_eq!(index, shots.len() - 1, "only the last state has no run");
             continue;
         };
@@ -224,6 +66,7 @@ async fn a_crash_between_any_two_commits_changes_no_result_and_repeats_no_step()
         assert_eq!(taken.run.status, RunStatus::Completed, "{at}");
         assert_eq!(taken.run.result, whole.result, "{at}");
         assert_eq!(ends(&taken.log), 1, "{at}");
+        assert!((1..=2).contains(&taken.messages), "{at}");
         // What was there is still there, byte for byte, and what comes after goes on from it.
         assert_eq!(taken.log[..taken.found.len()], taken.found[..], "{at}");
         assert_eq!((artifacts(&taken.log), taken.files), (1, 1), "{at}");
@@ -244,10 +87,10 @@ async fn a_crash_between_any_two_commits_changes_no_result_and_repeats_no_step()
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_call_of_unknown_outcome_that_a_person_denies_is_not_made_again() {
-    let (ctx, whole, shots) = photographed(ask("assistant", "how many?")).await;
+    let (ctx, whole, shots) = photographed(model, ask("assistant", "how many?")).await;
     let mut denied = 0;
     for shot in &shots {
-        let Some(taken) = taken_up(shot, &ctx, whole.id, Decision::Deny).await else {
+        let Some(taken) = taken_up(model, shot, &ctx, whole.id, Decision::Deny).await else {
             continue;
         };
         if taken.asked == 0 {
@@ -268,10 +111,10 @@ async fn a_call_of_unknown_outcome_that_a_person_denies_is_not_made_again() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_long_text_is_written_on_where_it_stopped_and_not_anew() {
     let text = "What was written stays written. ".repeat(3_000);
-    let (ctx, whole, shots) = photographed(ask("echo", json!({"text": text}))).await;
+    let (ctx, whole, shots) = photographed(model, ask("echo", json!({"text": text}))).await;
     let mut halves = 0;
     for shot in &shots {
-        let Some(taken) = taken_up(shot, &ctx, whole.id, Decision::Deny).await else {
+        let Some(taken) = taken_up(model, shot, &ctx, whole.id, Decision::Deny).await else {
             continue;
         };
         assert_eq!(taken.run.result, whole.result);
@@ -291,7 +134,7 @@ async fn a_long_text_is_written_on_where_it_stopped_and_not_anew() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_run_whose_server_is_killed_in_each_attempt_ends_with_attempts_exhausted() {
-    let (ctx, whole, shots) = photographed(ask("assistant", "how many?")).await;
+    let (ctx, whole, shots) = photographed(model, ask("assistant", "how many?")).await;
     let mut dir = Arc::clone(&shots[1]);
     for attempt in 2.. {
         let camera = Arc::new(Camera {

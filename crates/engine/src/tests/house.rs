@@ -11,7 +11,7 @@ use netra_context::runtime::{Clock, SystemClock};
 use netra_context::{BackgroundKind, Principal, Rights, Runtime, UserExecutionContext};
 use netra_events::{Filter, Hub, Start, WebSocketBridgeFactory};
 use netra_model::scripted::{Answer, ScriptedModel};
-use netra_model::{Config as ModelConfig, Models};
+use netra_model::{Config as ModelConfig, ModelRef, Models};
 use netra_protocol::Event;
 use netra_protocol::account::{Plan, Role, User};
 use netra_protocol::error::{ErrorCode, Failure};
@@ -53,16 +53,15 @@ const ASSISTANT: EmbeddedAgent = EmbeddedAgent {
         ("instructions.md", "Be brief."),
     ],
 };
-const STRICT: EmbeddedAgent = EmbeddedAgent {
-    name: "strict",
+const THRIFTY: EmbeddedAgent = EmbeddedAgent {
+    name: "thrifty",
     files: &[
         (
             "agent.toml",
-            "description = \"Gives an object\"\nkind = \"model\"\n\
-             instructions = \"instructions.md\"\n\
-             output_schema = { type = \"object\", required = [\"answer\"] }\n",
+            "description = \"Answers\"\nkind = \"model\"\ninstructions = \"instructions.md\"\n\
+             tools = [\"time_now\"]\ncache = \"1h\"\n",
         ),
-        ("instructions.md", "Answer in JSON."),
+        ("instructions.md", "Be brief."),
     ],
 };
 const BROKEN: EmbeddedAgent = EmbeddedAgent {
@@ -138,7 +137,7 @@ impl Tool for Fixed {
     }
 }
 
-fn spec(name: &str, permission: &str) -> ToolSpec {
+pub(super) fn spec(name: &str, permission: &str) -> ToolSpec {
     ToolSpec {
         name: name.into(),
         description: String::new(),
@@ -237,6 +236,10 @@ pub(super) struct Build {
     /// Told after each commit, before the hub.
     pub(super) witness: Option<Arc<dyn Fanout>>,
     pub(super) clock: Box<dyn Clock>,
+    /// The models that answer where the first does not.
+    pub(super) fallback: Vec<ModelRef>,
+    /// A folder of agents beside those of all houses.
+    pub(super) agents: Option<tempfile::TempDir>,
 }
 
 impl Build {
@@ -249,6 +252,8 @@ impl Build {
             dir: Arc::new(tempfile::tempdir().unwrap()),
             witness: None,
             clock: Box::new(SystemClock),
+            fallback: Vec::new(),
+            agents: None,
         }
     }
 }
@@ -300,6 +305,8 @@ impl House {
             dir,
             witness,
             clock,
+            fallback,
+            agents: folder,
         } = plan;
         let runtime = Runtime::with_clock(clock);
         let hub = Hub::new();
@@ -327,6 +334,7 @@ impl House {
         }));
         tools.push(fixed("large", "basic", || Ok(json!("x".repeat(400_000)))));
         tools.push(fixed("unruled", "teleport", || Ok(json!("never"))));
+        tools.push(Arc::new(super::agents::Rights::new()));
         let counts = Counts::default();
         tools.extend(counts.tools());
         tools.push(Arc::new(Hold {
@@ -339,10 +347,15 @@ impl House {
         let models = Models::new(ModelConfig::default())
             .unwrap()
             .with(model.clone())
-            .with_default("test/model".parse().unwrap());
+            .with_default("test/model".parse().unwrap())
+            .with_fallback(fallback);
         let agents = Agents::load(
-            &[ECHO, ASSISTANT, STRICT, BROKEN, HIDDEN],
-            None,
+            &[
+                &[ECHO, ASSISTANT, THRIFTY, BROKEN, HIDDEN],
+                super::agents::ALL,
+            ]
+            .concat(),
+            folder.as_ref().map(tempfile::TempDir::path),
             &registry,
             &models,
         );
@@ -401,10 +414,19 @@ impl House {
 
     /// The user of this name, who was made by an earlier server.
     pub(super) async fn user_again(&self, earlier: &UserExecutionContext) -> UserExecutionContext {
+        self.user_again_with(earlier, Limits::default()).await
+    }
+
+    /// The same with other limits.
+    pub(super) async fn user_again_with(
+        &self,
+        earlier: &UserExecutionContext,
+        limits: Limits,
+    ) -> UserExecutionContext {
         let console = UserExecutionContext::for_background(&self.runtime, BackgroundKind::Console);
         let id = earlier.user_id().unwrap();
         let user = self.store.user_by_id(&console, id).await.unwrap();
-        self.context_of(&user, Limits::default())
+        self.context_of(&user, limits)
     }
 
     /// A new user with these limits.

@@ -9,6 +9,7 @@ use netra_protocol::admin::{AdminRun, ChangedUser, CreateUser, Link, UpdateUser}
 use netra_protocol::frame::Empty;
 use netra_protocol::id::{RunId, UserId};
 use netra_protocol::limits::LimitOverrides;
+use netra_protocol::model::Model;
 use netra_protocol::run::RunStatus;
 use netra_protocol::tool::ToolServer;
 use netra_store::{NewUser, RunFilter};
@@ -233,6 +234,23 @@ pub(crate) async fn run_cancel(
         StatusCode::ACCEPTED,
         Answer(shown(&gateway, run.into_inner())),
     ))
+}
+
+/// Lists the language models
+///
+/// By name: those that the configuration names, and `provider/*` for a provider that takes any
+/// name; whether each can be used, as far as is known without a call, and its price. For admins.
+#[utoipa::path(get, path = "/api/admin/models", tag = "admin",
+    operation_id = "admin_model_list", params(Paging),
+    responses((status = 200, description = "Models", body = Page<Model>)))]
+pub(crate) async fn model_list(
+    State(gateway): State<Gateway>,
+    caller: Caller<Paging>,
+) -> Result<Answer<Page<Model>>, Error> {
+    let models = gateway.engine.models().list();
+    Ok(Answer(page_by_name(models, &caller.query, |model| {
+        &model.name
+    })?))
 }
 
 /// Lists the tool servers

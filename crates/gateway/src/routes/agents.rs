@@ -43,7 +43,7 @@ pub(crate) async fn agent_list(
     State(gateway): State<Gateway>,
     caller: Caller<Paging>,
 ) -> Result<Answer<Page<Agent>>, Error> {
-    let agents = gateway.engine.agents().list_for(&caller.ctx);
+    let agents = gateway.engine.agents_for(&caller.ctx).await?;
     Ok(Answer(page_by_name(agents, &caller.query, |agent| {
         &agent.name
     })?))
@@ -58,7 +58,7 @@ pub(crate) async fn agent_get(
     caller: Caller,
     Id(name): Id<String>,
 ) -> Result<Answer<Agent>, Error> {
-    let agents = gateway.engine.agents().list_for(&caller.ctx);
+    let agents = gateway.engine.agents_for(&caller.ctx).await?;
     let found = agents.into_iter().find(|agent| agent.name == name);
     found.map(Answer).ok_or_else(Error::not_found)
 }

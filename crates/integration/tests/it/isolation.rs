@@ -2,6 +2,8 @@
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 
 use anyhow::{Context as _, Result, ensure};
 use netra_client::{Client, Method};
@@ -17,7 +19,7 @@ use netra_protocol::run::{OnLimit, Run, RunStatus, StartRun};
 use rustix::process::{Pid, Signal, kill_process};
 
 use crate::Test;
-use crate::expect::{hanging_model, refused, with_model};
+use crate::expect::{hanging_model, names, refused, with_model};
 use crate::scripts::script;
 
 fn of(seen: &Isolation, user: UserId) -> Option<&UserHoldings> {
@@ -308,22 +310,42 @@ async fn whatever_ends_a_run_its_server_holds_nothing_of_it() -> Test {
 /// Not in the table above, as the program has no tool that panics.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_run_whose_tool_panics_leaves_nothing() -> Test {
+    let failed = panicking("panics", TestTool::panicking(), || ()).await?;
+    assert_eq!(failed, Some(ErrorCode::ToolFailed));
+    Ok(())
+}
+
+/// What a tool does is caught with the tool; what the engine itself does takes the engine with it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_engine_that_panics_ends_its_run_and_leaves_nothing() -> Test {
+    let broken = Arc::new(AtomicBool::new(false));
+    let tool = TestTool::breaking_engines(&broken);
+    let failed = panicking("breaks", tool, || broken.store(true, SeqCst)).await?;
+    assert_eq!(failed, Some(ErrorCode::Internal));
+    Ok(())
+}
+
+/// Lets an agent call a tool that panics, and says with what its run failed. Nothing is left of it.
+async fn panicking(name: &str, tool: TestTool, begin: impl FnOnce()) -> Result<Option<ErrorCode>> {
     let folder = tempfile::tempdir()?;
-    let tools = "tools = [\"panics\"]\n";
-    script(folder.path(), "panicker", tools, "panics(word='boo')\n")?;
+    let tools = format!("tools = [\"{name}\"]\n");
+    let calls = format!("{name}(word='boo')\n");
+    script(folder.path(), "panicker", &tools, &calls)?;
     let options = Options::new()
         .agents(folder.path())
         .set("workers.warm", 0)
-        .tool(TestTool::panicking());
+        .tool(tool);
     let server = TestServer::start_with(options).await?;
     let admin = server.user_as(Role::Admin, None).await?;
     let user = server.user().await?;
     let before = (files(server.data())?, admin.client.isolation().await?);
+    begin();
     let run = user.run("panicker", "x").await?;
     assert_eq!(run.status, RunStatus::Failed);
+    let last = user.events(run.id).await?;
     assert_eq!(
-        run.error.map(|error| error.code),
-        Some(ErrorCode::ToolFailed)
+        names(&last)[names(&last).len() - 2..],
+        ["agent_completed", "run_failed"]
     );
     let seen = until_at_rest(&admin.client).await?;
     assert_eq!(seen.must_be_zero, MustBeZero::default());
@@ -335,7 +357,7 @@ async fn a_run_whose_tool_panics_leaves_nothing() -> Test {
     assert_eq!(user.run("echo", "x").await?.status, RunStatus::Completed);
     let (_, left) = server.stop().await;
     assert_eq!(left, 0);
-    Ok(())
+    Ok(run.error.map(|error| error.code))
 }
 
 /// A drain ends the engine and not the run: the next server has it again.

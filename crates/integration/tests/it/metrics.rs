@@ -14,9 +14,9 @@ use crate::expect::{until, with_model};
 use crate::scripts::script;
 
 /// The labels that there are.
-const LABELS: [&str; 14] = [
+const LABELS: [&str; 17] = [
     "method", "route", "status", "origin", "reason", "limit", "of", "tool", "outcome", "layer",
-    "provider", "kind", "server", "le",
+    "provider", "model", "from", "to", "kind", "server", "le",
 ];
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

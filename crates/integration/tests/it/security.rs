@@ -8,6 +8,7 @@ mod contract;
 mod interleaving;
 mod keys;
 mod matrix;
+mod model_calls;
 mod neighbour;
 mod noninterference;
 mod peers;

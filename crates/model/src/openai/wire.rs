@@ -1,11 +1,19 @@
 //! The wire format of chat completions: what is sent, and the shapes that come back.
 
-use std::collections::{HashMap, HashSet};
-
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, Serializer};
 use serde_json::Value;
 
-use crate::{ChatRequest, MaxTokensField, Message, ToolCall};
+use crate::names::ToolNames;
+use crate::{Arguments, ChatRequest, Image, Keepsake, MaxTokensField, Message, ToolCall, schema};
+
+/// What differs between servers.
+#[derive(Clone, Copy)]
+pub(super) struct Options {
+    /// The field that carries the limit on output tokens.
+    pub(super) max_tokens: MaxTokensField,
+    /// Whether to ask for usage.
+    pub(super) usage: bool,
+}
 
 /// The body of a request. Borrows everything from the [`ChatRequest`].
 #[derive(Serialize)]
@@ -23,6 +31,21 @@ pub(super) struct Body<'a> {
     max_tokens: Option<u32>,
     #[serde(skip_serializing_if = "Option::is_none")]
     max_completion_tokens: Option<u32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    response_format: Option<ResponseFormat<'a>>,
+}
+
+#[derive(Serialize)]
+struct ResponseFormat<'a> {
+    r#type: &'static str,
+    json_schema: NamedSchema<'a>,
+}
+
+#[derive(Serialize)]
+struct NamedSchema<'a> {
+    name: &'static str,
+    strict: bool,
+    schema: &'a Value,
 }
 
 #[derive(Serialize)]
@@ -37,10 +60,12 @@ enum Turn<'a> {
         content: &'a str,
     },
     User {
-        content: &'a str,
+        content: Said<'a>,
     },
     Assistant {
         content: Option<&'a str>,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        reasoning_content: Option<&'a str>,
         #[serde(skip_serializing_if = "Vec::is_empty")]
         tool_calls: Vec<Call<'a>>,
     },
@@ -48,6 +73,50 @@ enum Turn<'a> {
         tool_call_id: &'a str,
         content: &'a str,
     },
+}
+
+/// Text alone goes as a string, which every server understands.
+#[derive(Serialize)]
+#[serde(untagged)]
+enum Said<'a> {
+    Text(&'a str),
+    Parts(Vec<Part<'a>>),
+}
+
+impl<'a> Said<'a> {
+    fn new(text: &'a str, images: &'a [Image]) -> Self {
+        if images.is_empty() {
+            return Self::Text(text);
+        }
+        let shown = images.iter().map(|image| Part::ImageUrl {
+            image_url: ImageUrl {
+                url: DataUrl(image),
+            },
+        });
+        Self::Parts(std::iter::once(Part::Text { text }).chain(shown).collect())
+    }
+}
+
+#[derive(Serialize)]
+#[serde(tag = "type", rename_all = "snake_case")]
+enum Part<'a> {
+    Text { text: &'a str },
+    ImageUrl { image_url: ImageUrl<'a> },
+}
+
+#[derive(Serialize)]
+struct ImageUrl<'a> {
+    url: DataUrl<'a>,
+}
+
+/// A picture as an address, written without a copy of its own.
+struct DataUrl<'a>(&'a Image);
+
+impl Serialize for DataUrl<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let Image { media_type, base64 } = self.0;
+        serializer.collect_str(&format_args!("data:{media_type};base64,{base64}"))
+    }
 }
 
 #[derive(Serialize)]
@@ -79,22 +148,23 @@ struct Function<'a> {
 impl<'a> Body<'a> {
     /// The body for a request, with tool names as the wire wants them.
     pub(super) fn new(
+        provider: &str,
         request: &'a ChatRequest,
         names: &'a ToolNames,
-        max_tokens: MaxTokensField,
-        usage: bool,
+        options: Options,
     ) -> Self {
         let system = request
             .system
             .as_deref()
             .map(|content| Turn::System { content });
-        let turns = request.messages.iter().map(|message| turn(message, names));
+        let turns = request.messages.iter();
+        let turns = turns.map(|message| turn(provider, message, names));
         let limit = request.max_output_tokens;
         Self {
             model: &request.model,
             messages: system.into_iter().chain(turns).collect(),
             stream: true,
-            stream_options: usage.then_some(StreamOptions {
+            stream_options: options.usage.then_some(StreamOptions {
                 include_usage: true,
             }),
             tools: request
@@ -110,17 +180,36 @@ impl<'a> Body<'a> {
                 })
                 .collect(),
             temperature: request.temperature,
-            max_tokens: limit.filter(|_| max_tokens == MaxTokensField::MaxTokens),
+            max_tokens: limit.filter(|_| options.max_tokens == MaxTokensField::MaxTokens),
             max_completion_tokens: limit
-                .filter(|_| max_tokens == MaxTokensField::MaxCompletionTokens),
+                .filter(|_| options.max_tokens == MaxTokensField::MaxCompletionTokens),
+            response_format: request
+                .response_schema
+                .as_ref()
+                .map(|schema| ResponseFormat {
+                    r#type: "json_schema",
+                    json_schema: NamedSchema {
+                        name: "answer",
+                        // The server would refuse the request otherwise.
+                        strict: schema::is_strict(schema),
+                        schema,
+                    },
+                }),
         }
     }
 }
 
-fn turn<'a>(message: &'a Message, names: &'a ToolNames) -> Turn<'a> {
+fn turn<'a>(provider: &str, message: &'a Message, names: &'a ToolNames) -> Turn<'a> {
     match message {
-        Message::User { text } => Turn::User { content: text },
-        Message::Assistant { text, tool_calls } => Turn::Assistant {
+        Message::User { text, images } => Turn::User {
+            content: Said::new(text, images),
+        },
+        Message::Assistant {
+            text,
+            tool_calls,
+            keepsake,
+        } => Turn::Assistant {
+            reasoning_content: reasoning(provider, keepsake.as_ref()),
             content: (!text.is_empty() || tool_calls.is_empty()).then_some(text),
             tool_calls: tool_calls.iter().map(|call| called(call, names)).collect(),
         },
@@ -134,12 +223,18 @@ fn turn<'a>(message: &'a Message, names: &'a ToolNames) -> Turn<'a> {
     }
 }
 
+/// The thoughts that a server sent and wants back.
+fn reasoning<'a>(provider: &str, keepsake: Option<&'a Keepsake>) -> Option<&'a str> {
+    let own = keepsake.filter(|keepsake| keepsake.provider == provider)?;
+    own.value.get("reasoning_content")?.as_str()
+}
+
 fn called<'a>(call: &'a ToolCall, names: &'a ToolNames) -> Call<'a> {
     let arguments = match &call.arguments {
-        crate::Arguments::Json(value) => value.to_string(),
+        Arguments::Json(value) => value.to_string(),
         // Several servers parse the history's arguments and refuse the whole conversation for
         // one bad call, so text that is no JSON goes back inside an object.
-        crate::Arguments::Invalid(text) => serde_json::json!({ "invalid_json": text }).to_string(),
+        Arguments::Invalid(text) => serde_json::json!({ "invalid_json": text }).to_string(),
     };
     let function = CalledFunction {
         name: names.on_wire(&call.name),
@@ -150,79 +245,6 @@ fn called<'a>(call: &'a ToolCall, names: &'a ToolNames) -> Call<'a> {
         r#type: "function",
         function,
     }
-}
-
-/// Tool names in a request's tools and history, and what they are called on the wire: there a
-/// name has at most 64 of `a-z A-Z 0-9 _ -`, ours may have dots or be longer.
-#[derive(Debug, Default)]
-pub(super) struct ToolNames {
-    to_wire: HashMap<String, String>,
-    from_wire: HashMap<String, String>,
-}
-
-impl ToolNames {
-    /// Finds the names that must be changed.
-    pub(super) fn of(request: &ChatRequest) -> Self {
-        let called = request.messages.iter().flat_map(|message| match message {
-            Message::Assistant { tool_calls, .. } => tool_calls.as_slice(),
-            Message::User { .. } | Message::ToolResult { .. } => &[],
-        });
-        let all: Vec<&str> = request
-            .tools
-            .iter()
-            .map(|tool| tool.name.as_str())
-            .chain(called.map(|call| call.name.as_str()))
-            .collect();
-        let mut taken: HashSet<String> = all
-            .iter()
-            .filter(|name| fits(name))
-            .map(|name| (*name).to_owned())
-            .collect();
-        let mut names = Self::default();
-        for name in all {
-            if fits(name) || names.to_wire.contains_key(name) {
-                continue;
-            }
-            let wire = free_name(name, &taken);
-            taken.insert(wire.clone());
-            names.from_wire.insert(wire.clone(), name.to_owned());
-            names.to_wire.insert(name.to_owned(), wire);
-        }
-        names
-    }
-
-    fn on_wire<'a>(&'a self, name: &'a str) -> &'a str {
-        self.to_wire.get(name).map_or(name, String::as_str)
-    }
-
-    /// Our name for a name that came back.
-    pub(super) fn ours(&self, wire: String) -> String {
-        self.from_wire.get(&wire).cloned().unwrap_or(wire)
-    }
-}
-
-fn allowed(c: char) -> bool {
-    c.is_ascii_alphanumeric() || matches!(c, '_' | '-')
-}
-
-fn fits(name: &str) -> bool {
-    (1..=64).contains(&name.len()) && name.chars().all(allowed)
-}
-
-fn free_name(name: &str, taken: &HashSet<String>) -> String {
-    let mut base: String = name
-        .chars()
-        .map(|c| if allowed(c) { c } else { '_' })
-        .take(56)
-        .collect();
-    if base.is_empty() {
-        base.push('_');
-    }
-    let numbered = (2_u32..).map(|number| format!("{base}_{number}"));
-    std::iter::once(base.clone())
-        .chain(numbered)
-        .find(|candidate| !taken.contains(candidate))
-        .unwrap_or(base)
 }
 
 /// One event of the stream, or a whole answer of a server that does not stream.
@@ -287,7 +309,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::{Arguments, ToolSpec};
+    use crate::ToolSpec;
 
     fn spec(name: &str) -> ToolSpec {
         ToolSpec {
@@ -298,39 +320,12 @@ mod tests {
     }
 
     #[test]
-    fn names_that_do_not_fit_come_back_as_they_were() {
-        let long = "x".repeat(80);
-        let tools = ["data.profile", "data_profile", "data/profile", &long]
-            .map(spec)
-            .to_vec();
-        let request = ChatRequest {
-            tools,
-            ..ChatRequest::default()
-        };
-        let names = ToolNames::of(&request);
-        let wire: Vec<_> = request
-            .tools
-            .iter()
-            .map(|tool| names.on_wire(&tool.name))
-            .collect();
-        assert!(wire.iter().all(|name| fits(name)), "{wire:?}");
-        assert_eq!(wire.iter().collect::<HashSet<_>>().len(), 4);
-        assert_eq!(wire[1], "data_profile");
-        for (tool, wire) in request.tools.iter().zip(&wire) {
-            assert_eq!(names.ours((*wire).to_owned()), tool.name);
-        }
-        assert_eq!(names.ours("unknown".to_owned()), "unknown");
-    }
-
-    #[test]
     fn a_whole_conversation_on_the_wire() {
         let request = ChatRequest {
             model: "m".to_owned(),
             system: Some("be brief".to_owned()),
             messages: vec![
-                Message::User {
-                    text: "q".to_owned(),
-                },
+                Message::user("q"),
                 Message::Assistant {
                     text: String::new(),
                     tool_calls: vec![
@@ -345,6 +340,7 @@ mod tests {
                             arguments: Arguments::Invalid("{x".to_owned()),
                         },
                     ],
+                    keepsake: None,
                 },
                 Message::ToolResult {
                     tool_call_id: "c1".to_owned(),
@@ -356,7 +352,11 @@ mod tests {
             ..ChatRequest::default()
         };
         let names = ToolNames::of(&request);
-        let body = Body::new(&request, &names, MaxTokensField::MaxCompletionTokens, true);
+        let options = Options {
+            max_tokens: MaxTokensField::MaxCompletionTokens,
+            usage: true,
+        };
+        let body = Body::new("p", &request, &names, options);
         assert_eq!(
             serde_json::to_value(&body).unwrap(),
             json!({

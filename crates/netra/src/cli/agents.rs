@@ -1,5 +1,6 @@
 //! `netra agents`: which agents there are, and what is wrong with their files.
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 
 use clap::Subcommand;
@@ -74,7 +75,10 @@ impl Place {
         let models = node::models(&config)?;
         let agents = node::agents(&config, &registry, &models);
         Ok(Found {
-            agents: agents.all().map(|agent| agent.describe()).collect(),
+            agents: agents
+                .all()
+                .map(|agent| agent.describe(&BTreeSet::new()))
+                .collect(),
             no_model: models.resolve(None).err().map(|error| error.to_string()),
         })
     }

@@ -5,15 +5,16 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use netra_client::{Client, EventStream, Upload};
+use netra_context::duration;
 use netra_protocol::id::{RunId, ThreadId};
 use netra_protocol::run::{Run, RunStatus, StartRun};
 use serde_json::Value;
 use tokio::signal::unix::{SignalKind, signal};
 
 use super::connection::{Connection, Source};
+use super::output;
 use super::screen::Screen;
 use super::tree::Tree;
-use super::{duration, output};
 use crate::exit::{Exit, Problem};
 
 /// Between two turns of the spinner.

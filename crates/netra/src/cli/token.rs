@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-use super::{Folder, duration, output};
+use netra_context::duration;
+
+use super::{Folder, output};
 use crate::accounts::Accounts;
 use crate::exit::{Exit, Problem};
 

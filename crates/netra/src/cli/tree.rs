@@ -2,11 +2,10 @@
 
 use std::collections::HashMap;
 
+use netra_context::duration;
 use netra_protocol::event::EventKind;
 use netra_protocol::id::{MessageId, ToolCallId};
 use netra_protocol::{Event, Timestamp};
-
-use super::duration;
 
 const SPINNER: [char; 10] = ['⠋', '⠙', '⠹', '⠸', '⠼', '⠴', '⠦', '⠧', '⠇', '⠏'];
 /// The longest text of a task, an argument or an error within a line.

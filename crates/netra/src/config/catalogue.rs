@@ -169,11 +169,11 @@ pub const CATALOGUE: &[Key] = &[
     value("limits.messages_per_10s", "WebSocket messages per socket"),
     value(
         "limits.budget_usd",
-        "money for models per user and day; unset: by plan",
+        "money for models per user and day, in US dollars; unset: without a bound",
     ),
     value(
         "limits.budget_tokens",
-        "tokens per user and day; unset: by plan",
+        "tokens of models per user and day; unset: without a bound",
     ),
     value("limits.upload_mib", "the largest upload"),
     value("limits.message_chars", "the longest text of a message"),
@@ -209,9 +209,29 @@ pub const CATALOGUE: &[Key] = &[
         "models.default",
         "model of agents that name none, as provider/model",
     ),
+    texts(
+        "models.fallback",
+        "models that answer where another one does not, as provider/model, for agents that name none",
+    ),
+    value(
+        "models.retries",
+        "how often a call is made again that failed before its answer began",
+    ),
+    value(
+        "models.cache_mib",
+        "memory for answers that agents with a cache give again; 0: none",
+    ),
+    text(
+        "models.providers.*.kind",
+        "how it is spoken to: openai, azure, anthropic, gemini or ollama",
+    ),
     text(
         "models.providers.*.base_url",
-        "address up to, and without, /chat/completions",
+        "address up to, and without, what its kind calls itself, such as /chat/completions; unset: the maker's own",
+    ),
+    text(
+        "models.providers.*.api_version",
+        "Azure's version, for addresses by deployment",
     ),
     secret(
         "models.providers.*.api_key",
@@ -221,6 +241,10 @@ pub const CATALOGUE: &[Key] = &[
     texts(
         "models.providers.*.models",
         "models to list; others are refused when there are any",
+    ),
+    value(
+        "models.providers.*.context_tokens",
+        "tokens that its models take, question and answer together",
     ),
     secret("models.providers.*.headers.*", "a further header"),
     secret(
@@ -234,6 +258,26 @@ pub const CATALOGUE: &[Key] = &[
     value(
         "models.providers.*.usage_in_stream",
         "ask for usage in the stream",
+    ),
+    value(
+        "models.providers.*.native_schema",
+        "whether its models hold answers to a JSON Schema; unset: what the address is known for",
+    ),
+    value(
+        "models.providers.*.images",
+        "whether its models are shown pictures",
+    ),
+    text(
+        "models.providers.*.body",
+        "further fields of each request, as a JSON object",
+    ),
+    text(
+        "models.providers.*.prices",
+        "whose prices of the list hold; unset: what the address is known for",
+    ),
+    value(
+        "models.providers.*.user_keys",
+        "send a user's own key in place of the server's, for users who have one",
     ),
     text("agents.dir", "folder of agents besides the built-in ones"),
     text(

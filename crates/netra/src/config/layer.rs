@@ -10,7 +10,7 @@ use super::catalogue::{CATALOGUE, Key, Kind};
 use super::nearest::nearest;
 use super::raw::Raw;
 use super::report::{self, Setting};
-use super::{Error, raw};
+use super::{Error, raw, usual};
 
 const PREFIX: &str = "NETRA__";
 
@@ -106,6 +106,15 @@ impl Layers {
                     &path,
                     value,
                 ));
+            }
+        }
+        // A provider that is named anywhere says that these are not wanted.
+        let providers = figment.find_value("models.providers");
+        if providers.is_ok_and(|providers| providers.as_dict().is_some_and(Dict::is_empty)) {
+            for found in usual::providers(&self.environment) {
+                let origin = format!("environment variable {}", found.variable);
+                let value = Value::from(found.value);
+                figment = figment.merge(One::new(origin, &found.key, value));
             }
         }
         for (path, flag, value) in &self.flags {

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-use netra_model::{MaxTokensField, ProviderConfig, Secret};
+use netra_model::{Kind, MaxTokensField, ProviderConfig, Secret};
 use netra_protocol::frame::HEARTBEAT_INTERVAL_MS;
 use netra_protocol::limits::Limits;
 use netra_worker::sandbox::Tier;
@@ -204,21 +204,31 @@ impl Default for Auth {
     }
 }
 
-#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub(super) struct Models {
     pub(super) default: Option<String>,
+    pub(super) fallback: Vec<String>,
+    pub(super) retries: u32,
+    pub(super) cache_mib: u64,
     pub(super) providers: BTreeMap<String, ModelProvider>,
 }
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(super) struct ModelProvider {
-    base_url: String,
+    #[serde(default)]
+    kind: Kind,
+    #[serde(default)]
+    base_url: Option<String>,
+    #[serde(default)]
+    api_version: Option<String>,
     #[serde(default)]
     api_key: Option<String>,
     #[serde(default)]
     api_key_file: Option<PathBuf>,
     #[serde(default)]
     models: Vec<String>,
+    #[serde(default)]
+    context_tokens: Option<u32>,
     #[serde(default)]
     headers: BTreeMap<String, String>,
     #[serde(default)]
@@ -227,6 +237,16 @@ pub(super) struct ModelProvider {
     max_tokens_field: Option<String>,
     #[serde(default)]
     usage_in_stream: Option<bool>,
+    #[serde(default)]
+    native_schema: Option<bool>,
+    #[serde(default)]
+    images: Option<bool>,
+    #[serde(default)]
+    body: Option<String>,
+    #[serde(default)]
+    prices: Option<String>,
+    #[serde(default)]
+    user_keys: Option<bool>,
 }
 
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
@@ -312,11 +332,33 @@ impl Default for Workers {
     }
 }
 
+impl Default for Models {
+    fn default() -> Self {
+        let netra_model::Config {
+            default,
+            fallback,
+            retries,
+            cache_mib,
+            ..
+        } = netra_model::Config::default();
+        Self {
+            default,
+            fallback,
+            retries,
+            cache_mib,
+            providers: BTreeMap::new(),
+        }
+    }
+}
+
 impl Models {
     /// Reads the keys that stand in files and puts the types of the model crate together.
     pub(super) fn resolve(self) -> Result<netra_model::Config, Error> {
         let mut config = netra_model::Config {
             default: self.default,
+            fallback: self.fallback,
+            retries: self.retries,
+            cache_mib: self.cache_mib,
             ..netra_model::Config::default()
         };
         for (name, provider) in self.providers {
@@ -356,8 +398,17 @@ impl ModelProvider {
                 )));
             }
         };
+        let body = match &self.body {
+            None => serde_json::Map::new(),
+            Some(text) => serde_json::from_str(text).map_err(|error| {
+                Error::Invalid(format!(
+                    "models.providers.{name}.body is no JSON object: {error}"
+                ))
+            })?,
+        };
         Ok(ProviderConfig {
             models: self.models,
+            context_tokens: self.context_tokens,
             headers: self
                 .headers
                 .into_iter()
@@ -366,7 +417,14 @@ impl ModelProvider {
             proxy: self.proxy.map(Secret::new),
             max_tokens_field,
             usage_in_stream: self.usage_in_stream.unwrap_or(true),
-            ..ProviderConfig::openai_compatible(self.base_url, api_key)
+            user_keys: self.user_keys.unwrap_or(true),
+            base_url: self.base_url,
+            api_version: self.api_version,
+            native_schema: self.native_schema,
+            images: self.images.unwrap_or(true),
+            body,
+            prices: self.prices,
+            ..ProviderConfig::of_kind(self.kind, api_key)
         })
     }
 }

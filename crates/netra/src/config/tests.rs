@@ -183,6 +183,27 @@ fn providers_come_from_the_environment_and_their_keys_are_not_shown() {
 }
 
 #[test]
+fn the_usual_variables_make_providers_where_the_configuration_names_none() {
+    let usual = [("OPENAI_API_KEY", "hush-1"), ("OLLAMA_HOST", "localhost")];
+    let layers = env(&usual);
+    let config = Config::load(layers.clone()).unwrap();
+    let providers = &config.models.providers;
+    assert_eq!(providers.keys().collect::<Vec<_>>(), ["ollama", "openai"]);
+    let key = providers["openai"].api_key.as_ref().unwrap();
+    assert_eq!(key.expose(), "hush-1");
+    let settings = layers.settings().unwrap();
+    let shown = settings
+        .iter()
+        .find(|setting| setting.key == "models.providers.openai.api_key");
+    let shown = format!("{:?}", shown.unwrap());
+    assert!(shown.contains("OPENAI_API_KEY"), "{shown}");
+    assert!(!shown.contains("hush"), "{shown}");
+    let named = ("NETRA__MODELS__PROVIDERS__MINE__KIND", "gemini");
+    let config = Config::load(env(&[usual[0], usual[1], named])).unwrap();
+    assert_eq!(config.models.providers.keys().collect::<Vec<_>>(), ["mine"]);
+}
+
+#[test]
 fn the_development_mode_stays_on_this_machine() {
     let everywhere = env(&[
         ("NETRA__SERVER__DEV", "true"),

@@ -17,6 +17,7 @@ const MIGRATIONS: &[(&str, &str)] = &[
     ("notes", include_str!("../migrations/0005_notes.sql")),
     ("limits", include_str!("../migrations/0006_limits.sql")),
     ("secrets", include_str!("../migrations/0007_secrets.sql")),
+    ("budgets", include_str!("../migrations/0008_budgets.sql")),
     ("accounts", include_str!("../migrations/0009_accounts.sql")),
 ];
 

@@ -2,11 +2,12 @@
 //!
 //! Whatever was asked for while the last commit ran is the next batch: one transaction, one
 //! `fsync`, a savepoint for each caller. There is no time window, so a lone caller waits for
-//! nobody. After the commit, and before any caller is answered, the batch's events go to the
+//! nobody. Users take turns, and a batch has an end, so nobody waits for all that another wants. After the commit, and before any caller is answered, the batch's events go to the
 //! fan-out in commit order; an engine that is dropped meanwhile loses nobody an event.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use netra_context::Runtime;
 use netra_context::memory::Scope;
@@ -14,6 +15,7 @@ use rusqlite::Connection;
 use tokio::sync::{mpsc, oneshot};
 
 use super::checkpoint::Checkpoints;
+use super::lines::Lines;
 use super::transaction::Tx;
 use crate::audit::AuditKey;
 use crate::error::Error;
@@ -21,12 +23,18 @@ use crate::log::{Entry, Fanout};
 
 /// Works that may wait for the writer; further callers wait for a place.
 const QUEUE: usize = 4096;
-/// Works in one commit at the most, so that one commit stays short.
+/// Works in one commit at the most.
 const BATCH: usize = 256;
+/// From this on a batch takes no further work, so that one commit stays short whatever its works do: who comes now
+/// waits for the rest of one batch and for its own.
+const BATCH_TIME: Duration = Duration::from_millis(3);
 
 pub(crate) struct Writer {
-    queue: mpsc::Sender<Box<dyn Work>>,
+    queue: mpsc::Sender<Asked>,
 }
+
+/// A work, and the user whom it is for: the one whose account whoever asked works on.
+type Asked = (Scope, Box<dyn Work>);
 
 /// One caller's work, first carried out, then answered.
 trait Work: Send {
@@ -79,13 +87,14 @@ impl Writer {
         checkpoints: Checkpoints,
     ) -> Result<Self, Error> {
         let (queue, works) = mpsc::channel(QUEUE);
-        let mut thread = Thread {
+        let thread = Thread {
             connection,
             runtime,
             audit_key,
             fanout,
             checkpoints,
             works,
+            waiting: Lines::default(),
         };
         std::thread::Builder::new()
             .name("netra-writer".into())
@@ -116,7 +125,8 @@ impl Writer {
             caller,
         };
         let gone = || Error::Unavailable("the store's writer has stopped".into());
-        self.queue.send(Box::new(task)).await.map_err(|_| gone())?;
+        let asked: Asked = (scope.user(), Box::new(task));
+        self.queue.send(asked).await.map_err(|_| gone())?;
         answer.await.map_err(|_| gone())?
     }
 }
@@ -127,16 +137,16 @@ struct Thread {
     audit_key: AuditKey,
     fanout: Arc<dyn Fanout>,
     checkpoints: Checkpoints,
-    works: mpsc::Receiver<Box<dyn Work>>,
+    works: mpsc::Receiver<Asked>,
+    waiting: Lines<Scope, Box<dyn Work>>,
 }
 
 impl Thread {
-    fn run(&mut self) {
+    fn run(mut self) {
         let mut batch = Vec::with_capacity(BATCH);
         let mut appended = Vec::new();
-        while self.works.blocking_recv_many(&mut batch, BATCH) > 0 {
-            let started = std::time::Instant::now();
-            let size = batch.len();
+        while self.wait() {
+            let started = Instant::now();
             appended.clear();
             let commit = self.commit(&mut batch, &mut appended);
             if commit.is_ok() {
@@ -148,10 +158,31 @@ impl Thread {
                 self.checkpoints.committed();
             }
             metrics::histogram!("netra_store_commit_seconds").record(started.elapsed());
-            metrics::histogram!("netra_store_commit_works").record(size as f64);
+            metrics::histogram!("netra_store_commit_works").record(batch.len() as f64);
             for work in batch.drain(..) {
                 work.answer(commit.clone());
             }
+        }
+    }
+
+    /// Waits for work. False when there will be none.
+    fn wait(&mut self) -> bool {
+        if self.waiting.is_empty() {
+            match self.works.blocking_recv() {
+                Some((owner, work)) => self.waiting.push(owner, work),
+                None => return false,
+            }
+        }
+        self.let_in();
+        true
+    }
+
+    /// Those who have come meanwhile get into their users' lines. Together they are as many as may wait outside.
+    fn let_in(&mut self) {
+        while self.waiting.len() < QUEUE
+            && let Ok((owner, work)) = self.works.try_recv()
+        {
+            self.waiting.push(owner, work);
         }
     }
 
@@ -168,8 +199,8 @@ impl Thread {
     }
 
     fn commit(
-        &self,
-        batch: &mut [Box<dyn Work>],
+        &mut self,
+        batch: &mut Vec<Box<dyn Work>>,
         appended: &mut Vec<Arc<Entry>>,
     ) -> Result<(), String> {
         let outcome = self.transact(batch, appended);
@@ -184,36 +215,125 @@ impl Thread {
         })
     }
 
+    /// Carries out one work after the other, of each user one in turn, and commits. What fails to begin is in the
+    /// batch too.
     fn transact(
-        &self,
-        batch: &mut [Box<dyn Work>],
+        &mut self,
+        batch: &mut Vec<Box<dyn Work>>,
         appended: &mut Vec<Arc<Entry>>,
     ) -> rusqlite::Result<()> {
-        let run = |sql: &str| self.connection.prepare_cached(sql)?.execute([]).map(drop);
-        run("BEGIN IMMEDIATE")?;
-        let alone = batch.len() == 1;
-        for work in batch {
-            let kept = appended.len();
-            if !alone {
-                run("SAVEPOINT work")?;
+        let began = Instant::now();
+        let is_alone = self.waiting.len() == 1;
+        let mut next = self.waiting.next();
+        let mut has_begun = false;
+        while let Some(work) = next {
+            batch.push(work);
+            if !has_begun {
+                self.execute("BEGIN IMMEDIATE")?;
+                has_begun = true;
             }
-            let mut tx = Tx::new(
-                &self.connection,
-                self.runtime.now(),
-                &self.audit_key,
-                appended,
-            );
-            if !work.carry_out(&mut tx) {
-                appended.truncate(kept);
-                if alone {
-                    return run("ROLLBACK");
-                }
-                run("ROLLBACK TO work")?;
+            let Some(work) = batch.last_mut() else { break };
+            if !self.carry_out(work.as_mut(), is_alone, appended)? {
+                return Ok(());
             }
-            if !alone {
-                run("RELEASE work")?;
+            if is_alone || batch.len() >= BATCH || began.elapsed() > BATCH_TIME {
+                break;
             }
+            self.let_in();
+            next = self.waiting.next();
         }
-        run("COMMIT")
+        self.execute("COMMIT")
+    }
+
+    /// Carries out one work, or leaves everything as it was. False when there is nothing left to commit.
+    fn carry_out(
+        &self,
+        work: &mut dyn Work,
+        is_alone: bool,
+        appended: &mut Vec<Arc<Entry>>,
+    ) -> rusqlite::Result<bool> {
+        let kept = appended.len();
+        if !is_alone {
+            self.execute("SAVEPOINT work")?;
+        }
+        let mut tx = Tx::new(
+            &self.connection,
+            self.runtime.now(),
+            &self.audit_key,
+            appended,
+        );
+        let succeeded = work.carry_out(&mut tx);
+        if !succeeded {
+            appended.truncate(kept);
+            self.execute(if is_alone {
+                "ROLLBACK"
+            } else {
+                "ROLLBACK TO work"
+            })?;
+        }
+        if !is_alone {
+            self.execute("RELEASE work")?;
+        }
+        Ok(succeeded || !is_alone)
+    }
+
+    fn execute(&self, sql: &str) -> rusqlite::Result<()> {
+        self.connection.prepare_cached(sql)?.execute([]).map(drop)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc;
+
+    use futures::future::{LocalBoxFuture, join_all};
+    use netra_context::memory::Account;
+    use parking_lot::Mutex;
+
+    use super::*;
+    use crate::sqlite::Database;
+
+    struct Nobody;
+
+    impl Fanout for Nobody {
+        fn committed(&self, _: &[Arc<Entry>]) {}
+    }
+
+    #[tokio::test]
+    async fn one_users_many_works_do_not_stand_before_anothers_one() {
+        let dir = tempfile::tempdir().unwrap();
+        let (path, key) = (dir.path().join("netra.db"), AuditKey::new([7; 32]));
+        let database = Database::open(&path, &Runtime::new(), key, Arc::new(Nobody)).unwrap();
+        let (many, one) = (Account::user(), Account::user());
+        let order = Mutex::new(Vec::new()).into();
+        let asks = |account: &Account, name: &'static str| {
+            let order: Arc<Mutex<Vec<&str>>> = Arc::clone(&order);
+            let work = move |_: &mut Tx<'_>| {
+                order.lock().push(name);
+                Ok(())
+            };
+            account.scope().wrap(database.write(work))
+        };
+        // The writer has its hands full until all others have asked.
+        let (all_asked, wait) = mpsc::sync_channel(1);
+        let busy = database.write(move |_| {
+            wait.recv().ok();
+            Ok(())
+        });
+        let mut all: Vec<LocalBoxFuture<'_, Result<(), Error>>> = vec![Box::pin(busy)];
+        for _ in 0..50 {
+            all.push(Box::pin(asks(&many, "of many")));
+        }
+        all.push(Box::pin(asks(&one, "one")));
+        all.push(Box::pin(async move {
+            all_asked.send(()).ok();
+            Ok(())
+        }));
+        for outcome in join_all(all).await {
+            outcome.unwrap();
+        }
+        let order = order.lock();
+        assert_eq!(order.len(), 51);
+        assert_eq!(order.iter().position(|name| *name == "one"), Some(1));
     }
 }

@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "a test may fail this way")]
 
 mod audit;
+mod budget;
 mod fixture;
 mod note;
 mod past;

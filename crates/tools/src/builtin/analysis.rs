@@ -60,6 +60,12 @@ impl Tool for Analyse {
         &self.spec
     }
 
+    /// A run's analyses share one process, which does one after the other; waiting for it would be
+    /// counted as the call's own time.
+    fn beside(&self) -> bool {
+        false
+    }
+
     async fn call(&self, call: Call<'_>) -> Result<Value, Failure> {
         let inputs = self.inputs(&call).await?;
         let result = call.scope.analyse(&call, &self.spec.name, inputs).await?;

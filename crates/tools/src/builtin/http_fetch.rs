@@ -169,6 +169,11 @@ impl Tool for HttpFetch {
         &self.spec
     }
 
+    /// It only reads.
+    fn beside(&self) -> bool {
+        true
+    }
+
     async fn call(&self, call: Call<'_>) -> Result<Value, Failure> {
         let mut wanted: Arguments = call.arguments_as()?;
         if let Some(name) = &wanted.bearer_secret {

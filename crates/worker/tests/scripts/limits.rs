@@ -273,6 +273,18 @@ async fn a_worker_stands_back_from_its_first_moment() {
 }
 
 #[tokio::test]
+async fn one_processor_stays_the_servers_own() {
+    let script = start(&pool(1), "while True:\n    pass\n", &[]).await;
+    let id = script.meter().process_id().unwrap();
+    let id = rustix::process::Pid::from_raw(id.try_into().unwrap());
+    let here = rustix::thread::sched_getaffinity(None).unwrap();
+    let there = rustix::thread::sched_getaffinity(id).unwrap();
+    let first = (0..1024).find(|processor| here.is_set(*processor)).unwrap();
+    assert_eq!(there.is_set(first), here.count() == 1);
+    assert_eq!(there.count(), (here.count() - 1).max(1));
+}
+
+#[tokio::test]
 async fn dropping_a_script_kills_its_worker() {
     let script = start(&pool(1), "while True:\n    pass\n", &[]).await;
     let id = script.meter().process_id().unwrap();

@@ -5,6 +5,7 @@ mod events;
 mod greed;
 mod growth;
 mod isolation;
+mod model;
 mod report;
 mod runs;
 mod server;
@@ -99,6 +100,18 @@ enum Command {
         #[arg(long)]
         json: bool,
     },
+    /// What Netra itself adds to a call of a model; fails where the median is not under 1 ms.
+    Model {
+        /// How many calls at the same time.
+        #[arg(long, default_value_t = 100)]
+        calls: usize,
+        /// How long to measure.
+        #[arg(long, default_value_t = 10)]
+        seconds: u64,
+        /// As JSON.
+        #[arg(long)]
+        json: bool,
+    },
     /// The bare prototype of a socket server.
     #[command(hide = true)]
     Bare,
@@ -150,6 +163,11 @@ fn main() -> ExitCode {
                         Box::pin(bench.measure(&only, json)).await
                     }
                     Command::Tools { programs, json } => tools::tools(&programs, json).await,
+                    Command::Model {
+                        calls,
+                        seconds,
+                        json,
+                    } => Box::pin(model::model(calls, Duration::from_secs(seconds), json)).await,
                     Command::Bare => bare::serve().await,
                 }
             })

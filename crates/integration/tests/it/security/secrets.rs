@@ -18,15 +18,15 @@ use crate::Test;
 use crate::expect::refused;
 use crate::scripts::script;
 
-const CANARY: &str = "canary/of+the secret~42";
+pub(super) const CANARY: &str = "canary/of+the secret~42";
 /// As it is, in base64, percent-encoded, and cut off.
-const FORMS: [&str; 4] = [
+pub(super) const FORMS: [&str; 4] = [
     CANARY,
     "Y2FuYXJ5L29mK3RoZSBzZWNyZXR+NDI",
     "canary%2Fof%2Bthe%20secret",
     "canary/of+the",
 ];
-const METRICS: &str = "token-of-the-metrics";
+pub(super) const METRICS: &str = "token-of-the-metrics";
 
 /// Sends every request's head back as the page, three times over, and tells it to the test.
 fn mirror() -> Result<(u16, Receiver<String>)> {
@@ -71,7 +71,7 @@ for url, name in [(there, 'wiki'), (here, 'none'), (there, 'none')]:
 {'said': said, 'cut': cut, 'again': again, 'words': words}
 ";
 
-async fn put(client: &Client, name: &str, body: Value) -> Result<SecretInfo, Error> {
+pub(super) async fn put(client: &Client, name: &str, body: Value) -> Result<SecretInfo, Error> {
     let request = client.request(Method::PUT, &format!("/api/secrets/{name}"));
     client
         .send(request.json(&body))
@@ -82,7 +82,7 @@ async fn put(client: &Client, name: &str, body: Value) -> Result<SecretInfo, Err
 }
 
 /// What of the data folder holds one of these words.
-fn holders(dir: &Path, words: &[&[u8]]) -> Result<Vec<PathBuf>> {
+pub(super) fn holders(dir: &Path, words: &[&[u8]]) -> Result<Vec<PathBuf>> {
     let mut found = Vec::new();
     for entry in std::fs::read_dir(dir)? {
         let path = entry?.path();
@@ -217,7 +217,7 @@ async fn a_canary_goes_to_its_host_and_is_found_nowhere_else() -> Test {
 }
 
 /// Some of the text about a word.
-fn around<'a>(text: &'a str, word: &str) -> &'a str {
+pub(super) fn around<'a>(text: &'a str, word: &str) -> &'a str {
     let at = text.find(word).unwrap_or(0);
     let (from, to) = (at.saturating_sub(200), (at + 200).min(text.len()));
     text.get(from..to).unwrap_or_default()

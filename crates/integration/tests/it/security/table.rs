@@ -164,6 +164,7 @@ pub(super) const OPERATIONS: &[Row] = &[
     },
     admin("admin_run_cancel", "admin", ""),
     admin("admin_isolation_get", "admin", ""),
+    admin("admin_model_list", "admin", ""),
     admin("admin_tool_server_list", "admin", ""),
     own("run_retry", "read run", ""),
     own("run_cancel", "read run", ""),

@@ -1,0 +1,187 @@
+//! Budgets of model calls: over all runs of a user, in one run, and what failures, cancels and crashes cost.
+
+use futures::StreamExt as _;
+use futures::future::join_all;
+use futures::stream::FuturesUnordered;
+use netra_model::scripted::{Answer, ScriptedModel, gate};
+use netra_model::{Error, Price};
+use netra_protocol::Event;
+use netra_protocol::error::ErrorCode;
+use netra_protocol::event::EventKind;
+use netra_protocol::limits::Limits;
+use netra_protocol::run::{Run, RunStatus};
+
+use super::house::{House, ask};
+
+/// What is set aside for the assistant's call: its answer may have as much, and its request is small.
+const CALL: u64 = 10_000;
+
+fn tokens(budget: u64) -> Limits {
+    Limits {
+        concurrent_runs: 10,
+        budget_tokens: Some(budget),
+        ..Limits::default()
+    }
+}
+
+fn error_of(run: &Run) -> (ErrorCode, String) {
+    let error = run.error.clone().unwrap();
+    let limit = error.details.unwrap()["limit"].as_str().unwrap().to_owned();
+    (error.code, limit)
+}
+
+/// What the assistant's call sets aside, in tokens: one token has no room for it.
+async fn set_aside(house: &House) -> u64 {
+    let ctx = house.user_with(tokens(1)).await;
+    let run = house.start(&ctx, ask("assistant", "x")).await.unwrap().run;
+    let (run, _) = house.ended(&ctx, run.id).await;
+    run.error.unwrap().details.unwrap()["wanted"]
+        .as_f64()
+        .unwrap() as u64
+}
+
+fn warnings(log: &[Event]) -> Vec<String> {
+    let warned = log.iter().filter_map(|event| match &event.kind {
+        EventKind::LimitWarning { limit, .. } => Some(limit.clone()),
+        _ => None,
+    });
+    warned.collect()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn ten_runs_at_once_with_a_budget_for_six_calls_make_six() {
+    // All six wait in the model until the others were refused, so that none is settled before.
+    let (hold, open) = gate();
+    let model = ScriptedModel::from_fn("test", move |_| {
+        Answer::new().wait(hold.clone()).text("done").usage(10, 5)
+    });
+    let house = House::with_model(model);
+    let ctx = house.user_with(tokens(6 * CALL)).await;
+    let started = join_all((0..10).map(|_| house.start(&ctx, ask("assistant", "x")))).await;
+    let runs: Vec<_> = started.into_iter().map(|run| run.unwrap().run.id).collect();
+    let mut open_streams = house.model.open_streams();
+    open_streams.wait_for(|open| *open == 6).await.unwrap();
+    let mut ends: FuturesUnordered<_> = runs.iter().map(|id| house.ended(&ctx, *id)).collect();
+    for _ in 0..4 {
+        let (run, _) = ends.next().await.unwrap();
+        let exceeded = (ErrorCode::BudgetExceeded, "budget_tokens".to_owned());
+        assert_eq!(error_of(&run), exceeded);
+    }
+    open.open();
+    while let Some((run, _)) = ends.next().await {
+        assert_eq!(run.status, RunStatus::Completed);
+    }
+    assert_eq!(house.model.requests().len(), 6);
+    // Settled with 15 tokens each, there is room again.
+    let run = house.start(&ctx, ask("assistant", "x")).await.unwrap().run;
+    let (run, _) = house.ended(&ctx, run.id).await;
+    assert_eq!(run.status, RunStatus::Completed);
+}
+
+#[tokio::test]
+async fn money_is_bounded_where_the_price_is_known_and_80_percent_are_told_once() {
+    // 8,192 tokens of an answer at a dollar for a million, and the request.
+    let price = Price {
+        input_usd: 0.0,
+        output_usd: 1_000.0,
+    };
+    let answer = |_: &_| Answer::new().text("done").usage(10, 1_000);
+    let house = House::with_model(ScriptedModel::from_fn("test", answer).priced(price));
+    let dollars = |usd| Limits {
+        budget_usd: Some(usd),
+        ..Limits::default()
+    };
+    let ctx = house.user_with(dollars(9.1)).await;
+    let run = house.start(&ctx, ask("assistant", "x")).await.unwrap().run;
+    let (run, log) = house.ended(&ctx, run.id).await;
+    assert_eq!((run.status, warnings(&log)), (RunStatus::Completed, vec![]));
+    // A dollar is used, and 8.192 may be.
+    let run = house.start(&ctx, ask("assistant", "x")).await.unwrap().run;
+    let (run, _) = house.ended(&ctx, run.id).await;
+    let exceeded = (ErrorCode::BudgetExceeded, "budget_usd".to_owned());
+    assert_eq!(error_of(&run), exceeded);
+
+    let house = House::with_model(ScriptedModel::from_fn("test", answer));
+    let ctx = house.user_with(dollars(0.000_001)).await;
+    let run = house.start(&ctx, ask("assistant", "x")).await.unwrap().run;
+    let (run, log) = house.ended(&ctx, run.id).await;
+    assert_eq!((run.status, warnings(&log)), (RunStatus::Completed, vec![]));
+}
+
+#[tokio::test]
+async fn a_run_is_warned_once_when_80_percent_are_used() {
+    let rounds = |request: &netra_model::ChatRequest| match request.messages.len() {
+        1 | 3 => Answer::new()
+            .tool_call("c", "time_now", serde_json::json!({}))
+            .usage(8_000, 1_000),
+        _ => Answer::new().text("done").usage(100, 10),
+    };
+    let house = House::with_model(ScriptedModel::from_fn("test", rounds));
+    let ctx = house.user_with(tokens(22_000 + CALL)).await;
+    let run = house.start(&ctx, ask("assistant", "x")).await.unwrap().run;
+    let (run, log) = house.ended(&ctx, run.id).await;
+    assert_eq!(run.status, RunStatus::Completed);
+    assert_eq!(warnings(&log), Vec::<String>::new());
+    let run = house.start(&ctx, ask("assistant", "x")).await.unwrap().run;
+    let (run, log) = house.ended(&ctx, run.id).await;
+    assert_eq!(run.status, RunStatus::Failed);
+    assert_eq!(warnings(&log), ["budget_tokens"]);
+}
+
+#[tokio::test]
+async fn a_call_that_fails_costs_nothing_and_one_that_was_cut_off_what_there_was() {
+    let unauthorized = Error::Unauthorized {
+        provider: "test".into(),
+        status: 401,
+    };
+    let refused = Answer::refuse(unauthorized);
+    let (hold, opener) = gate();
+    let hanging = Answer::new().text("so far").wait(hold).text("never");
+    let house = House::answering([
+        refused.clone(),
+        refused,
+        hanging,
+        Answer::new().text("done"),
+    ]);
+    let ctx = house.user_with(tokens(set_aside(&house).await)).await;
+    for _ in 0..2 {
+        let run = house.start(&ctx, ask("assistant", "x")).await.unwrap().run;
+        let (run, _) = house.ended(&ctx, run.id).await;
+        assert_eq!(run.error.unwrap().code, ErrorCode::ModelNotConfigured);
+    }
+    let run = house.start(&ctx, ask("assistant", "x")).await.unwrap().run;
+    opener.reached().await;
+    house.cancel(&ctx, run.id).await.unwrap();
+    house.ended(&ctx, run.id).await;
+    // What the cancelled call has used leaves less than a call may use.
+    let run = house.start(&ctx, ask("assistant", "x")).await.unwrap().run;
+    let (run, _) = house.ended(&ctx, run.id).await;
+    let details = run.error.unwrap().details.unwrap();
+    let used = details["used"].as_f64().unwrap();
+    assert!(used > 0.0 && used < 2_000.0, "{used}");
+}
+
+#[tokio::test]
+async fn what_a_crash_cut_off_is_counted_as_it_was_set_aside() {
+    let (hold, opener) = gate();
+    let house = House::answering([Answer::new().wait(hold)]);
+    let limits = tokens(CALL);
+    let ctx = house.user_with(limits.clone()).await;
+    let run = house.start(&ctx, ask("assistant", "x")).await.unwrap().run;
+    opener.reached().await;
+    let house = house.restarted(ScriptedModel::new("test", [Answer::new().text("again")]));
+    let ctx = house.user_again(&ctx).await;
+    // The one that goes on has the server's limits, which bound nothing here.
+    assert_eq!(house.recover().await, 1);
+    let (run, _) = house.ended(&ctx, run.id).await;
+    assert_eq!(run.status, RunStatus::Completed);
+    let bounded = house.user_again_with(&ctx, limits).await;
+    let run = house
+        .start(&bounded, ask("assistant", "x"))
+        .await
+        .unwrap()
+        .run;
+    let (run, _) = house.ended(&bounded, run.id).await;
+    let details = run.error.unwrap().details.unwrap();
+    assert!(details["used"].as_f64().unwrap() > 8_000.0, "{details}");
+}

@@ -1,0 +1,4 @@
+//! Language models behind the real server.
+
+mod listed;
+mod real;

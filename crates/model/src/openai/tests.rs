@@ -1,0 +1,304 @@
+//! Tests of how answers are put together, from the bytes that servers send.
+
+use proptest::prelude::*;
+use serde_json::{Value, json};
+
+use super::ChatCompletion;
+use crate::answer::trial::{self, sse};
+use crate::{Arguments, Chunk, Done, Error, Keepsake, StopReason, ToolCall, Usage};
+
+fn read(parts: &[&[u8]]) -> (Vec<Chunk>, Result<(), Error>) {
+    trial::read(ChatCompletion::default(), parts)
+}
+
+#[test]
+fn an_event_that_the_user_has_no_room_for_is_refused_before_it_is_read() {
+    let account = netra_context::memory::Account::user();
+    account.set_limit(1 << 20);
+    let large = sse(&[delta(json!({ "content": "x", "other": vec![0; 50_000] }))]);
+    let (chunks, _) = read(&[large.as_bytes()]);
+    assert_eq!(chunks.len(), 1, "it can be read where there is room");
+    let _entered = account.scope().enter();
+    let (_, result) = read(&[large.as_bytes()]);
+    assert!(matches!(result, Err(Error::NoRoom(_))), "{result:?}");
+    assert_eq!(account.current_bytes(), 0);
+}
+
+fn delta(delta: Value) -> Value {
+    json!({ "choices": [{ "index": 0, "delta": delta, "finish_reason": null }] })
+}
+
+fn finish(reason: &str) -> Value {
+    json!({ "choices": [{ "index": 0, "delta": {}, "finish_reason": reason }] })
+}
+
+fn piece(call: Value) -> Value {
+    delta(json!({ "tool_calls": [call] }))
+}
+
+fn call(id: &str, name: &str, arguments: Value) -> Chunk {
+    let (id, name) = (id.to_owned(), name.to_owned());
+    Chunk::ToolCall(ToolCall {
+        id,
+        name,
+        arguments: Arguments::Json(arguments),
+    })
+}
+
+fn done(stop: StopReason) -> Chunk {
+    Chunk::Done(Done {
+        usage: None,
+        stop,
+        keepsake: None,
+    })
+}
+
+fn complete(events: &[Value]) -> Vec<Chunk> {
+    let (chunks, result) = read(&[sse(events).as_bytes()]);
+    result.unwrap();
+    chunks
+}
+
+/// A long answer with everything in it.
+fn everything() -> String {
+    let mut text = ": OPENROUTER PROCESSING\r\n\r\n".to_owned();
+    text += &sse(&[
+        delta(json!({ "role": "assistant", "content": "" })),
+        delta(json!({ "reasoning_content": "Größe? 🤔" })),
+        delta(json!({ "content": "Grüße, 世界\n" })),
+        delta(json!({ "content": "\"🦀\"" })),
+        piece(json!({ "index": 0, "id": "a", "type": "function",
+                      "function": { "name": "look", "arguments": "" } })),
+        piece(json!({ "index": 0, "function": { "arguments": "{\"q\":\"ü" } })),
+        piece(json!({ "index": 1, "id": "b", "function": { "name": "add", "arguments": "{" } })),
+        piece(json!({ "index": 0, "function": { "arguments": "ber\"}" } })),
+        piece(json!({ "index": 1, "function": { "arguments": "\"x\":2}" } })),
+        finish("tool_calls"),
+        json!({ "choices": [], "usage": { "prompt_tokens": 11, "completion_tokens": 7,
+                "total_tokens": 18, "prompt_tokens_details": { "cached_tokens": 4 } } }),
+    ]);
+    text + "data: [DONE]\n\n"
+}
+
+fn everything_read() -> Vec<Chunk> {
+    let usage = Usage {
+        input_tokens: 11,
+        output_tokens: 7,
+        cached_tokens: Some(4),
+        cost_usd: None,
+    };
+    vec![
+        Chunk::Thinking("Größe? 🤔".to_owned()),
+        Chunk::Text("Grüße, 世界\n".to_owned()),
+        Chunk::Text("\"🦀\"".to_owned()),
+        call("a", "look", json!({ "q": "über" })),
+        call("b", "add", json!({ "x": 2 })),
+        Chunk::Done(Done {
+            usage: Some(usage),
+            stop: StopReason::ToolCalls,
+            keepsake: Some(Keepsake {
+                provider: "p".to_owned(),
+                value: json!({ "reasoning_content": "Größe? 🤔" }),
+            }),
+        }),
+    ]
+}
+
+proptest! {
+    #[test]
+    fn any_cut_of_the_bytes_gives_the_same_chunks(mut cuts in prop::collection::vec(0_usize..4096, 0..40)) {
+        let text = everything();
+        cuts.iter_mut().for_each(|cut| *cut %= text.len() + 1);
+        cuts.extend([0, text.len()]);
+        cuts.sort_unstable();
+        let parts: Vec<_> = cuts.windows(2).map(|pair| &text.as_bytes()[pair[0]..pair[1]]).collect();
+        prop_assert_eq!(read(&parts), (everything_read(), Ok(())));
+    }
+
+    #[test]
+    fn any_end_before_the_reason_to_stop_is_a_cut(end in 0_usize..4096) {
+        let text = everything();
+        let reason = text.find("\"finish_reason\":\"tool_calls\"").unwrap();
+        let (chunks, result) = read(&[&text.as_bytes()[..end % reason]]);
+        prop_assert_eq!(result, Err(Error::Cut { provider: "p".to_owned() }));
+        prop_assert!(chunks.iter().all(|chunk| matches!(chunk, Chunk::Text(_) | Chunk::Thinking(_))));
+    }
+
+    #[test]
+    fn any_bytes_end_in_an_answer_or_an_error(bytes in prop::collection::vec(any::<u8>(), 0..400)) {
+        let (chunks, result) = read(&[b"data: ", &bytes, b"\n\n"]);
+        let ended = matches!(chunks.last(), Some(Chunk::Done(_)));
+        prop_assert_eq!(ended, result.is_ok());
+    }
+}
+
+#[test]
+fn one_byte_at_a_time() {
+    let text = everything();
+    let parts: Vec<_> = text.as_bytes().chunks(1).collect();
+    assert_eq!(read(&parts), (everything_read(), Ok(())));
+}
+
+#[test]
+fn calls_of_servers_that_number_everything_zero_or_nothing() {
+    let function = |name: &str| json!({ "name": name, "arguments": "{\"n\":1}" });
+    for index in [json!(0), Value::Null] {
+        let chunks = complete(&[
+            piece(json!({ "index": index, "id": "a", "function": function("f") })),
+            piece(json!({ "index": index, "id": "b", "function": function("g") })),
+            finish("stop"),
+        ]);
+        let expected = vec![
+            call("a", "f", json!({ "n": 1 })),
+            call("b", "g", json!({ "n": 1 })),
+            done(StopReason::ToolCalls),
+        ];
+        assert_eq!(chunks, expected, "index {index}");
+    }
+}
+
+#[test]
+fn a_call_without_id_or_arguments_or_with_an_object() {
+    let chunks = complete(&[
+        piece(json!({ "index": 0, "function": { "name": "now" } })),
+        piece(
+            json!({ "index": 1, "id": "x", "function": { "name": "f", "arguments": { "a": [1] } } }),
+        ),
+        finish("tool_calls"),
+    ]);
+    let expected = vec![
+        call("call_0", "now", json!({})),
+        call("x", "f", json!({ "a": [1] })),
+        done(StopReason::ToolCalls),
+    ];
+    assert_eq!(chunks, expected);
+}
+
+#[test]
+fn arguments_that_are_cut_are_invalid_and_kept() {
+    let chunks = complete(&[
+        piece(
+            json!({ "index": 0, "id": "a", "function": { "name": "f", "arguments": "{\"a\":" } }),
+        ),
+        finish("length"),
+    ]);
+    let arguments = Arguments::Invalid("{\"a\":".to_owned());
+    let cut = ToolCall {
+        id: "a".to_owned(),
+        name: "f".to_owned(),
+        arguments,
+    };
+    assert_eq!(
+        chunks,
+        vec![Chunk::ToolCall(cut), done(StopReason::MaxTokens)]
+    );
+}
+
+#[test]
+fn thoughts_refusals_and_typed_parts() {
+    let chunks = complete(&[
+        delta(json!({ "reasoning": "hm", "reasoning_content": null })),
+        delta(json!({ "content": [
+            { "type": "thinking", "thinking": [{ "type": "text", "text": "so" }] },
+            { "type": "text", "text": "No" } ] })),
+        delta(json!({ "content": null, "refusal": ", I will not." })),
+        finish("stop"),
+    ]);
+    let expected = vec![
+        Chunk::Thinking("hm".to_owned()),
+        Chunk::Thinking("so".to_owned()),
+        Chunk::Text("No".to_owned()),
+        Chunk::Text(", I will not.".to_owned()),
+        done(StopReason::Refusal),
+    ];
+    assert_eq!(chunks, expected);
+}
+
+#[test]
+fn what_is_no_answer() {
+    let malformed = |what| {
+        Err(Error::Malformed {
+            provider: "p".to_owned(),
+            what,
+        })
+    };
+    let nameless = sse(&[
+        piece(json!({ "index": 0, "id": "a", "function": {} })),
+        finish("stop"),
+    ]);
+    let cases = [
+        (
+            "data: {\"choices\": [\n\n",
+            malformed("an event is not as agreed"),
+        ),
+        ("data: [DONE]\n\n", malformed("the answer is empty")),
+        ("data: \u{0}\n\n", malformed("an event is not as agreed")),
+        (&nameless, malformed("a tool call has no name")),
+        (
+            "<html>no stream</html>",
+            Err(Error::Cut {
+                provider: "p".to_owned(),
+            }),
+        ),
+    ];
+    for (text, expected) in cases {
+        assert_eq!(read(&[text.as_bytes()]), (vec![], expected), "{text:?}");
+    }
+    let bad = read(&[b"data: \xff\xfe\n\n"]);
+    assert_eq!(bad, (vec![], malformed("a line is not text")));
+}
+
+#[test]
+fn limits_on_length_and_calls() {
+    let malformed = |what| {
+        Err(Error::Malformed {
+            provider: "p".to_owned(),
+            what,
+        })
+    };
+    let part = sse(&[delta(json!({ "content": "x".repeat(3 * 1024 * 1024) }))]);
+    let (chunks, result) = read(&[part.as_bytes(); 6]);
+    assert_eq!(
+        (chunks.len(), result),
+        (5, malformed("the answer is too long"))
+    );
+    let calls: Vec<_> = (0..257)
+        .map(|index| piece(json!({ "index": index, "function": { "name": "f" } })))
+        .collect();
+    let (_, result) = read(&[sse(&calls).as_bytes()]);
+    assert_eq!(result, malformed("too many tool calls"));
+}
+
+#[test]
+fn an_error_in_the_stream_comes_after_the_text_before_it() {
+    let cases = [
+        (
+            json!({ "message": "secret words", "type": "server_error" }),
+            "unavailable",
+        ),
+        (
+            json!({ "message": "secret words", "code": 429 }),
+            "rate_limited",
+        ),
+        (
+            json!({ "message": "secret words", "type": "overloaded_error" }),
+            "overloaded",
+        ),
+        (
+            json!({ "message": "secret words", "code": "context_length_exceeded" }),
+            "invalid_request",
+        ),
+        (json!("secret words"), "unavailable"),
+    ];
+    for (error, outcome) in cases {
+        let text = sse(&[delta(json!({ "content": "a" })), json!({ "error": error })]);
+        let (chunks, result) = read(&[text.as_bytes()]);
+        assert_eq!(chunks, vec![Chunk::Text("a".to_owned())]);
+        let error = result.unwrap_err();
+        assert_eq!(error.outcome(), outcome);
+        assert!(
+            !format!("{error} {error:?}").contains("secret"),
+            "{error:?}"
+        );
+    }
+}

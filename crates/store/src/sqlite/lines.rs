@@ -1,0 +1,99 @@
+//! Those who wait, each owner's in a line of its own, and the owners in turn: who has many waiting is behind itself,
+//! not others behind it.
+
+use std::collections::hash_map::Entry;
+use std::collections::{HashMap, VecDeque};
+use std::hash::Hash;
+
+pub(super) struct Lines<O, T> {
+    /// Whose turn it is, and after it. Every owner of a line stands here once.
+    turns: VecDeque<O>,
+    /// None is empty.
+    lines: HashMap<O, VecDeque<T>>,
+    waiting: usize,
+}
+
+impl<O, T> Default for Lines<O, T> {
+    fn default() -> Self {
+        Self {
+            turns: VecDeque::new(),
+            lines: HashMap::new(),
+            waiting: 0,
+        }
+    }
+}
+
+impl<O: Copy + Eq + Hash, T> Lines<O, T> {
+    pub(super) fn is_empty(&self) -> bool {
+        self.waiting == 0
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.waiting
+    }
+
+    pub(super) fn push(&mut self, owner: O, item: T) {
+        self.waiting += 1;
+        match self.lines.entry(owner) {
+            Entry::Occupied(line) => line.into_mut().push_back(item),
+            Entry::Vacant(place) => {
+                place.insert(VecDeque::from([item]));
+                self.turns.push_back(owner);
+            }
+        }
+    }
+
+    /// The first in the line of the owner whose turn it is.
+    pub(super) fn next(&mut self) -> Option<T> {
+        let owner = self.turns.pop_front()?;
+        let Entry::Occupied(mut line) = self.lines.entry(owner) else {
+            return None;
+        };
+        let item = line.get_mut().pop_front()?;
+        if line.get().is_empty() {
+            line.remove();
+        } else {
+            self.turns.push_back(owner);
+        }
+        self.waiting -= 1;
+        Some(item)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Lines;
+
+    #[test]
+    fn who_has_one_waiting_is_behind_one_of_another_not_behind_all() {
+        let mut lines = Lines::default();
+        for number in 0..100 {
+            lines.push("a", number);
+        }
+        lines.push("b", 1_000);
+        lines.push("b", 1_001);
+        let taken: Vec<i32> = (0..5).filter_map(|_| lines.next()).collect();
+        assert_eq!(taken, [0, 1_000, 1, 1_001, 2]);
+    }
+
+    #[test]
+    fn each_owner_is_served_in_the_order_of_asking_and_nobody_is_lost() {
+        let mut lines = Lines::default();
+        let (mut asked, mut taken) = (0, Vec::new());
+        // Pushes and takes in a fixed pattern that empties lines now and then.
+        for round in 0..1_000_usize {
+            for owner in 0..round % 4 {
+                lines.push(owner % 3, (owner % 3, asked));
+                asked += 1;
+            }
+            taken.extend((0..(round * 7) % 3).filter_map(|_| lines.next()));
+        }
+        taken.extend(std::iter::from_fn(|| lines.next()));
+        assert!(lines.is_empty());
+        assert_eq!(taken.len(), asked);
+        for owner in 0..3 {
+            let of_owner = taken.iter().filter(|(whose, _)| *whose == owner);
+            assert!(of_owner.is_sorted());
+        }
+    }
+}

@@ -1,0 +1,69 @@
+// What belongs to the account itself: keys, sessions, secrets, its audit, and taking all of it along or away.
+
+import { randomKey, type Http } from './http.js';
+import type { Listing } from './resources.js';
+import type { AuditEntry, CreateKey, Key, Page, PutSecret, SecretInfo, Session } from './types.js';
+
+export class Keys {
+  constructor(private readonly http: Http) {}
+
+  list(listing: Listing = {}): Promise<Page<Key>> {
+    return this.http.json('GET', '/api/keys', { query: { ...listing } });
+  }
+
+  /** The answer has the secret, this once. */
+  create(key: CreateKey): Promise<Key> {
+    return this.http.json('POST', '/api/keys', { body: key, key: randomKey() });
+  }
+
+  async revoke(id: string): Promise<void> {
+    await this.http.call('DELETE', `/api/keys/${id}`);
+  }
+}
+
+export class Sessions {
+  constructor(private readonly http: Http) {}
+
+  list(listing: Listing = {}): Promise<Page<Session>> {
+    return this.http.json('GET', '/api/auth/sessions', { query: { ...listing } });
+  }
+
+  async revoke(id: string): Promise<void> {
+    await this.http.call('DELETE', `/api/auth/sessions/${id}`);
+  }
+}
+
+/** Values go in and never come out. The contract lists no names: who wants a secret asks for it by name. */
+export class Secrets {
+  constructor(private readonly http: Http) {}
+
+  get(name: string): Promise<SecretInfo> {
+    return this.http.json('GET', `/api/secrets/${encodeURIComponent(name)}`);
+  }
+
+  put(name: string, secret: PutSecret): Promise<SecretInfo> {
+    return this.http.json('PUT', `/api/secrets/${encodeURIComponent(name)}`, { body: secret });
+  }
+
+  async delete(name: string): Promise<void> {
+    await this.http.call('DELETE', `/api/secrets/${encodeURIComponent(name)}`);
+  }
+}
+
+export class OwnData {
+  constructor(private readonly http: Http) {}
+
+  audit(listing: Listing = {}): Promise<Page<AuditEntry>> {
+    return this.http.json('GET', '/api/audit', { query: { ...listing } });
+  }
+
+  /** Everything that is the user's, as one archive. */
+  export(): Promise<Blob> {
+    return this.http.blob('/api/me/export');
+  }
+
+  /** Deletes the account and all that is its own. */
+  async delete(): Promise<void> {
+    await this.http.call('DELETE', '/api/me');
+  }
+}

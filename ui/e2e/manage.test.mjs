@@ -1,0 +1,118 @@
+// The account and the administration: what is done there takes effect.
+
+import { afterAll, afterEach, beforeAll, expect, it } from 'vitest';
+import { PASSWORD } from './server.mjs';
+import { Stage } from './stage.mjs';
+
+const AGENTS = new URL('./agents', import.meta.url).pathname;
+const stage = new Stage();
+beforeAll(() => stage.open());
+afterEach((test) => stage.clear(test.task));
+afterAll(() => stage.close());
+
+it('makes a key that a program can use, until it is revoked', async () => {
+  const server = await stage.server({ users: ['ada'] });
+  const ada = await stage.user(server, 'ada');
+  const { page } = ada;
+  const ask = (secret) => fetch(`${server.url}/api/auth/me`, { headers: { authorization: `Bearer ${secret}` } }).then((answer) => answer.status);
+  await page.getByRole('link', { name: 'Account' }).click();
+  await page.getByRole('textbox', { name: 'Name' }).fill('nightly');
+  await page.getByRole('button', { name: 'Make a key' }).click();
+  const secret = await page.getByRole('status').locator('code').innerText();
+  expect(secret).toMatch(/^ntr_/);
+  expect(await ask(secret)).toBe(200);
+  await page.getByRole('button', { name: 'I have it' }).click();
+  expect(await page.locator('body').innerText()).not.toContain(secret);
+  await page.getByRole('button', { name: 'Revoke nightly' }).click();
+  await page.getByRole('dialog').getByRole('button', { name: 'Revoke' }).click();
+  await ada.sees('You have no keys.');
+  expect(await ask(secret)).toBe(401);
+});
+
+it('keeps a secret, tells of it and never its value, and deletes it', async () => {
+  const server = await stage.server({ users: ['ada'] });
+  const ada = await stage.user(server, 'ada');
+  const { page } = ada;
+  await page.goto(`${server.url}/account/secrets`);
+  await page.getByRole('textbox', { name: 'Name' }).first().fill('wiki');
+  await page.getByLabel('Value').fill('a value of some length');
+  await page.getByLabel('Hosts that it may be sent to').fill('wiki.example.com\napi.example.com');
+  await page.getByRole('button', { name: 'Keep it' }).click();
+  await ada.sees('wiki is kept.');
+  await ada.sees('wiki.example.com, api.example.com');
+  expect(ada.received.join('\n')).not.toContain('a value of some length');
+  ada.expectTrouble(/status of 404.*\/api\/secrets\/nothing$/);
+  await page.getByRole('textbox', { name: 'Name' }).nth(1).fill('nothing');
+  await page.getByRole('button', { name: 'Look up' }).click();
+  await ada.sees('You have no secret named nothing.');
+  await page.getByRole('textbox', { name: 'Name' }).nth(1).fill('wiki');
+  await page.getByRole('button', { name: 'Look up' }).click();
+  await page.getByRole('button', { name: 'Delete', exact: true }).click();
+  await page.getByRole('dialog').getByRole('button', { name: 'Delete' }).click();
+  await ada.sees('wiki is deleted.');
+});
+
+it('lets an admin stop somebody’s run, change their plan, and disable them', async () => {
+  const office = await stage.postOffice();
+  const server = await stage.server({ users: ['bob'], admins: ['ada'], config: office.config, args: ['--agents', AGENTS] });
+  const bob = await stage.user(server, 'bob');
+  await bob.choose('mailer');
+  await bob.ask('the walrus letter');
+  await bob.run('Waiting for you');
+
+  const ada = await stage.user(server, 'ada');
+  const { page } = ada;
+  await page.getByRole('link', { name: 'Administration' }).click();
+  await page.getByRole('link', { name: 'Live runs' }).click();
+  await page.getByRole('row', { name: /mailer bob/ }).getByRole('button', { name: 'Cancel mailer, bob' }).click();
+  await page.getByRole('dialog').getByText('mailer of bob is stopped').waitFor();
+  await page.getByRole('dialog').locator('.danger').click();
+  await bob.run('Stopped');
+  await ada.sees('No run fits.');
+  // Whose run it is she sees, and nothing of what it is about.
+  expect(ada.received.join('\n')).not.toContain('walrus');
+
+  await page.getByRole('link', { name: 'Users' }).click();
+  await page.getByRole('button', { name: 'Change bob' }).click();
+  await page.getByLabel('Plan').selectOption('pro');
+  await page.getByRole('button', { name: 'Save' }).click();
+  await page.getByRole('row', { name: /^bob user pro active/ }).waitFor();
+  await page.getByRole('button', { name: 'Change bob' }).click();
+  bob.expectTrouble(/status of 401|WebSocket/);
+  await page.getByRole('button', { name: 'Disable' }).click();
+  await page.getByRole('dialog').last().getByText('runs are cancelled').waitFor();
+  await page.getByRole('dialog').last().locator('.danger').click();
+  await page.getByRole('row', { name: /^bob user pro disabled/ }).waitFor();
+  await bob.sees('You have been signed out.');
+  await bob.signIn('bob', PASSWORD);
+  await bob.sees('Name or password is not right.');
+});
+
+it('shows no administration to who is no admin', async () => {
+  const server = await stage.server({ users: ['bob'] });
+  const bob = await stage.user(server, 'bob');
+  expect(await bob.page.getByRole('link', { name: 'Administration' }).count()).toBe(0);
+  await bob.page.goto(`${server.url}/admin/users`);
+  await bob.sees('These pages are for admins.');
+});
+
+it('shows a run in time, filters its events, and leads from a bar to its event', async () => {
+  const server = await stage.server({ users: ['ada'] });
+  const ada = await stage.user(server, 'ada');
+  const { page } = ada;
+  await ada.choose('optimizer');
+  await ada.attach(new URL('../../samples/synthetic-llm-log.csv', import.meta.url).pathname);
+  await ada.ask('What would cut the cost by 30 %?');
+  await ada.run('Done');
+  await page.getByRole('link', { name: 'Inspect' }).click();
+  await page.waitForURL(/\/runs\/run_/);
+  const timeline = page.getByRole('group', { name: 'Timeline' });
+  await timeline.getByText('optimizer-data').waitFor();
+  await timeline.getByRole('button', { name: /^log_profile/ }).first().click();
+  expect(JSON.parse(await page.getByLabel('The event as JSON').innerText())).toMatchObject({ type: 'tool_executing', data: { tool_name: 'log_profile' } });
+  await page.getByLabel('Search in events').fill('artifact_created');
+  await page.getByText(/^\d of \d+ events$/).waitFor();
+  expect(new Set(await page.getByRole('group', { name: 'Events' }).locator('code').allInnerTexts())).toEqual(new Set(['artifact_created']));
+  await page.getByRole('link', { name: '← To the conversation' }).click();
+  await ada.run('Done');
+});

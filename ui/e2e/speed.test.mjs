@@ -1,0 +1,176 @@
+// Quick and light: how soon something is seen, how much script there is, and whether the page stays in hand while
+// twenty thousand events pour into an open conversation.
+
+import { readdirSync, readFileSync } from 'node:fs';
+import { gzipSync } from 'node:zlib';
+import { afterAll, afterEach, beforeAll, expect, it } from 'vitest';
+import { Stage } from './stage.mjs';
+
+const EVENTS = 20_000;
+/** So many are handed over to the browser at once. */
+const BURST = 500;
+const LONGEST_TASK_MS = 100;
+const FIRST_PAINT_MS = 1_000;
+const SCRIPT_BYTES = 200_000;
+const stage = new Stage();
+beforeAll(() => stage.open());
+afterEach((test) => stage.clear(test.task));
+afterAll(() => stage.close());
+
+it('has less than 200 kB of script in all, compressed', () => {
+  const folder = new URL('../dist/assets/', import.meta.url);
+  const scripts = readdirSync(folder).filter((name) => name.endsWith('.js'));
+  expect(scripts.length).toBeGreaterThan(0);
+  const bytes = scripts.reduce((sum, name) => sum + gzipSync(readFileSync(new URL(name, folder)), { level: 9 }).length, 0);
+  console.log(`script: ${bytes} bytes compressed, ${scripts.length} files`);
+  expect(bytes).toBeLessThan(SCRIPT_BYTES);
+});
+
+it('shows something within a second', async () => {
+  const server = await stage.server({ users: ['ada'] });
+  const ada = await stage.user(server, 'ada');
+  await ada.page.reload();
+  await ada.page.getByText('Agents on this server').waitFor();
+  const paint = await ada.page.evaluate(() => performance.getEntriesByName('first-contentful-paint')[0]?.startTime);
+  console.log(`first contentful paint: ${Math.round(paint)} ms`);
+  expect(paint).toBeLessThan(FIRST_PAINT_MS);
+});
+
+/** Tasks of the page's main thread in a trace of the browser, longest first, in milliseconds. */
+function tasks(trace) {
+  const { traceEvents } = JSON.parse(trace.toString());
+  const names = traceEvents.filter((event) => event.name === 'thread_name' && event.args.name === 'CrRendererMain');
+  const busy = new Map();
+  for (const event of traceEvents) {
+    if (event.ph !== 'X' || event.name !== 'RunTask') continue;
+    const key = `${event.pid}:${event.tid}`;
+    if (!names.some((name) => `${name.pid}:${name.tid}` === key)) continue;
+    busy.set(key, [...(busy.get(key) ?? []), { wall: event.dur / 1000, cpu: Math.min(event.dur, event.tdur ?? event.dur) / 1000 }]);
+  }
+  const [main = []] = [...busy.values()].sort((a, b) => b.length - a.length);
+  return main;
+}
+
+/** Keeps the page's socket at hand, so that a test can let events come out of it. */
+const KEEP_SOCKET = () => {
+  const Native = window.WebSocket;
+  window.WebSocket = class extends Native {
+    constructor(...args) {
+      super(...args);
+      window.socketOfTest = this;
+    }
+  };
+};
+
+/** Lets frames come out of the page's socket, each as a task of its own, as frames do. */
+function arrive(page, frames) {
+  return page.evaluate(async (texts) => {
+    const { port1, port2 } = new MessageChannel();
+    const turn = () => new Promise((resolve) => {
+      port1.onmessage = resolve;
+      port2.postMessage(0);
+    });
+    for (const data of texts) {
+      await turn();
+      window.socketOfTest.onmessage({ data });
+    }
+  }, frames);
+}
+
+/** What a busy team does: thinks, calls tools, and writes. */
+function* work(run, after, count) {
+  const agent = run.agent;
+  let prev = after;
+  for (let index = 0; index < count; index++) {
+    const at = new Date(Date.parse(run.ts) + index).toISOString().replace('Z', '000Z');
+    const base = { seq: prev + 1, prev, event_id: `evt_${index}`, ts: at, thread_id: run.thread_id, run_id: run.run_id, agent, step: 1 };
+    prev += 1;
+    const call = { tool_call_id: `tcl_${Math.floor(index / 4)}`, tool_name: 'sql_query' };
+    if (index % 4 === 0) yield { ...base, type: 'agent_thinking', data: { message: `step number ${index}` } };
+    else if (index % 4 === 1) yield { ...base, type: 'tool_executing', data: { ...call, arguments: { sql: `select ${index}` } } };
+    else if (index % 4 === 2) yield { ...base, type: 'tool_completed', data: { ...call, success: true, duration_ms: 3, result: { rows: [[index]] }, result_bytes: 20 } };
+    else yield { ...base, type: 'message_delta', data: { message_id: run.messageId, delta: index % 100 === 3 ? `\n\nParagraph ${index}. ` : `word${index} ` } };
+  }
+}
+
+it('takes twenty thousand events into an open conversation without a task of over 100 ms', async () => {
+  const model = await stage.model();
+  const server = await stage.server({ users: ['ada'], model });
+  const ada = await stage.visitor(server);
+  const { page } = ada;
+  await page.addInitScript(KEEP_SOCKET);
+  await ada.open();
+  await ada.signIn('ada');
+  await ada.isIn();
+  await ada.choose('assistant');
+  await ada.ask('a long story');
+  const call = await model.next();
+  call.say('Once upon a time ');
+  await ada.sees('Once upon a time');
+  const last = ada.received.map((text) => JSON.parse(text)).findLast((frame) => frame.type === 'message_delta');
+  const run = { ...last, messageId: last.data.message_id };
+  const frames = [...work(run, last.seq, EVENTS)].map((event) => JSON.stringify(event));
+
+  await stage.browser.startTracing(page, { categories: ['disabled-by-default-devtools.timeline'] });
+  const began = performance.now();
+  for (let at = 0; at < frames.length; at += BURST) await arrive(page, frames.slice(at, at + BURST));
+  await page.getByText(`1 agent, ${(EVENTS / 4).toLocaleString('en')} tool calls`).waitFor();
+  await page.getByText(`word${EVENTS - 1}`).waitFor();
+  const took = performance.now() - began;
+  await back(page);
+  measured(`${EVENTS} events in ${(took / 1000).toFixed(1)} s`, tasks(await stage.browser.stopTracing()));
+}, 180_000);
+
+it('opens a run of twenty thousand events without one either, in the conversation and in the inspector', async () => {
+  const server = await stage.server({ users: ['ada'] });
+  const ada = await stage.user(server, 'ada');
+  const { page } = ada;
+  await ada.choose('echo');
+  await ada.ask('a long story');
+  await ada.run('Done');
+  const own = ada.received.filter((text) => text.startsWith('{')).map((text) => JSON.parse(text)).filter((frame) => frame.event_id);
+  const started = own.findLastIndex((event) => event.type === 'agent_started');
+  const run = { ...own[started], messageId: 'msg_long' };
+  const long = [...work(run, run.seq, EVENTS)];
+  const events = [...own.slice(0, started + 1), ...long, ...own.slice(-2)].map((event, index) => ({ ...event, seq: index + 1, prev: index }));
+  const body = events.map((event) => `id: e:${event.seq}\ndata: ${JSON.stringify(event)}\n\n`).join('');
+  await page.route(/\/api\/runs\/\w+\/events/, (route) => route.fulfill({ contentType: 'text/event-stream', body }));
+
+  // From another page, so that nothing of the run is known any more.
+  await page.goto(`${server.url}/account/usage`);
+  await page.getByText('Runs by day').waitFor();
+  await stage.browser.startTracing(page, { categories: ['disabled-by-default-devtools.timeline'] });
+  await ada.conversations.getByText('a long story').click();
+  await page.getByText(`1 agent, ${(EVENTS / 4).toLocaleString('en')} tool calls`).waitFor();
+  await page.getByRole('button', { name: /steps/i }).click();
+  await back(page);
+  measured(`a run of ${EVENTS} events in the conversation`, tasks(await stage.browser.stopTracing()));
+
+  await stage.browser.startTracing(page, { categories: ['disabled-by-default-devtools.timeline'] });
+  await page.getByRole('link', { name: 'Inspect' }).click();
+  await page.getByText(/^1\d,\d+ of 20,\d+ events$/).waitFor();
+  const list = page.getByRole('group', { name: 'Events', exact: true });
+  for (let part = 1; part <= 10; part++) await list.evaluate((node, part) => (node.scrollTop = (node.scrollHeight * part) / 10), part);
+  await list.getByText('run_completed').waitFor();
+  await page.getByLabel('Search in events').fill('select 19');
+  await page.getByText(/^\d+ of 20,\d+ events$/).waitFor();
+  measured(`a run of ${EVENTS} events in the inspector`, tasks(await stage.browser.stopTracing()));
+}, 180_000);
+
+/** The reader goes back to the start, over everything. */
+async function back(page) {
+  const scroller = page.locator('.scroller');
+  await scroller.evaluate((node) => (node.scrollTop = node.scrollHeight / 2));
+  await scroller.evaluate((node) => (node.scrollTop = 0));
+  await page.getByText('step number 0', { exact: true }).waitFor();
+}
+
+/**
+ * By the time that the processor was at it: by the clock a task on a busy machine also lasts while others are served.
+ */
+function measured(what, main) {
+  const longest = Math.max(...main.map((task) => task.cpu));
+  console.log(`${what}: ${main.length} tasks, the longest ${longest.toFixed(0)} ms of computing (${Math.max(...main.map((task) => task.wall)).toFixed(0)} ms by the clock)`);
+  expect(main.length).toBeGreaterThan(100);
+  expect(longest, what).toBeLessThan(LONGEST_TASK_MS);
+}
