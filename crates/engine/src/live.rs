@@ -345,7 +345,7 @@ impl LiveRuns {
             let changed = self.0.changed.notified();
             let mut changed = std::pin::pin!(changed);
             changed.as_mut().enable();
-            if !self.look(|runs| runs.map(&wanted).any(|is_wanted| is_wanted)) {
+            if self.look(|runs| runs.filter(|live| wanted(live)).count()) == 0 {
                 return;
             }
             changed.await;
