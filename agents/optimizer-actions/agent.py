@@ -97,6 +97,56 @@ def measure_again(costed, file):
                 {"file": file})
 
 
+# What to do about the slowest requests, by what they have in common.
+SLOW = {
+    "by_model": "Try another model on a sample of these requests, and compare time and answers.",
+    "by_prompt_length": "Look at what makes these prompts long, and leave out what the answer does not need.",
+    "by_output_length": "Ask for shorter answers, cap them, or show them while they are written.",
+    "by_load": "Spread what can wait over quieter minutes, or ask the provider for more capacity.",
+    "by_hour": "Look at what runs in this hour, and move what can wait.",
+    "by_user": "Ask these users what they send, and look at the longest of their requests.",
+}
+REPEATED = 0.05  # From this share of repeated prompts on a cache of answers is worth a step.
+
+
+def from_studies(file):
+    """Steps that follow from what analysis found, where it was asked for or stands out."""
+    found = {study["tool"]: study for study in input.get("studies") or [] if study["file"] == file}
+    topics = (input.get("wanted") or {"topics": []})["topics"]
+    steps = []
+
+    def add(tool, title, how, done_when, effort, risk):
+        study = found[tool]
+        steps.append(step(title, how, done_when, effort, risk, {
+            "file": file, "source_calls": [study["call"] or study["ref"]], "source_refs": [study["ref"]]}))
+
+    latency = found["latency_drivers"]["result"] if "latency_drivers" in found else None
+    if latency and latency["bottlenecks"] and "latency" in topics:
+        worst = latency["bottlenecks"][0]
+        add("latency_drivers", f"Look at the slowest requests: {worst['name']}", SLOW[worst["dimension"]],
+            f"95 % of the answers come in less than {latency['latency_ms']['p95']:,} ms", "medium", "none")
+    limits = found["rate_limits"]["result"] if "rate_limits" in found else {}
+    for key in ["requests_per_minute", "tokens_per_minute"]:
+        limit = (limits.get(key) or {}).get("limit")
+        if limit and limit["minutes_over"]:
+            what = key.replace("_per_minute", "")
+            add("rate_limits", f"Keep {what} below {limit['limit']:,} a minute, or ask for a higher limit",
+                "Queue what can wait, and spread it over the minutes after a peak.",
+                f"no minute goes over the limit (now {limit['minutes_over']:,})", "medium", "low")
+    odd = found["log_anomalies"]["result"] if "log_anomalies" in found else None
+    if odd and odd["details"] and "anomalies" in topics:
+        first = odd["details"][0]
+        add("log_anomalies", f"Find out what happened at {first['timestamp']}",
+            f"Look at the {first['metric_name'].replace('_', ' ')} of that {odd['unit']}: who sent them, and what was released.",
+            "the cause is known", "low", "none")
+    exact = (found["prompt_repeats"]["result"] if "prompt_repeats" in found else {}).get("exact")
+    if exact and (exact["share_of_requests"] or 0) >= REPEATED:
+        add("prompt_repeats", "Keep the answers of prompts that repeat word for word",
+            "Look an answer up by a hash of the whole prompt before the model is asked, where an old answer will do.",
+            f"less than {exact['repeated_requests']:,} requests repeat an earlier one in a log of this size", "medium", "medium")
+    return steps
+
+
 def plan(costed, profile):
     """The steps for one log."""
     file = costed["name"]
@@ -112,6 +162,7 @@ def plan(costed, profile):
         before = rung
         if len(rung["steps"]) == len(chosen["steps"]):
             break
+    steps += from_studies(file)
     return steps + ([measure_again(costed, file)] if chosen else [])
 
 

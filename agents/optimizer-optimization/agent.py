@@ -21,7 +21,8 @@ KINDS = {
 missing = []
 sources = []
 numbers = dict(input.get("numbers") or {})
-assume = {**ASSUME, **(input.get("assume") or {})}
+given = input.get("assume") or {}
+assume = {**ASSUME, **given}
 
 
 def call(name, tool, arguments, told=None):
@@ -39,16 +40,30 @@ def call(name, tool, arguments, told=None):
     return result, ref, source["call"] or ref
 
 
-def changes(profile):
+def cached_share(file):
+    """The share to try, and from which call it is, if it was measured. What the caller gives goes before what was measured."""
+    measured = file.get("repeats")
+    if measured and "cached_share" not in given:
+        return measured["cached_share"], measured["ref"]
+    return assume["cached_share"], None
+
+
+def changes(file):
     """What to try on the same models, and why something is not tried."""
-    scenarios = []
+    scenarios, profile = [], file["profile"]
     cached = profile["cached_input_tokens"]
-    if cached and (cached["share_of_input"] or 0) >= assume["cached_share"]:
+    share, ref = cached_share(file)
+    if ref:
+        # Where hardly anything repeats, or all that does is cached already, there is nothing to try.
+        now = (cached or {}).get("share_of_input") or 0
+        if share - now >= SMALLEST_SAVING:
+            scenarios.append({"kind": "prompt_caching", "cached_share": share})
+    elif cached and (cached["share_of_input"] or 0) >= assume["cached_share"]:
         share = f"{100 * cached['share_of_input']:.1f} %"
         missing.append({"what": "what more prompt caching saves", "why": f"{share} of the input is cached already",
                         "to_answer": "Give a larger `cached_share` in `assume`."})
     else:
-        scenarios.append({"kind": "prompt_caching", "cached_share": assume["cached_share"]})
+        scenarios.append({"kind": "prompt_caching", "cached_share": share})
     if (profile["output_tokens"] or {}).get("p95"):
         scenarios.append({"kind": "capped_output", "max_tokens": profile["output_tokens"]["p95"]})
     scenarios.append({"kind": "shorter_prompts", "fraction": assume["shorter_prompts"]})
@@ -74,6 +89,15 @@ def other_models(cost, baseline, named):
     return found
 
 
+def note_measured(options, file):
+    """Says of the caching option that its share was measured, and where."""
+    share, ref = cached_share(file)
+    for one in options if ref else []:
+        if one["kind"] == "prompt_caching":
+            one["assumptions"] = one["assumptions"] + [f"the share is what the prompts of the log show [{ref}]"]
+            one["source_refs"] = one["source_refs"] + [ref]
+
+
 def option(scenario, file, ref, source, slower_refused):
     """One scenario of what_if as an option of the report."""
     rules = KINDS.get(scenario["kind"], {"effort": None, "risk": None, "speed": None, "quality": None})
@@ -93,6 +117,46 @@ def ladder(options):
         fit = [o for o in fit if (o["saving_fraction"] or 0) >= SMALLEST_SAVING]
         steps += [o["arguments"] for o in fit[:1]]
     return [steps[:count] for count in range(2, min(len(steps), 5) + 1)], steps
+
+
+def other_combinations(steps, rungs):
+    """The combinations that the ladder leaves out, so that cost, risk and effort can be weighed against each other."""
+    found = []
+    for mask in range(1, 2 ** len(steps)):
+        chosen = [step for at, step in enumerate(steps) if mask >> at & 1]
+        if len(chosen) > 1 and chosen not in rungs:
+            found.append(chosen)
+    return found[:12]
+
+
+SIZE = {"none": 0, "low": 1, "medium": 2, "high": 3}
+
+
+def weigh(options, combined, stem):
+    """The options and their combinations over saving, risk and effort: which of them no other one beats in everything."""
+    choices = []
+    for one in options + combined:
+        kinds = [step["kind"] for step in one["arguments"].get("steps", [one["arguments"]])]
+        if one["excluded"] or one["saving_usd"] is None or one["saving_usd"] <= 0:
+            continue
+        rules = [KINDS[kind] for kind in kinds]
+        values = {"saving_usd": one["saving_usd"], "risk": max(SIZE[rule["risk"]] for rule in rules),
+                  "effort": sum(SIZE[rule["effort"]] for rule in rules)}
+        choices.append({"name": one["name"], "values": values})
+    if len(choices) < 2:
+        return None
+    objectives = [{"field": "saving_usd", "better": "higher", "label": "Saving in US dollars"},
+                  {"field": "risk", "better": "lower", "label": "Risk: 1 low, 2 medium, 3 high"},
+                  {"field": "effort", "better": "lower", "label": "Effort: 1 low to 3 high for each step"}]
+    arguments = {"options": choices, "objectives": objectives, "name": f"{stem}choice", "title": "Saving against risk"}
+    try:
+        result, ref, source = call("pareto", pareto, arguments, {"options": f"{len(choices)}, of what_if",
+                                                                 "objectives": "saving, risk, effort"})
+    except Exception as error:
+        missing.append({"what": "the choice between saving, risk and effort", "why": str(error), "to_answer": "See the error."})
+        return None
+    chart_of = {"ref": ref, **{key: result.get(key) for key in ["file_id", "name", "media_type", "bytes", "alt"]}}
+    return {"ref": ref, "call": source, "options": result["options"], "front": result["front"], "chart": chart_of}
 
 
 def short_name(rung):
@@ -152,9 +216,10 @@ def optimize(file, wanted, price_list):
     cost, named = price(log, wanted["models"], more)
     if len(named) == 1 and not cost["by_model"]:
         more["baseline_model"] = named[0]
-    first, ref, source = call("what_if", what_if, {"file": log, "scenarios": changes(file["profile"]), **more})
+    first, ref, source = call("what_if", what_if, {"file": log, "scenarios": changes(file), **more})
     baseline = {**first["baseline"], "ref": ref}
     options = [option(scenario, name, ref, source, slower_refused) for scenario in first["scenarios"]]
+    note_measured(options, file)
     models = [{"kind": "other_model", "model": model} for model in other_models(cost, baseline, named)]
     bars, rungs, alone = first["options_for_chart"], [], []
     if models:
@@ -164,27 +229,38 @@ def optimize(file, wanted, price_list):
     combined, steps = ladder(options)
     rungs += [{**o, "steps": [o["arguments"]]} for o in options if steps and o["arguments"] == steps[0]]
     tried = [{"kind": "combined", "label": short_name(rung), "steps": rung} for rung in combined]
+    alone_at = len(tried)
     tried += enough_alone(options, target) if target else []
+    more_at = len(tried)
+    tried += [{"kind": "combined", "label": short_name(one), "steps": one} for one in other_combinations(steps, combined)]
+    others = []
     if tried:
         third, ref, source = call("what_if", what_if, {"file": log, "scenarios": tried, **more})
         answers = [option(scenario, name, ref, source, False) for scenario in third["scenarios"]]
         together = until_unknown(answers[: len(combined)])
         rungs += [{**answer, "steps": answer["arguments"]["steps"]} for answer in together]
-        alone = [answer for answer in answers[len(combined):] if answer["saving_fraction"] is not None]
+        alone = [answer for answer in answers[alone_at:more_at] if answer["saving_fraction"] is not None]
+        others = [answer for answer in answers[:alone_at] + answers[more_at:] if answer["saving_fraction"] is not None]
         bars = bars + [bar for bar in third["options_for_chart"] if bar["label"] in [o["name"] for o in together]]
     chosen = choose(rungs, target) if rungs else None
+    # Of many logs the steps of the run do not suffice for it.
+    choice = weigh(options, others, stem_of(name)) if len(input["files"]) <= 2 else None
     kept = ["logged_cost_usd", "cost_usd", "by_model", "on_models", "unpriced_requests", "comparison", "ref"]
     return {"name": name, "baseline": baseline, "price_list": first["price_list"], "options": options, "rungs": rungs,
-            "enough_alone": alone, "chosen": chosen, "chart": draw(bars, name), "target_fraction": target,
+            "enough_alone": alone, "chosen": chosen, "choice": choice, "chart": draw(bars, name), "target_fraction": target,
             "cost": {key: cost[key] for key in kept},
             "assumptions": first["assumptions"] + [a for a in cost["assumptions"] if a not in first["assumptions"]]}
 
 
+def stem_of(name):
+    """The beginning of a chart's name: with several logs, which one it is about."""
+    many = len(input["files"]) > 1
+    return f"log-{[file['name'] for file in input['files']].index(name) + 1}-" if many else ""
+
+
 def draw(bars, name):
     """The chart of the costs, or None and a note why there is none."""
-    many = len(input["files"]) > 1
-    stem = f"log-{[file['name'] for file in input['files']].index(name) + 1}-" if many else ""
-    arguments = {"kind": "cost_by_option", "name": f"{stem}cost-by-option", "options": bars}
+    arguments = {"kind": "cost_by_option", "name": f"{stem_of(name)}cost-by-option", "options": bars}
     try:
         drawn, ref, _ = call("chart", chart, arguments, {"kind": "cost_by_option", "options": f"{len(bars)} costs"})
     except Exception as error:

@@ -4,6 +4,8 @@ import re
 
 FIELDS = {"model": "model", "cost": "price", "latency": "latency", "user": "user", "timestamp": "time",
           "cached_input_tokens": "cached tokens", "input_tokens": "input tokens", "output_tokens": "output tokens"}
+# The steps whose tool calls are sources, in the order in which they ran.
+STEPS = ["triage", "data", "analysis", "optimization", "actions"]
 CONDITIONS = {"no_slower": "answers must not get slower", "no_worse": "answers must not get worse"}
 
 JUDGED = "Effort, risk, speed and answers are judged by the kind of change, not measured."
@@ -79,6 +81,11 @@ def summary_of_file(file, costed):
     return line + "."
 
 
+def deeper(name):
+    """What analysis found about a log, if it looked into it."""
+    return next(iter([one for one in part("analysis", "files", []) if one["name"] == name]), None)
+
+
 def contents(costed, rung):
     """The names of the options that a rung is made of."""
     names = [o["name"] for step in rung["steps"] for o in costed["options"] if o["arguments"] == step]
@@ -108,13 +115,48 @@ def summary(profiles, costs, missing):
         costed = next(iter([c for c in costs if c["name"] == file["name"]]), None)
         name = f"{clean(file['name'])}: " if len(profiles) > 1 else ""
         lines.append(name + summary_of_file(file, costed))
-        lines += [name + clean(said) for topic, said in file["answers"].items() if topic in topics]
+        answers = {**file["answers"], **(deeper(file["name"]) or {"answers": {}})["answers"]}
+        lines += [name + clean(said) for topic, said in answers.items() if topic in topics or topic == "cost" and not topics
+                  or topic == "forecast" and "growth" in topics]
         lines += [name + verdict(costed)] if costed and ("cost" in topics or not topics) else []
     if not profiles:
         lines.append("There is no log that could be read, so this report has no figures. What to bring stands below.")
     open_points = unique([clean(one["what"]) for one in missing])
     lines.append(f"Not answered: {'; '.join(open_points)}." if open_points else "All that was asked could be answered.")
     return "\n".join(lines)
+
+
+def executive(costed, many):
+    """The rows of the executive summary for one log: what it costs, why, what can be saved, how, and at which risk."""
+    name = f"{clean(costed['name'])}: " if many else ""
+    baseline, chosen = costed["baseline"], costed["chosen"]
+    rows = [[f"{name}Cost of this log", f"{usd(baseline['cost_usd'])}, {rests_on(costed)}", f"[{baseline['ref']}]"]]
+    driver = (deeper(costed["name"]) or {"answers": {}})["answers"].get("cost")
+    if driver:
+        words, _, ref = driver.partition(": ")[2].rpartition(" [")
+        rows.append([f"{name}Largest driver", words, f"[{ref.rstrip('.')}"])
+    if chosen:
+        saving = f"{usd(chosen['saving_usd'])} ({percent(chosen['saving_fraction'])}) by {contents(costed, chosen)}"
+        rows.append([f"{name}Saving of the plan", saving, f"[{chosen['source_refs'][0]}]"])
+    steps = [step for step in part("actions", "actions", []) if step["file"] == costed["name"]]
+    saving_steps = [step for step in steps if step["saving_usd"] is not None]
+    if saving_steps:
+        first = saving_steps[0]
+        refs = " ".join(f"[{ref}]" for ref in first["source_refs"])
+        rows.append([f"{name}First step that saves", f"{first['title']}: {usd(first['saving_usd'])}, effort {first['effort']}, "
+                     f"risk {first['risk']}", refs])
+        worst = max(saving_steps, key=lambda step: ["none", "low", "medium", "high"].index(step["risk"]))
+        rows.append([f"{name}Highest risk in the plan", f"{worst['risk']}: {worst['title']}", "-"])
+    return rows
+
+
+def executive_section(costs, missing):
+    rows = []
+    for costed in costs:
+        rows += executive(costed, len(costs) > 1)
+    open_points = unique([one["what"] for one in missing])
+    rows.append(["Not known", "; ".join(open_points) or "nothing that was asked for", "-"])
+    return ["## Executive summary", ""] + table(["What", "Finding", "Source"], rows) if costs else []
 
 
 def asked():
@@ -160,6 +202,34 @@ def data_section(file):
     return lines
 
 
+def analysis_section(found):
+    lines = [f"### {clean(found['name'])}", ""]
+    for one in found["tables"]:
+        lines += [f"**{one['title']}**", ""] + table(one["head"], one["rows"])
+    for chart in found["charts"]:
+        lines += [image(chart), ""]
+    return lines
+
+
+def choice_table(costed):
+    """The options that no other one beats, over saving, risk and effort."""
+    choice = costed["choice"]
+    if not choice:
+        return []
+    ref = f"[{choice['ref']}]"
+    rows = [[one["number"], one["name"], usd(one["values"]["saving_usd"]), one["values"]["risk"], one["values"]["effort"], ref]
+            for one in sorted(choice["options"], key=lambda one: -one["values"]["saving_usd"]) if one["pareto"]]
+    lines = [f"**Worth choosing from: {len(rows)} of {len(choice['options'])} options and combinations**", "",
+             "Each other one is beaten by one of these in saving, risk and effort together.", ""]
+    return lines + table(["#", "Option", "Saves", "Risk (1 low, 3 high)", "Effort (sum of 1 to 3)", "Source"], rows) + [
+        image(choice["chart"]), ""]
+
+
+def data_request_section():
+    text = part("data_helper", "user_instructions", None)
+    return ["## What would tell more", "", text, ""] if text else []
+
+
 def image(chart):
     return f"![{chart['name'][:-4].replace('-', ' ')}]({chart['name']}) [{chart['ref']}]"
 
@@ -184,7 +254,7 @@ def options_section(costed):
                  f"[{o['source_refs'][0]}]"] for name, o in named]
     lines += ["", "**Together, and what would be enough alone**", ""] if together else [""]
     lines += table(["What", "Saves", "Cost then", "Reaches the target", "Source"], together)
-    return lines + models_table(costed) + ([image(costed["chart"]), ""] if costed["chart"] else [])
+    return lines + choice_table(costed) + models_table(costed) + ([image(costed["chart"]), ""] if costed["chart"] else [])
 
 
 def reaches(option, target):
@@ -217,11 +287,12 @@ def assumptions(profiles, costs):
         known.append(f"the sizes of {', '.join(unique(tried))} are tried values, not findings: the input field `assume` "
                      "takes measured ones")
     known += [a for file in profiles for a in file["profile"]["assumptions"]]
+    known += [a for study in part("analysis", "studies", []) for a in study["result"].get("assumptions", [])]
     return unique(known) + (["the logs are looked at one by one and not joined"] if len(profiles) > 1 else [])
 
 
 def all_sources():
-    return [source for step in ["triage", "data", "optimization", "actions"] for source in part(step, "sources", [])]
+    return [source for step in STEPS for source in part(step, "sources", [])]
 
 
 def sources_section():
@@ -241,23 +312,32 @@ def no_data():
 def report():
     profiles, costs, missing = part("data", "files", []), part("optimization", "files", []), input["missing"]
     short, assumed = summary(profiles, costs, missing), assumptions(profiles, costs)
-    lines = ["# Optimizer report", "", short.replace("\n", "\n\n"), "", "## What was asked", ""] + asked()
+    lines = ["# Optimizer report", "", short.replace("\n", "\n\n"), ""] + executive_section(costs, missing)
+    lines += ["## What was asked", ""] + asked()
     lines += ["## What the data says", ""] + ([] if profiles else ["No file could be read as a log.", ""])
     for file in profiles:
         lines += data_section(file)
+    deep = part("analysis", "files", [])
+    lines += ["## Analysis", ""] if deep else []
+    for one in deep:
+        lines += analysis_section(one)
     lines += ["## Options", ""] + ([] if costs else ["No option could be costed.", ""])
     for costed in costs:
         lines += options_section(costed)
     lines += ["## Plan", ""] + plan_section() + ["## What is missing", ""]
     rows = [[m["what"], why(m["why"]), m["to_answer"]] for m in missing]
     lines += table(["What", "Why", "What to do"], rows) or ["Nothing that was asked for.", ""]
+    lines += data_request_section()
     lines += ["## What was assumed", ""] + ([f"- {clean(a)}" for a in assumed] or ["Nothing."]) + [""]
     lines += ["## Sources", ""] + sources_section()
     each = [file["short"] for file in profiles]
-    charts = [chart for file in profiles for chart in file["charts"]] + [c["chart"] for c in costs if c["chart"]]
+    charts = [chart for file in profiles + deep for chart in file["charts"]] + [c["chart"] for c in costs if c["chart"]]
+    charts += [c["choice"]["chart"] for c in costs if c["choice"]]
     return {"report_markdown": "\n".join(lines), "summary": short, "data": {**each[0], "files": each} if each else no_data(),
             "options": [option for costed in costs for option in costed["options"]],
-            "actions": part("actions", "actions", []), "missing": missing, "assumptions": assumed, "artifacts": charts,
+            "actions": part("actions", "actions", []), "missing": missing, "analysis": part("analysis", "studies", []),
+            "choice": [{"file": c["name"], **c["choice"]} for c in costs if c["choice"]],
+            "data_request": found.get("data_helper"), "assumptions": assumed, "artifacts": charts,
             "sources": all_sources()}
 
 

@@ -7,6 +7,13 @@ import re
 
 MAX_FILES = 4  # A run has 50 steps by default, and each log takes about ten.
 
+# Which steps follow, by how much the data tells. Triage went before them, and reporting always comes last.
+WORKFLOWS = {
+    "sufficient": ["data", "analysis", "optimization", "actions"],
+    "partial": ["data_helper", "data", "analysis", "optimization", "actions"],
+    "insufficient": ["data_helper", "data", "analysis"],
+}
+
 # Beginnings of words; those of up to three letters stand for the whole word.
 TOPICS = {
     "cost": "cost cheap spend spent price pricing bill budget save saving money expens invoice "
@@ -15,7 +22,10 @@ TOPICS = {
     "volume": "traffic volume peak load throughput rate spitze auslastung durchsatz anfragen requests",
     "users": "user customer team who nutzer benutzer kunde wer",
     "models": "model modell",
-    "caching": "cach",
+    "caching": "cach repeat repetit wiederhol",
+    "limits": "limit throttl quota 429 rpm tpm drossel",
+    "anomalies": "anomal unusual spike outlier odd ungewöhnlich ausreißer auffällig",
+    "growth": "grow forecast predict future next trend season double triple wachs prognos vorhersag künftig nächste verdopp",
 }
 NOT = r"\b(?:without|no|not|never|don't|ohne|nicht|keine?)\b[^.;!?]{0,40}?"
 CONDITIONS = {
@@ -35,12 +45,15 @@ NEEDS = {
     "models": ("cost_by_model", "which model costs how much", "Log the model of each request."),
     "caching": ("cache_use", "how much is read from a prompt cache",
                 "Log how many input tokens the provider read from its prompt cache."),
+    "limits": ("rate_limits", "how the peaks stand against rate limits", "Log the time of each request."),
+    "anomalies": ("anomalies", "what is unusual", "Log the time of each request."),
+    "growth": ("forecast", "what is to come", "Log the time of each request."),
 }
 BRING = (
     "Bring a log of LLM requests as CSV or JSON lines (UTF-8) with one row for each request: a time, the input tokens "
     "and the output tokens; better with model, latency, cost and user too. Headers such as timestamp, model, "
     "prompt_tokens, completion_tokens, latency_ms, spend and user are known, and exports of OpenAI, LiteLLM and "
-    "OpenTelemetry GenAI spans are read as they are."
+    "OpenTelemetry GenAI spans are read as they are. Parquet files with such columns are read too."
 )
 
 # What nobody on this team measures, by the topics that ask for it together.
@@ -96,6 +109,15 @@ def percentage_in(text):
     return (round(saving, 6), words) if 0 < saving <= 1 else (None, words)
 
 
+def growth_in(text):
+    """How much more traffic the question speaks of, as a factor, and the text without these words."""
+    more = re.search(r"(\d+(?:[.,]\d+)?)\s*(?:%|percent|per cent|prozent)\s+(?:more|mehr|growth|wachstum)", text)
+    twice = re.search(r"\b(?:doubl\w*|twice|verdopp\w*)\b[^.;!?]{0,30}?\b(?:user|traffic|request|nutzer|anfrage|last)", text)
+    if more:
+        return round(1 + float(more.group(1).replace(",", ".")) / 100, 6), text.replace(more.group(0), " ")
+    return (2, text.replace(twice.group(0), " ")) if twice else (None, text)
+
+
 def read_question(text):
     """What is wanted, as far as the words tell."""
     lower = text.lower()
@@ -109,6 +131,10 @@ def read_question(text):
     names = re.findall(r"[a-z][a-z0-9]*(?:[-.][a-z0-9]+)+", lower)
     names = [name for name in names if not name.endswith((".csv", ".json", ".jsonl", ".toml", ".txt"))]
     wanted["models"] = [name for name in names if any(c in "0123456789" for c in name)][:5]
+    growth, rest = growth_in(rest)
+    wanted["growth"] = growth
+    if growth and "growth" not in wanted["topics"]:
+        wanted["topics"].append("growth")
     target, words = percentage_in(rest)
     wanted["target_words"] = words
     wanted["target_fraction"] = target if "cost" in wanted["topics"] else None
@@ -130,9 +156,10 @@ def look_at(name, file):
         headers = ", ".join(column["header"] for column in look["unmapped"][:12])
         why = f"it has no row with a time or tokens [{ref}]" + (f"; its columns are: {headers}" if headers else "")
         missing.append({"what": f"everything about {name}", "why": why, "to_answer": BRING})
-    keep = ["kind_title", "format", "columns", "unmapped", "rows_examined", "bad_rows", "sufficiency", "missing",
+    keep = ["kind", "kind_title", "format", "columns", "unmapped", "rows_examined", "bad_rows", "sufficiency", "missing",
             "not_answerable"]
-    return {"name": name, "file": file, "usable": usable, "ref": ref, **{key: look[key] for key in keep}}
+    return {"name": name, "file": file, "usable": usable, "ref": ref, **{key: look[key] for key in keep},
+            "has_prompts": [c["column"] for c in look["columns"] if c["column"] in ["prompt", "prompt_hash", "prefix_hash"]]}
 
 
 def look_at_all(files):
@@ -197,8 +224,11 @@ def triage(text):
     cannot(looks, wanted)
     level, why = sufficiency(looks)
     think(f"The data is {level}: {why}.")
-    return {"question": text, "wanted": wanted, "files": looks, "price_list": price_list, "data_sufficiency": level,
-            "why": why, "missing": missing, "sources": sources}
+    # What cannot be read at all is not profiled either.
+    workflow = WORKFLOWS[level] if [look for look in looks if look["usable"]] else ["data_helper"]
+    return {"question": text, "wanted": wanted, "category": (wanted["topics"] or ["cost"])[0],
+            "secondary_categories": wanted["topics"][1:], "files": looks, "price_list": price_list,
+            "data_sufficiency": level, "why": why, "workflow": workflow, "missing": missing, "sources": sources}
 
 
 triage(input["text"])

@@ -12,7 +12,7 @@ use crate::workspace::Workspace;
 const RULE: &str = "dependency";
 
 /// The table of ARCHITECTURE.md: a crate and what it may depend on, lower crates first.
-const MAY_DEPEND: [(&str, &[&str]); 17] = [
+const MAY_DEPEND: [(&str, &[&str]); 18] = [
     ("protocol", &[]),
     ("memory", &[]),
     ("context", &["protocol", "memory"]),
@@ -26,11 +26,16 @@ const MAY_DEPEND: [(&str, &[&str]); 17] = [
         "tools",
         &["protocol", "context", "store", "events", "worker"],
     ),
-    ("mcp", &["protocol", "context", "memory", "worker", "tools"]),
+    (
+        "mcp",
+        &["protocol", "context", "memory", "store", "worker", "tools"],
+    ),
+    ("endpoint", &["protocol", "context"]),
     (
         "engine",
         &[
             "protocol", "context", "memory", "store", "events", "model", "worker", "tools",
+            "endpoint",
         ],
     ),
     (
@@ -53,6 +58,7 @@ const MAY_DEPEND: [(&str, &[&str]); 17] = [
             "worker",
             "tools",
             "mcp",
+            "endpoint",
             "engine",
             "gateway",
             "client",
@@ -71,6 +77,7 @@ const MAY_DEPEND: [(&str, &[&str]); 17] = [
             "worker",
             "tools",
             "mcp",
+            "endpoint",
             "engine",
             "gateway",
             "client",

@@ -59,6 +59,7 @@ Usage: cargo xtask test [--fail-fast] [--list] [part]... [-- <arguments of chaos
   integration  end-to-end tests of netra-integration
   mcp          tool servers from npm and PyPI, and the MCP conformance suite (needs Node, Python, git)
   models       a mock of the providers' formats from npm, and answers that their SDKs carry (needs Node, Python)
+  agents       the examples of agents in Python and TypeScript, behind a real server (needs Node, Python)
   clients      the clients in TypeScript and Python against the server (needs Node and Python)
   browser      the page in Chromium against the server (needs Node; as root it installs Chromium)
   security     tests of netra-integration in modules named `security`

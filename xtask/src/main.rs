@@ -6,6 +6,7 @@
     reason = "the terminal is its interface"
 )]
 
+mod agents;
 mod bench;
 mod browser;
 mod chaos;

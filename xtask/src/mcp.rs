@@ -20,8 +20,9 @@ const PACKAGES: &str = "crates/integration/mcp";
 const REQUIREMENTS: &str = "crates/integration/mcp/requirements.txt";
 /// What of the conformance suite fails, and why.
 const EXPECTED: &str = "crates/integration/mcp/conformance.toml";
-/// The versions of the protocol that the suite is run for.
-const VERSIONS: [&str; 2] = ["2025-11-25", "2026-07-28"];
+/// What is run of the suite: everything of each version of the protocol, and the extensions, which have none.
+const RUNS: [&str; 3] = ["2025-11-25", "2026-07-28", EXTENSIONS];
+const EXTENSIONS: &str = "extensions";
 /// A Python that also the user of a sandbox can read, unlike one below a home folder.
 const SYSTEM_PYTHON: &str = "/usr/bin/python3";
 
@@ -52,8 +53,8 @@ pub(crate) fn check(workspace: &Workspace) -> Result<Outcome> {
     ];
     let mut tests = process::cargo(workspace, &args);
     let mut outcome = part::tests(tests.env("NETRA_MCP_SERVERS", &folder))?;
-    for version in VERSIONS {
-        let conformance = conformance(workspace, &folder, version)?;
+    for name in RUNS {
+        let conformance = conformance(workspace, &folder, name)?;
         outcome.tally.add(conformance.tally);
         outcome.good &= conformance.good;
     }
@@ -93,24 +94,29 @@ fn node_program(folder: &Path) -> Result<PathBuf> {
     found.context("npm has no Node for this machine: the part needs Linux on x86-64 or arm64")
 }
 
-/// The client side of the suite, all scenarios of one version.
-fn conformance(workspace: &Workspace, folder: &Path, version: &str) -> Result<Outcome> {
-    println!("conformance of the client, {version}");
+/// The client side of the suite, all scenarios of one version, or of the extensions.
+fn conformance(workspace: &Workspace, folder: &Path, name: &str) -> Result<Outcome> {
+    println!("conformance of the client, {name}");
+    let (wanted, protocol) = match name {
+        EXTENSIONS => (vec!["--suite", EXTENSIONS], "newest"),
+        version => (vec!["--suite", "all", "--spec-version", version], version),
+    };
     let expected: Table = workspace
         .read(EXPECTED)?
         .parse()
         .with_context(|| format!("{EXPECTED} is no TOML"))?;
     let ours = process::target_folder(workspace)?.join("debug/netra-conformance");
     let suite = folder.join("node/node_modules/@modelcontextprotocol/conformance/dist/index.js");
-    let results = folder.join("conformance").join(version);
+    let results = folder.join("conformance").join(name);
     if results.exists() {
         fs::remove_dir_all(&results).with_context(|| results.display().to_string())?;
     }
     let mut run = Command::new(node_program(folder)?);
     run.arg(suite)
-        .args(["client", "--suite", "all", "--spec-version", version])
+        .arg("client")
+        .args(wanted)
         .arg("--command")
-        .arg(format!("{} {version}", ours.display()))
+        .arg(format!("{} {protocol}", ours.display()))
         .arg("--output-dir")
         .arg(&results)
         .current_dir(folder);
@@ -118,19 +124,19 @@ fn conformance(workspace: &Workspace, folder: &Path, version: &str) -> Result<Ou
     // Its own exit code counts failures that are expected.
     process::watch(&mut run, |line| scenarios.extend(Scenario::read(line)))?;
     if scenarios.is_empty() {
-        bail!("no scenario of {version} ran: see above");
+        bail!("no scenario of {name} ran: see above");
     }
-    let reasons = match expected.get(version) {
+    let reasons = match expected.get(name) {
         Some(Value::Table(reasons)) => reasons.clone(),
-        Some(_) => bail!("{EXPECTED}: {version} is no table"),
+        Some(_) => bail!("{EXPECTED}: {name} is no table"),
         None => Table::new(),
     };
     let (tally, problems) = judge(&scenarios, &reasons);
     for problem in &problems {
-        println!("{version}: {problem}");
+        println!("{name}: {problem}");
     }
     println!(
-        "{version}: {} scenarios, {} as they should be",
+        "{name}: {} scenarios, {} as they should be",
         scenarios.len(),
         tally.passed
     );

@@ -6,7 +6,9 @@ use anyhow::{Result, bail};
 
 use crate::tally::Tally;
 use crate::workspace::Workspace;
-use crate::{browser, chaos, clients, debian, deps, mcp, models, openapi, process, tidy, ui};
+use crate::{
+    agents, browser, chaos, clients, debian, deps, mcp, models, openapi, process, tidy, ui,
+};
 
 /// What came out of a part.
 pub(crate) struct Outcome {
@@ -37,7 +39,7 @@ const fn part(name: &'static str, run: fn(&Workspace) -> Result<Outcome>) -> Par
 }
 
 /// Cheap parts first. The page comes before the server because the server's build takes it in.
-pub(crate) const ALL: [Part; 15] = [
+pub(crate) const ALL: [Part; 16] = [
     part("fmt", fmt),
     part("tidy", |workspace| plain(tidy::check(workspace)?)),
     part("deps", |workspace| plain(deps::check(workspace)?)),
@@ -56,6 +58,7 @@ pub(crate) const ALL: [Part; 15] = [
     },
     part("mcp", mcp::check),
     part("models", models::check),
+    part("agents", agents::check),
     part("clients", clients::check),
     part("browser", browser::check),
     part("security", |workspace| integration(workspace, &[SECURITY])),
@@ -145,8 +148,10 @@ fn integration(workspace: &Workspace, filter: &[&str]) -> Result<Outcome> {
     ))?;
     let args = ["test", "-p", "netra-integration", "--no-fail-fast", "--"];
     // What needs packages of others is a part of its own.
-    let others = ["--skip", mcp::TESTS, "--skip", models::TESTS];
-    let args = args.into_iter().chain(others);
+    let others = [mcp::TESTS, models::TESTS, agents::TESTS];
+    let args = args
+        .into_iter()
+        .chain(others.into_iter().flat_map(|part| ["--skip", part]));
     let args: Vec<&str> = args.collect();
     tests(process::cargo(workspace, &args).args(filter))
 }

@@ -18,10 +18,13 @@ pub(crate) enum Column {
     CacheHit,
     Session,
     LogType,
+    Prompt,
+    PromptHash,
+    PrefixHash,
 }
 
 /// How many columns there are.
-pub(crate) const COUNT: usize = 15;
+pub(crate) const COUNT: usize = 18;
 
 impl Column {
     /// The name in results.
@@ -42,6 +45,9 @@ impl Column {
             Self::CacheHit => "cache_hit",
             Self::Session => "session",
             Self::LogType => "log_type",
+            Self::Prompt => "prompt",
+            Self::PromptHash => "prompt_hash",
+            Self::PrefixHash => "prefix_hash",
         }
     }
 
@@ -63,6 +69,9 @@ impl Column {
             Self::CacheHit => "whether the answer came from a response cache",
             Self::Session => "the conversation of the request",
             Self::LogType => "the kind of request",
+            Self::Prompt => "the text of the prompt; only looked at for what repeats",
+            Self::PromptHash => "a hash of the whole prompt",
+            Self::PrefixHash => "a hash of the beginning that prompts share",
         }
     }
 
@@ -201,6 +210,37 @@ const HEADERS: &[(Column, &[&str])] = &[
         &["session_id", "session", "gen_ai.conversation.id"],
     ),
     (Column::LogType, &["log_type", "gen_ai.operation.name"]),
+    (
+        Column::Prompt,
+        &[
+            "prompt",
+            "messages",
+            "prompt_text",
+            "input_text",
+            "input_messages",
+            "gen_ai.input.messages",
+            "gen_ai.prompt",
+        ],
+    ),
+    (
+        Column::PromptHash,
+        &[
+            "prompt_hash",
+            "prompt_sha256",
+            "prompt_md5",
+            "request_hash",
+            "input_hash",
+        ],
+    ),
+    (
+        Column::PrefixHash,
+        &[
+            "prefix_hash",
+            "prompt_prefix_hash",
+            "system_prompt_hash",
+            "template_hash",
+        ],
+    ),
 ];
 
 /// A header as it is compared: trimmed, lower case, spaces and hyphens as underscores.
@@ -225,6 +265,11 @@ pub(crate) fn column_of(header: &str) -> Option<(Column, u8)> {
         let rank = names.iter().position(|name| *name == wanted)?;
         Some((*column, u8::try_from(rank).ok()?))
     })
+}
+
+/// Whether a header is that of the prompt's text, which may be a list of messages.
+pub(crate) fn is_prompt(header: &str) -> bool {
+    column_of(header).is_some_and(|(column, _)| column == Column::Prompt)
 }
 
 /// Why a header that looks useful was not taken.

@@ -22,6 +22,7 @@ struct Present {
     latency: bool,
     cost: bool,
     user: bool,
+    prompts: bool,
     single: bool,
 }
 
@@ -36,6 +37,7 @@ pub(crate) fn inspect(log: &Log) -> Value {
         latency: log.latency_micros.present() > 0,
         cost: log.cost_pico.present() > 0,
         user: log.user.present() > 0,
+        prompts: log.prompts.present().1 + log.prompts.with_prefix() > 0,
         single: !log.is_aggregated(),
     };
     let mut missing = Missing::default();
@@ -122,16 +124,21 @@ fn first_rows(log: &Log) -> Value {
 /// Name, text, and what must be there with its name for people.
 type Question<'a> = (&'a str, String, Vec<(bool, &'a str)>);
 
-/// The questions with a text each, and what is lacking for those that the log cannot answer.
-fn questions(there: &Present) -> (Vec<Value>, Vec<Value>) {
-    let none: &[(bool, &str)] = &[];
+/// What a question needs where a row has to be one request.
+const SINGLE: &str = "one row for each request instead of sums";
+
+/// What a question needs that is about tokens, and what it needs besides.
+fn with_tokens(there: &Present, more: &[(bool, &'static str)]) -> Vec<(bool, &'static str)> {
     let tokens = [
         (there.input, "input tokens"),
         (there.output, "output tokens"),
     ];
-    let with = |more: &[(bool, &'static str)]| [&tokens[..], more].concat();
-    let model = "as an assumption stated with the result when the log names no model";
-    let list: [Question<'_>; 13] = [
+    [&tokens[..], more].concat()
+}
+
+/// The questions about what was.
+fn about_use(there: &Present) -> Vec<Question<'static>> {
+    vec![
         (
             "volume_over_time",
             "How many requests came when: rates, peaks, pauses".into(),
@@ -140,7 +147,7 @@ fn questions(there: &Present) -> (Vec<Value>, Vec<Value>) {
         (
             "token_use",
             "How many tokens were read and written, and how large requests are".into(),
-            with(none),
+            with_tokens(there, &[]),
         ),
         (
             "cost_as_logged",
@@ -150,12 +157,12 @@ fn questions(there: &Present) -> (Vec<Value>, Vec<Value>) {
         (
             "cost_from_prices",
             "What it cost by the price list, for the models that it ran on".into(),
-            with(&[(there.model, "a model column")]),
+            with_tokens(there, &[(there.model, "a model column")]),
         ),
         (
             "cost_by_model",
             "Which model costs how much".into(),
-            with(&[(there.model, "a model column")]),
+            with_tokens(there, &[(there.model, "a model column")]),
         ),
         (
             "use_by_user",
@@ -173,31 +180,63 @@ fn questions(there: &Present) -> (Vec<Value>, Vec<Value>) {
             vec![(there.cached, "a column of cached input tokens")],
         ),
         (
+            "prompt_repeats",
+            "What repeats in the prompts, and how much of it a cache could keep".into(),
+            vec![(there.prompts, "a column of prompts or of hashes of them")],
+        ),
+        (
+            "rate_limits",
+            "How the peaks stand against rate limits".into(),
+            vec![(there.time, "a time"), (there.single, SINGLE)],
+        ),
+        (
+            "anomalies",
+            "Which hours or minutes are unusual (from an hour of requests on)".into(),
+            vec![(there.time, "a time")],
+        ),
+        (
+            "forecast",
+            "What is to come (from two days of requests on)".into(),
+            vec![(there.time, "a time")],
+        ),
+    ]
+}
+
+/// The questions about what a change would do.
+fn about_changes(there: &Present) -> Vec<Question<'static>> {
+    let model = "as an assumption stated with the result when the log names no model";
+    vec![
+        (
             "what_if_other_model",
             format!("What the same traffic costs on another model ({model})"),
-            with(none),
+            with_tokens(there, &[]),
         ),
         (
             "what_if_shorter_prompts",
             format!("What shorter prompts save ({model})"),
-            with(none),
+            with_tokens(there, &[]),
         ),
         (
             "what_if_prompt_caching",
             "What prompt caching saves, for a share of repeated input that is an assumption".into(),
-            with(none),
+            with_tokens(there, &[]),
         ),
         (
             "what_if_batching",
             "What the batch interface saves, for requests that can wait".into(),
-            with(none),
+            with_tokens(there, &[]),
         ),
         (
             "what_if_capped_output",
             "What a cap on the length of answers saves".into(),
-            with(&[(there.single, "one row for each request instead of sums")]),
+            with_tokens(there, &[(there.single, SINGLE)]),
         ),
-    ];
+    ]
+}
+
+/// The questions with a text each, and what is lacking for those that the log cannot answer.
+fn questions(there: &Present) -> (Vec<Value>, Vec<Value>) {
+    let list = about_use(there).into_iter().chain(about_changes(there));
     let (mut can, mut cannot) = (Vec::new(), Vec::new());
     for (question, text, needs) in list {
         let lacking: Vec<&str> = needs

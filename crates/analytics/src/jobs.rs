@@ -4,12 +4,18 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
-use serde_json::{Value, json};
+use serde_json::Value;
 
 pub use crate::error::{Code, Error};
 use crate::log::Log;
+pub(crate) use crate::operations::operation;
+pub use crate::operations::operations;
+use crate::prices::PriceList;
 use crate::read::Progress;
-use crate::{arguments, chart, cost, figure, inspect, profile, read, sql, what_if};
+use crate::{
+    anomalies, arguments, chart, cost, drivers, figure, forecast, growth, inspect, latency, pareto,
+    profile, rate_limits, read, repeats, sql, what_if,
+};
 
 /// The longest result beside its `content`, as JSON text in bytes. The limits of the parts keep below it.
 const MAX_RESULT_BYTES: usize = 100_000;
@@ -68,24 +74,28 @@ pub fn run(
         }
         "log_profile" => {
             let args: FileOnly = arguments::read(op, arguments)?;
-            let log = load(args.file.as_deref(), inputs, progress)?;
-            progress(0.9, "summing up");
-            profile::profile(&log)
+            profile::profile(&load(args.file.as_deref(), inputs, progress)?)
         }
-        "log_cost" => {
-            let args: cost::Arguments = arguments::read(op, arguments)?;
-            let list = arguments::price_list(args.price_list.as_ref(), inputs)?;
-            let log = load(args.file.as_deref(), inputs, progress)?;
-            progress(0.9, "pricing");
-            cost::cost(&log, &list, args.models.as_deref())?
+        "latency_drivers" => {
+            let args: FileOnly = arguments::read(op, arguments)?;
+            latency::latency(&load(args.file.as_deref(), inputs, progress)?)?
         }
-        "what_if" => {
-            let args: what_if::Arguments = arguments::read(op, arguments)?;
-            let list = arguments::price_list(args.price_list.as_ref(), inputs)?;
-            let log = load(args.file.as_deref(), inputs, progress)?;
-            progress(0.9, "pricing the scenarios");
-            what_if::what_if(&log, &list, &args)?
+        "rate_limits" => {
+            let args: rate_limits::Arguments = arguments::read(op, arguments)?;
+            rate_limits::rate_limits(&load(args.file.as_deref(), inputs, progress)?, &args)?
         }
+        "prompt_repeats" => {
+            let args: repeats::Arguments = arguments::read(op, arguments)?;
+            repeats::repeats(&load(args.file.as_deref(), inputs, progress)?, &args)?
+        }
+        "log_anomalies" => {
+            let args: anomalies::Arguments = arguments::read(op, arguments)?;
+            anomalies::anomalies(&load(args.file.as_deref(), inputs, progress)?, &args)?
+        }
+        "log_cost" | "what_if" | "cost_drivers" | "usage_growth" | "usage_forecast" => {
+            priced(op, arguments, inputs, progress)?
+        }
+        "pareto" => pareto::pareto(arguments::read(op, arguments)?)?,
         "chart" => {
             let args: chart::Arguments = arguments::read(op, arguments)?;
             chart::chart(args, &mut |file| load(file, inputs, progress))?
@@ -119,6 +129,55 @@ pub fn run(
     }
     progress(1.0, "done");
     Ok(result)
+}
+
+/// The operations that need a price list.
+fn priced(
+    op: &str,
+    arguments: Value,
+    inputs: &[InputFile],
+    progress: &mut Progress<'_>,
+) -> Result<Value, Error> {
+    match op {
+        "log_cost" => {
+            let args: cost::Arguments = arguments::read(op, arguments)?;
+            let (log, list) = with_prices(&args.file, &args.price_list, inputs, progress)?;
+            cost::cost(&log, &list, args.models.as_deref())
+        }
+        "cost_drivers" => {
+            let args: drivers::Arguments = arguments::read(op, arguments)?;
+            let (log, list) = with_prices(&args.file, &args.price_list, inputs, progress)?;
+            drivers::drivers(&log, &list, &args)
+        }
+        "usage_growth" => {
+            let args: growth::Arguments = arguments::read(op, arguments)?;
+            let (log, list) = with_prices(&args.file, &args.price_list, inputs, progress)?;
+            growth::growth(&log, &list, &args)
+        }
+        "usage_forecast" => {
+            let args: forecast::Arguments = arguments::read(op, arguments)?;
+            let (log, list) = with_prices(&args.file, &args.price_list, inputs, progress)?;
+            forecast::forecast(&log, &list, &args)
+        }
+        _ => {
+            let args: what_if::Arguments = arguments::read(op, arguments)?;
+            let (log, list) = with_prices(&args.file, &args.price_list, inputs, progress)?;
+            what_if::what_if(&log, &list, &args)
+        }
+    }
+}
+
+/// A log, and the list that it is priced by.
+fn with_prices(
+    file: &Option<String>,
+    list: &Option<Value>,
+    inputs: &[InputFile],
+    progress: &mut Progress<'_>,
+) -> Result<(Log, PriceList), Error> {
+    let list = arguments::price_list(list.as_ref(), inputs)?;
+    let log = load(file.as_deref(), inputs, progress)?;
+    progress(0.9, "pricing");
+    Ok((log, list))
 }
 
 /// Reads a whole log that has at least times or tokens.
@@ -156,128 +215,4 @@ fn load(
 #[serde(deny_unknown_fields)]
 struct FileOnly {
     file: Option<String>,
-}
-
-/// All operations, in the order in which an analysis uses them.
-pub fn operations() -> Vec<Operation> {
-    vec![
-        operation(
-            "log_inspect",
-            "First look at a log",
-            "Tells what an LLM usage log is: format, which headers map to known columns, which columns are missing, the \
-             first rows, and which questions it can and cannot answer. Reads at most 10,000 records.",
-            &json!({ "file": file_schema() }),
-            &[],
-        ),
-        operation(
-            "log_profile",
-            "Profile of a log",
-            "Exact figures of an LLM usage log: rows, bad rows, duplicates, first and last time, token totals and \
-             percentiles, requests per minute, peak minute and hour, longest pauses, a time series and histograms for \
-             charts, use by model and user, latency when it is there. What the log lacks is null and listed as missing.",
-            &json!({ "file": file_schema() }),
-            &[],
-        ),
-        operation(
-            "log_cost",
-            "Cost of a log",
-            "What an LLM usage log cost: as logged, by a dated price list for its own models, and what the same traffic \
-             would cost on other models (an assumption, marked as such).",
-            &json!({
-                "file": file_schema(),
-                "models": {
-                    "type": "array", "items": { "type": "string" }, "maxItems": 30,
-                    "description": "Models to price the same traffic on; without it the defaults of the price list.",
-                },
-                "price_list": price_list_schema(),
-            }),
-            &[],
-        ),
-        operation(
-            "what_if",
-            "What a change would cost",
-            "Costs changes of the traffic against a baseline, with formula, variables and assumptions of each: another \
-             model, shorter prompts, prompt caching, batching, capped answers, or several combined.",
-            &json!({
-                "file": file_schema(),
-                "scenarios": scenarios_schema(),
-                "baseline_model": {
-                    "type": "string",
-                    "description": "The model that the traffic runs on now; needed as an assumption when the log names none, \
-                        else the first default of the price list is assumed.",
-                },
-                "price_list": price_list_schema(),
-            }),
-            &["scenarios"],
-        ),
-        Operation {
-            makes_artifact: true,
-            ..chart::tool(file_schema())
-        },
-        sql::tool(),
-        figure::tool(),
-    ]
-}
-
-pub(crate) fn operation(
-    name: &str,
-    title: &str,
-    description: &str,
-    properties: &Value,
-    required: &[&str],
-) -> Operation {
-    Operation {
-        name: name.to_owned(),
-        title: title.to_owned(),
-        description: description.to_owned(),
-        input_schema: json!({
-            "type": "object", "properties": properties, "required": required,
-            "additionalProperties": false,
-        }),
-        makes_artifact: false,
-        names_files: false,
-    }
-}
-
-fn file_schema() -> Value {
-    json!({
-        "type": "string",
-        "description": "Name or id of the log among the files of the run; may be left out when there is only one.",
-    })
-}
-
-fn price_list_schema() -> Value {
-    json!({
-        "type": ["string", "object"],
-        "description": "A price list of one's own: the name of an input file, TOML or JSON text, or an object with name, \
-            source, date, default_models and models [{id, input, cached_input, output, batch: {input, output}}] in USD per \
-            million tokens. Without it the built-in dated list.",
-    })
-}
-
-fn scenarios_schema() -> Value {
-    let fraction = json!({ "type": "number", "minimum": 0, "maximum": 1 });
-    json!({
-        "type": "array", "minItems": 1, "maxItems": 20,
-        "description": "kind other_model {model}, shorter_prompts {fraction}, prompt_caching {cached_share}, batching \
-            {share, discount}, capped_output {max_tokens}, combined {steps}.",
-        "items": {
-            "type": "object",
-            "properties": {
-                "kind": { "enum": [
-                    "other_model", "shorter_prompts", "prompt_caching", "batching", "capped_output", "combined",
-                ] },
-                "label": { "type": "string" },
-                "model": { "type": "string" },
-                "fraction": fraction,
-                "cached_share": fraction,
-                "share": fraction,
-                "discount": fraction,
-                "max_tokens": { "type": "integer", "minimum": 0 },
-                "steps": { "type": "array", "items": { "type": "object" }, "minItems": 1, "maxItems": 5 },
-            },
-            "required": ["kind"],
-            "additionalProperties": false,
-        },
-    })
 }

@@ -16,8 +16,11 @@ pub(crate) type Fields = Vec<(String, String)>;
 
 /// The requests in one line. A line of an OTLP export holds many spans, every other line holds one object.
 pub(crate) fn rows(line: &[u8]) -> Result<Vec<Fields>, String> {
-    let value: Value =
-        serde_json::from_slice(line).map_err(|error| format!("not JSON: {error}"))?;
+    rows_of(serde_json::from_slice(line).map_err(|error| format!("not JSON: {error}"))?)
+}
+
+/// The requests in one object.
+pub(crate) fn rows_of(value: Value) -> Result<Vec<Fields>, String> {
     let Value::Object(object) = value else {
         return Err("not a JSON object".to_owned());
     };
@@ -65,6 +68,8 @@ fn walk(object: &Map<String, Value>, prefix: &str, depth: usize, fields: &mut Fi
         match value {
             Value::Object(inner) if depth < MAX_DEPTH => walk(inner, &path, depth + 1, fields),
             Value::Array(items) if holder => attribute_list(items, fields),
+            // A conversation is a list of messages; its text tells what repeats.
+            Value::Array(_) if columns::is_prompt(&path) => fields.push((path, value.to_string())),
             Value::Object(_) | Value::Array(_) => {}
             scalar => fields.push((if holder { key.clone() } else { path }, text(scalar))),
         }
@@ -84,8 +89,15 @@ fn attribute_list(items: &[Value], fields: &mut Fields) {
             Some(Value::Object(typed)) => typed.values().next(),
             other => other,
         };
-        if let Some(scalar) = scalar.filter(|s| !s.is_object() && !s.is_array()) {
-            fields.push((key.to_owned(), text(scalar)));
+        match scalar {
+            Some(Value::Object(_) | Value::Array(_)) if columns::is_prompt(key) => {
+                fields.push((
+                    key.to_owned(),
+                    scalar.map(Value::to_string).unwrap_or_default(),
+                ));
+            }
+            Some(Value::Object(_) | Value::Array(_)) | None => {}
+            Some(scalar) => fields.push((key.to_owned(), text(scalar))),
         }
     }
 }

@@ -6,20 +6,35 @@
 //! columns. It never invents a number: what a log does not hold is `null` in the result and named in `missing` with the
 //! reason.
 
+mod anomalies;
 mod arguments;
+mod baseline;
 mod chart;
+mod columnar;
 mod columns;
 mod cost;
+mod dimension;
+mod drivers;
 mod error;
 mod figure;
+mod forecast;
+mod growth;
 mod inspect;
 pub mod jobs;
 mod json_rows;
+mod latency;
 mod lines;
 mod log;
+mod objects;
+mod operations;
 mod output;
+mod pareto;
 mod profile;
+mod prompts;
+mod rate_limits;
 mod read;
+mod repeats;
+mod series;
 mod sql;
 mod stats;
 mod table;

@@ -5,6 +5,7 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 
 use crate::columns::{Kind, Mapped};
 use crate::error::Error;
+use crate::prompts::{Prompt, Prompts};
 use crate::times::Base;
 
 /// The most rows that are read.
@@ -38,7 +39,7 @@ pub(crate) struct Values<T> {
 
 impl<T: Cell> Values<T> {
     /// Sets the cell of a new row; rows come in order.
-    fn push(&mut self, row: usize, value: Option<T>) {
+    pub(crate) fn push(&mut self, row: usize, value: Option<T>) {
         let Some(value) = value else { return };
         if self.cells.len() + 1 > self.cells.capacity() {
             // Growth by a quarter keeps the spare room of ten million rows small.
@@ -122,6 +123,7 @@ pub(crate) struct Row<'a> {
     pub(crate) cache_hit: Option<u32>,
     pub(crate) model: Option<&'a str>,
     pub(crate) user: Option<&'a str>,
+    pub(crate) prompt: Prompt<'a>,
 }
 
 /// A row that was not taken.
@@ -164,6 +166,8 @@ pub(crate) struct Log {
     pub(crate) user: Values<u32>,
     pub(crate) models: Names,
     pub(crate) users: Names,
+    /// What is kept of the prompts: never a text.
+    pub(crate) prompts: Prompts,
     hashes: Vec<u64>,
 }
 
@@ -197,6 +201,7 @@ impl Log {
             user: Values::default(),
             models: Names::default(),
             users: Names::default(),
+            prompts: Prompts::default(),
             hashes: Vec::new(),
         }
     }
@@ -223,6 +228,7 @@ impl Log {
             .push(at, row.model.and_then(|name| self.models.number(name)));
         self.user
             .push(at, row.user.and_then(|name| self.users.number(name)));
+        self.prompts.push(at, &row.prompt);
         if self.hashes.len() == self.hashes.capacity() {
             self.hashes.reserve_exact(at / 4 + 1_024);
         }

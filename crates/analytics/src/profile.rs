@@ -141,10 +141,10 @@ fn latency(log: &Log) -> Value {
 
 /// Sums over a stretch of time.
 #[derive(Debug, Default, Clone, Copy)]
-struct Load {
-    requests: u64,
-    input: u64,
-    output: u64,
+pub(crate) struct Load {
+    pub(crate) requests: u64,
+    pub(crate) input: u64,
+    pub(crate) output: u64,
 }
 
 impl Load {
@@ -154,7 +154,8 @@ impl Load {
         self.output += log.output.get(row).map_or(0, u64::from);
     }
 
-    fn tokens(&self) -> u64 {
+    /// Input and output tokens.
+    pub(crate) fn tokens(&self) -> u64 {
         self.input + self.output
     }
 
@@ -170,7 +171,7 @@ impl Load {
 }
 
 /// The rows that have a time, in the order of time.
-fn ordered(log: &Log) -> (Vec<u32>, u64) {
+pub(crate) fn ordered(log: &Log) -> (Vec<u32>, u64) {
     let mut order: Vec<u32> = Vec::with_capacity(log.time.present());
     let mut before = i64::NONE;
     let mut out_of_order = 0;
@@ -229,7 +230,7 @@ fn in_time(log: &Log, missing: &mut Missing, out: &mut Map<String, Value>) {
 }
 
 /// The load of each stretch of `width` nanoseconds that has a row, by its start, in order.
-fn loads(log: &Log, order: &[u32], width: i64) -> Vec<(i64, Load)> {
+pub(crate) fn loads(log: &Log, order: &[u32], width: i64) -> Vec<(i64, Load)> {
     let mut found: Vec<(i64, Load)> = Vec::new();
     for row in order {
         let row = *row as usize;

@@ -5,25 +5,29 @@ use std::fs::File;
 use std::io::{self, BufRead, BufReader};
 use std::path::Path;
 
-use crate::columns::{self, COUNT, Column, Kind, Mapped};
+use serde::de::IgnoredAny;
+
+use crate::columnar;
+use crate::columns::{self, COUNT, Column, Kind};
 use crate::error::Error;
-use crate::json_rows;
 use crate::lines::Lines;
 use crate::log::{Log, Row};
 use crate::output::cut;
+use crate::prompts::Prompt;
 use crate::table::{Splitter, sniff_delimiter};
 use crate::times;
+use crate::{json_rows, objects};
 
 /// How much of the file's start is looked at to tell what it is. In bytes.
 pub(crate) const HEAD_BYTES: usize = 8 << 10;
 /// How many rows are kept as text, to be shown.
-const FIRST_ROWS: usize = 5;
+pub(crate) const FIRST_ROWS: usize = 5;
 /// How many cells of a shown row.
-const FIRST_CELLS: usize = 16;
+pub(crate) const FIRST_CELLS: usize = 16;
 /// The longest header that is kept, and the longest cell that is shown, in characters.
-const SHOWN_CHARS: usize = 60;
+pub(crate) const SHOWN_CHARS: usize = 60;
 /// Progress is told after so many records.
-const PROGRESS_EVERY: u64 = 1 << 15;
+pub(crate) const PROGRESS_EVERY: u64 = 1 << 15;
 
 /// Hears how far the reading is, 0 to 1.
 pub(crate) type Progress<'a> = dyn FnMut(f32, &str) + 'a;
@@ -37,13 +41,12 @@ pub(crate) fn open(
 ) -> Result<Log, Error> {
     let file = File::open(path).map_err(|error| failed(name, &error))?;
     let bytes = file.metadata().map_err(|error| failed(name, &error))?.len();
-    read(
-        name,
-        bytes,
-        BufReader::with_capacity(1 << 17, file),
-        max_records,
-        progress,
-    )
+    let mut source = BufReader::with_capacity(1 << 17, file);
+    let head = source.fill_buf().map_err(|error| failed(name, &error))?;
+    if head.starts_with(columnar::MAGIC) {
+        return columnar::read(name, source.into_inner(), bytes, max_records, progress);
+    }
+    read(name, bytes, source, max_records, progress)
 }
 
 pub(crate) fn failed(name: &str, error: &io::Error) -> Error {
@@ -60,17 +63,22 @@ pub(crate) fn read<R: BufRead>(
 ) -> Result<Log, Error> {
     let head = source.fill_buf().map_err(|error| failed(name, &error))?;
     let head = &head[..head.len().min(HEAD_BYTES)];
-    let json = match form(name, head)? {
-        Form::Table => false,
-        Form::JsonLines => true,
-        Form::JsonArray => {
-            return Err(refused(name, "one JSON array and not one object per line"));
+    let form = form(name, head)?;
+    let most = max_records.unwrap_or(u64::MAX);
+    let (format, json) = match form {
+        Form::Table => ("csv", false),
+        Form::JsonLines => ("jsonl", true),
+        Form::JsonArray | Form::JsonDocument => {
+            let mut log = Log::new(name, bytes, "json");
+            objects::documents(&mut log, source, form == Form::JsonArray, most)?;
+            log.finish();
+            return Ok(log);
         }
     };
     let mut reading = Reading {
-        log: Log::new(name, bytes, if json { "jsonl" } else { "csv" }),
+        log: Log::new(name, bytes, format),
         lines: Lines::new(source),
-        max_records: max_records.unwrap_or(u64::MAX),
+        max_records: most,
         progress,
     };
     if json {
@@ -91,6 +99,8 @@ pub(crate) enum Form {
     JsonLines,
     /// One array of objects.
     JsonArray,
+    /// One object over several lines, or several such.
+    JsonDocument,
 }
 
 fn refused(name: &str, what: &str) -> Error {
@@ -129,9 +139,24 @@ pub(crate) fn form(name: &str, head: &[u8]) -> Result<Form, Error> {
             "{name} holds nothing but blank space"
         ))),
         Some(b'[') => Ok(Form::JsonArray),
+        Some(b'{') if goes_on(text) => Ok(Form::JsonDocument),
         Some(b'{') => Ok(Form::JsonLines),
         Some(_) => Ok(Form::Table),
     }
+}
+
+/// Whether the first object goes on over several lines, and is no line that was cut off before whole ones. A line of which
+/// the end is not seen is taken as a whole one.
+fn goes_on(text: &[u8]) -> bool {
+    let text = text.trim_ascii_start();
+    let Some(end) = text.iter().position(|b| *b == b'\n') else {
+        return false;
+    };
+    let object = |line: &[u8]| serde_json::from_slice::<IgnoredAny>(line);
+    let next = text[end..].trim_ascii_start();
+    let next = next.split(|b| *b == b'\n').next().unwrap_or_default();
+    let whole = next.starts_with(b"{") && object(next).is_ok();
+    !whole && object(&text[..end]).is_err_and(|error| error.is_eof())
 }
 
 struct Reading<'a, 'p, R> {
@@ -141,7 +166,8 @@ struct Reading<'a, 'p, R> {
     progress: &'a mut Progress<'p>,
 }
 
-type Cells<'a> = [Option<Cow<'a, str>>; COUNT];
+/// The cells of a row by their column.
+pub(crate) type Cells<'a> = [Option<Cow<'a, str>>; COUNT];
 
 impl<R: BufRead> Reading<'_, '_, R> {
     fn table(&mut self) -> Result<(), Error> {
@@ -220,7 +246,7 @@ impl<R: BufRead> Reading<'_, '_, R> {
                 cells[*column as usize] = Some(cell);
             }
         }
-        self.take(record.line, &cells, &record.raw)
+        take(&mut self.log, record.line, &cells, &record.raw)
     }
 
     fn objects(&mut self) -> Result<(), Error> {
@@ -235,80 +261,20 @@ impl<R: BufRead> Reading<'_, '_, R> {
                 self.log.push_bad(line.number, reason, &line.bytes);
             } else if !line.bytes.iter().all(u8::is_ascii_whitespace) {
                 match json_rows::rows(&line.bytes) {
-                    Ok(rows) => {
-                        let alone = rows.len() == 1;
-                        for fields in rows {
-                            self.object(
-                                line.number,
-                                &fields,
-                                alone.then_some(&line.bytes),
-                                &mut headers,
-                            )?;
-                        }
-                    }
+                    Ok(rows) => objects::take_all(
+                        &mut self.log,
+                        line.number,
+                        &rows,
+                        Some(&line.bytes),
+                        &mut headers,
+                    )?,
                     Err(reason) => self.log.push_bad(line.number, reason, &line.bytes),
                 }
             }
             self.lines.recycle(line);
         }
-        self.log.kind = Kind::of(headers.names.iter().map(String::as_str));
-        self.log.headers = object_headers(&headers.names);
+        objects::map(&mut self.log, &headers);
         Ok(())
-    }
-
-    /// Takes one object; `raw` is its line when the line holds nothing else.
-    fn object(
-        &mut self,
-        line: u64,
-        fields: &json_rows::Fields,
-        raw: Option<&Vec<u8>>,
-        headers: &mut json_rows::Headers,
-    ) -> Result<(), Error> {
-        let mut cells: Cells<'_> = Default::default();
-        let mut ranks = [u8::MAX; COUNT];
-        for (path, text) in fields {
-            if let Some((column, rank)) = headers.column(path)
-                && rank < ranks[column as usize]
-                && !text.is_empty()
-            {
-                ranks[column as usize] = rank;
-                cells[column as usize] = Some(Cow::Borrowed(text));
-            }
-        }
-        let wanted = [Column::Model, Column::InputTokens, Column::OutputTokens];
-        if wanted
-            .iter()
-            .all(|column| cells[*column as usize].is_none())
-        {
-            self.log.other_rows += 1;
-            return Ok(());
-        }
-        if self.log.first_rows.len() < FIRST_ROWS {
-            let shown = fields.iter().take(FIRST_CELLS);
-            let row = shown.map(|(path, text)| {
-                (
-                    cut(path, SHOWN_CHARS).into_owned(),
-                    cut(text, SHOWN_CHARS).into_owned(),
-                )
-            });
-            self.log.first_rows.push(row.collect());
-        }
-        match raw {
-            Some(raw) => self.take(line, &cells, raw),
-            None => self.take(line, &cells, format!("{fields:?}").as_bytes()),
-        }
-    }
-
-    fn take(&mut self, line: u64, cells: &Cells<'_>, raw: &[u8]) -> Result<(), Error> {
-        let kept = self.log.base;
-        match parse(cells, &mut self.log) {
-            Ok(row) => self.log.push(&row, raw),
-            Err(reason) => {
-                self.log.base = kept;
-                self.log.push_bad(line, reason, raw);
-                Ok(())
-            }
-        }
     }
 
     /// Whether enough was read; tells the progress on the way.
@@ -326,24 +292,17 @@ impl<R: BufRead> Reading<'_, '_, R> {
     }
 }
 
-/// The headers of JSON lines: the best of a column is used in each object, so all of them count as mapped.
-fn object_headers(names: &[String]) -> Vec<Mapped> {
-    names
-        .iter()
-        .map(|name| {
-            let column = columns::column_of(name).map(|(column, _)| column);
-            let reason = if column.is_some() {
-                ""
-            } else {
-                columns::reason_unmapped(name)
-            };
-            Mapped {
-                header: cut(name, SHOWN_CHARS).into_owned(),
-                column,
-                reason,
-            }
-        })
-        .collect()
+/// Takes a row by its cells, or counts it as bad.
+pub(crate) fn take(log: &mut Log, line: u64, cells: &Cells<'_>, raw: &[u8]) -> Result<(), Error> {
+    let kept = log.base;
+    match parse(cells, log) {
+        Ok(row) => log.push(&row, raw),
+        Err(reason) => {
+            log.base = kept;
+            log.push_bad(line, reason, raw);
+            Ok(())
+        }
+    }
 }
 
 /// Reads the cells of a row. The first time decides what the times of the log count from.
@@ -363,6 +322,14 @@ fn parse<'a>(cells: &'a Cells<'_>, log: &mut Log) -> Result<Row<'a>, String> {
         model: text(Column::Model),
         user: text(Column::User),
         cache_hit: text(Column::CacheHit).and_then(flag),
+        prompt: Prompt {
+            // Not trimmed: blanks are tokens too.
+            text: cells[Column::Prompt as usize]
+                .as_deref()
+                .filter(|text| !text.is_empty()),
+            hash: text(Column::PromptHash),
+            prefix: text(Column::PrefixHash),
+        },
         ..Row::default()
     };
     if let (Some(cached), Some(input)) = (row.cached, row.input)

@@ -149,7 +149,6 @@ fn what_is_no_log_is_refused_with_words() {
         (b"PK\x03\x04\x00", "ZIP"),
         (b"\x7fELF\x02\x01\x01\x00\x00", "binary"),
         (b"\xFF\xFEa\x00,\x00", "UTF-16"),
-        (b"[{\"a\": 1}]", "one JSON array"),
         (b"a,\"b", "never closed"),
     ] {
         let error = of(bytes).unwrap_err();
@@ -158,6 +157,14 @@ fn what_is_no_log_is_refused_with_words() {
     }
     let log = log("timestamp,input_tokens");
     assert_eq!((log.rows, log.bad_rows), (0, 0));
+}
+
+#[test]
+fn a_first_line_that_was_cut_off_is_one_bad_row() {
+    let log = log(
+        "{\"model\": \"a\", \"prompt_tok\n{\"model\": \"a\", \"prompt_tokens\": 5}\n{\"model\": \"b\"}\n",
+    );
+    assert_eq!((log.format, log.records(), log.bad_rows), ("jsonl", 3, 2));
 }
 
 #[test]

@@ -10,7 +10,8 @@ pub(crate) const SECOND: i64 = 1_000_000_000;
 pub(crate) const MINUTE: i64 = 60 * SECOND;
 /// Nanoseconds in an hour.
 pub(crate) const HOUR: i64 = 60 * MINUTE;
-const DAY: i64 = 24 * HOUR;
+/// Nanoseconds in a day.
+pub(crate) const DAY: i64 = 24 * HOUR;
 
 /// What the times of a log count from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -3,16 +3,16 @@
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
-use crate::cost::{Priced, models_of};
+use crate::baseline::{Baseline, priced, terms};
 use crate::error::Error;
 use crate::log::Log;
 use crate::output::{self, Missing, round, thousands, usd};
 use crate::prices::{Model, PriceList};
-use crate::tally::{self, Change, Groups, Tiers, WHOLE};
+use crate::tally::{self, Change, Tiers, WHOLE};
 
 /// The most scenarios of a call, and the most steps of a combined one.
 const MAX_SCENARIOS: usize = 20;
-/// How many models are told one by one in the baseline, and in all scenarios together.
+/// How many models are told one by one in a scenario, and in all scenarios together.
 const MAX_TERMS: usize = 20;
 const MAX_SCENARIO_TERMS: usize = 60;
 /// The longest scenario, as JSON text in bytes.
@@ -69,17 +69,6 @@ struct Plan<'a> {
     labels: Vec<String>,
 }
 
-/// The traffic as it is: its groups, the model of each, and what each costs.
-struct Baseline<'a> {
-    name: String,
-    assumed: bool,
-    models: Vec<&'a Model>,
-    groups: Groups,
-    tiers: Vec<Tiers>,
-    costs: Vec<i128>,
-    left_out: u64,
-}
-
 fn scenarios(raw: &[Value]) -> Result<Vec<Scenario>, Error> {
     if raw.is_empty() || raw.len() > MAX_SCENARIOS {
         return Err(Error::invalid(format!(
@@ -119,22 +108,8 @@ pub(crate) fn what_if(log: &Log, list: &PriceList, arguments: &Arguments) -> Res
             missing.add(field, reason);
         }
     }
-    let baseline = baseline(log, list, arguments.baseline_model.as_deref())?;
-    let mut assumptions = output::reading_assumptions(log);
-    assumptions.push(list.assumption());
-    if baseline.assumed {
-        assumptions.push(format!(
-            "the baseline is {}: the log names no model, so the saving holds only if it ran on this one",
-            baseline.name
-        ));
-    }
-    if baseline.left_out > 0 {
-        assumptions.push(format!(
-            "{} requests are left out of the baseline and of all scenarios, since their model is not in the price list",
-            thousands(baseline.left_out)
-        ));
-    }
-    assumptions.extend(tally::pricing_assumptions(log, &baseline.models));
+    let baseline = Baseline::of(log, list, arguments.baseline_model.as_deref())?;
+    let assumptions = baseline.assumptions(log, list);
     let base = baseline.total();
     let mut options = vec![json!({ "label": "As it is", "cost_usd": usd(base) })];
     let mut answers = Vec::new();
@@ -153,138 +128,6 @@ pub(crate) fn what_if(log: &Log, list: &PriceList, arguments: &Arguments) -> Res
         "missing": missing.into_value(),
         "assumptions": assumptions,
     }))
-}
-
-fn baseline<'a>(
-    log: &Log,
-    list: &'a PriceList,
-    wanted: Option<&str>,
-) -> Result<Baseline<'a>, Error> {
-    let none = Change::default();
-    let (in_log, groups) = models_of(log, list);
-    if wanted.is_none() && !in_log.is_empty() {
-        return logged_baseline(log, in_log, groups);
-    }
-    let name = wanted
-        .or(list.default_models.first().map(String::as_str))
-        .ok_or_else(|| {
-            Error::invalid(
-                "the log names no model and the price list no default; give baseline_model",
-            )
-        })?;
-    let model = list.require(name)?;
-    let groups = Groups::single(model.long.map(|long| long.above));
-    let tiers = tally::sum(log, &groups, &none);
-    let costs = priced(&[model], &tiers, &none).map_err(Error::internal)?;
-    let (name, models) = (model.id.clone(), vec![model]);
-    Ok(Baseline {
-        name,
-        assumed: true,
-        models,
-        groups,
-        tiers,
-        costs,
-        left_out: 0,
-    })
-}
-
-/// The models of the log as it names them; rows whose model has no price fall into no group.
-fn logged_baseline<'a>(
-    log: &Log,
-    in_log: Vec<Priced<'a>>,
-    groups: Groups,
-) -> Result<Baseline<'a>, Error> {
-    let none = Change::default();
-    let mut models = Vec::new();
-    let mut numbers = Vec::with_capacity(in_log.len());
-    for priced in &in_log {
-        numbers.push(priced.model.map_or(usize::MAX, |model| {
-            models
-                .iter()
-                .position(|m: &&Model| m.id == model.id)
-                .unwrap_or_else(|| {
-                    models.push(model);
-                    models.len() - 1
-                })
-        }));
-    }
-    if models.is_empty() {
-        let named = &in_log[..groups.otherwise.min(in_log.len())];
-        let names: Vec<&str> = named.iter().map(|p| p.name.as_str()).take(5).collect();
-        return Err(Error::invalid(format!(
-            "the price list has none of the log's models ({}); give baseline_model or a price_list",
-            names.join(", ")
-        )));
-    }
-    let of_model = groups.of_model.iter().map(|at| numbers[*at]).collect();
-    let above = models
-        .iter()
-        .map(|m: &&Model| m.long.map(|long| long.above))
-        .collect();
-    let groups = Groups {
-        of_model,
-        otherwise: usize::MAX,
-        above,
-    };
-    let tiers = tally::sum(log, &groups, &none);
-    let costs = priced(&models, &tiers, &none).map_err(Error::internal)?;
-    let counted: u64 = tiers.iter().map(|t| t.all().requests).sum();
-    let left_out = log.total_requests() - counted;
-    Ok(Baseline {
-        name: "as logged".into(),
-        assumed: false,
-        models,
-        groups,
-        tiers,
-        costs,
-        left_out,
-    })
-}
-
-/// The cost of each group on its model.
-fn priced(models: &[&Model], tiers: &[Tiers], change: &Change) -> Result<Vec<i128>, String> {
-    let each = models.iter().zip(tiers);
-    each.map(|(model, tiers)| tally::cost(model, tiers, change).map(tally::Cost::total))
-        .collect()
-}
-
-impl Baseline<'_> {
-    fn total(&self) -> i128 {
-        self.costs.iter().sum()
-    }
-
-    fn all(&self) -> Tiers {
-        let mut all = Tiers::default();
-        for tiers in &self.tiers {
-            all.standard = all.standard.plus(tiers.standard);
-            all.long = all.long.plus(tiers.long);
-        }
-        all
-    }
-
-    fn describe(&self, log: &Log) -> Value {
-        let all = self.all();
-        let mut out = Map::new();
-        out.insert("model".into(), json!(self.name));
-        out.insert("assumed".into(), json!(self.assumed));
-        out.insert("cost_usd".into(), json!(usd(self.total())));
-        tally::sum_variables(log, &all.all(), &mut out);
-        let mut formula = tally::formula(log, &all);
-        if self.models.len() > 1 {
-            formula.push_str("; summed over the models, see terms");
-        }
-        out.insert("formula".into(), json!(formula));
-        let mut variables = Map::new();
-        tally::sum_variables(log, &all.all(), &mut variables);
-        if let [model] = self.models.as_slice() {
-            tally::price_variables(model, &all, false, &mut variables);
-        }
-        out.insert("variables".into(), Value::Object(variables));
-        let costs = (self.costs.as_slice(), self.costs.as_slice());
-        let terms = terms(log, &self.models, &self.tiers, costs, false, MAX_TERMS);
-        out.insert("terms".into(), terms);
-        Value::Object(out)
-    }
 }
 
 /// One scenario: its answer, and the bar of it for a chart when it has a price.
@@ -365,29 +208,6 @@ fn answer(
     out.insert("variables".into(), Value::Object(variables));
     out.insert("assumptions".into(), json!(plan.assumptions));
     Ok((Value::Object(out), option))
-}
-
-fn terms(
-    log: &Log,
-    models: &[&Model],
-    tiers: &[Tiers],
-    costs: (&[i128], &[i128]),
-    batch: bool,
-    most: usize,
-) -> Value {
-    let (before, after) = costs;
-    let mut order: Vec<usize> = (0..models.len()).collect();
-    order.sort_by_key(|index| std::cmp::Reverse(before[*index]));
-    let term = |index: usize| {
-        let mut term = Map::new();
-        term.insert("model".into(), json!(models[index].id));
-        tally::sum_variables(log, &tiers[index].all(), &mut term);
-        tally::price_variables(models[index], &tiers[index], batch, &mut term);
-        term.insert("baseline_usd".into(), json!(usd(before[index])));
-        term.insert("cost_usd".into(), json!(usd(after[index])));
-        Value::Object(term)
-    };
-    order.into_iter().take(most).map(term).collect()
 }
 
 impl Scenario {
@@ -487,9 +307,12 @@ impl<'a> Plan<'a> {
         self.formulas
             .push("cached_input_tokens = input_tokens × cached_share");
         self.variables.insert("cached_share".into(), json!(share));
+        let known = match log.prompts.present() {
+            (0, _) => "the log does not hold the texts, so this share is an assumption",
+            _ => "prompt_repeats tells what share the prompts of the log show",
+        };
         self.assumptions.push(format!(
-            "{} of all input tokens are a repeated beginning that is read from the provider's cache; the log does not \
-             hold the texts, so this share is an assumption",
+            "{} of all input tokens are a repeated beginning that is read from the provider's cache; {known}",
             percent(cached)
         ));
         if log.cached.present() > 0 {

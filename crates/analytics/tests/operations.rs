@@ -285,6 +285,14 @@ fn every_operation_is_described_with_a_closed_schema() {
             "log_profile",
             "log_cost",
             "what_if",
+            "cost_drivers",
+            "usage_growth",
+            "usage_forecast",
+            "latency_drivers",
+            "rate_limits",
+            "prompt_repeats",
+            "log_anomalies",
+            "pareto",
             "chart",
             "sql_query",
             "make_chart"
@@ -305,11 +313,12 @@ fn results_stay_small_over_wide_and_varied_logs() {
         .collect();
     let cells = vec!["\u{10348}".repeat(100); 800].join(",");
     let wide = format!("input_tokens,{}\n1,{cells}\n", header.join(","));
-    let mut varied = String::from("timestamp,model,user,input_tokens,output_tokens\n");
+    let mut varied =
+        String::from("timestamp,model,user,input_tokens,output_tokens,latency_ms,prompt\n");
     for row in 0..600 {
         let long = "\u{10348}".repeat(200);
         varied.push_str(&format!(
-            "{},gpt-{row}{long},u{row}{long},{row},{row}\nbad{long}\n",
+            "{},gpt-{row}{long},u{row}{long},{row},{row},{row},{long}\nbad{long}\n",
             row * 7_000
         ));
     }
@@ -335,6 +344,25 @@ fn results_stay_small_over_wide_and_varied_logs() {
             "what_if",
             json!({ "file": "varied.csv", "price_list": "list.json",
             "scenarios": vec![json!({ "kind": "shorter_prompts", "fraction": 0.1, "label": "x".repeat(800) }); 20] }),
+        ),
+        (
+            "cost_drivers",
+            json!({ "file": "varied.csv", "price_list": "list.json" }),
+        ),
+        (
+            "usage_forecast",
+            json!({ "file": "varied.csv", "price_list": "list.json", "horizon": 120 }),
+        ),
+        (
+            "usage_growth",
+            json!({ "file": "varied.csv", "price_list": "list.json", "scenarios": vec![json!({ "requests": 2 }); 20] }),
+        ),
+        ("latency_drivers", json!({ "file": "varied.csv" })),
+        ("rate_limits", json!({ "file": "varied.csv" })),
+        ("prompt_repeats", json!({ "file": "varied.csv" })),
+        (
+            "log_anomalies",
+            json!({ "file": "varied.csv", "threshold": 1 }),
         ),
     ] {
         files.run(op, arguments).unwrap();

@@ -260,7 +260,7 @@ fn a_mistake_is_told_with_its_place_and_what_there_is() {
     }
     let deep = format!("SELECT {}1{}", "(1+".repeat(300), ")".repeat(300));
     assert!(files.refusal(&deep).contains("depth"), "{deep}");
-    let none = Files::new(&[]);
+    let none = Files::new::<&str>(&[]);
     assert!(none.refusal("SELECT a FROM b").contains("name files"));
     assert_eq!(none.rows("SELECT 1 + 1"), json!([[2]]));
 }
@@ -275,7 +275,7 @@ fn files_that_are_no_tables_are_refused_by_name() {
         ("", "is empty"),
         ("PK\u{3}\u{4}zip", "a ZIP archive"),
         (
-            "{\"a\": \n 1}\n",
+            "{\"a\": \n 1",
             "no rows that can be read: record 1: not JSON",
         ),
         ("[{\"a\": 1}, {\"a\":", "no whole JSON array"),
@@ -295,6 +295,8 @@ fn files_that_are_no_tables_are_refused_by_name() {
             .message
             .contains("at most 8")
     );
+    let long = Files::new(&[("x.json", "\u{feff}{\n\"a\": 1\n}\n{\n\"a\": 2\n}\n")]);
+    assert_eq!(long.rows("SELECT sum(a) FROM x"), json!([[3]]));
     let twice = Files::new(&[("x.csv", "a\n1\n"), ("X.json", "{\"order\": 2}\n")]);
     assert_eq!(
         twice.rows("SELECT a, \"order\" FROM x, x_2"),
@@ -377,7 +379,7 @@ fn charts_of_given_rows_and_of_queries() {
 #[test]
 fn a_picture_carries_no_words_that_act() {
     let hostile = "</text><script>alert(1)</script><image href=\"https://x.test/\" onload='y()'/>";
-    let files = Files::new(&[]);
+    let files = Files::new::<&str>(&[]);
     for kind in ["line", "area", "scatter", "bar", "histogram"] {
         let mut row = serde_json::Map::new();
         row.insert(
@@ -527,7 +529,7 @@ proptest! {
 
     #[test]
     fn any_numbers_make_a_picture(rows in proptest::collection::vec((number(), number(), proptest::option::of(number())), 1..30)) {
-        let files = Files::new(&[]);
+        let files = Files::new::<&str>(&[]);
         let data: Vec<Value> = rows.iter().map(|(x, y, z)| json!({ "x": x, "y": y, "z": z })).collect();
         for kind in ["line", "area", "scatter", "bar", "histogram"] {
             let mut arguments = json!({ "kind": kind, "data": data, "x": "x" });

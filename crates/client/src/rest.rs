@@ -9,8 +9,9 @@ use netra_protocol::account::{
     CreateKey, Key, Login, Refresh, Register, Session, Setup, Ticket, Tokens, User,
 };
 use netra_protocol::agent::Agent;
+use netra_protocol::approval::{Approval, ResolveApproval};
 use netra_protocol::file::File;
-use netra_protocol::id::{FileId, KeyId, RunId, SessionId, ThreadId};
+use netra_protocol::id::{ApprovalId, FileId, KeyId, RunId, SessionId, ThreadId};
 use netra_protocol::isolation::Isolation;
 use netra_protocol::message::Message;
 use netra_protocol::model::Model;
@@ -147,6 +148,28 @@ impl Client {
     /// What every user holds on the server. For admins.
     pub async fn isolation(&self) -> Result<Isolation, Error> {
         self.get("/api/admin/isolation").await
+    }
+
+    /// What agents ask a person, newest first, answered or not.
+    pub async fn approvals(
+        &self,
+        limit: Option<u32>,
+        cursor: Option<&str>,
+    ) -> Result<Page<Approval>, Error> {
+        self.list("/api/approvals", limit, cursor).await
+    }
+
+    /// Answers what an agent asks, once.
+    pub async fn approval_resolve(
+        &self,
+        id: ApprovalId,
+        answer: &ResolveApproval,
+    ) -> Result<Approval, Error> {
+        self.json(
+            self.ask(Method::POST, &format!("/api/approvals/{id}"))
+                .json(answer),
+        )
+        .await
     }
 
     /// The language models. For admins.

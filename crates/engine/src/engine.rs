@@ -222,10 +222,12 @@ impl IsolatedExecutionEngine {
         let mut open = open.map_err(|error| unstored(&error))?;
         let artifacts = std::mem::take(&mut open.artifacts);
         self.execution.dispatcher.scope().announced(artifacts);
-        // A text that its agent has as a whole is written on; what a model was saying is lost.
+        // A text that its agent has as a whole is written on; what a model or an endpoint was saying
+        // is lost.
         let root = &self.agent;
         let goes_on = |message: &OpenMessage| {
-            message.agent == root.name && !matches!(root.body, Body::Model { .. })
+            let spoken = matches!(root.body, Body::Model { .. } | Body::Http(_));
+            message.agent == root.name && !spoken
         };
         let now = self.ctx.runtime().now();
         let (last, unfinished) = open.close_cut_off(emitter, now, goes_on);

@@ -22,7 +22,7 @@ use crate::budget::Budget;
 use crate::closing::OpenMessage;
 use crate::ending::Last;
 use crate::factory::Infra;
-use crate::live::Workers;
+use crate::live::{Live, Workers};
 use crate::usage::Counters;
 
 /// The longest message of a thought in an event, in bytes.
@@ -108,6 +108,8 @@ pub(crate) struct Execution {
     pub(crate) unfinished: Mutex<Vec<OpenMessage>>,
     /// The workers of the run's scripts and analyses.
     pub(crate) workers: Workers,
+    /// The run in the list of this node, which knows why it has to stop.
+    pub(crate) live: Arc<Live>,
 }
 
 /// One agent at work: the run's own, or a sub-agent.
@@ -294,8 +296,12 @@ impl<'e> Frame<'e> {
     }
 
     /// Tells the user a reasoning step, progress or plan: an operation of its own, told once.
-    pub(crate) async fn think(&self, message: &str, progress: Option<f64>) -> Result<(), Fault> {
-        let key = self.next_key();
+    pub(crate) async fn think(
+        &self,
+        key: String,
+        message: &str,
+        progress: Option<f64>,
+    ) -> Result<(), Fault> {
         if self.recorded(&key, JournalKind::Thought).is_some() {
             return Ok(());
         }
@@ -386,7 +392,7 @@ impl<'e> Frame<'e> {
     }
 }
 
-/// That an agent thinks this.
+/// The event that tells of a thought.
 pub(crate) fn thought(message: &str, progress: Option<f64>) -> EventKind {
     EventKind::AgentThinking {
         message: cut_text(message, MAX_THOUGHT_BYTES),

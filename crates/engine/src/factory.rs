@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use netra_context::{Runtime, UserExecutionContext};
+use netra_endpoint::Endpoints;
 use netra_events::WebSocketBridgeFactory;
 use netra_memory::{Account, Scope};
 use netra_model::Models;
@@ -20,7 +21,7 @@ use parking_lot::Mutex;
 use tokio::time::Instant;
 
 use crate::admission::{Admission, Permit};
-use crate::agents::Agents;
+use crate::agents::{Agents, Change};
 use crate::budget::Budget;
 use crate::closing;
 use crate::ending::{self, Ending};
@@ -33,6 +34,7 @@ use crate::pressure::{NodeMemory, Pressure};
 use crate::request::Commission;
 use crate::turns::Turns;
 use crate::usage::Counters;
+use crate::version;
 use crate::waiting::Waiting;
 
 /// How long runs that were told to stop may take to write their ends.
@@ -72,6 +74,8 @@ pub struct Infra {
     pub agents: Arc<Agents>,
     /// Workers for scripts.
     pub scripts: ScriptPool,
+    /// Connections to agents behind endpoints.
+    pub endpoints: Endpoints,
     /// Settings.
     pub config: Config,
 }
@@ -191,6 +195,7 @@ impl ExecutionEngineFactory {
             journal,
             unfinished: Mutex::default(),
             workers,
+            live: Arc::clone(&commission.listed.live),
         };
         let runs = self.0.runs.clone();
         IsolatedExecutionEngine::new(Parts {
@@ -233,6 +238,27 @@ impl ExecutionEngineFactory {
         self.0.draining.load(Ordering::SeqCst)
     }
 
+    /// Reads the files of the agents again, for runs that begin from now on; those that have begun go on with
+    /// the versions that they have. As `for_background(Recovery)` only.
+    ///
+    /// # Errors
+    /// When the new versions cannot be kept; then nothing changes.
+    pub async fn reload_agents(
+        &self,
+        ctx: &UserExecutionContext,
+    ) -> Result<Vec<Change>, netra_store::Error> {
+        let infra = &self.0.infra;
+        let (agents, models) = (Arc::clone(&infra.agents), Arc::clone(&infra.models));
+        let registry = Arc::clone(infra.tools.registry());
+        let read = move || agents.read_again(&registry, &models);
+        let reading = infra.runtime.spawn_blocking(read).await;
+        let reading =
+            reading.map_err(|error| netra_store::Error::Unavailable(error.to_string()))?;
+        let versions = version::of_all(reading.agents());
+        infra.store.agent_versions_keep(ctx, versions).await?;
+        Ok(infra.agents.put(reading))
+    }
+
     /// The agents.
     pub fn agents(&self) -> &Agents {
         &self.0.infra.agents
@@ -250,7 +276,9 @@ impl ExecutionEngineFactory {
     pub async fn agents_for(&self, ctx: &UserExecutionContext) -> Result<Vec<Agent>, Error> {
         let infra = self.infra();
         let wanted = infra.agents.wanted_keys();
-        let own_keys = infra.own_keys(ctx, wanted).await?;
+        let own_keys = infra
+            .own_keys(ctx, wanted.iter().map(String::as_str))
+            .await?;
         Ok(infra.agents.list_for(ctx, &own_keys))
     }
 

@@ -78,6 +78,18 @@ async fn go_on(frame: &Frame<'_>, text: &str) -> Result<Option<(MessageId, usize
     }
 }
 
+/// Begins a message whose text is still being said. Its row is there from the first piece on, so that
+/// whoever reads the thread meanwhile sees the message grow.
+pub(crate) async fn begin(frame: &Frame<'_>) -> Result<MessageId, Fault> {
+    let id = frame.new_id(MessageId::from_parts);
+    let changes = Changes {
+        messages: vec![frame.message(id, Vec::new(), false)],
+        ..Changes::default()
+    };
+    frame.commit(changes, Vec::new()).await?;
+    Ok(id)
+}
+
 /// Adds a piece to a message.
 pub(crate) async fn write_piece(
     frame: &Frame<'_>,

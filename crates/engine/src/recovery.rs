@@ -48,7 +48,7 @@ impl ExecutionEngineFactory {
     pub async fn recover(&self, ctx: &UserExecutionContext) -> Result<usize, Error> {
         let store = &self.infra().store;
         store
-            .agent_versions_keep(ctx, version::of_now(&self.infra().agents))
+            .agent_versions_keep(ctx, version::of_all(self.infra().agents.all().iter()))
             .await?;
         let last_alive = store.last_alive(ctx).await?;
         let mut unfinished = store.runs_unfinished(ctx).await?;

@@ -122,7 +122,7 @@ pub(crate) async fn accept(
         return Err(Error::AgentNotReady(problem.to_owned()));
     }
     Ok(Accepted {
-        agent: Arc::clone(agent),
+        agent,
         given: request.input,
         input,
         files,

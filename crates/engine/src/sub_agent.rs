@@ -143,7 +143,7 @@ impl Frame<'_> {
         let infra = &self.execution.infra;
         let found = match began {
             Some(began) => version::of_run(self.ctx, infra, name, &began.agent_hash).await,
-            None => infra.agents.get(name).cloned(),
+            None => infra.agents.get(name),
         };
         let Some(agent) = found else {
             return Err(refused(format!("there is no agent named {name:?}")));

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use netra_context::UserExecutionContext;
 use netra_store::AgentVersion;
 
-use crate::agents::{Agents, Definition};
+use crate::agents::Definition;
 use crate::factory::Infra;
 
 /// The version of an agent that a run began with; none where the server does not have it.
@@ -16,7 +16,7 @@ pub(crate) async fn of_run(
     hash: &str,
 ) -> Option<Arc<Definition>> {
     if let Some(agent) = infra.agents.get(name).filter(|agent| agent.hash == hash) {
-        return Some(Arc::clone(agent));
+        return Some(agent);
     }
     match infra.store.agent_version(ctx, hash).await {
         Ok(version) => {
@@ -33,9 +33,9 @@ pub(crate) async fn of_run(
     }
 }
 
-/// The versions of now, to be kept.
-pub(crate) fn of_now(agents: &Agents) -> Vec<AgentVersion> {
-    let whole = agents.all().filter(|agent| !agent.files.is_empty());
+/// The versions of these agents, to be kept.
+pub(crate) fn of_all<'a>(agents: impl Iterator<Item = &'a Arc<Definition>>) -> Vec<AgentVersion> {
+    let whole = agents.filter(|agent| !agent.files.is_empty());
     let version = |agent: &Arc<Definition>| AgentVersion {
         hash: agent.hash.clone(),
         name: agent.name.clone(),

@@ -89,10 +89,13 @@ impl ExecutionEngineFactory {
         answer: ResolveApproval,
     ) -> Result<Approval, Error> {
         let registry = self.0.infra.tools.registry();
-        let misfits = answer
-            .arguments
-            .as_ref()
-            .and_then(|arguments| registry.misfits(&approval.tool_name, arguments));
+        let misfits = match &answer.arguments {
+            Some(arguments) => {
+                let tool = approval.tool_name.as_str();
+                registry.misfits(ctx, tool, arguments).await
+            }
+            None => None,
+        };
         if let Some(misfits) = misfits {
             return Err(Error::InvalidInput {
                 message: format!("the arguments do not fit the tool's schema: {misfits}"),

@@ -11,7 +11,7 @@ use utoipa::openapi::{Content, Ref, RefOr, ResponseBuilder};
 
 use crate::routes::{
     account, admin, agents, approvals, audit, docs, events, files, health, invites, isolation,
-    keys, me, metrics, plans, runs, secrets, sessions, threads, upload, usage,
+    keys, me, metrics, plans, runs, secrets, sessions, threads, tool_servers, upload, usage,
 };
 use crate::ws;
 
@@ -44,6 +44,10 @@ const KEY_SCHEME: &str = "api_key";
         secrets::secret_get,
         secrets::secret_put,
         secrets::secret_delete,
+        tool_servers::tool_server_list,
+        tool_servers::tool_server_get,
+        tool_servers::tool_server_put,
+        tool_servers::tool_server_delete,
         agents::agent_list,
         agents::agent_get,
         agents::tool_list,

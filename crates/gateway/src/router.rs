@@ -9,7 +9,7 @@ use netra_context::{Right, Rights};
 use crate::error::Error;
 use crate::routes::{
     account, admin, agents, approvals, audit, docs, events, files, health, invites, isolation,
-    keys, me, metrics, plans, runs, secrets, sessions, threads, upload, usage,
+    keys, me, metrics, plans, runs, secrets, sessions, threads, tool_servers, upload, usage,
 };
 use crate::state::{Gateway, Parts};
 use crate::{layers, ui, ws};
@@ -66,6 +66,26 @@ fn signed_in_routes() -> Vec<(Rights, &'static str, MethodRouter<Gateway>)> {
             ACCOUNT,
             "/api/secrets/{name}",
             delete(secrets::secret_delete),
+        ),
+        (
+            ACCOUNT,
+            "/api/tool-servers",
+            get(tool_servers::tool_server_list),
+        ),
+        (
+            ACCOUNT,
+            "/api/tool-servers/{name}",
+            get(tool_servers::tool_server_get),
+        ),
+        (
+            ACCOUNT,
+            "/api/tool-servers/{name}",
+            put(tool_servers::tool_server_put),
+        ),
+        (
+            ACCOUNT,
+            "/api/tool-servers/{name}",
+            delete(tool_servers::tool_server_delete),
         ),
         (READ, "/api/agents", get(agents::agent_list)),
         (READ, "/api/agents/{name}", get(agents::agent_get)),

@@ -19,5 +19,6 @@ pub(crate) mod runs;
 pub(crate) mod secrets;
 pub(crate) mod sessions;
 pub(crate) mod threads;
+pub(crate) mod tool_servers;
 pub(crate) mod upload;
 pub(crate) mod usage;

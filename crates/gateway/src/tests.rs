@@ -124,6 +124,7 @@ fn engine(
         models,
         agents,
         scripts: ScriptPool::new(workers()),
+        endpoints: netra_endpoint::Endpoints::new().unwrap(),
         config: netra_engine::Config::default(),
     })
 }

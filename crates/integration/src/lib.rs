@@ -1,12 +1,14 @@
 //! Harness of the end-to-end tests and benchmarks: real servers, real clients, no doubles of ours.
 //!
 //! [`TestServer`] runs in the test's process through the same function as `netra serve`;
-//! [`TestProcess`] is the binary itself, for signals, limits and exit codes. [`FakeModel`] is the
-//! one thing that is not real: a language model's HTTP endpoint with answers that a test gives.
+//! [`TestProcess`] is the binary itself, for signals, limits and exit codes. [`FakeModel`] and
+//! [`FakeEndpoint`] are the two things that are not real: the HTTP endpoints of a language model and
+//! of an agent, with answers that a test gives.
 
 mod beside;
 mod binary;
 mod caller;
+mod fake_endpoint;
 mod fake_model;
 pub mod greed;
 mod process;
@@ -18,6 +20,7 @@ mod user;
 pub use beside::Beside;
 pub use binary::{binary, output, run_netra};
 pub use caller::{CALLER, calls, write_caller};
+pub use fake_endpoint::{FakeEndpoint, Request, Said};
 pub use fake_model::{FakeModel, Reply};
 pub use process::{Options as ProcessOptions, TestProcess};
 pub use proxy::{Damage, Proxy};

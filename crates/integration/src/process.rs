@@ -5,7 +5,7 @@ use std::process::{ExitStatus, Stdio};
 
 use anyhow::{Context as _, Result, bail};
 use netra_client::Client;
-use netra_protocol::account::Role;
+use netra_protocol::account::{Plan, Role};
 use rustix::process::{Pid, Signal, kill_process};
 use tokio::io::{AsyncBufReadExt as _, BufReader};
 use tokio::process::{Child, Command};
@@ -105,10 +105,15 @@ impl TestProcess {
 
     /// The same with this role.
     pub async fn user_as(&self, name: &str, role: Role) -> Result<TestUser> {
+        self.user_on(name, role, Plan::Free).await
+    }
+
+    /// The same on this plan.
+    pub async fn user_on(&self, name: &str, role: Role, plan: Plan) -> Result<TestUser> {
         let data = self.data.to_string_lossy();
-        let role = serde_json::to_value(role)?;
-        let role = role.as_str().context("a role is a word")?;
-        let id = said(&["user", "add", name, "--role", role, "--data", &data]).await?;
+        let (role, plan) = (role.as_str(), plan.as_str());
+        let words = ["user", "add", name, "--role", role, "--plan", plan];
+        let id = said(&[&words[..], &["--data", &data]].concat()).await?;
         let token = said(&["token", name, "--data", &data]).await?;
         Ok(TestUser {
             id: id.parse()?,

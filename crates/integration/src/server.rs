@@ -8,8 +8,9 @@ use std::time::Duration;
 use anyhow::{Context as _, Result};
 use netra::accounts::{Accounts, NewAccount};
 use netra::config::{Config, Layers};
-use netra::node::Node;
+use netra::node::{Further, Node};
 use netra_client::Client;
+use netra_engine::Agent;
 use netra_protocol::account::{Plan, Role, User};
 use netra_tools::Tool;
 
@@ -24,6 +25,7 @@ pub struct Options {
     agents: Option<PathBuf>,
     file: Option<PathBuf>,
     tools: Vec<Arc<dyn Tool>>,
+    natives: Vec<Arc<dyn Agent>>,
 }
 
 impl Options {
@@ -58,6 +60,13 @@ impl Options {
     #[must_use]
     pub fn tool(mut self, tool: TestTool) -> Self {
         self.tools.push(Arc::new(tool));
+        self
+    }
+
+    /// An agent in Rust.
+    #[must_use]
+    pub fn native(mut self, agent: impl Agent + 'static) -> Self {
+        self.natives.push(Arc::new(agent));
         self
     }
 
@@ -108,7 +117,11 @@ impl TestServer {
     /// On a data folder that is there already.
     pub async fn start_on(data: tempfile::TempDir, options: Options) -> Result<Self> {
         let config = options.config(data.path())?;
-        let node = Box::pin(Node::start_with(config.clone(), options.tools)).await?;
+        let further = Further {
+            tools: options.tools,
+            agents: options.natives,
+        };
+        let node = Box::pin(Node::start_with(config.clone(), further)).await?;
         let accounts = Accounts::open(&config).map_err(|problem| problem.error)?;
         Ok(Self {
             node,

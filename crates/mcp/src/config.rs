@@ -1,26 +1,39 @@
 //! What an operator says of a tool server: how it is reached, whom an instance serves, what its
 //! tools may do.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::time::Duration;
 
 use http::{HeaderMap, HeaderName, HeaderValue};
-use netra_protocol::tool::{Risk, ToolServerScope, ToolServerTransport};
+use netra_protocol::tool::{Risk, SecretUse, ToolServerScope, ToolServerTransport};
+use netra_store::secret::is_secret_name;
+use netra_tools::{OF_USERS, PublicWeb, Target, place_of};
 
-/// Headers that the protocol itself sets.
-const RESERVED_HEADERS: [&str; 8] = [
+/// Headers that the protocol itself sets, or that of HTTP; those of this protocol begin with `mcp-`.
+const RESERVED_HEADERS: [&str; 13] = [
     "accept",
+    "accept-encoding",
+    "connection",
+    "content-encoding",
     "content-type",
     "content-length",
     "host",
+    "keep-alive",
     "last-event-id",
-    "mcp-session-id",
-    "mcp-protocol-version",
-    "mcp-method",
+    "te",
+    "trailer",
+    "transfer-encoding",
+    "upgrade",
 ];
 /// The longest name of a server: with `__` it leaves 38 characters for its tools' names.
 const MAX_NAME: usize = 24;
+/// The most headers of a user's server, and the longest prefix in one.
+const MAX_HEADERS: usize = 10;
+const MAX_PREFIX: usize = 64;
+/// The most that a server's list of tools may have, in bytes of JSON, and that of a user's.
+const MAX_LIST_BYTES: usize = 4 * 1024 * 1024;
+const MAX_OWN_LIST_BYTES: usize = 256 * 1024;
 
 /// All tool servers.
 #[derive(Debug, Clone)]
@@ -64,6 +77,8 @@ pub struct ServerConfig {
     pub call: Duration,
     /// How long an instance stays that nobody calls.
     pub idle: Duration,
+    /// The most that its list of tools may have, in bytes of JSON.
+    pub list_bytes: usize,
 }
 
 impl ServerConfig {
@@ -79,6 +94,16 @@ impl ServerConfig {
             start: Duration::from_secs(30),
             call: Duration::from_secs(60),
             idle: Duration::from_secs(300),
+            list_bytes: MAX_LIST_BYTES,
+        }
+    }
+
+    /// A server that a user has added.
+    pub(crate) fn of_user(address: Address) -> Self {
+        Self {
+            start: Duration::from_secs(10),
+            list_bytes: MAX_OWN_LIST_BYTES,
+            ..Self::new(Place::Http(address))
         }
     }
 }
@@ -99,6 +124,24 @@ impl Place {
             Self::Http(_) => ToolServerTransport::Http,
         }
     }
+
+    /// The names of the secrets that an instance of the server is given, each with what it is bound to.
+    pub fn secrets(&self, server: &str) -> BTreeSet<(String, String)> {
+        let (used, place) = match self {
+            Self::Stdio(command) => (&command.secrets, format!("mcp:{server}")),
+            Self::Http(address) => (&address.secrets, address.place.clone()),
+        };
+        let pair = |used: &SecretUse| (used.secret.clone(), place.clone());
+        let mut pairs: BTreeSet<_> = used.values().map(pair).collect();
+        if let Self::Http(address) = self
+            && let Some(oauth) = &address.oauth
+            && let Given::Secret(used) = &oauth.client_secret
+        {
+            let own = oauth.place().unwrap_or(place);
+            pairs.insert((used.secret.clone(), own));
+        }
+        pairs
+    }
 }
 
 /// A program, and what it may reach.
@@ -108,8 +151,10 @@ pub struct Command {
     pub program: PathBuf,
     /// Its arguments.
     pub arguments: Vec<String>,
-    /// All of its environment.
+    /// All of its environment, but for secrets.
     pub environment: BTreeMap<String, String>,
+    /// Variables whose values are secrets.
+    pub secrets: BTreeMap<String, SecretUse>,
     /// Files and folders that it may read, besides those of the system.
     pub read: Vec<PathBuf>,
     /// Files and folders that it may write, besides a folder of its own.
@@ -126,6 +171,7 @@ impl std::fmt::Debug for Command {
         f.debug_struct("Command")
             .field("program", &self.program)
             .field("environment", &self.environment.keys())
+            .field("secrets", &self.secrets)
             .finish_non_exhaustive()
     }
 }
@@ -137,6 +183,88 @@ pub struct Address {
     pub url: String,
     /// Sent with every request; their values are never shown.
     pub headers: HeaderMap,
+    /// Sent likewise, with a secret as value.
+    pub secrets: BTreeMap<String, SecretUse>,
+    /// How Netra signs in there in its own name.
+    pub oauth: Option<Box<Oauth>>,
+    /// What secrets are bound to that go there.
+    pub place: String,
+    /// A server that a user has named is reached by this way only.
+    pub(crate) judged: Option<Box<Judged>>,
+}
+
+/// Credentials of a client of OAuth.
+#[derive(Debug, Clone)]
+pub struct Oauth {
+    /// The client's name.
+    pub client_id: String,
+    /// Its secret.
+    pub client_secret: Given,
+    /// What the token is to be good for; what the service asks for when absent.
+    pub scope: Option<String>,
+    /// Where tokens are had; asked of the service when absent.
+    pub token_url: Option<String>,
+}
+
+impl Oauth {
+    /// # Errors
+    /// In words, where something of it is none.
+    fn check(&self) -> Result<(), String> {
+        if let Given::Secret(used) = &self.client_secret
+            && !is_secret_name(&used.secret)
+        {
+            return Err(format!(
+                "oauth.client_secret: {:?} is no name of a secret",
+                used.secret
+            ));
+        }
+        let Some(url) = &self.token_url else {
+            return Ok(());
+        };
+        let parsed =
+            reqwest::Url::parse(url).map_err(|error| format!("oauth.token_url: {error}"))?;
+        match matches!(parsed.scheme(), "http" | "https") && parsed.host().is_some() {
+            true => Ok(()),
+            false => Err("oauth.token_url: it must begin with http:// or https://".to_owned()),
+        }
+    }
+
+    /// What its secret is bound to, where that is not the service itself.
+    fn place(&self) -> Option<String> {
+        let url = reqwest::Url::parse(self.token_url.as_deref()?).ok()?;
+        Some(place_of(&url))
+    }
+}
+
+/// A text, or a secret by its name.
+#[derive(Clone, PartialEq, Eq)]
+pub enum Given {
+    /// As it is; never shown.
+    Text(String),
+    /// A user's or the server's.
+    Secret(SecretUse),
+}
+
+impl std::fmt::Debug for Given {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Text(_) => f.write_str("Text(…)"),
+            Self::Secret(used) => used.fmt(f),
+        }
+    }
+}
+
+/// A target that was judged, and the way to it.
+#[derive(Clone)]
+pub(crate) struct Judged {
+    pub(crate) web: PublicWeb,
+    pub(crate) target: Target,
+}
+
+impl std::fmt::Debug for Judged {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Judged")
+    }
 }
 
 impl Address {
@@ -144,7 +272,11 @@ impl Address {
     ///
     /// # Errors
     /// In words, where a URL or header is none.
-    pub fn new(url: &str, headers: &BTreeMap<String, String>) -> Result<Self, String> {
+    pub fn new(
+        url: &str,
+        headers: &BTreeMap<String, String>,
+        secrets: BTreeMap<String, SecretUse>,
+    ) -> Result<Self, String> {
         let parsed = reqwest::Url::parse(url).map_err(|error| format!("url: {error}"))?;
         if !matches!(parsed.scheme(), "http" | "https") || parsed.host().is_none() {
             return Err("url: it must begin with http:// or https:// and name a host".to_owned());
@@ -157,19 +289,102 @@ impl Address {
             let (name, value) = header(name, value)?;
             map.insert(name, value);
         }
+        secrets.iter().try_for_each(check_secret)?;
         Ok(Self {
+            place: place_of(&parsed),
             url: parsed.into(),
             headers: map,
+            secrets,
+            oauth: None,
+            judged: None,
+        })
+    }
+
+    /// The same, where Netra signs in.
+    ///
+    /// # Errors
+    /// In words, where something of it is none.
+    pub fn with_oauth(self, oauth: Oauth) -> Result<Self, String> {
+        oauth.check()?;
+        Ok(Self {
+            oauth: Some(Box::new(oauth)),
+            ..self
+        })
+    }
+
+    /// A server that a user has named.
+    ///
+    /// # Errors
+    /// The field that is wrong, and why in words.
+    pub(crate) fn of_user(
+        web: &PublicWeb,
+        url: &str,
+        secrets: BTreeMap<String, SecretUse>,
+    ) -> Result<Self, (&'static str, String)> {
+        let target = web
+            .judge(url)
+            .map_err(|refusal| ("url", refusal.to_string()))?;
+        if !target.keeps_secrets() {
+            let words =
+                "a tool server is reached over https, or at a host that the operator has opened";
+            return Err(("url", words.to_owned()));
+        }
+        if secrets.len() > MAX_HEADERS {
+            return Err((
+                "headers",
+                format!("there are at most {MAX_HEADERS} headers"),
+            ));
+        }
+        secrets
+            .iter()
+            .try_for_each(check_secret)
+            .map_err(|words| ("headers", words))?;
+        Ok(Self {
+            url: target.url().to_owned(),
+            headers: HeaderMap::new(),
+            secrets,
+            oauth: None,
+            place: target.place(),
+            judged: Some(Box::new(Judged {
+                web: web.clone(),
+                target,
+            })),
         })
     }
 }
 
-fn header(name: &str, value: &str) -> Result<(HeaderName, HeaderValue), String> {
+fn header_name(name: &str) -> Result<HeaderName, String> {
     let parsed = HeaderName::try_from(name)
         .map_err(|_| format!("headers: {name:?} is no name of a header"))?;
-    if RESERVED_HEADERS.contains(&parsed.as_str()) {
-        return Err(format!("headers: {name} is set by the protocol itself"));
+    let known = parsed.as_str();
+    let reserved = RESERVED_HEADERS.contains(&known)
+        || known.starts_with("mcp-")
+        || known.starts_with("proxy-");
+    match reserved {
+        true => Err(format!("headers: {name} is set by the protocol itself")),
+        false => Ok(parsed),
     }
+}
+
+fn check_secret((header, used): (&String, &SecretUse)) -> Result<(), String> {
+    header_name(header)?;
+    let plain = |prefix: &str| prefix.bytes().all(|byte| (b' '..=b'~').contains(&byte));
+    if used.prefix.len() > MAX_PREFIX || !plain(&used.prefix) {
+        return Err(format!(
+            "headers.{header}: the prefix is at most {MAX_PREFIX} plain characters"
+        ));
+    }
+    match is_secret_name(&used.secret) {
+        true => Ok(()),
+        false => Err(format!(
+            "headers.{header}: {:?} is no name of a secret",
+            used.secret
+        )),
+    }
+}
+
+fn header(name: &str, value: &str) -> Result<(HeaderName, HeaderValue), String> {
+    let parsed = header_name(name)?;
     // The value is not told: it may be a key.
     let mut value = HeaderValue::try_from(value)
         .map_err(|_| format!("headers.{name}: the value cannot stand in a header"))?;
@@ -233,15 +448,29 @@ pub struct GrantChange {
 /// # Errors
 /// In words, where it may not.
 pub fn check_name(name: &str) -> Result<(), String> {
+    if name.starts_with(OF_USERS) {
+        return Err(format!(
+            "names that begin with `{OF_USERS}` are those of the users' own tool servers"
+        ));
+    }
+    check(name, MAX_NAME)
+}
+
+/// Whether a user may name a server so; its tools have a prefix besides.
+pub(crate) fn check_own_name(name: &str) -> Result<(), String> {
+    check(name, MAX_NAME - OF_USERS.len())
+}
+
+fn check(name: &str, most: usize) -> Result<(), String> {
     let good = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_';
     let begins_well = name.starts_with(|first: char| first.is_ascii_lowercase());
     let ends_well = !name.ends_with('_') && !name.contains("__");
-    if begins_well && ends_well && name.bytes().all(good) && name.len() <= MAX_NAME {
+    if begins_well && ends_well && name.bytes().all(good) && name.len() <= most {
         return Ok(());
     }
     Err(format!(
         "{name:?} cannot be a tool server's name: a lower-case letter, then letters, digits or \
-         single `_`, at most {MAX_NAME} in all"
+         single `_`, at most {most} in all"
     ))
 }
 
@@ -251,10 +480,21 @@ mod tests {
 
     #[test]
     fn names_leave_no_doubt_where_the_tools_name_begins() {
-        for good in ["a", "git", "my_files2", &"x".repeat(24)] {
+        for good in ["a", "git", "files_of_2", &"x".repeat(24)] {
             assert_eq!(check_name(good), Ok(()));
         }
-        for bad in ["", "Git", "1st", "a__b", "a_", "a-b", &"x".repeat(25)] {
+        assert_eq!(check_own_name(&"x".repeat(21)), Ok(()));
+        assert!(check_own_name(&"x".repeat(22)).is_err());
+        for bad in [
+            "",
+            "Git",
+            "1st",
+            "a__b",
+            "a_",
+            "a-b",
+            "my_x",
+            &"x".repeat(25),
+        ] {
             assert!(check_name(bad).is_err(), "{bad}");
         }
     }
@@ -263,16 +503,66 @@ mod tests {
     fn addresses_carry_no_credentials_and_headers_none_of_the_protocol() {
         let with = |name: &str, value: &str| {
             let headers = BTreeMap::from([(name.to_owned(), value.to_owned())]);
-            Address::new("https://tools.example/mcp", &headers)
+            Address::new("https://tools.example/mcp", &headers, BTreeMap::new())
         };
         let good = with("Authorization", "Bearer s3cret").unwrap();
         assert!(!format!("{good:?}").contains("s3cret"));
-        for (name, value) in [("Mcp-Session-Id", "x"), ("a b", "x"), ("x-key", "a\nb")] {
+        for (name, value) in [
+            ("Mcp-Session-Id", "x"),
+            ("Transfer-Encoding", "chunked"),
+            ("a b", "x"),
+            ("x-key", "a\nb"),
+        ] {
             let refused = with(name, value).unwrap_err();
             assert!(!refused.contains("a\nb"), "{refused}");
         }
         for url in ["ftp://x/", "https://u:p@x/", "/mcp", "https://"] {
-            assert!(Address::new(url, &BTreeMap::new()).is_err(), "{url}");
+            let address = Address::new(url, &BTreeMap::new(), BTreeMap::new());
+            assert!(address.is_err(), "{url}");
+        }
+    }
+    #[test]
+    fn a_users_server_is_one_of_the_public_web_over_tls_and_is_sent_secrets_only() {
+        let opened = netra_tools::Destination::parse("127.0.0.1:7000").unwrap();
+        let web = PublicWeb::new(vec![opened]);
+        let with = |url: &str, header: &str, secret: &str, prefix: &str| {
+            let used = SecretUse {
+                secret: secret.to_owned(),
+                prefix: prefix.to_owned(),
+            };
+            Address::of_user(&web, url, BTreeMap::from([(header.to_owned(), used)]))
+        };
+        let good = with(
+            "https://tools.example:8443/mcp",
+            "Authorization",
+            "t",
+            "Bearer ",
+        )
+        .unwrap();
+        assert_eq!(good.place, "tools.example:8443");
+        assert!(with("http://127.0.0.1:7000/mcp", "X-Key", "t", "").is_ok());
+        for (url, header, secret, prefix, field) in [
+            ("http://tools.example/mcp", "X-Key", "t", "", "url"),
+            ("https://127.0.0.1/mcp", "X-Key", "t", "", "url"),
+            ("https://2130706433/mcp", "X-Key", "t", "", "url"),
+            ("https://[::ffff:10.0.0.1]/mcp", "X-Key", "t", "", "url"),
+            ("https://169.254.169.254/latest", "X-Key", "t", "", "url"),
+            ("https://u:p@tools.example/mcp", "X-Key", "t", "", "url"),
+            ("https://tools.example:22/mcp", "X-Key", "t", "", "url"),
+            ("file:///etc/passwd", "X-Key", "t", "", "url"),
+            ("https://tools.example/mcp", "Host", "t", "", "headers"),
+            (
+                "https://tools.example/mcp",
+                "Mcp-Session-Id",
+                "t",
+                "",
+                "headers",
+            ),
+            ("https://tools.example/mcp", "X-Key", "a b", "", "headers"),
+            ("https://tools.example/mcp", "X-Key", "t", "a\nb", "headers"),
+        ] {
+            let (at, words) = with(url, header, secret, prefix).unwrap_err();
+            assert_eq!(at, field, "{url} {header}: {words}");
         }
     }
 }

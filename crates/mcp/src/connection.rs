@@ -8,7 +8,7 @@ use netra_context::runtime::TaskKind;
 use rmcp::ClientHandler;
 use rmcp::model::{
     ClientCapabilities, ClientConfig, ClientRequest, Implementation, ProgressNotificationParam,
-    ProgressToken, ProtocolVersion, ServerPeerInfo, ServerResult,
+    ProgressToken, ProtocolVersion, ServerPeerInfo, ServerResult, SubscriptionFilter,
 };
 use rmcp::service::{
     ClientInitializeError, ClientLifecycleMode, ClientServiceExt as _, NotificationContext,
@@ -57,6 +57,30 @@ impl Connection {
             ear,
             runtime: runtime.clone(),
         })
+    }
+
+    /// Has the server of the newer era tell when its tools are others; one of the older era does so by itself. As long as
+    /// the connection is open.
+    pub(crate) fn listen(&self) {
+        let is_newer = |info: &ServerPeerInfo| {
+            let tools = info.capabilities.tools.as_ref();
+            info.protocol_version >= ProtocolVersion::V_2026_07_28
+                && tools.is_some_and(|tools| tools.list_changed == Some(true))
+        };
+        if !self.server().as_deref().is_some_and(is_newer) {
+            return;
+        }
+        let (peer, changed) = (self.service.peer().clone(), Arc::clone(&self.ear.changed));
+        self.runtime.spawn(TaskKind::Part, async move {
+            let wanted = SubscriptionFilter::builder().tools_list_changed().build();
+            // A server that does not keep its word here is used as it is.
+            let Ok(mut told) = peer.listen(wanted).await else {
+                return;
+            };
+            while let Ok(Some(_)) = told.next().await {
+                changed.notify_one();
+            }
+        });
     }
 
     /// What the server said of itself.

@@ -3,9 +3,10 @@
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use jsonschema::Validator;
 use netra_context::memory;
 use netra_protocol::error::{ErrorCode, Failure};
-use netra_tools::{Call, cut_text};
+use netra_tools::{Call, cut_text, misfits};
 use rmcp::model::{CallToolResult, ContentBlock, ResourceContents};
 use serde_json::{Map, Value, json};
 
@@ -36,7 +37,7 @@ pub(crate) fn failed(reason: &str, words: impl Into<String>) -> Failure {
 /// The result of a tool; a failure in the server's words where the server calls it one.
 pub(crate) async fn of_tool(
     call: &Call<'_>,
-    server: &str,
+    (server, output): (&str, Option<&Validator>),
     result: CallToolResult,
 ) -> Result<Value, Failure> {
     let mut answer = Answer::new(call);
@@ -55,11 +56,31 @@ pub(crate) async fn of_tool(
             format!("the tool server {server} says: {words}"),
         ));
     }
+    check(server, output, result.structured_content.as_ref())?;
     let mut told = answer.finish();
     if let Some(structured) = result.structured_content {
         told.insert("structured".to_owned(), structured);
     }
     Ok(Value::Object(told))
+}
+
+/// Whether the structured result is what the tool says that it gives. The value itself is not told.
+fn check(
+    server: &str,
+    output: Option<&Validator>,
+    structured: Option<&Value>,
+) -> Result<(), Failure> {
+    let misfits = match (output, structured) {
+        (None, _) => return Ok(()),
+        (Some(_), None) => Some("it has none".to_owned()),
+        (Some(schema), Some(structured)) => misfits(schema, structured),
+    };
+    misfits.map_or(Ok(()), |misfits| {
+        let words = format!(
+            "the structured result of the tool server {server} does not fit the tool's own schema: {misfits}"
+        );
+        Err(failed("result_invalid", cut_text(&words, MAX_WORDS)))
+    })
 }
 
 /// The contents of a resource.
@@ -221,6 +242,28 @@ fn safe(media_type: &str) -> (&'static str, &'static str) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_structured_result_fits_the_tools_own_schema_or_the_call_has_failed() {
+        let schema = json!({
+            "type": "object", "properties": {"n": {"type": "integer"}}, "required": ["n"]
+        });
+        let schema = netra_tools::validator(&schema).unwrap();
+        let told = |structured: Option<Value>| {
+            let checked = check("srv", Some(&schema), structured.as_ref());
+            checked.map_err(|failure| failure.message)
+        };
+        assert_eq!(told(Some(json!({"n": 7}))), Ok(()));
+        assert_eq!(check("srv", None, Some(&json!([1]))), Ok(()));
+        let wrong = told(Some(json!({"n": "a secret"}))).unwrap_err();
+        assert!(
+            wrong.contains("/n: ") && wrong.contains("integer"),
+            "{wrong}"
+        );
+        assert!(!wrong.contains("a secret"), "{wrong}");
+        assert!(told(Some(json!({}))).unwrap_err().contains("required"));
+        assert!(told(None).unwrap_err().contains("it has none"));
+    }
 
     #[test]
     fn a_strangers_file_never_has_a_type_that_runs() {

@@ -3,9 +3,10 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use netra_context::Secret;
 use netra_context::memory::{Account, Scope};
 use netra_memory::External;
-use netra_tools::cut_text;
+use netra_tools::{Redaction, cut_text};
 use rmcp::transport::StreamableHttpClientTransport;
 use rmcp::transport::streamable_http_client::StreamableHttpClientTransportConfig;
 
@@ -13,14 +14,19 @@ use crate::config::{Address, Command, Era, Place};
 use crate::connection::Connection;
 use crate::ending::{Ending, Why};
 use crate::lines::{Lines, MAX_MESSAGE_BYTES};
+use crate::opened::Opened;
 use crate::program::{Program, Started};
 use crate::server::Server;
+use crate::sign_in::SignIn;
 use crate::web::Web;
 
 /// How long a program has to end by itself after its input was closed, and to tell how it ended.
 const GRACE: Duration = Duration::from_secs(2);
 /// The longest words about a start that failed, in bytes.
 const MAX_WORDS: usize = 1024;
+
+/// What stands in the place of a token of OAuth.
+pub(crate) const TOKEN: &str = "token";
 
 /// An instance that answers. Dropping it ends it.
 pub(crate) struct Instance {
@@ -29,6 +35,9 @@ pub(crate) struct Instance {
     /// None for a server of HTTP.
     program: Option<Box<dyn Program>>,
     charge: Option<Charge>,
+    /// What it was given.
+    pub(crate) opened: Opened,
+    sign_in: Option<Arc<SignIn>>,
 }
 
 /// The memory of the program on its user's account, which stays open for it.
@@ -45,9 +54,10 @@ impl Instance {
     pub(crate) async fn start(
         server: &Server,
         account: Option<Arc<Account>>,
+        opened: &Opened,
     ) -> Result<Self, String> {
         let era = server.era();
-        let why = match Self::start_as(server, account.clone(), era).await {
+        let why = match Self::start_as(server, account.clone(), opened, era).await {
             Ok(started) => return Ok(started),
             Err(why) => why,
         };
@@ -55,7 +65,7 @@ impl Instance {
             return Err(why);
         }
         // Some servers of the older era stumble over the question which eras they know.
-        match Self::start_as(server, account, Era::Sessions).await {
+        match Self::start_as(server, account, opened, Era::Sessions).await {
             Ok(started) => {
                 server.note_older();
                 Ok(started)
@@ -68,32 +78,39 @@ impl Instance {
     async fn start_as(
         server: &Server,
         account: Option<Arc<Account>>,
+        opened: &Opened,
         era: Era,
     ) -> Result<Self, String> {
         let limit = server.config.start;
         let started = async {
             match &server.config.place {
-                Place::Stdio(command) => Self::of_program(server, command, account, era).await,
-                Place::Http(address) => Self::of_address(server, address, era).await,
+                Place::Stdio(command) => {
+                    Self::of_program(server, command, account, (opened, era)).await
+                }
+                Place::Http(address) => Self::of_address(server, address, (opened, era)).await,
             }
         };
         let started = tokio::time::timeout(limit, started).await;
         let late = |_| format!("it did not answer within {} ms", limit.as_millis());
         let started = started.map_err(late)?;
-        started.map_err(|words| cut_text(&words, MAX_WORDS))
+        let redaction = opened.redaction();
+        started.map_err(|words| cut_text(&redaction.text(words), MAX_WORDS))
     }
 
     async fn of_program(
         server: &Server,
         command: &Command,
         account: Option<Arc<Account>>,
-        era: Era,
+        (opened, era): (&Opened, Era),
     ) -> Result<Self, String> {
         let Started {
             read,
             write,
             program,
-        } = server.programs.start(command).await?;
+        } = server
+            .programs
+            .start(&with_secrets(command, opened)?)
+            .await?;
         let charge = account.map(|account| Charge {
             held: account.add_external(),
             account,
@@ -109,6 +126,8 @@ impl Instance {
                 ending,
                 program: Some(program),
                 charge,
+                opened: opened.clone(),
+                sign_in: None,
             }),
             Err(error) => {
                 let why = why(&ending, Some(&*program)).await;
@@ -117,7 +136,8 @@ impl Instance {
                 let said = program.said();
                 let said = said.trim();
                 if !said.is_empty() {
-                    let said = cut_text(said, MAX_WORDS);
+                    let said = opened.redaction().text(said.to_owned());
+                    let said = cut_text(&said, MAX_WORDS);
                     tracing::warn!(
                         mcp.server = server.name,
                         why,
@@ -130,8 +150,13 @@ impl Instance {
         }
     }
 
-    async fn of_address(server: &Server, address: &Address, era: Era) -> Result<Self, String> {
-        let web = Web::new(address).map_err(|error| chain(&error))?;
+    async fn of_address(
+        server: &Server,
+        address: &Address,
+        (opened, era): (&Opened, Era),
+    ) -> Result<Self, String> {
+        let web = Web::new(address, opened)?;
+        let sign_in = web.sign_in.clone();
         let mut config = StreamableHttpClientTransportConfig::with_uri(address.url.clone());
         config.max_sse_event_size = MAX_MESSAGE_BYTES;
         config.max_json_response_size = MAX_MESSAGE_BYTES;
@@ -145,6 +170,8 @@ impl Instance {
             ending: Ending::default(),
             program: None,
             charge: None,
+            opened: opened.clone(),
+            sign_in,
         })
     }
 
@@ -152,6 +179,20 @@ impl Instance {
     pub(crate) async fn why(&self) -> Why {
         let why = why(&self.ending, self.program.as_deref()).await;
         why.unwrap_or(Why::Closed)
+    }
+
+    /// Takes out what it was given, and what it was given for that.
+    pub(crate) async fn redaction(&self) -> Redaction {
+        let redaction = self.opened.redaction();
+        if let Some(token) = self.token().await {
+            redaction.add(TOKEN, &token);
+        }
+        redaction
+    }
+
+    /// The token that it was signed in with.
+    pub(crate) async fn token(&self) -> Option<Secret> {
+        self.sign_in.as_ref()?.token().await
     }
 
     /// Notes why it is going to be ended.
@@ -176,6 +217,18 @@ impl Instance {
             tokio::time::timeout(GRACE, program.ended()).await.ok();
         }
     }
+}
+
+/// The command with the secrets in its environment.
+fn with_secrets(command: &Command, opened: &Opened) -> Result<Command, String> {
+    let mut command = command.clone();
+    for (variable, used) in &command.secrets {
+        let value = opened.text(used)?;
+        command
+            .environment
+            .insert(variable.clone(), (*value).clone());
+    }
+    Ok(command)
 }
 
 async fn why(ending: &Ending, program: Option<&dyn Program>) -> Option<Why> {

@@ -11,18 +11,23 @@ mod ending;
 mod instance;
 mod lines;
 mod offer;
+mod opened;
+mod own;
 mod program;
 mod sandboxed;
 mod seat;
 mod seats;
 mod server;
 mod servers;
+mod sign_in;
 mod tool;
 mod web;
 
 pub use config::{
-    Address, Command, Config, Era, Grant, GrantChange, Place, ServerConfig, check_name,
+    Address, Command, Config, Era, Given, Grant, GrantChange, Oauth, Place, ServerConfig,
+    check_name,
 };
 pub use offer::fitted;
+pub use own::Users;
 pub use program::{Program, Programs, Started};
 pub use servers::{Servers, Trial};

@@ -1,8 +1,11 @@
 //! What a server offers, made into descriptions of tools: names that fit, schemas within bounds,
 //! the operator's permissions. All of it was written by a stranger.
 
+use std::sync::Arc;
+
+use jsonschema::Validator;
 use netra_protocol::tool::Risk;
-use netra_tools::{ToolSpec, bytes_of, cut_text};
+use netra_tools::{ToolSpec, bytes_of, cut_text, validator};
 use serde_json::{Map, Value, json};
 
 use crate::config::{Grant, ServerConfig};
@@ -18,10 +21,12 @@ const MAX_SCHEMA_DEPTH: usize = 32;
 const MAX_NAME: usize = 64;
 
 /// A tool, and what is asked of the server when it is called.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone)]
 pub(crate) struct Offer {
     pub(crate) spec: ToolSpec,
     pub(crate) asks: Asks,
+    /// What its structured results have to fit.
+    pub(crate) output: Option<Arc<Validator>>,
 }
 
 /// What is asked of the server.
@@ -40,7 +45,7 @@ pub(crate) enum Asks {
 }
 
 /// What has been made of all that a server offers.
-#[derive(Debug, Clone, Default, PartialEq)]
+#[derive(Debug, Clone, Default)]
 pub(crate) struct Offers {
     pub(crate) taken: Vec<Offer>,
     /// Each with the reason.
@@ -63,7 +68,7 @@ impl Offers {
                 idempotent: true,
                 ..config.grant.clone()
             };
-            offers.add(server, config, (name.to_owned(), asks), grant, |_| {
+            offers.add(server, config, (name.to_owned(), asks, None), grant, |_| {
                 (description.to_owned(), schema)
             });
         }
@@ -91,21 +96,27 @@ impl Offers {
         if config.trusts_hints {
             believe(&mut grant, tool.get("annotations"));
         }
-        let schema = match schema(tool.get("inputSchema")) {
-            Ok(schema) => schema,
+        let schemas = schema(tool.get("inputSchema"), "arguments")
+            .and_then(|arguments| Ok((arguments, output(tool.get("outputSchema"))?)));
+        let (schema, output) = match schemas {
+            Ok(schemas) => schemas,
             Err(problem) => return self.left_out.push(format!("{shown}: {problem}")),
         };
         let asks = Asks::Tool(theirs.to_owned());
-        self.add(server, config, (fitted(theirs), asks), grant, |name| {
-            (description(tool, name), schema)
-        });
+        self.add(
+            server,
+            config,
+            (fitted(theirs), asks, output),
+            grant,
+            |name| (description(tool, name), schema),
+        );
     }
 
     fn add(
         &mut self,
         server: &str,
         config: &ServerConfig,
-        (own, asks): (String, Asks),
+        (own, asks, output): (String, Asks, Option<Arc<Validator>>),
         mut grant: Grant,
         described: impl FnOnce(&str) -> (String, Value),
     ) {
@@ -144,6 +155,7 @@ impl Offers {
                 needs_approval: grant.needs_approval,
             },
             asks,
+            output,
         });
     }
 }
@@ -171,22 +183,35 @@ fn description(tool: &Value, own: &str) -> String {
 
 /// The schema where it is one of an object within the bounds. Whether it is a good one says the
 /// registry, which compiles it.
-fn schema(given: Option<&Value>) -> Result<Value, String> {
+fn schema(given: Option<&Value>, of: &str) -> Result<Value, String> {
     let Some(schema) = given.filter(|schema| schema.is_object()) else {
-        return Err("it has no schema of its arguments".to_owned());
+        return Err(format!("it has no schema of its {of}"));
     };
     if depth_is_over(schema, MAX_SCHEMA_DEPTH) {
-        let words = format!("the schema of its arguments is deeper than {MAX_SCHEMA_DEPTH}");
+        let words = format!("the schema of its {of} is deeper than {MAX_SCHEMA_DEPTH}");
         return Err(words);
     }
     if bytes_of(schema) > MAX_SCHEMA {
-        let words = format!("the schema of its arguments has more than {MAX_SCHEMA} bytes");
+        let words = format!("the schema of its {of} has more than {MAX_SCHEMA} bytes");
         return Err(words);
     }
     match schema.get("type") {
-        Some(kind) if kind != "object" => Err("its arguments are no object".to_owned()),
+        Some(kind) if kind != "object" && of == "arguments" => {
+            Err(format!("its {of} are no object"))
+        }
         _ => Ok(schema.clone()),
     }
+}
+
+/// What holds results against their schema, where there is one.
+fn output(given: Option<&Value>) -> Result<Option<Arc<Validator>>, String> {
+    let Some(given) = given.filter(|given| !given.is_null()) else {
+        return Ok(None);
+    };
+    let schema = schema(Some(given), "results")?;
+    let validator = validator(&schema)
+        .map_err(|problem| format!("the schema of its results is not valid: {problem}"))?;
+    Ok(Some(Arc::new(validator)))
 }
 
 fn depth_is_over(value: &Value, most: usize) -> bool {
@@ -272,7 +297,8 @@ mod tests {
     use crate::config::{Address, GrantChange, Place};
 
     fn config() -> ServerConfig {
-        let address = Address::new("http://127.0.0.1/", &Default::default()).unwrap();
+        let address =
+            Address::new("http://127.0.0.1/", &Default::default(), Default::default()).unwrap();
         ServerConfig::new(Place::Http(address))
     }
 
@@ -316,11 +342,14 @@ mod tests {
             json!({"name": "text", "inputSchema": {"type": "string"}}),
             json!({"name": "deep", "inputSchema": deep}),
             json!({"name": "wide", "inputSchema": wide}),
+            json!({"name": "told", "inputSchema": {}, "outputSchema": {"type": 7}}),
+            json!({"name": "slow", "inputSchema": {}, "outputSchema": {"pattern": "(?=a)a"}}),
+            json!({"name": "list", "inputSchema": {}, "outputSchema": {"type": "array"}}),
             tool("good"),
         ];
         let offers = Offers::of("srv", &config(), &tools, []);
-        assert_eq!(names(&offers), ["srv__good"]);
-        assert_eq!(offers.left_out.len(), 4, "{:?}", offers.left_out);
+        assert_eq!(names(&offers), ["srv__list", "srv__good"]);
+        assert_eq!(offers.left_out.len(), 6, "{:?}", offers.left_out);
         let many: Vec<Value> = (0..300).map(|n| tool(&format!("t{n}"))).collect();
         let offers = Offers::of("srv", &config(), &many, []);
         assert_eq!((offers.taken.len(), offers.left_out.len()), (MAX_TOOLS, 1));

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use netra_context::UserExecutionContext;
+use netra_context::{Secret, UserExecutionContext};
 use netra_protocol::error::{ErrorCode, Failure};
 use netra_protocol::id::UserId;
 use parking_lot::Mutex;
@@ -16,6 +16,7 @@ use crate::connection::ProgressTo;
 use crate::content::failed;
 use crate::ending::Why;
 use crate::instance::{Instance, chain};
+use crate::opened::Opened;
 use crate::seats::{Place, Seats};
 use crate::server::Server;
 
@@ -73,14 +74,18 @@ impl Seat {
         &self,
         ctx: &UserExecutionContext,
         seats: &Arc<Seats>,
-        request: ClientRequest,
-        progress: Option<ProgressTo>,
+        (opened, conceal): (&Opened, &(dyn Fn(&Secret) + Sync)),
+        (request, progress): (ClientRequest, Option<ProgressTo>),
     ) -> Result<ServerResult, Failure> {
         let _busy = Busy::new(self);
-        let instance = self.instance(ctx, seats).await?;
+        let instance = self.instance(ctx, seats, opened).await?;
+        instance.token().await.iter().for_each(conceal);
         let limit = self.limit(ctx);
         let answer = instance.connection.ask(request, progress);
-        match tokio::time::timeout(limit, answer).await {
+        let answer = tokio::time::timeout(limit, answer).await;
+        // It may be another one by now.
+        instance.token().await.iter().for_each(conceal);
+        match answer {
             Err(_) => Err(self.hung(&instance, limit).await),
             Ok(Err(error)) => Err(self.failed(&instance, &error).await),
             Ok(Ok(answer)) => {
@@ -104,8 +109,18 @@ impl Seat {
         &self,
         ctx: &UserExecutionContext,
         seats: &Arc<Seats>,
+        opened: &Opened,
     ) -> Result<Arc<Instance>, Failure> {
         let mut state = self.state.lock().await;
+        // One with a secret that is another now goes; calls that it has are answered first.
+        if let Some((instance, place)) = state
+            .seated
+            .take_if(|(instance, _)| !instance.opened.is_same_as(opened))
+        {
+            drop(place);
+            seats.stop(instance);
+            state.waits = None;
+        }
         if let Some((instance, _)) = &state.seated {
             if !instance.connection.is_closed() {
                 return Ok(Arc::clone(instance));
@@ -129,7 +144,7 @@ impl Seat {
             let limits = ctx.limits()?;
             Some(ctx.runtime().account_of(user, limits.memory_mib))
         });
-        match self.server.start_for_calls(account).await {
+        match self.server.start_for_calls(account, opened).await {
             Ok(instance) => {
                 let instance = Arc::new(instance);
                 state.seated = Some((Arc::clone(&instance), place));

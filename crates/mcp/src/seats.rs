@@ -26,7 +26,8 @@ pub(crate) struct Seats {
 
 #[derive(Default)]
 struct Table {
-    held: HashMap<(String, Option<UserId>), Arc<Seat>>,
+    /// By server, which its seat keeps where it is, and owner.
+    held: HashMap<(usize, Option<UserId>), Arc<Seat>>,
     /// Seats of runs, which end with them.
     of_runs: Vec<Weak<Seat>>,
 }
@@ -81,7 +82,7 @@ impl Seats {
     /// The seat of this user at the server, or of everybody.
     pub(crate) fn of(&self, server: &Arc<Server>, user: Option<UserId>) -> Arc<Seat> {
         let mut table = self.table.lock();
-        let key = (server.name.clone(), user);
+        let key = (Arc::as_ptr(server) as usize, user);
         let seat = table
             .held
             .entry(key)
@@ -132,7 +133,7 @@ impl Seats {
             *of_user += 1;
         }
         taken.all += 1;
-        let server = seat.server.name.clone();
+        let server = seat.server.label().to_owned();
         *taken.by_server.entry(server.clone()).or_default() += 1;
         metrics::gauge!("netra_mcp_instances", "server" => server.clone()).increment(1.0);
         Ok(Place {
@@ -162,7 +163,8 @@ impl Seats {
         false
     }
 
-    fn stop(&self, instance: Arc<Instance>) {
+    /// Ends an instance, once nobody has it any more.
+    pub(crate) fn stop(&self, instance: Arc<Instance>) {
         let Some(instance) = Arc::into_inner(instance) else {
             return;
         };
@@ -210,6 +212,16 @@ impl Seats {
             }
             stays
         });
+        gone.iter().for_each(|seat| self.end(seat));
+    }
+
+    /// Ends what runs for everybody at this server.
+    pub(crate) fn close(&self, server: &Arc<Server>) {
+        let of_server = |seat: &Arc<Seat>| Arc::ptr_eq(&seat.server, server);
+        let mut table = self.table.lock();
+        let gone = table.held.extract_if(|_, seat| of_server(seat));
+        let gone: Vec<_> = gone.map(|(_, seat)| seat).collect();
+        drop(table);
         gone.iter().for_each(|seat| self.end(seat));
     }
 

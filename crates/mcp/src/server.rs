@@ -1,12 +1,14 @@
 //! One configured tool server: what is known of it, and how it is asked what it offers.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use netra_context::Runtime;
 use netra_context::memory::Account;
-use netra_protocol::tool::{ToolServer, ToolServerState};
-use netra_tools::{bytes_of, cut_text};
+use netra_protocol::tool::{OwnToolServer, ToolServer, ToolServerState};
+use netra_store::UserToolServer;
+use netra_tools::{OF_USERS, Redaction, bytes_of, cut_text};
 use parking_lot::Mutex;
 use rmcp::model::{
     CallToolRequest, CallToolRequestParams, ClientRequest, JsonObject, ListToolsRequest,
@@ -22,16 +24,19 @@ use crate::connection::Connection;
 use crate::ending::Why;
 use crate::instance::{Instance, chain};
 use crate::offer::{Asks, MAX_TOOLS, Offers};
+use crate::opened::Opened;
 use crate::program::Programs;
 
 /// The most pages that a list of tools may have.
 const MAX_PAGES: usize = 64;
-/// The most that a list of tools may have, in bytes of JSON.
-const MAX_LIST_BYTES: usize = 4 * 1024 * 1024;
 
 /// One configured tool server.
 pub(crate) struct Server {
     pub(crate) name: String,
+    /// Whether a user has added it.
+    is_own: bool,
+    /// The names of the secrets that an instance is given, each with what it is bound to.
+    secrets: BTreeSet<(String, String)>,
     pub(crate) config: ServerConfig,
     pub(crate) programs: Arc<dyn Programs>,
     runtime: Runtime,
@@ -59,8 +64,12 @@ impl Server {
         config: ServerConfig,
         programs: Arc<dyn Programs>,
     ) -> Self {
+        let secrets = config.place.secrets(&name);
+        let is_own = matches!(&config.place, Place::Http(address) if address.judged.is_some());
         Self {
             name,
+            is_own,
+            secrets,
             config,
             programs,
             runtime: runtime.clone(),
@@ -76,6 +85,18 @@ impl Server {
                 left_out: Vec::new(),
             }),
         }
+    }
+
+    /// What it is called where all users' own servers are one, so that users cannot make up names there.
+    pub(crate) fn label(&self) -> &str {
+        if self.is_own { OF_USERS } else { &self.name }
+    }
+
+    /// The names of the secrets that an instance is given, each with what it has to be bound to.
+    pub(crate) fn secrets(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.secrets
+            .iter()
+            .map(|(name, place)| (name.as_str(), place.as_str()))
     }
 
     /// The era that is spoken first.
@@ -109,11 +130,15 @@ impl Server {
     ///
     /// # Errors
     /// In words.
-    pub(crate) async fn start(&self, account: Option<Arc<Account>>) -> Result<Instance, String> {
-        let started = Box::pin(Instance::start(self, account)).await;
+    pub(crate) async fn start(
+        &self,
+        account: Option<Arc<Account>>,
+        opened: &Opened,
+    ) -> Result<Instance, String> {
+        let started = Box::pin(Instance::start(self, account, opened)).await;
         let outcome = if started.is_ok() { "ok" } else { "failed" };
         metrics::counter!("netra_mcp_starts_total",
-            "server" => self.name.clone(), "outcome" => outcome)
+            "server" => self.label().to_owned(), "outcome" => outcome)
         .increment(1);
         started
     }
@@ -125,8 +150,9 @@ impl Server {
     pub(crate) async fn start_for_calls(
         &self,
         account: Option<Arc<Account>>,
+        opened: &Opened,
     ) -> Result<Instance, String> {
-        let instance = self.start(account).await?;
+        let instance = self.start(account, opened).await?;
         // In the newer era some arguments go into headers too. The transport makes them from the
         // list of tools that the same connection has seen.
         let wants_list = |info: &ServerPeerInfo| {
@@ -141,18 +167,21 @@ impl Server {
                 .as_deref()
                 .is_some_and(wants_list)
         {
-            let listed = tokio::time::timeout(self.config.start, tools_of(&instance.connection));
+            let listed = tools_of(&instance.connection, self.config.list_bytes);
+            let listed = tokio::time::timeout(self.config.start, listed);
             listed
                 .await
                 .map_err(|_| "it did not list its tools in time".to_owned())??;
         }
+        instance.connection.listen();
         Ok(instance)
     }
 
     /// An instance has ended by itself.
     pub(crate) fn crashed(&self, why: &Why) {
         self.crashes.fetch_add(1, Ordering::Relaxed);
-        metrics::counter!("netra_mcp_crashes_total", "server" => self.name.clone()).increment(1);
+        metrics::counter!("netra_mcp_crashes_total", "server" => self.label().to_owned())
+            .increment(1);
         tracing::warn!(mcp.server = self.name, %why, "an instance of a tool server has ended");
     }
 
@@ -160,17 +189,22 @@ impl Server {
     ///
     /// # Errors
     /// In words.
-    pub(crate) async fn offers(&self) -> Result<Offers, String> {
-        let instance = self.start(None).await?;
-        let asked = self.offers_of(&instance.connection);
+    pub(crate) async fn offers(
+        &self,
+        account: Option<Arc<Account>>,
+        opened: &Opened,
+    ) -> Result<Offers, String> {
+        let instance = self.start(account, opened).await?;
+        let asked = self.offers_of(&instance);
         let offers = match tokio::time::timeout(self.config.start, asked).await {
             Ok(offers) => offers,
             Err(_) => Err("it did not list its tools in time".to_owned()),
         };
         let info = instance.connection.server();
+        let redaction = instance.redaction().await;
         instance.stop().await;
         let offers = offers?;
-        self.note_offers(info.as_deref(), &offers);
+        self.note_offers(info.as_deref(), &offers, &redaction);
         Ok(offers)
     }
 
@@ -181,11 +215,14 @@ impl Server {
     pub(crate) async fn tried(
         &self,
         calls: Vec<(String, Option<JsonObject>)>,
+        opened: &Opened,
     ) -> Result<(Offers, Vec<Result<Value, String>>), String> {
-        let instance = self.start(None).await?;
-        let offers = self.offers_of(&instance.connection).await;
+        let instance = self.start(None, opened).await?;
+        let redaction = instance.redaction().await;
+        let offers = self.offers_of(&instance).await;
         if let Ok(offers) = &offers {
-            self.note_offers(instance.connection.server().as_deref(), offers);
+            let info = instance.connection.server();
+            self.note_offers(info.as_deref(), offers, &redaction);
         }
         let mut answers = Vec::new();
         for (name, arguments) in calls {
@@ -194,8 +231,8 @@ impl Server {
             let request = ClientRequest::CallToolRequest(CallToolRequest::new(params));
             let asked = instance.connection.ask(request, None);
             answers.push(match tokio::time::timeout(self.config.call, asked).await {
-                Ok(Ok(answer)) => json(&answer),
-                Ok(Err(error)) => Err(chain(&error)),
+                Ok(Ok(answer)) => json(&answer).map(|answer| redaction.value(answer)),
+                Ok(Err(error)) => Err(redaction.text(chain(&error))),
                 Err(_) => Err("no answer in time".to_owned()),
             });
         }
@@ -203,7 +240,9 @@ impl Server {
         Ok((offers?, answers))
     }
 
-    async fn offers_of(&self, connection: &Connection) -> Result<Offers, String> {
+    async fn offers_of(&self, instance: &Instance) -> Result<Offers, String> {
+        let connection = &instance.connection;
+        let redaction = instance.redaction().await;
         let info = connection.server();
         let can = info.as_deref().map(|info| &info.capabilities);
         let mut further = Vec::new();
@@ -215,19 +254,28 @@ impl Server {
         }
         let tools = match can {
             Some(can) if can.tools.is_none() => Vec::new(),
-            _ => tools_of(connection).await?,
+            _ => {
+                let listed = tools_of(connection, self.config.list_bytes).await;
+                listed.map_err(|words| redaction.text(words))?
+            }
         };
+        // A server can write what it was given into what it says of its tools.
+        let tools: Vec<Value> = tools
+            .into_iter()
+            .map(|tool| redaction.value(tool))
+            .collect();
         Ok(Offers::of(&self.name, &self.config, &tools, further))
     }
 
-    fn note_offers(&self, info: Option<&ServerPeerInfo>, offers: &Offers) {
+    fn note_offers(&self, info: Option<&ServerPeerInfo>, offers: &Offers, redaction: &Redaction) {
         let mut known = self.known.lock();
         known.state = ToolServerState::Ready;
         known.problem = None;
         known.protocol = info.map(|info| info.protocol_version.to_string());
         known.title = info
             .and_then(|info| info.server_info.as_ref())
-            .map(|own| cut_text(&format!("{} {}", own.name, own.version), 256));
+            .map(|own| redaction.text(format!("{} {}", own.name, own.version)))
+            .map(|title| cut_text(&title, 256));
         known.tools = offers
             .taken
             .iter()
@@ -245,11 +293,36 @@ impl Server {
         }
     }
 
+    /// What it has said still holds.
+    pub(crate) fn note_here(&self) {
+        let mut known = self.known.lock();
+        known.state = ToolServerState::Ready;
+        known.problem = None;
+    }
+
     /// It does not say what it offers.
     pub(crate) fn note_away(&self, why: &str) {
         let mut known = self.known.lock();
         known.state = ToolServerState::Away;
         known.problem = Some(why.to_owned());
+    }
+
+    /// As its user sees it.
+    pub(crate) fn shown_own(&self, put: UserToolServer) -> OwnToolServer {
+        let known = self.known.lock();
+        OwnToolServer {
+            name: put.name,
+            url: put.url,
+            headers: put.headers,
+            state: known.state,
+            problem: known.problem.clone(),
+            title: known.title.clone(),
+            protocol: known.protocol.clone(),
+            tools: known.tools.clone(),
+            left_out: known.left_out.clone(),
+            created_at: put.created_at,
+            updated_at: put.updated_at,
+        }
     }
 
     pub(crate) fn shown(&self, instances: usize) -> ToolServer {
@@ -272,7 +345,7 @@ impl Server {
 
 /// All tools as the server lists them. They are read as JSON, so that one that is malformed does
 /// not hide the others.
-async fn tools_of(connection: &Connection) -> Result<Vec<Value>, String> {
+async fn tools_of(connection: &Connection, most_bytes: usize) -> Result<Vec<Value>, String> {
     let (mut tools, mut bytes, mut cursor) = (Vec::new(), 0, None);
     for _ in 0..MAX_PAGES {
         let params = PaginatedRequestParams::default().with_cursor(cursor.take());
@@ -294,13 +367,13 @@ async fn tools_of(connection: &Connection) -> Result<Vec<Value>, String> {
             .get("nextCursor")
             .and_then(Value::as_str)
             .map(str::to_owned);
+        if bytes > most_bytes {
+            return Err(format!(
+                "its list of tools has more than {most_bytes} bytes"
+            ));
+        }
         if cursor.is_none() || tools.len() > MAX_TOOLS {
             return Ok(tools);
-        }
-        if bytes > MAX_LIST_BYTES {
-            return Err(format!(
-                "its list of tools has more than {MAX_LIST_BYTES} bytes"
-            ));
         }
     }
     Err(format!("its list of tools has more than {MAX_PAGES} pages"))

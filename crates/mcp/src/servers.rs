@@ -4,15 +4,20 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use netra_context::Runtime;
+use async_trait::async_trait;
 use netra_context::runtime::TaskKind;
+use netra_context::{Runtime, UserExecutionContext};
 use netra_protocol::id::UserId;
-use netra_protocol::tool::ToolServer;
-use netra_tools::{InvalidTool, Policy, Registry, Tool, ToolSpec};
+use netra_protocol::tool::{OwnToolServer, PutToolServer, ToolServer};
+use netra_store::NewToolServer;
+use netra_store::secret::ServerSecrets;
+use netra_tools::{InvalidTool, NotAdded, Policy, Registry, Source, Tool, ToolSpec};
 use serde_json::{Map, Value};
 
 use crate::config::Config;
 use crate::offer::Offers;
+use crate::opened::Opened;
+use crate::own::{Own, Users};
 use crate::program::Programs;
 use crate::seats::Seats;
 use crate::server::Server;
@@ -31,11 +36,19 @@ pub struct Servers {
     runtime: Runtime,
     servers: Vec<Arc<Server>>,
     seats: Arc<Seats>,
+    secrets: Arc<ServerSecrets>,
+    /// None where no user is served.
+    own: Option<Arc<Own>>,
 }
 
 impl Servers {
     /// Starts nothing yet.
-    pub fn new(runtime: &Runtime, config: Config, programs: &Arc<dyn Programs>) -> Self {
+    pub fn new(
+        runtime: &Runtime,
+        config: Config,
+        programs: &Arc<dyn Programs>,
+        secrets: &Arc<ServerSecrets>,
+    ) -> Self {
         let seats = Seats::new(runtime, config.instances, config.instances_per_user);
         let servers = config.servers.into_iter().map(|(name, config)| {
             Arc::new(Server::new(runtime, name, config, Arc::clone(programs)))
@@ -43,8 +56,35 @@ impl Servers {
         Self {
             servers: servers.collect(),
             seats: Arc::new(seats),
+            secrets: Arc::clone(secrets),
+            own: None,
             runtime: runtime.clone(),
         }
+    }
+
+    /// With users, who may have servers of their own. A configured server that wants a secret which the server itself
+    /// does not have is asked for each user by oneself.
+    pub fn with_users(mut self, users: Users, programs: &Arc<dyn Programs>) -> Self {
+        let needs_users =
+            |server: &mut Arc<Server>| Opened::for_nobody(server, &self.secrets).is_err();
+        let of_users = self.servers.extract_if(.., needs_users);
+        let of_users = of_users.map(|server| (server.name.clone(), server.config.clone()));
+        let own = Own::new(
+            &self.runtime,
+            users,
+            Arc::clone(programs),
+            Arc::clone(&self.seats),
+            of_users.collect(),
+        );
+        self.own = Some(Arc::new(own));
+        self
+    }
+
+    /// Lets agents name the servers' tools before they are there.
+    pub fn expect(&self, registry: &Registry) {
+        registry.expect(self.servers.iter().map(|server| server.name.clone()));
+        let own = self.own.iter().flat_map(|own| own.configured().cloned());
+        registry.expect_of_users(own);
     }
 
     /// Begins to ask the servers for their tools, which go into the registry, and to look after
@@ -54,6 +94,7 @@ impl Servers {
             let learning = Learning {
                 server: Arc::clone(server),
                 seats: Arc::clone(&self.seats),
+                secrets: Arc::clone(&self.secrets),
                 registry: Arc::clone(registry),
             };
             let shutdown = self.runtime.shutdown().clone();
@@ -64,16 +105,17 @@ impl Servers {
                 }
             });
         }
-        if self.servers.is_empty() {
-            return;
-        }
-        let (seats, shutdown) = (Arc::clone(&self.seats), self.runtime.shutdown().clone());
+        let (seats, own) = (Arc::clone(&self.seats), self.own.clone());
+        let shutdown = self.runtime.shutdown().clone();
         self.runtime.spawn(TaskKind::Sweep, async move {
             let mut turns = tokio::time::interval(SWEEP_EVERY);
             loop {
                 tokio::select! {
                     () = shutdown.cancelled() => break seats.clear(),
-                    _ = turns.tick() => seats.sweep(),
+                    _ = turns.tick() => {
+                        seats.sweep();
+                        own.iter().for_each(|own| own.sweep());
+                    }
                 }
             }
         });
@@ -91,7 +133,8 @@ impl Servers {
     ) -> Result<Trial, String> {
         let found = self.servers.iter().find(|server| server.name == name);
         let server = found.ok_or_else(|| format!("there is no tool server `{name}`"))?;
-        let (offers, answers) = server.tried(calls).await?;
+        let opened = Opened::for_nobody(server, &self.secrets)?;
+        let (offers, answers) = server.tried(calls, &opened).await?;
         let tools = tools(server, &self.seats, offers);
         let specs = tools.iter().map(|tool| tool.spec().clone()).collect();
         // The registry's checks are the last word on what is a tool.
@@ -117,18 +160,63 @@ pub struct Trial {
     pub answers: Vec<Result<Value, String>>,
 }
 
+#[async_trait]
+impl netra_tools::UserTools for Servers {
+    async fn of(&self, ctx: &UserExecutionContext) -> Vec<Source> {
+        match &self.own {
+            Some(own) => own.of(ctx).await,
+            None => Vec::new(),
+        }
+    }
+}
+
+#[async_trait]
 impl netra_tools::ToolServers for Servers {
     fn list(&self) -> Vec<ToolServer> {
         let shown = |server: &Arc<Server>| server.shown(self.seats.instances_of(&server.name));
-        self.servers.iter().map(shown).collect()
+        let own = self.own.iter().flat_map(|own| own.listed());
+        let mut all: Vec<_> = self.servers.iter().map(shown).chain(own).collect();
+        all.sort_by(|a, b| a.name.cmp(&b.name));
+        all
+    }
+
+    async fn own(
+        &self,
+        ctx: &UserExecutionContext,
+    ) -> Result<Vec<OwnToolServer>, netra_store::Error> {
+        match &self.own {
+            Some(own) => own.list(ctx).await,
+            None => Ok(Vec::new()),
+        }
+    }
+
+    fn judge(
+        &self,
+        ctx: &UserExecutionContext,
+        name: &str,
+        wanted: PutToolServer,
+    ) -> Result<NewToolServer, NotAdded> {
+        match &self.own {
+            Some(own) => own.judge(ctx, name, wanted),
+            None => netra_tools::ToolServers::judge(&(), ctx, name, wanted),
+        }
+    }
+
+    fn forget_own(&self, user: UserId) {
+        self.own.iter().for_each(|own| own.forget(user));
     }
 
     fn forget(&self, user: UserId) {
+        self.forget_own(user);
         self.seats.forget(user);
     }
 }
 
-fn tools(server: &Arc<Server>, seats: &Arc<Seats>, offers: Offers) -> Vec<Arc<dyn Tool>> {
+pub(crate) fn tools(
+    server: &Arc<Server>,
+    seats: &Arc<Seats>,
+    offers: Offers,
+) -> Vec<Arc<dyn Tool>> {
     let tool = |offer| -> Arc<dyn Tool> {
         Arc::new(ServerTool {
             offer,
@@ -143,6 +231,7 @@ fn tools(server: &Arc<Server>, seats: &Arc<Seats>, offers: Offers) -> Vec<Arc<dy
 struct Learning {
     server: Arc<Server>,
     seats: Arc<Seats>,
+    secrets: Arc<ServerSecrets>,
     registry: Arc<Registry>,
 }
 
@@ -150,7 +239,12 @@ impl Learning {
     async fn go_on(self) {
         let mut pause = FIRST_PAUSE;
         loop {
-            match self.server.offers().await {
+            let opened = Opened::for_nobody(&self.server, &self.secrets);
+            let offers = match &opened {
+                Ok(opened) => self.server.offers(None, opened).await,
+                Err(why) => Err(why.clone()),
+            };
+            match offers {
                 Ok(offers) => {
                     self.learn(offers);
                     pause = FIRST_PAUSE;
@@ -183,7 +277,7 @@ impl Learning {
 }
 
 /// What the registry has not taken, by name, with the reason.
-fn left_out(refused: &[InvalidTool]) -> Vec<(String, String)> {
+pub(crate) fn left_out(refused: &[InvalidTool]) -> Vec<(String, String)> {
     let named = |problem: &InvalidTool| match problem {
         InvalidTool::Duplicate(name)
         | InvalidTool::Name(name)

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
+use netra_context::Secret;
 use netra_protocol::error::{ErrorCode, Failure};
 use netra_protocol::tool::ToolServerScope;
 use netra_tools::{Call, Tool, ToolSpec};
@@ -16,7 +17,9 @@ use tokio::sync::watch;
 
 use crate::connection::Progress;
 use crate::content::{self, failed};
+use crate::instance::TOKEN;
 use crate::offer::{Asks, Offer};
+use crate::opened::Opened;
 use crate::seat::Seat;
 use crate::seats::Seats;
 use crate::server::Server;
@@ -41,7 +44,7 @@ impl Tool for ServerTool {
             Err(_) => "failed",
         };
         metrics::counter!("netra_mcp_calls_total",
-            "server" => self.server.name.clone(), "outcome" => outcome)
+            "server" => self.server.label().to_owned(), "outcome" => outcome)
         .increment(1);
         result
     }
@@ -56,7 +59,8 @@ impl ServerTool {
                 let request = ClientRequest::CallToolRequest(CallToolRequest::new(params));
                 match self.ask(call, request).await? {
                     ServerResult::CallToolResult(result) => {
-                        content::of_tool(call, &self.server.name, result).await
+                        let output = self.offer.output.as_deref();
+                        content::of_tool(call, (&self.server.name, output), result).await
                     }
                     ServerResult::EmptyResult(_) => Ok(json!({ "text": "" })),
                     other => Err(self.unexpected(&other)),
@@ -142,8 +146,12 @@ impl ServerTool {
     /// Asks an instance of the call's owner, and passes progress on meanwhile.
     async fn ask(&self, call: &Call<'_>, request: ClientRequest) -> Result<ServerResult, Failure> {
         let seat = self.seat(call)?;
+        let opened = Opened::for_call(&self.server, call).await?;
         let (newest, mut changes) = watch::channel(None::<Progress>);
-        let work = seat.ask(call.ctx, &self.seats, request, Some(newest));
+        let asked = (request, Some(newest));
+        let conceal = |token: &Secret| call.conceal(TOKEN, token);
+        let given = (&opened, &conceal as &(dyn Fn(&Secret) + Sync));
+        let work = seat.ask(call.ctx, &self.seats, given, asked);
         let mut work = std::pin::pin!(work);
         loop {
             tokio::select! {

@@ -9,9 +9,10 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures::stream::BoxStream;
 use futures::{Stream, StreamExt as _};
-use http::header::{ACCEPT, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
+use http::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use netra_context::memory;
+use netra_tools::Refusal;
 use reqwest::{Client, RequestBuilder, Response, redirect};
 use rmcp::model::{ClientJsonRpcMessage, ClientRequest, ErrorData, ServerJsonRpcMessage};
 use rmcp::transport::streamable_http_client::{
@@ -21,6 +22,9 @@ use rmcp::transport::streamable_http_client::{
 use sse_stream::{Sse, SseStream};
 
 use crate::config::Address;
+use crate::instance::chain;
+use crate::opened::Opened;
+use crate::sign_in::SignIn;
 
 const SESSION: &str = "mcp-session-id";
 const LAST_EVENT: &str = "last-event-id";
@@ -40,20 +44,37 @@ type Events = BoxStream<'static, Result<Sse, SseError>>;
 pub(crate) struct Web {
     client: Client,
     fixed: HeaderMap,
+    pub(crate) sign_in: Option<Arc<SignIn>>,
 }
 
 impl Web {
-    pub(crate) fn new(address: &Address) -> reqwest::Result<Self> {
-        let client = Client::builder()
-            // A redirect could carry the headers to somebody else.
-            .redirect(redirect::Policy::none())
-            .no_proxy()
-            .connect_timeout(CONNECT_LIMIT)
-            .user_agent(USER_AGENT)
-            .build()?;
+    pub(crate) fn new(address: &Address, opened: &Opened) -> Result<Self, String> {
+        let client = match &address.judged {
+            Some(judged) => judged.web.client_for(&judged.target),
+            None => Client::builder()
+                // A redirect could carry the headers to somebody else.
+                .redirect(redirect::Policy::none())
+                .no_proxy()
+                .connect_timeout(CONNECT_LIMIT)
+                .user_agent(USER_AGENT),
+        };
+        let mut fixed = address.headers.clone();
+        for (name, used) in &address.secrets {
+            let name = HeaderName::try_from(name).map_err(|error| error.to_string())?;
+            let mut value = HeaderValue::from_str(&opened.text(used)?)
+                .map_err(|_| format!("the secret {:?} cannot stand in a header", used.secret))?;
+            value.set_sensitive(true);
+            fixed.insert(name, value);
+        }
+        let client = client.build().map_err(|error| chain(&error))?;
+        let sign_in = address.oauth.as_ref().map(|oauth| {
+            let sign_in = SignIn::new(&client, oauth, &address.url, opened)?;
+            Ok::<_, String>(Arc::new(sign_in))
+        });
         Ok(Self {
             client,
-            fixed: address.headers.clone(),
+            fixed,
+            sign_in: sign_in.transpose()?,
         })
     }
 
@@ -70,7 +91,7 @@ impl Web {
         for (name, value) in headers {
             request = request.header(name, value);
         }
-        let response = request.send().await.map_err(failed)?;
+        let response = self.send(request).await?;
         let head = response.headers();
         let challenge = head
             .get(WWW_AUTHENTICATE)
@@ -87,6 +108,33 @@ impl Web {
             }
             _ => Ok(response),
         }
+    }
+}
+
+impl Web {
+    /// Sends it with a token where Netra signs in, and once more with a new one where the first is refused.
+    async fn send(&self, request: RequestBuilder) -> Result<Response, Refused> {
+        let Some(sign_in) = &self.sign_in else {
+            return request.send().await.map_err(failed);
+        };
+        let again = request.try_clone();
+        let bearer = sign_in.bearer().await;
+        let request = match &bearer {
+            Some(bearer) => request.header(AUTHORIZATION, bearer.clone()),
+            None => request,
+        };
+        let response = request.send().await.map_err(failed)?;
+        let (StatusCode::UNAUTHORIZED, Some(again)) = (response.status(), again) else {
+            return Ok(response);
+        };
+        let challenge = text_of(response.headers(), WWW_AUTHENTICATE.as_str());
+        let renewed = sign_in.renew(bearer.as_ref(), challenge.as_deref()).await;
+        let bearer = renewed.map_err(|why| {
+            let words = format!("it wants a token, and there is none: {why}");
+            StreamableHttpError::Io(io::Error::other(words))
+        })?;
+        let again = again.header(AUTHORIZATION, bearer);
+        again.send().await.map_err(failed)
     }
 }
 
@@ -223,8 +271,16 @@ impl StreamableHttpClient for Web {
     }
 }
 
-/// An error without the address, which may hold a key.
+/// An error without the address, which may hold a key. Where the address was refused, that is what is told.
 fn failed(error: reqwest::Error) -> Refused {
+    let mut source = std::error::Error::source(&error);
+    while let Some(cause) = source {
+        if let Some(refusal) = cause.downcast_ref::<Refusal>() {
+            let words = format!("it is not reached: {refusal}");
+            return StreamableHttpError::Io(io::Error::other(words));
+        }
+        source = cause.source();
+    }
     StreamableHttpError::Client(error.without_url())
 }
 

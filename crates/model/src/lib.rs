@@ -9,6 +9,7 @@ mod cache;
 mod chat;
 mod circuit;
 mod config;
+mod configured;
 mod error;
 mod failure;
 mod gemini;

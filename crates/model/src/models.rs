@@ -1,6 +1,5 @@
 //! The registry of models: made once at the start, asked for every call.
 
-use std::cell::LazyCell;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::str::FromStr;
@@ -17,19 +16,14 @@ use netra_protocol::id::UserId;
 use netra_protocol::model::{Model, ModelPrice};
 use netra_store::Secrets;
 
-use crate::anthropic::Messages;
 use crate::cache::{Cache, Key};
 use crate::circuit::{Circuit, Circuits};
-use crate::gemini::GenerateContent;
+use crate::configured::{self, Listed};
 use crate::guard::Bounds;
-use crate::openai::ChatCompletions;
 use crate::own_key::OwnKeys;
 use crate::price::bytes_of;
-use crate::remote::{Prices, Remote};
 use crate::retry::{Jitter, Retries};
-use crate::{
-    ChatRequest, ChatStream, Chunk, Config, Error, Kind, Price, ProviderConfig, Retry, Witness,
-};
+use crate::{ChatRequest, ChatStream, Chunk, Config, Error, Price, Retry, Witness};
 
 /// Something that answers chat requests. Limits, deadline and cancel are not its business:
 /// [`Models::chat`] drops the future or the stream, and that must close the connection.
@@ -163,7 +157,7 @@ impl Models {
     /// that cannot work is [`Error::NotConfigured`].
     pub fn new(config: Config) -> Result<Self, Error> {
         let mut providers: BTreeMap<String, Arc<dyn Provider>> = BTreeMap::new();
-        let list: Listed = LazyCell::new(|| PriceList::built_in().ok().map(Arc::new));
+        let list = Listed::new(|| PriceList::built_in().ok().map(Arc::new));
         let mut own_keys = OwnKeys::default();
         for (name, provider) in config.providers {
             if name.is_empty() || name.contains('/') {
@@ -174,7 +168,7 @@ impl Models {
             if provider.user_keys {
                 own_keys.allow(&name);
             }
-            providers.insert(name.clone(), remote(&name, provider, &list)?);
+            providers.insert(name.clone(), configured::provider(&name, provider, &list)?);
         }
         let default = config.default.map(|default| default.parse()).transpose()?;
         let fallback = config.fallback.iter().map(|name| name.parse());
@@ -465,35 +459,6 @@ impl Models {
         }
         Ok(provider)
     }
-}
-
-/// The price list, read when the first provider needs it.
-type Listed = LazyCell<Option<Arc<PriceList>>>;
-
-/// The provider of a configuration.
-fn remote(name: &str, config: ProviderConfig, list: &Listed) -> Result<Arc<dyn Provider>, Error> {
-    let prices = |known: Option<&'static str>| {
-        let provider = config.prices.clone().or(known.map(str::to_owned))?;
-        let list = Option::clone(list)?;
-        Some(Prices { list, provider })
-    };
-    Ok(match config.kind {
-        Kind::Openai | Kind::Azure | Kind::Ollama => {
-            let wire = ChatCompletions::new(name, &config)?;
-            let prices = prices(wire.prices());
-            Arc::new(Remote::new(name, config, wire, prices)?)
-        }
-        Kind::Anthropic => {
-            let wire = Messages::new(name, &config)?;
-            let prices = prices(wire.prices());
-            Arc::new(Remote::new(name, config, wire, prices)?)
-        }
-        Kind::Gemini => {
-            let wire = GenerateContent::new(name, &config)?;
-            let prices = prices(wire.prices());
-            Arc::new(Remote::new(name, config, wire, prices)?)
-        }
-    })
 }
 
 /// The stream once its first chunk is there, which it gives again.

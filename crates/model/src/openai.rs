@@ -119,7 +119,8 @@ impl Wire for ChatCompletions {
         ChatCompletion::default()
     }
 
-    fn native_schema(&self, _model: &str, _tools: bool) -> bool {
-        self.base.host_str() == Some(OPENAI_HOST) || matches!(self.kind, Kind::Azure | Kind::Ollama)
+    fn native_schema(&self, _model: &str, tools: bool) -> bool {
+        let openai = self.base.host_str() == Some(OPENAI_HOST) || self.kind == Kind::Azure;
+        openai || (self.kind == Kind::Ollama && !tools)
     }
 }

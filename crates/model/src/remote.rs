@@ -218,8 +218,12 @@ impl<W: Wire> Provider for Remote<W> {
     }
 
     fn native_schema(&self, model: &str, tools: bool) -> bool {
-        let own = || self.wire.native_schema(model, tools);
-        self.native_schema.unwrap_or_else(own)
+        // A server that holds each word to a schema lets no tool be called, unless it is known to do both.
+        let known = || self.wire.native_schema(model, tools);
+        match self.native_schema {
+            Some(said) => said && (!tools || known()),
+            None => known(),
+        }
     }
 
     fn images(&self, _model: &str) -> bool {

@@ -1,6 +1,7 @@
 //! The command line: one module per command, one place that turns their ends into exit codes.
 
 mod agents;
+mod approvals;
 mod audit;
 mod backup;
 mod config;
@@ -73,6 +74,8 @@ enum Command {
     Events(events::Args),
     /// Show who holds what on a server: slots, memory, sockets, limits reached.
     Isolation(isolation::Args),
+    /// List and answer what agents ask a person.
+    Approvals(Box<approvals::Args>),
     /// List and try out tool servers.
     Mcp(mcp::Args),
     /// List and try out language models.
@@ -162,12 +165,13 @@ async fn command(command: Command) -> Result<Exit, Problem> {
         Command::Run(args) => run::run(*args).await,
         Command::User(args) => user::user(args).await,
         Command::Token(args) => token::token(args).await,
-        Command::Agents(args) => agents::agents(args),
+        Command::Agents(args) => agents::agents(args).await,
         Command::Secrets(args) => Box::pin(secrets::secrets(args)).await,
         Command::Audit(args) => audit::audit(args),
         Command::Policy(args) => Box::pin(policy::policy(args)).await,
         Command::Events(args) => Box::pin(events::events(args)).await,
         Command::Isolation(args) => Box::pin(isolation::isolation(args)).await,
+        Command::Approvals(args) => Box::pin(approvals::approvals(*args)).await,
         Command::Mcp(args) => Box::pin(mcp::mcp(args)).await,
         Command::Models(args) => Box::pin(models::models(args)).await,
         Command::Backup(args) => backup::backup(&args),

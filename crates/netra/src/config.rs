@@ -16,7 +16,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use netra_protocol::limits::{LimitOverrides, Limits};
-use netra_tools::builtin::Destination;
+use netra_tools::Destination;
 
 pub use catalogue::{CATALOGUE, Key, Kind};
 pub use layer::{Layers, environment};
@@ -107,6 +107,8 @@ pub struct Config {
     pub models: netra_model::Config,
     /// Folder of agents besides the built-in ones.
     pub agents: Option<PathBuf>,
+    /// Whether that folder is looked at for changes.
+    pub agents_watch: bool,
     /// What policies know this server as.
     pub environment: Environment,
     /// Folder of policy files, in place of the built-in ones.
@@ -220,6 +222,7 @@ impl Config {
             refresh_ttl: Duration::from_millis(raw.auth.refresh_ttl_ms),
             models: raw.models.resolve()?,
             agents: raw.agents.dir,
+            agents_watch: raw.agents.watch.unwrap_or(raw.server.dev),
             environment: raw.server.environment,
             policy: raw.policy.dir,
             fetch_allow: destinations(&raw.tools.fetch.allow)?,

@@ -14,11 +14,13 @@ pub mod server_file;
 mod server_secrets;
 mod sweep;
 mod temp;
+mod watch;
 
 mod doors;
 mod embedded;
 mod history;
 mod logs;
 mod machine;
+mod machine_layers;
 
 pub use embedded::AGENTS as BUILT_IN_AGENTS;

@@ -8,14 +8,15 @@ use std::time::Duration;
 use netra_context::runtime::TaskKind;
 use netra_context::{BackgroundKind, Runtime, UserExecutionContext};
 use netra_engine::agents::Agents;
-use netra_engine::{ExecutionEngineFactory, Infra, NodeMemory};
+use netra_engine::{Agent, ExecutionEngineFactory, Infra, NodeMemory};
 use netra_events::{Hub, WebSocketBridgeFactory};
 use netra_gateway::{Keys, Parts, Tls};
 use netra_model::Models;
-use netra_store::secret::Keyring;
+use netra_store::secret::{Keyring, ServerSecrets};
 use netra_store::{DirLock, Secrets, Store};
 use netra_tools::builtin::{AnalysisOperation, analysis_tools, http_fetch};
-use netra_tools::{Policy, Registry, Tool, ToolExecutorFactory};
+use netra_tools::{Policy, PublicWeb, Registry, Tool, ToolExecutorFactory};
+use netra_worker::sandbox::{Sandbox, Tier};
 use netra_worker::{AnalysisPool, ScriptPool};
 
 use crate::config::{Config, Registration};
@@ -24,11 +25,13 @@ use crate::embedded;
 use crate::exit::{Exit, Problem};
 use crate::history::History;
 use crate::machine;
+use crate::machine_layers;
 use crate::metrics::{self, Recorded};
 use crate::server_file::{Published, ServerFile};
 use crate::server_secrets;
 use crate::sweep;
 use crate::temp::Temp;
+use crate::watch;
 
 /// How often the metrics' histograms are folded.
 const FOLD_METRICS: Duration = Duration::from_secs(5);
@@ -78,6 +81,14 @@ pub enum Error {
     /// The policy files cannot be used.
     #[error("policies: {0}")]
     Policy(netra_tools::Unusable),
+    /// The machine does not hold programs from outside as well as the configuration asks for.
+    #[error("sandbox.require: {problem}{}", missing_in_words(.missing))]
+    Sandbox {
+        /// What was found, or why nothing was.
+        problem: netra_worker::sandbox::Error,
+        /// The layers that are missing, each with how it could be had.
+        missing: String,
+    },
     /// The file of the server's secrets cannot be used.
     #[error("secrets.server_file: {0}")]
     Secrets(String),
@@ -91,10 +102,30 @@ impl From<Error> for Problem {
         let exit = match &error {
             Error::DataInUse { .. } => Exit::DataInUse,
             Error::Address { .. } | Error::Socket { .. } => Exit::Address,
-            Error::Models(_) | Error::Policy(_) | Error::Secrets(_) | Error::Tls(_) => Exit::Usage,
+            Error::Models(_)
+            | Error::Policy(_)
+            | Error::Secrets(_)
+            | Error::Sandbox { .. }
+            | Error::Tls(_) => Exit::Usage,
             Error::Store(_) | Error::Keys(_) | Error::Other(_) => Exit::Failure,
         };
         Self::new(exit, error)
+    }
+}
+
+/// What a program that the server is put into has besides what is built in.
+#[derive(Default)]
+pub struct Further {
+    /// Tools.
+    pub tools: Vec<Arc<dyn Tool>>,
+    /// Agents in Rust.
+    pub agents: Vec<Arc<dyn Agent>>,
+}
+
+fn missing_in_words(missing: &str) -> String {
+    match missing {
+        "" => String::new(),
+        missing => format!("; missing here: {missing}"),
     }
 }
 
@@ -116,12 +147,11 @@ pub struct Node {
 impl Node {
     /// Brings a server up. When this returns, it answers.
     pub async fn start(config: Config) -> Result<Self, Error> {
-        Self::start_with(config, Vec::new()).await
+        Self::start_with(config, Further::default()).await
     }
 
-    /// The same with tools of whoever puts the server into a program of their own, besides the
-    /// built-in ones.
-    pub async fn start_with(config: Config, further: Vec<Arc<dyn Tool>>) -> Result<Self, Error> {
+    /// The same with what whoever puts the server into a program of their own has besides.
+    pub async fn start_with(config: Config, further: Further) -> Result<Self, Error> {
         let lock = take_lock(&config)?;
         let Opened { doors, url, tls } = doors::open(&config).await?;
 
@@ -138,17 +168,34 @@ impl Node {
         let bridge = WebSocketBridgeFactory::new(&runtime, store.clone(), hub);
         let scripts = ScriptPool::new(pool(&config, config.workers.scripts, config.workers.warm));
         let secrets = secrets(&config, &runtime, &store).await?;
-        let tools = tools(&config, (&store, &secrets), &scripts, further)?;
-        let registry = Arc::clone(tools.registry());
         let temp = Temp::for_servers(&config, &runtime).map_err(other)?;
-        let servers = Arc::new(tool_servers(&config, &runtime, temp.as_ref()));
+        let policy = Arc::new(policy(&config)?);
+        let users = netra_mcp::Users {
+            store: store.clone(),
+            secrets: secrets.clone(),
+            web: PublicWeb::new(config.fetch_allow.clone()),
+            policy: Arc::clone(&policy),
+        };
+        let sandbox = sandbox(&config, &runtime, temp.as_ref());
+        hold(&config, &sandbox).await?;
+        let programs: Arc<dyn netra_mcp::Programs> = Arc::new(sandbox);
+        let servers = tool_servers(&config, &runtime, &programs, secrets.of_server());
+        let servers = Arc::new(servers.with_users(users, &programs));
+        let registry = registry_with(&config, policy, further.tools)?;
+        let registry = Arc::new(registry.with_tools_of_users(Arc::clone(&servers) as _));
+        servers.expect(&registry);
+        let tools = tools(&config, (&store, &secrets), &scripts, &registry);
         let models = models(&config)?.with_secrets(secrets.clone());
-        let engine = engine(&config, &runtime, (&store, &bridge), tools, scripts, models);
+        let infra = (&runtime, &store, &bridge);
+        let engine = engine(&config, infra, tools, scripts, models, further.agents)?;
 
         // What a stopped server left has its place again before anybody asks for a new one.
         let recovery = UserExecutionContext::for_background(&runtime, BackgroundKind::Recovery);
         engine.recover(&recovery).await.map_err(other)?;
         engine.keep_watch();
+        if config.agents_watch {
+            watch::start(&runtime, &engine);
+        }
         let setup = netra_gateway::setup_token(&runtime, &store).await?;
 
         let file = ServerFile {
@@ -218,6 +265,11 @@ impl Node {
         Ok(())
     }
 
+    /// Reads the files of the agents again, for runs that begin from now on, and logs what has changed.
+    pub async fn reload_agents(&self) {
+        watch::reload(&self.runtime, &self.engine).await;
+    }
+
     /// Takes no new runs, gives the running ones time to end, lets the rest go until the next
     /// start, then everything else. Returns the number of tasks that did not end.
     pub async fn stop(self) -> usize {
@@ -263,10 +315,16 @@ pub fn policy(config: &Config) -> Result<Policy, Error> {
 
 /// The tools, built in all of them, under the policy.
 pub fn registry(config: &Config) -> Result<Registry, Error> {
-    registry_with(config, Vec::new())
+    let registry = registry_with(config, Arc::new(policy(config)?), Vec::new())?;
+    registry.expect(config.mcp.servers.keys().cloned());
+    Ok(registry)
 }
 
-fn registry_with(config: &Config, further: Vec<Arc<dyn Tool>>) -> Result<Registry, Error> {
+fn registry_with(
+    config: &Config,
+    policy: Arc<Policy>,
+    further: Vec<Arc<dyn Tool>>,
+) -> Result<Registry, Error> {
     let operations = netra_analytics::jobs::operations()
         .into_iter()
         .map(|operation| AnalysisOperation {
@@ -278,34 +336,62 @@ fn registry_with(config: &Config, further: Vec<Arc<dyn Tool>>) -> Result<Registr
         });
     let mut tools = netra_tools::builtin::tools();
     tools.extend(analysis_tools(operations.collect()));
-    let fetch = http_fetch(config.fetch_allow.clone());
+    let fetch = http_fetch(PublicWeb::new(config.fetch_allow.clone()));
     tools.push(fetch.map_err(|problem| Error::Other(anyhow::anyhow!(problem)))?);
     tools.extend(further);
-    let registry = Registry::new(tools, policy(config)?).map_err(other)?;
-    registry.expect(config.mcp.servers.keys().cloned());
-    Ok(registry)
+    Registry::new(tools, policy).map_err(other)
+}
+
+/// What holds programs from outside.
+pub(crate) fn sandbox(config: &Config, runtime: &Runtime, temp: Option<&Temp>) -> Sandbox {
+    let mut settings = config.sandbox.clone();
+    if let Some(temp) = temp {
+        temp.path().clone_into(&mut settings.temp);
+    }
+    Sandbox::new(settings, runtime.clone())
+}
+
+/// Refuses to start where the configuration asks for more than this machine gives. Where it asks for nothing, programs
+/// from outside are refused one by one, and everything else works.
+async fn hold(config: &Config, sandbox: &Sandbox) -> Result<(), Error> {
+    let required = config.sandbox.require;
+    if required <= Tier::Basic {
+        return Ok(());
+    }
+    let Err(problem) = sandbox.check().await else {
+        return Ok(());
+    };
+    let missing = match sandbox.try_out().await {
+        Ok(trial) => machine_layers::missing(&trial.layers, config, required),
+        // The problem says it.
+        Err(_) => String::new(),
+    };
+    Err(Error::Sandbox { problem, missing })
 }
 
 /// The tool servers of the configuration; none is started yet.
 pub(crate) fn tool_servers(
     config: &Config,
     runtime: &Runtime,
-    temp: Option<&Temp>,
+    programs: &Arc<dyn netra_mcp::Programs>,
+    secrets: &Arc<ServerSecrets>,
 ) -> netra_mcp::Servers {
-    let mut settings = config.sandbox.clone();
-    if let Some(temp) = temp {
-        temp.path().clone_into(&mut settings.temp);
-    }
-    let programs: Arc<dyn netra_mcp::Programs> = Arc::new(netra_worker::sandbox::Sandbox::new(
-        settings,
-        runtime.clone(),
-    ));
-    netra_mcp::Servers::new(runtime, config.mcp.clone(), &programs)
+    netra_mcp::Servers::new(runtime, config.mcp.clone(), programs, secrets)
 }
 
 /// The agents: those that are built in, and those of the folder.
 pub fn agents(config: &Config, registry: &Registry, models: &Models) -> Agents {
-    Agents::load(embedded::AGENTS, config.agents.as_deref(), registry, models)
+    agents_with(config, registry, models, Vec::new())
+}
+
+fn agents_with(
+    config: &Config,
+    registry: &Registry,
+    models: &Models,
+    native: Vec<Arc<dyn Agent>>,
+) -> Agents {
+    let dir = config.agents.as_deref();
+    Agents::load_with(native, embedded::AGENTS, dir, registry, models)
 }
 
 /// The providers of language models.
@@ -323,39 +409,44 @@ fn pool(config: &Config, workers: usize, warm: usize) -> netra_worker::Config {
 
 async fn secrets(config: &Config, runtime: &Runtime, store: &Store) -> Result<Secrets, Error> {
     let keyring = Keyring::at(runtime, config.secret_keys()).map_err(netra_store::Error::from)?;
+    Ok(Secrets::open(store, keyring, server_secrets(config)?).await?)
+}
+
+/// What the server has for all users' tools.
+pub(crate) fn server_secrets(config: &Config) -> Result<ServerSecrets, Error> {
     let of_server = match &config.server_secrets {
         Some(path) => server_secrets::read(path).map_err(Error::Secrets)?,
         None => BTreeMap::new(),
     };
-    Ok(Secrets::open(store, keyring, of_server).await?)
+    Ok(of_server.into())
 }
 
 fn tools(
     config: &Config,
     (store, secrets): (&Store, &Secrets),
     scripts: &ScriptPool,
-    further: Vec<Arc<dyn Tool>>,
-) -> Result<ToolExecutorFactory, Error> {
-    Ok(ToolExecutorFactory::new(netra_tools::Infra {
-        registry: Arc::new(registry_with(config, further)?),
+    registry: &Arc<Registry>,
+) -> ToolExecutorFactory {
+    ToolExecutorFactory::new(netra_tools::Infra {
+        registry: Arc::clone(registry),
         store: store.clone(),
         secrets: secrets.clone(),
         analyses: AnalysisPool::new(pool(config, config.workers.analyses, 0)),
         scripts: scripts.clone(),
-    }))
+    })
 }
 
 fn engine(
     config: &Config,
-    runtime: &Runtime,
-    (store, bridge): (&Store, &WebSocketBridgeFactory),
+    (runtime, store, bridge): (&Runtime, &Store, &WebSocketBridgeFactory),
     tools: ToolExecutorFactory,
     scripts: ScriptPool,
     models: Models,
-) -> ExecutionEngineFactory {
+    native: Vec<Arc<dyn Agent>>,
+) -> Result<ExecutionEngineFactory, Error> {
     let models = Arc::new(models);
-    let agents = Arc::new(agents(config, tools.registry(), &models));
-    ExecutionEngineFactory::new(Infra {
+    let agents = Arc::new(agents_with(config, tools.registry(), &models, native));
+    Ok(ExecutionEngineFactory::new(Infra {
         runtime: runtime.clone(),
         store: store.clone(),
         bridge: bridge.clone(),
@@ -363,8 +454,9 @@ fn engine(
         models,
         agents,
         scripts,
+        endpoints: netra_endpoint::Endpoints::new().map_err(other)?,
         config: engine_config(config),
-    })
+    }))
 }
 
 /// What one engine is reckoned with where the number of engines goes by the memory.

@@ -35,7 +35,7 @@ pub struct Agent {
     pub tools: Vec<String>,
     /// Whether it can run now.
     pub ready: bool,
-    /// Why it cannot.
+    /// Why it cannot; of one that can, what is wrong with its newest files, which have not taken its place.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub problem: Option<String>,
 }

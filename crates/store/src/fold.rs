@@ -6,6 +6,7 @@ use rusqlite::Row;
 
 use crate::Store;
 use crate::error::Error;
+use crate::journal;
 use crate::owner::require_background;
 use crate::sqlite::Tx;
 
@@ -49,7 +50,7 @@ fn fold(tx: &Tx<'_>) -> Result<(usize, usize), Error> {
              AND type = 'message_delta'",
             (run.user, run.after, run.through, run.run),
         )?;
-        tx.execute("DELETE FROM journal WHERE run_id = ?1", [run.run])?;
+        journal::fold(tx, &run.run)?;
         tx.execute(
             "UPDATE runs SET folded = ?2 WHERE id = ?1",
             (run.run, folded),

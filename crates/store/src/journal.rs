@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use netra_context::{Right, UserExecutionContext};
 use netra_protocol::Timestamp;
 use netra_protocol::run::Run;
+use netra_protocol::thread::Thread;
 
 use crate::Store;
 use crate::error::Error;
@@ -26,6 +27,11 @@ pub enum JournalKind {
     ToolEnded,
     /// A model answered; the value is its answer.
     ModelCall,
+    /// An agent behind an endpoint ended a turn; the value is what it wanted, or its result.
+    Turn,
+    /// What a script keeps from run to run in its thread. Its key is the agent's name, and it stays when
+    /// the rest of the journal goes.
+    State,
     /// The user was told a thought.
     Thought,
     /// A person was asked; the value names the approval.
@@ -35,12 +41,14 @@ pub enum JournalKind {
 }
 
 impl JournalKind {
-    const ALL: [Self; 8] = [
+    const ALL: [Self; 10] = [
         Self::AgentStarted,
         Self::AgentCompleted,
         Self::ToolBegun,
         Self::ToolEnded,
         Self::ModelCall,
+        Self::Turn,
+        Self::State,
         Self::Thought,
         Self::Asked,
         Self::Answered,
@@ -53,6 +61,8 @@ impl JournalKind {
             Self::ToolBegun => "tool_begun",
             Self::ToolEnded => "tool_ended",
             Self::ModelCall => "model_call",
+            Self::Turn => "turn",
+            Self::State => "state",
             Self::Thought => "thought",
             Self::Asked => "asked",
             Self::Answered => "answered",
@@ -180,6 +190,53 @@ impl Store {
                 journal.insert(row.get(0)?, kind, recorded);
             }
             Ok(journal)
+        };
+        self.0.db.read(read).await
+    }
+}
+
+/// What agents keep in threads is not what runs have done: of an ended run everything else goes, and so
+/// does what its own later state has taken the place of.
+pub(crate) fn fold(tx: &Tx<'_>, run: &[u8]) -> Result<(), Error> {
+    tx.execute(
+        "DELETE FROM journal WHERE run_id = ?1 AND kind <> 'state'",
+        [run],
+    )?;
+    tx.execute(
+        "DELETE FROM journal WHERE kind = 'state'
+         AND key IN (SELECT key FROM journal WHERE run_id = ?1 AND kind = 'state')
+         AND run_id IN (SELECT earlier.id FROM runs AS own JOIN runs AS earlier
+                        ON earlier.thread_id = own.thread_id AND earlier.id < own.id
+                        WHERE own.id = ?1)",
+        [run],
+    )?;
+    Ok(())
+}
+
+impl Store {
+    /// What the agent of this name has kept in the thread; none where it has kept nothing yet.
+    ///
+    /// # Errors
+    /// `Forbidden` without the right to read; `Unavailable`.
+    pub async fn agent_state(
+        &self,
+        ctx: &UserExecutionContext,
+        thread: &Readable<Thread>,
+        agent: &str,
+    ) -> Result<Option<serde_json::Value>, Error> {
+        let user = require(ctx, Right::Read)?;
+        let (thread, agent) = (thread.id, agent.to_owned());
+        let sql = "SELECT journal.value FROM runs JOIN journal ON journal.run_id = runs.id
+                   AND journal.key = ?3 AND journal.kind = 'state'
+                   WHERE runs.thread_id = ?1 AND runs.user_id = ?2
+                   ORDER BY runs.id DESC LIMIT 1";
+        let read = move |connection: &rusqlite::Connection| {
+            let mut statement = connection.prepare_cached(sql)?;
+            let mut rows = statement.query((thread.to_bytes(), user.to_bytes(), agent))?;
+            match rows.next()? {
+                None => Ok(None),
+                Some(row) => Ok(Some(json::read(&row.get::<_, String>(0)?)?)),
+            }
         };
         self.0.db.read(read).await
     }

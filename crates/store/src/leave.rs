@@ -82,6 +82,7 @@ const OWNED: &[(&str, &str)] = &[
     ("tool_rates", "user_id = ?1 AND ?2"),
     ("usage_days", "user_id = ?1 AND ?2"),
     ("budgets", "user_id = ?1 AND ?2"),
+    ("tool_servers", "user_id = ?1 AND ?2"),
     ("links", "user_id = ?1 AND ?2"),
     ("identities", "user_id = ?1 AND ?2"),
 ];

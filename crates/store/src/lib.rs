@@ -47,6 +47,7 @@ mod session;
 mod sqlite;
 mod sweep;
 mod thread;
+mod tool_server;
 mod unfinished;
 mod usage;
 
@@ -82,6 +83,7 @@ pub use run::{NewRun, RunInput, RunSpan, Target};
 pub use secret::Secrets;
 pub use session::Refreshed;
 pub use ticket::{Grant, TicketOwner, Tickets};
+pub use tool_server::{MAX_TOOL_SERVERS, NewToolServer, UserToolServer};
 pub use unfinished::Unfinished;
 
 /// Where the embedded store lives.

@@ -401,6 +401,35 @@ impl Store {
         listing.newest(self, ctx, limit, cursor).await
     }
 
+    /// The newest completed run of an agent in the thread of this run, of those made before it.
+    ///
+    /// # Errors
+    /// `Forbidden` without the right to read.
+    pub async fn run_before(
+        &self,
+        ctx: &UserExecutionContext,
+        of: &Writable<Run>,
+        agent: &str,
+    ) -> Result<Option<Run>, Error> {
+        let user = require(ctx, Right::Read)?;
+        if of.owner() != user {
+            return Err(Error::NotFound);
+        }
+        let (thread, id, agent) = (of.thread_id.to_bytes(), of.id.to_bytes(), agent.to_owned());
+        let read = move |connection: &Connection| {
+            let sql = format!(
+                "SELECT {COLUMNS} FROM runs
+                 WHERE thread_id = ?1 AND id < ?2 AND user_id = ?3 AND agent = ?4 AND status = ?5
+                 ORDER BY id DESC LIMIT 1"
+            );
+            let mut statement = connection.prepare_cached(&sql)?;
+            let completed = RunStatus::Completed.as_str();
+            let mut rows = statement.query((thread, id, user.to_bytes(), agent, completed))?;
+            rows.next()?.map(run).transpose()
+        };
+        self.0.db.read(read).await
+    }
+
     /// What an engine needs to know of a run.
     ///
     /// # Errors

@@ -35,7 +35,12 @@ const KEY_IN_FORCE: &str = "secret_key";
 /// What sealed values are bound to begins with this; another meaning of the bytes would have another number.
 const BONDS: &[u8] = b"netra: secrets of users, 1";
 
+/// What places begin with that are programs of the server. No port begins with a letter, as their names do.
+const OF_PROGRAMS: &str = "mcp:";
+
 const COLUMNS: &str = "name, places, created_at, updated_at";
+
+const ELSEWHERE: Error = Error::Conflict("the secret is not bound to this place");
 
 /// A secret to be kept.
 #[derive(Debug)]
@@ -57,8 +62,39 @@ pub struct ServerSecret {
     pub places: Vec<String>,
 }
 
-/// Whether a secret can be bound to this place: a host in lower case, with a port where that is not 443.
+/// All secrets of the server, by name.
+#[derive(Debug, Default)]
+pub struct ServerSecrets(BTreeMap<String, ServerSecret>);
+
+impl From<BTreeMap<String, ServerSecret>> for ServerSecrets {
+    fn from(secrets: BTreeMap<String, ServerSecret>) -> Self {
+        Self(secrets)
+    }
+}
+
+impl ServerSecrets {
+    /// Opens one for what is sent to this place.
+    ///
+    /// # Errors
+    /// `NotFound` where there is none; `Conflict` where it is not bound to the place.
+    pub fn reveal(&self, name: &str, place: &str) -> Result<Secret, Error> {
+        match self.0.get(name) {
+            None => Err(Error::NotFound),
+            Some(found) if found.places.iter().any(|one| one == place) => Ok(found.value.clone()),
+            Some(_) => Err(ELSEWHERE),
+        }
+    }
+}
+
+/// Whether a secret can be bound to this place: a host in lower case, with a port where that is not 443, or `mcp:` with the
+/// name of a tool server that is a program.
 pub fn is_place(text: &str) -> bool {
+    if let Some(name) = text.strip_prefix(OF_PROGRAMS)
+        && name.starts_with(|first: char| first.is_ascii_lowercase())
+    {
+        let good = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_';
+        return name.len() <= 64 && name.bytes().all(good);
+    }
     let (host, port) = match text.rsplit_once(':') {
         Some((host, port)) if !port.ends_with(']') => (host, Some(port)),
         _ => (text, None),
@@ -219,7 +255,7 @@ fn keep(tx: &Tx<'_>, origin: &Origin, stored: &Stored) -> Result<Kept, Error> {
 pub struct Secrets {
     store: Store,
     keyring: Arc<Keyring>,
-    of_server: Arc<BTreeMap<String, ServerSecret>>,
+    of_server: Arc<ServerSecrets>,
 }
 
 impl std::fmt::Debug for Secrets {
@@ -236,12 +272,12 @@ impl Secrets {
     pub async fn open(
         store: &Store,
         keyring: Keyring,
-        of_server: BTreeMap<String, ServerSecret>,
+        of_server: impl Into<ServerSecrets>,
     ) -> Result<Self, Error> {
         let secrets = Self {
             store: store.clone(),
             keyring: Arc::new(keyring),
-            of_server: Arc::new(of_server),
+            of_server: Arc::new(of_server.into()),
         };
         match secrets.store.0.db.read(key_in_force).await? {
             Some(key_id) if !secrets.keyring.has(&key_id) => {
@@ -375,7 +411,6 @@ impl Secrets {
     }
 
     async fn seek(&self, user: UserId, name: &str, place: &str) -> Result<Found, Error> {
-        const ELSEWHERE: Error = Error::Conflict("the secret is not bound to this place");
         let wanted = name.to_owned();
         let read = move |connection: &Connection| {
             let sql = "SELECT user_id, name, places, key_id, sealed FROM secrets
@@ -392,14 +427,13 @@ impl Secrets {
                 }
                 Ok(Found::Own(stored))
             }
-            None => match self.of_server.get(name) {
-                None => Err(Error::NotFound),
-                Some(found) if found.places.iter().any(|one| one == place) => {
-                    Ok(Found::OfServer(found.value.clone()))
-                }
-                Some(_) => Err(ELSEWHERE),
-            },
+            None => self.of_server.reveal(name, place).map(Found::OfServer),
         }
+    }
+
+    /// Those of the server, for what it does itself and not for a user.
+    pub fn of_server(&self) -> &Arc<ServerSecrets> {
+        &self.of_server
     }
 
     /// Seals all secrets with a new key, and forgets the old ones when that is done; a change that broke off goes on.
@@ -489,6 +523,8 @@ mod tests {
             "127.0.0.1:8080",
             "[::1]:80",
             "x_y.example:8443",
+            "mcp:tickets",
+            "mcp:8080",
         ] {
             assert!(is_place(good), "{good}");
         }
@@ -510,6 +546,9 @@ mod tests {
             "[::0001]",
             "[::1",
             "bücher.example",
+            "mcp:Tickets",
+            "mcp:a b",
+            "mcp:",
             "a b",
         ] {
             assert!(!is_place(bad), "{bad}");

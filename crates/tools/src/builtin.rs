@@ -1,6 +1,7 @@
 //! The tools that every installation has.
 
 mod analysis;
+mod earlier_result;
 mod files;
 mod http_fetch;
 mod notes;
@@ -11,7 +12,7 @@ mod time_now;
 use std::sync::Arc;
 
 pub use analysis::{AnalysisOperation, analysis_tools};
-pub use http_fetch::{Destination, http_fetch};
+pub use http_fetch::http_fetch;
 
 use crate::tool::Tool;
 
@@ -20,6 +21,7 @@ use crate::tool::Tool;
 pub fn tools() -> Vec<Arc<dyn Tool>> {
     vec![
         Arc::new(time_now::TimeNow::new()),
+        Arc::new(earlier_result::EarlierResult::new()),
         Arc::new(files::ListFiles::new()),
         Arc::new(files::ReadFile::new()),
         Arc::new(save_file::SaveFile::new()),

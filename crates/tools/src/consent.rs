@@ -11,8 +11,8 @@ use serde_json::json;
 
 use crate::dispatcher::{Caller, Dispatcher, Error, MAX_ARGUMENT_BYTES, Request, entry};
 use crate::layers::Denial;
-use crate::registry::Entry;
 use crate::rest::Question;
+use crate::shelf::Entry;
 use crate::short::shorten;
 
 /// The layer's name.

@@ -23,15 +23,17 @@ use netra_protocol::id::ToolCallId;
 use netra_store::{AuditRecord, Changes, JournalEntry, JournalKind, RatedCall};
 use parking_lot::Mutex;
 use serde_json::{Value, json};
+use tokio::sync::OnceCell;
 use tokio::time::Instant;
 
 use crate::consent::Consent;
 use crate::layers::{Case, Denial, LAYERS, Layer};
 use crate::past::{Ended, Past, named};
 use crate::policy::{RunPolicy, Verdict};
-use crate::registry::{Entry, Registry, Shelf};
+use crate::registry::Registry;
 use crate::rest::Rest;
 use crate::scope::RunScope;
+use crate::shelf::{ALL_OF_USERS, Entry, OF_USERS, Shelf};
 use crate::short::{bytes_of, cut_text, held_by, shorten};
 use crate::tool::{Call, Tool, ToolSpec};
 
@@ -94,6 +96,8 @@ pub struct Dispatcher {
     registry: Arc<Registry>,
     /// What there was when the run began, so that a tool does not change under it.
     shelf: Arc<Shelf>,
+    /// What the run's user alone has, once it has been asked for.
+    own: OnceCell<Shelf>,
     policy: RunPolicy,
     scope: RunScope,
     begun: AtomicU32,
@@ -111,6 +115,7 @@ impl Dispatcher {
         Self {
             policy: RunPolicy::new(Arc::clone(registry.policy()), thread),
             shelf: registry.now(),
+            own: OnceCell::new(),
             registry,
             scope,
             begun: AtomicU32::new(begun),
@@ -172,8 +177,43 @@ impl Dispatcher {
     }
 
     fn entry(&self, name: &str) -> Option<Arc<Entry>> {
+        if self.registry.is_of_users(name) {
+            return self.own.get()?.entry(name).map(Arc::clone);
+        }
         let known = self.shelf.entry(name).map(Arc::clone);
         known.or_else(|| self.registry.now().entry(name).map(Arc::clone))
+    }
+
+    /// Waits until it is known what there is of these tools, and asks for what the user alone has where one of them is
+    /// such a one.
+    pub async fn settled(&self, ctx: &UserExecutionContext, names: &[String]) {
+        if names.iter().any(|name| self.registry.is_of_users(name)) {
+            self.own.get_or_init(|| self.registry.own_of(ctx)).await;
+        }
+        self.registry.settled(names).await;
+    }
+
+    /// The names of an agent's list, with those of the user's own tools in the place of what stands for all of them.
+    pub fn spelt_out(&self, names: &[String]) -> Vec<String> {
+        let mut spelt_out = Vec::with_capacity(names.len());
+        for name in names {
+            if name != ALL_OF_USERS {
+                spelt_out.push(name.clone());
+                continue;
+            }
+            let own = self.own.get().into_iter().flat_map(Shelf::entries);
+            let own = own.map(|entry| &entry.tool.spec().name);
+            let added = own.filter(|own| own.starts_with(OF_USERS) && !names.contains(own));
+            spelt_out.extend(added.cloned());
+        }
+        spelt_out
+    }
+
+    /// Whether the agent's list has the tool.
+    pub(crate) fn lists(&self, caller: &Caller<'_>, name: &String) -> bool {
+        let of_user = || name.starts_with(OF_USERS) && self.registry.is_of_users(name);
+        let has = |one: &String| one == name || (one == ALL_OF_USERS && of_user());
+        caller.allowed_tools.iter().any(has)
     }
 
     /// The run's files and artifacts.
@@ -205,7 +245,7 @@ impl Dispatcher {
         if let Some(edited) = request.past.edited() {
             request.arguments = edited;
         }
-        let entry = match self.find(caller, &request.name).await {
+        let entry = match self.find(ctx, caller, &request.name).await {
             Ok(entry) => entry,
             Err(denial) => return Err(self.deny(ctx, caller, &request, denial).await),
         };
@@ -224,7 +264,10 @@ impl Dispatcher {
         self.announce(ctx, caller, &request, rated).await?;
         let began = Instant::now();
         let given = Mutex::default();
-        let result = self.perform(ctx, caller, &entry, (&request, &given)).await;
+        // Nobody else needs them any more, and they may be large.
+        let arguments = std::mem::take(&mut request.arguments);
+        let asked = (&request, arguments, &given);
+        let result = self.perform(ctx, caller, &entry, asked).await;
         // Before anything of it is written down or told.
         let redaction = self.scope.redaction();
         let result = result
@@ -240,13 +283,23 @@ impl Dispatcher {
 
     /// The tool that is called. One that a tool server brings is waited for, and where it is away, that is why there is
     /// none; an agent that may not call it is not told so.
-    async fn find(&self, caller: &Caller<'_>, name: &String) -> Result<Arc<Entry>, Denial> {
-        let listed = caller.allowed_tools.contains(name);
+    async fn find(
+        &self,
+        ctx: &UserExecutionContext,
+        caller: &Caller<'_>,
+        name: &String,
+    ) -> Result<Arc<Entry>, Denial> {
+        let listed = self.lists(caller, name);
         if listed {
-            self.registry.settled(std::slice::from_ref(name)).await;
+            self.settled(ctx, std::slice::from_ref(name)).await;
         }
         self.entry(name).ok_or_else(|| {
-            let absence = self.registry.absence(name).filter(|_| listed);
+            let absence = if self.registry.is_of_users(name) {
+                self.own.get().and_then(|own| own.absence_of_own(name))
+            } else {
+                self.registry.absence(name)
+            };
+            let absence = absence.filter(|_| listed);
             absence.map_or_else(Denial::of_list, |why| Denial::new("agent_list", why))
         })
     }
@@ -346,14 +399,14 @@ impl Dispatcher {
         ctx: &UserExecutionContext,
         caller: &Caller<'_>,
         entry: &Entry,
-        (request, given): (&Request, &Mutex<Vec<String>>),
+        (request, arguments, given): (&Request, Value, &Mutex<Vec<String>>),
     ) -> Result<Value, Failure> {
         let limit = Duration::from_millis(ctx.limits().map_or(0, |limits| limits.tool_call_ms));
         let ctx = ctx.child(format!("tool {}", request.name)).within(limit);
         let call = Call {
             ctx: &ctx,
             id: request.id,
-            arguments: request.arguments.clone(),
+            arguments,
             scope: &self.scope,
             caller,
             key: &request.past.key,

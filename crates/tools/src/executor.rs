@@ -42,11 +42,6 @@ impl ToolExecutorFactory {
         &self.0.registry
     }
 
-    /// Every tool, with whether this user may call it.
-    pub fn list_for(&self, ctx: &UserExecutionContext) -> Vec<netra_protocol::tool::Tool> {
-        self.0.registry.list_for(ctx)
-    }
-
     /// How many processes for analyses the system has now.
     pub fn living_workers(&self) -> usize {
         self.0.analyses.living_workers()

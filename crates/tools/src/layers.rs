@@ -14,7 +14,7 @@ use netra_store::{Rate, RatedCall};
 use crate::consent::Consent;
 use crate::dispatcher::{Caller, Dispatcher, Request};
 use crate::policy::{Decided, Verdict};
-use crate::registry::Entry;
+use crate::shelf::Entry;
 
 /// One layer. What it finds out for those after it, it writes into the case.
 pub(crate) type Layer = fn(&Dispatcher, &mut Case<'_>) -> Result<(), Denial>;
@@ -93,8 +93,8 @@ impl<'a> Case<'a> {
     }
 }
 
-fn agent_list(_: &Dispatcher, case: &mut Case<'_>) -> Result<(), Denial> {
-    let listed = case.caller.allowed_tools.contains(&case.request.name);
+fn agent_list(dispatcher: &Dispatcher, case: &mut Case<'_>) -> Result<(), Denial> {
+    let listed = dispatcher.lists(case.caller, &case.request.name);
     listed.then_some(()).ok_or_else(Denial::of_list)
 }
 

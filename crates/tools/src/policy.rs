@@ -10,8 +10,10 @@ mod tests;
 use std::path::Path;
 
 use cedar_policy::{Authorizer, Decision, EntityUid, PolicyId, PolicySet, Response};
+use netra_context::Principal;
+use netra_protocol::tool::Risk;
 use netra_store::Rate;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 pub use question::Question;
 pub use source::Unusable;
@@ -19,6 +21,11 @@ pub(crate) use table::{Decided, RunPolicy};
 
 use question::{Asked, Names};
 use source::{Policies, Schema};
+
+use crate::tool::ToolSpec;
+
+/// The permission that a tool server of a user's own needs.
+const OWN_SERVERS: &str = "own_servers";
 
 /// The answer of the policy.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -123,6 +130,37 @@ impl Policy {
     /// Whether this call may be made, and which policies say so.
     pub fn explain(&self, question: &Question<'_>, arguments: &Value) -> Explained {
         self.judge(question, Some(arguments))
+    }
+
+    /// Whether the user may have this tool server of one's own.
+    ///
+    /// # Errors
+    /// Why not.
+    pub fn may_connect(
+        &self,
+        principal: &Principal,
+        server: &str,
+        (url, host): (&str, &str),
+    ) -> Result<(), String> {
+        let tool = ToolSpec {
+            name: server.to_owned(),
+            description: String::new(),
+            input_schema: Value::Bool(true),
+            permission: OWN_SERVERS.to_owned(),
+            risk: Risk::Medium,
+            idempotent: true,
+            needs_approval: false,
+        };
+        let question = Question {
+            principal,
+            tool: &tool,
+            agent: "",
+            thread: None,
+        };
+        let asked = self.asked(&question, Some(&json!({ "url": url, "host": host })))?;
+        let whole = &self.policies.whole;
+        let answer = self.answer(&asked, &self.names.connect, whole, &question);
+        answer.refused.map_or(Ok(()), Err)
     }
 
     /// Of one call, or without arguments of all calls that there could be: then a policy that looks at them may yet

@@ -80,13 +80,14 @@ struct Given {
     forms: Vec<Form>,
 }
 
-/// The secrets that were given to the tools of one run.
+/// Secrets that were given out, to be taken out of what comes back: those of the tools of one run, or of one instance of
+/// a tool server.
 #[derive(Default)]
-pub(crate) struct Redaction(RwLock<Vec<Given>>);
+pub struct Redaction(RwLock<Vec<Given>>);
 
 impl Redaction {
     /// From now on this secret is taken out.
-    pub(crate) fn add(&self, name: &str, secret: &Secret) {
+    pub fn add(&self, name: &str, secret: &Secret) {
         let forms = forms(secret.expose());
         let mut given = self.0.write();
         if !given
@@ -101,7 +102,7 @@ impl Redaction {
     }
 
     /// The text without secrets.
-    pub(crate) fn text(&self, mut text: String) -> String {
+    pub fn text(&self, mut text: String) -> String {
         for given in self.0.read().iter() {
             let sign = format!("[secret {}]", given.name);
             for form in &given.forms {
@@ -137,7 +138,7 @@ impl Redaction {
     }
 
     /// The value without secrets, in names of fields too.
-    pub(crate) fn value(&self, value: Value) -> Value {
+    pub fn value(&self, value: Value) -> Value {
         if self.0.read().is_empty() {
             return value;
         }

@@ -1,20 +1,15 @@
 //! All tools of the server: those that are built in never change, those of tool servers come and go.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use jsonschema::{PatternOptions, Validator};
 use netra_context::UserExecutionContext;
 use serde_json::Value;
 use tokio::sync::watch;
 
 use crate::policy::{Policy, Question, Verdict};
+use crate::servers::UserTools;
+use crate::shelf::{Entry, Shelf, Source, Standing};
 use crate::tool::{Tool, ToolSpec};
-
-/// Names that scripts know already: a tool of that name could not be called there.
-const RESERVED: [&str; 4] = ["agent", "think", "ask_model", "print"];
-/// What stands between the name of a source and that of its tool.
-const OF_SOURCE: &str = "__";
 
 /// A tool that the registry does not take. The server does not start with one that is built in.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -37,84 +32,6 @@ pub enum InvalidTool {
     },
 }
 
-pub(crate) struct Entry {
-    pub(crate) tool: Arc<dyn Tool>,
-    schema: Validator,
-}
-
-impl Entry {
-    fn new(tool: Arc<dyn Tool>) -> Result<Self, InvalidTool> {
-        let spec = tool.spec();
-        if !is_name(&spec.name) {
-            return Err(InvalidTool::Name(spec.name.clone()));
-        }
-        // A pattern may be a stranger's, so it is held against texts in linear time.
-        let schema = jsonschema::options()
-            .with_pattern_options(PatternOptions::regex())
-            .build(&spec.input_schema)
-            .map_err(|error| InvalidTool::Schema {
-                name: spec.name.clone(),
-                problem: error.to_string(),
-            })?;
-        Ok(Self { tool, schema })
-    }
-
-    /// The first few places where the arguments do not fit the schema.
-    pub(crate) fn misfits(&self, arguments: &Value) -> Option<String> {
-        let found: Vec<String> = self
-            .schema
-            .iter_errors(arguments)
-            .take(3)
-            .map(|error| match error.instance_path().to_string() {
-                path if path.is_empty() => error.masked().to_string(),
-                path => format!("{path}: {}", error.masked()),
-            })
-            .collect();
-        (!found.is_empty()).then(|| found.join("; "))
-    }
-}
-
-/// Where a source of tools stands.
-#[derive(Debug, Clone, PartialEq, Eq)]
-enum Standing {
-    /// It has been asked for its tools and has not answered yet.
-    Asked,
-    /// Its tools are there.
-    Here,
-    /// It does not answer, for this reason. What it had before stays listed.
-    Away(String),
-}
-
-/// What there is at one moment. It never changes; a later moment has another one.
-#[derive(Clone, Default)]
-pub(crate) struct Shelf {
-    tools: BTreeMap<String, Arc<Entry>>,
-    sources: BTreeMap<String, Standing>,
-}
-
-impl Shelf {
-    pub(crate) fn entry(&self, name: &str) -> Option<&Arc<Entry>> {
-        self.tools.get(name)
-    }
-
-    /// Where the source stands that a tool of this name would come from.
-    fn standing(&self, name: &str) -> Option<(&str, &Standing)> {
-        let (source, standing) = self.sources.get_key_value(source_of(name)?)?;
-        Some((source, standing))
-    }
-
-    /// Why there is nothing of this name, where it would come from a source.
-    fn absence(&self, name: &str) -> Option<String> {
-        let (source, standing) = self.standing(name)?;
-        match standing {
-            Standing::Asked => Some(format!("the tool server {source} has not answered yet")),
-            Standing::Away(why) => Some(format!("the tool server {source} is away: {why}")),
-            Standing::Here if self.tools.contains_key(name) => None,
-            Standing::Here => Some(format!("the tool server {source} has no tool of this name")),
-        }
-    }
-}
-
 /// The tools by name, and the policy that says who may call them.
 ///
 /// What tool servers offer can change while runs go on. It is therefore kept as one value that is
@@ -122,69 +39,56 @@ impl Shelf {
 pub struct Registry {
     shelf: watch::Sender<Arc<Shelf>>,
     policy: Arc<Policy>,
+    of_users: Arc<dyn UserTools>,
 }
 
 impl Registry {
     /// Takes the tools under this policy, or names the first that cannot be taken.
-    pub fn new(tools: Vec<Arc<dyn Tool>>, policy: Policy) -> Result<Self, InvalidTool> {
-        let mut shelf = Shelf::default();
-        for tool in tools {
-            let name = tool.spec().name.clone();
-            let entry = Arc::new(Entry::new(tool)?);
-            if shelf.tools.insert(name.clone(), entry).is_some() {
-                return Err(InvalidTool::Duplicate(name));
-            }
-        }
+    pub fn new(
+        tools: Vec<Arc<dyn Tool>>,
+        policy: impl Into<Arc<Policy>>,
+    ) -> Result<Self, InvalidTool> {
         Ok(Self {
-            shelf: watch::Sender::new(Arc::new(shelf)),
-            policy: Arc::new(policy),
+            shelf: watch::Sender::new(Arc::new(Shelf::of_built_in(tools)?)),
+            policy: policy.into(),
+            of_users: Arc::new(()),
         })
+    }
+
+    /// With what single users have besides.
+    pub fn with_tools_of_users(self, of_users: Arc<dyn UserTools>) -> Self {
+        Self { of_users, ..self }
     }
 
     /// Says that tools named `SOURCE__…` will come from these sources, so that agents may name
     /// them before they are there.
     pub fn expect(&self, sources: impl IntoIterator<Item = String>) {
+        self.stand(sources, &Standing::Asked);
+    }
+
+    /// Says that of these sources each user has tools of one's own, so that agents may name them.
+    pub fn expect_of_users(&self, sources: impl IntoIterator<Item = String>) {
+        self.stand(sources, &Standing::OfUsers);
+    }
+
+    fn stand(&self, sources: impl IntoIterator<Item = String>, standing: &Standing) {
         self.change(|shelf| {
-            let asked = sources.into_iter().map(|name| (name, Standing::Asked));
-            shelf.sources.extend(asked);
+            let stand = |source| shelf.stand(source, standing.clone());
+            sources.into_iter().for_each(stand);
         });
     }
 
     /// Puts the tools of a source in the place of those that it had, but for those that cannot be
     /// taken, which are named.
     pub fn learn(&self, source: &str, tools: Vec<Arc<dyn Tool>>) -> Vec<InvalidTool> {
-        let mut refused = Vec::new();
-        let mut learned = BTreeMap::new();
-        for tool in tools {
-            let name = tool.spec().name.clone();
-            if source_of(&name) != Some(source) {
-                refused.push(InvalidTool::Name(name));
-                continue;
-            }
-            match Entry::new(tool) {
-                Err(problem) => refused.push(problem),
-                Ok(_) if learned.contains_key(&name) => refused.push(InvalidTool::Duplicate(name)),
-                Ok(entry) => {
-                    learned.insert(name, Arc::new(entry));
-                }
-            }
-        }
-        self.change(|shelf| {
-            shelf
-                .tools
-                .retain(|name, _| source_of(name) != Some(source));
-            shelf.tools.append(&mut learned);
-            shelf.sources.insert(source.to_owned(), Standing::Here);
-        });
+        let (source, refused) = Source::here(source, tools);
+        self.change(|shelf| shelf.put(source));
         refused
     }
 
     /// Says that a source does not answer. The tools that it had stay, and are listed with this reason.
     pub fn away(&self, source: &str, why: &str) {
-        self.change(|shelf| {
-            let standing = Standing::Away(why.to_owned());
-            shelf.sources.insert(source.to_owned(), standing);
-        });
+        self.change(|shelf| shelf.stand(source.to_owned(), Standing::Away(why.to_owned())));
     }
 
     fn change(&self, change: impl FnOnce(&mut Shelf)) {
@@ -199,11 +103,7 @@ impl Registry {
     /// Waits until every source that tools of these names would come from has been asked once. A
     /// source bounds by itself how long that takes.
     pub async fn settled(&self, names: &[String]) {
-        let settled = |shelf: &Arc<Shelf>| {
-            names
-                .iter()
-                .all(|name| !matches!(shelf.standing(name), Some((_, Standing::Asked))))
-        };
+        let settled = |shelf: &Arc<Shelf>| !names.iter().any(|name| shelf.is_asked(name));
         // The sender is this registry, so it cannot be gone.
         self.shelf.subscribe().wait_for(settled).await.ok();
     }
@@ -215,12 +115,7 @@ impl Registry {
 
     /// Whether there is a tool of this name, or a source that may bring it.
     pub fn contains(&self, name: &str) -> bool {
-        let shelf = self.shelf.borrow();
-        shelf.tools.contains_key(name)
-            || matches!(
-                shelf.standing(name),
-                Some((_, Standing::Asked | Standing::Away(_)))
-            )
+        self.shelf.borrow().may_have(name)
     }
 
     /// The tool of this name.
@@ -229,42 +124,73 @@ impl Registry {
         shelf.entry(name).map(|entry| Arc::clone(&entry.tool))
     }
 
+    /// Whether a tool of this name would be one of a user alone.
+    pub(crate) fn is_of_users(&self, name: &str) -> bool {
+        self.shelf.borrow().is_of_users(name)
+    }
+
+    /// What this user alone has now.
+    pub(crate) async fn own_of(&self, ctx: &UserExecutionContext) -> Shelf {
+        Shelf::of(self.of_users.of(ctx).await)
+    }
+
     /// Why there is nothing of this name now, where it would come from a tool server.
     pub(crate) fn absence(&self, name: &str) -> Option<String> {
         self.shelf.borrow().absence(name)
     }
 
-    /// Where the arguments do not fit the tool's schema; none where they fit, or there is no such
-    /// tool.
-    pub fn misfits(&self, name: &str, arguments: &Value) -> Option<String> {
+    /// Where the arguments do not fit the schema of the tool as this user has it; none where they fit, or there is no
+    /// such tool.
+    pub async fn misfits(
+        &self,
+        ctx: &UserExecutionContext,
+        name: &str,
+        arguments: &Value,
+    ) -> Option<String> {
+        if self.is_of_users(name) {
+            return self.own_of(ctx).await.entry(name)?.misfits(arguments);
+        }
         self.now().entry(name)?.misfits(arguments)
     }
 
-    /// Every tool, with whether this user may call it and why not, by name.
-    pub fn list_for(&self, ctx: &UserExecutionContext) -> Vec<netra_protocol::tool::Tool> {
-        let shelf = self.now();
-        let shown = |entry: &Arc<Entry>| {
-            let spec = entry.tool.spec();
-            let verdict = match shelf.absence(&spec.name) {
-                Some(absence) => Verdict::Refused(absence),
-                None => self.offers(ctx, spec),
-            };
-            netra_protocol::tool::Tool {
-                name: spec.name.clone(),
-                description: spec.description.clone(),
-                input_schema: spec.input_schema.clone(),
-                permission: spec.permission.clone(),
-                risk: spec.risk,
-                allowed: verdict.permits(),
-                needs_approval: matches!(verdict, Verdict::AfterApproval(_)),
-                reason: match verdict {
-                    Verdict::Refused(reason) => Some(reason),
-                    _ => None,
-                },
-                idempotent: spec.idempotent,
-            }
+    /// Every tool, with whether this user may call it and why not, by name. What the user alone has is among them.
+    pub async fn list_for(&self, ctx: &UserExecutionContext) -> Vec<netra_protocol::tool::Tool> {
+        let (shelf, own) = (self.now(), self.own_of(ctx).await);
+        let shown = |shelf: &Shelf, entry: &Arc<Entry>| self.shown(ctx, shelf, entry);
+        let mut tools: Vec<_> = shelf
+            .entries()
+            .map(|entry| shown(&shelf, entry))
+            .chain(own.entries().map(|entry| shown(&own, entry)))
+            .collect();
+        tools.sort_by(|a, b| a.name.cmp(&b.name));
+        tools
+    }
+
+    fn shown(
+        &self,
+        ctx: &UserExecutionContext,
+        shelf: &Shelf,
+        entry: &Entry,
+    ) -> netra_protocol::tool::Tool {
+        let spec = entry.tool.spec();
+        let verdict = match shelf.absence(&spec.name) {
+            Some(absence) => Verdict::Refused(absence),
+            None => self.offers(ctx, spec),
         };
-        shelf.tools.values().map(shown).collect()
+        netra_protocol::tool::Tool {
+            name: spec.name.clone(),
+            description: spec.description.clone(),
+            input_schema: spec.input_schema.clone(),
+            permission: spec.permission.clone(),
+            risk: spec.risk,
+            allowed: verdict.permits(),
+            needs_approval: matches!(verdict, Verdict::AfterApproval(_)),
+            reason: match verdict {
+                Verdict::Refused(reason) => Some(reason),
+                _ => None,
+            },
+            idempotent: spec.idempotent,
+        }
     }
 
     fn offers(&self, ctx: &UserExecutionContext, spec: &ToolSpec) -> Verdict {
@@ -278,19 +204,6 @@ impl Registry {
             }),
         }
     }
-}
-
-/// The source that a tool of this name comes from; none for one that is built in.
-fn source_of(name: &str) -> Option<&str> {
-    name.split_once(OF_SOURCE).map(|(source, _)| source)
-}
-
-fn is_name(name: &str) -> bool {
-    let mut bytes = name.bytes();
-    bytes.next().is_some_and(|first| first.is_ascii_lowercase())
-        && bytes.all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_')
-        && name.len() <= 64
-        && !RESERVED.contains(&name)
 }
 
 #[cfg(test)]

@@ -5,7 +5,7 @@ use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use netra_context::UserExecutionContext;
+use netra_context::{Secret, UserExecutionContext};
 use netra_events::{Emission, UserWebSocketEmitter};
 use netra_protocol::error::{ErrorCode, Failure};
 use netra_protocol::event::EventKind;
@@ -105,9 +105,32 @@ impl RunScope {
         &self.store
     }
 
-    /// The secrets of the user and the server.
-    pub(crate) fn secrets(&self) -> &Secrets {
-        &self.secrets
+    /// Opens a secret, by its name, for whoever sends it to this place: `api.example.com`, or with a port
+    /// where that is not 443. What comes back from there has it no more.
+    ///
+    /// # Errors
+    /// In words, where there is none, or none for this place.
+    pub async fn secret(
+        &self,
+        ctx: &UserExecutionContext,
+        name: &str,
+        place: &str,
+    ) -> Result<Secret, String> {
+        let opened = self.secrets.reveal(ctx, name, place).await;
+        let secret = opened.map_err(|error| match error {
+            netra_store::Error::NotFound => format!("there is no secret {name:?}"),
+            netra_store::Error::Conflict(_) => {
+                format!("the secret {name:?} is not for {place}; its owner says where it may go")
+            }
+            error => format!("the secret {name:?} cannot be opened: {error}"),
+        })?;
+        self.redaction.add(name, &secret);
+        Ok(secret)
+    }
+
+    /// What came from outside, without the secrets that the run has sent there.
+    pub fn without_secrets(&self, value: Value) -> Value {
+        self.redaction.value(value)
     }
 
     /// Takes the secrets that the run's tools were given out of what they give back.

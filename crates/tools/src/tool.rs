@@ -86,26 +86,21 @@ impl Call<'_> {
     /// Opens a secret, by its name, for a tool that sends it to this place: `api.example.com`, or with a port where that
     /// is not 443. What the run's tools give back has it no more, the audit names it, and nothing else does.
     pub async fn secret(&self, name: &str, place: &str) -> Result<Secret, Failure> {
-        let opened = self.scope.secrets().reveal(self.ctx, name, place).await;
-        let secret = opened.map_err(|error| {
-            let words = match error {
-                netra_store::Error::NotFound => format!("there is no secret {name:?}"),
-                netra_store::Error::Conflict(_) => {
-                    format!(
-                        "the secret {name:?} is not for {place}; its owner says where it may go"
-                    )
-                }
-                error => format!("the secret {name:?} cannot be opened: {error}"),
-            };
+        let opened = self.scope.secret(self.ctx, name, place).await;
+        let secret = opened.map_err(|words| {
             let details = json!({ "reason": "secret_refused" });
             Failure::new(ErrorCode::ToolFailed, words).with_details(details)
         })?;
-        self.scope.redaction().add(name, &secret);
         let mut given = self.given.lock();
         if !given.iter().any(|one| one == name) {
             given.push(name.to_owned());
         }
         Ok(secret)
+    }
+
+    /// What the run's tools give back has this no more: for what was had in exchange for a secret.
+    pub fn conceal(&self, name: &str, secret: &Secret) {
+        self.scope.redaction().add(name, secret);
     }
 
     /// Tells the user how far the call is: a fraction from 0 to 1, and words.

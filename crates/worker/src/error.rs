@@ -30,6 +30,12 @@ pub enum Error {
         /// The limit, in bytes.
         limit_bytes: u64,
     },
+    /// It called its functions more often than it may.
+    #[error("the script called the server's functions more than {limit} times")]
+    SuspensionLimit {
+        /// The limit.
+        limit: u32,
+    },
     /// The script itself is wrong: it cannot be parsed, or it raised an exception that it did not catch.
     #[error("{0}")]
     Script(Traceback),

@@ -37,6 +37,8 @@ pub struct Limits {
     pub recursion: usize,
     /// Bytes that it may print, all in all, and that one call or its result may have as JSON.
     pub output_bytes: u64,
+    /// How often it may call its functions.
+    pub suspensions: u32,
 }
 
 impl Default for Limits {
@@ -46,6 +48,7 @@ impl Default for Limits {
             run_time: Duration::from_secs(20),
             recursion: 500,
             output_bytes: 8 << 20,
+            suspensions: 1_000,
         }
     }
 }

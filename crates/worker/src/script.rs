@@ -41,8 +41,11 @@ pub struct Source {
     pub code: String,
     /// Variables that it finds set. The names must be identifiers.
     pub inputs: Map<String, Value>,
-    /// Names of the functions that it can call and the server answers.
+    /// Names of the functions that it can call and the server answers. Where `call` is among them, the worker itself
+    /// answers that: `call(f, …)` is a call of `f` as a value, not made yet.
     pub functions: Vec<String>,
+    /// The variable whose value is wanted at the end, see [`Script::kept`].
+    pub keeps: Option<String>,
 }
 
 /// What a script did next.
@@ -79,6 +82,10 @@ pub struct Script {
     /// What it may have where there is enough.
     most: u64,
     functions: Vec<String>,
+    keeps: Option<String>,
+    kept: Option<Value>,
+    /// How often it has asked the server.
+    suspensions: u32,
     limits: Limits,
     scope: Scope,
     meter: Meter,
@@ -158,6 +165,48 @@ impl ScriptPool {
         limits: Limits,
         meter: Meter,
     ) -> Result<Script, Error> {
+        let begun = Begun {
+            functions: source.functions.clone(),
+            keeps: source.keeps.clone(),
+        };
+        let first = |limits| ToScript::Start {
+            name: source.name,
+            code: source.code,
+            inputs: source.inputs,
+            functions: source.functions,
+            keeps: source.keeps,
+            limits,
+        };
+        self.begin(ctx, first, begun, limits, meter).await
+    }
+
+    /// Whether a script can be read. It is not run.
+    ///
+    /// # Errors
+    /// [`Error::Script`] with the line where it cannot; anything else says nothing of the script.
+    pub async fn check(
+        &self,
+        ctx: &UserExecutionContext,
+        name: String,
+        code: String,
+    ) -> Result<(), Error> {
+        let first = |limits| ToScript::Check { name, code, limits };
+        let (begun, meter) = (Begun::default(), Meter::default());
+        let script = self.begin(ctx, first, begun, Limits::default(), meter);
+        match script.await?.next().await? {
+            Step::Finished(_) => Ok(()),
+            _ => Err(Error::Protocol("it runs what it is to read".to_owned())),
+        }
+    }
+
+    async fn begin(
+        &self,
+        ctx: &UserExecutionContext,
+        first: impl FnOnce(ScriptLimits) -> ToScript,
+        begun: Begun,
+        limits: Limits,
+        meter: Meter,
+    ) -> Result<Script, Error> {
         let owner = ctx.user_id();
         let mut seated = self.seats.sit(owner).await?;
         // It stops by itself where the part of its user's memory ends that it is promised.
@@ -168,21 +217,17 @@ impl ScriptPool {
             memory_bytes: promise.bytes,
             ..limits
         };
-        let functions = source.functions.clone();
-        let start = ToScript::Start {
-            name: source.name,
-            code: source.code,
-            inputs: source.inputs,
-            functions: source.functions,
-            limits: limits.into(),
-        };
-        seated.process.queue(&start).map_err(unsendable)?;
+        let first = first(limits.into());
+        seated.process.queue(&first).map_err(unsendable)?;
         Ok(Script {
             seats: Arc::clone(&self.seats),
             owner,
             room: self.room.clone(),
             promise: Some(promise),
-            functions,
+            functions: begun.functions,
+            keeps: begun.keeps,
+            kept: None,
+            suspensions: 0,
             limits,
             most,
             scope,
@@ -194,6 +239,13 @@ impl ScriptPool {
             printed_bytes: 0,
         })
     }
+}
+
+/// What a script is held to from its first message on.
+#[derive(Default)]
+struct Begun {
+    functions: Vec<String>,
+    keeps: Option<String>,
 }
 
 impl Script {
@@ -271,6 +323,11 @@ impl Script {
         self.meter.clone()
     }
 
+    /// What the variable of [`Source::keeps`] held at the end.
+    pub fn kept(&mut self) -> Option<Value> {
+        self.kept.take()
+    }
+
     /// How long it has computed up to its last call.
     pub fn computed(&self) -> Duration {
         self.computed
@@ -302,9 +359,9 @@ impl Script {
                 let promise = self.room.promise(self.scope, owner, &self.meter, most);
                 self.limits.memory_bytes = promise.bytes;
                 self.promise = Some(promise);
-                let functions = self.functions.clone();
                 let restore = ToScript::Restore {
-                    functions,
+                    functions: self.functions.clone(),
+                    keeps: self.keeps.clone(),
                     limits: self.limits.into(),
                 };
                 seated.process.queue(&restore).map_err(unsendable)?;
@@ -342,6 +399,12 @@ impl Script {
                 if !self.functions.contains(&name) {
                     return Err(Error::Protocol("a call of an unknown function".to_owned()));
                 }
+                self.suspensions += 1;
+                if self.suspensions > self.limits.suspensions {
+                    return Err(Error::SuspensionLimit {
+                        limit: self.limits.suspensions,
+                    });
+                }
                 self.last_call = id;
                 self.wait(Asked::Call, computed_us);
                 Ok(Step::Call {
@@ -363,8 +426,9 @@ impl Script {
                 self.wait(Asked::Deferred, computed_us);
                 Ok(Step::Waiting(pending))
             }
-            FromScript::Finished { value } => {
+            FromScript::Finished { value, kept } => {
                 self.state = State::Ended;
+                self.kept = kept;
                 Ok(Step::Finished(value))
             }
             FromScript::Failed(failure) => Err(match failure {

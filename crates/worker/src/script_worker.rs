@@ -7,7 +7,10 @@ use std::mem;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
-use monty::{Dump, FunctionCall, MontyRun, ResolveFutures, RunProgress, Session, SessionRef, dump};
+use monty::{
+    Dump, MontyRepl, MontyRun, ReplFunctionCall, ReplProgress, ReplResolveFutures, ReplStartError,
+    Session, SessionRef, dump,
+};
 use monty_types::{
     CompileOptions, ExcType, ExtFunctionResult, MontyException, MontyObject, NameLookupResult,
     PrintWriter, PrintWriterCallback, ResourceLimits, ResourceTracker,
@@ -49,11 +52,19 @@ struct Worker<R, W> {
     functions: HashSet<String>,
     output_bytes: u64,
     memory_bytes: u64,
+    /// The variable whose value is wanted at the end.
+    keeps: Option<String>,
     print: Printed,
 }
 
-/// A step of the script, or the exception that ended it.
-type Progress = Result<RunProgress, MontyException>;
+/// A step of the script, or the exception that ended it. A script is the one snippet of a session, so that
+/// its variables can be looked at when it has ended.
+type Progress = Result<ReplProgress, Box<ReplStartError>>;
+
+/// What the interpreter calls the one snippet; people know it by the script's name.
+const SNIPPET: &str = "<python-input-0>";
+/// Makes a call that `gather` is given: it is answered here, as nothing happens yet.
+const DEFERRED: &str = "call";
 
 impl<R: Read, W: Write> Worker<R, W> {
     fn new(line: Line<R, W>, confined: Confined) -> Worker<R, W> {
@@ -64,6 +75,7 @@ impl<R: Read, W: Write> Worker<R, W> {
             functions: HashSet::new(),
             output_bytes: 0,
             memory_bytes: 0,
+            keeps: None,
             print: Printed::default(),
         }
     }
@@ -79,24 +91,35 @@ impl<R: Read, W: Write> Worker<R, W> {
                 code,
                 inputs,
                 functions,
+                keeps,
                 limits,
             } => {
-                let (names, values) = value::inputs(inputs);
+                let inputs = value::inputs(inputs);
                 self.adopt(functions, limits)?;
-                self.name = name;
-                let run = MontyRun::new(code, &self.name, names, CompileOptions::default());
+                (self.name, self.keeps) = (name, keeps);
                 let tracker = ResourceTracker::new(resources(limits));
-                self.step(|print| run?.start(values, tracker, print))?
+                let session = MontyRepl::new(&self.name, tracker, CompileOptions::default());
+                self.step(|print| session.feed_start(&code, inputs, print))?
             }
-            ToScript::Restore { functions, limits } => {
+            ToScript::Check { name, code, limits } => {
+                self.adopt(Vec::new(), limits)?;
+                self.name = name;
+                return self.check(code);
+            }
+            ToScript::Restore {
+                functions,
+                keeps,
+                limits,
+            } => {
                 let Some((Kind::Snapshot, snapshot)) = self.line.receive()? else {
                     return Err(io::Error::other("no snapshot"));
                 };
                 self.adopt(functions, limits)?;
+                self.keeps = keeps;
                 let dump = Dump::load(&snapshot).map_err(io::Error::other)?;
                 drop(snapshot);
                 self.name = dump.script_name;
-                let Session::Running(progress) = dump.state else {
+                let Session::Suspended(progress) = dump.state else {
                     return Err(io::Error::other("not a snapshot of a script"));
                 };
                 self.resume(*progress)?
@@ -107,6 +130,17 @@ impl<R: Read, W: Write> Worker<R, W> {
             // The server is gone, or has nothing more to say: either way nobody waits for this script.
             Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Ok(()),
             other => other,
+        }
+    }
+
+    /// Reads a script without running it.
+    fn check(&mut self, code: String) -> io::Result<()> {
+        match MontyRun::new(code, &self.name, Vec::new(), CompileOptions::default()) {
+            Ok(_) => self.line.send(&FromScript::Finished {
+                value: Value::Null,
+                kept: None,
+            }),
+            Err(exception) => self.failed(&exception),
         }
     }
 
@@ -136,10 +170,11 @@ impl<R: Read, W: Write> Worker<R, W> {
     fn drive(&mut self, first: Progress) -> io::Result<()> {
         let mut progress = first;
         loop {
+            let computed_us = progress.as_ref().map_or(0, |at| micros(at.tracker()));
             progress = match progress {
-                Err(exception) => return self.failed(&exception),
-                Ok(RunProgress::Complete(result)) => return self.finished(result),
-                Ok(RunProgress::NameLookup(lookup)) => {
+                Err(ended) => return self.failed(&ended.error),
+                Ok(ReplProgress::Complete { repl, value }) => return self.finished(repl, value),
+                Ok(ReplProgress::NameLookup(lookup)) => {
                     let known =
                         lookup.object_id().is_none() && self.functions.contains(&lookup.name);
                     let answer = if known {
@@ -153,33 +188,38 @@ impl<R: Read, W: Write> Worker<R, W> {
                     };
                     self.step(|print| lookup.resume(answer, print))?
                 }
-                Ok(RunProgress::OsCall(call)) => {
+                Ok(ReplProgress::OsCall(call)) => {
                     // A script has no file system, no environment and no clock, only its functions.
                     let denied = call.function_call.on_no_handler();
                     self.step(|print| call.resume(denied, print))?
                 }
-                Ok(RunProgress::FunctionCall(call)) => self.call(call)?,
-                Ok(RunProgress::ResolveFutures(futures)) => {
+                Ok(ReplProgress::FunctionCall(call)) => self.call(call, computed_us)?,
+                Ok(ReplProgress::ResolveFutures(futures)) => {
                     // The interpreter's order changes from run to run.
                     let mut pending = futures.pending_call_ids().to_vec();
                     pending.sort_unstable();
                     self.line.send(&FromScript::Waiting {
                         pending,
-                        computed_us: micros(futures.tracker()),
+                        computed_us,
                     })?;
-                    self.resume(RunProgress::ResolveFutures(futures))?
+                    self.resume(ReplProgress::ResolveFutures(futures))?
                 }
             }
         }
     }
 
     /// Announces a call and waits for its answer. Arguments that cannot leave the script raise `TypeError` in it.
-    fn call(&mut self, mut call: FunctionCall) -> io::Result<Progress> {
+    fn call(&mut self, mut call: ReplFunctionCall, computed_us: u64) -> io::Result<Progress> {
         if call.object_id.is_none() && !self.functions.contains(&call.function_name) {
             let unknown = ExtFunctionResult::NotFound(call.function_name.clone());
             return self.step(|print| call.resume(unknown, print));
         }
-        let computed_us = micros(call.tracker());
+        if call.object_id.is_none() && call.function_name == DEFERRED {
+            return match self.deferred(&call) {
+                Ok(deferred) => self.step(|print| call.resume(deferred, print)),
+                Err(what) => self.raise(call, &what),
+            };
+        }
         // Cloned: a snapshot that is taken while the script waits must hold them too.
         let announced = match (announce(&call, computed_us), call.object_id) {
             (Ok(announced), None) => announced,
@@ -193,25 +233,25 @@ impl<R: Read, W: Write> Worker<R, W> {
             }
         };
         if self.send_within_limit(&announced)? {
-            self.resume(RunProgress::FunctionCall(call))
+            self.resume(ReplProgress::FunctionCall(call))
         } else {
             Err(io::ErrorKind::UnexpectedEof.into())
         }
     }
 
-    fn raise(&mut self, call: FunctionCall, message: &str) -> io::Result<Progress> {
+    fn raise(&mut self, call: ReplFunctionCall, message: &str) -> io::Result<Progress> {
         let exception = MontyException::new(ExcType::TypeError, Some(message.to_owned()));
         self.step(|print| call.resume(exception, print))
     }
 
     /// Waits for what the server has to say to a script that waits, and lets the script go on with it.
-    fn resume(&mut self, suspended: RunProgress) -> io::Result<Progress> {
+    fn resume(&mut self, suspended: ReplProgress) -> io::Result<Progress> {
         let message = loop {
             match self.line.receive_message()? {
                 None => return Err(io::ErrorKind::UnexpectedEof.into()),
                 Some(ToScript::Snapshot) => {
                     confine::allow_snapshot(self.memory_bytes);
-                    let snapshot = dump(&self.name, None, SessionRef::Running(&suspended));
+                    let snapshot = dump(&self.name, None, SessionRef::Suspended(&suspended));
                     self.line
                         .send_snapshot(&snapshot.map_err(io::Error::other)?)?;
                 }
@@ -219,14 +259,14 @@ impl<R: Read, W: Write> Worker<R, W> {
             }
         };
         match (message, suspended) {
-            (ToScript::Answer(answer), RunProgress::FunctionCall(call)) => {
+            (ToScript::Answer(answer), ReplProgress::FunctionCall(call)) => {
                 let answer = external(answer);
                 self.step(|print| call.resume(answer, print))
             }
-            (ToScript::Defer, RunProgress::FunctionCall(call)) => {
+            (ToScript::Defer, ReplProgress::FunctionCall(call)) => {
                 self.step(|print| call.resume_pending(print))
             }
-            (ToScript::Resolve(answers), RunProgress::ResolveFutures(futures)) => {
+            (ToScript::Resolve(answers), ReplProgress::ResolveFutures(futures)) => {
                 self.resolve(futures, answers)
             }
             _ => Err(io::Error::other("an answer to what was not asked")),
@@ -235,7 +275,7 @@ impl<R: Read, W: Write> Worker<R, W> {
 
     fn resolve(
         &mut self,
-        futures: ResolveFutures,
+        futures: ReplResolveFutures,
         answers: Vec<(u32, Answer)>,
     ) -> io::Result<Progress> {
         let answers = answers
@@ -245,16 +285,49 @@ impl<R: Read, W: Write> Worker<R, W> {
         self.step(|print| futures.resume(answers, print))
     }
 
-    fn finished(&mut self, result: MontyObject) -> io::Result<()> {
-        match value::to_json(result) {
-            Ok(value) => self
-                .send_within_limit(&FromScript::Finished { value })
+    /// A call that is to be made later, as a value: what it calls, and with what.
+    fn deferred(&self, call: &ReplFunctionCall) -> Result<MontyObject, String> {
+        let Some((MontyObject::Function { name, .. }, args)) = call.args.split_first() else {
+            return Err(format!(
+                "{DEFERRED}() needs one of the script's functions first"
+            ));
+        };
+        if !self.functions.contains(name) {
+            return Err(format!("{DEFERRED}() cannot make calls of {name}()"));
+        }
+        let field = |name: &str, value| (MontyObject::String(name.to_owned()), value);
+        let fields = [
+            field("function", MontyObject::String(name.clone())),
+            field("args", MontyObject::List(args.to_vec())),
+            field(
+                "kwargs",
+                MontyObject::Dict(call.kwargs.iter().cloned().collect()),
+            ),
+        ];
+        Ok(MontyObject::Dict(fields.into_iter().collect()))
+    }
+
+    fn finished(&mut self, mut session: MontyRepl, result: MontyObject) -> io::Result<()> {
+        let kept = match self.keeps.take() {
+            None => Ok(None),
+            Some(name) => match session.feed_run(&name, Vec::new(), PrintWriter::Disabled) {
+                Ok(kept) => value::to_json(kept)
+                    .map(Some)
+                    .map_err(|what| format!("{name} holds what cannot leave the script: {what}")),
+                Err(exception) => return self.failed(&exception),
+            },
+        };
+        let result = value::to_json(result)
+            .map_err(|what| format!("the script ends with what cannot leave it: {what}"));
+        match result.and_then(|value| Ok((value, kept?))) {
+            Ok((value, kept)) => self
+                .send_within_limit(&FromScript::Finished { value, kept })
                 .map(drop),
-            Err(what) => self
+            Err(message) => self
                 .line
                 .send(&FromScript::Failed(Failure::Raised(Traceback {
                     kind: "TypeError".to_owned(),
-                    message: format!("the script ends with what cannot leave it: {what}"),
+                    message,
                     line: None,
                     traceback: String::new(),
                 }))),
@@ -270,7 +343,7 @@ impl<R: Read, W: Write> Worker<R, W> {
                 kind: kind.to_string(),
                 message: message.to_owned(),
                 line: exception.traceback().last().map(|frame| frame.start.line),
-                traceback: exception.to_string(),
+                traceback: exception.to_string().replace(SNIPPET, &self.name),
             }),
         };
         self.line.send(&FromScript::Failed(failure))
@@ -290,7 +363,7 @@ impl<R: Read, W: Write> Worker<R, W> {
     }
 }
 
-fn announce(call: &FunctionCall, computed_us: u64) -> Result<FromScript, String> {
+fn announce(call: &ReplFunctionCall, computed_us: u64) -> Result<FromScript, String> {
     let args = call
         .args
         .iter()

@@ -150,11 +150,9 @@ fn iso_time(time: &MontyDateTime) -> String {
 }
 
 /// Named inputs of a script.
-pub(crate) fn inputs(fields: Map<String, Value>) -> (Vec<String>, Vec<MontyObject>) {
-    fields
-        .into_iter()
-        .map(|(name, value)| (name, to_script(value)))
-        .unzip()
+pub(crate) fn inputs(fields: Map<String, Value>) -> Vec<(String, MontyObject)> {
+    let input = |(name, value)| (name, to_script(value));
+    fields.into_iter().map(input).collect()
 }
 
 #[cfg(test)]

@@ -20,11 +20,20 @@ pub(crate) enum ToScript {
         code: String,
         inputs: Map<String, Value>,
         functions: Vec<String>,
+        /// The variable whose value is wanted at the end.
+        keeps: Option<String>,
+        limits: ScriptLimits,
+    },
+    /// Say whether this script can be read, without running it.
+    Check {
+        name: String,
+        code: String,
         limits: ScriptLimits,
     },
     /// A snapshot follows: go on from there, where the script waits for an answer.
     Restore {
         functions: Vec<String>,
+        keeps: Option<String>,
         limits: ScriptLimits,
     },
     /// The answer to the call that the script waits for.
@@ -68,6 +77,8 @@ pub(crate) enum FromScript {
     },
     Finished {
         value: Value,
+        /// What the variable that was asked for holds.
+        kept: Option<Value>,
     },
     Failed(Failure),
 }

@@ -231,6 +231,32 @@ async fn memory_is_limited_for_one_block_and_for_many() {
 }
 
 #[tokio::test]
+async fn a_parquet_file_that_lies_about_its_size_meets_the_limit_of_its_worker() {
+    let data = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../analytics/tests/data");
+    let job = |name: &str| Job {
+        op: "log_profile".to_owned(),
+        arguments: json!({}),
+        inputs: vec![InputFile {
+            name: name.to_owned(),
+            media_type: String::new(),
+            path: data.join(name),
+        }],
+    };
+    let limits = AnalysisLimits {
+        memory_bytes: 128 << 20,
+        ..limits()
+    };
+    let mut analysis = pool(1).open(&someone(1), limits);
+    let outcome = analysis.run(&job("bomb.parquet"), &mut |_, _| {}).await;
+    assert!(
+        matches!(outcome, Err(Error::MemoryLimit { .. })),
+        "300 MiB in a file of 10 KiB: {outcome:?}"
+    );
+    let after = analysis.run(&job("pyarrow.parquet"), &mut |_, _| {}).await;
+    assert_eq!(after.unwrap()["rows"], json!(4));
+}
+
+#[tokio::test]
 async fn time_is_limited() {
     let limits = AnalysisLimits {
         wall_time: Duration::from_millis(200),

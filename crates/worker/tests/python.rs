@@ -15,6 +15,7 @@ async fn run(pool: &ScriptPool, code: &str) -> Result<Value, Error> {
         code: code.to_owned(),
         inputs: Map::new(),
         functions: vec!["tool".to_owned()],
+        keeps: None,
     };
     let mut script = pool
         .start(&someone(1), source, Limits::default())

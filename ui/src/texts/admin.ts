@@ -120,7 +120,7 @@ export const admin = {
   tools: {
     lead: 'Programs and services that tools come from.',
     none: 'No tool server is configured.',
-    states: { starting: 'starting', ready: 'ready', away: 'away' },
+    states: { starting: 'starting', ready: 'ready', away: 'away', per_user: 'asked for each user' },
     scopes: { user: 'one for each user', run: 'one for each run', shared: 'one for all' },
     instances: 'Running',
     crashes: 'Crashes',

@@ -95,6 +95,7 @@ impl<'a> Source<'a> {
             Form::Table => self.rows(Lines::new(reader), progress, visit),
             Form::JsonLines => self.objects(Lines::new(reader), progress, visit),
             Form::JsonArray => self.items(reader, visit),
+            Form::JsonDocument => self.documents(reader, visit),
         }
     }
 
@@ -170,12 +171,24 @@ impl<'a> Source<'a> {
         Ok(skipped)
     }
 
-    fn items(&self, mut reader: BufReader<File>, visit: &mut Visit<'_>) -> Result<Skipped, Error> {
-        let head = reader.fill_buf();
-        let head = head.map_err(|error| failed(&self.input.name, &error))?;
-        if head.starts_with(BYTE_ORDER_MARK) {
-            reader.consume(BYTE_ORDER_MARK.len());
+    /// Objects over several lines, one after the other. What follows a broken one is not read.
+    fn documents(&self, reader: BufReader<File>, visit: &mut Visit<'_>) -> Result<Skipped, Error> {
+        let mut skipped = Skipped::default();
+        let values = serde_json::Deserializer::from_reader(after_mark(reader, &self.input.name)?);
+        for (place, value) in (1..).zip(values.into_iter::<Value>()) {
+            match value {
+                Ok(value) => object(&value, place, &mut skipped, visit)?,
+                Err(error) => {
+                    skipped.add(place, &format!("not JSON: {error}"));
+                    break;
+                }
+            }
         }
+        Ok(skipped)
+    }
+
+    fn items(&self, reader: BufReader<File>, visit: &mut Visit<'_>) -> Result<Skipped, Error> {
+        let reader = after_mark(reader, &self.input.name)?;
         let mut items = Items {
             visit,
             skipped: Skipped::default(),
@@ -192,6 +205,15 @@ impl<'a> Source<'a> {
             ))),
         }
     }
+}
+
+/// The file without a byte order mark at its start.
+fn after_mark(mut reader: BufReader<File>, name: &str) -> Result<BufReader<File>, Error> {
+    let head = reader.fill_buf().map_err(|error| failed(name, &error))?;
+    if head.starts_with(BYTE_ORDER_MARK) {
+        reader.consume(BYTE_ORDER_MARK.len());
+    }
+    Ok(reader)
 }
 
 /// The delimiter of the first line that is not blank; none where there is no such line.

@@ -15,7 +15,7 @@ pub(crate) struct Files {
 }
 
 impl Files {
-    pub(crate) fn new(files: &[(&str, &str)]) -> Self {
+    pub(crate) fn new<C: AsRef<[u8]>>(files: &[(&str, C)]) -> Self {
         let folder = TempDir::new().unwrap();
         let mut inputs = Vec::new();
         for (index, (name, content)) in files.iter().enumerate() {

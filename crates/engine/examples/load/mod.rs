@@ -131,6 +131,7 @@ impl House {
             models: Arc::new(models),
             agents: Arc::new(agents),
             scripts,
+            endpoints: netra_endpoint::Endpoints::new()?,
             config: Config {
                 engines: IDLE,
                 ..Config::default()

@@ -1,19 +1,22 @@
 //! One agent, as its files define it.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use jsonschema::Validator;
+use netra_endpoint::Endpoint;
 use netra_protocol::agent::{Agent, AgentKind};
 use serde_json::{Value, json};
 
 use super::calls::Calls;
 use super::conduct::Conduct;
+use crate::native;
 
 /// What an agent is made of, by kind.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Body {
-    /// Gives its input back; compiled in, without model and tools.
-    Echo,
+    /// Compiled in.
+    Native(Native),
     /// A language model.
     Model {
         /// The system prompt.
@@ -30,8 +33,26 @@ pub enum Body {
         /// The Python text.
         code: String,
     },
+    /// Code of somebody's own, behind an endpoint.
+    Http(Endpoint),
     /// Not known: the definition cannot be read.
     Broken,
+}
+
+/// The code of an agent that is compiled in.
+#[derive(Clone)]
+pub struct Native(pub(crate) Arc<dyn native::Agent>);
+
+impl std::fmt::Debug for Native {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_tuple("Native").field(&self.0.name()).finish()
+    }
+}
+
+impl PartialEq for Native {
+    fn eq(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
+    }
 }
 
 /// One agent, as its files define it. Immutable; runs hold the version they began with.
@@ -53,6 +74,8 @@ pub struct Definition {
     pub model: Option<String>,
     /// How its calls of models are made.
     pub calls: Calls,
+    /// Whether it keeps something from run to run in its thread.
+    pub keeps_state: bool,
     /// Whether users may start it; others are for agents only.
     pub listed: bool,
     /// SHA-256 over its files, in hexadecimal.
@@ -63,7 +86,7 @@ pub struct Definition {
     pub problem: Option<String>,
     /// A model provider of its, where it lacks nothing but a key, and a user's own would do.
     pub needs_key: Option<NeedsKey>,
-    /// Where it comes from: `built-in`, or the folder.
+    /// Where it comes from: `built-in`, `compiled in`, or the folder.
     pub origin: String,
     /// How a model agent goes about its work.
     pub conduct: Conduct,

@@ -2,9 +2,13 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
 
+use netra_endpoint::Endpoint;
 use netra_model::Models;
 use netra_protocol::agent::AgentKind;
+use netra_store::secret::is_secret_name;
 use netra_tools::Registry;
 use serde_json::Value;
 use sha2::{Digest as _, Sha256};
@@ -12,8 +16,9 @@ use toml::Spanned;
 
 use super::calls::Calls;
 use super::conduct::{self, Conduct};
-use super::definition::{Body, Definition, NeedsKey, Shape};
+use super::definition::{Body, Definition, Native, NeedsKey, Shape};
 use super::manifest::{Flaw, Kind, Manifest, Text};
+use crate::native::Agent;
 
 const MANIFEST: &str = "agent.toml";
 /// The largest file of an agent, in bytes.
@@ -33,6 +38,8 @@ enum Place {
     Folder(PathBuf),
     /// A version that the server had, by its files.
     Version(BTreeMap<String, String>),
+    /// Code of the program that embeds the server, without files.
+    Native(Arc<dyn Agent>),
 }
 
 /// An agent whose files have been found but not understood.
@@ -60,6 +67,14 @@ pub(super) fn version(name: &str, files: BTreeMap<String, String>) -> Draft {
     Draft {
         name: name.to_owned(),
         place: Place::Version(files),
+    }
+}
+
+/// An agent of the program that embeds the server.
+pub(super) fn native(agent: &Arc<dyn Agent>) -> Draft {
+    Draft {
+        name: agent.name().to_owned(),
+        place: Place::Native(Arc::clone(agent)),
     }
 }
 
@@ -100,21 +115,58 @@ impl Draft {
     }
 
     /// Understands the files; what is wrong becomes the definition's problem.
-    pub(super) fn finish(
-        self,
-        tools: &Registry,
-        models: &Models,
-        agents: &BTreeMap<String, AgentKind>,
-    ) -> Definition {
+    pub(super) fn finish(self, known: &Known<'_>) -> Definition {
+        if let Place::Native(agent) = &self.place {
+            return self.compiled_in(agent, known);
+        }
         let mut reading = Reading::of(&self);
-        let known = Known {
-            tools,
-            models,
-            agents,
-        };
-        match reading.definition(&known) {
+        match reading.definition(known) {
             Ok(definition) => definition,
-            Err(flaw) => self.broken(&flaw),
+            Err(flaw) => self.broken(flaw.to_string()),
+        }
+    }
+
+    /// What an agent without files says of itself.
+    fn compiled_in(&self, agent: &Arc<dyn Agent>, known: &Known<'_>) -> Definition {
+        let spec = agent.spec();
+        let shape = |schema: &Option<Value>| schema.clone().map(Shape::new).transpose();
+        let shapes = check_name(&self.name)
+            .map_err(|words| format!("its name: {words}"))
+            .and_then(|()| Ok((shape(&spec.input_schema)?, shape(&spec.output_schema)?)));
+        let (input, output) = match shapes {
+            Ok(shapes) => shapes,
+            Err(words) => return self.broken(format!("{}: {words}", self.name)),
+        };
+        let missing = |names: &[String], is_there: &dyn Fn(&str) -> bool, what: &str| {
+            let missing = names.iter().find(|name| !is_there(name))?;
+            Some(format!("there is no {what} named {missing:?}"))
+        };
+        let problem =
+            missing(&spec.tools, &|name| known.tools.contains(name), "tool").or_else(|| {
+                let there = |name: &str| known.agents.contains_key(name);
+                missing(&spec.sub_agents, &there, "agent")
+            });
+        let mut hash = Sha256::new();
+        hash.update(format!("{}\n{spec:?}", self.name));
+        Definition {
+            name: self.name.clone(),
+            description: spec.description,
+            kind: AgentKind::Native,
+            body: Body::Native(Native(Arc::clone(agent))),
+            tools: spec.tools,
+            sub_agents: spec.sub_agents,
+            model: spec.model,
+            calls: Calls::default(),
+            keeps_state: false,
+            listed: spec.listed,
+            hash: hex(&hash.finalize()),
+            files: BTreeMap::new(),
+            problem,
+            needs_key: None,
+            origin: self.origin(),
+            conduct: Conduct::default(),
+            input: input.unwrap_or_else(Shape::of_text),
+            output,
         }
     }
 
@@ -123,10 +175,11 @@ impl Draft {
             Place::BuiltIn(_) => "built-in".to_owned(),
             Place::Folder(path) => path.display().to_string(),
             Place::Version(_) => "an earlier version".to_owned(),
+            Place::Native(_) => "compiled in".to_owned(),
         }
     }
 
-    fn broken(&self, flaw: &Flaw) -> Definition {
+    fn broken(&self, problem: String) -> Definition {
         Definition {
             name: self.name.clone(),
             description: String::new(),
@@ -136,10 +189,11 @@ impl Draft {
             sub_agents: Vec::new(),
             model: None,
             calls: Calls::default(),
+            keeps_state: false,
             listed: true,
             hash: String::new(),
             files: BTreeMap::new(),
-            problem: Some(flaw.to_string()),
+            problem: Some(problem),
             needs_key: None,
             origin: self.origin(),
             conduct: Conduct::default(),
@@ -149,10 +203,25 @@ impl Draft {
     }
 }
 
-struct Known<'a> {
-    tools: &'a Registry,
-    models: &'a Models,
-    agents: &'a BTreeMap<String, AgentKind>,
+/// Whether an agent can have this name.
+///
+/// # Errors
+/// In words, where it cannot.
+pub fn check_name(name: &str) -> Result<(), &'static str> {
+    let good = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_' || c == '-';
+    let begins_well = name.starts_with(|c: char| c.is_ascii_lowercase());
+    if begins_well && name.len() <= 64 && name.chars().all(good) {
+        return Ok(());
+    }
+    Err("it must be a lower-case letter, then at most 63 letters, digits, `_` or `-`")
+}
+
+/// What agents may name.
+pub(super) struct Known<'a> {
+    pub(super) tools: &'a Registry,
+    pub(super) models: &'a Models,
+    pub(super) agents: &'a BTreeMap<String, AgentKind>,
+    pub(super) native: &'a BTreeMap<String, Arc<dyn Agent>>,
 }
 
 struct Reading<'a> {
@@ -176,7 +245,7 @@ impl<'a> Reading<'a> {
             .map_err(|message| self.flaw_in(MANIFEST, message))?;
         let manifest = text.parse()?;
         self.check_name(&text, &manifest)?;
-        let body = self.body(&text, &manifest)?;
+        let body = self.body(&text, &manifest, known)?;
         let input = match &manifest.input_schema {
             Some(schema) => self.shape(&text, schema)?,
             None => Shape::of_text(),
@@ -200,6 +269,10 @@ impl<'a> Reading<'a> {
             sub_agents: names(&manifest.sub_agents),
             model: manifest.model.as_ref().map(|model| model.get_ref().clone()),
             calls: Calls::read(&text, &manifest)?,
+            keeps_state: manifest
+                .state
+                .as_ref()
+                .is_some_and(|state| *state.get_ref()),
             listed: manifest.listed,
             hash: hex(&self.hash.clone().finalize()),
             files: std::mem::take(&mut self.files),
@@ -220,28 +293,17 @@ impl<'a> Reading<'a> {
             let message = format!("the name must be that of the folder, {folder:?}");
             return Err(text.flaw(name.span(), message));
         }
-        let good = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_' || c == '-';
-        let begins_well = folder.starts_with(|c: char| c.is_ascii_lowercase());
-        if !begins_well || folder.len() > 64 || !folder.chars().all(good) {
-            let message = "the folder's name must be a lower-case letter, then at most 63 letters, \
-                           digits, `_` or `-`";
-            return Err(self.flaw_in(MANIFEST, message.to_owned()));
-        }
-        Ok(())
+        check_name(folder)
+            .map_err(|words| self.flaw_in(MANIFEST, format!("the folder's name: {words}")))
     }
 
-    fn body(&mut self, text: &Text, manifest: &Manifest) -> Result<Body, Flaw> {
+    fn body(&mut self, text: &Text, manifest: &Manifest, known: &Known<'_>) -> Result<Body, Flaw> {
         let kind = *manifest.kind.get_ref();
         let lacks = |field: &str| {
             let message = format!("this kind of agent needs the field `{field}`");
             text.flaw(manifest.kind.span(), message)
         };
-        if let (Some(instructions), Kind::Script | Kind::Native) = (&manifest.instructions, kind) {
-            return Err(text.flaw(instructions.span(), "only a model agent has instructions"));
-        }
-        if let (Some(script), Kind::Model | Kind::Native) = (&manifest.script, kind) {
-            return Err(text.flaw(script.span(), "only a script agent has a script"));
-        }
+        check_fields(text, manifest)?;
         match kind {
             Kind::Model => {
                 let file = manifest
@@ -265,11 +327,17 @@ impl<'a> Reading<'a> {
                     code,
                 })
             }
-            Kind::Native if self.draft.name == "echo" => Ok(Body::Echo),
-            Kind::Native => Err(text.flaw(
-                manifest.kind.span(),
-                "the server has no native agent of this name",
-            )),
+            Kind::Http => {
+                let url = manifest.url.as_ref().ok_or_else(|| lacks("url"))?;
+                endpoint(text, manifest, url).map(Body::Http)
+            }
+            Kind::Native => match known.native.get(&self.draft.name) {
+                Some(agent) => Ok(Body::Native(Native(Arc::clone(agent)))),
+                None => Err(text.flaw(
+                    manifest.kind.span(),
+                    "the server has no native agent of this name",
+                )),
+            },
         }
     }
 
@@ -317,6 +385,7 @@ impl<'a> Reading<'a> {
                 .get(name)
                 .cloned()
                 .ok_or_else(|| format!("there is no file {name:?}"))?,
+            Place::Native(_) => return Err(format!("there is no file {name:?}")),
         };
         self.files.insert(name.to_owned(), text.clone());
         for part in [name.as_bytes(), text.as_bytes()] {
@@ -331,7 +400,9 @@ impl<'a> Reading<'a> {
 
     fn path_of(&self, name: &str) -> String {
         match &self.draft.place {
-            Place::BuiltIn(_) | Place::Version(_) => format!("agents/{}/{name}", self.draft.name),
+            Place::BuiltIn(_) | Place::Version(_) | Place::Native(_) => {
+                format!("agents/{}/{name}", self.draft.name)
+            }
             Place::Folder(dir) => dir.join(name).display().to_string(),
         }
     }
@@ -356,6 +427,79 @@ fn read_file(path: &Path) -> Result<String, String> {
     std::fs::read_to_string(path).map_err(|error| format!("{}: {error}", path.display()))
 }
 
+/// Whether each field is one of this kind of agent.
+fn check_fields(text: &Text, manifest: &Manifest) -> Result<(), Flaw> {
+    let kind = *manifest.kind.get_ref();
+    let span = |field: &Option<Spanned<String>>| field.as_ref().map(Spanned::span);
+    let timeout = manifest.timeout_ms.as_ref().map(Spanned::span);
+    let state = manifest.state.as_ref().map(Spanned::span);
+    let own = [
+        (state, Kind::Script, "only a script agent has a state"),
+        (
+            span(&manifest.instructions),
+            Kind::Model,
+            "only a model agent has instructions",
+        ),
+        (
+            span(&manifest.script),
+            Kind::Script,
+            "only a script agent has a script",
+        ),
+        (
+            span(&manifest.url),
+            Kind::Http,
+            "only an http agent has a url",
+        ),
+        (
+            span(&manifest.secret),
+            Kind::Http,
+            "only an http agent has a secret",
+        ),
+        (
+            span(&manifest.header),
+            Kind::Http,
+            "only an http agent has a header",
+        ),
+        (timeout, Kind::Http, "only an http agent has a timeout_ms"),
+    ];
+    for (span, of, words) in own {
+        if let Some(span) = span.filter(|_| of != kind) {
+            return Err(text.flaw(span, words));
+        }
+    }
+    Ok(())
+}
+
+/// Where an agent of one's own code answers.
+fn endpoint(text: &Text, manifest: &Manifest, url: &Spanned<String>) -> Result<Endpoint, Flaw> {
+    let mut endpoint = Endpoint::new(url.get_ref())
+        .map_err(|words| text.flaw(url.span(), format!("url: {words}")))?;
+    if let Some(timeout) = &manifest.timeout_ms {
+        if *timeout.get_ref() == 0 {
+            return Err(text.flaw(timeout.span(), "timeout_ms must be at least 1"));
+        }
+        endpoint = endpoint.within(Duration::from_millis(*timeout.get_ref()));
+    }
+    match (&manifest.secret, &manifest.header) {
+        (None, Some(header)) => {
+            return Err(text.flaw(header.span(), "a header needs a `secret` to stand in it"));
+        }
+        (Some(secret), header) => {
+            if !is_secret_name(secret.get_ref()) {
+                return Err(text.flaw(secret.span(), "this is no name of a secret"));
+            }
+            endpoint.secret = Some(secret.get_ref().clone());
+            if let Some(header) = header {
+                endpoint = endpoint
+                    .with_header(header.get_ref())
+                    .map_err(|words| text.flaw(header.span(), format!("header: {words}")))?;
+            }
+        }
+        (None, None) => {}
+    }
+    Ok(endpoint)
+}
+
 /// Whether all that the agent names is there, a key apart that a user may have.
 fn check_references(
     text: &Text,
@@ -369,9 +513,6 @@ fn check_references(
         }
     }
     for agent in &manifest.sub_agents {
-        if manifest.kind.get_ref() == &Kind::Native {
-            return Err(text.flaw(agent.span(), "a native agent calls no other agents"));
-        }
         if !known.agents.contains_key(agent.get_ref()) {
             let message = format!("there is no agent named {:?}", agent.get_ref());
             return Err(text.flaw(agent.span(), message));

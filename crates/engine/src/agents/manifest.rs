@@ -27,6 +27,14 @@ pub(super) struct Manifest {
     pub(super) instructions: Option<Spanned<String>>,
     /// The file with a script agent's Python text.
     pub(super) script: Option<Spanned<String>>,
+    /// Where an agent of one's own code answers.
+    pub(super) url: Option<Spanned<String>>,
+    /// The secret that Netra shows there, by its name.
+    pub(super) secret: Option<Spanned<String>>,
+    /// The header that it stands in.
+    pub(super) header: Option<Spanned<String>>,
+    /// How long a turn there may take.
+    pub(super) timeout_ms: Option<Spanned<u64>>,
     pub(super) model: Option<Spanned<String>>,
     pub(super) temperature: Option<f64>,
     pub(super) max_output_tokens: Option<u32>,
@@ -34,6 +42,8 @@ pub(super) struct Manifest {
     pub(super) run_budget_tokens: Option<u64>,
     pub(super) fallback: Option<Vec<Spanned<String>>>,
     pub(super) cache: Option<Spanned<String>>,
+    /// Whether a script keeps something from run to run in its thread.
+    pub(super) state: Option<Spanned<bool>>,
     #[serde(default)]
     pub(super) handoffs: Vec<Spanned<String>>,
     pub(super) max_rounds: Option<Spanned<u32>>,
@@ -74,6 +84,7 @@ pub(super) enum Kind {
     Model,
     Script,
     Native,
+    Http,
 }
 
 impl From<Kind> for AgentKind {
@@ -82,6 +93,7 @@ impl From<Kind> for AgentKind {
             Kind::Model => Self::Model,
             Kind::Script => Self::Script,
             Kind::Native => Self::Native,
+            Kind::Http => Self::Http,
         }
     }
 }

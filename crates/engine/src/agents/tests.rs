@@ -105,6 +105,57 @@ fn each_flaw_is_named_with_file_and_line() {
 }
 
 #[test]
+fn an_agent_behind_an_endpoint_says_where_and_nothing_else() {
+    let http = "description = \"x\"\nkind = \"http\"\n";
+    let at = format!("{http}url = \"http://10.0.0.7:8000/agent\"\n");
+    for (toml, expected) in [
+        (at.clone(), ""),
+        (format!("{at}secret = \"key\"\nheader = \"X-Key\"\n"), ""),
+        (
+            http.to_owned(),
+            "agent.toml:2: this kind of agent needs the field `url`",
+        ),
+        (
+            format!("{http}url = \"ftp://x/\"\n"),
+            "agent.toml:3: url: it must begin with http",
+        ),
+        (
+            format!("{at}timeout_ms = 0\n"),
+            "agent.toml:4: timeout_ms must be at least 1",
+        ),
+        (
+            format!("{at}header = \"X-Key\"\n"),
+            "agent.toml:4: a header needs a `secret`",
+        ),
+        (
+            format!("{at}secret = \"a b\"\n"),
+            "agent.toml:4: this is no name of a secret",
+        ),
+        (
+            format!("{at}secret = \"key\"\nheader = \"Host\"\n"),
+            "agent.toml:5: header: the protocol itself",
+        ),
+        (
+            format!("{at}script = \"agent.py\"\n"),
+            "agent.toml:4: only a script agent has a script",
+        ),
+        (
+            "description = \"x\"\nkind = \"script\"\nscript = \"agent.py\"\nurl = \"http://x/\"\n"
+                .into(),
+            "agent.toml:4: only an http agent has a url",
+        ),
+    ] {
+        let problem = problem_of(&toml);
+        let fits = if expected.is_empty() {
+            problem.is_empty()
+        } else {
+            problem.starts_with(expected)
+        };
+        assert!(fits, "{toml}\n  gave {problem:?}\n  not  {expected:?}");
+    }
+}
+
+#[test]
 fn a_folder_replaces_a_built_in_agent_and_changes_its_hash() {
     let builtin = EmbeddedAgent {
         name: "greeter",
@@ -164,10 +215,91 @@ fn a_model_agent_without_a_model_is_there_and_says_why_it_is_not_ready() {
 
 #[test]
 fn a_folder_that_is_not_there_stops_nothing() {
-    assert_eq!(
-        load(Some(Path::new("/no/such/folder")), &[]).all().count(),
-        0
+    assert_eq!(load(Some(Path::new("/no/such/folder")), &[]).all().len(), 0);
+}
+
+/// A folder of agents, read again after each change.
+struct Changing {
+    dir: tempfile::TempDir,
+    registry: Registry,
+    models: Models,
+    agents: Agents,
+}
+
+impl Changing {
+    fn new() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let policy = Policy::shipped("production").unwrap();
+        let registry = Registry::new(netra_tools::builtin::tools(), policy).unwrap();
+        let models = Models::new(Config::default()).unwrap();
+        let agents = Agents::load(&[], Some(dir.path()), &registry, &models);
+        Self {
+            dir,
+            registry,
+            models,
+            agents,
+        }
+    }
+
+    fn write(&self, code: &str, more: &str) -> Vec<Change> {
+        let folder = self.dir.path().join("greeter");
+        std::fs::create_dir_all(&folder).unwrap();
+        let head = "description = \"x\"\nkind = \"script\"\nscript = \"a.py\"\n";
+        std::fs::write(folder.join("agent.toml"), format!("{head}{more}")).unwrap();
+        std::fs::write(folder.join("a.py"), code).unwrap();
+        self.again()
+    }
+
+    fn again(&self) -> Vec<Change> {
+        let reading = self.agents.read_again(&self.registry, &self.models);
+        self.agents.put(reading)
+    }
+
+    fn code(&self) -> String {
+        match &self.agents.get("greeter").unwrap().body {
+            Body::Script { code, .. } => code.clone(),
+            other => panic!("no script: {other:?}"),
+        }
+    }
+}
+
+#[test]
+fn a_newer_version_is_taken_and_a_broken_one_leaves_the_one_before() {
+    let folder = Changing::new();
+    let taken = || vec![Change::Taken("greeter".to_owned())];
+    assert_eq!(folder.write("1", ""), taken());
+    let first = folder.agents.get("greeter").unwrap();
+    assert_eq!(folder.again(), []);
+    assert_eq!(folder.write("2", ""), taken());
+    assert_eq!(folder.code(), "2");
+    // Whoever holds the earlier one holds it still.
+    assert!(matches!(&first.body, Body::Script { code, .. } if code == "1"));
+
+    let changes = folder.write("3", "tools = [\"fly\"]\n");
+    let [Change::Broken(problem)] = &changes[..] else {
+        panic!("{changes:?}");
+    };
+    assert!(
+        problem.problem.contains("agent.toml:4: there is no tool"),
+        "{problem:?}"
     );
+    assert_eq!(folder.code(), "2");
+    assert!(folder.agents.get("greeter").unwrap().problem.is_none());
+    assert_eq!(folder.agents.check(), std::slice::from_ref(problem));
+    // It is told once.
+    assert_eq!(folder.again(), []);
+    assert_eq!(folder.write("4", ""), taken());
+    assert_eq!(
+        (folder.code().as_str(), folder.agents.check().len()),
+        ("4", 0)
+    );
+    // Back to what it was before is a change too, where something else was wrong meanwhile.
+    folder.write("4", "tools = [\"fly\"]\n");
+    assert_eq!(folder.write("4", ""), taken());
+
+    std::fs::remove_file(folder.dir.path().join("greeter/agent.toml")).unwrap();
+    assert_eq!(folder.again(), [Change::Gone("greeter".to_owned())]);
+    assert!(folder.agents.get("greeter").is_none());
 }
 
 /// What is wrong with a model agent of these fields, beside an agent `other` of each kind that may be named.

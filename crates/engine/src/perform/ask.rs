@@ -6,7 +6,7 @@ use netra_model::{
 };
 use netra_protocol::error::{ErrorCode, Failure};
 use netra_protocol::id::{MessageId, ToolCallId};
-use netra_store::{Changes, JournalEntry, JournalKind};
+use netra_store::{JournalEntry, JournalKind};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
@@ -210,21 +210,12 @@ impl Listening<'_, '_> {
         Ok(false)
     }
 
-    /// The message that the text goes to. Its row is there from the first piece on, so that
-    /// whoever reads the thread meanwhile sees the message grow.
+    /// The message that the text goes to.
     async fn message(&mut self) -> Result<MessageId, Fault> {
         if let Some(id) = self.answer.message_id {
             return Ok(id);
         }
-        let id = self.frame.new_id(MessageId::from_parts);
-        let row = self.frame.message(id, Vec::new(), false);
-        let changes = Changes {
-            messages: vec![row],
-            ..Changes::default()
-        };
-        let emitter = &self.frame.execution.emitter;
-        let written = emitter.commit(self.frame.ctx, changes, Vec::new()).await;
-        written.map_err(|error| unwritten(&error))?;
+        let id = message::begin(self.frame).await?;
         self.answer.message_id = Some(id);
         Ok(id)
     }

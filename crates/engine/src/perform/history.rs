@@ -15,16 +15,24 @@ const PAGE: u32 = 100;
 
 /// The conversation up to the run's own question, which is last. A sub-agent gets its task only, one
 /// that a conversation was handed over to gets that.
-pub(super) async fn conversation(frame: &Frame<'_>, model: &ModelRef) -> Result<Vec<Said>, Fault> {
+pub(super) async fn conversation(frame: &Frame<'_>) -> Result<Vec<Said>, Fault> {
     if let Some(handed_over) = &frame.conversation {
         return Ok(handed_over.clone());
     }
-    let mut said = if frame.is_root() {
-        assemble(read_thread(frame).await?, task(frame))
-    } else {
-        vec![Said::user(task(frame))]
-    };
-    if frame.execution.infra.models.images(model)
+    if !frame.is_root() {
+        return Ok(vec![Said::user(task(frame))]);
+    }
+    Ok(assemble(read_thread(frame).await?, task(frame)))
+}
+
+/// [`conversation`] with the run's pictures, where this model can look at them.
+pub(super) async fn conversation_for(
+    frame: &Frame<'_>,
+    model: &ModelRef,
+) -> Result<Vec<Said>, Fault> {
+    let mut said = conversation(frame).await?;
+    if frame.conversation.is_none()
+        && frame.execution.infra.models.images(model)
         && let Some(Said::User { images, .. }) = said.last_mut()
     {
         *images = images::of_run(frame).await?;

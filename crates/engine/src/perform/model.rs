@@ -20,11 +20,12 @@ use self::calls::Outcome;
 use self::context::{Cut, Talk, Window};
 use self::output::{Judged, Output};
 use super::ask::{Answer, Audience, ask, fault};
-use super::history::conversation;
+use super::history::conversation_for;
 use crate::agents::{Body, Overflow};
 use crate::execution::{Fault, Finished, Frame, thought};
 use crate::message;
 
+pub(super) use self::offer::tools;
 pub(super) use self::output::invalid;
 
 /// The most of a tool's arguments that stand in a message, in bytes of JSON.
@@ -66,9 +67,9 @@ impl<'f, 'e> Work<'f, 'e> {
         let model = models
             .resolve(frame.agent.model.as_deref())
             .map_err(|error| fault(&error))?;
-        let talk = Talk::new(conversation(frame, &model).await?);
-        let registry = frame.execution.infra.tools.registry();
-        registry.settled(&frame.agent.tools).await;
+        let talk = Talk::new(conversation_for(frame, &model).await?);
+        let dispatcher = &frame.execution.dispatcher;
+        dispatcher.settled(frame.ctx, &frame.agent.tools).await;
         let mut tools = offer::offer(frame);
         let native = models.native_schema(&model, !tools.is_empty());
         let output = Output::of(frame.agent, native);

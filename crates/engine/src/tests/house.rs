@@ -378,6 +378,7 @@ impl House {
             models: Arc::new(models),
             agents: Arc::new(agents),
             scripts: ScriptPool::new(nowhere()),
+            endpoints: netra_endpoint::Endpoints::new().unwrap(),
             config: Config {
                 engines,
                 node_memory,

@@ -72,7 +72,7 @@ pub(crate) async fn tool_list(
     State(gateway): State<Gateway>,
     caller: Caller<Paging>,
 ) -> Result<Answer<Page<Tool>>, Error> {
-    let tools = gateway.tools.list_for(&caller.ctx);
+    let tools = gateway.tools.list_for(&caller.ctx).await;
     Ok(Answer(page_by_name(tools, &caller.query, |tool| {
         &tool.name
     })?))

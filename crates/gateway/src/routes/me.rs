@@ -171,6 +171,14 @@ impl Export {
         self.archive.lines("sessions.jsonl", &sessions).await?;
         let secrets = store.secret_list(ctx).await?;
         self.archive.lines("secrets.jsonl", &secrets).await?;
+        let servers = store.tool_servers(ctx).await?.into_iter().map(|server| {
+            json!({
+                "name": server.name, "url": server.url, "headers": server.headers,
+                "created_at": server.created_at, "updated_at": server.updated_at,
+            })
+        });
+        let servers: Vec<_> = servers.collect();
+        self.archive.lines("tool-servers.jsonl", &servers).await?;
         let days = store.usage(ctx).await?;
         self.archive.lines("usage.jsonl", &days).await?;
         let (notes, _) = store.notes(ctx, None, MAX_NOTES as usize).await?;

@@ -67,6 +67,11 @@ async fn what_is_no_log_gets_a_report_that_says_so_and_no_numbers() -> Test {
         ("empty.csv", &b""[..]),
         ("binary.csv", &binary),
         ("foreign.csv", b"colour,shape\nred,round\nblue,square\n"),
+        (
+            "broken.parquet",
+            b"PAR1 and nothing that it should have PAR1",
+        ),
+        ("cut-off.json", b"[{\"model\": \"a\", "),
     ] {
         let run = optimize(&user, name, content).await?;
         // Reporting always runs: an unusable file is an answer, not a crash.

@@ -1,7 +1,9 @@
 //! The one end-to-end test program: a module per resource.
 
 mod admin;
+mod approvals;
 mod auth;
+mod authors;
 mod backend;
 mod bad_input;
 mod calls;
@@ -11,11 +13,15 @@ mod data_tools;
 mod events;
 mod expect;
 mod files;
+mod gathered;
+mod guide;
+mod http_agents;
 mod idempotency;
 mod isolation;
 mod keys;
 mod limits;
 mod logs;
+mod machine;
 mod mcp;
 mod memory;
 mod metrics;

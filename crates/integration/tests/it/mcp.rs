@@ -1,7 +1,9 @@
 //! Tool servers: a scripted one for every way in which one can misbehave. Those that others wrote
 //! are in `real`, which the part `mcp` of the gate runs.
 
+pub(crate) mod http;
 mod real;
+mod weakened;
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -23,14 +25,15 @@ use crate::expect::until;
 use crate::scripts::script;
 
 const SCRIPT: &str = include_str!("mcp/server.py");
+const NEWER: &str = include_str!("mcp/newer.py");
 
 /// A folder of agents, a scripted server's program and folder, and the configuration.
-struct Place {
+pub(crate) struct Place {
     dir: tempfile::TempDir,
 }
 
 impl Place {
-    fn new() -> Result<Self> {
+    pub(crate) fn new() -> Result<Self> {
         let dir = tempfile::tempdir()?;
         std::fs::create_dir(dir.path().join("agents"))?;
         std::fs::create_dir(dir.path().join("notes"))?;
@@ -41,7 +44,7 @@ impl Place {
         Ok(Self { dir })
     }
 
-    fn path(&self, name: &str) -> PathBuf {
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.dir.path().join(name)
     }
 
@@ -53,6 +56,13 @@ impl Place {
 
     /// A server whose configuration has these lines in the scripted server's table.
     async fn start(&self, lines: &str) -> Result<TestServer> {
+        let file = self.configured(lines)?;
+        let options = Options::new().file(&file).agents(&self.path("agents"));
+        TestServer::start_with(options).await
+    }
+
+    /// The file of that configuration.
+    pub(crate) fn configured(&self, lines: &str) -> Result<PathBuf> {
         let (program, notes) = (self.path("server.py"), self.path("notes"));
         let text = format!(
             "[mcp.servers.fake]\ncommand = \"/usr/bin/python3\"\nargs = [{program:?}, {notes:?}]\n\
@@ -60,8 +70,7 @@ impl Place {
         );
         let file = self.path("netra.toml");
         std::fs::write(&file, text)?;
-        let options = Options::new().file(&file).agents(&self.path("agents"));
-        TestServer::start_with(options).await
+        Ok(file)
     }
 
     /// How many programs of the scripted server there are.
@@ -362,17 +371,50 @@ async fn a_tool_that_comes_later_is_there_for_later_runs() -> Test {
     let server = place.start("").await?;
     let user = server.user().await?;
     assert_eq!(result(&user, "grow").await?, "grown");
+    until_listed(&user, "fake__late").await
+}
+
+/// Waits until there is a tool of this name.
+async fn until_listed(user: &TestUser, name: &str) -> Test {
     let listed = async {
         let mut turns = tokio::time::interval(Duration::from_millis(100));
         loop {
             turns.tick().await;
             let tools = user.client.tools().await?.items;
-            if tools.iter().any(|tool| tool.name == "fake__late") {
+            if tools.iter().any(|tool| tool.name == name) {
                 return Test::Ok(());
             }
         }
     };
     soon("the new tool", listed).await
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_server_of_the_newer_era_is_listened_to() -> Test {
+    let place = Place::new()?;
+    let (program, notes) = (place.path("newer.py"), place.path("notes"));
+    std::fs::write(&program, NEWER)?;
+    let tools = "tools = [\"newer__grow\"]\n";
+    script(
+        &place.path("agents"),
+        "grow",
+        tools,
+        "newer__grow()['text']\n",
+    )?;
+    let lines = format!(
+        "[mcp.servers.newer]\ncommand = \"/usr/bin/python3\"\nargs = [{program:?}, {notes:?}]\n\
+         read = [{program:?}]\nwrite = [{notes:?}]\npermission = \"basic\"\n\
+         protocol = \"2026-07-28\"\n"
+    );
+    let server = place.start(&lines).await?;
+    let user = server.user().await?;
+    // It may be called before it is listened to; then nobody hears of the first change.
+    let heard = async {
+        while result(&user, "grow").await? == "0" {}
+        Test::Ok(())
+    };
+    soon("it is listened to", heard).await?;
+    until_listed(&user, "newer__late").await
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -1,5 +1,9 @@
 //! The optimizer's numbers on a real log, computed here once more with nothing but Rust.
 
+mod flows;
+mod numbers;
+mod words;
+
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 

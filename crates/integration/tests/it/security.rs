@@ -17,5 +17,6 @@ mod secrets;
 mod sockets;
 mod stranger;
 mod table;
+mod tool_servers;
 mod two_users;
 mod world;

@@ -205,7 +205,11 @@ async fn whether_a_model_holds_to_a_schema_goes_by_its_name_unless_it_is_said() 
         models.native_schema(&format!("local/{model}").parse().unwrap(), tools)
     };
     assert!(!says(Kind::Openai, "any", false, None));
-    assert!(says(Kind::Openai, "any", true, Some(true)));
+    assert!(says(Kind::Openai, "any", false, Some(true)));
+    assert!(!says(Kind::Openai, "any", true, Some(true)));
+    assert!(!says(Kind::Azure, "any", true, Some(false)));
+    assert!(says(Kind::Ollama, "any", false, None));
+    assert!(!says(Kind::Ollama, "any", true, None));
     assert!(says(Kind::Azure, "any", true, None));
     assert!(says(Kind::Anthropic, "claude-sonnet-4-5", true, None));
     assert!(!says(

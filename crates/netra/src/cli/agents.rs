@@ -1,10 +1,15 @@
-//! `netra agents`: which agents there are, and what is wrong with their files.
+//! `netra agents`: which agents there are, what is wrong with their files, and new ones.
+
+mod new;
+mod scripts;
 
 use std::collections::BTreeSet;
 use std::path::PathBuf;
 
 use clap::Subcommand;
+use netra_engine::agents::Agents;
 use netra_protocol::agent::Agent;
+use netra_tools::Registry;
 
 use super::{Folder, output};
 use crate::config::{Config, Layers};
@@ -37,7 +42,33 @@ enum Command {
         #[command(flatten)]
         place: Place,
     },
-    /// Check the agents' files; names file and line of what is wrong.
+    /// Make a folder with a new agent that works as it is.
+    #[command(
+        after_help = "Nothing that is there is written over. The folder is --agents, or agents.dir of the \
+        configuration, or ./agents.\n\nExamples:\n  netra agents new log-size\n  \
+        netra agents new helper --kind model --agents ./my-agents\n  \
+        netra agents new own-code --kind http"
+    )]
+    New {
+        /// The agent's name: a lower-case letter, then at most 63 letters, digits, `_` or `-`.
+        name: String,
+        /// How it is made.
+        #[arg(long, value_enum, default_value = "script")]
+        kind: new::Kind,
+        #[command(flatten)]
+        place: Place,
+    },
+    /// Write the types of what each script finds set, for editors and type checkers.
+    #[command(
+        after_help = "Each script agent of the folder gets a file `__builtins__.pyi`, which ty and Pyright \
+        read by themselves.\n\nExamples:\n  netra agents stubs --agents ./my-agents\n  \
+        uvx ty check --project ./my-agents/log-size"
+    )]
+    Stubs {
+        #[command(flatten)]
+        place: Place,
+    },
+    /// Check the agents' files, scripts too; names file and line of what is wrong.
     #[command(
         after_help = "Ends with 0 when every agent's files are right, else with 1.\n\n\
         Examples:\n  netra agents check --agents ./agents"
@@ -77,17 +108,31 @@ impl Place {
         Ok(Found {
             agents: agents
                 .all()
+                .iter()
                 .map(|agent| agent.describe(&BTreeSet::new()))
                 .collect(),
             no_model: models.resolve(None).err().map(|error| error.to_string()),
+            whole: Whole {
+                config,
+                registry,
+                agents,
+            },
         })
     }
+}
+
+/// What the agents were read with.
+struct Whole {
+    config: Config,
+    registry: Registry,
+    agents: Agents,
 }
 
 /// The agents, and what those that want a model say where none is configured.
 struct Found {
     agents: Vec<Agent>,
     no_model: Option<String>,
+    whole: Whole,
 }
 
 impl Found {
@@ -100,11 +145,21 @@ impl Found {
     }
 }
 
-pub(super) fn agents(args: Args) -> Result<Exit, Problem> {
+pub(super) async fn agents(args: Args) -> Result<Exit, Problem> {
     match args.command {
+        Command::New { name, kind, place } => {
+            let config = Config::load(place.layers())?;
+            let dir = config.agents.unwrap_or_else(|| PathBuf::from("agents"));
+            new::new(&name, kind, &dir)
+        }
+        Command::Stubs { place } => scripts::write_stubs(&place.load()?.whole),
         Command::List { place, json } => list(&place.load()?.agents, json),
         Command::Show { name, place } => show(&place.load()?.agents, &name),
-        Command::Check { place, json } => check(&place.load()?, json),
+        Command::Check { place, json } => {
+            let mut found = place.load()?;
+            scripts::read(&mut found).await?;
+            check(&found, json)
+        }
     }
 }
 

@@ -10,6 +10,7 @@ use serde::Serialize;
 use super::{Folder, output};
 use crate::config::Config;
 use crate::exit::{Exit, Problem};
+use crate::machine_layers::{self, Layer};
 use crate::server_file::ServerFile;
 
 /// Fewer open files than this serve few users.
@@ -116,7 +117,10 @@ async fn sandbox(config: &Config) -> SandboxFindings {
             format!("{}; required: {}", tier.as_str(), required.as_str()),
         )
     } else {
-        let words = "programs from outside are refused";
+        let words = match required > Tier::Basic {
+            true => "no server starts",
+            false => "programs from outside are refused",
+        };
         let words = format!(
             "{}; required: {}: {words}",
             tier.as_str(),
@@ -136,58 +140,16 @@ async fn sandbox(config: &Config) -> SandboxFindings {
     }
 }
 
-fn layers(layers: &Layers, config: &Config) -> Vec<Check> {
-    let named = config.sandbox.cgroup.as_deref();
-    let no_cgroup = named.map_or_else(
-        || "none: `sandbox.cgroup` names no folder".to_owned(),
-        |folder| {
-            format!(
-                "none: in {} the controllers memory and pids must be delegated to this user",
-                folder.display()
-            )
-        },
-    );
-    let landlock = match layers.landlock {
-        0 => "none: Linux 5.13 or newer, with `landlock` among its `lsm=`".to_owned(),
-        version => format!("version {version}"),
+fn layers(found: &Layers, config: &Config) -> Vec<Check> {
+    let shown = |layer: Layer| {
+        let state = match layer.is_there {
+            true => State::Good,
+            false => State::Missing,
+        };
+        Check::new(layer.name, state, layer.words)
     };
-    let namespaces = "none: not allowed here, as in most containers and under AppArmor's \
-                      restriction of user namespaces";
-    let user = match layers.uid {
-        Some(_) => "a user of its own for each program".to_owned(),
-        None => "the server's, because only root can choose".to_owned(),
-    };
-    let either = |there: bool, words: &str, missing: String| match there {
-        true => (State::Good, words.to_owned()),
-        false => (State::Missing, missing),
-    };
-    let found = [
-        (
-            "landlock",
-            either(layers.landlock > 0, &landlock, landlock.clone()),
-        ),
-        (
-            "seccomp",
-            either(layers.seccomp, "a filter", "none".to_owned()),
-        ),
-        (
-            "namespaces",
-            either(
-                layers.namespaces,
-                "processes, mounts, network, IPC, names",
-                namespaces.to_owned(),
-            ),
-        ),
-        (
-            "cgroup",
-            either(layers.cgroup, "memory and processes", no_cgroup),
-        ),
-        ("user", either(layers.uid.is_some(), &user, user.clone())),
-    ];
-    found
-        .into_iter()
-        .map(|(name, (state, words))| Check::new(name, state, words))
-        .collect()
+    let layers = machine_layers::layers(found, config);
+    layers.into_iter().map(shown).collect()
 }
 
 /// What holds by name must hold in fact.

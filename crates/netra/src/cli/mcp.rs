@@ -1,5 +1,7 @@
 //! `netra mcp`: which tool servers there are, and whether one answers.
 
+use std::sync::Arc;
+
 use clap::Subcommand;
 use netra_context::Runtime;
 use netra_mcp::Trial;
@@ -126,7 +128,10 @@ impl Test {
         let config = self.folder.load()?;
         let runtime = Runtime::new();
         let temp = Temp::for_servers(&config, &runtime)?;
-        let servers = node::tool_servers(&config, &runtime, temp.as_ref());
+        let sandbox = node::sandbox(&config, &runtime, temp.as_ref());
+        let programs: Arc<dyn netra_mcp::Programs> = Arc::new(sandbox);
+        let secrets = Arc::new(node::server_secrets(&config)?);
+        let servers = node::tool_servers(&config, &runtime, &programs, &secrets);
         if !config.mcp.servers.contains_key(&self.name) {
             let words = format!("the configuration has no tool server `{}`", self.name);
             return Err(usage(words));

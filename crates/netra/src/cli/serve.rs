@@ -13,7 +13,8 @@ use crate::node::Node;
 #[derive(Debug, clap::Args)]
 #[command(
     after_help = "When it is ready it prints one line: ready http://ADDRESS:PORT. \
-    Logs go to standard error. SIGTERM or Ctrl-C ends it after the runs had time to end.\n\n\
+    Logs go to standard error. SIGTERM or Ctrl-C ends it after the runs had time to end; \
+    SIGHUP has the agents' files read again.\n\n\
     Examples:\n  netra serve\n  \
     netra serve --listen 127.0.0.1:0 --data /var/lib/netra --agents ./agents\n  \
     NETRA__AUTH__REGISTRATION=open netra serve"
@@ -96,7 +97,10 @@ pub(super) async fn serve(args: Args) -> Result<Exit, Problem> {
         tokio::select! {
             _ = terminate.recv() => break,
             _ = interrupt.recv() => break,
-            _ = hang_up.recv() => reload(&node, &level, &args.layers()),
+            _ = hang_up.recv() => {
+                reload(&node, &level, &args.layers());
+                node.reload_agents().await;
+            }
         }
     }
     tracing::info!("stopping: no new runs; the running ones have time to end");

@@ -280,6 +280,10 @@ pub const CATALOGUE: &[Key] = &[
         "send a user's own key in place of the server's, for users who have one",
     ),
     text("agents.dir", "folder of agents besides the built-in ones"),
+    value(
+        "agents.watch",
+        "whether new runs take changed files of agents at once; unset: with --dev only",
+    ),
     text(
         "policy.dir",
         "folder of policy files, *.cedar, in place of the built-in ones",
@@ -322,6 +326,14 @@ pub const CATALOGUE: &[Key] = &[
     ),
     texts("mcp.servers.*.args", "its arguments"),
     secret("mcp.servers.*.env.*", "a variable of its environment"),
+    text(
+        "mcp.servers.*.env.*.secret",
+        "the same, with the value of this secret",
+    ),
+    text(
+        "mcp.servers.*.env.*.prefix",
+        "what stands before that value",
+    ),
     texts(
         "mcp.servers.*.env_from",
         "variables that it gets from the server's environment",
@@ -335,6 +347,34 @@ pub const CATALOGUE: &[Key] = &[
         "address of a tool server that speaks streamable HTTP",
     ),
     secret("mcp.servers.*.headers.*", "a header that is sent to it"),
+    text(
+        "mcp.servers.*.headers.*.secret",
+        "the same, with the value of this secret",
+    ),
+    text(
+        "mcp.servers.*.headers.*.prefix",
+        "what stands before that value",
+    ),
+    text(
+        "mcp.servers.*.oauth.client_id",
+        "name by which Netra signs in there (OAuth, client credentials)",
+    ),
+    secret(
+        "mcp.servers.*.oauth.client_secret",
+        "the secret that belongs to it",
+    ),
+    text(
+        "mcp.servers.*.oauth.client_secret.secret",
+        "the same, with the value of this secret",
+    ),
+    text(
+        "mcp.servers.*.oauth.scope",
+        "what the token is to be good for; unset: what the server asks for",
+    ),
+    text(
+        "mcp.servers.*.oauth.token_url",
+        "where tokens are had; unset: the server says it, for its own host",
+    ),
     text("mcp.servers.*.protocol", "newest, 2025-11-25 or 2026-07-28"),
     text(
         "mcp.servers.*.scope",

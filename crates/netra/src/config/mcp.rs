@@ -5,7 +5,8 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use netra_mcp::{Address, Command, Era, Grant, GrantChange, Place, ServerConfig, check_name};
-use netra_protocol::tool::{Risk, ToolServerScope};
+use netra_protocol::tool::{Risk, SecretUse, ToolServerScope};
+use netra_store::secret::is_secret_name;
 use serde::{Deserialize, Serialize};
 
 use super::Error;
@@ -33,14 +34,15 @@ impl Default for Mcp {
 struct Server {
     command: Option<String>,
     args: Vec<String>,
-    env: BTreeMap<String, String>,
+    env: BTreeMap<String, Given>,
     env_from: Vec<String>,
     read: Vec<PathBuf>,
     write: Vec<PathBuf>,
     network: Option<bool>,
     memory_mib: Option<u64>,
     url: Option<String>,
-    headers: BTreeMap<String, String>,
+    headers: BTreeMap<String, Given>,
+    oauth: Option<Oauth>,
     protocol: Option<String>,
     scope: Option<ToolServerScope>,
     trust_hints: bool,
@@ -50,6 +52,50 @@ struct Server {
     #[serde(flatten)]
     grant: Granted,
     tools: BTreeMap<String, Granted>,
+}
+
+/// What a header or a variable has: a text, or a secret by its name.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(untagged)]
+enum Given {
+    Text(String),
+    Secret(SecretUse),
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+struct Oauth {
+    client_id: String,
+    client_secret: Given,
+    scope: Option<String>,
+    token_url: Option<String>,
+}
+
+impl Oauth {
+    fn resolve(self) -> netra_mcp::Oauth {
+        netra_mcp::Oauth {
+            client_id: self.client_id,
+            client_secret: match self.client_secret {
+                Given::Text(text) => netra_mcp::Given::Text(text),
+                Given::Secret(used) => netra_mcp::Given::Secret(used),
+            },
+            scope: self.scope,
+            token_url: self.token_url,
+        }
+    }
+}
+
+/// The texts, and the secrets.
+type Sorted = (BTreeMap<String, String>, BTreeMap<String, SecretUse>);
+
+fn sorted(given: &BTreeMap<String, Given>) -> Sorted {
+    let mut sorted = Sorted::default();
+    for (name, given) in given {
+        match given {
+            Given::Text(text) => drop(sorted.0.insert(name.clone(), text.clone())),
+            Given::Secret(used) => drop(sorted.1.insert(name.clone(), used.clone())),
+        }
+    }
+    sorted
 }
 
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
@@ -106,6 +152,10 @@ impl Server {
         }
         config.era = era(self.protocol.as_deref())?;
         config.scope = self.scope.unwrap_or_default();
+        if config.scope == ToolServerScope::Shared && !config.place.secrets("").is_empty() {
+            let words = "a server with a secret is a user's own: `scope` is `user` or `run`";
+            return Err(words.to_owned());
+        }
         config.trusts_hints = self.trust_hints;
         let usual = Grant::default();
         config.grant = Grant {
@@ -134,8 +184,8 @@ impl Server {
     fn place(&self, variables: Variables<'_>) -> Result<Place, String> {
         match (&self.command, &self.url) {
             (Some(command), None) => {
-                if !self.headers.is_empty() {
-                    return Err("`headers` is for servers with a `url`".to_owned());
+                if !self.headers.is_empty() || self.oauth.is_some() {
+                    return Err("`headers` and `oauth` are for servers with a `url`".to_owned());
                 }
                 Ok(Place::Stdio(self.command(command, variables)?))
             }
@@ -152,7 +202,13 @@ impl Server {
                                  `memory_mib` are for servers with a `command`";
                     return Err(words.to_owned());
                 }
-                Address::new(url, &self.headers).map(Place::Http)
+                let (headers, secrets) = sorted(&self.headers);
+                let address = Address::new(url, &headers, secrets)?;
+                let address = match self.oauth.clone() {
+                    Some(oauth) => address.with_oauth(oauth.resolve())?,
+                    None => address,
+                };
+                Ok(Place::Http(address))
             }
             _ => Err("give `command` or `url`, one of them".to_owned()),
         }
@@ -163,7 +219,10 @@ impl Server {
             let found = variables.iter().find(|(known, _)| known == name);
             found.map(|(_, value)| value.clone())
         };
-        let mut environment = self.env.clone();
+        let (mut environment, secrets) = sorted(&self.env);
+        if let Some(used) = secrets.values().find(|used| !is_secret_name(&used.secret)) {
+            return Err(format!("env: {:?} is no name of a secret", used.secret));
+        }
         for name in &self.env_from {
             let value =
                 value(name).ok_or_else(|| format!("env_from: the variable {name} is not set"))?;
@@ -181,6 +240,7 @@ impl Server {
             program,
             arguments: self.args.clone(),
             environment,
+            secrets,
             read: self.read.clone(),
             write: self.write.clone(),
             network: self.network.unwrap_or(false),
@@ -296,6 +356,19 @@ mod tests {
             (
                 "[mcp.servers.a]\nurl = \"http://x/\"\n[mcp.servers.a.tools.Get-It]\nrisk = \"low\"\n",
                 "get_it",
+            ),
+            (
+                "[mcp.servers.a]\nurl = \"http://x/\"\nscope = \"shared\"\n\
+                 headers = { A = { secret = \"wiki\" } }\n",
+                "a user's own",
+            ),
+            (
+                "[mcp.servers.a]\ncommand = \"sh\"\nenv = { A = { secret = \"a b\" } }\n",
+                "no name of a secret",
+            ),
+            (
+                "[mcp.servers.my_a]\nurl = \"http://x/\"\n",
+                "the users' own",
             ),
             ("[mcp.servers.a]\ncomand = \"sh\"\n", "did you mean"),
             ("[mcp]\ninstances = 0\n", "at least 1"),

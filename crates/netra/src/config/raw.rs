@@ -252,6 +252,7 @@ pub(super) struct ModelProvider {
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub(super) struct Agents {
     pub(super) dir: Option<PathBuf>,
+    pub(super) watch: Option<bool>,
 }
 
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]

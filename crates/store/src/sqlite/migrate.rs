@@ -18,7 +18,11 @@ const MIGRATIONS: &[(&str, &str)] = &[
     ("limits", include_str!("../migrations/0006_limits.sql")),
     ("secrets", include_str!("../migrations/0007_secrets.sql")),
     ("budgets", include_str!("../migrations/0008_budgets.sql")),
-    ("accounts", include_str!("../migrations/0009_accounts.sql")),
+    (
+        "tool_servers",
+        include_str!("../migrations/0009_tool_servers.sql"),
+    ),
+    ("accounts", include_str!("../migrations/0010_accounts.sql")),
 ];
 
 const RECORDS: &str = "CREATE TABLE IF NOT EXISTS migrations (

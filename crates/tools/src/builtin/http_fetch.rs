@@ -1,13 +1,10 @@
 //! `http_fetch`: reads a public address of the web.
 //!
-//! What an agent asks for may come from a stranger's text, so nothing of the server's own network
-//! is reached: [`address`] says which addresses are public, [`target`] which URLs may be asked for,
-//! [`reach`] connects to no address but a judged one, and each redirect passes all of them anew.
+//! What an agent asks for may come from a stranger's text, so nothing of the server's own network is reached: each URL,
+//! and each redirect anew, passes the judgement of [`crate::public_web`].
 
-mod address;
 mod answer;
 mod reach;
-mod target;
 #[cfg(test)]
 mod tests;
 
@@ -23,11 +20,10 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 use zeroize::Zeroizing;
 
+use crate::public_web::{PublicWeb, Refusal, Target};
 use crate::tool::{Call, Tool, ToolSpec};
 use answer::Body;
-use reach::{Reach, SystemNames};
-pub use target::Destination;
-use target::{Refusal, Rules, Target};
+use reach::Reach;
 
 /// How long a fetch may take, with all its redirects.
 const LIMIT: Duration = Duration::from_secs(20);
@@ -37,13 +33,12 @@ const MAX_REDIRECTS: usize = 5;
 const MAX_BYTES: usize = 1024 * 1024;
 const DEFAULT_BYTES: usize = 256 * 1024;
 
-/// The tool, with what the operator opens of the own network.
+/// The tool, over this way to the web.
 ///
 /// # Errors
 /// Where TLS cannot be set up.
-pub fn http_fetch(allow: Vec<Destination>) -> Result<Arc<dyn Tool>, String> {
-    let reach = Reach::new(Rules::of_server(allow), Arc::new(SystemNames))
-        .map_err(|error| format!("http_fetch cannot be set up: {error}"))?;
+pub fn http_fetch(web: PublicWeb) -> Result<Arc<dyn Tool>, String> {
+    let reach = Reach::new(web).map_err(|error| format!("http_fetch cannot be set up: {error}"))?;
     Ok(Arc::new(HttpFetch {
         spec: spec(),
         reach,

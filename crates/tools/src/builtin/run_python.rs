@@ -100,6 +100,7 @@ impl Tool for RunPython {
             code,
             inputs,
             functions: Vec::new(),
+            keeps: None,
         };
         match call.scope.compute(call.ctx, source, limits(call.ctx)).await {
             (printed, Ok(value)) => Ok(json!({ "value": value, "printed": printed })),

@@ -36,6 +36,7 @@ pub struct Question<'a> {
 pub(super) struct Names {
     pub(super) call: EntityUid,
     pub(super) call_unasked: EntityUid,
+    pub(super) connect: EntityUid,
     user: EntityTypeName,
     group: EntityTypeName,
     tool: EntityTypeName,
@@ -50,6 +51,7 @@ impl Names {
         Ok(Self {
             call: one("Netra::Action::\"call\"")?,
             call_unasked: one("Netra::Action::\"call_unasked\"")?,
+            connect: one("Netra::Action::\"connect\"")?,
             user: kind("Netra::User")?,
             group: kind("Netra::Group")?,
             tool: kind("Netra::Tool")?,

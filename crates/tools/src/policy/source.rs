@@ -134,7 +134,12 @@ impl Policies {
     fn sort(whole: PolicySet, rates: HashMap<PolicyId, Vec<Rate>>) -> Result<Self, Unusable> {
         let mut fixed = PolicySet::new();
         let (mut permits_by_arguments, mut reads_arguments) = (false, false);
-        for policy in whole.policies() {
+        // Those for servers of users' own are always asked whole, and say nothing of calls.
+        let of_connecting = |policy: &&Policy| {
+            matches!(policy.action_constraint(), ActionConstraint::Eq(action)
+                if action.id().unescaped() == "connect")
+        };
+        for policy in whole.policies().filter(|policy| !of_connecting(policy)) {
             let json = policy.to_json().map_err(Unusable::shipped)?;
             if asks_about_arguments(&json) {
                 reads_arguments = true;
@@ -202,8 +207,8 @@ fn rates_of(policy: &Policy, written: &str) -> Result<Vec<Rate>, String> {
     if policy.effect() == Effect::Forbid {
         return Err("a `forbid` permits no calls that could be counted".into());
     }
-    let unasked = |action: &cedar_policy::EntityUid| action.id().unescaped() == "call_unasked";
-    if matches!(policy.action_constraint(), ActionConstraint::Eq(action) if unasked(&action)) {
+    let other = |action: &cedar_policy::EntityUid| action.id().unescaped() != "call";
+    if matches!(policy.action_constraint(), ActionConstraint::Eq(action) if other(&action)) {
         return Err("calls are counted where they are permitted, by a `permit` of `call`".into());
     }
     let all = written

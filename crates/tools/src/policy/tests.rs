@@ -464,3 +464,32 @@ fn a_policy_asks_for_the_groups_of_a_user() {
     let unknown = mistakes("permit (principal in Netra::Team::\"ops\", action, resource);");
     assert!(unknown.contains("Team"), "{unknown}");
 }
+
+#[test]
+fn a_tool_server_of_ones_own_needs_a_permit_of_its_own() {
+    let place = ("https://notes.example/mcp", "notes.example");
+    let may = |policy: &Policy, plan: Plan| {
+        let user = principal(Role::User, plan);
+        policy.may_connect(&user, "my_notes", place)
+    };
+    let shipped = Policy::shipped("production").unwrap();
+    let refused = may(&shipped, Plan::Free).unwrap_err();
+    assert!(refused.contains("needs the plan pro"), "{refused}");
+    assert_eq!(may(&shipped, Plan::Pro), Ok(()));
+    // What permits calls permits no servers, and the other way round; neither looks at arguments for the other.
+    let calls = policies("permit (principal, action == Netra::Action::\"call\", resource);");
+    assert!(may(&calls, Plan::Enterprise).is_err());
+    let by_host = policies(
+        "permit (principal, action == Netra::Action::\"connect\", resource)\n\
+         when { context.text.hasTag(\"host\") && context.text.getTag(\"host\") like \"*.example\" };",
+    );
+    assert_eq!(may(&by_host, Plan::Free), Ok(()));
+    let user = principal(Role::User, Plan::Free);
+    let spec = tool("my_notes__find", "external", Risk::Low);
+    assert!(!by_host.offers(&ask(&user, &spec)).permits());
+    let elsewhere = by_host.may_connect(&user, "my_x", ("https://x.test/", "x.test"));
+    assert!(elsewhere.is_err());
+    let rate =
+        "@rate(\"5/hour\")\npermit (principal, action == Netra::Action::\"connect\", resource);";
+    assert!(mistakes(rate).contains("where they are permitted"));
+}

@@ -22,6 +22,7 @@ pub(crate) fn source(code: &str, functions: &[&str]) -> Source {
         code: code.to_owned(),
         inputs: Map::new(),
         functions: functions.iter().map(|name| (*name).to_owned()).collect(),
+        keeps: None,
     }
 }
 

@@ -2,6 +2,7 @@
 #![expect(clippy::unwrap_used, clippy::panic, reason = "tests")]
 
 mod driver;
+mod gathered;
 mod limits;
 mod sharing;
 #[path = "../probe/someone.rs"]

@@ -1,5 +1,7 @@
 //! What a model is told that it can call: tools, sub-agents, agents to hand over to, the final answer.
 
+use std::sync::Arc;
+
 use netra_model::ToolSpec;
 use serde_json::{Value, json};
 
@@ -33,8 +35,9 @@ impl<'a> Target<'a> {
 /// All that the model may call, but for the final answer.
 pub(super) fn offer(frame: &Frame<'_>) -> Vec<ToolSpec> {
     let mut offered = tools(frame);
-    offered.extend(others(frame, &frame.agent.sub_agents).map(call));
-    offered.extend(others(frame, &frame.agent.conduct.handoffs).map(handoff));
+    offered.extend(others(frame, &frame.agent.sub_agents).map(|agent| call(&agent)));
+    let handoffs = others(frame, &frame.agent.conduct.handoffs);
+    offered.extend(handoffs.map(|agent| handoff(&agent)));
     offered
 }
 
@@ -49,13 +52,10 @@ pub(super) fn final_answer(input_schema: Value) -> ToolSpec {
 }
 
 /// The agent's tools that this user may call: a model is not told of the others.
-fn tools(frame: &Frame<'_>) -> Vec<ToolSpec> {
+pub(in crate::perform) fn tools(frame: &Frame<'_>) -> Vec<ToolSpec> {
     let dispatcher = &frame.execution.dispatcher;
-    let named = frame
-        .agent
-        .tools
-        .iter()
-        .filter_map(|name| dispatcher.tool(name));
+    let names = dispatcher.spelt_out(&frame.agent.tools);
+    let named = names.iter().filter_map(|name| dispatcher.tool(name));
     let allowed = named.filter(|tool| {
         let offer = dispatcher.offers(frame.ctx, &frame.agent.name, tool.spec());
         offer.permits()
@@ -73,11 +73,12 @@ fn tools(frame: &Frame<'_>) -> Vec<ToolSpec> {
 }
 
 /// Those of the agents that there are.
-fn others<'f>(frame: &'f Frame<'_>, names: &'f [String]) -> impl Iterator<Item = &'f Definition> {
+fn others<'f>(
+    frame: &'f Frame<'_>,
+    names: &'f [String],
+) -> impl Iterator<Item = Arc<Definition>> + 'f {
     let agents = &frame.execution.infra.agents;
-    names
-        .iter()
-        .filter_map(|name| agents.get(name).map(|agent| &**agent))
+    names.iter().filter_map(|name| agents.get(name))
 }
 
 fn call(agent: &Definition) -> ToolSpec {

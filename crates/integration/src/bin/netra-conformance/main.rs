@@ -57,10 +57,18 @@ async fn play(args: Args) -> Result<()> {
     let mut wanted = wanted(&scenario, &context);
     let folder = tempfile::tempdir()?;
     let configuration = folder.path().join("netra.toml");
-    let text = format!(
+    let mut text = format!(
         "[mcp.servers.{SERVER}]\nurl = {:?}\nprotocol = {:?}\npermission = \"basic\"\n",
         args.url, args.protocol
     );
+    if let (Some(id), Some(secret)) = (
+        &context["client_id"].as_str(),
+        context["client_secret"].as_str(),
+    ) {
+        text.push_str(&format!(
+            "oauth = {{ client_id = {id:?}, client_secret = {secret:?} }}\n"
+        ));
+    }
     std::fs::write(&configuration, text)?;
     let tools: Vec<&str> = wanted.iter().map(|(tool, _)| tool.as_str()).collect();
     write_caller(folder.path(), &tools)?;
@@ -145,7 +153,7 @@ async fn ready(user: &TestUser) -> Result<()> {
             match server.state {
                 ToolServerState::Starting => {}
                 ToolServerState::Ready => return Ok(()),
-                ToolServerState::Away => bail!("{server:?}"),
+                ToolServerState::Away | ToolServerState::PerUser => bail!("{server:?}"),
             }
         }
     })

@@ -22,6 +22,7 @@ tools = {
     "long-line": {"type": "object"},
     "long_line": {"type": "object"},
     "grow": {"type": "object"},
+    "token": {"type": "object"},
     "bad": {"type": "object", "properties": {"text": {"type": 7}}},
 }
 calls = 0
@@ -29,7 +30,7 @@ PIXEL = (
     "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="
 )
 if os.path.exists(os.path.join(folder, "broken")):
-    sys.stderr.write("the folder is broken\n")
+    sys.stderr.write(f"the folder is broken for {os.environ.get('TOKEN')}\n")
     sys.exit(3)
 
 
@@ -54,6 +55,8 @@ def call(request, name, arguments):
         return text(arguments["text"], structuredContent={"length": len(arguments["text"])})
     if name == "who":
         return text(f"{own} {calls}")
+    if name == "token":
+        return text(f"{os.environ.get('TOKEN')}")
     if name == "progress":
         token = request["params"]["_meta"]["progressToken"]
         for done in (1, 2):

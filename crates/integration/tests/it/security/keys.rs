@@ -75,8 +75,8 @@ async fn a_key_with_just_the_scopes_of_an_operation_may_do_it() -> Test {
                 objects.fit_for(row.name, &named.kind)?.to_owned()
             }
             None => {
-                if operation.path.starts_with("/api/secrets") {
-                    world.name_a_secret(&user).await?;
+                if operation.path.ends_with("/{name}") {
+                    world.name_things(&user).await?;
                 }
                 String::new()
             }

@@ -132,6 +132,15 @@ pub(super) const OPERATIONS: &[Row] = &[
     ),
     own("secret_get", "account", ""),
     own("secret_delete", "account", ""),
+    asked("tool_server_list", "account", "limit=100"),
+    // Nothing listens there, and it is there all the same.
+    own(
+        "tool_server_put",
+        "account",
+        r#"{"url": "http://127.0.0.1:9/of-a-stranger"}"#,
+    ),
+    own("tool_server_get", "account", ""),
+    own("tool_server_delete", "account", ""),
     own("usage_get", "read", ""),
     own("me_export", "read account", ""),
     own("audit_list", "read", ""),

@@ -8,6 +8,7 @@ use netra_client::{Client, Method, Received, Socket, Upload};
 use netra_integration::{Options, TestServer, TestTool, TestUser, soon, start_with_files};
 use netra_protocol::account::{CreateKey, Role};
 use netra_protocol::frame::{After, Subscribe};
+use netra_tools::Policy;
 use serde_json::Value;
 
 use super::contract::{Operation, Place, put};
@@ -40,7 +41,17 @@ impl World {
         let agents = tempfile::tempdir()?;
         let asks = "consent(question=input['text'])\n";
         script(agents.path(), "asker", "tools = [\"consent\"]\n", asks)?;
-        let options = unlimited().agents(agents.path()).tool(TestTool::consent());
+        // Everybody may have tool servers of one's own.
+        let policies = agents.path().join("policies");
+        std::fs::create_dir(&policies)?;
+        let connect = "permit (principal, action == Netra::Action::\"connect\", resource);";
+        let policy = format!("{}\n{connect}\n", Policy::shipped_text());
+        std::fs::write(policies.join("all.cedar"), policy)?;
+        let options = unlimited()
+            .agents(agents.path())
+            .set("policy.dir", policies.display())
+            .set("tools.fetch.allow", "127.0.0.1:9")
+            .tool(TestTool::consent());
         Ok(Self {
             server: TestServer::start_with(options).await?,
             _agents: agents,
@@ -72,11 +83,17 @@ impl World {
         Ok(crate::expect::text(&made, "/id")?.to_owned())
     }
 
-    /// Puts a secret under the name that `attempt` asks for.
-    pub(super) async fn name_a_secret(&self, user: &TestUser) -> Result<()> {
-        let request = user.client.request(Method::PUT, "/api/secrets/echo");
+    /// Puts a secret and a tool server under the name that `attempt` asks for.
+    pub(super) async fn name_things(&self, user: &TestUser) -> Result<()> {
         let secret = serde_json::json!({"value": "secret of the owner"});
-        user.client.send(request.json(&secret)).await?;
+        let server = serde_json::json!({"url": "http://127.0.0.1:9/of-the-owner"});
+        for (path, body) in [
+            ("/api/secrets/echo", secret),
+            ("/api/tool-servers/echo", server),
+        ] {
+            let request = user.client.request(Method::PUT, path);
+            user.client.send(request.json(&body)).await?;
+        }
         Ok(())
     }
 

@@ -11,6 +11,8 @@ use parking_lot::Mutex;
 use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 
 use super::*;
+use crate::public_web::Destination;
+use crate::public_web::target::Rules;
 
 const PUBLIC: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(127, 0, 0, 11));
 const PRIVATE: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(127, 0, 0, 12));
@@ -95,7 +97,7 @@ fn reach(names: &Arc<Names>, allow: &[String]) -> Reach {
         may_connect: |address| address == PUBLIC,
         may_use: |port| port != 22,
     };
-    Reach::new(rules, Arc::clone(names) as _).unwrap()
+    Reach::new(PublicWeb::under(rules, Arc::clone(names) as _)).unwrap()
 }
 
 fn get(url: String) -> Arguments {

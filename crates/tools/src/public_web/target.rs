@@ -16,7 +16,7 @@ const PORTS: [u16; 4] = [80, 443, 8080, 8443];
 /// A place that is not to be asked, with the reason.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
-pub(super) struct Refusal(pub(super) String);
+pub struct Refusal(pub(crate) String);
 
 /// A host and port that the operator opens, whatever address the host has.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -55,18 +55,18 @@ impl Destination {
 
 /// What is reached and what is not.
 #[derive(Debug, Clone)]
-pub(super) struct Rules {
+pub(crate) struct Rules {
     /// Opened by the operator.
-    pub(super) allow: Vec<Destination>,
+    pub(crate) allow: Vec<Destination>,
     /// Whether an address may be connected to; of a host that is not opened.
-    pub(super) may_connect: fn(IpAddr) -> bool,
+    pub(crate) may_connect: fn(IpAddr) -> bool,
     /// Likewise a port.
-    pub(super) may_use: fn(u16) -> bool,
+    pub(crate) may_use: fn(u16) -> bool,
 }
 
 impl Rules {
     /// Those of a server: public addresses that are not its own, and the ports of web servers.
-    pub(super) fn of_server(allow: Vec<Destination>) -> Self {
+    pub(crate) fn of_server(allow: Vec<Destination>) -> Self {
         Self {
             allow,
             may_connect: |address| address::is_public(address) && !is_own(address),
@@ -83,21 +83,21 @@ fn is_own(address: IpAddr) -> bool {
 
 /// A URL that may be asked for.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Target {
-    pub(super) url: Url,
+pub struct Target {
+    pub(crate) url: Url,
     /// Whether the operator has opened it, so that its addresses are not judged.
-    pub(super) is_opened: bool,
+    pub(crate) is_opened: bool,
 }
 
 impl Target {
     /// Judges a URL as an agent writes it.
-    pub(super) fn of(text: &str, rules: &Rules) -> Result<Self, Refusal> {
+    pub(crate) fn of(text: &str, rules: &Rules) -> Result<Self, Refusal> {
         let url = Url::parse(text).map_err(|error| Refusal(format!("this is no URL: {error}")))?;
         Self::judged(url, rules)
     }
 
     /// Judges where a redirect leads.
-    pub(super) fn next(&self, location: &str, rules: &Rules) -> Result<Self, Refusal> {
+    pub(crate) fn next(&self, location: &str, rules: &Rules) -> Result<Self, Refusal> {
         let url = self.url.join(location);
         let url =
             url.map_err(|error| Refusal(format!("it redirects to what is no URL: {error}")))?;
@@ -108,18 +108,24 @@ impl Target {
         Self::judged(url, rules)
     }
 
+    /// The URL without a fragment.
+    pub fn url(&self) -> &str {
+        self.url.as_str()
+    }
+
     /// Whether what is sent there is read by nobody on the way, or in the operator's own network only.
-    pub(super) fn keeps_secrets(&self) -> bool {
+    pub fn keeps_secrets(&self) -> bool {
         self.url.scheme() == "https" || self.is_opened
     }
 
     /// The place as secrets are bound to it: the host, with its port where that is not 443.
-    pub(super) fn place(&self) -> String {
-        let host = self.url.host_str().unwrap_or_default();
-        match self.url.port_or_known_default() {
-            None | Some(443) => host.to_owned(),
-            Some(port) => format!("{host}:{port}"),
-        }
+    pub fn place(&self) -> String {
+        place_of(&self.url)
+    }
+
+    /// The host, as the URL has it.
+    pub fn host(&self) -> &str {
+        self.url.host_str().unwrap_or_default()
     }
 
     fn judged(mut url: Url, rules: &Rules) -> Result<Self, Refusal> {
@@ -159,6 +165,15 @@ impl Target {
             url,
             is_opened: false,
         })
+    }
+}
+
+/// As [`Target::place`], of a URL that nobody need judge.
+pub fn place_of(url: &Url) -> String {
+    let host = url.host_str().unwrap_or_default();
+    match url.port_or_known_default() {
+        None | Some(443) => host.to_owned(),
+        Some(port) => format!("{host}:{port}"),
     }
 }
 

@@ -1,0 +1,47 @@
+//! What a script keeps from run to run in its thread: read when it begins, and written with its end.
+
+use netra_protocol::error::ErrorCode;
+use netra_store::{JournalEntry, JournalKind};
+use netra_tools::bytes_of;
+use serde_json::{Value, json};
+
+use crate::execution::{Fault, Frame, unwritten};
+
+/// The most of it, in bytes of JSON.
+const MAX_BYTES: usize = 256 * 1024;
+
+/// What the agent has kept in this thread; an empty dictionary at first. None for one that keeps
+/// nothing.
+pub(super) async fn read(frame: &Frame<'_>) -> Result<Option<Value>, Fault> {
+    if !frame.agent.keeps_state {
+        return Ok(None);
+    }
+    let (store, run) = (&frame.execution.infra.store, frame.execution.emitter.run());
+    let read = async {
+        let thread = store.thread(frame.ctx, run.thread_id).for_read().await?;
+        store
+            .agent_state(frame.ctx, &thread, &frame.agent.name)
+            .await
+    };
+    let kept = read.await.map_err(|error| unwritten(&error))?;
+    Ok(Some(kept.unwrap_or_else(|| json!({}))))
+}
+
+/// What is to be written with the agent's end; nothing where it has not changed.
+pub(super) fn entry(
+    frame: &Frame<'_>,
+    before: &Value,
+    now: Value,
+) -> Result<Option<JournalEntry>, Fault> {
+    if !now.is_object() {
+        let words = "the script's `state` is no dictionary any more";
+        return Err(Fault::agent(ErrorCode::AgentFailed, words));
+    }
+    let bytes = bytes_of(&now);
+    if bytes > MAX_BYTES {
+        let words = format!("the script's `state` has {bytes} bytes, {MAX_BYTES} are allowed");
+        return Err(Fault::agent(ErrorCode::AgentFailed, words));
+    }
+    let name = frame.agent.name.clone();
+    Ok((*before != now).then(|| frame.entry(name, JournalKind::State, now)))
+}

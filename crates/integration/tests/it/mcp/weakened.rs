@@ -1,0 +1,182 @@
+//! What keeps tool servers apart and in, tried together with what it would be without: each check that holds here is
+//! shown to fail where the isolation is left out.
+
+use std::net::TcpListener;
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+
+use anyhow::{Context as _, Result, ensure};
+use netra_integration::{TestServer, TestUser, soon};
+use netra_protocol::run::RunStatus;
+use serde_json::{Value, json};
+use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader};
+
+use super::{Place, WHO, processes_with, result, until_so};
+use crate::Test;
+
+const ESCAPE: &str = include_str!("escape.py");
+
+/// Two users have two instances, and each keeps its own count.
+async fn keeps_users_apart(server: &TestServer) -> Test {
+    let (ada, bob) = (server.user().await?, server.user().await?);
+    let (of_ada, of_bob) = (result(&ada, "who").await?, result(&bob, "who").await?);
+    let told = |value: &Value| {
+        value
+            .as_str()
+            .unwrap_or_default()
+            .split_once(' ')
+            .map(|(a, b)| (a.to_owned(), b.to_owned()))
+    };
+    let (ada, bob) = (
+        told(&of_ada).context("two words")?,
+        told(&of_bob).context("two words")?,
+    );
+    ensure!(ada.0 != bob.0, "two users had one instance");
+    ensure!(bob.1 == "1", "one user's calls were counted for another");
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_check_of_instances_holds_and_finds_one_that_is_shared() -> Test {
+    for (scope, holds) in [("user", true), ("run", true), ("shared", false)] {
+        let place = Place::new()?;
+        place.agent("who", "who", WHO)?;
+        let server = place.start(&format!("scope = {scope:?}\n")).await?;
+        let checked = keeps_users_apart(&server).await;
+        ensure!(checked.is_ok() == holds, "{scope}: {checked:?}");
+    }
+    Ok(())
+}
+
+/// What is out of reach, and the attempts at it.
+struct Goal {
+    _listener: TcpListener,
+    secret: PathBuf,
+    attempts: Vec<(&'static str, Value)>,
+}
+
+impl Goal {
+    fn new(folder: &Path) -> Result<Self> {
+        let listener = TcpListener::bind("127.0.0.1:0")?;
+        let port = listener.local_addr()?.port();
+        let secret = folder.join("secret");
+        std::fs::write(&secret, "of another user")?;
+        super::open_to_all(&secret, 0o600)?;
+        let attempts = vec![
+            ("read", json!({ "path": secret })),
+            ("overwrite", json!({ "path": secret })),
+            ("connect", json!({ "port": port })),
+            ("children", json!({ "count": 100 })),
+            ("allocate", json!({ "mib": 400 })),
+            ("write", json!({ "mib": 300 })),
+        ];
+        Ok(Self {
+            _listener: listener,
+            secret,
+            attempts,
+        })
+    }
+}
+
+async fn attempt(user: &TestUser, name: &str) -> Result<bool> {
+    let run = soon(name, user.run(name, "go")).await?;
+    Ok(run.status == RunStatus::Completed)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_tool_server_that_tries_to_get_out_is_held_and_leaves_nothing() -> Test {
+    let place = Place::new()?;
+    let goal = Goal::new(place.dir.path())?;
+    std::fs::write(place.path("server.py"), ESCAPE)?;
+    for (name, arguments) in &goal.attempts {
+        // JSON's texts and numbers are Python's too.
+        let pairs = arguments.as_object().into_iter().flatten();
+        let pairs: Vec<String> = pairs.map(|(key, value)| format!("{key}={value}")).collect();
+        place.agent(name, name, &format!("fake__{name}({})\n", pairs.join(", ")))?;
+    }
+    place.agent("stay", "stay", "fake__stay()\n")?;
+    let temp = place.path("temp");
+    std::fs::create_dir(&temp)?;
+    super::open_to_all(&temp, 0o755)?;
+    let lines = format!("scope = \"run\"\nmemory_mib = 128\n[sandbox]\ntemp = {temp:?}\n");
+    let server = place.start(&lines).await?;
+    let user = server.user().await?;
+    for (name, _) in &goal.attempts {
+        let out = attempt(&user, name).await?;
+        ensure!(!out, "{name} got out");
+        until_so("nothing is left", || place.processes() == 0).await?;
+    }
+    assert_eq!(std::fs::read_to_string(&goal.secret)?, "of another user");
+    // To leave something behind is no failure by itself; it ends with the run all the same.
+    ensure!(attempt(&user, "stay").await?, "it can fork");
+    until_so("the daemon is gone", || place.processes() == 0).await?;
+    let (_, left) = server.stop().await;
+    assert_eq!(left, 0);
+    let left = std::fs::read_dir(&temp)?.count();
+    assert_eq!(left, 0, "a file was left");
+    Ok(())
+}
+
+/// The same program as a child of this test, with nothing that holds it.
+struct Loose {
+    child: tokio::process::Child,
+    notes: String,
+}
+
+impl Loose {
+    async fn attempt(&mut self, name: &str, arguments: &Value) -> Result<bool> {
+        let params = json!({ "name": name, "arguments": arguments });
+        let request =
+            json!({ "jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": params });
+        let input = self.child.stdin.as_mut().context("it was asked for")?;
+        input.write_all(format!("{request}\n").as_bytes()).await?;
+        let output = self.child.stdout.as_mut().context("it was asked for")?;
+        let mut line = String::new();
+        soon(name, BufReader::new(output).read_line(&mut line)).await?;
+        let answer: Value = serde_json::from_str(&line)?;
+        Ok(answer["result"]["content"][0]["text"] == "out")
+    }
+
+    fn processes(&self) -> Vec<rustix::process::Pid> {
+        processes_with("/python3", &self.notes)
+    }
+}
+
+impl Drop for Loose {
+    fn drop(&mut self) {
+        for process in self.processes() {
+            rustix::process::kill_process(process, rustix::process::Signal::KILL).ok();
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn without_a_sandbox_each_attempt_to_get_out_succeeds() -> Test {
+    let place = Place::new()?;
+    let goal = Goal::new(place.dir.path())?;
+    std::fs::write(place.path("server.py"), ESCAPE)?;
+    let notes = place.path("notes").display().to_string();
+    let child = tokio::process::Command::new("/usr/bin/python3")
+        .args([&place.path("server.py"), &place.path("notes")])
+        .current_dir(place.path("notes"))
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()?;
+    let mut loose = Loose { child, notes };
+    for (name, arguments) in &goal.attempts {
+        ensure!(loose.attempt(name, arguments).await?, "{name} has failed");
+    }
+    assert_eq!(std::fs::read_to_string(&goal.secret)?, "of a stranger");
+    ensure!(loose.processes().len() > 100, "its children are there");
+    ensure!(loose.attempt("stay", &json!({})).await?, "it can fork");
+    let own = loose.child.id().context("it runs")?;
+    loose.child.kill().await?;
+    let left = loose.processes();
+    ensure!(
+        left.iter()
+            .all(|one| one.as_raw_nonzero().get() as u32 != own),
+        "it has ended"
+    );
+    ensure!(!left.is_empty(), "what it left behind is there");
+    Ok(())
+}
