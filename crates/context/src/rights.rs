@@ -20,11 +20,13 @@ pub enum Right {
     Admin = 1 << 5,
     /// Read metrics.
     Metrics = 1 << 6,
+    /// Act for the end users of a back end, each of whom is a user of its own.
+    Service = 1 << 7,
 }
 
 impl Right {
     /// Every right with its name as a scope of an API key.
-    pub const ALL: [(Right, &'static str); 7] = [
+    pub const ALL: [(Right, &'static str); 8] = [
         (Right::Read, "read"),
         (Right::Run, "run"),
         (Right::Files, "files"),
@@ -32,6 +34,7 @@ impl Right {
         (Right::Approve, "approve"),
         (Right::Admin, "admin"),
         (Right::Metrics, "metrics"),
+        (Right::Service, "service"),
     ];
 }
 
@@ -58,7 +61,10 @@ impl Rights {
         }
         match role {
             Role::User | Role::Developer => rights,
-            Role::Admin => rights.with(Right::Admin).with(Right::Metrics),
+            Role::Admin => rights
+                .with(Right::Admin)
+                .with(Right::Metrics)
+                .with(Right::Service),
         }
     }
 

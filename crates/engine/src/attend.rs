@@ -198,6 +198,7 @@ mod tests {
             disabled,
             created_at: Runtime::new().now(),
             limits: Limits::default(),
+            identity: None,
         };
         (principal, user)
     }

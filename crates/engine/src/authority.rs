@@ -56,6 +56,11 @@ impl ExecutionEngineFactory {
         }
     }
 
+    /// Waits until no run of the user goes on here, after they were ended.
+    pub async fn runs_gone(&self, user: UserId) {
+        self.0.runs.gone_of(user).await;
+    }
+
     /// Ends the runs of users whom another process has disabled, as long as the server runs.
     pub(crate) fn watch_disabled(&self) {
         let factory = self.clone();

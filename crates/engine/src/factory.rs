@@ -12,7 +12,6 @@ use netra_memory::{Account, Scope};
 use netra_model::Models;
 use netra_protocol::agent::Agent;
 use netra_protocol::id::RunId;
-use netra_protocol::limits::Limits;
 use netra_protocol::run::Run;
 use netra_protocol::usage::SlotUsage;
 use netra_store::{JournalKind, Store, Writable};
@@ -46,8 +45,6 @@ const STOP_GRACE: Duration = Duration::from_secs(5);
 pub struct Config {
     /// The most engines that this node has at once.
     pub engines: usize,
-    /// The limits of users, for runs that go on without a request.
-    pub limits: Limits,
     /// How much memory the node may use.
     pub node_memory: NodeMemory,
 }
@@ -56,7 +53,6 @@ impl Default for Config {
     fn default() -> Self {
         Self {
             engines: 1_000,
-            limits: Limits::default(),
             node_memory: NodeMemory::default(),
         }
     }

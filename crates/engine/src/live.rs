@@ -332,11 +332,20 @@ impl LiveRuns {
 
     /// Waits until no run is left.
     pub(crate) async fn gone(&self) {
+        self.none_left(|_| true).await;
+    }
+
+    /// Waits until no run of the user is left.
+    pub(crate) async fn gone_of(&self, user: UserId) {
+        self.none_left(|live| live.user_id == user).await;
+    }
+
+    async fn none_left(&self, wanted: impl Fn(&Live) -> bool) {
         loop {
             let changed = self.0.changed.notified();
             let mut changed = std::pin::pin!(changed);
             changed.as_mut().enable();
-            if self.len() == 0 {
+            if self.look(|runs| runs.filter(|live| wanted(live)).count()) == 0 {
                 return;
             }
             changed.await;

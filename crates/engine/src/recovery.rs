@@ -14,7 +14,6 @@ use netra_protocol::account::User;
 use netra_protocol::error::{ErrorCode, Failure};
 use netra_protocol::event::EventKind;
 use netra_protocol::id::{RequestId, RunId, UserId};
-use netra_protocol::limits::Limits;
 use netra_protocol::run::{OnBusy, OnLimit, Run, RunStatus};
 use netra_store::{Error, RunInput, Unfinished, Writable};
 use tokio::time::Instant;
@@ -59,7 +58,7 @@ impl ExecutionEngineFactory {
         for run in unfinished {
             if run.status == RunStatus::Waiting {
                 let (id, user, thread) = (run.run_id, run.owner.id, run.thread_id);
-                let allowed = self.limits_of(&run.owner).concurrent_runs;
+                let allowed = run.owner.limits.concurrent_runs;
                 let parked = self.0.admission.enter_parked(user, thread, allowed);
                 self.0.waiting.insert(id, user, thread, parked);
                 continue;
@@ -114,7 +113,7 @@ impl ExecutionEngineFactory {
         let wish = Wish {
             user: run.owner.id,
             thread: run.thread_id,
-            allowed: self.limits_of(&run.owner).concurrent_runs,
+            allowed: run.owner.limits.concurrent_runs,
             // It was let in before, so no limit of the queue refuses it now.
             queue: u32::MAX,
             on_limit: OnLimit::Queue,
@@ -256,11 +255,6 @@ impl ExecutionEngineFactory {
         Ok(self.principal_with(owner, rights))
     }
 
-    /// The limits in force for a user who is known from the database only.
-    fn limits_of(&self, _owner: &User) -> Arc<Limits> {
-        Arc::new(self.infra().config.limits.clone())
-    }
-
     fn principal_with(&self, owner: &User, rights: Rights) -> Principal {
         Principal {
             user_id: owner.id,
@@ -268,7 +262,7 @@ impl ExecutionEngineFactory {
             plan: owner.plan,
             groups: owner.groups.clone().into(),
             rights,
-            limits: self.limits_of(owner),
+            limits: Arc::new(owner.limits.clone()),
             session: None,
         }
     }

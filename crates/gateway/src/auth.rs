@@ -1,7 +1,9 @@
 //! Who asks: tokens, passwords, sessions, cookies, origins.
 
 pub(crate) mod cookie;
+pub(crate) mod issuer;
 pub(crate) mod keys;
+pub(crate) mod link;
 pub(crate) mod origin;
 pub(crate) mod passwords;
 pub(crate) mod session;

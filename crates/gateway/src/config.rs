@@ -5,6 +5,9 @@ use std::time::Duration;
 use netra_context::Secret;
 use netra_protocol::limits::Limits;
 
+use crate::address::Net;
+use crate::auth::issuer::IssuerConfig;
+
 /// Who may make an account by themselves.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum Registration {
@@ -40,6 +43,8 @@ pub struct Config {
     pub allowed_origins: Vec<String>,
     /// Who may make an account.
     pub registration: Registration,
+    /// Whose tokens are taken besides the server's own.
+    pub issuer: Option<IssuerConfig>,
     /// Signs a browser on the loopback address in as the user `local`.
     pub dev: bool,
     /// Life of an access token.
@@ -58,6 +63,10 @@ pub struct Config {
     /// Connections of all kinds on this node; beyond it the oldest on which nobody has signed in
     /// is closed. A quarter of them is never taken by WebSockets and event streams.
     pub max_connections: usize,
+    /// Requests of one address in a minute that carry no good credentials.
+    pub requests_per_address: u32,
+    /// Proxies whose `X-Forwarded-For` is believed.
+    pub trusted_proxies: Vec<Net>,
     /// How long a new connection may take to bring the head of its first request.
     pub header_timeout: Duration,
     /// How long the body of a request may bring nothing.
@@ -80,6 +89,7 @@ impl Default for Config {
             public_origin: None,
             allowed_origins: Vec::new(),
             registration: Registration::Closed,
+            issuer: None,
             dev: false,
             access_ttl: Duration::from_secs(15 * 60),
             refresh_ttl: Duration::from_secs(30 * 24 * 3600),
@@ -88,6 +98,8 @@ impl Default for Config {
             limits: Limits::default(),
             max_sockets: 20_000,
             max_connections: 30_000,
+            requests_per_address: 3_000,
+            trusted_proxies: Vec::new(),
             header_timeout: Duration::from_secs(10),
             body_stall: Duration::from_secs(30),
             password_checks: 4,

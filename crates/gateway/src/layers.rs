@@ -1,10 +1,11 @@
 //! The layers around the handlers. Their order, and why, stands in `router.rs`.
 
+use std::net::SocketAddr;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Instant;
 
-use axum::extract::{MatchedPath, Request, State};
+use axum::extract::{ConnectInfo, MatchedPath, Request, State};
 use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse as _, Response};
@@ -14,15 +15,19 @@ use netra_context::runtime::TaskKind;
 use netra_protocol::ErrorCode;
 use netra_protocol::id::RequestId;
 
+use crate::address;
 use crate::auth::origin;
-use crate::auth::verifier::{Verified, is_api_key};
+use crate::auth::verifier::{Presented, Verified, is_api_key};
 use crate::charge;
 use crate::error::Error;
+use crate::limit::Verdict;
 use crate::serve::places::Place;
 use crate::state::Gateway;
+use crate::trace::{TRACEPARENT, Trace};
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 const X_API_KEY: HeaderName = HeaderName::from_static("x-api-key");
+const X_NETRA_USER: HeaderName = HeaderName::from_static("x-netra-user");
 
 /// Gives the request its id, catches panics, writes the body of errors, counts and logs.
 pub(crate) async fn finish(
@@ -32,7 +37,9 @@ pub(crate) async fn finish(
 ) -> Response {
     let began = Instant::now();
     let request_id = gateway.runtime.new_id(RequestId::from_parts);
+    let trace = Trace::of(request.headers(), &gateway.runtime);
     request.extensions_mut().insert(request_id);
+    find_client(&gateway, &mut request);
     let method = request.method().clone();
     let route = request.extensions().get::<MatchedPath>().cloned();
     let is_api = request.uri().path().starts_with("/api/");
@@ -43,6 +50,9 @@ pub(crate) async fn finish(
     let headers = response.headers_mut();
     if let Ok(value) = HeaderValue::try_from(request_id.to_string()) {
         headers.insert(REQUEST_ID, value);
+    }
+    if let Some(value) = trace.header() {
+        headers.insert(TRACEPARENT, value);
     }
     headers.insert(
         header::X_CONTENT_TYPE_OPTIONS,
@@ -60,10 +70,22 @@ pub(crate) async fn finish(
     let route = route.as_ref().map_or("other", MatchedPath::as_str);
     record(&method, route, response.status(), began);
     tracing::debug!(
-        request.id = %request_id, http.method = %method, http.route = route,
+        request.id = %request_id, trace.id = %trace.id(), http.method = %method, http.route = route,
         http.status = response.status().as_u16(), "request answered",
     );
     response
+}
+
+/// Puts the client's address in place of a trusted proxy's.
+fn find_client(gateway: &Gateway, request: &mut Request) {
+    let trusted = &gateway.config.trusted_proxies;
+    let peer = request.extensions().get::<ConnectInfo<SocketAddr>>();
+    let Some(ConnectInfo(peer)) = peer.copied().filter(|_| !trusted.is_empty()) else {
+        return;
+    };
+    let client = address::of_client(peer.ip(), request.headers(), trusted);
+    let client = SocketAddr::new(client, peer.port());
+    request.extensions_mut().insert(ConnectInfo(client));
 }
 
 /// The method as a label. Clients may invent methods; labels stay for ever.
@@ -192,6 +214,45 @@ pub(crate) async fn guard(
     Ok(next.run(request).await)
 }
 
+/// Counts a request of somebody who is not signed in, by address.
+fn count_stranger(gateway: &Gateway, request: &Request) -> Result<Option<Verdict>, Error> {
+    let peer = request.extensions().get::<ConnectInfo<SocketAddr>>();
+    let Some(ConnectInfo(peer)) = peer else {
+        return Ok(None);
+    };
+    let (key, limit) = (
+        address::counted(peer.ip()),
+        gateway.config.requests_per_address,
+    );
+    let verdict = gateway.strangers.count(key, limit, gateway.runtime.now());
+    if verdict.allowed {
+        Ok(Some(verdict))
+    } else {
+        Err(verdict.refusal())
+    }
+}
+
+/// Lets through who need not be signed in, as often as their address may ask.
+pub(crate) async fn count_strangers(
+    State(gateway): State<Gateway>,
+    request: Request,
+    next: Next,
+) -> Result<Response, Error> {
+    // Whoever looks after the server asks often and from one place.
+    if request.uri().path().starts_with("/health/") {
+        return Ok(next.run(request).await);
+    }
+    let verdict = count_stranger(&gateway, &request)?;
+    let mut response = next.run(request).await;
+    // A refusal by another count says where that one stands.
+    if response.status() != StatusCode::TOO_MANY_REQUESTS
+        && let Some(verdict) = verdict
+    {
+        verdict.write_to(response.headers_mut());
+    }
+    Ok(response)
+}
+
 /// Carries out what changes something in a task of its own, so that it is done to its end where the
 /// client hangs up meanwhile: a session that the store has ended must be forgotten here too.
 ///
@@ -203,6 +264,10 @@ pub(crate) async fn to_the_end(
 ) -> Result<Response, Error> {
     if request.method().is_safe() {
         return Ok(next.run(request).await);
+    }
+    if gateway.store.is_full() {
+        let message = "The server has more to write than it can; try again.";
+        return Err(Error::new(ErrorCode::Overloaded, message));
     }
     let carried_out = gateway.runtime.spawn(TaskKind::Part, next.run(request));
     match carried_out.await {
@@ -244,6 +309,19 @@ pub(crate) fn credentials(headers: &HeaderMap) -> Result<&str, Error> {
     presented(headers)?.ok_or_else(missing)
 }
 
+/// Whom a back end acts for, where the request says so.
+pub(crate) fn acts_for(headers: &HeaderMap) -> Result<Option<&str>, Error> {
+    let mut named = headers.get_all(X_NETRA_USER).iter();
+    match (named.next(), named.next()) {
+        (None, _) => Ok(None),
+        // One that is no text is as wrong as one with spaces in it.
+        (Some(subject), None) => Ok(Some(subject.to_str().unwrap_or(" "))),
+        (Some(_), Some(_)) => {
+            Err(Error::invalid("A request acts for one user.").at_field("X-Netra-User"))
+        }
+    }
+}
+
 /// Lets through whose credentials have all these rights, before anything is looked up or read.
 pub(crate) async fn authorise(
     needed: Rights,
@@ -265,10 +343,23 @@ pub(crate) async fn authenticate(
     mut request: Request,
     next: Next,
 ) -> Result<Response, Error> {
-    let verified = gateway
-        .verifier
-        .verify(credentials(request.headers())?)
-        .await?;
+    let headers = request.headers();
+    let text = credentials(headers);
+    if text.is_err() {
+        count_stranger(&gateway, &request)?;
+    }
+    let presented = Presented {
+        text: text?,
+        acts_for: acts_for(headers)?,
+    };
+    let verified = match gateway.verifier.verify(presented).await {
+        Ok(verified) => verified,
+        Err(error) => {
+            // Whoever guesses is counted, and refused without a word on what was guessed.
+            count_stranger(&gateway, &request)?;
+            return Err(error);
+        }
+    };
     if let Some(place) = request.extensions().get::<Arc<Place>>() {
         place.keep();
     }

@@ -5,6 +5,8 @@
 //! `error` (how an error gets its status), `routes` (a file per resource), `ws` and `sse` (events),
 //! `auth` (who asks), `charge` (on whose memory account). It never decides what an agent may do, and never touches SQL.
 
+mod address;
+mod archive;
 mod auth;
 mod charge;
 mod config;
@@ -19,17 +21,22 @@ mod routes;
 mod serve;
 mod sse;
 mod state;
+mod trace;
 mod ui;
 mod ws;
 
+pub use address::Net;
+pub use auth::issuer::IssuerConfig;
 pub use auth::keys::{Error as KeysError, Keys};
+pub use auth::link::reset_token;
 pub use auth::passwords::{Refused as PasswordRefused, hash_password};
 pub use auth::setup::setup_token;
 pub use config::{Config, Registration};
 pub use openapi::openapi;
 pub use router::router;
-pub use serve::serve;
-pub use state::{Metrics, Parts};
+pub use serve::transport::{Door, Tls};
+pub use serve::{serve, serve_at};
+pub use state::{History, Metrics, Parts};
 
 #[cfg(test)]
 mod tests;

@@ -10,8 +10,8 @@ use utoipa::openapi::security::{
 use utoipa::openapi::{Content, Ref, RefOr, ResponseBuilder};
 
 use crate::routes::{
-    account, admin, agents, approvals, audit, docs, events, files, health, isolation, keys,
-    metrics, runs, secrets, sessions, threads, tool_servers, upload, usage,
+    account, admin, agents, approvals, audit, docs, events, files, health, invites, isolation,
+    keys, me, metrics, plans, runs, secrets, sessions, threads, tool_servers, upload, usage,
 };
 use crate::ws;
 
@@ -31,10 +31,13 @@ const KEY_SCHEME: &str = "api_key";
         account::login,
         account::refresh,
         account::logout,
+        account::reset,
         account::ws_ticket,
         account::me,
         sessions::session_list,
         sessions::session_delete,
+        me::me_export,
+        me::me_delete,
         keys::key_list,
         keys::key_create,
         keys::key_delete,
@@ -75,7 +78,15 @@ const KEY_SCHEME: &str = "api_key";
         usage::usage_get,
         audit::audit_list,
         admin::user_list,
+        admin::user_create,
         admin::user_update,
+        invites::invite_list,
+        invites::invite_create,
+        invites::invite_delete,
+        plans::plans_get,
+        plans::plans_set,
+        plans::audit_list,
+        plans::metrics_history,
         admin::run_list,
         isolation::isolation_get,
         admin::run_cancel,
@@ -165,7 +176,9 @@ fn complete(path: &str, operation: &mut Operation) {
         }
         "thread_delete" => &[ErrorCode::ThreadBusy],
         "run_cancel" | "admin_run_cancel" => &[ErrorCode::RunEnded],
-        "admin_user_update" => &[ErrorCode::Conflict],
+        "admin_user_update" | "admin_user_create" | "admin_invite_create" | "me_delete" => {
+            &[ErrorCode::Conflict]
+        }
         "approval_resolve" => &[ErrorCode::ApprovalResolved],
         "account_register" | "account_setup" => &[ErrorCode::Conflict],
         "event_stream" | "run_event_stream" => &[ErrorCode::CursorExpired],

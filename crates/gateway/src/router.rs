@@ -8,8 +8,8 @@ use netra_context::{Right, Rights};
 
 use crate::error::Error;
 use crate::routes::{
-    account, admin, agents, approvals, audit, docs, events, files, health, isolation, keys,
-    metrics, runs, secrets, sessions, threads, tool_servers, upload, usage,
+    account, admin, agents, approvals, audit, docs, events, files, health, invites, isolation,
+    keys, me, metrics, plans, runs, secrets, sessions, threads, tool_servers, upload, usage,
 };
 use crate::state::{Gateway, Parts};
 use crate::{layers, ui, ws};
@@ -22,6 +22,7 @@ fn open_routes() -> Vec<(&'static str, MethodRouter<Gateway>)> {
         ("/api/auth/login", post(account::login)),
         ("/api/auth/refresh", post(account::refresh)),
         ("/api/auth/logout", post(account::logout)),
+        ("/api/auth/reset", post(account::reset)),
         ("/api/metrics", get(metrics::metrics_get)),
         ("/api/openapi.json", get(docs::openapi_get)),
         ("/api/docs", get(docs::docs_get)),
@@ -37,6 +38,8 @@ const RUN: Rights = READ.with(Right::Run);
 const THREADS: Rights = Rights::NONE.with(Right::Run);
 const FILES: Rights = Rights::NONE.with(Right::Files);
 const ACCOUNT: Rights = Rights::NONE.with(Right::Account);
+/// What is taken along holds what was read, and what the account has.
+const EXPORT: Rights = ACCOUNT.with(Right::Read);
 const APPROVE: Rights = Rights::NONE.with(Right::Approve);
 const ADMIN: Rights = Rights::NONE.with(Right::Admin);
 
@@ -52,6 +55,8 @@ fn signed_in_routes() -> Vec<(Rights, &'static str, MethodRouter<Gateway>)> {
             "/api/auth/sessions/{id}",
             delete(sessions::session_delete),
         ),
+        (EXPORT, "/api/me/export", get(me::me_export)),
+        (ACCOUNT, "/api/me", delete(me::me_delete)),
         (ACCOUNT, "/api/keys", get(keys::key_list)),
         (ACCOUNT, "/api/keys", post(keys::key_create)),
         (ACCOUNT, "/api/keys/{id}", delete(keys::key_delete)),
@@ -120,7 +125,23 @@ fn signed_in_routes() -> Vec<(Rights, &'static str, MethodRouter<Gateway>)> {
         (READ, "/api/audit", get(audit::audit_list)),
         (ADMIN, "/api/admin/isolation", get(isolation::isolation_get)),
         (ADMIN, "/api/admin/users", get(admin::user_list)),
+        (ADMIN, "/api/admin/users", post(admin::user_create)),
         (ADMIN, "/api/admin/users/{id}", patch(admin::user_update)),
+        (ADMIN, "/api/admin/invites", get(invites::invite_list)),
+        (ADMIN, "/api/admin/invites", post(invites::invite_create)),
+        (
+            ADMIN,
+            "/api/admin/invites/{id}",
+            delete(invites::invite_delete),
+        ),
+        (ADMIN, "/api/admin/plans", get(plans::plans_get)),
+        (ADMIN, "/api/admin/plans", put(plans::plans_set)),
+        (ADMIN, "/api/admin/audit", get(plans::audit_list)),
+        (
+            ADMIN,
+            "/api/admin/metrics/history",
+            get(plans::metrics_history),
+        ),
         (ADMIN, "/api/admin/runs", get(admin::run_list)),
         (
             ADMIN,
@@ -161,7 +182,8 @@ pub fn router(parts: Parts) -> Router {
     let signed_in =
         signed_in().route_layer(from_fn_with_state(gateway.clone(), layers::authenticate));
     // -------------------------------------------------------------------------------------
-    let routes = open()
+    let open = open().route_layer(from_fn_with_state(gateway.clone(), layers::count_strangers));
+    let routes = open
         .merge(signed_in)
         .method_not_allowed_fallback(async || Error::no_method())
         .fallback(ui::page_or_nothing);

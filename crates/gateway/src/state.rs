@@ -6,7 +6,7 @@ use std::sync::Arc;
 use netra_context::Runtime;
 use netra_engine::ExecutionEngineFactory;
 use netra_events::WebSocketBridgeFactory;
-use netra_protocol::account::User;
+use netra_protocol::admin::MetricsHistory;
 use netra_protocol::id::UserId;
 use netra_protocol::limits::Limits;
 use netra_store::{Secrets, Store};
@@ -21,6 +21,9 @@ use crate::ws::connections::Connections;
 
 /// Renders the metrics, as JSON where asked, else as Prometheus text.
 pub type Metrics = Arc<dyn Fn(bool) -> String + Send + Sync>;
+
+/// Tells how the metrics were.
+pub type History = Arc<dyn Fn() -> MetricsHistory + Send + Sync>;
 
 /// What the edge stands on.
 pub struct Parts {
@@ -42,6 +45,8 @@ pub struct Parts {
     pub keys: Keys,
     /// The metrics of this process.
     pub metrics: Metrics,
+    /// How they were in the last hour.
+    pub history: History,
     /// Settings.
     pub config: Config,
 }
@@ -60,25 +65,21 @@ pub(crate) struct Inner {
     pub(crate) tool_servers: Arc<dyn ToolServers>,
     pub(crate) keys: Keys,
     pub(crate) metrics: Metrics,
+    pub(crate) history: History,
     pub(crate) config: Config,
+    /// Of whoever is not signed in yet.
     pub(crate) limits: Arc<Limits>,
     pub(crate) verifier: Verifier,
     pub(crate) passwords: Passwords,
     /// Sign-ins, by hash of account and address.
     pub(crate) logins: Windows<[u8; 32]>,
     pub(crate) requests: Windows<UserId>,
+    /// Requests without credentials, by address.
+    pub(crate) strangers: Windows<u128>,
     pub(crate) connections: Connections,
 }
 
 impl Gateway {
-    /// The account with the limits that it has.
-    pub(crate) fn shown(&self, user: User) -> User {
-        User {
-            limits: self.config.limits.clone(),
-            ..user
-        }
-    }
-
     pub(crate) fn new(parts: Parts) -> Self {
         let Parts {
             runtime,
@@ -90,6 +91,7 @@ impl Gateway {
             tool_servers,
             keys,
             metrics,
+            history,
             config,
         } = parts;
         let limits = Arc::new(config.limits.clone());
@@ -97,13 +99,14 @@ impl Gateway {
             runtime.clone(),
             store.clone(),
             keys.clone(),
-            limits.clone(),
+            config.issuer.clone(),
             config.recheck,
         );
         Self(Arc::new(Inner {
             passwords: Passwords::new(runtime.clone(), config.password_checks),
             logins: Windows::new(),
             requests: Windows::new(),
+            strangers: Windows::new(),
             connections: Connections::new(
                 config
                     .max_sockets
@@ -118,6 +121,7 @@ impl Gateway {
             tool_servers,
             keys,
             metrics,
+            history,
             config,
             limits,
             verifier,

@@ -4,8 +4,13 @@ mod accounts;
 mod admin;
 mod approvals;
 mod connections;
+mod end_users;
+mod issuers;
 mod keys;
+mod leaving;
+mod load;
 mod memory;
+mod people;
 mod requests;
 mod slow_sockets;
 mod sockets;
@@ -13,21 +18,25 @@ mod streams;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
 
 use axum::Router;
 use axum::body::Body;
 use axum::extract::ConnectInfo;
 use axum::http::{HeaderMap, Method, Request, StatusCode, header};
 use http_body_util::BodyExt as _;
+use netra_context::runtime::{Clock, SystemClock};
 use netra_context::{BackgroundKind, Runtime, UserExecutionContext};
 use netra_engine::{Agents, EmbeddedAgent, ExecutionEngineFactory};
 use netra_events::{Hub, WebSocketBridgeFactory};
 use netra_model::Models;
+use netra_protocol::Timestamp;
 use netra_protocol::account::{Plan, Role};
 use netra_protocol::id::UserId;
-use netra_store::{NewUser, Store};
+use netra_store::{Entry, Fanout, NewUser, Store};
 use netra_tools::{Policy, Registry, ToolExecutorFactory};
 use netra_worker::{AnalysisPool, ScriptPool};
+use parking_lot::{Condvar, Mutex};
 use serde_json::Value;
 use tempfile::TempDir;
 use tower::ServiceExt as _;
@@ -62,6 +71,7 @@ struct Edge {
     keys: Keys,
     router: Router,
     parts: Box<dyn Fn() -> Parts>,
+    gate: Arc<Gate>,
     _dir: TempDir,
 }
 
@@ -119,16 +129,64 @@ fn engine(
     })
 }
 
+/// The machine's clock, moved ahead by a test, in seconds.
+struct Ahead(Arc<AtomicI64>);
+
+impl Clock for Ahead {
+    fn now(&self) -> Timestamp {
+        let ahead = self.0.load(Ordering::SeqCst);
+        SystemClock.now().plus_millis(ahead * 1_000)
+    }
+}
+
+/// Holds the store's writer up at the end of its next commit, as long as it is closed.
+#[derive(Default)]
+struct Gate {
+    is_closed: Mutex<bool>,
+    opened: Condvar,
+}
+
+impl Gate {
+    fn close(&self) {
+        *self.is_closed.lock() = true;
+    }
+
+    fn open(&self) {
+        *self.is_closed.lock() = false;
+        self.opened.notify_all();
+    }
+}
+
+struct Gated(Arc<Gate>, Arc<Hub>);
+
+impl Fanout for Gated {
+    fn committed(&self, entries: &[Arc<Entry>]) {
+        let mut is_closed = self.0.is_closed.lock();
+        while *is_closed {
+            self.0.opened.wait(&mut is_closed);
+        }
+        drop(is_closed);
+        self.1.committed(entries);
+    }
+}
+
 impl Edge {
     fn new(config: Config) -> Self {
+        Self::with_clock(config, Arc::default())
+    }
+
+    fn with_clock(config: Config, ahead: Arc<AtomicI64>) -> Self {
         let dir = tempfile::tempdir().unwrap();
-        let runtime = Runtime::new();
+        let runtime = Runtime::with_clock(Box::new(Ahead(ahead)));
         let hub = Hub::new();
         let place = netra_store::Config {
             dir: dir.path().to_owned(),
             audit_key: netra_store::AuditKey::new([7; 32]),
         };
-        let store = Store::open(&runtime, place, hub.clone()).unwrap();
+        let gate = Arc::new(Gate::default());
+        let gated = Arc::new(Gated(gate.clone(), hub.clone()));
+        let store = Store::open(&runtime, place, gated).unwrap();
+        store.set_limits(config.limits.clone());
         let bridge = WebSocketBridgeFactory::new(&runtime, store.clone(), hub);
         let registry = Arc::new(
             Registry::new(
@@ -157,6 +215,7 @@ impl Edge {
                         "metric 1\n".into()
                     }
                 }),
+                history: Arc::new(Default::default),
                 config: config.clone(),
             }
         };
@@ -167,6 +226,7 @@ impl Edge {
             keys,
             router,
             parts: Box::new(parts),
+            gate,
             _dir: dir,
         }
     }

@@ -20,12 +20,13 @@ use netra_protocol::frame::{MAX_INBOUND_BYTES, SUBPROTOCOL};
 use serde::Deserialize;
 
 use self::connections::Kind;
+use crate::auth::verifier::Presented;
 use crate::auth::verifier::Verified;
 use crate::auth::{origin, secret_hash};
 use crate::charge;
 use crate::error::Error;
 use crate::extract::parse_query;
-use crate::layers::presented;
+use crate::layers::{acts_for, presented};
 use crate::serve::places::Place;
 use crate::state::Gateway;
 
@@ -74,7 +75,11 @@ async fn credentials(gateway: &Gateway, parts: &Parts) -> Result<Arc<Verified>, 
     }
     let token = presented(&parts.headers)?.or_else(|| offered_token(&parts.headers));
     let token = token.ok_or_else(|| Error::unauthenticated("The credentials are missing."))?;
-    gateway.verifier.verify(token).await
+    let presented = Presented {
+        text: token,
+        acts_for: acts_for(&parts.headers)?,
+    };
+    gateway.verifier.verify(presented).await
 }
 
 /// What is said where no more sockets and streams fit on the node.

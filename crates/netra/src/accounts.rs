@@ -5,11 +5,11 @@ use std::time::Duration;
 
 use netra_context::{BackgroundKind, Runtime, UserExecutionContext};
 use netra_events::Hub;
-use netra_gateway::{Keys, hash_password};
-use netra_protocol::account::{Plan, Role, User};
+use netra_gateway::{Keys, hash_password, reset_token};
+use netra_protocol::account::{Plan, Role, User, is_user_name};
 use netra_protocol::admin::UpdateUser;
 use netra_store::secret::Keyring;
-use netra_store::{NewUser, Secrets, Store};
+use netra_store::{NewUser, Secrets, Store, Supervised};
 
 use crate::config::Config;
 use crate::exit::{Exit, Problem};
@@ -51,6 +51,7 @@ impl Accounts {
         };
         // Nobody listens here; a server on the folder reads the log itself.
         let store = Store::open(&runtime, store_config, Hub::new())?;
+        store.set_limits(config.limits.clone());
         Ok(Self {
             runtime,
             secret_keys: config.secret_keys(),
@@ -69,8 +70,8 @@ impl Accounts {
         let password_hash = match new.password {
             None => None,
             Some(password) => {
-                let runtime = self.runtime.clone();
-                let hash = move || hash_password(&runtime, &password);
+                let (runtime, name) = (self.runtime.clone(), new.name.clone());
+                let hash = move || hash_password(&runtime, &password, &name);
                 let hashed = self
                     .runtime
                     .spawn_blocking(hash)
@@ -143,16 +144,45 @@ impl Accounts {
         self.update(name, change).await
     }
 
-    async fn update(&self, name: &str, change: UpdateUser) -> Result<User, Problem> {
+    /// Gives the user another role or plan, or both. A running server sees it within a minute.
+    pub async fn set(
+        &self,
+        name: &str,
+        role: Option<Role>,
+        plan: Option<Plan>,
+    ) -> Result<User, Problem> {
+        let change = UpdateUser {
+            role,
+            plan,
+            ..UpdateUser::default()
+        };
+        self.update(name, change).await
+    }
+
+    /// A token by which the user sets a new password, once.
+    pub async fn reset_token(&self, name: &str) -> Result<String, Problem> {
+        let user = self.supervised(name).await?;
+        let (token, kept) = reset_token(&self.runtime);
+        let console = self.console();
+        self.store.reset_link_create(&console, &user, kept).await?;
+        Ok(token)
+    }
+
+    async fn supervised(&self, name: &str) -> Result<Supervised<User>, Problem> {
         let known = self
             .find(name)
             .await?
             .ok_or_else(|| Problem::message(Exit::Failure, format!("there is no user `{name}`")))?;
-        let (store, console) = (&self.store, self.console());
-        let user = store.user_supervised(&console, known.id).await;
-        let user = user?;
-        let updated = store.user_update(&console, &user, change).await;
-        Ok(updated?)
+        Ok(self
+            .store
+            .user_supervised(&self.console(), known.id)
+            .await?)
+    }
+
+    async fn update(&self, name: &str, change: UpdateUser) -> Result<User, Problem> {
+        let user = self.supervised(name).await?;
+        let console = self.console();
+        Ok(self.store.user_update(&console, &user, change).await?)
     }
 
     /// Seals all users' secrets with a new key, and gives how many that were and how many had to be given up.
@@ -188,11 +218,7 @@ impl Accounts {
 }
 
 fn check_name(name: &str) -> Result<(), Problem> {
-    let good = (1..=64).contains(&name.len())
-        && name
-            .bytes()
-            .all(|byte| byte.is_ascii_alphanumeric() || b"._-@".contains(&byte));
-    if good {
+    if is_user_name(name) {
         return Ok(());
     }
     Err(Problem::message(

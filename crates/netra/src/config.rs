@@ -15,7 +15,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use netra_protocol::limits::Limits;
+use netra_protocol::limits::{LimitOverrides, Limits};
 use netra_tools::Destination;
 
 pub use catalogue::{CATALOGUE, Key, Kind};
@@ -67,10 +67,16 @@ impl From<figment::Error> for Error {
 pub struct Config {
     /// The address to listen on; port 0 takes a free one.
     pub listen: SocketAddr,
+    /// A Unix socket to listen on besides.
+    pub socket: Option<PathBuf>,
+    /// Files with the chain of certificates and its private key, where the server speaks TLS.
+    pub tls: Option<(PathBuf, PathBuf)>,
     /// Where browsers reach the server, when that is not where it listens.
     pub public_origin: Option<String>,
     /// Browsers' origins besides the server's own.
     pub allowed_origins: Vec<String>,
+    /// Proxies whose `X-Forwarded-For` is believed.
+    pub trusted_proxies: Vec<netra_gateway::Net>,
     /// Signs a browser on the loopback address in as `local`.
     pub dev: bool,
     /// How long runs may go on after the server was told to stop.
@@ -87,8 +93,12 @@ pub struct Config {
     pub node_memory_mib: Option<u64>,
     /// Limits of users that have no others.
     pub limits: Limits,
+    /// Requests of one address in a minute that carry no good credentials; none: the default.
+    pub requests_per_address: Option<u32>,
     /// Who may make an account.
     pub registration: Registration,
+    /// Whose tokens are taken besides the server's own.
+    pub issuer: Option<netra_gateway::IssuerConfig>,
     /// Life of an access token.
     pub access_ttl: Duration,
     /// Life of a sign-in that is not refreshed.
@@ -175,14 +185,28 @@ impl Config {
         if raw.limits.engines == Some(0) {
             return Err(Error::Invalid("limits.engines must be at least 1".into()));
         }
+        if raw.limits.requests_per_minute_and_address == Some(0) {
+            let words = "limits.requests_per_minute_and_address must be at least 1";
+            return Err(Error::Invalid(words.into()));
+        }
         if raw.limits.node_memory_mib == Some(0) {
             let words = "limits.node_memory_mib must be at least 1";
             return Err(Error::Invalid(words.into()));
         }
         Ok(Self {
             listen,
+            socket: raw.server.socket,
+            tls: match (raw.server.tls_certificate, raw.server.tls_key) {
+                (Some(certificate), Some(key)) => Some((certificate, key)),
+                (None, None) => None,
+                _ => {
+                    let words = "server.tls_certificate and server.tls_key belong together";
+                    return Err(Error::Invalid(words.into()));
+                }
+            },
             public_origin: raw.server.public_origin,
             allowed_origins: raw.server.allowed_origins,
+            trusted_proxies: proxies(&raw.server.trusted_proxies)?,
             dev: raw.server.dev,
             drain: Duration::from_millis(raw.server.drain_ms),
             heartbeat: Duration::from_millis(raw.server.heartbeat_ms),
@@ -191,7 +215,9 @@ impl Config {
             engines: raw.limits.engines,
             node_memory_mib: raw.limits.node_memory_mib,
             limits: raw.limits.user,
+            requests_per_address: raw.limits.requests_per_minute_and_address,
             registration: raw.auth.registration,
+            issuer: raw.auth.issuer.resolve()?,
             access_ttl: Duration::from_millis(raw.auth.access_ttl_ms),
             refresh_ttl: Duration::from_millis(raw.auth.refresh_ttl_ms),
             models: raw.models.resolve()?,
@@ -221,44 +247,29 @@ fn address(text: &str) -> Result<SocketAddr, Error> {
     })
 }
 
+fn proxies(texts: &[String]) -> Result<Vec<netra_gateway::Net>, Error> {
+    let nets = texts.iter().map(|text| text.parse::<netra_gateway::Net>());
+    let nets = nets.collect::<Result<_, String>>();
+    nets.map_err(|problem| Error::Invalid(format!("server.trusted_proxies: {problem}")))
+}
+
 fn destinations(texts: &[String]) -> Result<Vec<Destination>, Error> {
     let parse = |text: &String| Destination::parse(text);
     let destinations = texts.iter().map(parse).collect::<Result<_, _>>();
     destinations.map_err(|problem| Error::Invalid(format!("tools.fetch.allow: {problem}")))
 }
 
-/// A limit of nothing would make the server useless in a way that is hard to see.
 fn check_limits(limits: &Limits) -> Result<(), Error> {
-    let positive = [
-        ("concurrent_runs", u64::from(limits.concurrent_runs)),
-        ("memory_mib", limits.memory_mib),
-        ("run_timeout_ms", limits.run_timeout_ms),
-        ("run_timeout_max_ms", limits.run_timeout_max_ms),
-        ("model_call_ms", limits.model_call_ms),
-        ("tool_call_ms", limits.tool_call_ms),
-        ("steps", u64::from(limits.steps)),
-        ("attempts", u64::from(limits.attempts)),
-        ("sockets", u64::from(limits.sockets)),
-        ("logins_per_minute", u64::from(limits.logins_per_minute)),
-        ("requests_per_minute", u64::from(limits.requests_per_minute)),
-        ("messages_per_10s", u64::from(limits.messages_per_10s)),
-        ("upload_mib", limits.upload_mib),
-        ("message_chars", u64::from(limits.message_chars)),
-    ];
-    if let Some((name, _)) = positive.iter().find(|(_, value)| *value == 0) {
-        return Err(Error::Invalid(format!("limits.{name} must be at least 1")));
+    if let Some((name, least)) = LimitOverrides::from(limits).too_low() {
+        return Err(Error::Invalid(format!(
+            "limits.{name} must be at least {least}"
+        )));
     }
     if limits.run_timeout_ms > limits.run_timeout_max_ms {
         return Err(Error::Invalid(format!(
             "limits.run_timeout_ms ({}) is over limits.run_timeout_max_ms ({})",
             limits.run_timeout_ms, limits.run_timeout_max_ms
         )));
-    }
-    if limits
-        .budget_usd
-        .is_some_and(|usd| !usd.is_finite() || usd < 0.0)
-    {
-        return Err(Error::Invalid("limits.budget_usd must be 0 or more".into()));
     }
     Ok(())
 }

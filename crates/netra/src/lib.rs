@@ -16,7 +16,9 @@ mod sweep;
 mod temp;
 mod watch;
 
+mod doors;
 mod embedded;
+mod history;
 mod logs;
 mod machine;
 mod machine_layers;

@@ -1,7 +1,9 @@
 //! Where log lines go: standard error, as text or JSON.
 
-use tracing_subscriber::EnvFilter;
 use tracing_subscriber::filter::Directive;
+use tracing_subscriber::layer::SubscriberExt as _;
+use tracing_subscriber::util::SubscriberInitExt as _;
+use tracing_subscriber::{EnvFilter, Registry, reload};
 
 use crate::config::{Error, LogFormat};
 
@@ -20,25 +22,41 @@ const CAPPED: [&str; 9] = [
     "rmcp=error",
 ];
 
-/// Starts logging for the process. Does nothing when it was started before.
-pub(crate) fn start(format: LogFormat, level: &str) -> Result<(), Error> {
+/// The level of the process's log, to be changed while it runs; none where somebody else had started the log.
+pub(crate) struct Level(Option<reload::Handle<EnvFilter, Registry>>);
+
+fn filter(level: &str) -> Result<EnvFilter, Error> {
     let filter = EnvFilter::builder()
         .parse(level)
         .map_err(|error| Error::Invalid(format!("log.level: `{level}`: {error}")))?;
-    let filter = CAPPED
+    Ok(CAPPED
         .iter()
         .filter_map(|directive| directive.parse::<Directive>().ok())
-        .fold(filter, EnvFilter::add_directive);
-    let lines = tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(std::io::stderr);
+        .fold(filter, EnvFilter::add_directive))
+}
+
+impl Level {
+    /// Logs at another level from now on.
+    pub(crate) fn set(&self, level: &str) -> Result<(), Error> {
+        let filter = filter(level)?;
+        let Some(handle) = &self.0 else { return Ok(()) };
+        let reloaded = handle.reload(filter);
+        reloaded.map_err(|error| Error::Invalid(format!("log.level: {error}")))
+    }
+}
+
+/// Starts logging for the process. Does nothing when it was started before.
+pub(crate) fn start(format: LogFormat, level: &str) -> Result<Level, Error> {
+    let (filter, handle) = reload::Layer::new(filter(level)?);
+    let lines = tracing_subscriber::fmt::layer().with_writer(std::io::stderr);
+    let registry = Registry::default().with(filter);
     let started = match format {
-        LogFormat::Text => lines
-            .with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr()))
-            .try_init(),
-        LogFormat::Json => lines.json().flatten_event(true).try_init(),
+        LogFormat::Text => {
+            let is_terminal = std::io::IsTerminal::is_terminal(&std::io::stderr());
+            registry.with(lines.with_ansi(is_terminal)).try_init()
+        }
+        LogFormat::Json => registry.with(lines.json().flatten_event(true)).try_init(),
     };
     // The first subscriber of a process stays; a second server in one process uses it too.
-    started.ok();
-    Ok(())
+    Ok(Level(started.is_ok().then_some(handle)))
 }

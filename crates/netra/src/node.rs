@@ -10,7 +10,7 @@ use netra_context::{BackgroundKind, Runtime, UserExecutionContext};
 use netra_engine::agents::Agents;
 use netra_engine::{Agent, ExecutionEngineFactory, Infra, NodeMemory};
 use netra_events::{Hub, WebSocketBridgeFactory};
-use netra_gateway::{Keys, Parts};
+use netra_gateway::{Keys, Parts, Tls};
 use netra_model::Models;
 use netra_store::secret::{Keyring, ServerSecrets};
 use netra_store::{DirLock, Secrets, Store};
@@ -18,11 +18,12 @@ use netra_tools::builtin::{AnalysisOperation, analysis_tools, http_fetch};
 use netra_tools::{Policy, PublicWeb, Registry, Tool, ToolExecutorFactory};
 use netra_worker::sandbox::{Sandbox, Tier};
 use netra_worker::{AnalysisPool, ScriptPool};
-use tokio::net::TcpListener;
 
 use crate::config::{Config, Registration};
+use crate::doors::{self, Opened};
 use crate::embedded;
 use crate::exit::{Exit, Problem};
+use crate::history::History;
 use crate::machine;
 use crate::machine_layers;
 use crate::metrics::{self, Recorded};
@@ -57,6 +58,17 @@ pub enum Error {
         /// In words.
         reason: String,
     },
+    /// The Unix socket cannot be listened on.
+    #[error("cannot listen on {path}: {reason}")]
+    Socket {
+        /// Its path.
+        path: String,
+        /// In words.
+        reason: String,
+    },
+    /// The certificate or its key cannot be used.
+    #[error("TLS: {0}")]
+    Tls(String),
     /// The data folder cannot be used.
     #[error(transparent)]
     Store(#[from] netra_store::Error),
@@ -89,10 +101,12 @@ impl From<Error> for Problem {
     fn from(error: Error) -> Self {
         let exit = match &error {
             Error::DataInUse { .. } => Exit::DataInUse,
-            Error::Address { .. } => Exit::Address,
-            Error::Models(_) | Error::Policy(_) | Error::Secrets(_) | Error::Sandbox { .. } => {
-                Exit::Usage
-            }
+            Error::Address { .. } | Error::Socket { .. } => Exit::Address,
+            Error::Models(_)
+            | Error::Policy(_)
+            | Error::Secrets(_)
+            | Error::Sandbox { .. }
+            | Error::Tls(_) => Exit::Usage,
             Error::Store(_) | Error::Keys(_) | Error::Other(_) => Exit::Failure,
         };
         Self::new(exit, error)
@@ -120,7 +134,9 @@ pub struct Node {
     url: String,
     setup_link: Option<String>,
     drain: Duration,
+    tls: Option<Tls>,
     runtime: Runtime,
+    store: Store,
     engine: ExecutionEngineFactory,
     // In the order in which they are let go: first nobody finds the server, last the lock.
     published: Published,
@@ -137,9 +153,7 @@ impl Node {
     /// The same with what whoever puts the server into a program of their own has besides.
     pub async fn start_with(config: Config, further: Further) -> Result<Self, Error> {
         let lock = take_lock(&config)?;
-        let listener = listen(config.listen).await?;
-        let address = listener.local_addr().map_err(other)?;
-        let url = format!("http://{}", reachable(address));
+        let Opened { doors, url, tls } = doors::open(&config).await?;
 
         let recorded = metrics::install().map_err(Error::Other)?;
         let runtime = Runtime::new();
@@ -150,6 +164,7 @@ impl Node {
             audit_key: keys.audit_key(),
         };
         let store = Store::open(&runtime, store_config, Arc::clone(&hub) as _)?;
+        store.set_limits(config.limits.clone());
         let bridge = WebSocketBridgeFactory::new(&runtime, store.clone(), hub);
         let scripts = ScriptPool::new(pool(&config, config.workers.scripts, config.workers.warm));
         let secrets = secrets(&config, &runtime, &store).await?;
@@ -188,9 +203,10 @@ impl Node {
             pid: std::process::id(),
         };
         sweep::start(&runtime, &store, config.events_days);
+        let history = History::default();
         let parts = Parts {
             runtime: runtime.clone(),
-            store,
+            store: store.clone(),
             bridge,
             engine: engine.clone(),
             tools: Arc::clone(&registry),
@@ -198,14 +214,16 @@ impl Node {
             secrets,
             keys,
             metrics: render(&recorded),
+            history: history.told(),
             config: gateway_config(&config),
         };
         runtime.spawn(TaskKind::Listener, async move {
-            if let Err(error) = netra_gateway::serve(listener, parts).await {
+            if let Err(error) = netra_gateway::serve_at(doors, parts).await {
                 tracing::error!("the server no longer accepts connections: {error}");
             }
         });
-        keep_metrics(&runtime, recorded, &engine);
+        keep_metrics(&runtime, recorded.clone(), &engine);
+        history.keep(&runtime, recorded);
         // They may take as long as they like: nobody waits for them but who wants their tools.
         servers.begin(&registry);
         let published = file.publish(&config.data).map_err(other)?;
@@ -214,7 +232,9 @@ impl Node {
             setup_link: setup.map(|token| format!("{url}/setup?token={token}")),
             url,
             drain: config.drain,
+            tls,
             runtime,
+            store,
             engine,
             published,
             temp,
@@ -232,6 +252,19 @@ impl Node {
         self.setup_link.as_deref()
     }
 
+    /// Takes over of another configuration what a running server can: the limits of users, for all within a minute, and
+    /// the certificate. All else is for the next start.
+    ///
+    /// # Errors
+    /// Where the certificate or its key cannot be used; all stays as it was then.
+    pub fn reload(&self, config: &Config) -> Result<(), Error> {
+        if let (Some(tls), Some((certificate, key))) = (&self.tls, &config.tls) {
+            tls.read_again(certificate, key).map_err(Error::Tls)?;
+        }
+        self.store.set_limits(config.limits.clone());
+        Ok(())
+    }
+
     /// Reads the files of the agents again, for runs that begin from now on, and logs what has changed.
     pub async fn reload_agents(&self) {
         watch::reload(&self.runtime, &self.engine).await;
@@ -246,6 +279,7 @@ impl Node {
         let left = self.runtime.drain(Duration::from_secs(5)).await;
         // Only now may another server have the folder.
         drop(self.engine);
+        drop(self.store);
         drop(self.temp);
         drop(self.lock);
         left
@@ -267,35 +301,6 @@ fn take_lock(config: &Config) -> Result<DirLock, Error> {
     // A killed server's: nobody must go to its address with a token of this folder.
     ServerFile::remove_stale(&config.data).map_err(other)?;
     Ok(lock)
-}
-
-async fn listen(address: SocketAddr) -> Result<TcpListener, Error> {
-    TcpListener::bind(address)
-        .await
-        .map_err(|error| Error::Address {
-            address,
-            reason: match error.kind() {
-                std::io::ErrorKind::AddrInUse => {
-                    "another program listens there; --listen takes another port, 0 a free one"
-                        .into()
-                }
-                std::io::ErrorKind::AddrNotAvailable => "it is no address of this machine".into(),
-                std::io::ErrorKind::PermissionDenied => "ports below 1024 need a permission".into(),
-                _ => error.to_string(),
-            },
-        })
-}
-
-/// The address that a program on this machine reaches the server at.
-fn reachable(address: SocketAddr) -> SocketAddr {
-    let mut reachable = address;
-    if address.ip().is_unspecified() {
-        reachable.set_ip(match address {
-            SocketAddr::V4(_) => std::net::Ipv4Addr::LOCALHOST.into(),
-            SocketAddr::V6(_) => std::net::Ipv6Addr::LOCALHOST.into(),
-        });
-    }
-    reachable
 }
 
 /// Who may call which tools: the operator's files, or what is built in.
@@ -468,7 +473,6 @@ fn engine_config(config: &Config) -> netra_engine::Config {
     let of_process = |mib: u64| NodeMemory::of_process(mib.saturating_mul(1024 * 1024));
     netra_engine::Config {
         engines: config.engines.unwrap_or_else(by_memory),
-        limits: config.limits.clone(),
         node_memory: memory_mib.map_or_else(NodeMemory::default, of_process),
     }
 }
@@ -482,6 +486,11 @@ fn gateway_config(config: &Config) -> netra_gateway::Config {
             Registration::Invite => netra_gateway::Registration::Invite,
             Registration::Closed => netra_gateway::Registration::Closed,
         },
+        issuer: config.issuer.clone(),
+        trusted_proxies: config.trusted_proxies.clone(),
+        requests_per_address: config
+            .requests_per_address
+            .unwrap_or(netra_gateway::Config::default().requests_per_address),
         dev: config.dev,
         access_ttl: config.access_ttl,
         refresh_ttl: config.refresh_ttl,
@@ -566,13 +575,5 @@ mod tests {
         assert_eq!(for_connections(256), 128);
         assert_eq!(for_connections(1_024), 512);
         assert_eq!(for_connections(20_000), 17_500);
-    }
-
-    #[test]
-    fn a_server_that_listens_everywhere_is_reached_on_this_machine() {
-        let shown = |text: &str| reachable(text.parse().unwrap()).to_string();
-        assert_eq!(shown("0.0.0.0:80"), "127.0.0.1:80");
-        assert_eq!(shown("[::]:80"), "[::1]:80");
-        assert_eq!(shown("192.0.2.1:80"), "192.0.2.1:80");
     }
 }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use netra_context::runtime::TaskKind;
 use netra_context::{BackgroundKind, Runtime, UserExecutionContext};
-use netra_store::{Error, Store};
+use netra_store::{Error, Left, Store};
 
 const DAY_MS: i64 = 24 * 3_600 * 1_000;
 
@@ -14,11 +14,13 @@ enum Chore {
     Expire { events_days: Option<u32> },
     /// Folds the pieces of ended runs' messages.
     Fold,
+    /// Deletes what is left of users who have left.
+    Erase,
 }
 
 /// Starts all, for as long as the server runs.
 pub(crate) fn start(runtime: &Runtime, store: &Store, events_days: Option<u32>) {
-    for chore in [Chore::Expire { events_days }, Chore::Fold] {
+    for chore in [Chore::Expire { events_days }, Chore::Fold, Chore::Erase] {
         let (shutdown, store) = (runtime.shutdown().clone(), store.clone());
         let ctx = UserExecutionContext::for_background(runtime, BackgroundKind::Sweep);
         runtime.spawn(TaskKind::Sweep, async move {
@@ -44,13 +46,20 @@ impl Chore {
     const fn period(self) -> Duration {
         match self {
             Self::Expire { .. } => Duration::from_secs(3_600),
-            Self::Fold => Duration::from_secs(60),
+            Self::Fold | Self::Erase => Duration::from_secs(60),
         }
     }
 
     async fn carry_out(self, store: &Store, ctx: &UserExecutionContext) -> Result<usize, Error> {
         match self {
             Self::Fold => store.fold(ctx).await,
+            Self::Erase => {
+                let mut gone = 0;
+                for user in store.users_leaving(ctx).await? {
+                    gone += usize::from(store.user_erase(ctx, user).await? == Left::Gone);
+                }
+                Ok(gone)
+            }
             Self::Expire { events_days: None } => store.sweep(ctx).await,
             Self::Expire {
                 events_days: Some(days),

@@ -80,6 +80,25 @@ pub struct User {
     pub created_at: Timestamp,
     /// The limits in force.
     pub limits: Limits,
+    /// Who the user is elsewhere; absent for who has an account here only.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub identity: Option<Identity>,
+}
+
+/// Who a user is elsewhere: whoever is known there is one user here, whatever names they have.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Identity {
+    /// Who knows them: the id of the user whose service token named them, or the address of an issuer of tokens.
+    pub issuer: String,
+    /// Their id there.
+    pub subject: String,
+}
+
+/// Whether an account can have this name: 1 to 64 letters, digits, `.`, `_`, `-` or `@`. ASCII alone, so that no two
+/// names look alike.
+pub fn is_user_name(name: &str) -> bool {
+    let good = |byte: u8| byte.is_ascii_alphanumeric() || b"._-@".contains(&byte);
+    (1..=64).contains(&name.len()) && name.bytes().all(good)
 }
 
 /// Whether a group can have this name: 1 to 64 letters, digits, `.`, `_` or `-`.
@@ -142,6 +161,15 @@ pub struct Reset {
     pub password: String,
 }
 
+/// Deletes the account of who asks.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Leave {
+    /// Needed where the account has one and the sign-in is older than ten minutes, or there is none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub password: Option<String>,
+}
+
 /// The answer to signing in and to refreshing.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct Tokens {
@@ -185,7 +213,7 @@ pub struct Session {
 pub struct CreateKey {
     /// For people: 1 to 100 characters.
     pub name: String,
-    /// What the key may do: `read`, `run`, `files`, `account`, `approve`, `admin`, `metrics`; at
+    /// What the key may do: `read`, `run`, `files`, `account`, `approve`, `admin`, `metrics`, `service`; at
     /// least one, and none that its maker lacks.
     pub scopes: Vec<String>,
     /// When it ends, in the future; never when absent.

@@ -3,15 +3,17 @@
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use crate::account::{Plan, Role, is_group_name};
+use crate::account::{Plan, Role, User, is_group_name};
+use crate::audit::AuditEntry;
 use crate::error::ErrorCode;
-use crate::id::{RunId, ThreadId, UserId};
+use crate::id::{InviteId, RunId, ThreadId, UserId};
+use crate::limits::LimitOverrides;
 use crate::run::RunStatus;
 use crate::time::Timestamp;
 use crate::usage::RunUsage;
 
 /// Changes an account. What is absent stays as it is.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct UpdateUser {
     /// A disabled user can do nothing: sessions and API keys end for good, sockets close, runs are
@@ -28,6 +30,173 @@ pub struct UpdateUser {
     /// `_` or `-`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub groups: Option<Vec<String>>,
+    /// The user's own limits from now on, in place of those of the plan; `{}` takes all away.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub limits: Option<LimitOverrides>,
+    /// Makes a link by which the user can set a new password, once. Links of before are no longer good.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reset_link: Option<bool>,
+}
+
+/// Makes an account.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct CreateUser {
+    /// The name to sign in with: 1 to 64 letters, digits, `.`, `_`, `-`, `@`.
+    pub name: String,
+    /// 12 to 128 characters, none of the common ones. Absent: the answer has a link by which the user sets one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub password: Option<String>,
+    /// What the user may do; `user` when absent.
+    #[serde(default = "CreateUser::role", skip_serializing_if = "is_user")]
+    pub role: Role,
+    /// What the user has booked; `free` when absent.
+    #[serde(default = "CreateUser::plan", skip_serializing_if = "is_free")]
+    pub plan: Plan,
+}
+
+impl CreateUser {
+    fn role() -> Role {
+        Role::User
+    }
+
+    fn plan() -> Plan {
+        Plan::Free
+    }
+}
+
+fn is_user(role: &Role) -> bool {
+    *role == Role::User
+}
+
+fn is_free(plan: &Plan) -> bool {
+    *plan == Plan::Free
+}
+
+/// An account as an admin has made or changed it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct ChangedUser {
+    /// The account.
+    #[serde(flatten)]
+    pub user: User,
+    /// Where one was asked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reset_link: Option<Link>,
+}
+
+/// A link that is good once. It is in this answer and nowhere else.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Link {
+    /// What the link carries.
+    pub token: String,
+    /// For a person's browser.
+    pub url: String,
+    /// When it ends.
+    pub expires_at: Timestamp,
+}
+
+/// Makes an invitation.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct CreateInvite {
+    /// What whoever takes it may do; `user` when absent.
+    #[serde(default = "CreateUser::role", skip_serializing_if = "is_user")]
+    pub role: Role,
+    /// What they have booked; `free` when absent.
+    #[serde(default = "CreateUser::plan", skip_serializing_if = "is_free")]
+    pub plan: Plan,
+    /// How long it is good, in milliseconds, at most 90 days; 7 days when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(minimum = 1)]
+    pub expires_in_ms: Option<u64>,
+}
+
+impl Default for CreateInvite {
+    fn default() -> Self {
+        Self {
+            role: Role::User,
+            plan: Plan::Free,
+            expires_in_ms: None,
+        }
+    }
+}
+
+/// An invitation that nobody has taken yet.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Invite {
+    /// To take it back.
+    pub id: InviteId,
+    /// What whoever takes it may do.
+    pub role: Role,
+    /// What they have booked.
+    pub plan: Plan,
+    /// When it was made.
+    pub created_at: Timestamp,
+    /// When it ends.
+    pub expires_at: Timestamp,
+    /// In the answer to making it only.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub link: Option<Link>,
+}
+
+/// The limits of each plan, where they are not those of the configuration. A change holds from then on, without a restart.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, ToSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct Plans {
+    /// Of `free`.
+    pub free: LimitOverrides,
+    /// Of `pro`.
+    pub pro: LimitOverrides,
+    /// Of `enterprise`.
+    pub enterprise: LimitOverrides,
+}
+
+impl Plans {
+    /// Each plan with its limits.
+    pub fn each(&self) -> [(Plan, &LimitOverrides); 3] {
+        [
+            (Plan::Free, &self.free),
+            (Plan::Pro, &self.pro),
+            (Plan::Enterprise, &self.enterprise),
+        ]
+    }
+
+    /// The limits of one, to be set.
+    pub fn of_mut(&mut self, plan: Plan) -> &mut LimitOverrides {
+        match plan {
+            Plan::Free => &mut self.free,
+            Plan::Pro => &mut self.pro,
+            Plan::Enterprise => &mut self.enterprise,
+        }
+    }
+}
+
+/// An audit record of anybody.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct AdminAuditEntry {
+    /// In whose audit it stands. The account may be gone.
+    pub user_id: UserId,
+    /// The record.
+    #[serde(flatten)]
+    pub entry: AuditEntry,
+}
+
+/// How the server's figures were, at most an hour back.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct MetricsHistory {
+    /// Between two points, in milliseconds.
+    pub interval_ms: u64,
+    /// What was measured at each point, oldest first. A figure that was not there yet is absent.
+    pub points: Vec<MetricsPoint>,
+}
+
+/// The figures of one moment.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct MetricsPoint {
+    /// When.
+    pub at: Timestamp,
+    /// By the metric's name, over all of its labels together.
+    pub values: std::collections::BTreeMap<String, f64>,
 }
 
 /// The most groups of one user.

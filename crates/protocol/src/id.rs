@@ -133,6 +133,8 @@ ids! {
     SessionId = "ses_", "session";
     /// An API key (not its secret).
     KeyId = "key_", "key";
+    /// An invitation (not its token).
+    InviteId = "inv_", "invitation";
     /// A conversation.
     ThreadId = "thr_", "thread";
     /// One message of a thread.

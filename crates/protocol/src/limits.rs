@@ -1,77 +1,159 @@
-//! The limits of a user, with the contract's defaults.
+//! The limits of a user, with the contract's defaults, and what a plan or an admin puts in their place.
 
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-/// What one user may use. Defaults are the contract's, section 4.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
-#[serde(default, deny_unknown_fields)]
-pub struct Limits {
-    /// Concurrent executions over all threads and nodes.
-    pub concurrent_runs: u32,
-    /// Runs that may wait for a slot.
-    pub queued_runs: u32,
-    /// Memory of all the user's runs, workers and children on one node, in MiB.
-    pub memory_mib: u64,
-    /// Deadline of a run that names none: queued and running time, in milliseconds.
-    pub run_timeout_ms: u64,
-    /// The longest deadline that a run may ask for, in milliseconds.
-    pub run_timeout_max_ms: u64,
-    /// How long an approval may be answered, in milliseconds.
-    pub approval_ttl_ms: u64,
-    /// One model call, in milliseconds.
-    pub model_call_ms: u64,
-    /// One tool call, in milliseconds.
-    pub tool_call_ms: u64,
-    /// Steps of a run.
-    pub steps: u32,
-    /// Tool calls of a run.
-    pub tool_calls: u32,
-    /// Nesting of sub-agents.
-    pub depth: u32,
-    /// Attempts of a run after crashes.
-    pub attempts: u32,
-    /// Open WebSockets.
-    pub sockets: u32,
-    /// Sign-ins per minute for a pair of account and address.
-    pub logins_per_minute: u32,
-    /// HTTP requests per minute.
-    pub requests_per_minute: u32,
-    /// WebSocket messages per socket in ten seconds.
-    pub messages_per_10s: u32,
-    /// Money for models per day, in US dollars; none: without a bound.
-    pub budget_usd: Option<f64>,
-    /// Tokens of models per day; none: without a bound.
-    pub budget_tokens: Option<u64>,
-    /// The largest upload, in MiB.
-    pub upload_mib: u64,
-    /// The longest text of a message, in characters.
-    pub message_chars: u32,
+fn below(least: u64) -> impl Fn(u64) -> bool {
+    move |value| value < least
 }
 
-impl Default for Limits {
-    fn default() -> Self {
-        Self {
-            concurrent_runs: 5,
-            queued_runs: 100,
-            memory_mib: 1024,
-            run_timeout_ms: 300_000,
-            run_timeout_max_ms: 3_600_000,
-            approval_ttl_ms: 86_400_000,
-            model_call_ms: 120_000,
-            tool_call_ms: 30_000,
-            steps: 50,
-            tool_calls: 100,
-            depth: 5,
-            attempts: 3,
-            sockets: 20,
-            logins_per_minute: 5,
-            requests_per_minute: 600,
-            messages_per_10s: 30,
-            budget_usd: None,
-            budget_tokens: None,
-            upload_mib: 64,
-            message_chars: 100_000,
+/// Makes the limits and, with the same keys, what is laid over them.
+macro_rules! limits {
+    (
+        always { $($(#[$doc:meta])* $name:ident: $type:ty = $default:expr, $least:literal;)* }
+        by_plan { $($(#[$plan_doc:meta])* $plan_name:ident: $plan_type:ty;)* }
+    ) => {
+        /// What one user may use. Defaults are the contract's, section 4.
+        #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+        #[serde(default, deny_unknown_fields)]
+        pub struct Limits {
+            $($(#[$doc])* pub $name: $type,)*
+            $($(#[$plan_doc])* pub $plan_name: Option<$plan_type>,)*
         }
+
+        impl Default for Limits {
+            fn default() -> Self {
+                Self { $($name: $default,)* $($plan_name: None,)* }
+            }
+        }
+
+        /// Limits in place of others: what is absent stays as it is below.
+        #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, ToSchema)]
+        #[serde(default, deny_unknown_fields)]
+        pub struct LimitOverrides {
+            $($(#[$doc])*
+            #[serde(skip_serializing_if = "Option::is_none")]
+            pub $name: Option<$type>,)*
+            $($(#[$plan_doc])*
+            #[serde(skip_serializing_if = "Option::is_none")]
+            pub $plan_name: Option<$plan_type>,)*
+        }
+
+        impl LimitOverrides {
+            /// The limits below with these in their place.
+            #[must_use]
+            pub fn over(&self, below: &Limits) -> Limits {
+                Limits {
+                    $($name: self.$name.unwrap_or(below.$name),)*
+                    $($plan_name: self.$plan_name.or(below.$plan_name),)*
+                }
+            }
+
+            /// The first that no user can have, with the least that it can be. A limit of nothing would
+            /// make the server useless in a way that is hard to see.
+            pub fn too_low(&self) -> Option<(&'static str, u64)> {
+                $(if self.$name.map(u64::from).is_some_and(below($least)) {
+                    return Some((stringify!($name), $least));
+                })*
+                match self.budget_usd {
+                    Some(usd) if !usd.is_finite() || usd < 0.0 => Some(("budget_usd", 0)),
+                    _ => None,
+                }
+            }
+        }
+
+        impl From<&Limits> for LimitOverrides {
+            fn from(limits: &Limits) -> Self {
+                Self {
+                    $($name: Some(limits.$name),)*
+                    $($plan_name: limits.$plan_name,)*
+                }
+            }
+        }
+    };
+}
+
+limits! {
+    always {
+        /// Concurrent executions over all threads and nodes.
+        concurrent_runs: u32 = 5, 1;
+        /// Runs that may wait for a slot.
+        queued_runs: u32 = 100, 0;
+        /// Memory of all the user's runs, workers and children on one node, in MiB.
+        memory_mib: u64 = 1024, 1;
+        /// Deadline of a run that names none: queued and running time, in milliseconds.
+        run_timeout_ms: u64 = 300_000, 1;
+        /// The longest deadline that a run may ask for, in milliseconds.
+        run_timeout_max_ms: u64 = 3_600_000, 1;
+        /// How long an approval may be answered, in milliseconds.
+        approval_ttl_ms: u64 = 86_400_000, 0;
+        /// One model call, in milliseconds.
+        model_call_ms: u64 = 120_000, 1;
+        /// One tool call, in milliseconds.
+        tool_call_ms: u64 = 30_000, 1;
+        /// Steps of a run.
+        steps: u32 = 50, 1;
+        /// Tool calls of a run.
+        tool_calls: u32 = 100, 0;
+        /// Nesting of sub-agents.
+        depth: u32 = 5, 0;
+        /// Attempts of a run after crashes.
+        attempts: u32 = 3, 1;
+        /// Open WebSockets.
+        sockets: u32 = 20, 1;
+        /// Sign-ins per minute for a pair of account and address.
+        logins_per_minute: u32 = 5, 1;
+        /// HTTP requests per minute.
+        requests_per_minute: u32 = 600, 1;
+        /// WebSocket messages per socket in ten seconds.
+        messages_per_10s: u32 = 30, 1;
+        /// The largest upload, in MiB.
+        upload_mib: u64 = 64, 1;
+        /// The longest text of a message, in characters.
+        message_chars: u32 = 100_000, 1;
+    }
+    by_plan {
+        /// Money for models per day, in US dollars; none: without a bound.
+        budget_usd: f64;
+        /// Tokens of models per day; none: without a bound.
+        budget_tokens: u64;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_absent_stays_as_it_is_below() {
+        let plan = LimitOverrides {
+            steps: Some(7),
+            budget_tokens: Some(9),
+            ..LimitOverrides::default()
+        };
+        let own = LimitOverrides {
+            steps: Some(8),
+            ..LimitOverrides::default()
+        };
+        let limits = own.over(&plan.over(&Limits::default()));
+        assert_eq!((limits.steps, limits.budget_tokens), (8, Some(9)));
+        assert_eq!(limits.depth, Limits::default().depth);
+        assert_eq!(
+            LimitOverrides::from(&limits).over(&Limits::default()),
+            limits
+        );
+    }
+
+    #[test]
+    fn a_limit_of_nothing_is_named() {
+        assert_eq!(LimitOverrides::from(&Limits::default()).too_low(), None);
+        let read = |text: &str| {
+            serde_json::from_str::<LimitOverrides>(text)
+                .unwrap()
+                .too_low()
+        };
+        assert_eq!(read(r#"{"steps": 0}"#), Some(("steps", 1)));
+        assert_eq!(read(r#"{"depth": 0, "queued_runs": 0}"#), None);
+        assert_eq!(read(r#"{"budget_usd": -1}"#), Some(("budget_usd", 0)));
     }
 }

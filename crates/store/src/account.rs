@@ -1,9 +1,9 @@
 //! Users and their passwords.
 
 use netra_context::{BackgroundKind, UserExecutionContext};
-use netra_protocol::account::{Plan, Role, User};
+use netra_protocol::account::{Identity, Plan, Role, User};
 use netra_protocol::id::UserId;
-use netra_protocol::limits::Limits;
+use netra_protocol::limits::{LimitOverrides, Limits};
 use netra_protocol::{Page, Timestamp};
 use rusqlite::{Connection, OptionalExtension as _, Row};
 
@@ -15,7 +15,11 @@ use crate::session;
 use crate::sqlite::Tx;
 
 const OPERATORS: &[BackgroundKind] = &[BackgroundKind::Authentication, BackgroundKind::Console];
-const COLUMNS: &str = "id, name, role, plan, disabled, created_at, password_hash, groups";
+/// What the limits of a user are made of stands in two places: those of the plan, and the user's own above them.
+const COLUMNS: &str = "id, name, role, plan, disabled, created_at, password_hash, groups, limits,
+     (SELECT p.limits FROM plans p WHERE p.plan = users.plan),
+     (SELECT i.issuer FROM identities i WHERE i.user_id = users.id),
+     (SELECT i.subject FROM identities i WHERE i.user_id = users.id)";
 
 /// An account to be made.
 #[derive(Debug, Clone)]
@@ -33,13 +37,34 @@ pub struct NewUser {
 /// An account with what proves that somebody is it.
 #[derive(Clone)]
 pub struct Credentials {
-    /// The account. `limits` are the defaults: whoever knows the configuration puts its own there.
+    /// The account.
     pub user: User,
     /// None for a user who cannot sign in by password.
     pub password_hash: Option<String>,
 }
 
-fn credentials(row: &Row<'_>) -> rusqlite::Result<Credentials> {
+fn limits(row: &Row<'_>, base: &Limits) -> rusqlite::Result<Limits> {
+    let read = |column: usize| -> rusqlite::Result<LimitOverrides> {
+        let text: Option<String> = row.get(column)?;
+        let unreadable = || {
+            let kind = rusqlite::types::Type::Text;
+            rusqlite::Error::InvalidColumnType(column, "limits".into(), kind)
+        };
+        text.map_or(Ok(LimitOverrides::default()), |text| {
+            serde_json::from_str(&text).map_err(|_| unreadable())
+        })
+    };
+    Ok(read(8)?.over(&read(9)?.over(base)))
+}
+
+fn identity(row: &Row<'_>) -> rusqlite::Result<Option<Identity>> {
+    let issuer: Option<String> = row.get(10)?;
+    let subject: Option<String> = row.get(11)?;
+    let both = issuer.zip(subject);
+    Ok(both.map(|(issuer, subject)| Identity { issuer, subject }))
+}
+
+fn credentials(row: &Row<'_>, base: &Limits) -> rusqlite::Result<Credentials> {
     let word = |index: usize| -> rusqlite::Result<String> { row.get(index) };
     let unreadable = |index| {
         rusqlite::Error::InvalidColumnType(index, "word".into(), rusqlite::types::Type::Text)
@@ -53,24 +78,34 @@ fn credentials(row: &Row<'_>) -> rusqlite::Result<Credentials> {
             groups: serde_json::from_str(&word(7)?).map_err(|_| unreadable(7))?,
             disabled: row.get(4)?,
             created_at: Timestamp::from_micros(row.get(5)?),
-            limits: Limits::default(),
+            limits: limits(row, base)?,
+            identity: identity(row)?,
         },
         password_hash: row.get(6)?,
     })
 }
 
-fn by_id(connection: &Connection, id: UserId) -> Result<Credentials, Error> {
+pub(crate) fn by_id(
+    connection: &Connection,
+    id: UserId,
+    base: &Limits,
+) -> Result<Credentials, Error> {
     let sql = format!("SELECT {COLUMNS} FROM users WHERE id = ?1");
     Ok(connection
         .prepare_cached(&sql)?
-        .query_row([id.to_bytes()], credentials)?)
+        .query_row([id.to_bytes()], |row| credentials(row, base))?)
 }
 
-pub(crate) fn user_by_id(connection: &Connection, id: UserId) -> Result<User, Error> {
-    Ok(by_id(connection, id)?.user)
+/// The account, with the limits in force where `base` are those of the configuration.
+pub(crate) fn user_by_id(
+    connection: &Connection,
+    id: UserId,
+    base: &Limits,
+) -> Result<User, Error> {
+    Ok(by_id(connection, id, base)?.user)
 }
 
-fn insert(tx: &Tx<'_>, id: UserId, new: &NewUser) -> Result<User, Error> {
+pub(crate) fn insert(tx: &Tx<'_>, id: UserId, new: &NewUser, base: &Limits) -> Result<User, Error> {
     let sql = "INSERT INTO users (id, name, role, plan, password_hash, created_at)
                VALUES (?1, ?2, ?3, ?4, ?5, ?6) ON CONFLICT (name) DO NOTHING";
     let changed = tx.execute(
@@ -87,7 +122,7 @@ fn insert(tx: &Tx<'_>, id: UserId, new: &NewUser) -> Result<User, Error> {
     if changed == 0 {
         Err(Error::NameTaken)
     } else {
-        user_by_id(tx.connection(), id)
+        user_by_id(tx.connection(), id, base)
     }
 }
 
@@ -111,7 +146,8 @@ impl Store {
     ) -> Result<User, Error> {
         require_background(ctx, OPERATORS)?;
         let id = self.0.runtime.new_id(UserId::from_parts);
-        self.0.db.write(move |tx| insert(tx, id, &new)).await
+        let base = self.base_limits();
+        self.0.db.write(move |tx| insert(tx, id, &new, &base)).await
     }
 
     /// Makes the first admin, unless somebody can sign in as one already. As
@@ -125,12 +161,15 @@ impl Store {
         new: NewUser,
     ) -> Result<User, Error> {
         require_background(ctx, OPERATORS)?;
-        let id = self.0.runtime.new_id(UserId::from_parts);
+        let (id, base) = (
+            self.0.runtime.new_id(UserId::from_parts),
+            self.base_limits(),
+        );
         let work = move |tx: &mut Tx<'_>| {
             if has_admin(tx.connection())? {
                 return Err(Error::Conflict("the server has been set up"));
             }
-            insert(tx, id, &new)
+            insert(tx, id, &new, &base)
         };
         self.0.db.write(work).await
     }
@@ -158,13 +197,13 @@ impl Store {
         name: &str,
     ) -> Result<Option<Credentials>, Error> {
         require_background(ctx, OPERATORS)?;
-        let name = name.to_owned();
+        let (name, base) = (name.to_owned(), self.base_limits());
         let sql = format!("SELECT {COLUMNS} FROM users WHERE name = ?1");
         self.0
             .db
             .read(move |c| {
                 Ok(c.prepare_cached(&sql)?
-                    .query_row([name], credentials)
+                    .query_row([name], |row| credentials(row, &base))
                     .optional()?)
             })
             .await
@@ -179,9 +218,10 @@ impl Store {
         if ctx.user_id() != Some(id) && require_background(ctx, &all).is_err() {
             return Err(Error::NotFound);
         }
+        let base = self.base_limits();
         self.0
             .db
-            .read(move |connection| user_by_id(connection, id))
+            .read(move |connection| user_by_id(connection, id, &base))
             .await
     }
 
@@ -197,10 +237,13 @@ impl Store {
     ) -> Result<Page<User>, Error> {
         require_admin(ctx)?;
         let after: [u8; 16] = after.map(cursor::read).transpose()?.unwrap_or_default();
-        let sql = format!("SELECT {COLUMNS} FROM users WHERE id > ?1 ORDER BY id LIMIT ?2");
+        let base = self.base_limits();
+        let sql = format!(
+            "SELECT {COLUMNS} FROM users WHERE id > ?1 AND NOT leaving ORDER BY id LIMIT ?2"
+        );
         let read = move |connection: &Connection| {
             let mut statement = connection.prepare_cached(&sql)?;
-            let rows = statement.query_map((after, limit + 1), credentials)?;
+            let rows = statement.query_map((after, limit + 1), |row| credentials(row, &base))?;
             let mut items = rows
                 .map(|row| Ok(row?.user))
                 .collect::<Result<Vec<_>, Error>>()?;

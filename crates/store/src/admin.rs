@@ -1,11 +1,12 @@
 //! What admins do with accounts and with everybody's runs. Each change is in the audit of whom it
 //! concerns, and in the admin's own.
 
-use netra_context::UserExecutionContext;
+use netra_context::{Right, UserExecutionContext};
 use netra_protocol::account::{Role, User};
 use netra_protocol::admin::{AdminRun, UpdateUser};
 use netra_protocol::error::Failure;
 use netra_protocol::id::{RunId, ThreadId, UserId};
+use netra_protocol::limits::Limits;
 use netra_protocol::run::RunStatus;
 use netra_protocol::{Page, Timestamp};
 use rusqlite::{Connection, Row};
@@ -15,9 +16,10 @@ use crate::account::user_by_id;
 use crate::audit::{self, AuditRecord, Origin};
 use crate::error::Error;
 use crate::handle::Supervised;
-use crate::owner::require_admin;
+use crate::idempotency::{Created, Idempotency, once};
+use crate::owner::{require, require_admin};
 use crate::sqlite::Tx;
-use crate::{Store, cursor, key, session};
+use crate::{NewUser, Store, account, cursor, key, session};
 
 const RUN_COLUMNS: &str = "id, user_id, thread_id, agent, status, attempt, created_at, started_at,
      ended_at, deadline, error, usage";
@@ -96,7 +98,7 @@ fn page_of_runs(
 }
 
 /// Whether somebody else can run the server.
-fn has_other_admin(tx: &Tx<'_>, than: UserId) -> Result<bool, Error> {
+pub(crate) fn has_other_admin(tx: &Tx<'_>, than: UserId) -> Result<bool, Error> {
     let sql = "SELECT EXISTS
                (SELECT 1 FROM users WHERE role = 'admin' AND NOT disabled AND id <> ?1)";
     Ok(tx
@@ -104,8 +106,14 @@ fn has_other_admin(tx: &Tx<'_>, than: UserId) -> Result<bool, Error> {
         .query_row([than.to_bytes()], |row| row.get(0))?)
 }
 
-fn update(tx: &Tx<'_>, by: &Admin, id: UserId, change: UpdateUser) -> Result<User, Error> {
-    let mut user = user_by_id(tx.connection(), id)?;
+fn update(
+    tx: &Tx<'_>,
+    by: &Admin,
+    id: UserId,
+    change: UpdateUser,
+    base: &Limits,
+) -> Result<User, Error> {
+    let mut user = user_by_id(tx.connection(), id, base)?;
     let is_admin = |user: &User| user.role == Role::Admin && !user.disabled;
     let was_admin = is_admin(&user);
     user.disabled = change.disabled.unwrap_or(user.disabled);
@@ -127,23 +135,27 @@ fn update(tx: &Tx<'_>, by: &Admin, id: UserId, change: UpdateUser) -> Result<Use
             serde_json::to_string(&user.groups)?,
         ),
     )?;
+    if let Some(limits) = &change.limits {
+        let sql = "UPDATE users SET limits = ?2 WHERE id = ?1";
+        tx.execute(sql, (id.to_bytes(), serde_json::to_string(limits)?))?;
+    }
     if user.disabled {
         session::revoke_all(tx, id)?;
         key::delete_all(tx, id)?;
     }
     by.record(tx, id, "user.update", id.to_string(), json!(change))?;
-    Ok(user)
+    user_by_id(tx.connection(), id, base)
 }
 
 /// Who acts, for the audits.
-struct Admin {
+pub(crate) struct Admin {
     origin: Origin,
     /// None for the console.
     id: Option<UserId>,
 }
 
 impl Admin {
-    fn of(ctx: &UserExecutionContext) -> Result<Self, Error> {
+    pub(crate) fn of(ctx: &UserExecutionContext) -> Result<Self, Error> {
         require_admin(ctx)?;
         Ok(Self {
             origin: Origin::of(ctx),
@@ -151,7 +163,8 @@ impl Admin {
         })
     }
 
-    fn record(
+    /// Into the audit of whom it concerns, and into the admin's own.
+    pub(crate) fn record(
         &self,
         tx: &Tx<'_>,
         owner: UserId,
@@ -171,6 +184,20 @@ impl Admin {
             None => Ok(()),
         }
     }
+
+    /// Into the admin's own alone: it concerns nobody else, or all alike. The console has none.
+    pub(crate) fn record_own(
+        &self,
+        tx: &Tx<'_>,
+        action: &'static str,
+        object: String,
+        details: serde_json::Value,
+    ) -> Result<(), Error> {
+        match self.id {
+            Some(own) => self.record(tx, own, action, object, details),
+            None => Ok(()),
+        }
+    }
 }
 
 impl Store {
@@ -184,8 +211,33 @@ impl Store {
         id: UserId,
     ) -> Result<Supervised<User>, Error> {
         require_admin(ctx)?;
-        let user = self.0.db.read(move |c| user_by_id(c, id)).await?;
+        let base = self.base_limits();
+        let user = self.0.db.read(move |c| user_by_id(c, id, &base)).await?;
         Ok(Supervised::new(id, user))
+    }
+
+    /// Makes an account for an admin.
+    ///
+    /// # Errors
+    /// `NameTaken`; `IdempotencyKeyReused`; `Forbidden` for anybody but an admin.
+    pub async fn user_create_by_admin(
+        &self,
+        ctx: &UserExecutionContext,
+        new: NewUser,
+        idempotency: Option<&Idempotency>,
+    ) -> Result<Created<User>, Error> {
+        let (by, admin) = (Admin::of(ctx)?, require(ctx, Right::Admin)?);
+        let id = self.0.runtime.new_id(UserId::from_parts);
+        let (base, key) = (self.base_limits(), idempotency.cloned());
+        let work = move |tx: &mut Tx<'_>| {
+            once(tx, admin, key.as_ref(), |tx| {
+                let user = account::insert(tx, id, &new, &base)?;
+                let details = json!({ "role": user.role, "plan": user.plan });
+                by.record(tx, id, "user.create", id.to_string(), details)?;
+                Ok(user)
+            })
+        };
+        self.0.db.write(work).await
     }
 
     /// Changes an account. Disabling it ends its sessions and API keys for good, in the same
@@ -200,8 +252,9 @@ impl Store {
         user: &Supervised<User>,
         change: UpdateUser,
     ) -> Result<User, Error> {
-        let (by, id) = (Admin::of(ctx)?, user.owner());
-        self.0.db.write(move |tx| update(tx, &by, id, change)).await
+        let (by, id, base) = (Admin::of(ctx)?, user.owner(), self.base_limits());
+        let work = move |tx: &mut Tx<'_>| update(tx, &by, id, change, &base);
+        self.0.db.write(work).await
     }
 
     /// Everybody's runs, newest first, without their content.
@@ -260,10 +313,9 @@ mod tests {
 
     use netra_context::{BackgroundKind, Principal, Rights, Runtime};
     use netra_protocol::account::Plan;
-    use netra_protocol::limits::Limits;
 
     use super::*;
-    use crate::{Config, Entry, Fanout, NewKey, NewUser};
+    use crate::{Config, Entry, Fanout, NewKey};
 
     struct Nobody;
 

@@ -5,15 +5,17 @@ mod totals;
 mod verify;
 
 use netra_context::{Origin as ContextOrigin, UserExecutionContext};
+use netra_protocol::admin::AdminAuditEntry;
 use netra_protocol::audit::AuditEntry;
 use netra_protocol::id::{AuditId, RequestId, UserId};
 use netra_protocol::{Page, Timestamp};
-use rusqlite::Row;
+use rusqlite::{Connection, Row};
 
 use crate::Store;
 use crate::cursor;
 use crate::error::Error;
 use crate::listing::Listing;
+use crate::owner::require_admin;
 use crate::sqlite::Tx;
 
 pub use chain::AuditKey;
@@ -145,7 +147,72 @@ pub(crate) fn insert(
     Ok(())
 }
 
+/// Which records of everybody's audits an admin wants to see.
+#[derive(Debug, Clone, Default)]
+pub struct AuditFilter {
+    /// In this user's audit only.
+    pub user: Option<UserId>,
+    /// Of this action only.
+    pub action: Option<String>,
+}
+
+fn page_of_all(
+    connection: &Connection,
+    filter: &AuditFilter,
+    limit: u32,
+    before: [u8; 16],
+) -> Result<Page<AdminAuditEntry>, Error> {
+    // Each combination is a statement of its own, so that a user's records are found by their index.
+    let user = filter.user.map_or("?2 IS NULL", |_| "user_id = ?2");
+    let action = filter
+        .action
+        .as_ref()
+        .map_or("?3 IS NULL", |_| "action = ?3");
+    let sql = format!(
+        "SELECT {COLUMNS}, user_id FROM audit WHERE id < ?1 AND {user} AND {action}
+         ORDER BY id DESC LIMIT ?4"
+    );
+    let mut statement = connection.prepare_cached(&sql)?;
+    let of_user = filter.user.map(UserId::to_bytes);
+    let mut rows = statement.query((before, of_user, &filter.action, limit + 1))?;
+    let mut items = Vec::new();
+    while let Some(row) = rows.next()? {
+        items.push(AdminAuditEntry {
+            user_id: UserId::from_bytes(row.get(10)?),
+            entry: Stored::read(row)?.entry()?,
+        });
+    }
+    let next_cursor = cursor::next(&mut items, limit, |last| {
+        cursor::write(&last.entry.id.to_bytes())
+    });
+    Ok(Page {
+        items,
+        next_cursor,
+        as_of: None,
+    })
+}
+
 impl Store {
+    /// Everybody's audit records, newest first, for admins and the console.
+    ///
+    /// # Errors
+    /// `InvalidCursor`; `Forbidden` for anybody else.
+    pub async fn audit_of_all(
+        &self,
+        ctx: &UserExecutionContext,
+        filter: AuditFilter,
+        limit: u32,
+        cursor: Option<&str>,
+    ) -> Result<Page<AdminAuditEntry>, Error> {
+        require_admin(ctx)?;
+        let before = cursor.map(cursor::read).transpose()?;
+        let before = before.unwrap_or(cursor::END);
+        self.0
+            .db
+            .read(move |c| page_of_all(c, &filter, limit, before))
+            .await
+    }
+
     /// The user's audit records, newest first.
     ///
     /// # Errors

@@ -280,7 +280,7 @@ impl Store {
         self.content_path(handle.id)
     }
 
-    fn content_path(&self, id: FileId) -> PathBuf {
+    pub(crate) fn content_path(&self, id: FileId) -> PathBuf {
         self.content_dir().join(id.to_string())
     }
 

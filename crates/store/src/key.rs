@@ -3,6 +3,7 @@
 use netra_context::{BackgroundKind, Right, Rights, UserExecutionContext};
 use netra_protocol::account::{Key, User};
 use netra_protocol::id::{KeyId, UserId};
+use netra_protocol::limits::Limits;
 use netra_protocol::{Page, Timestamp};
 use rusqlite::{Connection, Row};
 use serde_json::json;
@@ -137,6 +138,7 @@ fn owner(
     connection: &Connection,
     column: &'static str,
     value: &[u8],
+    base: &Limits,
 ) -> Result<Option<KeyOwner>, Error> {
     let sql = format!(
         "SELECT id, user_id, rights, expires_at, last_used_at FROM api_keys WHERE {column} = ?1"
@@ -148,7 +150,7 @@ fn owner(
     };
     Ok(Some(KeyOwner {
         key: KeyId::from_bytes(row.get(0)?),
-        user: user_by_id(connection, UserId::from_bytes(row.get(1)?))?,
+        user: user_by_id(connection, UserId::from_bytes(row.get(1)?), base)?,
         rights: Rights::from_bits(row.get(2)?),
         expires_at: time(row, 3)?,
         last_used_at: time(row, 4)?,
@@ -238,7 +240,9 @@ impl Store {
         hash: [u8; 32],
     ) -> Result<Option<KeyOwner>, Error> {
         require_background(ctx, AUTHENTICATION)?;
-        self.0.db.read(move |c| owner(c, "hash", &hash)).await
+        let base = self.base_limits();
+        let read = move |c: &Connection| owner(c, "hash", &hash, &base);
+        self.0.db.read(read).await
     }
 
     /// Who a key stands for that was verified before. As `for_background(Authentication)`.
@@ -251,10 +255,9 @@ impl Store {
         id: KeyId,
     ) -> Result<Option<KeyOwner>, Error> {
         require_background(ctx, AUTHENTICATION)?;
-        self.0
-            .db
-            .read(move |c| owner(c, "id", &id.to_bytes()))
-            .await
+        let base = self.base_limits();
+        let read = move |c: &Connection| owner(c, "id", &id.to_bytes(), &base);
+        self.0.db.read(read).await
     }
 
     /// Notes that a key is used now. As `for_background(Authentication)`.

@@ -28,14 +28,18 @@ mod cursor;
 mod error;
 mod file;
 mod fold;
+mod identity;
 mod json;
 mod key;
+mod leave;
+mod link;
 mod listing;
 mod lock;
 mod lookup;
 mod message;
 mod note;
 mod owner;
+mod plans;
 mod rate;
 mod retention;
 mod run;
@@ -51,20 +55,25 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use netra_context::Runtime;
+use netra_protocol::limits::Limits;
+use parking_lot::RwLock;
 
 pub use account::{Credentials, NewUser};
 pub use admin::RunFilter;
 pub use agent_version::AgentVersion;
 pub use approval::Ask;
-pub use audit::{AuditKey, AuditRecord};
+pub use audit::{AuditFilter, AuditKey, AuditRecord};
 pub use budget::{Amount, Bound, Budgets, Reserved, Settlement, Shortage};
 pub use commit::{Changes, Hold, RunUpdate};
 pub use error::Error;
 pub use file::FileWriter;
 pub use handle::{Readable, Supervised, Writable};
 pub use idempotency::{Created, Idempotency};
+pub use identity::{Claimed, Known};
 pub use journal::{Journal, JournalEntry, JournalKind, Recorded};
 pub use key::{KeyOwner, NewKey};
+pub use leave::Left;
+pub use link::NewLink;
 pub use lock::DirLock;
 pub use log::{Entry, EventName, Fanout};
 pub use lookup::Lookup;
@@ -92,6 +101,8 @@ struct Shared {
     epoch: String,
     dir: PathBuf,
     tickets: Tickets,
+    /// The limits of users where neither their plan nor an admin says otherwise.
+    limits: RwLock<Arc<Limits>>,
 }
 
 /// The store of one server. Cheap to clone; shared and immutable.
@@ -120,7 +131,18 @@ impl Store {
             epoch,
             dir: config.dir,
             tickets: Tickets::default(),
+            limits: RwLock::default(),
         })))
+    }
+
+    /// Takes these for the limits of users where neither their plan nor an admin says otherwise; until then they are
+    /// the contract's defaults.
+    pub fn set_limits(&self, limits: Limits) {
+        *self.0.limits.write() = Arc::new(limits);
+    }
+
+    pub(crate) fn base_limits(&self) -> Arc<Limits> {
+        self.0.limits.read().clone()
     }
 
     /// Makes the data folder, readable by its owner only, where it is absent.
@@ -146,6 +168,12 @@ impl Store {
     /// `Unavailable` when it cannot.
     pub async fn health(&self) -> Result<(), Error> {
         self.0.db.write(|tx| tx.touch()).await
+    }
+
+    /// Whether so many writes wait that a further one would have to wait for a place among them. Whoever can come back
+    /// later is better told so at once.
+    pub fn is_full(&self) -> bool {
+        self.0.db.is_full()
     }
 
     /// One-use tickets that open a WebSocket.

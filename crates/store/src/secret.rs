@@ -2,6 +2,7 @@
 //! bound to, and never shown again.
 
 mod keyring;
+mod list;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

@@ -4,6 +4,7 @@ use netra_context::{BackgroundKind, Right, UserExecutionContext};
 use netra_protocol::Timestamp;
 use netra_protocol::account::{Session, User};
 use netra_protocol::id::{SessionId, UserId};
+use netra_protocol::limits::Limits;
 use rusqlite::{Connection, OptionalExtension as _};
 
 use crate::Store;
@@ -76,6 +77,7 @@ fn rotate(
     old: [u8; 32],
     new: [u8; 32],
     expires_at: Timestamp,
+    base: &Limits,
 ) -> Result<Refreshed, Error> {
     let found: Option<([u8; 16], Option<i64>)> = tx
         .prepare("SELECT session_id, used_at FROM refresh_tokens WHERE hash = ?1")?
@@ -92,7 +94,7 @@ fn rotate(
     let Some(owner) = live_owner(tx.connection(), session, tx.now())? else {
         return Ok(Refreshed::Unknown);
     };
-    let user = user_by_id(tx.connection(), owner)?;
+    let user = user_by_id(tx.connection(), owner, base)?;
     if user.disabled {
         return Ok(Refreshed::Unknown);
     }
@@ -152,9 +154,10 @@ impl Store {
         expires_at: Timestamp,
     ) -> Result<Refreshed, Error> {
         require_background(ctx, AUTHENTICATION)?;
+        let base = self.base_limits();
         self.0
             .db
-            .write(move |tx| rotate(tx, old_hash, new_hash, expires_at))
+            .write(move |tx| rotate(tx, old_hash, new_hash, expires_at, &base))
             .await
     }
 
@@ -196,6 +199,25 @@ impl Store {
             .db
             .read(move |c| Ok(live_owner(c, session, now)?.is_some()))
             .await
+    }
+
+    /// When a session that is still good began. As `for_background(Authentication)` only.
+    ///
+    /// # Errors
+    /// `NotFound` where there is none; `Forbidden` for anybody else.
+    pub async fn session_began(
+        &self,
+        ctx: &UserExecutionContext,
+        session: SessionId,
+    ) -> Result<Timestamp, Error> {
+        require_background(ctx, AUTHENTICATION)?;
+        let read = move |c: &Connection| {
+            let sql = "SELECT created_at FROM sessions WHERE id = ?1 AND revoked_at IS NULL";
+            let mut statement = c.prepare_cached(sql)?;
+            let began: i64 = statement.query_row([session.to_bytes()], |row| row.get(0))?;
+            Ok(Timestamp::from_micros(began))
+        };
+        self.0.db.read(read).await
     }
 
     /// Ends a session: one's own, or any for `for_background(Authentication)`.

@@ -55,6 +55,11 @@ impl Database {
         self.writer.write(work).await
     }
 
+    /// Whether so many works wait to be written that more would wait for a place.
+    pub(crate) fn is_full(&self) -> bool {
+        self.writer.is_full()
+    }
+
     /// Reads one snapshot.
     pub(crate) async fn read<T: Send + 'static>(
         &self,

@@ -33,7 +33,11 @@ fn sweep_rows(tx: &Tx<'_>) -> Result<usize, Error> {
             [],
         )?;
     }
-    Ok(keys + sessions)
+    let links = tx.execute(
+        "DELETE FROM links WHERE expires_at < ?1",
+        [tx.now().as_micros()],
+    )?;
+    Ok(keys + sessions + links)
 }
 
 /// Removes content whose writer was killed; returns how many.

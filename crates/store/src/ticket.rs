@@ -14,10 +14,19 @@ const WAITING: usize = 100_000;
 pub enum Grant {
     /// Nothing that can be revoked: a token made at the server's command line.
     Console,
+    /// Nothing that can be revoked here: a token of an issuer.
+    Issuer,
     /// A sign-in.
     Session(SessionId),
     /// An API key.
     Key(KeyId),
+    /// A service token: an API key by which a back end acts for one of its own end users.
+    Service {
+        /// The key.
+        key: KeyId,
+        /// Whose it is; the end user is another.
+        owner: UserId,
+    },
 }
 
 /// Who a ticket was made for, and what it is bound to.

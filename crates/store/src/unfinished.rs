@@ -3,6 +3,7 @@
 use netra_context::{BackgroundKind, UserExecutionContext};
 use netra_protocol::account::User;
 use netra_protocol::id::{RunId, ThreadId, UserId};
+use netra_protocol::limits::Limits;
 use netra_protocol::run::RunStatus;
 use rusqlite::{Connection, Params};
 
@@ -32,6 +33,7 @@ const SELECT: &str = "SELECT user_id, id, thread_id, status, started_at IS NOT N
 
 fn read(
     connection: &Connection,
+    base: &Limits,
     condition: &str,
     params: impl Params,
 ) -> Result<Vec<Unfinished>, Error> {
@@ -41,7 +43,7 @@ fn read(
     while let Some(row) = rows.next()? {
         let status: String = row.get(3)?;
         found.push(Unfinished {
-            owner: user_by_id(connection, UserId::from_bytes(row.get(0)?))?,
+            owner: user_by_id(connection, UserId::from_bytes(row.get(0)?), base)?,
             run_id: RunId::from_bytes(row.get(1)?),
             thread_id: ThreadId::from_bytes(row.get(2)?),
             status: status.parse().map_err(|_| Error::corrupt("run's status"))?,
@@ -61,9 +63,10 @@ impl Store {
         ctx: &UserExecutionContext,
     ) -> Result<Vec<Unfinished>, Error> {
         require_background(ctx, &[BackgroundKind::Recovery])?;
+        let base = self.base_limits();
         self.0
             .db
-            .read(|connection| read(connection, "ORDER BY id", []))
+            .read(move |connection| read(connection, &base, "ORDER BY id", []))
             .await
     }
 
@@ -98,9 +101,9 @@ impl Store {
         run: RunId,
     ) -> Result<Option<Unfinished>, Error> {
         require_background(ctx, &[BackgroundKind::Recovery])?;
-        let both = (run.to_bytes(), user.to_bytes());
+        let (both, base) = ((run.to_bytes(), user.to_bytes()), self.base_limits());
         let read = move |connection: &Connection| {
-            Ok(read(connection, "AND id = ?1 AND user_id = ?2", both)?.pop())
+            Ok(read(connection, &base, "AND id = ?1 AND user_id = ?2", both)?.pop())
         };
         self.0.db.read(read).await
     }

@@ -319,6 +319,7 @@ impl House {
             hub: hub.clone(),
         });
         let store = Store::open(&runtime, config, witnessed).unwrap();
+        store.set_limits(limits);
         let bridge = WebSocketBridgeFactory::new(&runtime, store.clone(), hub);
         let hold = Arc::new(Hold {
             spec: spec("hold", "basic"),
@@ -380,7 +381,6 @@ impl House {
             endpoints: netra_endpoint::Endpoints::new().unwrap(),
             config: Config {
                 engines,
-                limits,
                 node_memory,
             },
         });

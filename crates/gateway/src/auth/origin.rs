@@ -151,6 +151,35 @@ pub(crate) fn is_own(headers: &HeaderMap, uri: &Uri) -> bool {
     origin(headers).is_none_or(|origin| same_host(origin, host(headers, uri)))
 }
 
+/// Whether the client reaches us over TLS, directly or by way of a proxy.
+pub(crate) fn is_secure(config: &Config, headers: &HeaderMap) -> bool {
+    let starts = |value: Option<&str>| value.is_some_and(|value| value.starts_with("https"));
+    starts(config.public_origin.as_deref())
+        || starts(origin(headers))
+        || starts(
+            headers
+                .get("x-forwarded-proto")
+                .and_then(|value| value.to_str().ok()),
+        )
+}
+
+/// Where browsers reach the server, as far as it knows: as configured, or as the client named it.
+pub(crate) fn base(config: &Config, headers: &HeaderMap, uri: &Uri) -> String {
+    if let Some(public) = &config.public_origin {
+        return public.trim_end_matches('/').to_owned();
+    }
+    let named = headers
+        .get(header::HOST)
+        .and_then(|host| host.to_str().ok());
+    let host = named.or_else(|| uri.authority().map(|authority| authority.as_str()));
+    let scheme = if is_secure(config, headers) {
+        "https"
+    } else {
+        "http"
+    };
+    format!("{scheme}://{}", host.unwrap_or("localhost"))
+}
+
 /// Whether a browser sent the request: only browsers send these, and pages cannot forge them.
 pub(crate) fn from_browser(headers: &HeaderMap) -> bool {
     headers.contains_key(header::ORIGIN) || headers.contains_key("sec-fetch-site")

@@ -20,6 +20,11 @@ pub enum Refused {
     /// Too short or too long.
     #[error("a password has 12 to 128 characters")]
     Length,
+    /// Among the first that anybody would try.
+    #[error(
+        "this password is too common, or too much like the name: take a longer or less usual one"
+    )]
+    Common,
     /// The hash could not be made.
     #[error("the password could not be hashed: {0}")]
     Hash(String),
@@ -32,14 +37,27 @@ fn argon2() -> Result<Argon2<'static>, Refused> {
     Ok(Argon2::new(Algorithm::Argon2id, Version::V0x13, params))
 }
 
+/// Whether the password is among the first million that somebody would try who knows lists of common passwords, words
+/// and names, keyboards, dates, and how people change them.
+fn is_common(password: &str, name: &str) -> bool {
+    zxcvbn::zxcvbn(password, &[name, "netra"]).score() < zxcvbn::Score::Two
+}
+
 /// Hashes a password for the store. Takes tens of milliseconds and 19 MiB: not for async threads.
 ///
 /// # Errors
-/// When the password is shorter or longer than allowed.
-pub fn hash_password(runtime: &Runtime, password: &str) -> Result<String, Refused> {
+/// When the password is shorter or longer than allowed, or one of the common ones.
+pub fn hash_password(runtime: &Runtime, password: &str, name: &str) -> Result<String, Refused> {
     if !LENGTH.contains(&password.chars().count()) {
         return Err(Refused::Length);
     }
+    if is_common(password, name) {
+        return Err(Refused::Common);
+    }
+    hash(runtime, password)
+}
+
+fn hash(runtime: &Runtime, password: &str) -> Result<String, Refused> {
     let salt: [u8; 16] = runtime.secret_bytes();
     let salt = SaltString::encode_b64(&salt);
     let salt = salt.map_err(|error| Refused::Hash(error.to_string()))?;
@@ -94,16 +112,23 @@ impl Passwords {
             .map_err(Error::internal)
     }
 
-    /// Hashes a new password, and wipes it.
-    pub(crate) async fn hash(&self, password: String) -> Result<String, Error> {
+    /// Hashes a new password of an account of this name, and wipes it.
+    pub(crate) async fn hash(&self, password: String, name: &str) -> Result<String, Error> {
         let (runtime, password) = (self.runtime.clone(), Zeroizing::new(password));
+        let name = name.to_owned();
         let hashed = self
-            .blocking(move || hash_password(&runtime, &password))
+            .blocking(move || hash_password(&runtime, &password, &name))
             .await?;
+        let refused = |message: &'static str, rule: &str| {
+            let details = serde_json::json!({ "field": "password", "rule": rule });
+            Error::invalid(message).with_details(details)
+        };
         hashed.map_err(|error| match error {
-            Refused::Length => {
-                Error::invalid("A password has 12 to 128 characters.").at_field("password")
-            }
+            Refused::Length => refused("A password has 12 to 128 characters.", "length"),
+            Refused::Common => refused(
+                "This password is too common, or too much like the name; take another.",
+                "common",
+            ),
             Refused::Hash(_) => Error::internal(error),
         })
     }
@@ -131,7 +156,7 @@ impl Passwords {
             return Ok(decoy.clone());
         }
         let nobody = super::secret_text(&self.runtime.secret_bytes::<32>());
-        let made = self.hash(nobody).await?;
+        let made = self.hash(nobody, "").await?;
         Ok(self.decoy.get_or_init(|| made).clone())
     }
 }
@@ -144,7 +169,7 @@ mod tests {
     async fn a_password_fits_its_own_hash_only() {
         let passwords = Passwords::new(Runtime::new(), 1);
         let hash = passwords
-            .hash("correct horse battery".into())
+            .hash("correct horse battery".into(), "anna")
             .await
             .unwrap();
         assert!(hash.starts_with("$argon2id$v=19$m=19456,t=2,p=1$"));
@@ -170,9 +195,36 @@ mod tests {
     async fn length_counts_characters() {
         let passwords = Passwords::new(Runtime::new(), 1);
         for bad in ["elevenchars".to_owned(), "x".repeat(129)] {
-            let error = passwords.hash(bad).await.unwrap_err();
+            let error = passwords.hash(bad, "anna").await.unwrap_err();
             assert_eq!(error.code(), ErrorCode::InvalidRequest);
+            assert_eq!(error.to_string(), "A password has 12 to 128 characters.");
         }
-        assert!(passwords.hash("ä".repeat(128)).await.is_ok());
+        let letter = |place: u32| char::from_u32(0xe0 + place * place * 7 % 97).unwrap();
+        let long: String = (0..128).map(letter).collect();
+        assert_eq!(long.chars().count(), 128);
+        assert!(passwords.hash(long, "anna").await.is_ok());
+    }
+
+    #[test]
+    fn what_everybody_would_try_first_is_refused() {
+        for common in [
+            "password1234",
+            "123456789012",
+            "qwertyuiop123",
+            "aaaaaaaaaaaa",
+            "passwordpassword",
+            "anna-maria.b1",
+            "abcabcabcabc",
+        ] {
+            assert!(is_common(common, "anna-maria.b"), "{common}");
+        }
+        for good in [
+            "correct horse battery",
+            "test-password-7",
+            "Tr0ub4dor&3 again",
+            "mein Hund bellt laut",
+        ] {
+            assert!(!is_common(good, "anna"), "{good}");
+        }
     }
 }

@@ -39,7 +39,7 @@ fn tokens(
         access_token: access_token.map_err(Error::internal)?,
         refresh_token: refresh,
         expires_in_ms: u64::try_from(ttl.as_millis()).unwrap_or(u64::MAX),
-        user: gateway.shown(user),
+        user,
     })
 }
 

@@ -6,17 +6,17 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use moka::sync::Cache;
-use netra_context::{BackgroundKind, Principal, Rights, Runtime, UserExecutionContext};
-use netra_protocol::account::User;
+use netra_context::{BackgroundKind, Principal, Right, Rights, Runtime, UserExecutionContext};
+use netra_protocol::account::{Identity, Role, User};
 use netra_protocol::id::{KeyId, SessionId, UserId};
-use netra_protocol::limits::Limits;
 use netra_protocol::{ErrorCode, Timestamp};
-use netra_store::{Grant, KeyOwner, Store};
+use netra_store::{Claimed, Grant, KeyOwner, Known, Store};
 use parking_lot::Mutex;
 use sha2::{Digest as _, Sha256};
 use tokio::sync::broadcast;
 use tokio::time::Sleep;
 
+use super::issuer::{Issuer, IssuerConfig};
 use super::keys::Keys;
 use super::token::{self, Refused};
 use crate::error::Error;
@@ -48,8 +48,10 @@ pub(crate) enum Revoked {
     Session(SessionId),
     /// An API key was revoked.
     Key(KeyId),
-    /// The user was disabled, or has another role or plan.
+    /// The user was disabled, or has another role, plan or limits.
     User(UserId),
+    /// The plans have other limits.
+    Plans,
 }
 
 impl Verified {
@@ -57,8 +59,16 @@ impl Verified {
     pub(crate) fn is_concerned(&self, revoked: Revoked) -> bool {
         match revoked {
             Revoked::Session(session) => self.grant == Grant::Session(session),
-            Revoked::Key(key) => self.grant == Grant::Key(key),
-            Revoked::User(user) => self.principal.user_id == user,
+            Revoked::Key(revoked) => match self.grant {
+                Grant::Key(key) | Grant::Service { key, .. } => key == revoked,
+                Grant::Session(_) | Grant::Console | Grant::Issuer => false,
+            },
+            // Who was disabled has no service token any more.
+            Revoked::User(user) => match self.grant {
+                Grant::Service { owner, .. } if owner == user => true,
+                _ => self.principal.user_id == user,
+            },
+            Revoked::Plans => true,
         }
     }
 
@@ -93,11 +103,64 @@ pub(crate) struct Verifier {
     runtime: Runtime,
     store: Store,
     keys: Keys,
-    limits: Arc<Limits>,
+    issuer: Option<Issuer>,
     remembered: Cache<[u8; 32], Arc<Verified>>,
     /// Counts revocations. Whoever verifies credentials remembers them only if none came meanwhile.
     revocations: Mutex<u64>,
     revoked: broadcast::Sender<Revoked>,
+}
+
+/// The credentials of a request.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Presented<'a> {
+    /// A token or an API key.
+    pub(crate) text: &'a str,
+    /// What `X-Netra-User` says: whom a back end acts for.
+    pub(crate) acts_for: Option<&'a str>,
+}
+
+impl<'a> Presented<'a> {
+    /// A token or an API key that names nobody else.
+    pub(crate) fn of(text: &'a str) -> Self {
+        Self {
+            text,
+            acts_for: None,
+        }
+    }
+
+    fn digest(self) -> [u8; 32] {
+        let mut digest = Sha256::new();
+        // The length first, so that nothing moves from one to the other.
+        digest.update((self.text.len() as u64).to_be_bytes());
+        digest.update(self.text);
+        if let Some(subject) = self.acts_for {
+            digest.update([1]);
+            digest.update(subject);
+        }
+        digest.finalize().into()
+    }
+}
+
+/// The longest name of an end user.
+const MAX_SUBJECT_LEN: usize = 128;
+
+fn checked_subject(subject: &str) -> Result<&str, Error> {
+    let visible = subject.bytes().all(|byte| byte.is_ascii_graphic());
+    if (1..=MAX_SUBJECT_LEN).contains(&subject.len()) && visible {
+        return Ok(subject);
+    }
+    let message = "`X-Netra-User` has 1 to 128 visible ASCII characters, without spaces.";
+    Err(Error::invalid(message).at_field("X-Netra-User"))
+}
+
+fn is_known_to(user: &User, issuer: &str) -> bool {
+    let identity = user.identity.as_ref();
+    identity.is_some_and(|known| known.issuer == issuer)
+}
+
+fn no_service() -> Error {
+    let message = "Only an API key with the scope `service` acts for others.";
+    Error::new(ErrorCode::Forbidden, message)
 }
 
 fn wrong() -> Error {
@@ -113,8 +176,8 @@ pub(crate) fn is_api_key(text: &str) -> bool {
 /// must not take its end for a reason to refresh.
 fn expired(grant: Grant) -> Error {
     match grant {
-        Grant::Key(_) => Error::unauthenticated("The API key has expired."),
-        Grant::Session(_) | Grant::Console => {
+        Grant::Key(_) | Grant::Service { .. } => Error::unauthenticated("The API key has expired."),
+        Grant::Session(_) | Grant::Console | Grant::Issuer => {
             Error::new(ErrorCode::TokenExpired, "The access token has expired.")
         }
     }
@@ -125,14 +188,14 @@ impl Verifier {
         runtime: Runtime,
         store: Store,
         keys: Keys,
-        limits: Arc<Limits>,
+        issuer: Option<IssuerConfig>,
         recheck: Duration,
     ) -> Self {
         Self {
+            issuer: issuer.map(|config| Issuer::new(runtime.clone(), config)),
             runtime,
             store,
             keys,
-            limits,
             remembered: Cache::builder()
                 .max_capacity(REMEMBERED)
                 .time_to_live(recheck)
@@ -142,10 +205,11 @@ impl Verifier {
         }
     }
 
-    /// Who these credentials belong to.
-    pub(crate) async fn verify(&self, text: &str) -> Result<Arc<Verified>, Error> {
+    /// Who these credentials belong to, and whom they act for where they name somebody.
+    pub(crate) async fn verify(&self, presented: Presented<'_>) -> Result<Arc<Verified>, Error> {
         let now = self.runtime.now();
-        let digest: [u8; 32] = Sha256::digest(text.as_bytes()).into();
+        let Presented { text, acts_for } = presented;
+        let digest = presented.digest();
         if let Some(known) = self.remembered.get(&digest) {
             if known.expires_at.is_none_or(|end| end > now) {
                 return Ok(known);
@@ -153,10 +217,11 @@ impl Verifier {
             return Err(expired(known.grant));
         }
         let before = *self.revocations.lock();
-        let verified = if is_api_key(text) {
-            self.verify_key(text, now).await?
-        } else {
-            self.verify_token(text, now).await?
+        let verified = match (is_api_key(text), acts_for) {
+            (true, None) => self.verify_key(text, now).await?,
+            (true, Some(subject)) => self.verify_service(text, subject, now).await?,
+            (false, None) => self.verify_token(text, now).await?,
+            (false, Some(_)) => return Err(no_service()),
         };
         let verified = Arc::new(verified);
         let revocations = self.revocations.lock();
@@ -167,6 +232,11 @@ impl Verifier {
     }
 
     async fn verify_token(&self, text: &str, now: Timestamp) -> Result<Verified, Error> {
+        if let Some(issuer) = &self.issuer
+            && !token::is_own(text)
+        {
+            return self.verify_of_issuer(issuer, text, now).await;
+        }
         let key = self.keys.verifying();
         let claims = token::verify(&key, text, now).map_err(|refused| match refused {
             Refused::Invalid => wrong(),
@@ -180,18 +250,113 @@ impl Verifier {
         })
     }
 
-    async fn verify_key(&self, text: &str, now: Timestamp) -> Result<Verified, Error> {
-        if text.len() > MAX_API_KEY_LEN {
+    /// The user whom a token of the issuer means, made where nobody is known by it yet, with the role and the plan that
+    /// the token says.
+    async fn verify_of_issuer(
+        &self,
+        issuer: &Issuer,
+        text: &str,
+        now: Timestamp,
+    ) -> Result<Verified, Error> {
+        let told = issuer.verify(text, now).await?;
+        let told = told.map_err(|refused| match refused {
+            Refused::Invalid => wrong(),
+            Refused::Expired => expired(Grant::Issuer),
+        })?;
+        let identity = Identity {
+            issuer: issuer.config.url.clone(),
+            subject: told.subject,
+        };
+        let claimed = Claimed {
+            role: issuer.config.role_claim.as_ref().map(|_| told.role),
+            plan: issuer.config.plan_claim.as_ref().map(|_| told.plan),
+        };
+        let ctx = self.ctx();
+        let user = self.store.user_of_identity(&ctx, identity, claimed);
+        let Known { user, is_changed } = user.await?;
+        if is_changed {
+            self.revoke(Revoked::User(user.id));
+        }
+        if user.disabled {
             return Err(wrong());
         }
-        let hash = self.keys.hash_of_api_key(text);
-        let found = self.store.key_by_hash(&self.ctx(), hash).await?;
-        let found = found.ok_or_else(wrong)?;
+        Ok(Verified {
+            principal: self.principal(&user, None),
+            grant: Grant::Issuer,
+            expires_at: Some(told.expires_at),
+        })
+    }
+
+    async fn verify_key(&self, text: &str, now: Timestamp) -> Result<Verified, Error> {
+        let found = self.find_key(text).await?;
         let verified = Verified {
             principal: self.principal_of_key(&found)?,
             grant: Grant::Key(found.key),
             expires_at: found.expires_at,
         };
+        self.note_use(&found, now).await;
+        Ok(verified)
+    }
+
+    /// The end user whom a service token names, made where nobody is known by that name yet.
+    async fn verify_service(
+        &self,
+        text: &str,
+        subject: &str,
+        now: Timestamp,
+    ) -> Result<Verified, Error> {
+        let found = self.find_key(text).await?;
+        let rights = self.rights_of_service(&found)?;
+        let identity = Identity {
+            issuer: found.user.id.to_string(),
+            subject: checked_subject(subject)?.to_owned(),
+        };
+        let nothing = Claimed::default();
+        let ctx = self.ctx();
+        let user = self.store.user_of_identity(&ctx, identity, nothing);
+        let Known { user, .. } = user.await?;
+        if user.disabled {
+            return Err(wrong());
+        }
+        let mut principal = self.principal(&user, None);
+        principal.rights = principal.rights.intersect(rights);
+        let verified = Verified {
+            principal,
+            grant: Grant::Service {
+                key: found.key,
+                owner: found.user.id,
+            },
+            expires_at: found.expires_at,
+        };
+        self.note_use(&found, now).await;
+        Ok(verified)
+    }
+
+    async fn find_key(&self, text: &str) -> Result<KeyOwner, Error> {
+        if text.len() > MAX_API_KEY_LEN {
+            return Err(wrong());
+        }
+        let hash = self.keys.hash_of_api_key(text);
+        let found = self.store.key_by_hash(&self.ctx(), hash).await?;
+        found.ok_or_else(wrong)
+    }
+
+    /// What a service token may do for an end user: what its other scopes say, or where it has none all that a user
+    /// may do.
+    fn rights_of_service(&self, found: &KeyOwner) -> Result<Rights, Error> {
+        let held = self.principal_of_key(found)?.rights;
+        if !held.contains(Right::Service) {
+            return Err(no_service());
+        }
+        let others = held.intersect(Rights::of_role(Role::User));
+        Ok(if others == Rights::NONE {
+            Rights::of_role(Role::User)
+        } else {
+            others
+        })
+    }
+
+    async fn note_use(&self, found: &KeyOwner, now: Timestamp) {
         let stale = |used: Timestamp| now.millis_since(used) >= USED_MS;
         if found.last_used_at.is_none_or(stale)
             && let Err(error) = self.store.key_used(&self.ctx(), found.key).await
@@ -199,20 +364,20 @@ impl Verifier {
             // Whoever only reads is answered while nothing can be written.
             tracing::warn!(%error, "that an API key was used is not noted");
         }
-        Ok(verified)
     }
 
     /// The user and the grant as they are now: neither disabled, nor revoked, nor past its end.
     pub(crate) async fn look_up(&self, user: UserId, grant: Grant) -> Result<Principal, Error> {
         let ctx = self.ctx();
         let session = match grant {
-            Grant::Console => None,
+            Grant::Console | Grant::Issuer => None,
             Grant::Session(session) => Some(session),
             Grant::Key(key) => {
                 let found = self.store.key_by_id(&ctx, key).await?;
                 let found = found.filter(|found| found.user.id == user);
                 return self.principal_of_key(&found.ok_or_else(wrong)?);
             }
+            Grant::Service { key, .. } => return self.look_up_end_user(user, key).await,
         };
         if let Some(session) = session
             && !self.store.session_alive(&ctx, session).await?
@@ -223,10 +388,28 @@ impl Verifier {
             Err(netra_store::Error::NotFound) => return Err(wrong()),
             other => other?,
         };
-        if user.disabled {
+        let is_of = |known: &Issuer| is_known_to(&user, &known.config.url);
+        let is_lost = grant == Grant::Issuer && !self.issuer.as_ref().is_some_and(is_of);
+        if user.disabled || is_lost {
             return Err(wrong());
         }
         Ok(self.principal(&user, session))
+    }
+
+    async fn look_up_end_user(&self, user: UserId, key: KeyId) -> Result<Principal, Error> {
+        let ctx = self.ctx();
+        let found = self.store.key_by_id(&ctx, key).await?.ok_or_else(wrong)?;
+        let rights = self.rights_of_service(&found)?;
+        let user = match self.store.user_by_id(&ctx, user).await {
+            Err(netra_store::Error::NotFound) => return Err(wrong()),
+            other => other?,
+        };
+        if user.disabled || !is_known_to(&user, &found.user.id.to_string()) {
+            return Err(wrong());
+        }
+        let mut principal = self.principal(&user, None);
+        principal.rights = principal.rights.intersect(rights);
+        Ok(principal)
     }
 
     fn ctx(&self) -> UserExecutionContext {
@@ -256,7 +439,7 @@ impl Verifier {
             plan: user.plan,
             groups: user.groups.clone().into(),
             rights: Rights::of_role(user.role),
-            limits: self.limits.clone(),
+            limits: Arc::new(user.limits.clone()),
             session,
         }
     }

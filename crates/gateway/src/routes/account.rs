@@ -5,11 +5,14 @@ use axum::extract::State;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse as _, Response};
 use netra_protocol::ErrorCode;
-use netra_protocol::account::{Login, Plan, Refresh, Register, Role, Setup, Ticket, Tokens, User};
+use netra_protocol::account::{
+    Login, Plan, Refresh, Register, Reset, Role, Setup, Ticket, Tokens, User, is_user_name,
+};
 use netra_protocol::frame::Empty;
 use netra_store::{Grant, NewUser, TicketOwner};
 use sha2::{Digest as _, Sha256};
 
+use crate::auth::verifier::{Presented, Revoked};
 use crate::auth::{cookie, origin, secret_hash, secret_text, session, setup};
 use crate::config::Registration;
 use crate::error::Error;
@@ -19,7 +22,7 @@ use crate::layers::presented;
 use crate::state::Gateway;
 
 /// Counts a sign-in of this account from this address.
-fn throttle(gateway: &Gateway, name: &str, visitor: &Visitor) -> Result<(), Error> {
+pub(crate) fn throttle(gateway: &Gateway, name: &str, visitor: &Visitor) -> Result<(), Error> {
     let mut key = Sha256::new();
     key.update(name.to_lowercase());
     key.update([0]);
@@ -40,27 +43,16 @@ fn throttle(gateway: &Gateway, name: &str, visitor: &Visitor) -> Result<(), Erro
     }
 }
 
-/// The command line's rule too. ASCII alone, so that no two names look alike.
-fn check_name(name: &str) -> Result<(), Error> {
-    let known = |byte: u8| byte.is_ascii_alphanumeric() || b"._-@".contains(&byte);
-    if (1..=64).contains(&name.len()) && name.bytes().all(known) {
+pub(crate) fn check_name(name: &str) -> Result<(), Error> {
+    if is_user_name(name) {
         return Ok(());
     }
     let message = "A name has 1 to 64 letters (a to z), digits, `.`, `_`, `-` or `@`.";
     Err(Error::invalid(message).at_field("name"))
 }
 
-/// Whether the browser reaches us over TLS, directly or by way of a proxy.
 fn is_secure(gateway: &Gateway, visitor: &Visitor) -> bool {
-    let starts = |value: Option<&str>| value.is_some_and(|value| value.starts_with("https"));
-    starts(gateway.config.public_origin.as_deref())
-        || starts(origin::origin(&visitor.headers))
-        || starts(
-            visitor
-                .headers
-                .get("x-forwarded-proto")
-                .and_then(|value| value.to_str().ok()),
-        )
+    origin::is_secure(&gateway.config, &visitor.headers)
 }
 
 /// The tokens, in a cookie too where a browser asks.
@@ -98,7 +90,7 @@ pub(crate) async fn setup(
     throttle(&gateway, "", &visitor)?;
     setup::check(&gateway, &token).await?;
     check_name(&name)?;
-    let hash = gateway.passwords.hash(password).await?;
+    let hash = gateway.passwords.hash(password, &name).await?;
     let new = NewUser {
         name,
         role: Role::Admin,
@@ -116,7 +108,7 @@ pub(crate) async fn setup(
 
 /// Makes an account
 ///
-/// Where the server's registration is open; else 403.
+/// Where the server's registration is open, or with an invitation that is still good; else 403.
 #[utoipa::path(post, path = "/api/auth/register", tag = "accounts",
     operation_id = "account_register", request_body = Register,
     responses((status = 201, description = "Signed in", body = Tokens)), security(()))]
@@ -128,35 +120,93 @@ pub(crate) async fn register(
     let Register {
         name,
         password,
-        invite: _,
+        invite,
     } = body.read().await?;
     // Before the count, which would keep a name for each of such requests.
-    let closed = match gateway.config.registration {
-        Registration::Open => None,
-        Registration::Invite => Some("Registration here needs an invitation that is still good."),
-        Registration::Closed => Some("Registration is closed; ask an admin for an account."),
-    };
-    if let Some(message) = closed {
-        return Err(Error::new(ErrorCode::Forbidden, message));
-    }
+    let invite = admitted(&gateway, invite)?;
     throttle(&gateway, &name, &visitor)?;
+    let looking_up = session::looking_up(&gateway);
+    if let Some(invite) = invite {
+        let known = gateway.store.invite_by_hash(&looking_up, invite).await?;
+        known.ok_or_else(not_invited)?;
+    }
     check_name(&name)?;
     if name.eq_ignore_ascii_case(session::DEV_USER) {
         return Err(netra_store::Error::NameTaken.into());
     }
-    let hash = gateway.passwords.hash(password).await?;
-    let new = NewUser {
-        name,
-        role: Role::User,
-        plan: Plan::Free,
-        password_hash: Some(hash),
+    let hash = gateway.passwords.hash(password, &name).await?;
+    let user = match invite {
+        Some(invite) => {
+            let made = gateway
+                .store
+                .user_create_invited(&looking_up, invite, name, hash);
+            match made.await {
+                // Somebody else was faster.
+                Err(netra_store::Error::NotFound) => return Err(not_invited()),
+                made => made?,
+            }
+        }
+        None => {
+            let new = NewUser {
+                name,
+                role: Role::User,
+                plan: Plan::Free,
+                password_hash: Some(hash),
+            };
+            gateway.store.user_create(&looking_up, new).await?
+        }
     };
-    let user = gateway
-        .store
-        .user_create(&session::looking_up(&gateway), new)
-        .await?;
     let tokens = session::begin(&gateway, user).await?;
     Ok(signed_in(&gateway, &visitor, StatusCode::CREATED, tokens))
+}
+
+fn not_invited() -> Error {
+    let message = "Registration here needs an invitation that is still good.";
+    Error::new(ErrorCode::Forbidden, message)
+}
+
+/// Whether anybody may make an account now: the hash of the invitation where one is given or needed.
+fn admitted(gateway: &Gateway, invite: Option<String>) -> Result<Option<[u8; 32]>, Error> {
+    let invite = invite.map(|token| secret_hash(&token));
+    match (gateway.config.registration, invite) {
+        (Registration::Open, invite) => Ok(invite),
+        (Registration::Invite, Some(invite)) => Ok(Some(invite)),
+        (Registration::Invite, None) => Err(not_invited()),
+        (Registration::Closed, _) => Err(Error::new(
+            ErrorCode::Forbidden,
+            "Registration is closed; ask an admin for an account.",
+        )),
+    }
+}
+
+/// Sets a new password
+///
+/// With the token of a link that an admin has made, once. Ends all of the user's sessions.
+#[utoipa::path(post, path = "/api/auth/reset", tag = "accounts", operation_id = "account_reset",
+    request_body = Reset, responses((status = 204, description = "Set; sign in with it")),
+    security(()))]
+pub(crate) async fn reset(
+    State(gateway): State<Gateway>,
+    visitor: Visitor,
+    body: Payload,
+) -> Result<StatusCode, Error> {
+    let Reset { token, password } = body.read().await?;
+    throttle(&gateway, "", &visitor)?;
+    let refused = || Error::unauthenticated("The link was used, has ended, or is not valid.");
+    let (ctx, link) = (session::looking_up(&gateway), secret_hash(&token));
+    // Asked before the password is hashed, which takes time and memory.
+    if !gateway.store.reset_link_is_good(&ctx, link).await? {
+        return Err(refused());
+    }
+    let hash = gateway.passwords.hash(password, "").await?;
+    match gateway.store.password_reset(&ctx, link, hash).await {
+        Ok(user) => {
+            gateway.verifier.revoke(Revoked::User(user));
+            Ok(StatusCode::NO_CONTENT)
+        }
+        Err(netra_store::Error::NotFound) => Err(refused()),
+        Err(error) => Err(error.into()),
+    }
 }
 
 /// Signs in
@@ -252,7 +302,7 @@ pub(crate) async fn logout(
     let Refresh { refresh_token } = body.read_or_default().await?;
     let refresh_token = refresh_token.or_else(|| cookie::read(&visitor.headers));
     let caller = match presented(&visitor.headers)? {
-        Some(token) => match gateway.verifier.verify(token).await {
+        Some(token) => match gateway.verifier.verify(Presented::of(token)).await {
             Ok(verified) => Some(verified),
             // A token past its end must not keep anybody from signing out.
             Err(_) if refresh_token.is_some() => None,
@@ -267,7 +317,7 @@ pub(crate) async fn logout(
                 session::end(&gateway, &session::looking_up(&gateway), session).await?;
             }
             // It has no session. It ends by its own end, or when it is revoked.
-            Grant::Console | Grant::Key(_) => {}
+            Grant::Console | Grant::Issuer | Grant::Key(_) | Grant::Service { .. } => {}
         }
     }
     if let Some(token) = refresh_token {
@@ -323,8 +373,7 @@ pub(crate) async fn me(
     caller: Caller,
 ) -> Result<Answer<User>, Error> {
     let id = caller.verified.principal.user_id;
-    let user = gateway.store.user_by_id(&caller.ctx, id).await?;
-    Ok(Answer(gateway.shown(user)))
+    Ok(Answer(gateway.store.user_by_id(&caller.ctx, id).await?))
 }
 
 #[cfg(test)]

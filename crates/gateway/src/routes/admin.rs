@@ -4,20 +4,23 @@ use axum::Json as Answer;
 use axum::extract::State;
 use axum::http::StatusCode;
 use netra_protocol::Page;
-use netra_protocol::account::User;
-use netra_protocol::admin::{AdminRun, UpdateUser};
+use netra_protocol::account::{Plan, Role, User};
+use netra_protocol::admin::{AdminRun, ChangedUser, CreateUser, Link, UpdateUser};
 use netra_protocol::frame::Empty;
 use netra_protocol::id::{RunId, UserId};
+use netra_protocol::limits::LimitOverrides;
 use netra_protocol::model::Model;
 use netra_protocol::run::RunStatus;
 use netra_protocol::tool::ToolServer;
-use netra_store::RunFilter;
-use serde::Deserialize;
+use netra_store::{NewUser, RunFilter};
+use serde::{Deserialize, Serialize};
 
+use crate::auth::link::{self, Purpose};
 use crate::auth::verifier::Revoked;
 use crate::error::Error;
-use crate::extract::{Caller, Id, Paging, checked_limit};
+use crate::extract::{Caller, Id, IdempotencyKey, Paging, Visitor, checked_limit};
 use crate::json::Payload;
+use crate::routes::account::check_name;
 use crate::routes::agents::page_by_name;
 use crate::state::Gateway;
 
@@ -39,27 +42,113 @@ pub(crate) async fn user_list(
 ) -> Result<Answer<Page<User>>, Error> {
     let limit = caller.query.limit()?;
     let cursor = caller.query.cursor.as_deref();
-    let mut page = gateway.store.users(&caller.ctx, limit, cursor).await?;
-    let users = page.items.into_iter();
-    page.items = users.map(|user| gateway.shown(user)).collect();
+    let page = gateway.store.users(&caller.ctx, limit, cursor).await?;
     Ok(Answer(page))
+}
+
+/// What of a new account a repetition has to say again. Not the password: a fast hash of it must not be kept.
+#[derive(Serialize)]
+struct Repeated<'a> {
+    name: &'a str,
+    role: Role,
+    plan: Plan,
+}
+
+/// Makes an account
+///
+/// With a password, or with a link in the answer by which the user sets one; a repetition with the same
+/// `Idempotency-Key` gives the account without a link. For admins; audited in the user's audit too.
+#[utoipa::path(post, path = "/api/admin/users", tag = "admin", operation_id = "admin_user_create",
+    request_body = CreateUser,
+    responses((status = 201, description = "The account", body = ChangedUser)))]
+pub(crate) async fn user_create(
+    State(gateway): State<Gateway>,
+    caller: Caller,
+    visitor: Visitor,
+    idempotency: IdempotencyKey,
+    body: Payload,
+) -> Result<(StatusCode, Answer<ChangedUser>), Error> {
+    let CreateUser {
+        name,
+        password,
+        role,
+        plan,
+    } = body.read().await?;
+    let repeated = Repeated {
+        name: &name,
+        role,
+        plan,
+    };
+    let idempotency = idempotency.of("admin_user_create", &repeated)?;
+    check_name(&name)?;
+    let password_hash = match password {
+        Some(password) => Some(gateway.passwords.hash(password, &name).await?),
+        None => None,
+    };
+    let wants_link = password_hash.is_none();
+    let new = NewUser {
+        name,
+        role,
+        plan,
+        password_hash,
+    };
+    let store = &gateway.store;
+    let created = store.user_create_by_admin(&caller.ctx, new, idempotency.as_ref());
+    let created = created.await?;
+    let mut answer = ChangedUser {
+        user: created.value,
+        reset_link: None,
+    };
+    if wants_link && !created.replayed {
+        let id = answer.user.id;
+        answer.reset_link = Some(reset_link(&gateway, &caller, &visitor, id).await?);
+    }
+    Ok((StatusCode::CREATED, Answer(answer)))
+}
+
+async fn reset_link(
+    gateway: &Gateway,
+    caller: &Caller,
+    visitor: &Visitor,
+    id: UserId,
+) -> Result<Link, Error> {
+    let user = gateway.store.user_supervised(&caller.ctx, id).await?;
+    let place = (&visitor.headers, &visitor.uri);
+    let (link, kept) = link::make(gateway, Purpose::Reset, link::RESET_LIFE, place);
+    let store = &gateway.store;
+    store.reset_link_create(&caller.ctx, &user, kept).await?;
+    Ok(link)
+}
+
+/// Refuses limits that nobody can have.
+pub(crate) fn check_limits(limits: &LimitOverrides, at: &str) -> Result<(), Error> {
+    match limits.too_low() {
+        None => Ok(()),
+        Some((name, least)) => {
+            let field = format!("{at}.{name}");
+            let message = format!("`{field}` is at least {least}.");
+            Err(Error::invalid(message).at_field(&field))
+        }
+    }
 }
 
 /// Changes an account
 ///
-/// Role, plan, groups, and whether it is disabled. Disabling ends the user's sessions, API keys and tickets
+/// Role, plan, groups, the user's own limits, and whether it is disabled; with `reset_link` the answer has a link by
+/// which the user sets a new password. Disabling ends the user's sessions, API keys and tickets
 /// for good, closes sockets and streams, and cancels all runs, at once. The last admin stays one:
 /// 409. For admins; audited in the user's audit too.
 #[utoipa::path(patch, path = "/api/admin/users/{id}", tag = "admin",
     operation_id = "admin_user_update",
     params(("id" = UserId, Path, description = "The user")), request_body = UpdateUser,
-    responses((status = 200, description = "The account", body = User)))]
+    responses((status = 200, description = "The account", body = ChangedUser)))]
 pub(crate) async fn user_update(
     State(gateway): State<Gateway>,
     caller: Caller,
+    visitor: Visitor,
     Id(id): Id<UserId>,
     body: Payload,
-) -> Result<Answer<User>, Error> {
+) -> Result<Answer<ChangedUser>, Error> {
     // Looked up before the body is validated, as everywhere.
     let user = gateway.store.user_supervised(&caller.ctx, id).await?;
     let change: UpdateUser = body.read().await?;
@@ -67,14 +156,21 @@ pub(crate) async fn user_update(
         let message = "`groups` are at most 32 names of 1 to 64 letters, digits, `.`, `_` or `-`.";
         return Err(Error::invalid(message).at_field("groups"));
     }
-    let store = &gateway.store;
+    if let Some(limits) = &change.limits {
+        check_limits(limits, "limits")?;
+    }
+    let (store, wants_link) = (&gateway.store, change.reset_link == Some(true));
     let user = store.user_update(&caller.ctx, &user, change).await?;
     gateway.verifier.revoke(Revoked::User(id));
     if user.disabled {
         gateway.engine.end_runs_of(id).await;
         gateway.tool_servers.forget(id);
     }
-    Ok(Answer(gateway.shown(user)))
+    let reset_link = match wants_link {
+        true => Some(reset_link(&gateway, &caller, &visitor, id).await?),
+        false => None,
+    };
+    Ok(Answer(ChangedUser { user, reset_link }))
 }
 
 /// The parameters of the list of all runs.

@@ -35,7 +35,7 @@ fn read_scopes(scopes: &[String]) -> Result<Rights, Error> {
         Ok(Rights::NONE) => refused("`scopes` names at least one scope."),
         Ok(rights) => Ok(rights),
         Err(_) => refused(
-            "`scopes` are `read`, `run`, `files`, `account`, `approve`, `admin` or `metrics`.",
+            "`scopes` are `read`, `run`, `files`, `account`, `approve`, `admin`, `metrics` or `service`.",
         ),
     }
 }

@@ -6,6 +6,7 @@ use axum::response::{IntoResponse as _, Response};
 use netra_context::Right;
 
 use crate::auth::same_secret;
+use crate::auth::verifier::Presented;
 use crate::error::Error;
 use crate::extract::Visitor;
 use crate::layers::credentials;
@@ -21,7 +22,7 @@ async fn check(gateway: &Gateway, headers: &HeaderMap) -> Result<(), Error> {
     {
         return Ok(());
     }
-    let verified = gateway.verifier.verify(token).await?;
+    let verified = gateway.verifier.verify(Presented::of(token)).await?;
     if verified.principal.rights.contains(Right::Metrics) {
         Ok(())
     } else {

@@ -10,10 +10,10 @@ use std::time::Duration;
 use axum::body::{Bytes, HttpBody};
 use hyper::body::{Frame, Incoming, SizeHint};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::TcpStream;
 use tokio::time::Sleep;
 
 use super::places::Place;
+use super::transport::Transport;
 
 /// Nothing came, or nothing was taken, for too long.
 #[derive(Debug, thiserror::Error)]
@@ -103,14 +103,14 @@ impl HttpBody for PacedBody {
 /// A connection that breaks when the other side takes no byte of an answer for too long. It holds
 /// its place, as a WebSocket too.
 pub(crate) struct PacedStream {
-    stream: TcpStream,
+    stream: Transport,
     allowed: Duration,
     watch: Watch,
     place: Arc<Place>,
 }
 
 impl PacedStream {
-    pub(crate) fn new(stream: TcpStream, allowed: Duration, place: Arc<Place>) -> Self {
+    pub(crate) fn new(stream: Transport, allowed: Duration, place: Arc<Place>) -> Self {
         Self {
             stream,
             allowed,

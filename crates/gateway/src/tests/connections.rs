@@ -47,6 +47,23 @@ async fn half_a_request_does_not_hold_a_connection() {
 }
 
 #[tokio::test]
+async fn a_head_that_is_too_large_is_refused_and_a_large_one_is_not() {
+    let edge = Edge::new(Config::default());
+    let address = listen(&edge).await;
+    let with = |bytes: usize| {
+        let filling = "x".repeat(bytes);
+        format!("{LIVE}X-Filling: {filling}\r\nConnection: close\r\n\r\n")
+    };
+    let answer = ask(address, &with(16 * 1024)).await;
+    assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+    let answer = ask(address, &with(256 * 1024)).await;
+    assert!(answer.starts_with("HTTP/1.1 431"), "{answer}");
+    let many = "X-A: b\r\n".repeat(101);
+    let answer = ask(address, &format!("{LIVE}{many}\r\n")).await;
+    assert!(answer.starts_with("HTTP/1.1 431"), "{answer}");
+}
+
+#[tokio::test]
 async fn a_body_that_brings_nothing_is_refused() {
     let edge = Edge::new(Config {
         body_stall: Duration::from_millis(100),

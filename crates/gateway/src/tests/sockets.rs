@@ -57,6 +57,14 @@ pub(super) async fn open(address: SocketAddr, token: &str) -> Client {
     client
 }
 
+/// The socket that a ticket opens, with its first frame.
+pub(super) async fn open_by_ticket(address: SocketAddr, ticket: &str) -> (Client, Value) {
+    let opened = connect(address, &format!("?ticket={ticket}"), &[]).await;
+    let (mut client, _) = opened.unwrap();
+    let ready = client.next().await;
+    (client, ready)
+}
+
 impl Client {
     async fn send(&mut self, frame: Value) {
         self.0.send(Message::text(frame.to_string())).await.unwrap();

@@ -4,6 +4,7 @@ mod admin;
 mod approvals;
 mod auth;
 mod authors;
+mod backend;
 mod bad_input;
 mod calls;
 mod cancel;
@@ -34,6 +35,7 @@ mod scripts;
 mod security;
 mod tail;
 mod threads;
+mod tls;
 mod tools;
 mod verify;
 

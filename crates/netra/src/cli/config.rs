@@ -4,6 +4,7 @@ use clap::Subcommand;
 
 use super::{Folder, output};
 use crate::exit::{Exit, Problem};
+use crate::{node, server_secrets};
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
@@ -23,10 +24,32 @@ enum Command {
         #[arg(long)]
         json: bool,
     },
+    /// Read everything that a server reads at its start, and say what is wrong. Ends with 0 only if a server would start
+    /// with it.
+    #[command(after_help = "Examples:\n  netra config check --config netra.toml")]
+    Check {
+        #[command(flatten)]
+        folder: Folder,
+    },
+}
+
+/// Reads what the configuration names, too: policies, models, secrets.
+fn check(folder: &Folder) -> Result<Exit, Problem> {
+    let config = folder.load()?;
+    node::registry(&config)?;
+    node::models(&config)?;
+    if let Some(path) = &config.server_secrets {
+        server_secrets::read(path).map_err(node::Error::Secrets)?;
+    }
+    output::line("the configuration is good")?;
+    Ok(Exit::Success)
 }
 
 pub(super) fn config(args: &Args) -> Result<Exit, Problem> {
-    let Command::Print { folder, json } = &args.command;
+    let (folder, json) = match &args.command {
+        Command::Print { folder, json } => (folder, json),
+        Command::Check { folder } => return check(folder),
+    };
     let layers = folder.layers();
     let settings = layers.settings()?;
     // Values that do not fit each other are refused here as when serving.

@@ -7,7 +7,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use super::{Folder, output};
 use crate::config::{Config, Layers};
 use crate::exit::{Exit, Problem};
-use crate::logs;
+use crate::logs::{self, Level};
 use crate::node::Node;
 
 #[derive(Debug, clap::Args)]
@@ -60,13 +60,27 @@ fn program() -> String {
     short.unwrap_or(&called).display().to_string()
 }
 
+/// Reads the configuration again. One that cannot be used changes nothing.
+fn reload(node: &Node, level: &Level, layers: &Layers) {
+    let config = Config::load(layers.clone()).map_err(|error| error.to_string());
+    let taken = config.and_then(|config| {
+        let set = level.set(&config.log_level);
+        set.map_err(|error| error.to_string())?;
+        node.reload(&config).map_err(|error| error.to_string())
+    });
+    match taken {
+        Ok(()) => tracing::info!("the configuration was read again"),
+        Err(problem) => tracing::error!("the configuration stays as it was: {problem}"),
+    }
+}
+
 pub(super) async fn serve(args: Args) -> Result<Exit, Problem> {
     let config = Config::load(args.layers())?;
-    logs::start(config.log_format, &config.log_level)?;
+    let level = logs::start(config.log_format, &config.log_level)?;
     // From here on a signal drains, even one that comes before the server is ready.
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
-    let mut hangup = signal(SignalKind::hangup())?;
+    let mut hang_up = signal(SignalKind::hangup())?;
     let data = config.data.clone();
     let node = Box::pin(Node::start(config)).await?;
     if let Some(link) = node.setup_link() {
@@ -83,7 +97,10 @@ pub(super) async fn serve(args: Args) -> Result<Exit, Problem> {
         tokio::select! {
             _ = terminate.recv() => break,
             _ = interrupt.recv() => break,
-            _ = hangup.recv() => node.reload_agents().await,
+            _ = hang_up.recv() => {
+                reload(&node, &level, &args.layers());
+                node.reload_agents().await;
+            }
         }
     }
     tracing::info!("stopping: no new runs; the running ones have time to end");

@@ -8,6 +8,7 @@ use netra_protocol::account::{Plan, Role};
 use super::{Folder, output};
 use crate::accounts::{Accounts, NewAccount};
 use crate::exit::{Exit, Problem};
+use crate::server_file::ServerFile;
 
 /// More than the longest password with its line end.
 const LONGEST_INPUT: u64 = 4096;
@@ -70,6 +71,28 @@ enum Command {
         #[command(flatten)]
         folder: Folder,
     },
+    /// Give an account another role or plan. A running server notices within a minute.
+    #[command(after_help = "Examples:\n  netra user set ada --plan pro --data ./netra-data")]
+    Set {
+        /// The user's name.
+        name: String,
+        #[command(flatten)]
+        folder: Folder,
+        /// user, developer or admin.
+        #[arg(long, required_unless_present = "plan")]
+        role: Option<Role>,
+        /// free, pro or enterprise.
+        #[arg(long)]
+        plan: Option<Plan>,
+    },
+    /// Print a link by which the user sets a new password, once, within 24 hours.
+    #[command(after_help = "Examples:\n  netra user reset ada --data ./netra-data")]
+    Reset {
+        /// The user's name.
+        name: String,
+        #[command(flatten)]
+        folder: Folder,
+    },
     /// List the accounts.
     #[command(after_help = "Examples:\n  netra user list --data ./netra-data --json")]
     List {
@@ -116,6 +139,17 @@ pub(super) async fn user(args: Args) -> Result<Exit, Problem> {
             let user = accounts.set_groups(&name, groups).await?;
             output::line(user.id.to_string())?;
         }
+        Command::Set {
+            name,
+            folder,
+            role,
+            plan,
+        } => {
+            let accounts = Accounts::open(&folder.load()?)?;
+            let user = accounts.set(&name, role, plan).await?;
+            output::line(user.id.to_string())?;
+        }
+        Command::Reset { name, folder } => reset(&folder, &name).await?,
         Command::List { folder, json } => {
             let users = Accounts::open(&folder.load()?)?.all().await?;
             if json {
@@ -146,6 +180,14 @@ async fn set_disabled(folder: &Folder, name: &str, disabled: bool) -> Result<(),
     let accounts = Accounts::open(&folder.load()?)?;
     let user = accounts.set_disabled(name, disabled).await?;
     Ok(output::line(user.id.to_string())?)
+}
+
+async fn reset(folder: &Folder, name: &str) -> Result<(), Problem> {
+    let config = folder.load()?;
+    let token = Accounts::open(&config)?.reset_token(name).await?;
+    let server = ServerFile::read(&config.data).map(|file| file.address);
+    let base = config.public_origin.or(server).unwrap_or_default();
+    Ok(output::line(format!("{base}/reset?token={token}"))?)
 }
 
 /// One line, without its line end.

@@ -86,12 +86,25 @@ pub const CATALOGUE: &[Key] = &[
         "address and port to listen on; port 0 takes a free one",
     ),
     text(
+        "server.socket",
+        "path of a Unix socket to listen on, besides the address",
+    ),
+    text(
+        "server.tls_certificate",
+        "PEM file with the chain of certificates; with it the server speaks TLS",
+    ),
+    text("server.tls_key", "PEM file with its private key"),
+    text(
         "server.public_origin",
         "where browsers reach the server, such as https://netra.example",
     ),
     texts(
         "server.allowed_origins",
         "browsers' origins besides the server's own",
+    ),
+    texts(
+        "server.trusted_proxies",
+        "addresses or networks of proxies whose X-Forwarded-For is believed",
     ),
     value(
         "server.dev",
@@ -123,6 +136,10 @@ pub const CATALOGUE: &[Key] = &[
     value(
         "limits.node_memory_mib",
         "memory of the node; unset: what the machine or its control group has",
+    ),
+    value(
+        "limits.requests_per_minute_and_address",
+        "requests without good credentials per address; unset: 3000",
     ),
     value(
         "limits.memory_mib",
@@ -169,6 +186,25 @@ pub const CATALOGUE: &[Key] = &[
         "auth.refresh_ttl_ms",
         "life of a sign-in that is not refreshed",
     ),
+    text(
+        "auth.issuer.url",
+        "issuer whose tokens are taken besides the server's own: what their `iss` is",
+    ),
+    text("auth.issuer.audience", "what their `aud` has to hold"),
+    text(
+        "auth.issuer.jwks_url",
+        "where its keys are; unset: where its openid-configuration says",
+    ),
+    text("auth.issuer.subject_claim", "claim that names the user"),
+    text(
+        "auth.issuer.role_claim",
+        "claim with the role; unset: everybody is `user`",
+    ),
+    text(
+        "auth.issuer.plan_claim",
+        "claim with the plan; unset: `free`, or what an admin sets",
+    ),
+    value("auth.issuer.skew_ms", "how far the clocks may be apart"),
     text(
         "models.default",
         "model of agents that name none, as provider/model",

@@ -79,6 +79,7 @@ pub(super) struct Raw {
 pub(super) struct LimitKeys {
     pub(super) engines: Option<usize>,
     pub(super) node_memory_mib: Option<u64>,
+    pub(super) requests_per_minute_and_address: Option<u32>,
     #[serde(flatten)]
     pub(super) user: Limits,
 }
@@ -86,8 +87,12 @@ pub(super) struct LimitKeys {
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(super) struct Server {
     pub(super) listen: String,
+    pub(super) socket: Option<PathBuf>,
+    pub(super) tls_certificate: Option<PathBuf>,
+    pub(super) tls_key: Option<PathBuf>,
     pub(super) public_origin: Option<String>,
     pub(super) allowed_origins: Vec<String>,
+    pub(super) trusted_proxies: Vec<String>,
     pub(super) dev: bool,
     pub(super) drain_ms: u64,
     pub(super) heartbeat_ms: u64,
@@ -98,8 +103,12 @@ impl Default for Server {
     fn default() -> Self {
         Self {
             listen: "127.0.0.1:8080".into(),
+            socket: None,
+            tls_certificate: None,
+            tls_key: None,
             public_origin: None,
             allowed_origins: Vec::new(),
+            trusted_proxies: Vec::new(),
             dev: false,
             drain_ms: 10_000,
             heartbeat_ms: HEARTBEAT_INTERVAL_MS,
@@ -128,6 +137,60 @@ pub(super) struct Auth {
     pub(super) registration: Registration,
     pub(super) access_ttl_ms: u64,
     pub(super) refresh_ttl_ms: u64,
+    pub(super) issuer: Issuer,
+}
+
+/// Somebody else whose tokens are taken.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(super) struct Issuer {
+    url: Option<String>,
+    audience: Option<String>,
+    jwks_url: Option<String>,
+    subject_claim: String,
+    role_claim: Option<String>,
+    plan_claim: Option<String>,
+    skew_ms: u64,
+}
+
+impl Default for Issuer {
+    fn default() -> Self {
+        Self {
+            url: None,
+            audience: None,
+            jwks_url: None,
+            subject_claim: "sub".into(),
+            role_claim: None,
+            plan_claim: None,
+            skew_ms: 60_000,
+        }
+    }
+}
+
+impl Issuer {
+    pub(super) fn resolve(self) -> Result<Option<netra_gateway::IssuerConfig>, Error> {
+        let Some(url) = self.url else {
+            let others = self.audience.is_some() || self.jwks_url.is_some();
+            return match others {
+                true => Err(Error::Invalid(
+                    "auth.issuer.url is needed where there is an issuer".into(),
+                )),
+                false => Ok(None),
+            };
+        };
+        let issuer = netra_gateway::IssuerConfig {
+            url,
+            audience: self.audience.unwrap_or_default(),
+            jwks_url: self.jwks_url,
+            subject_claim: self.subject_claim,
+            role_claim: self.role_claim,
+            plan_claim: self.plan_claim,
+            skew: std::time::Duration::from_millis(self.skew_ms),
+        };
+        match issuer.problem() {
+            Some(problem) => Err(Error::Invalid(format!("auth.issuer: {problem}"))),
+            None => Ok(Some(issuer)),
+        }
+    }
 }
 
 impl Default for Auth {
@@ -136,6 +199,7 @@ impl Default for Auth {
             registration: Registration::Closed,
             access_ttl_ms: 15 * 60 * 1000,
             refresh_ttl_ms: 30 * 24 * 60 * 60 * 1000,
+            issuer: Issuer::default(),
         }
     }
 }

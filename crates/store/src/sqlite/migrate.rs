@@ -22,6 +22,7 @@ const MIGRATIONS: &[(&str, &str)] = &[
         "tool_servers",
         include_str!("../migrations/0009_tool_servers.sql"),
     ),
+    ("accounts", include_str!("../migrations/0010_accounts.sql")),
 ];
 
 const RECORDS: &str = "CREATE TABLE IF NOT EXISTS migrations (

@@ -103,6 +103,11 @@ impl Writer {
         Ok(Self { queue })
     }
 
+    /// Whether so many works wait that further callers would have to wait for a place.
+    pub(crate) fn is_full(&self) -> bool {
+        self.queue.capacity() == 0
+    }
+
     pub(crate) async fn write<T: Send + 'static>(
         &self,
         work: impl FnOnce(&mut Tx<'_>) -> Result<T, Error> + Send + 'static,

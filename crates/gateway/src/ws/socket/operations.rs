@@ -8,6 +8,7 @@ use netra_protocol::id::RequestId;
 use serde_json::{Map, Value, json};
 
 use super::{Socket, no_fields};
+use crate::auth::verifier::Presented;
 use crate::error::Error;
 use crate::extract::IdempotencyKey;
 use crate::routes::events::MAX_THREADS;
@@ -133,7 +134,7 @@ impl Socket {
     }
 
     async fn refresh(&mut self, token: &str) -> Result<Done, Error> {
-        let verified = self.gateway.verifier.verify(token).await?;
+        let verified = self.gateway.verifier.verify(Presented::of(token)).await?;
         if verified.principal.user_id != self.verified.principal.user_id {
             let message = "A socket goes on with a token of the same user only.";
             return Err(Error::new(ErrorCode::Forbidden, message));

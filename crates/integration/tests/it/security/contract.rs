@@ -45,7 +45,8 @@ pub(super) struct Frame {
 
 /// Parameters that hold ids and are texts in the document, and those that hold none.
 const ID_PARAMETERS: [(&str, &str); 1] = [("threads", "ThreadId")];
-const PLAIN_PARAMETERS: [&str; 10] = [
+const PLAIN_PARAMETERS: [&str; 11] = [
+    "action",
     "status",
     "limit",
     "cursor",

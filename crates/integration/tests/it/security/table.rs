@@ -81,6 +81,11 @@ pub(super) const OPERATIONS: &[Row] = &[
         Access::Anyone,
         r#"{"refresh_token": "wrong"}"#,
     ),
+    row(
+        "account_reset",
+        Access::Anyone,
+        r#"{"token": "wrong", "password": "correct horse battery"}"#,
+    ),
     row("openapi_get", Access::Anyone, ""),
     row("docs_get", Access::Anyone, ""),
     row("health_live", Access::Anyone, ""),
@@ -137,12 +142,31 @@ pub(super) const OPERATIONS: &[Row] = &[
     own("tool_server_get", "account", ""),
     own("tool_server_delete", "account", ""),
     own("usage_get", "read", ""),
+    own("me_export", "read account", ""),
     own("audit_list", "read", ""),
     Row {
         query: "limit=100",
         ..admin("admin_user_list", "admin", "")
     },
     admin("admin_user_update", "admin", r#"{"plan": "pro"}"#),
+    admin(
+        "admin_user_create",
+        "admin",
+        r#"{"name": "made-by-an-admin", "plan": "pro"}"#,
+    ),
+    admin("admin_invite_create", "admin", r#"{"plan": "pro"}"#),
+    Row {
+        query: "limit=100",
+        ..admin("admin_invite_list", "admin", "")
+    },
+    admin("admin_invite_delete", "admin", ""),
+    admin("admin_plans_get", "admin", ""),
+    admin("admin_plans_set", "admin", "{}"),
+    Row {
+        query: "limit=100",
+        ..admin("admin_audit_list", "admin", "")
+    },
+    admin("admin_metrics_history", "admin", ""),
     Row {
         query: "limit=100",
         ..admin("admin_run_list", "admin", "")
@@ -158,6 +182,12 @@ pub(super) const OPERATIONS: &[Row] = &[
     own("thread_delete", "run", ""),
     own("session_delete", "account", ""),
     own("account_logout", "", "{}"),
+    // Nothing can be done after it.
+    own(
+        "me_delete",
+        "account",
+        r#"{"password": "correct horse battery"}"#,
+    ),
 ];
 
 pub(super) const FRAMES: &[Row] = &[

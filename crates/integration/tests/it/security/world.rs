@@ -75,6 +75,14 @@ impl World {
         Ok((made.id.to_string(), user.client.with_token(secret)))
     }
 
+    /// An invitation, which an admin has made: it is the server's.
+    async fn invite(&self) -> Result<String> {
+        let admin = self.server.user_as(Role::Admin, None).await?.client;
+        let request = admin.request(Method::POST, "/api/admin/invites");
+        let made: Value = serde_json::from_str(&admin.send(request).await?.text().await?)?;
+        Ok(crate::expect::text(&made, "/id")?.to_owned())
+    }
+
     /// Puts a secret and a tool server under the name that `attempt` asks for.
     pub(super) async fn name_things(&self, user: &TestUser) -> Result<()> {
         let secret = serde_json::json!({"value": "secret of the owner"});
@@ -126,6 +134,7 @@ impl World {
         let session = sessions.items.iter().find(|session| session.current);
         let session = session.context("the sign-in is listed")?.id;
         let key = self.key(user, &["read"]).await?.0;
+        let invite = self.invite().await?;
         Ok(Objects(BTreeMap::from([
             ("RunId".into(), vec![ended.id.to_string(), own]),
             (
@@ -137,6 +146,7 @@ impl World {
             ("SessionId".into(), vec![session.to_string()]),
             ("ApprovalId".into(), vec![approval]),
             ("KeyId".into(), vec![key]),
+            ("InviteId".into(), vec![invite]),
             ("UserId".into(), vec![user.id.to_string()]),
         ])))
     }

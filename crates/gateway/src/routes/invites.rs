@@ -1,0 +1,86 @@
+//! Invitations, by which people make their own accounts with what an admin has promised.
+
+use std::time::Duration;
+
+use axum::Json as Answer;
+use axum::extract::State;
+use axum::http::StatusCode;
+use netra_protocol::Page;
+use netra_protocol::admin::{CreateInvite, Invite};
+use netra_protocol::id::InviteId;
+
+use crate::auth::link::{self, Purpose};
+use crate::error::Error;
+use crate::extract::{Caller, Id, Paging, Visitor};
+use crate::json::Payload;
+use crate::state::Gateway;
+
+const DAY_MS: u64 = 24 * 3_600 * 1_000;
+/// How long an invitation is good where nothing is said, and at most.
+const LIFE_MS: u64 = 7 * DAY_MS;
+const MOST_LIFE_MS: u64 = 90 * DAY_MS;
+
+/// Makes an invitation
+///
+/// For one account, with this role and plan. The link is in this answer and nowhere else. For admins.
+#[utoipa::path(post, path = "/api/admin/invites", tag = "admin", operation_id = "admin_invite_create",
+    request_body = Option<CreateInvite>,
+    responses((status = 201, description = "The invitation, with its link", body = Invite)))]
+pub(crate) async fn invite_create(
+    State(gateway): State<Gateway>,
+    caller: Caller,
+    visitor: Visitor,
+    body: Payload,
+) -> Result<(StatusCode, Answer<Invite>), Error> {
+    let CreateInvite {
+        role,
+        plan,
+        expires_in_ms,
+    } = body.read_or_default().await?;
+    let life_ms = expires_in_ms.unwrap_or(LIFE_MS);
+    if !(1..=MOST_LIFE_MS).contains(&life_ms) {
+        let message = format!("`expires_in_ms` is from 1 to {MOST_LIFE_MS}.");
+        return Err(Error::invalid(message).at_field("expires_in_ms"));
+    }
+    let (life, place) = (
+        Duration::from_millis(life_ms),
+        (&visitor.headers, &visitor.uri),
+    );
+    let (link, kept) = link::make(&gateway, Purpose::Invite, life, place);
+    let store = &gateway.store;
+    let mut invite = store.invite_create(&caller.ctx, (role, plan), kept).await?;
+    invite.link = Some(link);
+    Ok((StatusCode::CREATED, Answer(invite)))
+}
+
+/// Lists the invitations that nobody has taken
+///
+/// Newest first, without their links. For admins.
+#[utoipa::path(get, path = "/api/admin/invites", tag = "admin", operation_id = "admin_invite_list",
+    params(Paging), responses((status = 200, description = "Invitations", body = Page<Invite>)))]
+pub(crate) async fn invite_list(
+    State(gateway): State<Gateway>,
+    caller: Caller<Paging>,
+) -> Result<Answer<Page<Invite>>, Error> {
+    let limit = caller.query.limit()?;
+    let cursor = caller.query.cursor.as_deref();
+    Ok(Answer(
+        gateway.store.invites(&caller.ctx, limit, cursor).await?,
+    ))
+}
+
+/// Takes an invitation back
+///
+/// Nobody can take it any more. For admins.
+#[utoipa::path(delete, path = "/api/admin/invites/{id}", tag = "admin",
+    operation_id = "admin_invite_delete",
+    params(("id" = InviteId, Path, description = "The invitation")),
+    responses((status = 204, description = "Taken back")))]
+pub(crate) async fn invite_delete(
+    State(gateway): State<Gateway>,
+    caller: Caller,
+    Id(id): Id<InviteId>,
+) -> Result<StatusCode, Error> {
+    gateway.store.invite_delete(&caller.ctx, id).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
