@@ -1,5 +1,31 @@
 // The contract's types, made from openapi/netra.json by `cargo xtask openapi`. Do not change by hand.
 
+/** An audit record of anybody. */
+export interface AdminAuditEntry {
+  /** What was done, such as `tool.call`. */
+  action: string;
+  /** Who did it: a user's id, or a part of the server. */
+  actor: string;
+  /** When. */
+  at: Timestamp;
+  /** What else belongs to it; never content. */
+  details: unknown;
+  /** The keyed hash over this record and the one before, in hexadecimal. */
+  hash?: string | null;
+  /** Never changes. */
+  id: AuditId;
+  /** To what: a name or an id. */
+  object: string;
+  /** How it ended, such as `completed`, `denied` or `failed`. */
+  outcome: string;
+  /** The request that it belongs to. */
+  request_id: RequestId;
+  /** The number in the user's chain, from 1; absent in records from before there was one. */
+  seq?: number | null;
+  /** In whose audit it stands. The account may be gone. */
+  user_id: UserId;
+}
+
 /** Somebody's run as admins see it: whose it is and how it goes, and nothing of what it is about. */
 export interface AdminRun {
   /** The agent that answers. */
@@ -133,6 +159,30 @@ export interface AuthRefresh {
   token: string;
 }
 
+/** An account as an admin has made or changed it. */
+export interface ChangedUser {
+  /** When the account was made. */
+  created_at: Timestamp;
+  /** A disabled user can do nothing. */
+  disabled: boolean;
+  /** The groups that admins have put the user into, for policies; absent where there are none. */
+  groups?: string[];
+  /** Never changes. */
+  id: UserId;
+  /** Who the user is elsewhere; absent for who has an account here only. */
+  identity?: null | Identity;
+  /** The limits in force. */
+  limits: Limits;
+  /** The name to sign in with. */
+  name: string;
+  /** From the database, never from the caller. */
+  plan: Plan;
+  /** From the database, never from the caller. */
+  role: Role;
+  /** Where one was asked for. */
+  reset_link?: null | Link;
+}
+
 /** What a client sends, after `id` has been taken off. */
 export type ClientFrame = {
   /** The answer carries it back; at most 128 bytes. */
@@ -239,13 +289,23 @@ export type Content = {
   type: 'tool_result';
 };
 
+/** Makes an invitation. */
+export interface CreateInvite {
+  /** How long it is good, in milliseconds, at most 90 days; 7 days when absent. */
+  expires_in_ms?: number | null;
+  /** What they have booked; `free` when absent. */
+  plan?: Plan;
+  /** What whoever takes it may do; `user` when absent. */
+  role?: Role;
+}
+
 /** Makes an API key. */
 export interface CreateKey {
   /** When it ends, in the future; never when absent. */
   expires_at?: null | Timestamp;
   /** For people: 1 to 100 characters. */
   name: string;
-  /** What the key may do: `read`, `run`, `files`, `account`, `approve`, `admin`, `metrics`; at least one, and none that its maker lacks. */
+  /** What the key may do: `read`, `run`, `files`, `account`, `approve`, `admin`, `metrics`, `service`; at least one, and none that its maker lacks. */
   scopes: string[];
 }
 
@@ -255,6 +315,18 @@ export interface CreateThread {
   metadata?: Record<string, unknown> | null;
   /** At most 200 characters. */
   title?: string | null;
+}
+
+/** Makes an account. */
+export interface CreateUser {
+  /** The name to sign in with: 1 to 64 letters, digits, `.`, `_`, `-`, `@`. */
+  name: string;
+  /** 12 to 128 characters, none of the common ones. Absent: the answer has a link by which the user sets one. */
+  password?: string | null;
+  /** What the user has booked; `free` when absent. */
+  plan?: Plan;
+  /** What the user may do; `user` when absent. */
+  role?: Role;
 }
 
 /** What a user used in a day. */
@@ -374,6 +446,32 @@ export interface Health {
   status: string;
 }
 
+/** Who a user is elsewhere: whoever is known there is one user here, whatever names they have. */
+export interface Identity {
+  /** Who knows them: the id of the user whose service token named them, or the address of an issuer of tokens. */
+  issuer: string;
+  /** Their id there. */
+  subject: string;
+}
+
+/** An invitation that nobody has taken yet. */
+export interface Invite {
+  /** When it was made. */
+  created_at: Timestamp;
+  /** When it ends. */
+  expires_at: Timestamp;
+  /** To take it back. */
+  id: InviteId;
+  /** In the answer to making it only. */
+  link?: null | Link;
+  /** What they have booked. */
+  plan: Plan;
+  /** What whoever takes it may do. */
+  role: Role;
+}
+
+export type InviteId = string;
+
 /** What everybody holds on this node now, and what must be nothing. */
 export interface Isolation {
   /** When this was looked at. */
@@ -405,6 +503,56 @@ export interface Key {
 }
 
 export type KeyId = string;
+
+/** Deletes the account of who asks. */
+export interface Leave {
+  /** Needed where the account has one and the sign-in is older than ten minutes, or there is none. */
+  password?: string | null;
+}
+
+/** Limits in place of others: what is absent stays as it is below. */
+export interface LimitOverrides {
+  /** How long an approval may be answered, in milliseconds. */
+  approval_ttl_ms: number | null;
+  /** Attempts of a run after crashes. */
+  attempts: number | null;
+  /** Tokens of models per day; none: without a bound. */
+  budget_tokens: number | null;
+  /** Money for models per day, in US dollars; none: without a bound. */
+  budget_usd: number | null;
+  /** Concurrent executions over all threads and nodes. */
+  concurrent_runs: number | null;
+  /** Nesting of sub-agents. */
+  depth: number | null;
+  /** Sign-ins per minute for a pair of account and address. */
+  logins_per_minute: number | null;
+  /** Memory of all the user's runs, workers and children on one node, in MiB. */
+  memory_mib: number | null;
+  /** The longest text of a message, in characters. */
+  message_chars: number | null;
+  /** WebSocket messages per socket in ten seconds. */
+  messages_per_10s: number | null;
+  /** One model call, in milliseconds. */
+  model_call_ms: number | null;
+  /** Runs that may wait for a slot. */
+  queued_runs: number | null;
+  /** HTTP requests per minute. */
+  requests_per_minute: number | null;
+  /** The longest deadline that a run may ask for, in milliseconds. */
+  run_timeout_max_ms: number | null;
+  /** Deadline of a run that names none: queued and running time, in milliseconds. */
+  run_timeout_ms: number | null;
+  /** Open WebSockets. */
+  sockets: number | null;
+  /** Steps of a run. */
+  steps: number | null;
+  /** One tool call, in milliseconds. */
+  tool_call_ms: number | null;
+  /** Tool calls of a run. */
+  tool_calls: number | null;
+  /** The largest upload, in MiB. */
+  upload_mib: number | null;
+}
 
 /** What one user may use. Defaults are the contract's, section 4. */
 export interface Limits {
@@ -448,6 +596,16 @@ export interface Limits {
   tool_calls: number;
   /** The largest upload, in MiB. */
   upload_mib: number;
+}
+
+/** A link that is good once. It is in this answer and nowhere else. */
+export interface Link {
+  /** When it ends. */
+  expires_at: Timestamp;
+  /** What the link carries. */
+  token: string;
+  /** For a person's browser. */
+  url: string;
 }
 
 /** Signs in. */
@@ -494,6 +652,22 @@ export type MessageId = string;
 
 /** Who speaks. */
 export type MessageRole = 'user' | 'assistant' | 'tool';
+
+/** How the server's figures were, at most an hour back. */
+export interface MetricsHistory {
+  /** Between two points, in milliseconds. */
+  interval_ms: number;
+  /** What was measured at each point, oldest first. A figure that was not there yet is absent. */
+  points: MetricsPoint[];
+}
+
+/** The figures of one moment. */
+export interface MetricsPoint {
+  /** When. */
+  at: Timestamp;
+  /** By the metric's name, over all of its labels together. */
+  values: Record<string, number>;
+}
 
 /** A model that is configured. */
 export interface Model {
@@ -586,6 +760,16 @@ export interface OwnToolServer {
 }
 
 /** One page of a list. */
+export interface PageAdminAuditEntry {
+  /** The log's position of this snapshot, where the operation promises one. */
+  as_of?: null | AsOf;
+  /** The items, newest first unless the operation says otherwise. */
+  items: AdminAuditEntry[];
+  /** Give this as `?cursor=` for the next page; null at the end. */
+  next_cursor?: string | null;
+}
+
+/** One page of a list. */
 export interface PageAdminRun {
   /** The log's position of this snapshot, where the operation promises one. */
   as_of?: null | AsOf;
@@ -631,6 +815,16 @@ export interface PageFile {
   as_of?: null | AsOf;
   /** The items, newest first unless the operation says otherwise. */
   items: File[];
+  /** Give this as `?cursor=` for the next page; null at the end. */
+  next_cursor?: string | null;
+}
+
+/** One page of a list. */
+export interface PageInvite {
+  /** The log's position of this snapshot, where the operation promises one. */
+  as_of?: null | AsOf;
+  /** The items, newest first unless the operation says otherwise. */
+  items: Invite[];
   /** Give this as `?cursor=` for the next page; null at the end. */
   next_cursor?: string | null;
 }
@@ -738,6 +932,16 @@ export interface PageUser {
 /** What a user has booked; limits follow from it. */
 export type Plan = 'free' | 'pro' | 'enterprise';
 
+/** The limits of each plan, where they are not those of the configuration. A change holds from then on, without a restart. */
+export interface Plans {
+  /** Of `enterprise`. */
+  enterprise: LimitOverrides;
+  /** Of `free`. */
+  free: LimitOverrides;
+  /** Of `pro`. */
+  pro: LimitOverrides;
+}
+
 /** Keeps a secret, in place of the one that had the name. */
 export interface PutSecret {
   /** The hosts that tools may send it to, at most 20: `api.example.com`, or `wiki.intranet:8080` where the port is not 443. Nowhere when there are none. */
@@ -774,6 +978,14 @@ export interface Register {
 }
 
 export type RequestId = string;
+
+/** Sets a new password by a one-time token. */
+export interface Reset {
+  /** 12 to 128 characters. */
+  password: string;
+  /** From the link that an admin made. */
+  token: string;
+}
 
 /** The answer to an approval. */
 export interface ResolveApproval {
@@ -1131,8 +1343,12 @@ export interface UpdateUser {
   disabled?: boolean | null;
   /** The groups that the user is in from now on, for policies: at most 32, each of 1 to 64 letters, digits, `.`, `_` or `-`. */
   groups?: string[] | null;
+  /** The user's own limits from now on, in place of those of the plan; `{}` takes all away. */
+  limits?: null | LimitOverrides;
   /** What the user has booked. */
   plan?: null | Plan;
+  /** Makes a link by which the user can set a new password, once. Links of before are no longer good. */
+  reset_link?: boolean | null;
   /** What the user may do. */
   role?: null | Role;
 }
@@ -1155,6 +1371,8 @@ export interface User {
   groups?: string[];
   /** Never changes. */
   id: UserId;
+  /** Who the user is elsewhere; absent for who has an account here only. */
+  identity?: null | Identity;
   /** The limits in force. */
   limits: Limits;
   /** The name to sign in with. */

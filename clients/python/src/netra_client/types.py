@@ -8,6 +8,36 @@ from __future__ import annotations
 from typing import Any, Literal, TypedDict, Union
 
 
+class _AdminAuditEntryRequired(TypedDict):
+    #: What was done, such as `tool.call`.
+    action: str
+    #: Who did it: a user's id, or a part of the server.
+    actor: str
+    #: When.
+    at: Timestamp
+    #: What else belongs to it; never content.
+    details: Any
+    #: Never changes.
+    id: AuditId
+    #: To what: a name or an id.
+    object: str
+    #: How it ended, such as `completed`, `denied` or `failed`.
+    outcome: str
+    #: The request that it belongs to.
+    request_id: RequestId
+    #: In whose audit it stands. The account may be gone.
+    user_id: UserId
+
+
+class AdminAuditEntry(_AdminAuditEntryRequired, total=False):
+    """An audit record of anybody."""
+
+    #: The keyed hash over this record and the one before, in hexadecimal.
+    hash: str | None
+    #: The number in the user's chain, from 1; absent in records from before there was one.
+    seq: int | None
+
+
 class _AdminRunRequired(TypedDict):
     #: The agent that answers.
     agent: str
@@ -163,6 +193,34 @@ class AuthRefresh(TypedDict):
 
     #: The new access token, of the same user.
     token: str
+
+
+class _ChangedUserRequired(TypedDict):
+    #: When the account was made.
+    created_at: Timestamp
+    #: A disabled user can do nothing.
+    disabled: bool
+    #: Never changes.
+    id: UserId
+    #: The limits in force.
+    limits: Limits
+    #: The name to sign in with.
+    name: str
+    #: From the database, never from the caller.
+    plan: Plan
+    #: From the database, never from the caller.
+    role: Role
+
+
+class ChangedUser(_ChangedUserRequired, total=False):
+    """An account as an admin has made or changed it."""
+
+    #: The groups that admins have put the user into, for policies; absent where there are none.
+    groups: list[str]
+    #: Who the user is elsewhere; absent for who has an account here only.
+    identity: Identity | None
+    #: Where one was asked for.
+    reset_link: Link | None
 
 
 class _ClientFrameRunStartRequired(TypedDict):
@@ -345,10 +403,21 @@ Content = Union[
 """A part of a message."""
 
 
+class CreateInvite(TypedDict, total=False):
+    """Makes an invitation."""
+
+    #: How long it is good, in milliseconds, at most 90 days; 7 days when absent.
+    expires_in_ms: int | None
+    #: What they have booked; `free` when absent.
+    plan: Plan
+    #: What whoever takes it may do; `user` when absent.
+    role: Role
+
+
 class _CreateKeyRequired(TypedDict):
     #: For people: 1 to 100 characters.
     name: str
-    #: What the key may do: `read`, `run`, `files`, `account`, `approve`, `admin`, `metrics`; at least one, and none that its maker lacks.
+    #: What the key may do: `read`, `run`, `files`, `account`, `approve`, `admin`, `metrics`, `service`; at least one, and none that its maker lacks.
     scopes: list[str]
 
 
@@ -366,6 +435,22 @@ class CreateThread(TypedDict, total=False):
     metadata: dict[str, Any] | None
     #: At most 200 characters.
     title: str | None
+
+
+class _CreateUserRequired(TypedDict):
+    #: The name to sign in with: 1 to 64 letters, digits, `.`, `_`, `-`, `@`.
+    name: str
+
+
+class CreateUser(_CreateUserRequired, total=False):
+    """Makes an account."""
+
+    #: 12 to 128 characters, none of the common ones. Absent: the answer has a link by which the user sets one.
+    password: str | None
+    #: What the user has booked; `free` when absent.
+    plan: Plan
+    #: What the user may do; `user` when absent.
+    role: Role
 
 
 class _DayUsageRequired(TypedDict):
@@ -557,6 +642,38 @@ class Health(TypedDict):
     status: str
 
 
+class Identity(TypedDict):
+    """Who a user is elsewhere: whoever is known there is one user here, whatever names they have."""
+
+    #: Who knows them: the id of the user whose service token named them, or the address of an issuer of tokens.
+    issuer: str
+    #: Their id there.
+    subject: str
+
+
+class _InviteRequired(TypedDict):
+    #: When it was made.
+    created_at: Timestamp
+    #: When it ends.
+    expires_at: Timestamp
+    #: To take it back.
+    id: InviteId
+    #: What they have booked.
+    plan: Plan
+    #: What whoever takes it may do.
+    role: Role
+
+
+class Invite(_InviteRequired, total=False):
+    """An invitation that nobody has taken yet."""
+
+    #: In the answer to making it only.
+    link: Link | None
+
+
+InviteId = str
+
+
 class Isolation(TypedDict):
     """What everybody holds on this node now, and what must be nothing."""
 
@@ -593,6 +710,58 @@ class Key(_KeyRequired, total=False):
 
 
 KeyId = str
+
+
+class Leave(TypedDict, total=False):
+    """Deletes the account of who asks."""
+
+    #: Needed where the account has one and the sign-in is older than ten minutes, or there is none.
+    password: str | None
+
+
+class LimitOverrides(TypedDict):
+    """Limits in place of others: what is absent stays as it is below."""
+
+    #: How long an approval may be answered, in milliseconds.
+    approval_ttl_ms: int | None
+    #: Attempts of a run after crashes.
+    attempts: int | None
+    #: Tokens of models per day; none: without a bound.
+    budget_tokens: int | None
+    #: Money for models per day, in US dollars; none: without a bound.
+    budget_usd: float | None
+    #: Concurrent executions over all threads and nodes.
+    concurrent_runs: int | None
+    #: Nesting of sub-agents.
+    depth: int | None
+    #: Sign-ins per minute for a pair of account and address.
+    logins_per_minute: int | None
+    #: Memory of all the user's runs, workers and children on one node, in MiB.
+    memory_mib: int | None
+    #: The longest text of a message, in characters.
+    message_chars: int | None
+    #: WebSocket messages per socket in ten seconds.
+    messages_per_10s: int | None
+    #: One model call, in milliseconds.
+    model_call_ms: int | None
+    #: Runs that may wait for a slot.
+    queued_runs: int | None
+    #: HTTP requests per minute.
+    requests_per_minute: int | None
+    #: The longest deadline that a run may ask for, in milliseconds.
+    run_timeout_max_ms: int | None
+    #: Deadline of a run that names none: queued and running time, in milliseconds.
+    run_timeout_ms: int | None
+    #: Open WebSockets.
+    sockets: int | None
+    #: Steps of a run.
+    steps: int | None
+    #: One tool call, in milliseconds.
+    tool_call_ms: int | None
+    #: Tool calls of a run.
+    tool_calls: int | None
+    #: The largest upload, in MiB.
+    upload_mib: int | None
 
 
 class Limits(TypedDict):
@@ -638,6 +807,17 @@ class Limits(TypedDict):
     tool_calls: int
     #: The largest upload, in MiB.
     upload_mib: int
+
+
+class Link(TypedDict):
+    """A link that is good once. It is in this answer and nowhere else."""
+
+    #: When it ends.
+    expires_at: Timestamp
+    #: What the link carries.
+    token: str
+    #: For a person's browser.
+    url: str
 
 
 class Login(TypedDict):
@@ -693,6 +873,24 @@ MessageId = str
 
 MessageRole = Literal["user", "assistant", "tool"]
 """Who speaks."""
+
+
+class MetricsHistory(TypedDict):
+    """How the server's figures were, at most an hour back."""
+
+    #: Between two points, in milliseconds.
+    interval_ms: int
+    #: What was measured at each point, oldest first. A figure that was not there yet is absent.
+    points: list[MetricsPoint]
+
+
+class MetricsPoint(TypedDict):
+    """The figures of one moment."""
+
+    #: When.
+    at: Timestamp
+    #: By the metric's name, over all of its labels together.
+    values: dict[str, float]
 
 
 class _ModelRequired(TypedDict):
@@ -804,6 +1002,20 @@ class OwnToolServer(_OwnToolServerRequired, total=False):
     title: str | None
 
 
+class _PageAdminAuditEntryRequired(TypedDict):
+    #: The items, newest first unless the operation says otherwise.
+    items: list[AdminAuditEntry]
+
+
+class PageAdminAuditEntry(_PageAdminAuditEntryRequired, total=False):
+    """One page of a list."""
+
+    #: The log's position of this snapshot, where the operation promises one.
+    as_of: AsOf | None
+    #: Give this as `?cursor=` for the next page; null at the end.
+    next_cursor: str | None
+
+
 class _PageAdminRunRequired(TypedDict):
     #: The items, newest first unless the operation says otherwise.
     items: list[AdminRun]
@@ -866,6 +1078,20 @@ class _PageFileRequired(TypedDict):
 
 
 class PageFile(_PageFileRequired, total=False):
+    """One page of a list."""
+
+    #: The log's position of this snapshot, where the operation promises one.
+    as_of: AsOf | None
+    #: Give this as `?cursor=` for the next page; null at the end.
+    next_cursor: str | None
+
+
+class _PageInviteRequired(TypedDict):
+    #: The items, newest first unless the operation says otherwise.
+    items: list[Invite]
+
+
+class PageInvite(_PageInviteRequired, total=False):
     """One page of a list."""
 
     #: The log's position of this snapshot, where the operation promises one.
@@ -1018,6 +1244,17 @@ Plan = Literal["free", "pro", "enterprise"]
 """What a user has booked; limits follow from it."""
 
 
+class Plans(TypedDict):
+    """The limits of each plan, where they are not those of the configuration. A change holds from then on, without a restart."""
+
+    #: Of `enterprise`.
+    enterprise: LimitOverrides
+    #: Of `free`.
+    free: LimitOverrides
+    #: Of `pro`.
+    pro: LimitOverrides
+
+
 class _PutSecretRequired(TypedDict):
     #: The secret itself: 8 to 16,384 bytes.
     value: str
@@ -1068,6 +1305,15 @@ class Register(_RegisterRequired, total=False):
 
 
 RequestId = str
+
+
+class Reset(TypedDict):
+    """Sets a new password by a one-time token."""
+
+    #: 12 to 128 characters.
+    password: str
+    #: From the link that an admin made.
+    token: str
 
 
 class _ResolveApprovalRequired(TypedDict):
@@ -1513,8 +1759,12 @@ class UpdateUser(TypedDict, total=False):
     disabled: bool | None
     #: The groups that the user is in from now on, for policies: at most 32, each of 1 to 64 letters, digits, `.`, `_` or `-`.
     groups: list[str] | None
+    #: The user's own limits from now on, in place of those of the plan; `{}` takes all away.
+    limits: LimitOverrides | None
     #: What the user has booked.
     plan: Plan | None
+    #: Makes a link by which the user can set a new password, once. Links of before are no longer good.
+    reset_link: bool | None
     #: What the user may do.
     role: Role | None
 
@@ -1550,6 +1800,8 @@ class User(_UserRequired, total=False):
 
     #: The groups that admins have put the user into, for policies; absent where there are none.
     groups: list[str]
+    #: Who the user is elsewhere; absent for who has an account here only.
+    identity: Identity | None
 
 
 class _UserHoldingsRequired(TypedDict):
