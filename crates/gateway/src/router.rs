@@ -43,9 +43,17 @@ const EXPORT: Rights = ACCOUNT.with(Right::Read);
 const APPROVE: Rights = Rights::NONE.with(Right::Approve);
 const ADMIN: Rights = Rights::NONE.with(Right::Admin);
 
+type Route = (Rights, &'static str, MethodRouter<Gateway>);
+
 /// Operations for signed-in users only, each with the rights that it needs. The store asks for
 /// them too, where it reads or changes something.
-fn signed_in_routes() -> Vec<(Rights, &'static str, MethodRouter<Gateway>)> {
+fn signed_in_routes() -> impl Iterator<Item = Route> {
+    let own = account_routes().into_iter().chain(work_routes());
+    own.chain(admin_routes())
+}
+
+/// Who the user is, and what the account has.
+fn account_routes() -> Vec<Route> {
     vec![
         (READ, "/api/auth/me", get(account::me)),
         (READ, "/api/auth/ws-ticket", post(account::ws_ticket)),
@@ -87,6 +95,12 @@ fn signed_in_routes() -> Vec<(Rights, &'static str, MethodRouter<Gateway>)> {
             "/api/tool-servers/{name}",
             delete(tool_servers::tool_server_delete),
         ),
+    ]
+}
+
+/// What the user's agents do, and with what.
+fn work_routes() -> Vec<Route> {
+    vec![
         (READ, "/api/agents", get(agents::agent_list)),
         (READ, "/api/agents/{name}", get(agents::agent_get)),
         (READ, "/api/tools", get(agents::tool_list)),
@@ -123,6 +137,12 @@ fn signed_in_routes() -> Vec<(Rights, &'static str, MethodRouter<Gateway>)> {
         (READ, "/api/events", get(events::event_stream)),
         (READ, "/api/usage", get(usage::usage_get)),
         (READ, "/api/audit", get(audit::audit_list)),
+    ]
+}
+
+/// What is for those who run the server.
+fn admin_routes() -> Vec<Route> {
+    vec![
         (ADMIN, "/api/admin/isolation", get(isolation::isolation_get)),
         (ADMIN, "/api/admin/users", get(admin::user_list)),
         (ADMIN, "/api/admin/users", post(admin::user_create)),
@@ -168,11 +188,11 @@ fn open() -> Router<Gateway> {
 }
 
 fn signed_in() -> Router<Gateway> {
-    let add = |router: Router<Gateway>, (needed, path, methods): (Rights, _, MethodRouter<_>)| {
+    let add = |router: Router<Gateway>, (needed, path, methods): Route| {
         let check = from_fn(move |request, next| layers::authorise(needed, request, next));
         router.route(path, methods.route_layer(check))
     };
-    signed_in_routes().into_iter().fold(Router::new(), add)
+    signed_in_routes().fold(Router::new(), add)
 }
 
 /// The whole edge over these parts.
@@ -216,7 +236,7 @@ mod tests {
         let routes: BTreeSet<String> = open_routes()
             .into_iter()
             .map(|(path, _)| path)
-            .chain(signed_in_routes().into_iter().map(|(_, path, _)| path))
+            .chain(signed_in_routes().map(|(_, path, _)| path))
             .map(str::to_owned)
             .collect();
         let described: BTreeSet<String> = crate::openapi().paths.paths.into_keys().collect();
