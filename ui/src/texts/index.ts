@@ -168,6 +168,7 @@ export const texts = {
       engines: 'The server is working at its limit.',
     },
     attempt: (n: number) => `attempt ${n}`,
+    handedOver: (agent: string) => `${agent} answers`,
     steps: 'Steps',
     stepsSummary: (agents: number, tools: number) =>
       `${plural(agents, 'agent', 'agents')}, ${plural(tools, 'tool call', 'tool calls')}`,
