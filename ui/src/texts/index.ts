@@ -20,6 +20,7 @@ export const texts = {
   close: 'Close',
   cancel: 'Cancel',
   save: 'Save',
+  once: { copy: 'Copy', copied: 'Copied', done: 'I have it' },
 
   signIn: {
     title: 'Sign in',
