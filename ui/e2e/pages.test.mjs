@@ -96,7 +96,7 @@ it('the inspector and the account', async () => {
   await page.getByText('Copy it now').waitFor();
   await look(ada, 'account-keys');
   ada.expectTrouble(/status of 40[45].*\/api\/(me|secrets)/);
-  for (const [section, sign] of [['sessions', 'this one'], ['secrets', 'Keep a secret'], ['usage', 'Runs by day'], ['audit', 'Outcome'], ['data', 'Your files']]) {
+  for (const [section, sign] of [['sessions', 'this one'], ['secrets', 'Keep a secret'], ['tools', 'no tool servers of your own'], ['usage', 'Runs by day'], ['audit', 'Outcome'], ['data', 'Your files']]) {
     await page.goto(`${server.url}/account/${section}`);
     await page.getByText(sign).first().waitFor();
     await look(ada, `account-${section}`);
