@@ -155,6 +155,54 @@ it('lets an admin make accounts, invite, and set limits by plan and by user', as
   expect(await page.getByLabel('steps').getAttribute('placeholder')).toBe('90');
 });
 
+it('keeps a tool server of one’s own, and removes it', async () => {
+  const server = await stage.server({ admins: ['bob'] });
+  const bob = await stage.user(server, 'bob');
+  const { page } = bob;
+  // As shipped, a policy permits it from this plan on.
+  await page.goto(`${server.url}/admin/users`);
+  await page.getByRole('button', { name: 'Change bob' }).click();
+  await page.getByRole('dialog').getByLabel('Plan').selectOption('pro');
+  await page.getByRole('button', { name: 'Save' }).click();
+  await page.getByRole('row', { name: /^bob admin pro active/ }).waitFor();
+  await page.goto(`${server.url}/account/tools`);
+  await page.getByLabel('Name', { exact: true }).fill('wiki');
+  await page.getByLabel('Address').fill('https://wiki.example/mcp');
+  await page.getByRole('button', { name: 'Add a header' }).click();
+  await page.getByLabel('Header', { exact: true }).fill('Authorization');
+  await page.getByLabel('Name of the secret').fill('wiki_key');
+  await page.getByLabel('Word before it').fill('Bearer');
+  await page.getByRole('button', { name: 'Add the server' }).click();
+  const card = page.getByRole('article').filter({ hasText: 'https://wiki.example/mcp' });
+  await card.getByText('Authorization: Bearer wiki_key').waitFor();
+  await card.getByText('away').waitFor();
+  await card.getByRole('button', { name: 'Remove wiki' }).click();
+  await page.getByRole('dialog').getByRole('button', { name: 'Remove' }).click();
+  await bob.sees('You have no tool servers of your own.');
+});
+
+it('deletes an account that its owner names, and not with a wrong password', async () => {
+  const server = await stage.server({ users: ['bob'] });
+  const bob = await stage.user(server, 'bob');
+  const { page } = bob;
+  const leave = async (password) => {
+    await page.getByRole('button', { name: 'Delete my account' }).first().click();
+    const dialog = page.getByRole('dialog');
+    expect(await dialog.getByRole('button', { name: 'Delete my account' }).isDisabled()).toBe(true);
+    await dialog.getByLabel('Your name').fill('bob');
+    await dialog.getByLabel('Your password').fill(password);
+    await dialog.getByRole('button', { name: 'Delete my account' }).click();
+  };
+  await page.goto(`${server.url}/account/data`);
+  bob.expectTrouble(/status of 40[13]|WebSocket/);
+  await leave('not the right one at all');
+  await page.getByRole('alert').waitFor();
+  await leave(PASSWORD);
+  await bob.sees('You have been signed out.');
+  await bob.signIn('bob');
+  await bob.sees('Name or password is not right.');
+});
+
 it('shows no administration to who is no admin', async () => {
   const server = await stage.server({ users: ['bob'] });
   const bob = await stage.user(server, 'bob');

@@ -77,7 +77,7 @@ export const account = {
     removed: (name: string) => `${name} is deleted.`,
   },
   tools: {
-    lead: 'Services with tools of your own (MCP), for your own runs. Nobody else sees them.',
+    lead: 'Services with tools of your own (MCP), for your own runs. Nobody else sees them. Whether you may add some is a matter of your plan and of this server’s policies.',
     name: 'Name',
     nameHint: 'Lower-case letters, digits and single _. Tools are named my_NAME__tool. A name that you have already is replaced.',
     url: 'Address',
