@@ -30,20 +30,39 @@ it.each<[string, (netra: Netra) => Promise<unknown>, unknown]>([
   ['DELETE /api/secrets/a', (netra) => netra.secrets.delete('a'), undefined],
   ['GET /api/audit', (netra) => netra.own.audit(), undefined],
   ['GET /api/me/export', (netra) => netra.own.export(), undefined],
-  ['DELETE /api/me', (netra) => netra.own.delete(), undefined],
+  ['DELETE /api/me', (netra) => netra.own.delete(), {}],
+  ['DELETE /api/me', (netra) => netra.own.delete('p'), { password: 'p' }],
+  ['GET /api/tool-servers', (netra) => netra.toolServers.list(), undefined],
+  ['GET /api/tool-servers/desk', (netra) => netra.toolServers.get('desk'), undefined],
+  ['PUT /api/tool-servers/desk', (netra) => netra.toolServers.put('desk', { url: 'https://a.test/' }), { url: 'https://a.test/' }],
+  ['DELETE /api/tool-servers/desk', (netra) => netra.toolServers.delete('desk'), undefined],
   ['GET /api/approvals', (netra) => netra.approvals.list(), undefined],
   ['GET /api/admin/users', (netra) => netra.admin.users(), undefined],
   ['PATCH /api/admin/users/usr_1', (netra) => netra.admin.updateUser('usr_1', { plan: 'pro' }), { plan: 'pro' }],
+  ['PATCH /api/admin/users/usr_1', (netra) => netra.admin.updateUser('usr_1', { limits: { steps: 9 }, reset_link: true }), { limits: { steps: 9 }, reset_link: true }],
+  ['POST /api/admin/users', (netra) => netra.admin.createUser({ name: 'bob', role: 'user' }), { name: 'bob', role: 'user' }],
+  ['GET /api/admin/invites?limit=5', (netra) => netra.admin.invites({ limit: 5 }), undefined],
+  ['POST /api/admin/invites', (netra) => netra.admin.createInvite({ plan: 'pro' }), { plan: 'pro' }],
+  ['DELETE /api/admin/invites/inv_1', (netra) => netra.admin.deleteInvite('inv_1'), undefined],
+  ['GET /api/admin/plans', (netra) => netra.admin.plans(), undefined],
+  ['PUT /api/admin/plans', (netra) => netra.admin.putPlans({ pro: { steps: 9 } }), { pro: { steps: 9 } }],
+  ['GET /api/admin/audit?user=usr_1&action=user.update', (netra) => netra.admin.audit({ user: 'usr_1', action: 'user.update' }), undefined],
+  ['GET /api/admin/models', (netra) => netra.admin.models(), undefined],
   ['GET /api/admin/runs?status=running', (netra) => netra.admin.runs({ status: 'running' }), undefined],
   ['POST /api/admin/runs/run_1/cancel', (netra) => netra.admin.cancelRun('run_1'), undefined],
   ['GET /api/admin/isolation', (netra) => netra.admin.isolation(), undefined],
   ['GET /api/admin/metrics/history', (netra) => netra.admin.metricsHistory(), undefined],
   ['POST /api/auth/reset', (netra) => netra.accounts.reset('t', 'p'), { token: 't', password: 'p' }],
   ['POST /api/auth/register', (netra) => netra.accounts.register('ada', 'p'), { name: 'ada', password: 'p' }],
+  ['POST /api/auth/register', (netra) => netra.accounts.register('ada', 'p', 'i'), { name: 'ada', password: 'p', invite: 'i' }],
 ])('%s', async (line, act, body) => {
   expect(await asked(act)).toMatchObject({ line, body });
 });
 
-it('a key is made once, however often the request is sent', async () => {
-  expect((await asked((netra) => netra.keys.create({ name: 'n', scopes: ['read'] }))).key).toMatch(/^[0-9a-f]{32}$/);
+it.each<[string, (netra: Netra) => Promise<unknown>]>([
+  ['a key', (netra) => netra.keys.create({ name: 'n', scopes: ['read'] })],
+  ['a user', (netra) => netra.admin.createUser({ name: 'bob' })],
+  ['an invitation', (netra) => netra.admin.createInvite()],
+])('%s is made once, however often the request is sent', async (_, act) => {
+  expect((await asked(act)).key).toMatch(/^[0-9a-f]{32}$/);
 });

@@ -2,7 +2,7 @@
 
 import { randomKey, type Http } from './http.js';
 import type { Listing } from './resources.js';
-import type { AuditEntry, CreateKey, Key, Page, PutSecret, SecretInfo, Session } from './types.js';
+import type { AuditEntry, CreateKey, Key, OwnToolServer, Page, PutSecret, PutToolServer, SecretInfo, Session } from './types.js';
 
 export class Keys {
   constructor(private readonly http: Http) {}
@@ -50,6 +50,28 @@ export class Secrets {
   }
 }
 
+/** The user's own tool servers, for the user's own runs. */
+export class ToolServers {
+  constructor(private readonly http: Http) {}
+
+  list(listing: Listing = {}): Promise<Page<OwnToolServer>> {
+    return this.http.json('GET', '/api/tool-servers', { query: { ...listing } });
+  }
+
+  get(name: string): Promise<OwnToolServer> {
+    return this.http.json('GET', `/api/tool-servers/${encodeURIComponent(name)}`);
+  }
+
+  /** Takes the place of the one that had the name. */
+  put(name: string, server: PutToolServer): Promise<OwnToolServer> {
+    return this.http.json('PUT', `/api/tool-servers/${encodeURIComponent(name)}`, { body: server });
+  }
+
+  async delete(name: string): Promise<void> {
+    await this.http.call('DELETE', `/api/tool-servers/${encodeURIComponent(name)}`);
+  }
+}
+
 export class OwnData {
   constructor(private readonly http: Http) {}
 
@@ -62,8 +84,8 @@ export class OwnData {
     return this.http.blob('/api/me/export');
   }
 
-  /** Deletes the account and all that is its own. */
-  async delete(): Promise<void> {
-    await this.http.call('DELETE', '/api/me');
+  /** Deletes the account and all that is its own. The password is needed where the sign-in is not of the last minutes. */
+  async delete(password?: string): Promise<void> {
+    await this.http.call('DELETE', '/api/me', { body: password === undefined ? {} : { password } });
   }
 }

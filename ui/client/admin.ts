@@ -1,8 +1,32 @@
 // What admins may do.
 
-import type { Http } from './http.js';
+import { randomKey, type Http } from './http.js';
 import type { Listing } from './resources.js';
-import type { AdminRun, AuditEntry, Dependencies, Isolation, Json, Page, RunStatus, ToolServer, UpdateUser, User } from './types.js';
+import type {
+  AdminAuditEntry,
+  AdminRun,
+  ChangedUser,
+  CreateInvite,
+  CreateUser,
+  Dependencies,
+  Invite,
+  Isolation,
+  Json,
+  LimitOverrides,
+  MetricsHistory,
+  Model,
+  Page,
+  Plan,
+  RunStatus,
+  ToolServer,
+  UpdateUser,
+  User,
+} from './types.js';
+
+/** Limits in place of others: what is absent stays as it is below. */
+export type OwnLimits = Partial<LimitOverrides>;
+export type PlanLimits = Partial<Record<Plan, OwnLimits>>;
+export type UserChange = Omit<UpdateUser, 'limits'> & { limits?: OwnLimits };
 
 export class Admin {
   constructor(private readonly http: Http) {}
@@ -11,8 +35,36 @@ export class Admin {
     return this.http.json('GET', '/api/admin/users', { query: { ...listing } });
   }
 
-  updateUser(id: string, change: UpdateUser): Promise<User> {
+  /** Without a password the answer has a link by which the user sets one, this once. */
+  createUser(user: CreateUser): Promise<ChangedUser> {
+    return this.http.json('POST', '/api/admin/users', { body: user, key: randomKey() });
+  }
+
+  updateUser(id: string, change: UserChange): Promise<ChangedUser> {
     return this.http.json('PATCH', `/api/admin/users/${id}`, { body: change });
+  }
+
+  /** Those that nobody has taken yet. */
+  invites(listing: Listing = {}): Promise<Page<Invite>> {
+    return this.http.json('GET', '/api/admin/invites', { query: { ...listing } });
+  }
+
+  /** The answer has the link, this once. */
+  createInvite(invite: CreateInvite = {}): Promise<Invite> {
+    return this.http.json('POST', '/api/admin/invites', { body: invite, key: randomKey() });
+  }
+
+  async deleteInvite(id: string): Promise<void> {
+    await this.http.call('DELETE', `/api/admin/invites/${id}`);
+  }
+
+  plans(): Promise<PlanLimits> {
+    return this.http.json('GET', '/api/admin/plans');
+  }
+
+  /** Sets the limits of all plans: one that is absent has those of the configuration from then on. */
+  putPlans(plans: PlanLimits): Promise<PlanLimits> {
+    return this.http.json('PUT', '/api/admin/plans', { body: plans });
   }
 
   /** Everybody's runs, without what they are about. */
@@ -32,19 +84,19 @@ export class Admin {
     return this.http.json('GET', '/api/admin/tool-servers', { query: { ...listing } });
   }
 
-  audit(listing: Listing = {}): Promise<Page<AuditEntry>> {
+  audit(listing: Listing & { user?: string | undefined; action?: string | undefined } = {}): Promise<Page<AdminAuditEntry>> {
     return this.http.json('GET', '/api/admin/audit', { query: { ...listing } });
   }
 
-  models(): Promise<Json> {
-    return this.http.json('GET', '/api/admin/models');
+  models(listing: Listing = {}): Promise<Page<Model>> {
+    return this.http.json('GET', '/api/admin/models', { query: { ...listing } });
   }
 
   metrics(): Promise<Json> {
     return this.http.json('GET', '/api/metrics');
   }
 
-  metricsHistory(): Promise<Json> {
+  metricsHistory(): Promise<MetricsHistory> {
     return this.http.json('GET', '/api/admin/metrics/history');
   }
 

@@ -1,6 +1,6 @@
 // The top of the client: one object for one user of one server.
 
-import { Keys, OwnData, Secrets, Sessions } from './account.js';
+import { Keys, OwnData, Secrets, Sessions, ToolServers } from './account.js';
 import { Admin } from './admin.js';
 import type { Clock } from './clock.js';
 import { NetraError } from './errors.js';
@@ -44,6 +44,7 @@ export class Netra {
   readonly keys: Keys;
   readonly sessions: Sessions;
   readonly secrets: Secrets;
+  readonly toolServers: ToolServers;
   readonly own: OwnData;
   readonly admin: Admin;
   /** Signing in; needs no credentials. */
@@ -65,6 +66,7 @@ export class Netra {
     this.keys = new Keys(this.http);
     this.sessions = new Sessions(this.http);
     this.secrets = new Secrets(this.http);
+    this.toolServers = new ToolServers(this.http);
     this.own = new OwnData(this.http);
     this.admin = new Admin(this.http);
   }

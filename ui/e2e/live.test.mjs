@@ -3,6 +3,7 @@
 import { afterAll, afterEach, beforeAll, expect, it } from 'vitest';
 import { Stage } from './stage.mjs';
 
+const DESK = new URL('./desk', import.meta.url).pathname;
 const stage = new Stage();
 beforeAll(() => stage.open());
 afterEach((test) => stage.clear(test.task));
@@ -86,4 +87,27 @@ it('shows a second question waiting for the first, and stops both', async () => 
   await ada.sees('my turn');
   next.end();
   await ada.run('Done', 1);
+});
+
+it('shows what an agent says to whom the conversation was handed over as the answer, also after a reload', async () => {
+  const model = await stage.model();
+  const server = await stage.server({ users: ['ada'], model, args: ['--agents', DESK] });
+  const ada = await stage.user(server, 'ada');
+  await ada.choose('front-desk');
+  await ada.ask('My parcel is broken.');
+  (await model.next()).callTool('handoff_complaints', { message: 'a broken parcel' });
+  const call = await model.next();
+  call.say('I am sorry ');
+  const run = await ada.run('Working');
+  await run.locator('.answer', { hasText: 'I am sorry' }).waitFor();
+  call.say('about your parcel.');
+  call.end();
+  const check = async () => {
+    const done = await ada.run('Done');
+    expect(await done.locator('.answer').allInnerTexts()).toEqual(['I am sorry about your parcel.']);
+    await done.getByText('complaints answers').waitFor();
+  };
+  await check();
+  await ada.page.reload();
+  await check();
 });

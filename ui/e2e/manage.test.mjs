@@ -74,7 +74,7 @@ it('lets an admin stop somebody’s run, change their plan, and disable them', a
 
   await page.getByRole('link', { name: 'Users' }).click();
   await page.getByRole('button', { name: 'Change bob' }).click();
-  await page.getByLabel('Plan').selectOption('pro');
+  await page.getByRole('dialog').getByLabel('Plan').selectOption('pro');
   await page.getByRole('button', { name: 'Save' }).click();
   await page.getByRole('row', { name: /^bob user pro active/ }).waitFor();
   await page.getByRole('button', { name: 'Change bob' }).click();
@@ -85,6 +85,121 @@ it('lets an admin stop somebody’s run, change their plan, and disable them', a
   await page.getByRole('row', { name: /^bob user pro disabled/ }).waitFor();
   await bob.sees('You have been signed out.');
   await bob.signIn('bob', PASSWORD);
+  await bob.sees('Name or password is not right.');
+});
+
+it('lets an admin make accounts, invite, and set limits by plan and by user', async () => {
+  const server = await stage.server({ admins: ['ada'], settings: { NETRA__AUTH__REGISTRATION: 'invite' } });
+  const ada = await stage.user(server, 'ada');
+  const { page } = ada;
+  /** Who opens a link that was shown once, at the place that the test's server has. */
+  const opened = async (name) => {
+    const { pathname, search } = new URL(await page.getByRole('status').locator('code').innerText());
+    const visitor = await stage.visitor(server);
+    await visitor.page.goto(server.url + pathname + search);
+    if (name) await visitor.page.getByLabel('Your name').fill(name);
+    await visitor.page.getByLabel('Choose a password').fill(PASSWORD);
+    await visitor.page.getByLabel('Repeat the password').fill(PASSWORD);
+    return visitor;
+  };
+
+  await page.goto(`${server.url}/admin/users`);
+  await page.getByText('Make an account').click();
+  await page.getByLabel('Name', { exact: true }).fill('bob');
+  await page.getByRole('button', { name: 'Make the account' }).click();
+  await ada.sees('The link for bob');
+  const bob = await opened();
+  await bob.page.getByRole('button', { name: 'Set the password' }).click();
+  await bob.sees('Your new password is set.');
+  await page.getByRole('button', { name: 'I have it' }).click();
+
+  await page.getByRole('button', { name: 'Change bob' }).click();
+  await page.getByRole('dialog').getByText('Limits', { exact: true }).click();
+  await page.getByLabel('concurrent_runs').fill('2');
+  await page.getByRole('button', { name: 'Save' }).click();
+  await page.getByRole('dialog').waitFor({ state: 'hidden' });
+  await page.getByRole('button', { name: 'Change bob' }).click();
+  await page.getByRole('button', { name: 'Make a link for a new password' }).click();
+  await page.getByRole('dialog').getByText('The link for bob').waitFor();
+  await page.keyboard.press('Escape');
+
+  await page.getByRole('link', { name: 'Plans' }).click();
+  await page.getByLabel('steps of pro').fill('90');
+  await page.getByRole('button', { name: 'Save' }).click();
+  await ada.sees('Saved.');
+  await page.reload();
+  await page.waitForFunction(() => document.querySelector('[aria-label="steps of pro"]')?.value === '90');
+
+  await page.getByRole('link', { name: 'Invitations' }).click();
+  await page.getByLabel('Plan').selectOption('pro');
+  await page.getByRole('button', { name: 'Make an invitation' }).click();
+  await ada.sees('The link of your invitation');
+  const eve = await opened('eve');
+  await eve.page.getByRole('button', { name: 'Create the account' }).click();
+  await eve.isIn();
+  await page.getByRole('link', { name: 'Audit' }).click();
+  await page.getByRole('row', { name: /plans\.update/ }).waitFor();
+  await page.getByLabel('Of user').fill('bob');
+  await page.getByRole('button', { name: 'Show', exact: true }).click();
+  await page.getByRole('row', { name: /plans\.update/ }).waitFor({ state: 'hidden' });
+  await page.getByRole('row', { name: /user\.reset_link/ }).first().waitFor();
+
+  // Limits that were set are in force where they belong.
+  await page.getByRole('link', { name: 'Users' }).click();
+  await page.getByRole('button', { name: 'Change bob' }).click();
+  await page.getByRole('dialog').getByText('Limits', { exact: true }).click();
+  expect(await page.getByLabel('concurrent_runs').getAttribute('placeholder')).toBe('2');
+  await page.keyboard.press('Escape');
+  await page.getByRole('button', { name: 'Change eve' }).click();
+  await page.getByRole('dialog').getByText('Limits', { exact: true }).click();
+  expect(await page.getByLabel('steps').getAttribute('placeholder')).toBe('90');
+});
+
+it('keeps a tool server of one’s own, and removes it', async () => {
+  const server = await stage.server({ admins: ['bob'] });
+  const bob = await stage.user(server, 'bob');
+  const { page } = bob;
+  // As shipped, a policy permits it from this plan on.
+  await page.goto(`${server.url}/admin/users`);
+  await page.getByRole('button', { name: 'Change bob' }).click();
+  await page.getByRole('dialog').getByLabel('Plan').selectOption('pro');
+  await page.getByRole('button', { name: 'Save' }).click();
+  await page.getByRole('row', { name: /^bob admin pro active/ }).waitFor();
+  await page.goto(`${server.url}/account/tools`);
+  await page.getByLabel('Name', { exact: true }).fill('wiki');
+  await page.getByLabel('Address').fill('https://wiki.example/mcp');
+  await page.getByRole('button', { name: 'Add a header' }).click();
+  await page.getByLabel('Header', { exact: true }).fill('Authorization');
+  await page.getByLabel('Name of the secret').fill('wiki_key');
+  await page.getByLabel('Word before it').fill('Bearer');
+  await page.getByRole('button', { name: 'Add the server' }).click();
+  const card = page.getByRole('article').filter({ hasText: 'https://wiki.example/mcp' });
+  await card.getByText('Authorization: Bearer wiki_key').waitFor();
+  await card.getByText('away').waitFor();
+  await card.getByRole('button', { name: 'Remove wiki' }).click();
+  await page.getByRole('dialog').getByRole('button', { name: 'Remove' }).click();
+  await bob.sees('You have no tool servers of your own.');
+});
+
+it('deletes an account that its owner names, and not with a wrong password', async () => {
+  const server = await stage.server({ users: ['bob'] });
+  const bob = await stage.user(server, 'bob');
+  const { page } = bob;
+  const leave = async (password) => {
+    await page.getByRole('button', { name: 'Delete my account' }).first().click();
+    const dialog = page.getByRole('dialog');
+    expect(await dialog.getByRole('button', { name: 'Delete my account' }).isDisabled()).toBe(true);
+    await dialog.getByLabel('Your name').fill('bob');
+    await dialog.getByLabel('Your password').fill(password);
+    await dialog.getByRole('button', { name: 'Delete my account' }).click();
+  };
+  await page.goto(`${server.url}/account/data`);
+  bob.expectTrouble(/status of 40[13]|WebSocket/);
+  await leave('not the right one at all');
+  await page.getByRole('alert').waitFor();
+  await leave(PASSWORD);
+  await bob.sees('You have been signed out.');
+  await bob.signIn('bob');
   await bob.sees('Name or password is not right.');
 });
 
@@ -107,7 +222,7 @@ it('shows a run in time, filters its events, and leads from a bar to its event',
   await page.getByRole('link', { name: 'Inspect' }).click();
   await page.waitForURL(/\/runs\/run_/);
   const timeline = page.getByRole('group', { name: 'Timeline' });
-  await timeline.getByText('optimizer-data').waitFor();
+  await timeline.getByText('optimizer-data', { exact: true }).waitFor();
   await timeline.getByRole('button', { name: /^log_profile/ }).first().click();
   expect(JSON.parse(await page.getByLabel('The event as JSON').innerText())).toMatchObject({ type: 'tool_executing', data: { tool_name: 'log_profile' } });
   await page.getByLabel('Search in events').fill('artifact_created');

@@ -96,7 +96,7 @@ it('the inspector and the account', async () => {
   await page.getByText('Copy it now').waitFor();
   await look(ada, 'account-keys');
   ada.expectTrouble(/status of 40[45].*\/api\/(me|secrets)/);
-  for (const [section, sign] of [['sessions', 'this one'], ['secrets', 'Keep a secret'], ['usage', 'Runs by day'], ['audit', 'Outcome'], ['data', 'Your files']]) {
+  for (const [section, sign] of [['sessions', 'this one'], ['secrets', 'Keep a secret'], ['tools', 'no tool servers of your own'], ['usage', 'Runs by day'], ['audit', 'Outcome'], ['data', 'Your files']]) {
     await page.goto(`${server.url}/account/${section}`);
     await page.getByText(sign).first().waitFor();
     await look(ada, `account-${section}`);
@@ -112,7 +112,6 @@ it('the administration', async () => {
   await bob.run('Waiting for you');
   const ada = await stage.user(server, 'ada');
   const { page } = ada;
-  ada.expectTrouble(/status of 404.*\/api\/admin\/(models|metrics\/history)/);
   for (const [section, sign] of [
     ['users', 'enterprise'],
     ['runs', 'Waits for a person'],
@@ -120,7 +119,10 @@ it('the administration', async () => {
     ['metrics', 'Requests per second'],
     ['tools', 'post office'],
     ['agents', 'have a problem'],
-    ['models', /does not have this yet|provider|No model/],
+    ['invites', 'No invitation is open.'],
+    ['plans', 'concurrent_runs'],
+    ['audit', 'Whose account'],
+    ['models', /provider|No model/],
   ]) {
     await page.goto(`${server.url}/admin/${section}`);
     if (section === 'users') {

@@ -48,7 +48,7 @@ it('shows the team at work and its report, with charts in place, and keeps it', 
   const run = await ada.run('Done');
   // The tree grew while the run worked: the team came into it one by one, in the order of their work.
   const came = await page.evaluate(() => window.agentsThatCame);
-  expect(came.slice(0, 3)).toEqual(['optimizer', 'optimizer-triage', 'optimizer-data']);
+  expect(came.slice(0, 4)).toEqual(['optimizer', 'optimizer-triage', 'optimizer-data-helper', 'optimizer-data']);
   expect(await charts(page)).toBeGreaterThanOrEqual(2);
   expect(await page.getByRole('button', { name: 'Stop' }).count()).toBe(0);
 
@@ -74,7 +74,7 @@ it('shows the team at work and its report, with charts in place, and keeps it', 
   await ada.run('Done');
   expect(await charts(page)).toBeGreaterThanOrEqual(2);
   await page.getByRole('button', { name: /^Steps/ }).click();
-  for (const agent of TEAM) await page.locator('.steps .name', { hasText: agent }).waitFor();
+  for (const agent of TEAM) await page.locator('.steps').getByText(agent, { exact: true }).waitFor();
 });
 
 it('is readable without barriers, wide and narrow, light and dark', async () => {
@@ -86,7 +86,7 @@ it('is readable without barriers, wide and narrow, light and dark', async () => 
   await ada.run('Done');
   await charts(ada.page);
   await ada.page.getByRole('button', { name: /^Steps/ }).click();
-  await ada.page.getByRole('button', { name: /optimizer-data/ }).click();
+  await ada.page.getByRole('button', { name: /optimizer-data \d/ }).click();
   await ada.page.getByText('log_profile', { exact: true }).waitFor();
   for (const width of [1400, 900, 360]) {
     for (const colorScheme of ['light', 'dark']) {

@@ -1,6 +1,6 @@
 // Numbers of the server over time: its metrics, measured again and again, as series for charts.
 
-import type { Json } from '../../client';
+import type { Json, MetricsHistory } from '../../client';
 
 export interface Point {
   at: number;
@@ -39,14 +39,9 @@ export function gauge(samples: Sample[], name: string): Point[] {
   return samples.flatMap(({ at, values }) => (values[name] === undefined ? [] : [{ at, value: values[name] }]));
 }
 
-/** The server's own history of the last hour, where it keeps one. */
-export function historyOf(answer: Json): Sample[] {
-  const points = (answer as Fields | null)?.['points'];
-  if (!Array.isArray(points)) return [];
-  return points.map((point) => {
-    const { at, values } = point as { at: string; values: Record<string, number> };
-    return { at: Date.parse(at), values };
-  });
+/** The server's own history of the last hour. */
+export function historyOf({ points }: MetricsHistory): Sample[] {
+  return points.map(({ at, values }) => ({ at: Date.parse(at), values }));
 }
 
 /** What a counter rose by in a second, between each two samples; a restarted server begins at zero again. */

@@ -89,7 +89,7 @@ describe('messages', () => {
       s.event('message_delta', { message_id: 'm1', delta: 'Hel' }, 'optimizer', 1),
       s.event('message_delta', { message_id: 'm1', delta: 'lo' }, 'optimizer', 1),
     ]);
-    expect(run.messages['m1']).toMatchObject({ text: 'Hello', complete: false, answer: true });
+    expect(run.messages['m1']).toMatchObject({ text: 'Hello', complete: false });
     applyEvent(run, s.event('message_completed', { message_id: 'm1', role: 'assistant', content: parts('Hello.') }, 'optimizer', 1));
     applyEvent(run, s.event('message_delta', { message_id: 'm1', delta: ' late' }, 'optimizer', 1));
     expect(run.messages['m1']).toMatchObject({ text: 'Hello.', complete: true });
@@ -114,22 +114,21 @@ describe('messages', () => {
 });
 
 describe('agents', () => {
-  it('nest: what a sub-agent says and does stays with it', () => {
+  it('nest: what a sub-agent does stays with it', () => {
     const s = script();
     const run = folded([
       ...started(s),
       s.event('tool_executing', { tool_call_id: 't1', tool_name: 'agent', arguments: {} }, 'optimizer', 1),
       s.event('agent_started', { agent: 'data', parent_step: 1, task: 'count' }, 'data', 2),
       s.event('agent_thinking', { message: 'hm' }, 'data', 2),
-      s.event('message_completed', { message_id: 'm1', role: 'assistant', content: [] }, 'data', 3),
-      s.event('agent_completed', { agent: 'data', success: true, duration_ms: 4, result: 7 }, 'data', 3),
+      s.event('agent_completed', { agent: 'data', success: true, duration_ms: 4, result: 7 }, 'data', 2),
       s.event('tool_completed', { tool_call_id: 't1', tool_name: 'agent', success: true, duration_ms: 5, result: 7 }, 'optimizer', 1),
       s.event('agent_thinking', { message: 'good' }, 'optimizer', 4),
     ]);
     expect(run.roots).toEqual(['a0']);
-    expect(run.agents['a0']?.items.map((item) => `${item.kind}:${item.id}`)).toEqual(['tool:t1', 'agent:a1', 'thought:evt_9']);
+    expect(run.agents['a0']?.items.map((item) => `${item.kind}:${item.id}`)).toEqual(['tool:t1', 'agent:a1', 'thought:evt_8']);
     expect(run.agents['a1']).toMatchObject({ name: 'data', parent: 'a0', state: 'completed', result: 7 });
-    expect(run.agents['a1']?.items.map((item) => item.kind)).toEqual(['thought', 'message']);
+    expect(run.agents['a1']?.items.map((item) => item.kind)).toEqual(['thought']);
     expect(answers(run)).toEqual([]);
   });
 
@@ -161,6 +160,54 @@ describe('agents', () => {
     ]);
     expect(run.agents['a1']).toMatchObject({ state: 'completed', items: [] });
     expect(run.agents['a2']).toMatchObject({ state: 'running', items: [{ kind: 'thought', text: 'again' }] });
+  });
+
+  it('of the same name that work at once are told apart by their step', () => {
+    const s = script();
+    const run = folded([
+      ...started(s),
+      s.event('agent_started', { agent: 'data', parent_step: 1, task: 'first' }, 'data', 2),
+      s.event('agent_started', { agent: 'data', parent_step: 1, task: 'second' }, 'data', 3),
+      s.event('agent_thinking', { message: 'mine' }, 'data', 2),
+      s.event('agent_completed', { agent: 'data', success: true, duration_ms: 4, result: 1 }, 'data', 2),
+    ]);
+    expect(run.agents['a1']).toMatchObject({ state: 'completed', result: 1, items: [{ text: 'mine' }] });
+    expect(run.agents['a2']).toMatchObject({ state: 'running', result: null, items: [] });
+    applyEvent(run, s.event('agent_completed', { agent: 'data', success: false, duration_ms: 9, result: null }, 'data', 3));
+    expect(run.agents['a2']).toMatchObject({ state: 'failed', durationMs: 9 });
+  });
+
+  it('keep the calls of tools apart, also after one of the same name has begun', () => {
+    const s = script();
+    const run = folded([
+      ...started(s),
+      s.event('agent_started', { agent: 'data', parent_step: 1, task: 'first' }, 'data', 2),
+      s.event('tool_executing', { tool_call_id: 't1', tool_name: 'send', arguments: {} }, 'data', 4),
+      s.event('agent_started', { agent: 'data', parent_step: 1, task: 'second' }, 'data', 3),
+      s.event('approval_requested', { approval_id: 'apr_1', tool_call_id: 't1', arguments: {}, expires_at: 'later' }, 'data', 4),
+    ]);
+    expect(run.agents['a1']?.items.map((item) => item.kind)).toEqual(['tool', 'approval']);
+    expect(run.agents['a2']?.items).toEqual([]);
+  });
+
+  it('that got the conversation give the answer of the run', () => {
+    const s = script();
+    const said = (id: string, text: string, agent: string, step: number, incomplete = false): WireEvent =>
+      s.event('message_completed', { message_id: id, role: 'assistant', content: [{ type: 'text', text }], incomplete }, agent, step);
+    const run = folded([
+      ...started(s),
+      said('m1', 'One moment.', 'optimizer', 1),
+      s.event('tool_executing', { tool_call_id: 't1', tool_name: 'handoff_complaints', arguments: { message: 'angry' } }, 'optimizer', 1),
+      s.event('agent_started', { agent: 'complaints', parent_step: 1, task: '' }, 'complaints', 2),
+      s.event('message_delta', { message_id: 'm2', delta: 'I am so' }, 'complaints', 3),
+      said('m2', 'I am sorry.', 'complaints', 3),
+      s.event('agent_completed', { agent: 'complaints', success: true, duration_ms: 4, result: 'I am sorry.' }, 'complaints', 2),
+    ]);
+    expect(run.agents['a1']?.parent).toBe('a0');
+    expect(answers(run).map(({ agent, text }) => [agent, text])).toEqual([
+      ['optimizer', 'One moment.'],
+      ['complaints', 'I am sorry.'],
+    ]);
   });
 
   it('show one bar for a line that is told again with more progress', () => {

@@ -14,8 +14,8 @@ import {
   type WireEvent,
 } from '../../client';
 
-/** Who acts in an event; nobody in those of the run itself. */
-type Emitter = string | null | undefined;
+/** Who acts in an event, and in which step; nobody in those of the run itself. */
+type Acting = Pick<WireEvent, 'agent' | 'step'>;
 
 /** What comes out of JSON is JSON; the contract does not say which. */
 function json(value: unknown): Json {
@@ -24,7 +24,6 @@ function json(value: unknown): Json {
 
 export type Item =
   | { kind: 'thought'; id: string; text: string; progress: number | undefined }
-  | { kind: 'message'; id: string }
   | { kind: 'tool'; id: string }
   | { kind: 'approval'; id: string }
   | { kind: 'agent'; id: string };
@@ -35,6 +34,8 @@ export interface AgentNode {
   task: Json;
   parent: string | undefined;
   parentStep: number | undefined;
+  /** With the name, this tells apart agents that work at once. */
+  step: number | undefined;
   state: 'running' | 'completed' | 'failed';
   startedAt: string;
   durationMs: number | undefined;
@@ -63,9 +64,8 @@ export interface ToolCall {
 
 export interface RunMessage {
   id: string;
+  /** Who speaks: the run's own agent, or one that it has handed the conversation over to. */
   agent: string | undefined;
-  /** True for the run's own agent: its messages are the answer. */
-  answer: boolean;
   text: string;
   complete: boolean;
   incomplete: boolean;
@@ -116,7 +116,7 @@ export interface RunState {
   items: Item[];
   tools: Record<string, ToolCall>;
   messages: Record<string, RunMessage>;
-  /** The messages of the run's own agent, in the order in which they began. */
+  /** The messages to the user, in the order in which they began. */
   spoken: string[];
   approvals: Record<string, Approval>;
   artifacts: Artifact[];
@@ -215,16 +215,16 @@ function fold(run: RunState, event: WireEvent): void {
     case 'agent_started':
       return agentStarted(run, event, event.data);
     case 'agent_completed':
-      return agentCompleted(run, event.data, event.agent);
+      return agentCompleted(run, event, event.data);
     case 'agent_thinking':
       return agentThinking(run, event, event.data);
     case 'message_delta': {
-      const message = messageOf(run, event.data.message_id, event.agent);
+      const message = messageOf(run, event, event.data.message_id);
       if (!message.complete) message.text += event.data.delta;
       return;
     }
     case 'message_completed': {
-      const message = messageOf(run, event.data.message_id, event.agent);
+      const message = messageOf(run, event, event.data.message_id);
       message.text = textOf(event.data.content);
       message.complete = true;
       message.incomplete = event.data.incomplete ?? false;
@@ -321,6 +321,7 @@ function agentStarted(run: RunState, event: WireEvent, data: EventData['agent_st
     task: data.task ?? null,
     parent: parent?.id,
     parentStep,
+    step: event.step ?? undefined,
     state: 'running',
     startedAt: event.ts,
     durationMs: undefined,
@@ -334,31 +335,38 @@ function agentStarted(run: RunState, event: WireEvent, data: EventData['agent_st
   }
 }
 
-function agentCompleted(run: RunState, data: EventData['agent_completed'], emitter: Emitter): void {
-  const name = data.agent ?? emitter;
-  const node = openAgents(run).findLast((open) => open.name === name);
+/** Begin and end of one agent have the same name and step. */
+function agentCompleted(run: RunState, event: WireEvent, data: EventData['agent_completed']): void {
+  const named = openAgents(run).filter((open) => open.name === data.agent);
+  const node = event.step == null ? named.at(-1) : named.findLast((open) => open.step === event.step);
   if (!node) return;
   node.state = data.success ? 'completed' : 'failed';
   node.durationMs = data.duration_ms;
   node.result = json(data.result);
 }
 
-/** The agent that an event belongs to: the innermost open one of that name, else the last one that had it. */
-function owner(run: RunState, agent: Emitter): AgentNode | undefined {
-  if (agent == null) return undefined;
-  const named = Object.values(run.agents).filter((node) => node.name === agent);
-  return named.findLast((node) => node.state === 'running') ?? named.at(-1);
+/** Whether an agent has begun with this step, or has called a tool in it. */
+function took(run: RunState, node: AgentNode, step: number): boolean {
+  return node.step === step || node.items.some((item) => item.kind === 'tool' && run.tools[item.id]?.step === step);
 }
 
-function add(run: RunState, agent: Emitter, item: Item): void {
-  (owner(run, agent)?.items ?? run.items).push(item);
+/** The agent that an event belongs to: the one of that name whose step it is, else the innermost open one, else the last. */
+function owner(run: RunState, { agent, step }: Acting): AgentNode | undefined {
+  if (agent == null) return undefined;
+  const named = Object.values(run.agents).filter((node) => node.name === agent);
+  const stepped = step == null || named.length < 2 ? undefined : named.findLast((node) => took(run, node, step));
+  return stepped ?? named.findLast((node) => node.state === 'running') ?? named.at(-1);
+}
+
+function add(run: RunState, event: Acting, item: Item): void {
+  (owner(run, event)?.items ?? run.items).push(item);
 }
 
 /** How far back a line that is told again is looked for: all of a long run would be looked through for each event. */
 const LATEST = 20;
 
 function agentThinking(run: RunState, event: WireEvent, data: EventData['agent_thinking']): void {
-  const items = owner(run, event.agent)?.items ?? run.items;
+  const items = owner(run, event)?.items ?? run.items;
   // The same line told again with another number is one progress bar, not many lines.
   const same = (item: Item): boolean => item.kind === 'thought' && item.text === data.message && (item.progress ?? 1) < 1;
   const bar = data.progress != null ? items.slice(-LATEST).findLast(same) : undefined;
@@ -371,14 +379,12 @@ function agentThinking(run: RunState, event: WireEvent, data: EventData['agent_t
 
 // ---- messages, tools, the rest ---------------------------------------------
 
-function messageOf(run: RunState, id: string, agent: Emitter): RunMessage {
+/** Only who speaks to the user sends messages, so all of them are the answer, however deep a conversation was handed over. */
+function messageOf(run: RunState, { agent }: WireEvent, id: string): RunMessage {
   const known = run.messages[id];
   if (known) return known;
-  const node = owner(run, agent);
-  const answer = node ? node.parent === undefined : true;
-  run.messages[id] = { id, agent: agent ?? undefined, answer, text: '', complete: false, incomplete: false };
-  if (answer) run.spoken.push(id);
-  add(run, agent, { kind: 'message', id });
+  run.messages[id] = { id, agent: agent ?? undefined, text: '', complete: false, incomplete: false };
+  run.spoken.push(id);
   // Read back, because a proxy hands out another object than the one that was put in.
   return run.messages[id] as RunMessage;
 }
@@ -405,7 +411,7 @@ function toolOf(run: RunState, event: ToolEvent): ToolCall {
     error: undefined,
     deniedBy: undefined,
   };
-  add(run, event.agent, { kind: 'tool', id });
+  add(run, event, { kind: 'tool', id });
   return run.tools[id] as ToolCall;
 }
 
@@ -448,7 +454,7 @@ function approvalRequested(run: RunState, event: WireEvent, data: EventData['app
     decision: undefined,
     by: undefined,
   };
-  add(run, event.agent, { kind: 'approval', id: data.approval_id });
+  add(run, event, { kind: 'approval', id: data.approval_id });
 }
 
 function artifactCreated(run: RunState, data: EventData['artifact_created']): void {
@@ -456,7 +462,7 @@ function artifactCreated(run: RunState, data: EventData['artifact_created']): vo
   run.artifacts.push({ fileId: data.file_id, name: data.name, mediaType: data.media_type, bytes: data.bytes });
 }
 
-/** The messages of the run's own agent, in the order in which they began. */
+/** What was said to the user, in the order in which it began. */
 export function answers(run: RunState): RunMessage[] {
   return run.spoken.flatMap((id) => run.messages[id] ?? []);
 }

@@ -1,7 +1,7 @@
 // Where the page is, kept in the address: a conversation, a run, a page of the account or of the administration.
 
-export const ACCOUNT = ['keys', 'sessions', 'secrets', 'usage', 'audit', 'data'] as const;
-export const ADMIN = ['users', 'runs', 'isolation', 'metrics', 'tools', 'agents', 'models'] as const;
+export const ACCOUNT = ['keys', 'sessions', 'secrets', 'tools', 'usage', 'audit', 'data'] as const;
+export const ADMIN = ['users', 'invites', 'plans', 'runs', 'isolation', 'metrics', 'audit', 'tools', 'agents', 'models'] as const;
 export type AccountSection = (typeof ACCOUNT)[number];
 export type AdminSection = (typeof ADMIN)[number];
 

@@ -20,6 +20,7 @@ export const texts = {
   close: 'Close',
   cancel: 'Cancel',
   save: 'Save',
+  once: { copy: 'Copy', copied: 'Copied', done: 'I have it' },
 
   signIn: {
     title: 'Sign in',
@@ -168,6 +169,7 @@ export const texts = {
       engines: 'The server is working at its limit.',
     },
     attempt: (n: number) => `attempt ${n}`,
+    handedOver: (agent: string) => `${agent} answers`,
     steps: 'Steps',
     stepsSummary: (agents: number, tools: number) =>
       `${plural(agents, 'agent', 'agents')}, ${plural(tools, 'tool call', 'tool calls')}`,
