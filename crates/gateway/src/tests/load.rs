@@ -123,8 +123,8 @@ async fn guesses_at_a_password_from_one_network_of_ip_version_6_are_counted_toge
         edge.send(from_address(asked, &peer)).await.status.as_u16()
     };
     for number in 0..Config::default().limits.logins_per_minute {
-        assert_eq!(guess(format!("2001:db8::{number}")).await, 401);
+        assert_eq!(guess(format!("[2001:db8::{number}]")).await, 401);
     }
-    assert_eq!(guess("2001:db8::ffff".into()).await, 429);
-    assert_eq!(guess("2001:db8:0:1::1".into()).await, 401);
+    assert_eq!(guess("[2001:db8::ffff]".into()).await, 429);
+    assert_eq!(guess("[2001:db8:0:1::1]".into()).await, 401);
 }
