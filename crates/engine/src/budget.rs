@@ -14,7 +14,7 @@ use crate::engine::WARN_AT;
 use crate::execution::{Fault, Frame, unwritten};
 
 /// The longest answer of an agent that names no `max_output_tokens`, where a budget bounds it, in tokens.
-const MAX_OUTPUT_TOKENS: u32 = 8_192;
+const MAX_OUTPUT_TOKENS: u32 = 4_096;
 
 /// What bounds the calls of one run. Owned by its execution.
 pub(crate) struct Budget {
@@ -51,6 +51,7 @@ impl Budget {
             price: None,
             reserved: None,
             input_tokens: 0,
+            lost_tokens: 0,
             heard_bytes: 0,
         }
     }
@@ -117,11 +118,18 @@ pub(crate) struct Earmark<'b> {
     reserved: Option<Reserved>,
     /// About what the request has.
     input_tokens: u64,
+    /// What requests had that were read, and not answered to the end.
+    lost_tokens: u64,
     /// What came of the answer.
     heard_bytes: u64,
 }
 
 impl Earmark<'_> {
+    /// So many tries before have failed when the provider had read the request, and may have cost that.
+    pub(crate) fn lost(&mut self, tries: u32) {
+        self.lost_tokens = self.input_tokens.saturating_mul(u64::from(tries));
+    }
+
     /// Notes a piece of the answer.
     pub(crate) fn hear(&mut self, chunk: &Chunk) {
         let bytes = match chunk {
@@ -170,16 +178,23 @@ impl Earmark<'_> {
     }
 
     fn told(&self, usage: &Usage) -> Amount {
-        let (input, output) = (usage.input_tokens, usage.output_tokens);
+        let input = usage.input_tokens.saturating_add(self.lost_tokens);
+        let output = usage.output_tokens;
         match usage.cost_usd {
-            Some(usd) => Amount::new(input.saturating_add(output), Some(usd)),
+            Some(usd) => {
+                let lost = self
+                    .price
+                    .map_or(0.0, |price| price.of(self.lost_tokens, 0));
+                Amount::new(input.saturating_add(output), Some(usd + lost))
+            }
             None => self.amount(input, output),
         }
     }
 
     /// The request was sent, and a part of the answer came.
     fn about(&self) -> Amount {
-        self.amount(self.input_tokens, tokens_in(self.heard_bytes))
+        let input = self.input_tokens.saturating_add(self.lost_tokens);
+        self.amount(input, tokens_in(self.heard_bytes))
     }
 }
 

@@ -127,7 +127,9 @@ impl SignIn {
         let mut bearer = bearer.map_err(|_| "the token cannot stand in a header".to_owned())?;
         bearer.set_sensitive(true);
         let lasts = token.expires_in.map(Duration::from_secs);
-        let until = lasts.map(|lasts| Instant::now() + lasts.saturating_sub(BEFORE_THE_END));
+        // One that lasts longer than the clock goes has no end.
+        let until = lasts
+            .and_then(|lasts| Instant::now().checked_add(lasts.saturating_sub(BEFORE_THE_END)));
         *held = Some(Held {
             token: token.access_token,
             bearer: bearer.clone(),

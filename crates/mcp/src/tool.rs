@@ -154,15 +154,17 @@ impl ServerTool {
         let work = seat.ask(call.ctx, &self.seats, given, asked);
         let mut work = std::pin::pin!(work);
         loop {
-            tokio::select! {
+            let answer = tokio::select! {
                 biased;
-                answer = &mut work => return answer,
-                Ok(()) = changes.changed() => {
-                    let newest = changes.borrow_and_update().clone();
-                    if let Some((fraction, words)) = newest {
-                        call.progress(fraction, words).await?;
-                    }
-                }
+                answer = &mut work => Some(answer),
+                Ok(()) = changes.changed() => None,
+            };
+            // What came just before the answer is told too.
+            if let Some((fraction, words)) = unseen(&mut changes) {
+                call.progress(fraction, words).await?;
+            }
+            if let Some(answer) = answer {
+                return answer;
             }
         }
     }
@@ -199,6 +201,12 @@ impl ServerTool {
         };
         failed("not_understood", format!("the tool server {name} {words}"))
     }
+}
+
+/// The newest progress, where it has not been looked at.
+fn unseen(changes: &mut watch::Receiver<Option<Progress>>) -> Option<Progress> {
+    let newest = changes.borrow_and_update();
+    newest.has_changed().then(|| newest.clone()).flatten()
 }
 
 fn text<'a>(arguments: &'a Value, key: &str) -> &'a str {

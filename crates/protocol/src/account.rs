@@ -95,10 +95,13 @@ pub struct Identity {
 }
 
 /// Whether an account can have this name: 1 to 64 letters, digits, `.`, `_`, `-` or `@`. ASCII alone, so that no two
-/// names look alike.
+/// names look alike; and none that looks like an id, which is what is left of the name of a user who leaves.
 pub fn is_user_name(name: &str) -> bool {
     let good = |byte: u8| byte.is_ascii_alphanumeric() || b"._-@".contains(&byte);
-    (1..=64).contains(&name.len()) && name.bytes().all(good)
+    let is_like_id = name
+        .get(..4)
+        .is_some_and(|start| start.eq_ignore_ascii_case("usr_"));
+    (1..=64).contains(&name.len()) && name.bytes().all(good) && !is_like_id
 }
 
 /// Whether a group can have this name: 1 to 64 letters, digits, `.`, `_` or `-`.

@@ -212,8 +212,16 @@ impl Store {
     ) -> Result<Supervised<User>, Error> {
         require_admin(ctx)?;
         let base = self.base_limits();
-        let user = self.0.db.read(move |c| user_by_id(c, id, &base)).await?;
-        Ok(Supervised::new(id, user))
+        let read = move |c: &Connection| {
+            // Who is leaving is not there any more.
+            let sql = "SELECT leaving FROM users WHERE id = ?1";
+            let mut statement = c.prepare_cached(sql)?;
+            if statement.query_row([id.to_bytes()], |row| row.get(0))? {
+                return Err(Error::NotFound);
+            }
+            user_by_id(c, id, &base)
+        };
+        Ok(Supervised::new(id, self.0.db.read(read).await?))
     }
 
     /// Makes an account for an admin.

@@ -110,7 +110,7 @@ impl Store {
             .iter()
             .map(Encoded::new)
             .collect::<Result<Vec<_>, _>>()?;
-        let handle = handle.clone();
+        let (handle, owner) = (handle.clone(), handle.owner());
         let audit = audit::Origin::of(ctx);
         let runtime = self.0.runtime.clone();
         let work = move |tx: &mut Tx<'_>| {
@@ -159,7 +159,7 @@ impl Store {
             }
             Ok(seqs)
         };
-        self.0.db.write(work).await
+        self.0.db.write_for(owner, work).await
     }
 }
 

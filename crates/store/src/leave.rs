@@ -101,6 +101,11 @@ fn leave(tx: &Tx<'_>, origin: &Origin, id: UserId) -> Result<(), Error> {
     if user.role == Role::Admin && !has_other_admin(tx, id)? {
         return Err(Error::Conflict("this is the last admin"));
     }
+    if has_end_users(tx.connection(), id)? {
+        return Err(Error::Conflict(
+            "this account has end users, whom nobody could reach without it: they leave first",
+        ));
+    }
     session::revoke_all(tx, id)?;
     key::delete_all(tx, id)?;
     // Whoever is known elsewhere and comes back is somebody new.
@@ -117,6 +122,13 @@ fn leave(tx: &Tx<'_>, origin: &Origin, id: UserId) -> Result<(), Error> {
         details: json!({}),
     };
     audit::insert(tx, origin, id, &record)
+}
+
+/// Whether there are users whom service tokens of this one have made.
+fn has_end_users(connection: &Connection, id: UserId) -> Result<bool, Error> {
+    let sql = "SELECT EXISTS (SELECT 1 FROM identities WHERE issuer = ?1)";
+    let mut statement = connection.prepare_cached(sql)?;
+    Ok(statement.query_row([id.to_string()], |row| row.get(0))?)
 }
 
 fn has_active_runs(connection: &Connection, id: UserId) -> Result<bool, Error> {

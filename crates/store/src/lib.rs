@@ -73,7 +73,7 @@ pub use identity::{Claimed, Known};
 pub use journal::{Journal, JournalEntry, JournalKind, Recorded};
 pub use key::{KeyOwner, NewKey};
 pub use leave::Left;
-pub use link::NewLink;
+pub use link::{NO_PASSWORD_HERE, NewLink};
 pub use lock::DirLock;
 pub use log::{Entry, EventName, Fanout};
 pub use lookup::Lookup;

@@ -15,6 +15,10 @@ use crate::owner::{require_admin, require_background};
 use crate::sqlite::Tx;
 use crate::{NewUser, Store, account, audit, cursor, session};
 
+/// Why a link to a new password is refused.
+pub const NO_PASSWORD_HERE: &str =
+    "this user is signed in by somebody else and has no password here";
+
 const AUTHENTICATION: &[BackgroundKind] = &[BackgroundKind::Authentication];
 const COLUMNS: &str = "id, role, plan, created_at, expires_at";
 /// The most invitations that wait to be taken.
@@ -103,9 +107,7 @@ impl Store {
     ) -> Result<(), Error> {
         let (by, owner) = (Admin::of(ctx)?, user.owner());
         if user.identity.is_some() {
-            return Err(Error::Conflict(
-                "this user is signed in by somebody else and has no password here",
-            ));
+            return Err(Error::Conflict(NO_PASSWORD_HERE));
         }
         let id = self.0.runtime.new_id(InviteId::from_parts);
         let work = move |tx: &mut Tx<'_>| {

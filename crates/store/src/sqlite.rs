@@ -12,6 +12,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use netra_context::Runtime;
+use netra_protocol::id::UserId;
 use rusqlite::{Connection, OpenFlags};
 
 use crate::audit::AuditKey;
@@ -52,7 +53,16 @@ impl Database {
         &self,
         work: impl FnOnce(&mut Tx<'_>) -> Result<T, Error> + Send + 'static,
     ) -> Result<T, Error> {
-        self.writer.write(work).await
+        self.writer.write(None, work).await
+    }
+
+    /// [`Database::write`] for a run of this user: after all that was asked for so before, whoever asked.
+    pub(crate) async fn write_for<T: Send + 'static>(
+        &self,
+        owner: UserId,
+        work: impl FnOnce(&mut Tx<'_>) -> Result<T, Error> + Send + 'static,
+    ) -> Result<T, Error> {
+        self.writer.write(Some(owner), work).await
     }
 
     /// Whether so many works wait to be written that more would wait for a place.

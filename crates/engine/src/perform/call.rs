@@ -1,6 +1,7 @@
 //! Who answers a call of a model: the agent's own model, or else those in its place, in order, each within the run's
 //! budgets. What happens on the way there the user is told.
 
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -41,6 +42,8 @@ pub(super) async fn begin<'e>(
     let mut candidates = frame.agent.calls.models(own, models).into_iter();
     let mut model = own.clone();
     candidates.next();
+    // What a budget makes of it is for one model's call only.
+    let wanted = request.max_output_tokens;
     loop {
         let cache = match frame.agent.calls.cache {
             Some(time) => look_up(frame, &model, &request, time),
@@ -53,10 +56,17 @@ pub(super) async fn begin<'e>(
         if !std::mem::replace(&mut asked, true) {
             frame.execution.counters.model_called();
         }
+        request.max_output_tokens = wanted;
         let price = models.price(&model);
-        let earmark = budget.set_aside(frame, price, &mut request).await?;
-        let told = Told { frame };
-        let error = match models.call(frame.ctx, &model, &request, &told).await {
+        let mut earmark = budget.set_aside(frame, price, &mut request).await?;
+        let told = Told {
+            frame,
+            costly: AtomicU32::new(0),
+        };
+        let called = models.call(frame.ctx, &model, &request, &told).await;
+        let costly = told.costly.into_inner();
+        earmark.lost(costly);
+        let error = match called {
             Ok(stream) => {
                 return Ok(Call {
                     model,
@@ -67,7 +77,7 @@ pub(super) async fn begin<'e>(
             }
             Err(error) => error,
         };
-        if error.may_have_cost() {
+        if error.may_have_cost() || costly > 0 {
             earmark.settle(frame, None).await?;
         } else {
             earmark.give_back(frame).await?;
@@ -127,6 +137,8 @@ async fn cached<'e>(
 /// Tells the user, and nobody else.
 struct Told<'a, 'e> {
     frame: &'a Frame<'e>,
+    /// Tries that failed when the provider had read the request.
+    costly: AtomicU32,
 }
 
 #[async_trait]
@@ -144,6 +156,9 @@ impl Witness for Told<'_, '_> {
             sentence(error),
             seconds(pause)
         );
+        if error.may_have_cost() {
+            self.costly.fetch_add(1, Ordering::Relaxed);
+        }
         // Where the log cannot be written, the call's own next commit says so.
         self.frame.think_aloud(&words).await.ok();
     }

@@ -31,8 +31,14 @@ pub(super) async fn conversation_for(
     model: &ModelRef,
 ) -> Result<Vec<Said>, Fault> {
     let mut said = conversation(frame).await?;
-    if frame.conversation.is_none()
-        && frame.execution.infra.models.images(model)
+    if !frame.execution.infra.models.images(model) {
+        // One that had eyes may have handed the conversation over.
+        for message in &mut said {
+            if let Said::User { images, .. } = message {
+                images.clear();
+            }
+        }
+    } else if frame.conversation.is_none()
         && let Some(Said::User { images, .. }) = said.last_mut()
     {
         *images = images::of_run(frame).await?;

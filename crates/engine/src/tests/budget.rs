@@ -14,7 +14,7 @@ use netra_protocol::run::{Run, RunStatus};
 use super::house::{House, ask};
 
 /// What is set aside for the assistant's call: its answer may have as much, and its request is small.
-const CALL: u64 = 10_000;
+const CALL: u64 = 5_000;
 
 fn tokens(budget: u64) -> Limits {
     Limits {
@@ -80,7 +80,7 @@ async fn ten_runs_at_once_with_a_budget_for_six_calls_make_six() {
 
 #[tokio::test]
 async fn money_is_bounded_where_the_price_is_known_and_80_percent_are_told_once() {
-    // 8,192 tokens of an answer at a dollar for a million, and the request.
+    // 4,096 tokens of an answer at a dollar for a million, and the request.
     let price = Price {
         input_usd: 0.0,
         output_usd: 1_000.0,
@@ -91,11 +91,11 @@ async fn money_is_bounded_where_the_price_is_known_and_80_percent_are_told_once(
         budget_usd: Some(usd),
         ..Limits::default()
     };
-    let ctx = house.user_with(dollars(9.1)).await;
+    let ctx = house.user_with(dollars(5.0)).await;
     let run = house.start(&ctx, ask("assistant", "x")).await.unwrap().run;
     let (run, log) = house.ended(&ctx, run.id).await;
     assert_eq!((run.status, warnings(&log)), (RunStatus::Completed, vec![]));
-    // A dollar is used, and 8.192 may be.
+    // A dollar is used, and 4.096 may be.
     let run = house.start(&ctx, ask("assistant", "x")).await.unwrap().run;
     let (run, _) = house.ended(&ctx, run.id).await;
     let exceeded = (ErrorCode::BudgetExceeded, "budget_usd".to_owned());
@@ -183,5 +183,5 @@ async fn what_a_crash_cut_off_is_counted_as_it_was_set_aside() {
         .run;
     let (run, _) = house.ended(&bounded, run.id).await;
     let details = run.error.unwrap().details.unwrap();
-    assert!(details["used"].as_f64().unwrap() > 8_000.0, "{details}");
+    assert!(details["used"].as_f64().unwrap() > 4_000.0, "{details}");
 }

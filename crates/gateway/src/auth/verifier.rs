@@ -348,11 +348,12 @@ impl Verifier {
         if !held.contains(Right::Service) {
             return Err(no_service());
         }
-        let others = held.intersect(Rights::of_role(Role::User));
-        Ok(if others == Rights::NONE {
-            Rights::of_role(Role::User)
+        let user = Rights::of_role(Role::User);
+        let has_others = held != Rights::NONE.with(Right::Service);
+        Ok(if has_others {
+            held.intersect(user)
         } else {
-            others
+            user
         })
     }
 

@@ -12,6 +12,7 @@ use netra_protocol::frame::Empty;
 use netra_store::{Grant, NewUser, TicketOwner};
 use sha2::{Digest as _, Sha256};
 
+use crate::address::counted;
 use crate::auth::verifier::{Presented, Revoked};
 use crate::auth::{cookie, origin, secret_hash, secret_text, session, setup};
 use crate::config::Registration;
@@ -26,12 +27,7 @@ pub(crate) fn throttle(gateway: &Gateway, name: &str, visitor: &Visitor) -> Resu
     let mut key = Sha256::new();
     key.update(name.to_lowercase());
     key.update([0]);
-    key.update(
-        visitor
-            .address
-            .map(|address| address.to_string())
-            .unwrap_or_default(),
-    );
+    key.update(visitor.address.map_or(0, counted).to_be_bytes());
     let limit = gateway.limits.logins_per_minute;
     let verdict = gateway
         .logins

@@ -160,6 +160,10 @@ pub(crate) async fn user_update(
         check_limits(limits, "limits")?;
     }
     let (store, wants_link) = (&gateway.store, change.reset_link == Some(true));
+    // Refused before anything is changed.
+    if wants_link && user.identity.is_some() {
+        return Err(netra_store::Error::Conflict(netra_store::NO_PASSWORD_HERE).into());
+    }
     let user = store.user_update(&caller.ctx, &user, change).await?;
     gateway.verifier.revoke(Revoked::User(id));
     if user.disabled {

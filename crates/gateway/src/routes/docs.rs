@@ -1,38 +1,52 @@
 //! The contract, for programs and for people.
 
 use std::fmt::Write as _;
+use std::sync::LazyLock;
 
 use axum::http::{HeaderValue, header};
 use axum::response::{Html, IntoResponse as _, Response};
+use bytes::Bytes;
+use netra_context::memory::Scope;
 use netra_protocol::ErrorCode;
 use utoipa::openapi::path::Operation;
 use utoipa::openapi::{OpenApi, PathItem};
 
-use crate::error::Error;
 use crate::extract::Visitor;
 use crate::openapi::openapi;
+
+/// The description as JSON and as a page: made once, because everybody may ask for them, and whoever does not take the
+/// answer holds it.
+static CONTRACT: LazyLock<(Bytes, Bytes)> = LazyLock::new(|| {
+    let _entered = Scope::system().enter();
+    let contract = openapi();
+    let json = serde_json::to_vec(&contract).unwrap_or_default();
+    (json.into(), page(&contract).unwrap_or_default().into())
+});
 
 /// Reads this description
 #[utoipa::path(get, path = "/api/openapi.json", tag = "server", operation_id = "openapi_get",
     responses((status = 200, description = "OpenAPI 3.1", content_type = "application/json",
         body = serde_json::Value)), security(()))]
-pub(crate) async fn openapi_get(_: Visitor) -> axum::Json<OpenApi> {
-    axum::Json(openapi())
+pub(crate) async fn openapi_get(_: Visitor) -> Response {
+    let json = [(
+        header::CONTENT_TYPE,
+        HeaderValue::from_static("application/json"),
+    )];
+    (json, CONTRACT.0.clone()).into_response()
 }
 
 /// Shows this description to people
 #[utoipa::path(get, path = "/api/docs", tag = "server", operation_id = "docs_get",
     responses((status = 200, description = "A page", content_type = "text/html", body = String)),
     security(()))]
-pub(crate) async fn docs_get(_: Visitor) -> Result<Response, Error> {
-    let page = page(&openapi()).map_err(Error::internal)?;
+pub(crate) async fn docs_get(_: Visitor) -> Response {
     let policy =
         "default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'none'; base-uri 'none'";
     let headers = [(
         header::CONTENT_SECURITY_POLICY,
         HeaderValue::from_static(policy),
     )];
-    Ok((headers, Html(page)).into_response())
+    (headers, Html(CONTRACT.1.clone())).into_response()
 }
 
 const STYLE: &str = "body{font:16px/1.5 system-ui,sans-serif;max-width:60rem;margin:2rem auto;\

@@ -40,6 +40,17 @@ fn read_scopes(scopes: &[String]) -> Result<Rights, Error> {
     }
 }
 
+/// What a service token can do ends with it: a key that it made for an end user would not.
+fn refuse_service(caller: &Caller) -> Result<(), Error> {
+    match caller.verified.grant {
+        Grant::Service { .. } => Err(Error::new(
+            netra_protocol::ErrorCode::Forbidden,
+            "A service token makes no API keys.",
+        )),
+        _ => Ok(()),
+    }
+}
+
 /// A key ends in the future, and no later than the key that makes it.
 fn check_end(gateway: &Gateway, caller: &Caller, body: &CreateKey) -> Result<(), Error> {
     let end = body.expires_at;
@@ -70,6 +81,7 @@ pub(crate) async fn key_create(
     idempotency: IdempotencyKey,
     body: Payload,
 ) -> Result<(StatusCode, Answer<Key>), Error> {
+    refuse_service(&caller)?;
     let body: CreateKey = body.read().await?;
     let idempotency = idempotency.of("key_create", &body)?;
     check_name(&body.name)?;

@@ -2,7 +2,7 @@
 
 use serde_json::json;
 
-use super::sockets::{listen, open_by_ticket};
+use super::sockets::{connect, listen};
 use super::*;
 
 /// A request of a back end for one of its end users.
@@ -200,7 +200,10 @@ async fn a_revoked_token_and_a_disabled_end_user_are_refused_at_once() {
 
 #[tokio::test]
 async fn a_ticket_of_an_end_user_opens_the_end_users_socket_until_the_token_is_revoked() {
-    let edge = Edge::new(Config::default());
+    let edge = Edge::new(Config {
+        allowed_origins: vec!["https://shop.example".into()],
+        ..Config::default()
+    });
     let (_, admin) = edge.user("shop", Role::Admin).await;
     let (_, key) = edge.key(&admin, &["service"]).await;
     let user = edge.me_of(&key, "first").await.body["id"].clone();
@@ -212,8 +215,11 @@ async fn a_ticket_of_an_end_user_opens_the_end_users_socket_until_the_token_is_r
     let ticket: Value =
         serde_json::from_slice(&ask.send().await.unwrap().bytes().await.unwrap()).unwrap();
     let ticket = ticket["ticket"].as_str().unwrap();
-    let (mut socket, ready) = open_by_ticket(address, ticket).await;
-    assert_eq!(ready["user_id"], user);
+    // The page has an origin, which the back end that asked for the ticket had not.
+    let page = [("origin", "https://shop.example")];
+    let opened = connect(address, &format!("?ticket={ticket}"), &page).await;
+    let (mut socket, _) = opened.unwrap();
+    assert_eq!(socket.next().await["user_id"], user);
     let keys = edge.get("/api/keys", &admin).await;
     let id = keys.body["items"][0]["id"].as_str().unwrap();
     let revoke = reqwest::Client::new()
@@ -233,4 +239,39 @@ async fn an_end_user_can_leave_and_comes_back_as_somebody_new() {
     let again = edge.me_of(&key, "first").await;
     assert_eq!(again.status, 200);
     assert_ne!(again.body["id"], first);
+}
+
+#[tokio::test]
+async fn a_service_token_makes_no_keys_that_would_outlive_it() {
+    let edge = Edge::new(Config::default());
+    let key = edge.service("shop").await;
+    assert_eq!(edge.me_of(&key, "first").await.status, 200);
+    let body = json!({"name": "mine", "scopes": ["read"]});
+    let make = for_user(Method::POST, "/api/keys", &key, "first", Some(body));
+    assert_eq!(edge.send(make).await.refused(), (403, "forbidden"));
+}
+
+#[tokio::test]
+async fn a_service_token_with_the_servers_scopes_alone_does_nothing_for_users() {
+    let edge = Edge::new(Config::default());
+    let (_, admin) = edge.user("shop", Role::Admin).await;
+    let (_, key) = edge.key(&admin, &["service", "metrics"]).await;
+    assert_eq!(
+        edge.me_of(&key, "first").await.refused(),
+        (403, "forbidden")
+    );
+}
+
+#[tokio::test]
+async fn whoever_has_end_users_leaves_after_them() {
+    let edge = Edge::new(Config::default());
+    let (_, _other) = edge.user("other", Role::Admin).await;
+    let (_, admin) = edge.user("shop", Role::Admin).await;
+    let (_, key) = edge.key(&admin, &["service"]).await;
+    assert_eq!(edge.me_of(&key, "first").await.status, 200);
+    let leave = || request(Method::DELETE, "/api/me", Some(&admin), None);
+    assert_eq!(edge.send(leave()).await.refused(), (409, "conflict"));
+    let first = for_user(Method::DELETE, "/api/me", &key, "first", None);
+    assert_eq!(edge.send(first).await.status, 204);
+    assert_eq!(edge.send(leave()).await.status, 204);
 }

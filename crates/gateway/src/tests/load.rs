@@ -113,3 +113,18 @@ async fn a_trace_goes_through_and_a_new_one_begins_where_there_is_none() {
         .await;
     assert_eq!(answer.headers["traceparent"].len(), line.len());
 }
+
+#[tokio::test]
+async fn guesses_at_a_password_from_one_network_of_ip_version_6_are_counted_together() {
+    let edge = Edge::new(Config::default());
+    let guess = async |peer: String| {
+        let body = json!({"name": "anna", "password": "not the right password"});
+        let asked = request(Method::POST, "/api/auth/login", None, Some(body));
+        edge.send(from_address(asked, &peer)).await.status.as_u16()
+    };
+    for number in 0..Config::default().limits.logins_per_minute {
+        assert_eq!(guess(format!("[2001:db8::{number}]")).await, 401);
+    }
+    assert_eq!(guess("[2001:db8::ffff]".into()).await, 429);
+    assert_eq!(guess("[2001:db8:0:1::1]".into()).await, 401);
+}

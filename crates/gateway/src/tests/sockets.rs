@@ -30,7 +30,7 @@ pub(super) async fn listen(edge: &Edge) -> SocketAddr {
     address
 }
 
-async fn connect(
+pub(super) async fn connect(
     address: SocketAddr,
     query: &str,
     headers: Headers<'_>,
@@ -57,14 +57,6 @@ pub(super) async fn open(address: SocketAddr, token: &str) -> Client {
     client
 }
 
-/// The socket that a ticket opens, with its first frame.
-pub(super) async fn open_by_ticket(address: SocketAddr, ticket: &str) -> (Client, Value) {
-    let opened = connect(address, &format!("?ticket={ticket}"), &[]).await;
-    let (mut client, _) = opened.unwrap();
-    let ready = client.next().await;
-    (client, ready)
-}
-
 impl Client {
     async fn send(&mut self, frame: Value) {
         self.0.send(Message::text(frame.to_string())).await.unwrap();
@@ -83,7 +75,7 @@ impl Client {
         }
     }
 
-    async fn next(&mut self) -> Value {
+    pub(super) async fn next(&mut self) -> Value {
         match self.message().await {
             Message::Text(text) => serde_json::from_str(&text).unwrap(),
             other => panic!("{other:?}"),

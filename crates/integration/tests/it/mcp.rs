@@ -318,6 +318,7 @@ async fn progress_pictures_and_errors_reach_the_user() -> Test {
     // Only the newest is passed on, so the first may have been overtaken.
     let steps = [(Some(0.25), Some("step 1")), (Some(0.5), Some("step 2"))];
     ensure!(steps.contains(&(*progress, message.as_deref())), "{told:?}");
+    std::fs::write(place.path("notes/heard"), "")?;
     assert_eq!(
         user.client.run_end(run.id).await?.status,
         RunStatus::Completed

@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 
 use netra_context::Runtime;
 use netra_context::memory::Scope;
+use netra_protocol::id::UserId;
 use rusqlite::Connection;
 use tokio::sync::{mpsc, oneshot};
 
@@ -33,8 +34,16 @@ pub(crate) struct Writer {
     queue: mpsc::Sender<Asked>,
 }
 
-/// A work, and the user whom it is for: the one whose account whoever asked works on.
-type Asked = (Scope, Box<dyn Work>);
+/// The line that a work waits in. Works of one line are carried out in the order of asking, others need not be.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+enum Line {
+    /// What changes this user's runs, whoever asks for it: the end of a run comes after all that its engine wrote.
+    Of(UserId),
+    /// All else, by the user on whose account whoever asks works.
+    By(Scope),
+}
+
+type Asked = (Line, Box<dyn Work>);
 
 /// One caller's work, first carried out, then answered.
 trait Work: Send {
@@ -108,8 +117,10 @@ impl Writer {
         self.queue.capacity() == 0
     }
 
+    /// Carries the work out after all that was asked for before it for the runs of `owner`, where it is for one.
     pub(crate) async fn write<T: Send + 'static>(
         &self,
+        owner: Option<UserId>,
         work: impl FnOnce(&mut Tx<'_>) -> Result<T, Error> + Send + 'static,
     ) -> Result<T, Error> {
         let (caller, answer) = oneshot::channel();
@@ -125,7 +136,8 @@ impl Writer {
             caller,
         };
         let gone = || Error::Unavailable("the store's writer has stopped".into());
-        let asked: Asked = (scope.user(), Box::new(task));
+        let line = owner.map_or_else(|| Line::By(scope.user()), Line::Of);
+        let asked: Asked = (line, Box::new(task));
         self.queue.send(asked).await.map_err(|_| gone())?;
         answer.await.map_err(|_| gone())?
     }
@@ -138,7 +150,7 @@ struct Thread {
     fanout: Arc<dyn Fanout>,
     checkpoints: Checkpoints,
     works: mpsc::Receiver<Asked>,
-    waiting: Lines<Scope, Box<dyn Work>>,
+    waiting: Lines<Line, Box<dyn Work>>,
 }
 
 impl Thread {
@@ -169,7 +181,7 @@ impl Thread {
     fn wait(&mut self) -> bool {
         if self.waiting.is_empty() {
             match self.works.blocking_recv() {
-                Some((owner, work)) => self.waiting.push(owner, work),
+                Some((line, work)) => self.waiting.push(line, work),
                 None => return false,
             }
         }
@@ -180,9 +192,9 @@ impl Thread {
     /// Those who have come meanwhile get into their users' lines. Together they are as many as may wait outside.
     fn let_in(&mut self) {
         while self.waiting.len() < QUEUE
-            && let Ok((owner, work)) = self.works.try_recv()
+            && let Ok((line, work)) = self.works.try_recv()
         {
-            self.waiting.push(owner, work);
+            self.waiting.push(line, work);
         }
     }
 
@@ -335,5 +347,40 @@ mod tests {
         let order = order.lock();
         assert_eq!(order.len(), 51);
         assert_eq!(order.iter().position(|name| *name == "one"), Some(1));
+    }
+
+    #[tokio::test]
+    async fn the_end_of_a_run_comes_after_what_its_engine_wrote_whoever_writes_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let (path, key) = (dir.path().join("netra.db"), AuditKey::new([7; 32]));
+        let database = Database::open(&path, &Runtime::new(), key, Arc::new(Nobody)).unwrap();
+        let (owner, engine) = (UserId::from_parts(1, 1), Account::user());
+        let order = Mutex::new(Vec::new()).into();
+        let asks = |number: usize| {
+            let order: Arc<Mutex<Vec<usize>>> = Arc::clone(&order);
+            database.write_for(owner, move |_: &mut Tx<'_>| {
+                order.lock().push(number);
+                Ok(())
+            })
+        };
+        let (all_asked, wait) = mpsc::sync_channel(1);
+        let busy = database.write(move |_| {
+            wait.recv().ok();
+            Ok(())
+        });
+        let mut all: Vec<LocalBoxFuture<'_, Result<(), Error>>> = vec![Box::pin(busy)];
+        for number in 0..20 {
+            all.push(Box::pin(engine.scope().wrap(asks(number))));
+        }
+        all.push(Box::pin(Scope::system().wrap(asks(20))));
+        all.push(Box::pin(async move {
+            all_asked.send(()).ok();
+            Ok(())
+        }));
+        for outcome in join_all(all).await {
+            outcome.unwrap();
+        }
+        assert!(order.lock().is_sorted());
+        assert_eq!(order.lock().len(), 21);
     }
 }

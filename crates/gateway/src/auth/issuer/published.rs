@@ -74,8 +74,10 @@ impl Keys {
         if (is_there && is_fresh) || age(known.tried_at, now) < BETWEEN_MS {
             return self.kept(&known, now);
         }
-        known.tried_at = Some(now);
-        match self.read().await {
+        let read = self.read().await;
+        // Whoever has waited for this reading does not read again: an issuer that hangs would hold up one after the other.
+        known.tried_at = Some(self.runtime.now());
+        match read {
             Ok(keys) => {
                 known.keys = keys.into();
                 known.read_at = Some(now);
