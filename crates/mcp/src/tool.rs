@@ -159,8 +159,12 @@ impl ServerTool {
                 answer = &mut work => Some(answer),
                 Ok(()) = changes.changed() => None,
             };
-            // What came just before the answer is told too.
-            if let Some((fraction, words)) = unseen(&mut changes) {
+            let newest = match &answer {
+                // What came just before the answer is told too.
+                Some(_) => unseen(&mut changes),
+                None => changes.borrow_and_update().clone(),
+            };
+            if let Some((fraction, words)) = newest {
                 call.progress(fraction, words).await?;
             }
             if let Some(answer) = answer {
