@@ -8,7 +8,7 @@ use crate::ChatRequest;
 
 /// No usual tokenizer makes more tokens of a text than one for so many bytes, of any script, but for digits and
 /// other lists of signs.
-const BYTES_PER_TOKEN: u64 = 3;
+pub const BYTES_PER_TOKEN: u64 = 3;
 
 /// What providers reckon a picture with, at its largest.
 const TOKENS_PER_IMAGE: u64 = 2_000;

@@ -7,13 +7,11 @@
 
 use std::ops::Range;
 
-use netra_model::{Message as Said, Usage};
+use netra_model::{BYTES_PER_TOKEN, Message as Said, Usage, tokens_in};
 use netra_tools::{cut_text, shorten};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-/// A text has a token for so many bytes, or fewer.
-const BYTES_PER_TOKEN: u64 = 3;
 /// What a message takes beside its text, in bytes.
 const MESSAGE_BYTES: usize = 24;
 /// A picture counts like a text of so many bytes: providers scale it down to about 1,600 tokens.
@@ -107,7 +105,7 @@ impl Window {
 
     /// Learns from what the provider has counted of a request with these messages.
     pub(super) fn learn(&mut self, said: &[Said], usage: Option<&Usage>) {
-        let reckoned = tokens_in(self.fixed + bytes_of(said));
+        let reckoned = tokens_in((self.fixed + bytes_of(said)) as u64);
         if let Some(usage) = usage.filter(|usage| usage.input_tokens > 0) {
             // A little more than was counted: the next request is not like the last one.
             let factor = usage.input_tokens as f64 / reckoned.max(1) as f64 * 1.05;
@@ -128,10 +126,6 @@ impl Window {
             .unwrap_or(u32::MAX)
             .clamp(64, 2_000)
     }
-}
-
-fn tokens_in(bytes: usize) -> u64 {
-    (bytes as u64).div_ceil(BYTES_PER_TOKEN)
 }
 
 /// What messages take of a request, in bytes.
