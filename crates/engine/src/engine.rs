@@ -157,7 +157,7 @@ impl IsolatedExecutionEngine {
                 return Driven::Released;
             }
         };
-        last.settled.extend(self.execution.budget.take_cut_off());
+        last.settled.extend(self.execution.budget.cut_off());
         ending::commit(
             &self.ctx,
             &self.execution.emitter,
@@ -222,6 +222,9 @@ impl IsolatedExecutionEngine {
         let mut open = open.map_err(|error| unstored(&error))?;
         let artifacts = std::mem::take(&mut open.artifacts);
         self.execution.dispatcher.scope().announced(artifacts);
+        for limit in std::mem::take(&mut open.warned) {
+            self.execution.warned.is_first(&limit);
+        }
         // A text that its agent has as a whole is written on; what a model or an endpoint was saying
         // is lost.
         let root = &self.agent;
@@ -282,7 +285,7 @@ impl IsolatedExecutionEngine {
                 usage: Some(self.usage()),
                 ..RunUpdate::default()
             }),
-            settled: self.execution.budget.take_cut_off(),
+            settled: self.execution.budget.cut_off(),
             ..Changes::default()
         };
         let emitter = &self.execution.emitter;
@@ -333,10 +336,7 @@ impl IsolatedExecutionEngine {
     async fn watch(&self) -> Ending {
         let total = Duration::from_millis(self.timeout_ms);
         let warn_at = self.deadline.checked_sub(total.mul_f64(1.0 - WARN_AT));
-        let mut warnings = Warnings {
-            deadline: false,
-            memory: false,
-        };
+        let warned = &self.execution.warned;
         let first = Instant::now() + SAMPLE_EVERY;
         let mut ticks = tokio::time::interval_at(first, SAMPLE_EVERY);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -348,16 +348,15 @@ impl IsolatedExecutionEngine {
                 _ = ticks.tick() => {}
             }
             self.check_memory();
-            if !warnings.deadline && warn_at.is_some_and(|at| Instant::now() >= at) {
-                warnings.deadline = true;
+            let is_late = warn_at.is_some_and(|at| Instant::now() >= at);
+            if is_late && warned.is_first("run_timeout_ms") {
                 let left = self.deadline.saturating_duration_since(Instant::now());
                 let used = total.saturating_sub(left).as_secs_f64() * 1000.0;
                 self.warn("run_timeout_ms", used, total.as_secs_f64() * 1000.0)
                     .await;
             }
             let (used, limit) = (self.user_account.current_bytes(), self.user_account.limit());
-            if !warnings.memory && used as f64 >= limit as f64 * WARN_AT {
-                warnings.memory = true;
+            if used as f64 >= limit as f64 * WARN_AT && warned.is_first("memory_mib") {
                 const MIB: f64 = 1024.0 * 1024.0;
                 self.warn("memory_mib", used as f64 / MIB, limit as f64 / MIB)
                     .await;
@@ -416,11 +415,6 @@ impl IsolatedExecutionEngine {
 fn unstored(error: &netra_store::Error) -> Ending {
     let words = format!("the run cannot be stored: {error}");
     Ending::Failed(Failure::new(ErrorCode::Internal, words))
-}
-
-struct Warnings {
-    deadline: bool,
-    memory: bool,
 }
 
 /// The end of the run's own agent, to be committed with the run's end.

@@ -18,7 +18,7 @@ use parking_lot::Mutex;
 use serde_json::{Value, json};
 
 use crate::agents::Definition;
-use crate::budget::Budget;
+use crate::budget::{Budget, Warned};
 use crate::closing::OpenMessage;
 use crate::ending::Last;
 use crate::factory::Infra;
@@ -102,6 +102,8 @@ pub(crate) struct Execution {
     pub(crate) counters: Counters,
     /// What the run's calls of models may come to.
     pub(crate) budget: Budget,
+    /// What the user was told once.
+    pub(crate) warned: Warned,
     /// What earlier attempts of the run have done.
     pub(crate) journal: Journal,
     /// Messages of an earlier attempt that go on.
@@ -315,12 +317,18 @@ impl<'e> Frame<'e> {
 
     pub(crate) async fn commit(
         &self,
-        changes: Changes,
+        mut changes: Changes,
         emissions: Vec<Emission>,
     ) -> Result<(), Fault> {
-        let emitter = &self.execution.emitter;
+        let Execution {
+            emitter, budget, ..
+        } = self.execution;
+        let cut_off = budget.cut_off();
+        changes.settled.extend(&cut_off);
         let committed = emitter.commit(self.ctx, changes, emissions).await;
-        committed.map(drop).map_err(|error| unwritten(&error))
+        committed.map_err(|error| unwritten(&error))?;
+        budget.settled(&cut_off);
+        Ok(())
     }
 
     /// Calls one of the agent's tools, as an operation of its own. It gets this id, unless it has

@@ -22,7 +22,7 @@ use tokio::time::Instant;
 
 use crate::admission::{Admission, Permit};
 use crate::agents::{Agents, Change};
-use crate::budget::Budget;
+use crate::budget::{Budget, Warned};
 use crate::closing;
 use crate::ending::{self, Ending};
 use crate::engine::{IsolatedExecutionEngine, Parts, usage_of_run};
@@ -191,6 +191,7 @@ impl ExecutionEngineFactory {
             files,
             counters: Counters::of(&journal),
             budget: Budget::of(&limits, &commission.agent),
+            warned: Warned::default(),
             limits,
             journal,
             unfinished: Mutex::default(),

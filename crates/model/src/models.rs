@@ -70,6 +70,11 @@ pub trait Provider: Send + Sync {
         None
     }
 
+    /// The longest answer that the model gives where a request names none, in tokens; none where nobody has said.
+    fn longest_answer(&self, _model: &str) -> Option<u32> {
+        None
+    }
+
     /// Whether this model itself holds its answer to [`ChatRequest::response_schema`], in a request
     /// that has tools, or has none.
     fn native_schema(&self, _model: &str, _tools: bool) -> bool {
@@ -292,6 +297,12 @@ impl Models {
         self.providers.get(&model.provider)?.window(&model.model)
     }
 
+    /// The longest answer that a model gives where a request names none, in tokens; none where nobody has said.
+    pub fn longest_answer(&self, model: &ModelRef) -> Option<u32> {
+        let provider = self.providers.get(&model.provider)?;
+        provider.longest_answer(&model.model)
+    }
+
     /// Whether this model itself holds its answer to [`ChatRequest::response_schema`], in a request
     /// that has tools, or has none.
     pub fn native_schema(&self, model: &ModelRef, tools: bool) -> bool {
@@ -341,10 +352,7 @@ impl Models {
             let pass = self.circuits.enter(circuit.clone())?;
             let begin = provider.stream(ctx, copy());
             let error = match begun(bounds.again().hold(begin).await).await {
-                Ok(stream) => {
-                    pass.works();
-                    return Ok(stream);
-                }
+                Ok(stream) => return Ok(pass.watch(stream)),
                 Err(error) => error,
             };
             pass.failed(&error);

@@ -260,19 +260,6 @@ struct Creation {
     new: NewRun,
 }
 
-/// A request that was let in before its user was disabled starts nothing after it: whoever disables
-/// a user then finds all runs that there are.
-fn refuse_disabled(tx: &Tx<'_>, user: UserId) -> Result<(), Error> {
-    let disabled: Option<bool> = tx
-        .prepare("SELECT disabled FROM users WHERE id = ?1")?
-        .query_row([user.to_bytes()], |row| row.get(0))
-        .optional()?;
-    match disabled {
-        Some(true) => Err(Error::Forbidden),
-        Some(false) | None => Ok(()),
-    }
-}
-
 fn create(tx: &mut Tx<'_>, creation: Creation) -> Result<Run, Error> {
     let Creation {
         user,
@@ -283,7 +270,6 @@ fn create(tx: &mut Tx<'_>, creation: Creation) -> Result<Run, Error> {
         events,
         new,
     } = creation;
-    refuse_disabled(tx, user)?;
     match target {
         Target::New { title, .. } => {
             let body = CreateThread {

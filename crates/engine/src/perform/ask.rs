@@ -91,6 +91,11 @@ pub(super) async fn ask(
                 answer, earmark, ..
             } = listening;
             earmark.settle(frame, answer.usage.as_ref()).await?;
+            if answer.is_cut() {
+                let model = &answer.model;
+                let words = format!("The answer of {model} was cut at the limit of its tokens");
+                frame.think_aloud(&words).await?;
+            }
             if let Cache::Keeps(key, time) = call.cache {
                 let models = &frame.execution.infra.models;
                 models.cache(key, &answer.chunks(), time);
@@ -117,6 +122,11 @@ impl Answer {
             keepsake: None,
             cached: false,
         }
+    }
+
+    /// Whether it is not whole, for it was as long as it may be.
+    pub(super) fn is_cut(&self) -> bool {
+        self.stop == StopReason::MaxTokens
     }
 
     /// The answer as its provider gave it, but for what the model thought.

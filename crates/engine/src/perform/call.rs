@@ -57,8 +57,7 @@ pub(super) async fn begin<'e>(
             frame.execution.counters.model_called();
         }
         request.max_output_tokens = wanted;
-        let price = models.price(&model);
-        let mut earmark = budget.set_aside(frame, price, &mut request).await?;
+        let mut earmark = budget.set_aside(frame, &model, &mut request).await?;
         let told = Told {
             frame,
             costly: AtomicU32::new(0),

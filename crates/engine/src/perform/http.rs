@@ -217,7 +217,7 @@ impl<'a> Visit<'a> {
         let mut last = Last::default();
         let spoke = spoken.is_some();
         if let Some((id, text)) = spoken {
-            let whole = message::complete(self.frame, id, &text, Vec::new()).await?;
+            let whole = message::complete(self.frame, id, &text, Vec::new(), false).await?;
             last.emissions.push(whole.emission);
             last.messages.push(whole.row);
         }

@@ -270,6 +270,7 @@ impl Verifier {
         let claimed = Claimed {
             role: issuer.config.role_claim.as_ref().map(|_| told.role),
             plan: issuer.config.plan_claim.as_ref().map(|_| told.plan),
+            at: told.issued_at,
         };
         let ctx = self.ctx();
         let user = self.store.user_of_identity(&ctx, identity, claimed);

@@ -246,6 +246,10 @@ pub const CATALOGUE: &[Key] = &[
         "models.providers.*.context_tokens",
         "tokens that its models take, question and answer together",
     ),
+    value(
+        "models.providers.*.max_output_tokens",
+        "tokens of the longest answer, where an agent names none",
+    ),
     secret("models.providers.*.headers.*", "a further header"),
     secret(
         "models.providers.*.proxy",

@@ -230,6 +230,8 @@ pub(super) struct ModelProvider {
     #[serde(default)]
     context_tokens: Option<u32>,
     #[serde(default)]
+    max_output_tokens: Option<u32>,
+    #[serde(default)]
     headers: BTreeMap<String, String>,
     #[serde(default)]
     proxy: Option<String>,
@@ -410,6 +412,7 @@ impl ModelProvider {
         Ok(ProviderConfig {
             models: self.models,
             context_tokens: self.context_tokens,
+            max_output_tokens: self.max_output_tokens,
             headers: self
                 .headers
                 .into_iter()

@@ -4,7 +4,9 @@
 
 mod audit;
 mod budget;
+mod erased;
 mod fixture;
+mod identity;
 mod note;
 mod past;
 mod rate;
