@@ -82,16 +82,15 @@ impl Budget {
         if self.budgets.is_none() {
             return Ok(earmark);
         }
-        let usual = request.max_output_tokens.is_none();
-        let longest = request.max_output_tokens;
-        let longest = longest.or_else(|| models.longest_answer(model));
-        let longest = longest.unwrap_or(MAX_OUTPUT_TOKENS);
+        let named = request.max_output_tokens;
+        let known = named.or_else(|| models.longest_answer(model));
+        let mut longest = known.unwrap_or(MAX_OUTPUT_TOKENS);
         let mut shortage = earmark.reserve(frame, longest).await?;
-        request.max_output_tokens = Some(longest);
-        if shortage.is_some() && usual && longest > MAX_OUTPUT_TOKENS {
-            shortage = earmark.reserve(frame, MAX_OUTPUT_TOKENS).await?;
-            request.max_output_tokens = Some(MAX_OUTPUT_TOKENS);
+        if shortage.is_some() && named.is_none() && longest > MAX_OUTPUT_TOKENS {
+            longest = MAX_OUTPUT_TOKENS;
+            shortage = earmark.reserve(frame, longest).await?;
         }
+        request.max_output_tokens = Some(longest);
         match shortage {
             None => Ok(earmark),
             Some(shortage) => Err(refused(&shortage)),
