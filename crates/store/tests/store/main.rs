@@ -8,6 +8,7 @@ mod fixture;
 mod note;
 mod past;
 mod rate;
+mod schema;
 mod secret;
 
 use futures::future::join_all;
