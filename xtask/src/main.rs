@@ -11,6 +11,7 @@ mod bench;
 mod browser;
 mod chaos;
 mod clients;
+mod contract;
 mod coverage;
 mod debian;
 mod deps;

@@ -19,6 +19,7 @@ use crate::address;
 use crate::auth::origin;
 use crate::auth::verifier::{Presented, Verified, is_api_key};
 use crate::charge;
+use crate::cors;
 use crate::error::Error;
 use crate::limit::Verdict;
 use crate::serve::places::Place;
@@ -196,22 +197,43 @@ fn check_host(gateway: &Gateway, request: &Request) -> Result<(), Error> {
     Ok(())
 }
 
-/// Refuses foreign pages, and credentials where they do not belong.
+fn check_request(gateway: &Gateway, request: &Request) -> Result<(), Error> {
+    check_host(gateway, request)?;
+    if !is_interface(request.uri().path()) {
+        return Ok(());
+    }
+    if credential_in_query(request.uri()) {
+        return Err(Error::unauthenticated(
+            "Credentials do not belong into an address.",
+        ));
+    }
+    origin::check(&gateway.config, request.headers(), request.uri())
+}
+
+/// Refuses foreign pages, and credentials where they do not belong; lets pages on the allow-list read the answers.
 pub(crate) async fn guard(
     State(gateway): State<Gateway>,
     request: Request,
     next: Next,
-) -> Result<Response, Error> {
-    check_host(&gateway, &request)?;
-    if is_interface(request.uri().path()) {
-        if credential_in_query(request.uri()) {
-            return Err(Error::unauthenticated(
-                "Credentials do not belong into an address.",
-            ));
+) -> Response {
+    let is_interface = is_interface(request.uri().path());
+    let page = cors::listed(&gateway.config, request.headers(), request.uri());
+    let page = page.filter(|_| is_interface);
+    let mut response = match (check_request(&gateway, &request), &page) {
+        (Err(refused), _) => refused.into_response(),
+        (Ok(()), Some(_)) if cors::is_preflight(request.method(), request.headers()) => {
+            cors::preflight()
         }
-        origin::check(&gateway.config, request.headers(), request.uri())?;
+        (Ok(()), _) => next.run(request).await,
+    };
+    let headers = response.headers_mut();
+    if let Some(page) = page {
+        cors::allow(headers, page);
     }
-    Ok(next.run(request).await)
+    if is_interface && !gateway.config.allowed_origins.is_empty() {
+        headers.append(header::VARY, HeaderValue::from_static("Origin"));
+    }
+    response
 }
 
 /// Counts a request of somebody who is not signed in, by address.
@@ -317,7 +339,7 @@ pub(crate) fn acts_for(headers: &HeaderMap) -> Result<Option<&str>, Error> {
         // One that is no text is as wrong as one with spaces in it.
         (Some(subject), None) => Ok(Some(subject.to_str().unwrap_or(" "))),
         (Some(_), Some(_)) => {
-            Err(Error::invalid("A request acts for one user.").at_field("X-Netra-User"))
+            Err(Error::invalid("A request acts for one user.").breaks("X-Netra-User", "once"))
         }
     }
 }

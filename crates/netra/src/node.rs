@@ -19,6 +19,7 @@ use netra_tools::{Policy, PublicWeb, Registry, Tool, ToolExecutorFactory};
 use netra_worker::sandbox::{Sandbox, Tier};
 use netra_worker::{AnalysisPool, ScriptPool};
 
+use crate::accounts;
 use crate::config::{Config, Registration};
 use crate::doors::{self, Opened};
 use crate::embedded;
@@ -158,7 +159,7 @@ impl Node {
         let recorded = metrics::install().map_err(Error::Other)?;
         let runtime = Runtime::new();
         let hub = Hub::new();
-        let keys = Keys::load_or_create(&runtime, &config.data)?;
+        let keys = accounts::keys(&config, &runtime)?;
         let store_config = netra_store::Config {
             dir: config.data.clone(),
             audit_key: keys.audit_key(),

@@ -1,6 +1,7 @@
 //! The one end-to-end test program: a module per resource.
 
 mod admin;
+mod api_guide;
 mod approvals;
 mod auth;
 mod authors;
@@ -9,6 +10,7 @@ mod bad_input;
 mod calls;
 mod cancel;
 mod cli;
+mod contract;
 mod data_tools;
 mod events;
 mod expect;
@@ -26,6 +28,7 @@ mod mcp;
 mod memory;
 mod metrics;
 mod models;
+mod operator;
 mod optimizer;
 mod practice;
 mod processes;

@@ -187,6 +187,14 @@ pub const CATALOGUE: &[Key] = &[
         "life of a sign-in that is not refreshed",
     ),
     text(
+        "auth.algorithm",
+        "what access tokens are signed with: EdDSA, with the server's own key, or HS256",
+    ),
+    text(
+        "auth.hs256_secret_file",
+        "file with the secret of HS256, mode 0600, at least 32 bytes",
+    ),
+    text(
         "auth.issuer.url",
         "issuer whose tokens are taken besides the server's own: what their `iss` is",
     ),

@@ -10,6 +10,7 @@ mod identity;
 mod note;
 mod past;
 mod rate;
+mod schema;
 mod secret;
 
 use futures::future::join_all;
