@@ -197,6 +197,7 @@ impl ExecutionEngineFactory {
             deadline_at: now.plus_millis(i64::try_from(left.as_millis()).unwrap_or(i64::MAX)),
             input_message_id: input.input_message_id,
             begin,
+            trace: journal.trace(),
             journal,
             listed,
         };
@@ -300,6 +301,7 @@ impl ExecutionEngineFactory {
             request_id: self.new_id(RequestId::from_parts),
             deadline: None,
             cancel,
+            trace: None,
         };
         UserExecutionContext::for_run(&self.infra().runtime, origin)
     }

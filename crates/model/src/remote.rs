@@ -88,6 +88,7 @@ pub(crate) struct Remote<W> {
     images: bool,
     body: Map<String, Value>,
     prices: Option<Prices>,
+    tells_trace: bool,
 }
 
 impl<W: Wire> Remote<W> {
@@ -115,6 +116,7 @@ impl<W: Wire> Remote<W> {
             body: config.body,
             wire,
             prices,
+            tells_trace: config.trace_context,
         })
     }
 
@@ -263,7 +265,7 @@ impl<W: Wire> Provider for Remote<W> {
 
     async fn stream(
         &self,
-        _ctx: &UserExecutionContext,
+        ctx: &UserExecutionContext,
         mut request: ChatRequest,
     ) -> Result<ChatStream, Error> {
         if !self.native_schema(&request.model, !request.tools.is_empty()) {
@@ -280,6 +282,12 @@ impl<W: Wire> Provider for Remote<W> {
         let mut call = self.client.post(url).body(body);
         if let Some(key) = &self.own_key {
             call = call.header(self.wire.key_header().0, key);
+        }
+        let trace = ctx
+            .trace()
+            .filter(|trace| self.tells_trace && trace.is_sampled());
+        if let Some(trace) = trace {
+            call = call.header("traceparent", trace.header());
         }
         let sent = call.send().await;
         let response = sent.map_err(|error| failure::from_transport(&self.name, &error))?;

@@ -43,6 +43,7 @@ mod plans;
 mod rate;
 mod retention;
 mod run;
+mod run_trace;
 mod session;
 mod sqlite;
 mod sweep;

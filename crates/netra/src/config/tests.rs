@@ -222,3 +222,20 @@ fn the_development_mode_stays_on_this_machine() {
 fn other_variables_are_none_of_ours() {
     assert!(Config::load(env(&[("NETRA_HOME", "x"), ("PATH", "/bin")])).is_ok());
 }
+
+#[test]
+fn every_variable_of_the_example_for_compose_is_a_key() {
+    let example = concat!(env!("CARGO_MANIFEST_DIR"), "/../../deploy/.env.example");
+    let example = std::fs::read_to_string(example).unwrap();
+    let lines = example.lines().map(|line| line.trim_start_matches('#'));
+    let pairs = lines.filter_map(|line| line.split_once('='));
+    let pairs: Vec<(&str, &str)> = pairs.filter(|(name, _)| !name.contains(' ')).collect();
+    let ours = pairs.iter().filter(|(name, _)| name.starts_with("NETRA__"));
+    assert!(ours.count() >= 4, "{pairs:?}");
+    let config = Config::load(env(&pairs)).unwrap();
+    assert_eq!(
+        config.public_origin.as_deref(),
+        Some("https://netra.example")
+    );
+    assert!(config.telemetry.is_some());
+}
