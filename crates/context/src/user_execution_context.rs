@@ -185,10 +185,10 @@ impl UserExecutionContext {
         self
     }
 
-    /// Is at this place in its trace, where there is one.
+    /// Is at this place in a trace, or in none.
     #[must_use]
     pub fn at(mut self, place: Option<Trace>) -> Self {
-        self.trace = place.or(self.trace);
+        self.trace = place;
         self
     }
 

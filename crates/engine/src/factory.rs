@@ -32,6 +32,7 @@ use crate::isolation::Engines;
 use crate::live::{LiveRuns, StopReason, Workers};
 use crate::pressure::{NodeMemory, Pressure};
 use crate::request::Commission;
+use crate::spans;
 use crate::turns::Turns;
 use crate::usage::Counters;
 use crate::version;
@@ -352,6 +353,7 @@ impl ExecutionEngineFactory {
         let open = Scope::system().wrap(read).await?;
         let last = open.close(&emitter, infra.runtime.now(), &closing::outcome_unknown());
         let usage = usage_of_run(ctx, &emitter, run.usage.clone());
+        spans::agents_ended(ctx, trace, &last, &ending);
         ending::commit(ctx, (&emitter, trace), ending, last, usage).await;
         Ok(())
     }

@@ -7,6 +7,7 @@ use netra_context::trace::{Span, SpanKind, Value as Told};
 use netra_context::{Trace, UserExecutionContext};
 use netra_model::{ChatRequest, Message, ModelRef, StopReason};
 use netra_protocol::Timestamp;
+use netra_protocol::event::EventKind;
 use netra_protocol::run::Run;
 use netra_protocol::usage::RunUsage;
 use netra_tools::shorten;
@@ -15,8 +16,8 @@ use serde_json::{Value, json};
 use tokio::time::Instant;
 
 use crate::agents::{Body, Definition};
-use crate::ending::Ending;
-use crate::execution::{Execution, Fault, Frame};
+use crate::ending::{Ending, Last};
+use crate::execution::{Execution, FIRST_STEP, Fault, Frame};
 use crate::live::Live;
 use crate::perform::Answer;
 
@@ -54,6 +55,38 @@ pub(crate) fn run_ended(
     match ending.failure() {
         None => span.end(),
         Some(failure) => span.fail(failure.code.as_str()),
+    }
+}
+
+/// Tells of the agents that a run had when no engine had it, and that have ended with it.
+pub(crate) fn agents_ended(
+    ctx: &UserExecutionContext,
+    place: Option<Trace>,
+    last: &Last,
+    ending: &Ending,
+) {
+    let Some(place) = place else { return };
+    let (runtime, mut within) = (ctx.runtime(), place);
+    let failure = ending.failure().map(|failure| failure.code.as_str());
+    // They are closed from the innermost to the run's own. What was within what, the log does not say.
+    for emission in last.emissions.iter().rev() {
+        let EventKind::AgentCompleted {
+            agent, duration_ms, ..
+        } = &emission.kind
+        else {
+            continue;
+        };
+        let own = within.within(place.numbered(emission.step.unwrap_or(FIRST_STEP)));
+        let name = || format!("invoke_agent {agent}");
+        let mut span = runtime.span(Some(own), SpanKind::Internal, name);
+        let took = i64::try_from(*duration_ms).unwrap_or(0);
+        span.since(runtime.now().plus_millis(-took));
+        span.set("gen_ai.operation.name", "invoke_agent");
+        span.set("gen_ai.agent.name", agent);
+        span.fail(failure.unwrap_or(CUT_OFF));
+        if within == place {
+            within = own;
+        }
     }
 }
 

@@ -1,11 +1,12 @@
 //! One trace for each run, across agents, tools, models and whatever else a run reaches, whichever engines drive it.
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Context as _, ensure};
 use netra_client::Method;
 use netra_integration::{
-    FakeCollector, FakeEndpoint, FakeModel, Options, Reply, Said, TestServer, TestTool, attributes,
-    soon, start,
+    Collected, FakeCollector, FakeEndpoint, FakeModel, Options, Reply, TestServer, TestTool,
+    attributes, soon, start,
 };
+use netra_protocol::account::{Plan, Role};
 use netra_protocol::run::{Run, RunStatus};
 use opentelemetry_proto::tonic::trace::v1::Span;
 use opentelemetry_proto::tonic::trace::v1::span::SpanKind;
@@ -17,6 +18,7 @@ use crate::Test;
 use crate::calls::model_agent;
 use crate::expect::{until, with_model};
 use crate::http_agents::{agent, result};
+use crate::mcp::http::Http;
 use crate::scripts::script;
 
 const TRACE: &str = "4bf92f3577b34da6a3ce929d0e0e4736";
@@ -42,7 +44,7 @@ async fn a_run_is_one_trace_below_whoever_asked_and_says_nothing_of_what_was_sai
         agents.path(),
         "lead",
         "sub_agents = [\"asker\"]\n",
-        "asker(input=input['text'])\n",
+        "agent('asker', {'text': input['text']})\n",
     )?;
     let options = traced(options, &collector)
         .set("telemetry.headers.x-key", "hush")
@@ -268,8 +270,15 @@ async fn an_agent_behind_an_endpoint_gets_its_place_in_the_trace() -> Test {
         Some(expected.as_str())
     );
 
+    // A server that tells nobody of its traces passes none on either.
     let server = TestServer::start_with(with(None)).await?;
-    server.user().await?.run("own", "go").await?;
+    let user = server.user().await?;
+    let request = user.client.request(Method::POST, "/api/runs");
+    let request = request
+        .header("traceparent", format!("00-{TRACE}-{CALLER}-01"))
+        .json(&start("own", "go"));
+    let run: Run = user.client.send(request).await?.json().await?;
+    user.client.run_end(run.id).await?;
     assert_eq!(endpoint.seen()[1].header("traceparent"), None);
     Ok(())
 }
@@ -289,5 +298,101 @@ async fn a_request_that_is_not_to_be_traced_is_not_nor_is_its_run() -> Test {
     let spans = collector.until_span("run echo").await?;
     one(&spans, "run echo")?;
     ensure!(spans.iter().all(|span| hex(&span.trace_id) != TRACE));
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_run_that_is_cancelled_while_it_waits_leaves_no_span_without_its_parent() -> Test {
+    let collector = FakeCollector::start().await?;
+    let agents = tempfile::tempdir()?;
+    let asks = "time_now()\nconsent(question=input['text'])\n";
+    let tools = "tools = [\"time_now\", \"consent\"]\n";
+    script(agents.path(), "asker", tools, asks)?;
+    let options = traced(Options::new(), &collector)
+        .agents(agents.path())
+        .tool(TestTool::consent());
+    let server = TestServer::start_with(options).await?;
+    let user = server.user().await?;
+    let mut socket = user.socket().await?;
+    let run = user.start("asker", "may I?").await?;
+    until(&mut socket, "run_waiting").await?;
+    user.client.run_cancel(run.id).await?;
+    let spans = collector.until_span("run asker").await?;
+    let agent = one(&spans, "invoke_agent asker")?;
+    assert_eq!(agent.parent_span_id, one(&spans, "run asker")?.span_id);
+    assert_eq!(
+        one(&spans, "execute_tool time_now")?.parent_span_id,
+        agent.span_id
+    );
+    assert_eq!(attributes(&agent.attributes)["error.type"], "cancelled");
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_tool_server_of_the_operators_gets_its_place_in_the_trace_and_a_users_own_does_not()
+-> Test {
+    let (collector, http) = (FakeCollector::start().await?, Http::open()?);
+    let agents = tempfile::tempdir()?;
+    for (name, tool) in [
+        ("of_operator", "web__traced"),
+        ("of_user", "my_notes__traced"),
+    ] {
+        let code = format!("{tool}()['text']\n");
+        script(
+            agents.path(),
+            name,
+            &format!("tools = [\"{tool}\"]\n"),
+            &code,
+        )?;
+    }
+    let options = traced(Options::new(), &collector)
+        .agents(agents.path())
+        .set("mcp.servers.web.url", http.url())
+        .set("mcp.servers.web.permission", "basic")
+        .set("tools.fetch.allow", http.place());
+    let server = TestServer::start_with(options).await?;
+    let user = server.user_on(Role::User, Plan::Pro, None).await?;
+    let run = user.run("of_operator", "go").await?;
+    let spans = collector.until_span("run of_operator").await?;
+    let span = one(&spans, "execute_tool web__traced")?;
+    let expected = format!("00-{}-{}-01", hex(&span.trace_id), hex(&span.span_id));
+    assert_eq!(run.result, Some(json!(expected)), "{:?}", run.error);
+
+    let own = user.client.request(Method::PUT, "/api/tool-servers/notes");
+    user.client
+        .send(own.json(&json!({ "url": http.url() })))
+        .await?;
+    let run = user.run("of_user", "go").await?;
+    assert_eq!(run.result, Some(json!("none")), "{:?}", run.error);
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_model_is_told_of_the_trace_where_the_operator_wants_it_and_nowhere_else() -> Test {
+    let collector = FakeCollector::start().await?;
+    let model = FakeModel::start(|_| Reply::Text(vec!["hello".into()])).await?;
+    let options = traced(with_model(&model), &collector);
+    let server = TestServer::start_with(options.clone()).await?;
+    server.user().await?.run("assistant", "go").await?;
+    assert_eq!(model.traces(), [""; 0]);
+
+    let options = options.set("models.providers.fake.trace_context", true);
+    let server = TestServer::start_with(options).await?;
+    let run = server.user().await?.run("assistant", "go").await?;
+    let enough = |now: &Collected| {
+        now.spans
+            .iter()
+            .filter(|span| span.name == "run assistant")
+            .count()
+            == 2
+    };
+    let spans = collector.until("both runs", enough).await?.spans;
+    let chat = spans.iter().rev().find(|span| {
+        let told = attributes(&span.attributes);
+        span.name == "chat small" && told["gen_ai.conversation.id"] == run.thread_id.to_string()
+    });
+    let chat = chat.context("the call")?;
+    let expected = format!("00-{}-{}-01", hex(&chat.trace_id), hex(&chat.span_id));
+    assert_eq!(model.traces(), [expected]);
     Ok(())
 }
