@@ -5,6 +5,7 @@
 //! [`FakeEndpoint`] and [`FakeCollector`] are the things that are not real: the HTTP endpoints of a language
 //! model and of an agent, with answers that a test gives, and of a collector of traces.
 
+mod agents;
 mod beside;
 mod binary;
 mod caller;
@@ -12,12 +13,14 @@ mod fake_collector;
 mod fake_endpoint;
 mod fake_model;
 pub mod greed;
+pub mod noise;
 mod process;
 mod proxy;
 mod server;
 mod tool;
 mod user;
 
+pub use agents::script;
 pub use beside::Beside;
 pub use binary::{binary, output, run_netra};
 pub use caller::{CALLER, calls, write_caller};
