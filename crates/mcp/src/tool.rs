@@ -179,7 +179,7 @@ impl ServerTool {
     fn trace_of(&self, call: &Call<'_>) -> Option<RequestMetaObject> {
         let trace = call.ctx.trace().filter(Trace::is_sampled)?;
         let mut meta = RequestMetaObject::default();
-        meta.set_traceparent(&trace.header());
+        meta.set_traceparent(trace.header());
         Some(meta).filter(|_| !self.server.is_of_user())
     }
 
