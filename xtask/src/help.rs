@@ -63,6 +63,7 @@ Usage: cargo xtask test [--fail-fast] [--list] [part]... [-- <arguments of chaos
   agents       the examples of agents in Python and TypeScript, behind a real server (needs Node, Python)
   clients      the clients in TypeScript and Python against the server (needs Node and Python)
   browser      the page in Chromium against the server (needs Node; as root it installs Chromium)
+  monitoring   alerts and metrics before promtool (fetches it from Debian, installs nothing)
   security     tests of netra-integration in modules named `security`
   chaos        many users, a server that dies, a network that breaks: nothing is lost
 

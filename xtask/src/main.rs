@@ -21,6 +21,7 @@ mod help;
 mod licences;
 mod mcp;
 mod models;
+mod monitoring;
 mod node;
 mod openapi;
 mod part;

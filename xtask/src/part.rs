@@ -7,8 +7,8 @@ use anyhow::{Result, bail};
 use crate::tally::Tally;
 use crate::workspace::Workspace;
 use crate::{
-    agents, browser, chaos, clients, contract, debian, deps, mcp, models, openapi, process, tidy,
-    ui,
+    agents, browser, chaos, clients, contract, debian, deps, mcp, models, monitoring, openapi, process,
+    tidy, ui,
 };
 
 /// What came out of a part.
@@ -66,6 +66,7 @@ pub(crate) const ALL: [Part; 17] = [
     part("agents", agents::check),
     part("clients", clients::check),
     part("browser", browser::check),
+    part("monitoring", monitoring::check),
     part("security", |workspace| integration(workspace, &[SECURITY])),
     Part {
         run_with: Some(chaos::check),
@@ -153,7 +154,7 @@ fn integration(workspace: &Workspace, filter: &[&str]) -> Result<Outcome> {
     ))?;
     let args = ["test", "-p", "netra-integration", "--no-fail-fast", "--"];
     // What needs packages of others is a part of its own.
-    let others = [mcp::TESTS, models::TESTS, agents::TESTS, contract::TESTS];
+    let others = [mcp::TESTS, models::TESTS, agents::TESTS, contract::TESTS, monitoring::TESTS];
     let args = args
         .into_iter()
         .chain(others.into_iter().flat_map(|part| ["--skip", part]));

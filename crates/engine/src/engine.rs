@@ -23,11 +23,12 @@ use crate::admission::Permit;
 use crate::agents::{Body, Definition};
 use crate::closing::{self, OpenMessage};
 use crate::ending::{self, Ending, Last};
-use crate::execution::{Execution, Fault, Finished, Frame};
+use crate::execution::{Execution, FIRST_STEP, Fault, Finished, Frame, root_began};
 use crate::isolation::Active;
 use crate::live::{Held, Listed, LiveRuns};
 use crate::perform;
 use crate::request::{Begin, Commission, Resumption};
+use crate::spans::AgentSpan;
 
 /// How often memory is looked at while nothing else happens.
 const SAMPLE_EVERY: Duration = Duration::from_millis(200);
@@ -160,7 +161,7 @@ impl IsolatedExecutionEngine {
         last.settled.extend(self.execution.budget.cut_off());
         ending::commit(
             &self.ctx,
-            &self.execution.emitter,
+            (&self.execution.emitter, self.execution.trace),
             ending,
             last,
             self.usage(),
@@ -172,7 +173,13 @@ impl IsolatedExecutionEngine {
     /// Lets the agent work until it is done, or the run has to stop. Whatever happens, the agent
     /// and all that it was doing is dropped when this returns.
     async fn work(&self) -> Result<(Value, Last), Stopped> {
-        let frame = Frame::root(&self.execution, &self.ctx, &self.agent, self.input.clone());
+        let began = root_began(&self.execution, &self.ctx);
+        let begin = (FIRST_STEP, began);
+        let span = AgentSpan::begin(&self.execution, &self.ctx, &self.agent, begin);
+        let own = span.context(&self.ctx);
+        let ctx = own.as_deref().unwrap_or(&self.ctx);
+        let (agent, input) = (&self.agent, self.input.clone());
+        let frame = Frame::root(&self.execution, ctx, agent, input, (began, span));
         match self.opening.begin {
             Begin::Begun => {}
             Begin::First => self.begin(&frame).await?,
@@ -190,7 +197,10 @@ impl IsolatedExecutionEngine {
         };
         match outcome {
             Ok(Ok(finished)) => Ok(last_of_root(&frame, finished)),
-            Ok(Err(fault)) => Err(self.stopped_by(fault)),
+            Ok(Err(fault)) => {
+                frame.span.stopped_by(&fault);
+                Err(self.stopped_by(fault))
+            }
             Err(_) => {
                 tracing::error!(run.id = %self.listed.live.run_id, "an agent panicked");
                 let words = "the run failed by a defect of the server";

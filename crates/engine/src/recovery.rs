@@ -204,6 +204,7 @@ impl ExecutionEngineFactory {
             deadline_at: now.plus_millis(i64::try_from(left.as_millis()).unwrap_or(i64::MAX)),
             input_message_id: input.input_message_id,
             begin,
+            trace: journal.trace(),
             journal,
             listed,
         };
@@ -307,6 +308,7 @@ impl ExecutionEngineFactory {
             request_id: self.new_id(RequestId::from_parts),
             deadline: None,
             cancel,
+            trace: None,
         };
         UserExecutionContext::for_run(&self.infra().runtime, origin)
     }

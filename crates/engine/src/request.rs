@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use netra_context::UserExecutionContext;
+use netra_context::{Trace, UserExecutionContext};
 use netra_protocol::Timestamp;
 use netra_protocol::file::File;
 use netra_protocol::id::{FileId, MessageId};
@@ -51,6 +51,8 @@ pub(crate) struct Commission {
     pub(crate) begin: Begin,
     /// What earlier attempts have done.
     pub(crate) journal: Journal,
+    /// The run's place in its trace, where it is told of.
+    pub(crate) trace: Option<Trace>,
     pub(crate) listed: Listed,
 }
 

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use axum::extract::{ConnectInfo, FromRequestParts, RawPathParams};
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, Uri};
-use netra_context::{Principal, UserExecutionContext};
+use netra_context::{Principal, Trace, UserExecutionContext};
 use netra_protocol::id::RequestId;
 use netra_protocol::page::{DEFAULT_LIMIT, MAX_LIMIT};
 use netra_store::Idempotency;
@@ -61,7 +61,7 @@ impl<Q: DeserializeOwned> FromRequestParts<Gateway> for Caller<Q> {
         let request_id = request_id(parts)?;
         let ctx = context(gateway, verified.principal.clone(), request_id, "request");
         Ok(Self {
-            ctx,
+            ctx: ctx.at(parts.extensions.get::<Trace>().copied()),
             verified,
             place: parts.extensions.get().cloned(),
             query,

@@ -24,7 +24,7 @@ use crate::error::Error;
 use crate::limit::Verdict;
 use crate::serve::places::Place;
 use crate::state::Gateway;
-use crate::trace::{TRACEPARENT, Trace};
+use crate::trace::{self, TRACEPARENT};
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 const X_API_KEY: HeaderName = HeaderName::from_static("x-api-key");
@@ -38,11 +38,14 @@ pub(crate) async fn finish(
 ) -> Response {
     let began = Instant::now();
     let request_id = gateway.runtime.new_id(RequestId::from_parts);
-    let trace = Trace::of(request.headers(), &gateway.runtime);
+    let trace = trace::of(request.headers(), &gateway.runtime);
     request.extensions_mut().insert(request_id);
+    request.extensions_mut().insert(trace);
     find_client(&gateway, &mut request);
     let method = request.method().clone();
     let route = request.extensions().get::<MatchedPath>().cloned();
+    let route = route.as_ref().map_or("other", MatchedPath::as_str);
+    let span = trace::span(&gateway.runtime, trace, &method, route);
     let is_api = request.uri().path().starts_with("/api/");
     let answered = AssertUnwindSafe(next.run(request)).catch_unwind().await;
     let answered =
@@ -52,7 +55,7 @@ pub(crate) async fn finish(
     if let Ok(value) = HeaderValue::try_from(request_id.to_string()) {
         headers.insert(REQUEST_ID, value);
     }
-    if let Some(value) = trace.header() {
+    if let Some(value) = trace::header(&trace) {
         headers.insert(TRACEPARENT, value);
     }
     headers.insert(
@@ -68,10 +71,10 @@ pub(crate) async fn finish(
             .entry(header::CACHE_CONTROL)
             .or_insert(HeaderValue::from_static("no-store"));
     }
-    let route = route.as_ref().map_or("other", MatchedPath::as_str);
     record(&method, route, response.status(), began);
+    trace::end(span, (&method, route), response.status(), request_id);
     tracing::debug!(
-        request.id = %request_id, trace.id = %trace.id(), http.method = %method, http.route = route,
+        request.id = %request_id, trace.id = format!("{:032x}", trace.id()), http.method = %method, http.route = route,
         http.status = response.status().as_u16(), "request answered",
     );
     response

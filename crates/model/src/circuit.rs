@@ -89,6 +89,24 @@ impl Circuits {
         })
     }
 
+    /// The models that the server's own keys do not reach now.
+    pub(crate) fn left_alone(&self) -> Vec<ModelRef> {
+        let now = Instant::now();
+        let states = self.0.lock();
+        let open = states.iter().filter(|(circuit, state)| {
+            let is_open = match state {
+                State::Closed { .. } => false,
+                // Nobody has tried since: nothing is known of it.
+                State::Open { until } => now < *until,
+                State::Tried { .. } => true,
+            };
+            circuit.key_of.is_none() && is_open
+        });
+        let mut models: Vec<ModelRef> = open.map(|(circuit, _)| circuit.model.clone()).collect();
+        models.sort();
+        models
+    }
+
     fn works(&self, circuit: &Circuit) {
         if self.0.lock().remove(circuit).is_some() {
             tell_open(circuit, false);
@@ -285,9 +303,11 @@ mod tests {
             ..circuit("p/a")
         };
         assert!(circuits.enter(own).is_ok());
+        assert_eq!(circuits.left_alone(), ["p/a".parse().unwrap()]);
         tokio::time::advance(REST - Duration::from_secs(1)).await;
         assert_eq!(rest(&circuits, "p/a"), Some(Duration::from_secs(1)));
         tokio::time::advance(Duration::from_secs(1)).await;
+        assert_eq!(circuits.left_alone(), []);
         assert_eq!(rest(&circuits, "p/a"), None);
     }
 

@@ -125,6 +125,9 @@ pub struct ProviderConfig {
     /// Whether a user's own key is sent in place of `api_key`, for users who have one.
     #[serde(default = "yes")]
     pub user_keys: bool,
+    /// Whether the provider is told which trace a call belongs to.
+    #[serde(default)]
+    pub trace_context: bool,
 }
 
 fn yes() -> bool {
@@ -159,6 +162,7 @@ impl ProviderConfig {
             prices: None,
             images: true,
             user_keys: true,
+            trace_context: false,
         }
     }
 }

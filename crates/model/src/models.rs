@@ -316,6 +316,17 @@ impl Models {
             .is_ok_and(|provider| provider.images(&model.model))
     }
 
+    /// The models that fail again and again with the server's own keys, and are left alone now.
+    pub fn left_alone(&self) -> Vec<ModelRef> {
+        self.circuits.left_alone()
+    }
+
+    /// How the provider of a model is spoken to, in one word.
+    pub fn kind(&self, model: &ModelRef) -> &'static str {
+        let provider = self.providers.get(&model.provider);
+        provider.map_or("unknown", |provider| provider.kind())
+    }
+
     /// What a model costs; none where that is not known.
     pub fn price(&self, model: &ModelRef) -> Option<Price> {
         self.providers.get(&model.provider)?.price(&model.model)

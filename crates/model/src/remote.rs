@@ -93,6 +93,7 @@ pub(crate) struct Remote<W> {
     images: bool,
     body: Map<String, Value>,
     prices: Option<Prices>,
+    tells_trace: bool,
 }
 
 impl<W: Wire> Remote<W> {
@@ -122,6 +123,7 @@ impl<W: Wire> Remote<W> {
             body: config.body,
             wire,
             prices,
+            tells_trace: config.trace_context,
         })
     }
 
@@ -282,7 +284,7 @@ impl<W: Wire> Provider for Remote<W> {
 
     async fn stream(
         &self,
-        _ctx: &UserExecutionContext,
+        ctx: &UserExecutionContext,
         mut request: ChatRequest,
     ) -> Result<ChatStream, Error> {
         request.max_output_tokens = request.max_output_tokens.or(self.longest_answer);
@@ -297,7 +299,13 @@ impl<W: Wire> Provider for Remote<W> {
         let body = self.body(&request, &names)?;
         let tariff = self.tariff(&request.model);
         drop(request);
-        let call = self.client.post(url).headers(self.headers.clone());
+        let mut call = self.client.post(url).headers(self.headers.clone());
+        let trace = ctx
+            .trace()
+            .filter(|trace| self.tells_trace && trace.is_sampled());
+        if let Some(trace) = trace {
+            call = call.header("traceparent", trace.header());
+        }
         let sent = call.body(body).send().await;
         let response = sent.map_err(|error| failure::from_transport(&self.name, &error))?;
         if !response.status().is_success() {

@@ -9,6 +9,7 @@ mod mcp;
 mod nearest;
 mod raw;
 mod report;
+mod telemetry;
 mod usual;
 
 use std::net::SocketAddr;
@@ -22,6 +23,7 @@ pub use catalogue::{CATALOGUE, Key, Kind};
 pub use layer::{Layers, environment};
 pub use raw::{Environment, LogFormat, Registration};
 pub use report::{Setting, Source};
+pub use telemetry::Collector;
 
 use raw::Raw;
 
@@ -131,6 +133,8 @@ pub struct Config {
     pub log_level: String,
     /// Lets a scraper read the metrics.
     pub metrics_token: Option<netra_model::Secret>,
+    /// Where traces and metrics go by OTLP; none: nowhere.
+    pub telemetry: Option<Collector>,
     /// Worker processes.
     pub workers: Workers,
 }
@@ -236,6 +240,7 @@ impl Config {
             log_format: raw.log.format,
             log_level: raw.log.level,
             metrics_token: raw.metrics.token.map(netra_model::Secret::new),
+            telemetry: raw.telemetry.resolve()?,
             workers: workers(raw.workers)?,
         })
     }

@@ -45,6 +45,7 @@ mod rate;
 mod reservation;
 mod retention;
 mod run;
+mod run_trace;
 mod session;
 mod sqlite;
 mod sweep;

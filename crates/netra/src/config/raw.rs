@@ -73,6 +73,7 @@ pub(super) struct Raw {
     pub(super) mcp: super::mcp::Mcp,
     pub(super) log: Log,
     pub(super) metrics: Metrics,
+    pub(super) telemetry: super::telemetry::Telemetry,
     pub(super) workers: Workers,
 }
 
@@ -300,6 +301,8 @@ pub(super) struct ModelProvider {
     prices: Option<String>,
     #[serde(default)]
     user_keys: Option<bool>,
+    #[serde(default)]
+    trace_context: Option<bool>,
 }
 
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
@@ -473,6 +476,7 @@ impl ModelProvider {
             max_tokens_field,
             usage_in_stream: self.usage_in_stream.unwrap_or(true),
             user_keys: self.user_keys.unwrap_or(true),
+            trace_context: self.trace_context.unwrap_or(false),
             base_url: self.base_url,
             api_version: self.api_version,
             native_schema: self.native_schema,

@@ -413,3 +413,20 @@ fn the_document_has_every_key_with_its_default() {
         problems.join("\n")
     );
 }
+
+#[test]
+fn every_variable_of_the_example_for_compose_is_a_key() {
+    let example = concat!(env!("CARGO_MANIFEST_DIR"), "/../../deploy/.env.example");
+    let example = std::fs::read_to_string(example).unwrap();
+    let lines = example.lines().map(|line| line.trim_start_matches('#'));
+    let pairs = lines.filter_map(|line| line.split_once('='));
+    let pairs: Vec<(&str, &str)> = pairs.filter(|(name, _)| !name.contains(' ')).collect();
+    let ours = pairs.iter().filter(|(name, _)| name.starts_with("NETRA__"));
+    assert!(ours.count() >= 4, "{pairs:?}");
+    let config = Config::load(env(&pairs)).unwrap();
+    assert_eq!(
+        config.public_origin.as_deref(),
+        Some("https://netra.example")
+    );
+    assert!(config.telemetry.is_some());
+}
