@@ -3,8 +3,13 @@
 use serde_json::{Value, json};
 
 use super::ChatCompletion;
+use super::wire::{Body, Options};
 use crate::answer::trial::{self, sse};
-use crate::{Arguments, Chunk, Done, Error, Keepsake, StopReason, ToolCall, Usage};
+use crate::names::ToolNames;
+use crate::{
+    Arguments, ChatRequest, Chunk, Done, Error, Keepsake, MaxTokensField, Message, StopReason,
+    ToolCall, Usage,
+};
 
 fn read(parts: &[&[u8]]) -> (Vec<Chunk>, Result<(), Error>) {
     trial::read(ChatCompletion::default(), parts)
@@ -189,6 +194,49 @@ fn thoughts_refusals_and_typed_parts() {
         done(StopReason::Refusal),
     ];
     assert_eq!(chunks, expected);
+}
+
+#[test]
+fn thoughts_in_blocks_go_back_with_the_calls_that_they_led_to() {
+    let details = |block: Value| json!({ "reasoning": "hm", "reasoning_details": [block] });
+    let text = json!({ "type": "reasoning.text", "text": "hm", "index": 0 });
+    let signed = json!({ "type": "reasoning.text", "signature": "s", "index": 0 });
+    let chunks = complete(&[
+        delta(details(text)),
+        delta(json!({ "reasoning_details": [signed] })),
+        piece(json!({ "index": 0, "id": "a", "function": { "name": "f", "arguments": "{}" } })),
+        finish("tool_calls"),
+    ]);
+    assert_eq!(chunks[0], Chunk::Thinking("hm".to_owned()), "told once");
+    let Some(Chunk::Done(Done { keepsake, .. })) = chunks.last() else {
+        panic!("{chunks:?}");
+    };
+    let blocks = json!([{ "type": "reasoning.text", "text": "hm", "index": 0, "signature": "s" }]);
+    let kept = json!({ "reasoning_details": blocks });
+    assert_eq!(
+        keepsake.as_ref().map(|keepsake| &keepsake.value),
+        Some(&kept)
+    );
+    let [Chunk::Thinking(_), Chunk::ToolCall(call), _] = &chunks[..] else {
+        panic!("{chunks:?}");
+    };
+    let request = ChatRequest {
+        messages: vec![Message::Assistant {
+            text: String::new(),
+            tool_calls: vec![call.clone()],
+            keepsake: keepsake.clone(),
+        }],
+        ..ChatRequest::default()
+    };
+    let names = ToolNames::of(&request);
+    let options = Options {
+        max_tokens: MaxTokensField::MaxTokens,
+        usage: false,
+    };
+    let sent = |provider| json!(Body::new(provider, &request, &names, options));
+    assert_eq!(sent("p")["messages"][0]["reasoning_details"], blocks);
+    let stranger = &sent("another")["messages"][0];
+    assert!(stranger.get("reasoning_details").is_none(), "{stranger}");
 }
 
 #[test]
