@@ -24,6 +24,7 @@ use crate::admission::{Admission, Permit};
 use crate::agents::{Agents, Change};
 use crate::budget::Budget;
 use crate::closing;
+use crate::custody::Custody;
 use crate::ending::{self, Ending};
 use crate::engine::{IsolatedExecutionEngine, Parts, usage_of_run};
 use crate::error::Error;
@@ -192,6 +193,7 @@ impl ExecutionEngineFactory {
             counters: Counters::of(&journal),
             budget: Budget::of(&limits, &commission.agent),
             limits,
+            custody: Custody::of(&journal, &commission.agent),
             journal,
             unfinished: Mutex::default(),
             workers,

@@ -10,7 +10,7 @@ use netra_store::{JournalEntry, JournalKind};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
-use super::call::{self, Cache};
+use super::answerer::{self, Cache};
 use crate::budget::Earmark;
 use crate::execution::{Fault, Frame, unwritten};
 use crate::message;
@@ -74,7 +74,7 @@ pub(super) async fn ask(
     request: ChatRequest,
     audience: Audience,
 ) -> Result<Answer, Fault> {
-    let call = Box::pin(call::begin(frame, model, request)).await?;
+    let call = Box::pin(answerer::begin(frame, model, request)).await?;
     let mut listening = Listening {
         frame,
         audience,

@@ -5,6 +5,7 @@
 mod audit;
 mod budget;
 mod fixture;
+mod kept;
 mod note;
 mod past;
 mod rate;
