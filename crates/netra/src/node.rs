@@ -10,7 +10,7 @@ use netra_context::{BackgroundKind, Runtime, UserExecutionContext};
 use netra_engine::agents::Agents;
 use netra_engine::{Agent, ExecutionEngineFactory, Infra, NodeMemory};
 use netra_events::{Hub, WebSocketBridgeFactory};
-use netra_gateway::{Keys, Parts, Tls};
+use netra_gateway::{Parts, Tls};
 use netra_model::Models;
 use netra_store::secret::{Keyring, ServerSecrets};
 use netra_store::{DirLock, Secrets, Store};
