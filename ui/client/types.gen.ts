@@ -110,7 +110,7 @@ export interface ApprovalRespond {
   arguments?: unknown;
   /** Yes or no. */
   decision: Decision;
-  /** For the audit and the agent. */
+  /** For the audit and the agent; at most 2,000 characters. */
   note?: string | null;
   /** The approval. */
   approval_id: ApprovalId;
@@ -189,17 +189,17 @@ export type ClientFrame = {
   id: number | string;
   /** The agent's name. */
   agent: string;
-  /** Files of this user for the run. */
+  /** Files of this user for the run, at most 50. */
   files?: FileId[];
   /** A text, or an object that fits the agent's schema. */
-  input: unknown;
+  input: string | Record<string, unknown>;
   /** What the client keeps with it; at most 16 KiB. */
   metadata?: Record<string, unknown> | null;
   /** What to do when the thread has an active run. */
   on_busy?: OnBusy;
   /** What to do when all slots are in use. */
   on_limit?: OnLimit;
-  /** Queued and running time, in milliseconds. */
+  /** Queued and running time, in milliseconds; at most the user's limit `run_timeout_max_ms`. */
   timeout_ms?: number | null;
   /** As the header of the same name. */
   idempotency_key?: string | null;
@@ -219,7 +219,7 @@ export type ClientFrame = {
   arguments?: unknown;
   /** Yes or no. */
   decision: Decision;
-  /** For the audit and the agent. */
+  /** For the audit and the agent; at most 2,000 characters. */
   note?: string | null;
   /** The approval. */
   approval_id: ApprovalId;
@@ -305,8 +305,8 @@ export interface CreateKey {
   expires_at?: null | Timestamp;
   /** For people: 1 to 100 characters. */
   name: string;
-  /** What the key may do: `read`, `run`, `files`, `account`, `approve`, `admin`, `metrics`, `service`; at least one, and none that its maker lacks. */
-  scopes: string[];
+  /** What the key may do: at least one scope, and none that its maker lacks. */
+  scopes: Array<'read' | 'run' | 'files' | 'account' | 'approve' | 'admin' | 'metrics' | 'service'>;
 }
 
 /** Makes a thread. */
@@ -319,7 +319,7 @@ export interface CreateThread {
 
 /** Makes an account. */
 export interface CreateUser {
-  /** The name to sign in with: 1 to 64 letters, digits, `.`, `_`, `-`, `@`. */
+  /** The name to sign in with: 1 to 64 letters, digits, `.`, `_`, `-`, `@`; none that begins like an id. */
   name: string;
   /** 12 to 128 characters, none of the common ones. Absent: the answer has a link by which the user sets one. */
   password?: string | null;
@@ -438,6 +438,12 @@ export type FileId = string;
 export interface ForkThread {
   /** The last message to take; all when absent. */
   after_message_id?: null | MessageId;
+}
+
+/** What a form has: one file, in a field of any name. */
+export interface Form {
+  /** With the file's name. */
+  file: string;
 }
 
 /** The state and nothing else. */
@@ -695,6 +701,8 @@ export interface ModelPrice {
   input: number;
   /** Of answers. */
   output: number;
+  /** The price list that names it, with its date. */
+  source?: string | null;
 }
 
 /** What must be 0. Looked at several times, and the least of it counts, because runs come and go meanwhile: what stays above 0 is a defect. */
@@ -946,7 +954,7 @@ export interface Plans {
 export interface PutSecret {
   /** The hosts that tools may send it to, at most 20: `api.example.com`, or `wiki.intranet:8080` where the port is not 443. Nowhere when there are none. */
   hosts?: string[];
-  /** The secret itself: 8 to 16,384 bytes. */
+  /** The secret itself: 8 to 16,384 bytes, none of them a control character. */
   value: string;
 }
 
@@ -971,7 +979,7 @@ export interface Refresh {
 export interface Register {
   /** Where registration is by invitation. */
   invite?: string | null;
-  /** The name to sign in with: 1 to 64 letters, digits, `.`, `_`, `-`, `@`. */
+  /** The name to sign in with: 1 to 64 letters, digits, `.`, `_`, `-`, `@`; none that begins like an id. */
   name: string;
   /** 12 to 128 characters. */
   password: string;
@@ -993,7 +1001,7 @@ export interface ResolveApproval {
   arguments?: unknown;
   /** Yes or no. */
   decision: Decision;
-  /** For the audit and the agent. */
+  /** For the audit and the agent; at most 2,000 characters. */
   note?: string | null;
 }
 
@@ -1054,17 +1062,17 @@ export type RunId = string;
 export interface RunStart {
   /** The agent's name. */
   agent: string;
-  /** Files of this user for the run. */
+  /** Files of this user for the run, at most 50. */
   files?: FileId[];
   /** A text, or an object that fits the agent's schema. */
-  input: unknown;
+  input: string | Record<string, unknown>;
   /** What the client keeps with it; at most 16 KiB. */
   metadata?: Record<string, unknown> | null;
   /** What to do when the thread has an active run. */
   on_busy?: OnBusy;
   /** What to do when all slots are in use. */
   on_limit?: OnLimit;
-  /** Queued and running time, in milliseconds. */
+  /** Queued and running time, in milliseconds; at most the user's limit `run_timeout_max_ms`. */
   timeout_ms?: number | null;
   /** As the header of the same name. */
   idempotency_key?: string | null;
@@ -1168,7 +1176,7 @@ export type SessionId = string;
 
 /** Makes the first admin. */
 export interface Setup {
-  /** The name to sign in with: 1 to 64 letters, digits, `.`, `_`, `-`, `@`. */
+  /** The name to sign in with: 1 to 64 letters, digits, `.`, `_`, `-`, `@`; none that begins like an id. */
   name: string;
   /** 12 to 128 characters. */
   password: string;
@@ -1202,17 +1210,17 @@ export interface Slots {
 export interface StartRun {
   /** The agent's name. */
   agent: string;
-  /** Files of this user for the run. */
+  /** Files of this user for the run, at most 50. */
   files?: FileId[];
   /** A text, or an object that fits the agent's schema. */
-  input: unknown;
+  input: string | Record<string, unknown>;
   /** What the client keeps with it; at most 16 KiB. */
   metadata?: Record<string, unknown> | null;
   /** What to do when the thread has an active run. */
   on_busy?: OnBusy;
   /** What to do when all slots are in use. */
   on_limit?: OnLimit;
-  /** Queued and running time, in milliseconds. */
+  /** Queued and running time, in milliseconds; at most the user's limit `run_timeout_max_ms`. */
   timeout_ms?: number | null;
 }
 

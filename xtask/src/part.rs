@@ -7,8 +7,8 @@ use anyhow::{Result, bail};
 use crate::tally::Tally;
 use crate::workspace::Workspace;
 use crate::{
-    agents, browser, chaos, clients, contract, debian, deps, mcp, models, monitoring, openapi, process,
-    tidy, ui,
+    agents, browser, chaos, clients, contract, debian, deps, mcp, models, monitoring, openapi,
+    process, tidy, ui,
 };
 
 /// What came out of a part.
@@ -40,7 +40,7 @@ const fn part(name: &'static str, run: fn(&Workspace) -> Result<Outcome>) -> Par
 }
 
 /// Cheap parts first. The page comes before the server because the server's build takes it in.
-pub(crate) const ALL: [Part; 17] = [
+pub(crate) const ALL: [Part; 18] = [
     part("fmt", fmt),
     part("tidy", |workspace| plain(tidy::check(workspace)?)),
     part("deps", |workspace| plain(deps::check(workspace)?)),
@@ -154,7 +154,13 @@ fn integration(workspace: &Workspace, filter: &[&str]) -> Result<Outcome> {
     ))?;
     let args = ["test", "-p", "netra-integration", "--no-fail-fast", "--"];
     // What needs packages of others is a part of its own.
-    let others = [mcp::TESTS, models::TESTS, agents::TESTS, contract::TESTS, monitoring::TESTS];
+    let others = [
+        mcp::TESTS,
+        models::TESTS,
+        agents::TESTS,
+        contract::TESTS,
+        monitoring::TESTS,
+    ];
     let args = args
         .into_iter()
         .chain(others.into_iter().flat_map(|part| ["--skip", part]));

@@ -560,7 +560,13 @@ mod tests {
             ("https://tools.example/mcp", "X-Key", "a b", "", "headers"),
             ("https://tools.example/mcp", "X-Key", "t", "a\nb", "headers"),
         ] {
-            let (at, words) = with(url, header, secret, prefix).unwrap_err();
+            let error = with(url, header, secret, prefix).unwrap_err();
+            let NotAdded::Invalid {
+                field: at, words, ..
+            } = error
+            else {
+                panic!("{error:?}");
+            };
             assert_eq!(at, field, "{url} {header}: {words}");
         }
     }

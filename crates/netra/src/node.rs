@@ -10,14 +10,14 @@ use netra_context::{BackgroundKind, Runtime, UserExecutionContext};
 use netra_engine::agents::Agents;
 use netra_engine::{Agent, ExecutionEngineFactory, Infra, NodeMemory};
 use netra_events::{Hub, WebSocketBridgeFactory};
-use netra_gateway::{Keys, Parts, Tls};
+use netra_gateway::{Parts, Tls};
 use netra_model::Models;
 use netra_store::secret::{Keyring, ServerSecrets};
 use netra_store::{DirLock, Secrets, Store};
 use netra_tools::builtin::{AnalysisOperation, analysis_tools, http_fetch};
 use netra_tools::{Policy, PublicWeb, Registry, Tool, ToolExecutorFactory};
 use netra_worker::sandbox::{Sandbox, Tier};
-use netra_worker::{AnalysisPool, ScriptPool};
+use netra_worker::{AnalysisPool, InputFile, ScriptPool};
 
 use crate::accounts;
 use crate::config::{Config, Registration};
@@ -346,7 +346,12 @@ fn registry_with(
             names_files: operation.names_files,
         });
     let mut tools = netra_tools::builtin::tools();
-    tools.extend(analysis_tools(operations.collect()));
+    let prices = config.price_file.clone().map(|path| InputFile {
+        name: netra_analytics::jobs::OWN_PRICES.to_owned(),
+        media_type: "application/toml".to_owned(),
+        path,
+    });
+    tools.extend(analysis_tools(operations.collect(), prices));
     let fetch = http_fetch(PublicWeb::new(config.fetch_allow.clone()));
     tools.push(fetch.map_err(|problem| Error::Other(anyhow::anyhow!(problem)))?);
     tools.extend(further);

@@ -16,7 +16,7 @@ use netra_store::{Entry, Fanout};
 use parking_lot::Mutex;
 use tempfile::TempDir;
 
-use super::house::{Build, House};
+use super::house::{Build, House, names};
 
 /// Copies the folder after each commit, while it is told to. The store's writer waits for it, so
 /// each copy is what a server finds that was killed at that moment.
@@ -177,4 +177,27 @@ pub(super) async fn taken_up(
         files,
         messages,
     })
+}
+
+/// Holds what another server makes of each state that a run was in against how the run ended without a crash: what
+/// there was is still there, nothing is asked of a model twice, and the result is the same. Gives how it ended.
+pub(super) async fn every_state_taken_up(
+    model: fn() -> ScriptedModel,
+    request: StartRun,
+    mut check: impl FnMut(&Taken, &str),
+) -> Run {
+    let (ctx, whole, shots) = photographed(model, request).await;
+    for (index, shot) in shots.iter().enumerate() {
+        let taken = taken_up(model, shot, &ctx, whole.id, Decision::Approve).await;
+        let Some(taken) = taken else {
+            assert_eq!(index, shots.len() - 1, "only the last state has no run");
+            continue;
+        };
+        let at = format!("state {index}:\n{}", names(&taken.log).join("\n"));
+        assert_eq!(taken.run.result, whole.result, "{at}");
+        assert_eq!(taken.log[..taken.found.len()], taken.found[..], "{at}");
+        assert_eq!(taken.run.usage.model_calls, whole.usage.model_calls, "{at}");
+        check(&taken, &at);
+    }
+    whole
 }

@@ -81,10 +81,10 @@ pub(super) fn describe(components: &mut Components) {
     for code in ErrorCode::ALL.iter().filter(|code| code.status() != 0) {
         let status = code.status().to_string();
         let name = component(&status);
-        if !components.responses.contains_key(&name) {
-            let answer = answer(&status, &codes_beside(*code), *code);
-            components.responses.insert(name, RefOr::T(answer));
-        }
+        components
+            .responses
+            .entry(name)
+            .or_insert_with(|| RefOr::T(answer(&status, &codes_beside(*code), *code)));
     }
     let words = "`invalid_request`: the body brought nothing for 30 seconds";
     let stalled = answer(STALLED, words, ErrorCode::InvalidRequest);

@@ -69,7 +69,7 @@ fn start() -> impl Strategy<Value = StartRun> {
 
 fn frame() -> impl Strategy<Value = ClientFrame> {
     let id = (any::<u32>(), any::<u64>());
-    let run = id.clone().prop_map(|(ms, random)| RunCancel {
+    let run = id.prop_map(|(ms, random)| RunCancel {
         run_id: RunId::from_parts(ms.into(), random.into()),
     });
     let start = (start(), proptest::option::of("[ -~]{1,30}"), any::<u32>()).prop_map(

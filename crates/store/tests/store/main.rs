@@ -7,6 +7,7 @@ mod budget;
 mod erased;
 mod fixture;
 mod identity;
+mod kept;
 mod note;
 mod past;
 mod rate;

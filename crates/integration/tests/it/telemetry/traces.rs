@@ -19,7 +19,7 @@ use crate::calls::model_agent;
 use crate::expect::{until, with_model};
 use crate::http_agents::{agent, result};
 use crate::mcp::http::Http;
-use crate::scripts::script;
+use netra_integration::script;
 
 const TRACE: &str = "4bf92f3577b34da6a3ce929d0e0e4736";
 const CALLER: &str = "00f067aa0ba902b7";
