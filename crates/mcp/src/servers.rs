@@ -137,11 +137,13 @@ impl Servers {
         let opened = Opened::for_nobody(server, &self.secrets)?;
         let (offers, answers) = server.tried(calls, &opened).await?;
         let tools = tools(server, &self.seats, offers);
-        let specs = tools.iter().map(|tool| tool.spec().clone()).collect();
+        let mut specs: Vec<ToolSpec> = tools.iter().map(|tool| tool.spec().clone()).collect();
         // The registry's checks are the last word on what is a tool.
         let policy = Policy::shipped("production").map_err(|error| error.to_string())?;
         let registry = Registry::new(Vec::new(), policy).map_err(|error| error.to_string())?;
-        server.note_left_out(left_out(&registry.learn(name, tools)));
+        let refused = left_out(&registry.learn(name, tools));
+        specs.retain(|spec| refused.iter().all(|(name, _)| *name != spec.name));
+        server.note_left_out(refused);
         Ok(Trial {
             server: server.shown(0),
             specs,

@@ -57,6 +57,24 @@ async fn a_configuration_is_checked_as_a_server_would_read_it() -> Test {
     Ok(())
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_tries_out_a_program_that_does_not_start_reads_what_it_wrote() -> Test {
+    let folder = tempfile::tempdir()?;
+    let (file, data) = (folder.path().join("netra.toml"), folder.path().join("data"));
+    let program = "import sys; sys.stderr.write('no module named words'); sys.exit(3)";
+    let text = format!(
+        "[mcp.servers.words]\ncommand = \"/usr/bin/python3\"\nargs = [\"-c\", {program:?}]\n"
+    );
+    std::fs::write(&file, text)?;
+    let (file, data) = (file.to_string_lossy(), data.to_string_lossy());
+    let arguments = ["mcp", "test", "words", "--config", &file, "--data", &data];
+    let (code, _, failed) = netra(&arguments, "").await?;
+    assert_eq!(code, 1, "{failed}");
+    ensure!(failed.contains("exit code 3"), "{failed}");
+    ensure!(failed.contains("no module named words"), "{failed}");
+    Ok(())
+}
+
 /// The user as the server sees them now: with a token that it has not seen before.
 async fn seen(server: &TestProcess, data: &Path, name: &str) -> Result<User> {
     let folder = data.to_string_lossy();
