@@ -695,6 +695,8 @@ export interface ModelPrice {
   input: number;
   /** Of answers. */
   output: number;
+  /** The price list that names it, with its date. */
+  source?: string | null;
 }
 
 /** What must be 0. Looked at several times, and the least of it counts, because runs come and go meanwhile: what stays above 0 is a defect. */

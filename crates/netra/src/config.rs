@@ -105,6 +105,8 @@ pub struct Config {
     pub refresh_ttl: Duration,
     /// Providers of language models.
     pub models: netra_model::Config,
+    /// Where the prices in it come from.
+    pub price_file: Option<PathBuf>,
     /// Folder of agents besides the built-in ones.
     pub agents: Option<PathBuf>,
     /// Whether that folder is looked at for changes.
@@ -220,6 +222,7 @@ impl Config {
             issuer: raw.auth.issuer.resolve()?,
             access_ttl: Duration::from_millis(raw.auth.access_ttl_ms),
             refresh_ttl: Duration::from_millis(raw.auth.refresh_ttl_ms),
+            price_file: raw.models.price_file()?,
             models: raw.models.resolve()?,
             agents: raw.agents.dir,
             agents_watch: raw.agents.watch.unwrap_or(raw.server.dev),

@@ -17,7 +17,7 @@ use netra_store::{DirLock, Secrets, Store};
 use netra_tools::builtin::{AnalysisOperation, analysis_tools, http_fetch};
 use netra_tools::{Policy, PublicWeb, Registry, Tool, ToolExecutorFactory};
 use netra_worker::sandbox::{Sandbox, Tier};
-use netra_worker::{AnalysisPool, ScriptPool};
+use netra_worker::{AnalysisPool, InputFile, ScriptPool};
 
 use crate::config::{Config, Registration};
 use crate::doors::{self, Opened};
@@ -335,7 +335,12 @@ fn registry_with(
             names_files: operation.names_files,
         });
     let mut tools = netra_tools::builtin::tools();
-    tools.extend(analysis_tools(operations.collect()));
+    let prices = config.price_file.clone().map(|path| InputFile {
+        name: netra_analytics::jobs::OWN_PRICES.to_owned(),
+        media_type: "application/toml".to_owned(),
+        path,
+    });
+    tools.extend(analysis_tools(operations.collect(), prices));
     let fetch = http_fetch(PublicWeb::new(config.fetch_allow.clone()));
     tools.push(fetch.map_err(|problem| Error::Other(anyhow::anyhow!(problem)))?);
     tools.extend(further);

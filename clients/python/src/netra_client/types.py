@@ -927,6 +927,8 @@ class ModelPrice(_ModelPriceRequired, total=False):
 
     #: Of the part of requests that the provider had in its cache.
     cached_input: float | None
+    #: The price list that names it, with its date.
+    source: str | None
 
 
 class MustBeZero(TypedDict):

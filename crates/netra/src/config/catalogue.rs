@@ -222,6 +222,10 @@ pub const CATALOGUE: &[Key] = &[
         "memory for answers that agents with a cache give again; 0: none",
     ),
     text(
+        "models.price_file",
+        "prices of your own, for models of the built-in list and others",
+    ),
+    text(
         "models.providers.*.kind",
         "how it is spoken to: openai, azure, anthropic, gemini or ollama",
     ),
