@@ -15,7 +15,7 @@ use tokio::sync::Barrier;
 
 use crate::Test;
 use crate::expect::{approve, names};
-use crate::scripts::script;
+use netra_integration::script;
 
 /// Writes an agent at this endpoint into a folder of agents.
 pub(crate) fn agent(dir: &Path, name: &str, url: &str, manifest: &str) -> Result<()> {
