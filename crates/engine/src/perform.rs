@@ -12,6 +12,8 @@ mod script;
 pub(crate) mod state;
 mod wish;
 
+pub(crate) use self::ask::Answer;
+
 use netra_protocol::error::ErrorCode;
 use serde_json::Value;
 

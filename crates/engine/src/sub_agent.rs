@@ -15,6 +15,7 @@ use crate::closing;
 use crate::custody::Held;
 use crate::execution::{Fault, Frame, Place, unwritten};
 use crate::perform;
+use crate::spans::AgentSpan;
 use crate::version;
 
 /// What a sub-agent may do at most: work for its user, and not speak for them.
@@ -155,7 +156,11 @@ impl Frame<'_> {
             conversation: errand.conversation,
             kept: other.kept,
         };
-        let frame = Frame::begun(self.execution, &ctx, &agent, other.input, place);
+        let begin = (place.first_step, place.began);
+        let span = AgentSpan::begin(self.execution, &ctx, &agent, begin);
+        let own = span.context(&ctx);
+        let ctx = own.as_deref().unwrap_or(&ctx);
+        let frame = Frame::begun((self.execution, span), ctx, &agent, other.input, place);
         if began.is_none() {
             frame.begin(errand.parent_step).await?;
         }
@@ -279,12 +284,16 @@ impl Frame<'_> {
                 (ended, Ok(finished.result))
             }
             Err(Fault::Agent(failure)) => {
+                self.span.stopped_by(&Fault::Agent(failure.clone()));
                 if self.speaks {
                     self.cut_off(&mut changes, &mut emissions).await?;
                 }
                 (Ended::failed(&failure), Err(Fault::Agent(failure)))
             }
-            Err(fault) => return Err(fault),
+            Err(fault) => {
+                self.span.stopped_by(&fault);
+                return Err(fault);
+            }
         };
         let entry = ended.entry(self.key.clone(), self.step());
         changes.journal.push(entry);

@@ -99,6 +99,8 @@ pub enum Error {
         provider: String,
         /// What happened.
         reason: String,
+        /// Whether it had the whole request by then, and may have worked on the answer.
+        sent: bool,
     },
 }
 
@@ -134,7 +136,7 @@ impl Error {
             Self::Cancelled => ("cancelled", Cancelled, [no, no, yes]),
             Self::Malformed { .. } => ("malformed", ModelUnavailable, [yes, yes, yes]),
             Self::Cut { .. } => ("cut", ModelUnavailable, [yes, yes, yes]),
-            Self::Unavailable { .. } => ("unavailable", ModelUnavailable, [yes, yes, no]),
+            Self::Unavailable { sent, .. } => ("unavailable", ModelUnavailable, [yes, yes, *sent]),
         };
         Nature {
             outcome,

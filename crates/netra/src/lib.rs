@@ -13,6 +13,7 @@ pub mod node;
 pub mod server_file;
 mod server_secrets;
 mod sweep;
+mod telemetry;
 mod temp;
 mod watch;
 

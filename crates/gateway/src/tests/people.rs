@@ -255,7 +255,7 @@ async fn an_invitation_past_its_time_and_closed_doors_let_nobody_in() {
     };
     let promised = (Role::User, Plan::Free);
     store
-        .invite_create(&edge.operator(), promised, past)
+        .invite_create(&edge.operator(), promised, past, None)
         .await
         .unwrap();
     let looking_up =

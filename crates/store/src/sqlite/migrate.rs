@@ -23,6 +23,10 @@ const MIGRATIONS: &[(&str, &str)] = &[
         include_str!("../migrations/0009_tool_servers.sql"),
     ),
     ("accounts", include_str!("../migrations/0010_accounts.sql")),
+    (
+        "departures",
+        include_str!("../migrations/0011_departures.sql"),
+    ),
 ];
 
 const RECORDS: &str = "CREATE TABLE IF NOT EXISTS migrations (

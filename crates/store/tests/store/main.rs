@@ -4,11 +4,14 @@
 
 mod audit;
 mod budget;
+mod erased;
 mod fixture;
+mod identity;
 mod kept;
 mod note;
 mod past;
 mod rate;
+mod schema;
 mod secret;
 
 use futures::future::join_all;
