@@ -531,7 +531,7 @@ pub(super) fn model() -> Model {
             input: 0.25,
             cached_input: Some(0.025),
             output: 2.0,
-            source: Some("genai-prices 0.2.1 (2026-10-30, built-in)".into()),
+            source: Some("built in, of 2026-11-25".into()),
         }),
     }
 }
