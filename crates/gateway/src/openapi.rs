@@ -176,9 +176,10 @@ fn complete(path: &str, operation: &mut Operation) {
         }
         "thread_delete" => &[ErrorCode::ThreadBusy],
         "run_cancel" | "admin_run_cancel" => &[ErrorCode::RunEnded],
-        "admin_user_update" | "admin_user_create" | "admin_invite_create" | "me_delete" => {
-            &[ErrorCode::Conflict]
+        "admin_user_create" | "admin_invite_create" => {
+            &[ErrorCode::Conflict, ErrorCode::IdempotencyKeyReused]
         }
+        "admin_user_update" | "me_delete" => &[ErrorCode::Conflict],
         "approval_resolve" => &[ErrorCode::ApprovalResolved],
         "account_register" | "account_setup" => &[ErrorCode::Conflict],
         "event_stream" | "run_event_stream" => &[ErrorCode::CursorExpired],

@@ -11,6 +11,7 @@ use serde_json::json;
 use crate::admin::Admin;
 use crate::error::Error;
 use crate::handle::Supervised;
+use crate::idempotency::{Created, Idempotency, once};
 use crate::owner::{require_admin, require_background};
 use crate::sqlite::Tx;
 use crate::{NewUser, Store, account, audit, cursor, session};
@@ -71,6 +72,41 @@ fn take_invite(tx: &Tx<'_>, hash: [u8; 32]) -> Result<Option<Invite>, Error> {
     let mut statement = tx.prepare(&sql)?;
     let mut rows = statement.query((hash, tx.now().as_micros()))?;
     rows.next()?.map(invite).transpose()
+}
+
+fn insert_invite(
+    tx: &Tx<'_>,
+    id: InviteId,
+    (role, plan): (Role, Plan),
+    new: NewLink,
+) -> Result<Invite, Error> {
+    forget_ended(tx)?;
+    let sql = "SELECT count(*) FROM links WHERE kind = 'invite'";
+    let waiting: u32 = tx.prepare(sql)?.query_row([], |row| row.get(0))?;
+    if waiting >= MOST_INVITES {
+        let words = "too many invitations wait to be taken: take some back first";
+        return Err(Error::Conflict(words));
+    }
+    tx.execute(
+        "INSERT INTO links (id, hash, kind, role, plan, created_at, expires_at)
+         VALUES (?1, ?2, 'invite', ?3, ?4, ?5, ?6)",
+        (
+            id.to_bytes(),
+            new.hash,
+            role.as_str(),
+            plan.as_str(),
+            tx.now().as_micros(),
+            new.expires_at.as_micros(),
+        ),
+    )?;
+    Ok(Invite {
+        id,
+        role,
+        plan,
+        created_at: tx.now(),
+        expires_at: new.expires_at,
+        link: None,
+    })
 }
 
 fn set_password(
@@ -172,49 +208,32 @@ impl Store {
         self.0.db.write(work).await
     }
 
-    /// Makes an invitation.
+    /// Makes an invitation, once for a key.
     ///
     /// # Errors
-    /// `Conflict` where too many wait; `Forbidden` for anybody but an admin or the console.
+    /// `Conflict` where too many wait; `IdempotencyKeyReused`; `Forbidden` for anybody but an admin or the console.
     pub async fn invite_create(
         &self,
         ctx: &UserExecutionContext,
         (role, plan): (Role, Plan),
         new: NewLink,
-    ) -> Result<Invite, Error> {
+        idempotency: Option<&Idempotency>,
+    ) -> Result<Created<Invite>, Error> {
         let by = Admin::of(ctx)?;
         let id = self.0.runtime.new_id(InviteId::from_parts);
+        // The console repeats nothing.
+        let key = idempotency.cloned().zip(ctx.user_id());
         let work = move |tx: &mut Tx<'_>| {
-            forget_ended(tx)?;
-            let sql = "SELECT count(*) FROM links WHERE kind = 'invite'";
-            let waiting: u32 = tx.prepare(sql)?.query_row([], |row| row.get(0))?;
-            if waiting >= MOST_INVITES {
-                return Err(Error::Conflict(
-                    "too many invitations wait to be taken: take some back first",
-                ));
+            let create = |tx: &mut Tx<'_>| {
+                let invite = insert_invite(tx, id, (role, plan), new)?;
+                let details = json!({ "role": role, "plan": plan, "expires_at": new.expires_at });
+                by.record_own(tx, "invite.create", id.to_string(), details)?;
+                Ok(invite)
+            };
+            match key {
+                Some((key, admin)) => once(tx, admin, Some(&key), create),
+                None => create(tx).map(Created::fresh),
             }
-            tx.execute(
-                "INSERT INTO links (id, hash, kind, role, plan, created_at, expires_at)
-                 VALUES (?1, ?2, 'invite', ?3, ?4, ?5, ?6)",
-                (
-                    id.to_bytes(),
-                    new.hash,
-                    role.as_str(),
-                    plan.as_str(),
-                    tx.now().as_micros(),
-                    new.expires_at.as_micros(),
-                ),
-            )?;
-            let details = json!({ "role": role, "plan": plan, "expires_at": new.expires_at });
-            by.record_own(tx, "invite.create", id.to_string(), details)?;
-            Ok(Invite {
-                id,
-                role,
-                plan,
-                created_at: tx.now(),
-                expires_at: new.expires_at,
-                link: None,
-            })
         };
         self.0.db.write(work).await
     }
