@@ -1,24 +1,45 @@
-//! Those who wait, each owner's in a line of its own, and the owners in turn: who has many waiting is behind itself,
-//! not others behind it.
+//! Those who wait, each owner's in a line of its own. Whoever has used the least comes first, so who asks for much is
+//! behind itself, not others behind it.
+//!
+//! This is start-time fair queueing (Goyal, Vin and Cheng, 1996) with costs that are known afterwards: an owner's
+//! clock goes on by what its items cost, and one that was away does not save up turns.
 
-use std::collections::hash_map::Entry;
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::hash::Hash;
 use std::time::{Duration, Instant};
 
+/// Owners without an item that are remembered at the most, before those that have nothing to make up for are
+/// forgotten.
+const REMEMBERED: usize = 1_024;
+
 pub(super) struct Lines<O, T> {
-    /// Whose turn it is, and after it, and since when each waits for it. Every owner of a line stands here once.
-    turns: VecDeque<(O, Instant)>,
-    /// None is empty.
-    lines: HashMap<O, VecDeque<T>>,
+    /// Owners who have items, whose turn it is first; the number tells those apart who have used the same.
+    turns: BTreeMap<(Duration, u64), O>,
+    owners: HashMap<O, Owner<T>>,
+    /// What the owner had used whose item was last taken.
+    clock: Duration,
+    came: u64,
     waiting: usize,
+}
+
+struct Owner<T> {
+    items: VecDeque<T>,
+    /// Since when the first of them waits for the owner's turn, and not for what the owner had in front of it.
+    since: Instant,
+    used: Duration,
+    /// Its place among those who have used the same.
+    number: u64,
+    /// What its last item cost by itself.
+    last: Duration,
 }
 
 impl<O, T> Default for Lines<O, T> {
     fn default() -> Self {
         Self {
-            turns: VecDeque::new(),
-            lines: HashMap::new(),
+            turns: BTreeMap::new(),
+            owners: HashMap::new(),
+            clock: Duration::ZERO,
+            came: 0,
             waiting: 0,
         }
     }
@@ -36,30 +57,81 @@ impl<O: Copy + Eq + Hash, T> Lines<O, T> {
     /// Puts something that was asked for then behind what its owner has waiting.
     pub(super) fn push(&mut self, owner: O, item: T, asked: Instant) {
         self.waiting += 1;
-        match self.lines.entry(owner) {
-            Entry::Occupied(line) => line.into_mut().push_back(item),
-            Entry::Vacant(place) => {
-                place.insert(VecDeque::from([item]));
-                self.turns.push_back((owner, asked));
-            }
+        self.came += 1;
+        let (clock, number) = (self.clock, self.came);
+        let line = self.owners.entry(owner).or_insert_with(|| Owner {
+            items: VecDeque::new(),
+            since: asked,
+            used: clock,
+            number,
+            last: Duration::ZERO,
+        });
+        if line.items.is_empty() {
+            line.used = line.used.max(clock);
+            line.number = number;
+            line.since = asked;
+            self.turns.insert((line.used, number), owner);
+        }
+        line.items.push_back(item);
+    }
+
+    /// The first item of the owner who has used the least, of those who are not passed over, and since when it has
+    /// waited for this turn.
+    pub(super) fn next(
+        &mut self,
+        passed_over: &HashSet<O>,
+        now: Instant,
+    ) -> Option<(O, T, Instant)> {
+        let (turn, owner) = self.turn(passed_over)?;
+        self.turns.remove(&turn);
+        let line = self.owners.get_mut(&owner)?;
+        let item = line.items.pop_front()?;
+        let since = std::mem::replace(&mut line.since, now);
+        self.waiting -= 1;
+        self.clock = self.clock.max(line.used);
+        if !line.items.is_empty() {
+            self.came += 1;
+            line.number = self.came;
+            self.turns.insert((line.used, line.number), owner);
+        }
+        Some((owner, item, since))
+    }
+
+    /// Whose turn it is, and what its next item is likely to cost: what the last one did, 0 where there was none.
+    pub(super) fn expected(&self, passed_over: &HashSet<O>) -> Option<(O, Duration)> {
+        let (_, owner) = self.turn(passed_over)?;
+        Some((owner, self.owners.get(&owner)?.last))
+    }
+
+    fn turn(&self, passed_over: &HashSet<O>) -> Option<((Duration, u64), O)> {
+        let is_wanted = |(_, owner): &(_, &O)| !passed_over.contains(*owner);
+        let (turn, owner) = self.turns.iter().find(is_wanted)?;
+        Some((*turn, *owner))
+    }
+
+    /// An item of the owner has cost so much by itself.
+    pub(super) fn took(&mut self, owner: O, cost: Duration) {
+        self.charge(owner, cost);
+        if let Some(line) = self.owners.get_mut(&owner) {
+            line.last = cost;
         }
     }
 
-    /// The first in the line of the owner whose turn it is, and how long the owner had to wait for that turn: not for
-    /// what the owner had in front of it.
-    pub(super) fn next(&mut self, now: Instant) -> Option<(T, Duration)> {
-        let (owner, since) = self.turns.pop_front()?;
-        let Entry::Occupied(mut line) = self.lines.entry(owner) else {
-            return None;
+    /// The owner has used so much.
+    pub(super) fn charge(&mut self, owner: O, cost: Duration) {
+        let Some(line) = self.owners.get_mut(&owner) else {
+            return;
         };
-        let item = line.get_mut().pop_front()?;
-        if line.get().is_empty() {
-            line.remove();
-        } else {
-            self.turns.push_back((owner, now));
+        let waits = self.turns.remove(&(line.used, line.number)).is_some();
+        line.used += cost;
+        if waits {
+            self.turns.insert((line.used, line.number), owner);
         }
-        self.waiting -= 1;
-        Some((item, now.saturating_duration_since(since)))
+        if self.owners.len() > REMEMBERED + self.turns.len() {
+            let clock = self.clock;
+            self.owners
+                .retain(|_, line| !line.items.is_empty() || line.used > clock);
+        }
     }
 }
 
@@ -67,19 +139,31 @@ impl<O: Copy + Eq + Hash, T> Lines<O, T> {
 mod tests {
     use super::*;
 
-    fn take<T>(lines: &mut Lines<impl Copy + Eq + Hash, T>) -> Option<T> {
-        lines.next(Instant::now()).map(|(item, _)| item)
+    const EACH: Duration = Duration::from_micros(100);
+
+    fn of_next<O: Copy + Eq + Hash, T>(
+        lines: &mut Lines<O, T>,
+        passed_over: &HashSet<O>,
+    ) -> Option<(O, T)> {
+        let (owner, item, _) = lines.next(passed_over, Instant::now())?;
+        Some((owner, item))
+    }
+
+    fn take<T>(lines: &mut Lines<&'static str, T>, cost: impl Fn(&str) -> Duration) -> Option<T> {
+        let (owner, item) = of_next(lines, &HashSet::new())?;
+        lines.took(owner, cost(owner));
+        Some(item)
     }
 
     #[test]
     fn who_has_one_waiting_is_behind_one_of_another_not_behind_all() {
-        let (mut lines, now) = (Lines::default(), Instant::now());
+        let mut lines = Lines::default();
         for number in 0..100 {
-            lines.push("a", number, now);
+            lines.push("a", number, Instant::now());
         }
-        lines.push("b", 1_000, now);
-        lines.push("b", 1_001, now);
-        let taken: Vec<i32> = (0..5).filter_map(|_| take(&mut lines)).collect();
+        lines.push("b", 1_000, Instant::now());
+        lines.push("b", 1_001, Instant::now());
+        let taken: Vec<i32> = (0..5).filter_map(|_| take(&mut lines, |_| EACH)).collect();
         assert_eq!(taken, [0, 1_000, 1, 1_001, 2]);
     }
 
@@ -91,12 +175,56 @@ mod tests {
         lines.push("a", 2, at(0));
         lines.push("b", 3, at(5));
         let mut next = |ms| {
-            let (item, waited) = lines.next(at(ms)).unwrap();
-            (item, waited.as_millis())
+            let (owner, item, since) = lines.next(&HashSet::new(), at(ms)).unwrap();
+            lines.took(owner, EACH);
+            (item, since)
         };
-        assert_eq!(next(10), (1, 10));
-        assert_eq!(next(20), (3, 15));
-        assert_eq!(next(30), (2, 20), "since its first was taken");
+        assert_eq!(next(10), (1, at(0)));
+        assert_eq!(next(20), (3, at(5)));
+        assert_eq!(next(30), (2, at(10)), "since its first was taken");
+    }
+
+    #[test]
+    fn who_asks_for_costly_things_waits_for_as_much_of_others() {
+        let mut lines = Lines::default();
+        for number in 0..10 {
+            lines.push("heavy", number, Instant::now());
+            lines.push("light", 100 + number, Instant::now());
+        }
+        let cost = |owner: &str| if owner == "heavy" { EACH * 4 } else { EACH };
+        let taken: Vec<i32> = (0..7).filter_map(|_| take(&mut lines, cost)).collect();
+        assert_eq!(taken, [0, 100, 101, 102, 103, 1, 104]);
+    }
+
+    #[test]
+    fn who_was_away_has_saved_up_nothing() {
+        let mut lines = Lines::default();
+        lines.push("a", 0, Instant::now());
+        lines.push("b", 1_000, Instant::now());
+        for number in 1..100 {
+            lines.push("a", number, Instant::now());
+        }
+        for _ in 0..90 {
+            take(&mut lines, |_| EACH);
+        }
+        for number in 1_001..1_010 {
+            lines.push("b", number, Instant::now());
+        }
+        let taken: Vec<i32> = (0..4).filter_map(|_| take(&mut lines, |_| EACH)).collect();
+        let of_b = taken.iter().filter(|number| **number >= 1_000).count();
+        assert_eq!(of_b, 2, "{taken:?}");
+    }
+
+    #[test]
+    fn who_is_passed_over_keeps_its_place() {
+        let mut lines = Lines::default();
+        lines.push("a", 1, Instant::now());
+        lines.push("b", 2, Instant::now());
+        let passed = HashSet::from(["a"]);
+        assert_eq!(lines.expected(&passed), Some(("b", Duration::ZERO)));
+        assert_eq!(of_next(&mut lines, &passed), Some(("b", 2)));
+        assert_eq!(of_next(&mut lines, &passed), None);
+        assert_eq!(of_next(&mut lines, &HashSet::new()), Some(("a", 1)));
     }
 
     #[test]
@@ -109,14 +237,38 @@ mod tests {
                 lines.push(owner % 3, (owner % 3, asked), Instant::now());
                 asked += 1;
             }
-            taken.extend((0..(round * 7) % 3).filter_map(|_| take(&mut lines)));
+            for take in 0..(round * 7) % 3 {
+                let passed = HashSet::from([(round + take) % 5]);
+                if let Some((owner, item)) = of_next(&mut lines, &passed) {
+                    let cost = EACH * u32::try_from(round % 3).unwrap();
+                    lines.took(owner, cost);
+                    taken.push(item);
+                }
+            }
         }
-        taken.extend(std::iter::from_fn(|| take(&mut lines)));
+        taken.extend(
+            std::iter::from_fn(|| of_next(&mut lines, &HashSet::new())).map(|(_, item)| item),
+        );
         assert!(lines.is_empty());
         assert_eq!(taken.len(), asked);
         for owner in 0..3 {
             let of_owner = taken.iter().filter(|(whose, _)| *whose == owner);
             assert!(of_owner.is_sorted());
         }
+    }
+
+    #[test]
+    fn owners_who_have_nothing_to_make_up_for_are_forgotten() {
+        let mut lines = Lines::default();
+        for owner in 0..10_000_u32 {
+            lines.push(owner, (), Instant::now());
+            of_next(&mut lines, &HashSet::new());
+            lines.took(owner, Duration::ZERO);
+        }
+        assert!(
+            lines.owners.len() <= REMEMBERED + 1,
+            "{}",
+            lines.owners.len()
+        );
     }
 }

@@ -2,9 +2,13 @@
 //!
 //! Whatever was asked for while the last commit ran is the next batch: one transaction, one
 //! `fsync`, a savepoint for each caller. There is no time window, so a lone caller waits for
-//! nobody. Users take turns, and a batch has an end, so nobody waits for all that another wants. After the commit, and before any caller is answered, the batch's events go to the
+//! nobody. After the commit, and before any caller is answered, the batch's events go to the
 //! fan-out in commit order; an engine that is dropped meanwhile loses nobody an event.
+//!
+//! Nobody waits for all that another wants: who has used the writer least comes first, a batch has an end, a user has
+//! a share of it, and what is much larger than the rest of a batch waits for the next one ([`Shares`]).
 
+use std::collections::{HashMap, HashSet};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -32,6 +36,10 @@ const BATCH: usize = 256;
 /// From this on a batch takes no further work, so that one commit stays short whatever its works do: who comes now
 /// waits for the rest of one batch and for its own.
 const BATCH_TIME: Duration = Duration::from_millis(3);
+/// From this on a batch takes no further work of the same user.
+const SHARE: Duration = Duration::from_millis(1);
+/// A work that is expected to take so many times as long as those in the batch did waits for the next batch.
+const MUCH_LARGER: u32 = 4;
 
 pub(crate) struct Writer {
     queue: mpsc::Sender<Asked>,
@@ -245,45 +253,50 @@ impl Thread {
         })
     }
 
-    /// Carries out one work after the other, of each user one in turn, and commits. What fails to begin is in the
-    /// batch too.
+    /// Carries out one work after the other and commits. What fails to begin is in the batch too.
     fn transact(
         &mut self,
         batch: &mut Vec<Box<dyn Work>>,
         appended: &mut Vec<Arc<Entry>>,
     ) -> rusqlite::Result<()> {
-        let began = Instant::now();
         let is_alone = self.waiting.len() == 1;
-        let mut next = self.first(began);
-        let mut has_begun = false;
-        while let Some(work) = next {
+        let mut shares = Shares::default();
+        loop {
+            let now = Instant::now();
+            let Some((line, work, since)) = shares.next(&mut self.waiting, now) else {
+                break;
+            };
+            let is_first = batch.is_empty();
             batch.push(work);
-            if !has_begun {
+            if is_first {
+                self.begin_batch(since, now);
                 self.execute("BEGIN IMMEDIATE")?;
-                has_begun = true;
             }
             let Some(work) = batch.last_mut() else { break };
+            let began = Instant::now();
             if !self.carry_out(work.as_mut(), is_alone, appended)? {
                 return Ok(());
             }
-            if is_alone || batch.len() >= BATCH || began.elapsed() > BATCH_TIME {
+            let time = began.elapsed();
+            shares.took(line, time);
+            self.waiting.took(line, time);
+            if is_alone || batch.len() >= BATCH || shares.sum() > BATCH_TIME {
                 break;
             }
             self.let_in();
-            next = self.waiting.next(Instant::now()).map(|(work, _)| work);
         }
-        self.execute("COMMIT")
+        let began = Instant::now();
+        self.execute("COMMIT")?;
+        shares.settle(began.elapsed(), &mut self.waiting);
+        Ok(())
     }
 
-    /// The first work of a batch: nobody has waited longer for a turn. To wait for the batch before is the price of
+    /// Notes how long the first work of a batch has waited for its turn. To wait for the batch before is the price of
     /// sharing commits, however long the disk takes; what counts is how long it had waited when that one began.
-    fn first(&mut self, now: Instant) -> Option<Box<dyn Work>> {
-        let (work, waited) = self.waiting.next(now)?;
-        let before = now.saturating_duration_since(self.batch_began);
-        let waited = waited.saturating_sub(before);
+    fn begin_batch(&mut self, since: Instant, now: Instant) {
+        let waited = self.batch_began.saturating_duration_since(since);
         self.pressure.lock().served(waited, now);
         self.batch_began = now;
-        Some(work)
     }
 
     /// Carries out one work, or leaves everything as it was. False when there is nothing left to commit.
@@ -320,6 +333,58 @@ impl Thread {
 
     fn execute(&self, sql: &str) -> rusqlite::Result<()> {
         self.connection.prepare_cached(sql)?.execute([]).map(drop)
+    }
+}
+
+/// What each line has used of a batch.
+#[derive(Default)]
+struct Shares {
+    used: HashMap<Line, (Duration, u32)>,
+    /// Lines that this batch takes nothing more of.
+    closed: HashSet<Line>,
+}
+
+impl Shares {
+    fn sum(&self) -> Duration {
+        self.used.values().map(|(used, _)| *used).sum()
+    }
+
+    fn works(&self) -> u32 {
+        self.used.values().map(|(_, works)| *works).sum()
+    }
+
+    /// The next work that belongs into this batch.
+    fn next<T>(
+        &mut self,
+        waiting: &mut Lines<Line, T>,
+        now: Instant,
+    ) -> Option<(Line, T, Instant)> {
+        loop {
+            let (line, expected) = waiting.expected(&self.closed)?;
+            // In the mean; nothing has been carried out yet for the first.
+            let rest = self.sum().checked_div(self.works());
+            if rest.is_none_or(|rest| expected <= rest * MUCH_LARGER) {
+                return waiting.next(&self.closed, now);
+            }
+            self.closed.insert(line);
+        }
+    }
+
+    fn took(&mut self, line: Line, time: Duration) {
+        let (used, works) = self.used.entry(line).or_default();
+        *used += time;
+        *works += 1;
+        if *used > SHARE {
+            self.closed.insert(line);
+        }
+    }
+
+    /// Everyone pays as large a part of the commit's time as it used of the batch.
+    fn settle<T>(&self, commit: Duration, waiting: &mut Lines<Line, T>) {
+        let sum = self.sum().max(Duration::from_nanos(1));
+        for (line, (used, _)) in &self.used {
+            waiting.charge(*line, commit.mul_f64(used.div_duration_f64(sum)));
+        }
     }
 }
 
@@ -375,6 +440,50 @@ mod tests {
         let order = order.lock();
         assert_eq!(order.len(), 51);
         assert_eq!(order.iter().position(|name| *name == "one"), Some(1));
+    }
+
+    #[tokio::test]
+    async fn a_small_work_is_committed_without_a_large_one_that_waits_beside_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let (path, key) = (dir.path().join("netra.db"), AuditKey::new([7; 32]));
+        let database = Database::open(&path, &Runtime::new(), key, Arc::new(Nobody)).unwrap();
+        let (large, small) = (Account::user(), Account::user());
+        let takes_long = |_: &mut Tx<'_>| {
+            let began = Instant::now();
+            while began.elapsed() < SHARE {}
+            Ok(())
+        };
+        let first = large.scope().wrap(database.write(takes_long));
+        first.await.unwrap();
+        let (both_asked, wait) = mpsc::sync_channel(1);
+        let busy = database.write(move |_| {
+            wait.recv().ok();
+            Ok(())
+        });
+        let (is_answered, answered) = mpsc::sync_channel(1);
+        let second = database.write(move |_| {
+            let patience = Duration::from_secs(20);
+            answered.recv_timeout(patience).map_err(|_| {
+                Error::Bug("whoever wrote little waits for whoever writes much".into())
+            })
+        });
+        let little = database.write(|_: &mut Tx<'_>| Ok(()));
+        let all: Vec<LocalBoxFuture<'_, Result<(), Error>>> = vec![
+            Box::pin(busy),
+            Box::pin(large.scope().wrap(second)),
+            Box::pin(async {
+                small.scope().wrap(little).await?;
+                is_answered.send(()).ok();
+                Ok(())
+            }),
+            Box::pin(async move {
+                both_asked.send(()).ok();
+                Ok(())
+            }),
+        ];
+        for outcome in join_all(all).await {
+            outcome.unwrap();
+        }
     }
 
     #[tokio::test]
