@@ -99,8 +99,9 @@ export class Server {
     await gone;
   }
 
-  /** Starts it again on the same port and the same data. */
-  restart() {
+  /** Starts it again on the same port and the same data, with more in its environment where that is named. */
+  restart(settings = {}) {
+    this.#settings = { ...this.#settings, ...settings };
     return this.#run(new URL(this.#own).host);
   }
 

@@ -7,7 +7,8 @@ use anyhow::{Result, bail};
 use crate::tally::Tally;
 use crate::workspace::Workspace;
 use crate::{
-    agents, browser, chaos, clients, debian, deps, mcp, models, openapi, process, tidy, ui,
+    agents, browser, chaos, clients, contract, debian, deps, mcp, models, monitoring, openapi,
+    process, tidy, ui,
 };
 
 /// What came out of a part.
@@ -39,7 +40,7 @@ const fn part(name: &'static str, run: fn(&Workspace) -> Result<Outcome>) -> Par
 }
 
 /// Cheap parts first. The page comes before the server because the server's build takes it in.
-pub(crate) const ALL: [Part; 16] = [
+pub(crate) const ALL: [Part; 18] = [
     part("fmt", fmt),
     part("tidy", |workspace| plain(tidy::check(workspace)?)),
     part("deps", |workspace| plain(deps::check(workspace)?)),
@@ -56,11 +57,16 @@ pub(crate) const ALL: [Part; 16] = [
         run_among_all: Some(|workspace| integration(workspace, &["--skip", SECURITY])),
         run_with: None,
     },
+    Part {
+        run_with: Some(contract::check),
+        ..part("contract", |workspace| contract::check(workspace, &[]))
+    },
     part("mcp", mcp::check),
     part("models", models::check),
     part("agents", agents::check),
     part("clients", clients::check),
     part("browser", browser::check),
+    part("monitoring", monitoring::check),
     part("security", |workspace| integration(workspace, &[SECURITY])),
     Part {
         run_with: Some(chaos::check),
@@ -148,7 +154,13 @@ fn integration(workspace: &Workspace, filter: &[&str]) -> Result<Outcome> {
     ))?;
     let args = ["test", "-p", "netra-integration", "--no-fail-fast", "--"];
     // What needs packages of others is a part of its own.
-    let others = [mcp::TESTS, models::TESTS, agents::TESTS];
+    let others = [
+        mcp::TESTS,
+        models::TESTS,
+        agents::TESTS,
+        contract::TESTS,
+        monitoring::TESTS,
+    ];
     let args = args
         .into_iter()
         .chain(others.into_iter().flat_map(|part| ["--skip", part]));

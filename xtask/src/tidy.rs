@@ -2,10 +2,12 @@
 //! may speak of what.
 
 mod decisions;
+mod image;
 mod links;
 mod manifest;
 mod names;
 mod owners;
+mod security;
 mod size;
 mod source;
 
@@ -49,6 +51,8 @@ fn findings(workspace: &Workspace) -> Result<Vec<Finding>> {
     findings.extend(manifest::check(workspace)?);
     findings.extend(links::check(workspace)?);
     findings.extend(decisions::check(workspace)?);
+    findings.extend(security::check(workspace)?);
+    findings.extend(image::check(workspace)?);
     Ok(findings)
 }
 

@@ -74,6 +74,8 @@ pub(crate) struct Open {
     messages: Vec<OpenMessage>,
     /// Files that the user was told of: closed by themselves.
     pub(crate) artifacts: Vec<FileId>,
+    /// Limits that the user was warned of.
+    pub(crate) warned: Vec<String>,
 }
 
 impl Open {
@@ -106,6 +108,7 @@ impl Open {
                 self.calls.retain(|open| open.id != tool_call_id);
             }
             EventKind::ArtifactCreated { file_id, .. } => self.artifacts.push(file_id),
+            EventKind::LimitWarning { limit, .. } => self.warned.push(limit),
             EventKind::MessageDelta {
                 message_id: id,
                 delta,

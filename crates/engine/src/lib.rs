@@ -6,7 +6,7 @@
 //! end), `execution` (what the agents of a run share), `perform` (how each kind of agent works),
 //! `closing` and `ending` (nothing stays open, and a run ends exactly once), `waiting` (a person is
 //! asked), `isolation` (who holds what, to be
-//! looked at), `recovery` (the one way back, after an answer, a drain or a crash), `authority` (what
+//! looked at), `spans` (what tracing is told), `recovery` (the one way back, after an answer, a drain or a crash), `authority` (what
 //! admins end), [`agents`] (what there is to run). No socket, no status code and no SQL is known here.
 
 pub mod agents;
@@ -30,6 +30,7 @@ mod perform;
 mod pressure;
 mod recovery;
 mod request;
+mod spans;
 mod start;
 mod sub_agent;
 mod together;

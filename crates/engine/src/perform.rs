@@ -11,6 +11,8 @@ mod script;
 mod state;
 mod wish;
 
+pub(crate) use self::ask::Answer;
+
 use netra_protocol::error::ErrorCode;
 use serde_json::Value;
 

@@ -14,6 +14,7 @@ use crate::agents::Definition;
 use crate::closing;
 use crate::execution::{Fault, Frame, Place, unwritten};
 use crate::perform;
+use crate::spans::AgentSpan;
 use crate::version;
 
 /// What a sub-agent may do at most: work for its user, and not speak for them.
@@ -109,7 +110,11 @@ impl Frame<'_> {
             speaks: hands_over && self.speaks,
             conversation,
         };
-        let frame = Frame::begun(self.execution, &ctx, &agent, input, place);
+        let begin = (place.first_step, place.began);
+        let span = AgentSpan::begin(self.execution, &ctx, &agent, begin);
+        let own = span.context(&ctx);
+        let ctx = own.as_deref().unwrap_or(&ctx);
+        let frame = Frame::begun((self.execution, span), ctx, &agent, input, place);
         if began.is_none() {
             frame.begin(parent_step).await?;
         }
@@ -183,6 +188,7 @@ impl Frame<'_> {
                 (ended, Ok(finished.result))
             }
             Err(Fault::Agent(failure)) => {
+                self.span.stopped_by(&Fault::Agent(failure.clone()));
                 if self.speaks {
                     self.cut_off(&mut changes, &mut emissions).await?;
                 }
@@ -192,7 +198,10 @@ impl Frame<'_> {
                 };
                 (ended, Err(Fault::Agent(failure)))
             }
-            Err(fault) => return Err(fault),
+            Err(fault) => {
+                self.span.stopped_by(&fault);
+                return Err(fault);
+            }
         };
         let entry = self.entry(self.key.clone(), JournalKind::AgentCompleted, json!(ended));
         changes.journal.push(entry);

@@ -18,11 +18,12 @@ use crate::address::{self, Peer};
 use crate::auth::origin;
 use crate::auth::verifier::{Presented, Verified, is_api_key};
 use crate::charge;
+use crate::cors;
 use crate::error::Error;
 use crate::limit::Verdict;
 use crate::serve::places::Place;
 use crate::state::Gateway;
-use crate::trace::{TRACEPARENT, Trace};
+use crate::trace::{self, TRACEPARENT};
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 const X_API_KEY: HeaderName = HeaderName::from_static("x-api-key");
@@ -38,11 +39,14 @@ pub(crate) async fn finish(
 ) -> Response {
     let began = Instant::now();
     let request_id = gateway.runtime.new_id(RequestId::from_parts);
-    let trace = Trace::of(request.headers(), &gateway.runtime);
+    let trace = trace::of(request.headers(), &gateway.runtime);
     request.extensions_mut().insert(request_id);
+    request.extensions_mut().insert(trace);
     find_client(&gateway, &mut request);
     let method = request.method().clone();
     let route = request.extensions().get::<MatchedPath>().cloned();
+    let route = route.as_ref().map_or("other", MatchedPath::as_str);
+    let span = trace::span(&gateway.runtime, trace, &method, route);
     let is_api = request.uri().path().starts_with("/api/");
     let answered = AssertUnwindSafe(next.run(request)).catch_unwind().await;
     let answered =
@@ -52,7 +56,7 @@ pub(crate) async fn finish(
     if let Ok(value) = HeaderValue::try_from(request_id.to_string()) {
         headers.insert(REQUEST_ID, value);
     }
-    if let Some(value) = trace.header() {
+    if let Some(value) = trace::header(&trace) {
         headers.insert(TRACEPARENT, value);
     }
     headers.insert(
@@ -68,10 +72,10 @@ pub(crate) async fn finish(
             .entry(header::CACHE_CONTROL)
             .or_insert(HeaderValue::from_static("no-store"));
     }
-    let route = route.as_ref().map_or("other", MatchedPath::as_str);
     record(&method, route, response.status(), began);
+    trace::end(span, (&method, route), response.status(), request_id);
     tracing::debug!(
-        request.id = %request_id, trace.id = %trace.id(), http.method = %method, http.route = route,
+        request.id = %request_id, trace.id = format!("{:032x}", trace.id()), http.method = %method, http.route = route,
         http.status = response.status().as_u16(), "request answered",
     );
     response
@@ -196,22 +200,43 @@ fn check_host(gateway: &Gateway, request: &Request) -> Result<(), Error> {
     Ok(())
 }
 
-/// Refuses foreign pages, and credentials where they do not belong.
+fn check_request(gateway: &Gateway, request: &Request) -> Result<(), Error> {
+    check_host(gateway, request)?;
+    if !is_interface(request.uri().path()) {
+        return Ok(());
+    }
+    if credential_in_query(request.uri()) {
+        return Err(Error::unauthenticated(
+            "Credentials do not belong into an address.",
+        ));
+    }
+    origin::check(&gateway.config, request.headers(), request.uri())
+}
+
+/// Refuses foreign pages, and credentials where they do not belong; lets pages on the allow-list read the answers.
 pub(crate) async fn guard(
     State(gateway): State<Gateway>,
     request: Request,
     next: Next,
-) -> Result<Response, Error> {
-    check_host(&gateway, &request)?;
-    if is_interface(request.uri().path()) {
-        if credential_in_query(request.uri()) {
-            return Err(Error::unauthenticated(
-                "Credentials do not belong into an address.",
-            ));
+) -> Response {
+    let is_interface = is_interface(request.uri().path());
+    let page = cors::listed(&gateway.config, request.headers(), request.uri());
+    let page = page.filter(|_| is_interface);
+    let mut response = match (check_request(&gateway, &request), &page) {
+        (Err(refused), _) => refused.into_response(),
+        (Ok(()), Some(_)) if cors::is_preflight(request.method(), request.headers()) => {
+            cors::preflight()
         }
-        origin::check(&gateway.config, request.headers(), request.uri())?;
+        (Ok(()), _) => next.run(request).await,
+    };
+    let headers = response.headers_mut();
+    if let Some(page) = page {
+        cors::allow(headers, page);
     }
-    Ok(next.run(request).await)
+    if is_interface && !gateway.config.allowed_origins.is_empty() {
+        headers.append(header::VARY, HeaderValue::from_static("Origin"));
+    }
+    response
 }
 
 /// Counts a request of somebody who is not signed in, by address.
@@ -325,7 +350,7 @@ pub(crate) fn acts_for(headers: &HeaderMap) -> Result<Option<&str>, Error> {
         // One that is no text is as wrong as one with spaces in it.
         (Some(subject), None) => Ok(Some(subject.to_str().unwrap_or(" "))),
         (Some(_), Some(_)) => {
-            Err(Error::invalid("A request acts for one user.").at_field("X-Netra-User"))
+            Err(Error::invalid("A request acts for one user.").breaks("X-Netra-User", "once"))
         }
     }
 }

@@ -128,7 +128,8 @@ pub(crate) async fn socket_open(
     let place = place.ok_or_else(node_is_full)?;
     let upgrade = WebSocketUpgrade::from_request_parts(&mut parts, &gateway).await;
     let upgrade = upgrade.map_err(|error| {
-        Error::invalid("This path takes WebSocket upgrades only.").caused_by(error)
+        let refused = Error::invalid("This path takes WebSocket upgrades only.");
+        refused.breaks("Upgrade", "websocket").caused_by(error)
     })?;
     Ok(upgrade
         .protocols([SUBPROTOCOL])

@@ -8,7 +8,7 @@ use std::time::Duration;
 use http::{HeaderMap, HeaderName, HeaderValue};
 use netra_protocol::tool::{Risk, SecretUse, ToolServerScope, ToolServerTransport};
 use netra_store::secret::is_secret_name;
-use netra_tools::{OF_USERS, PublicWeb, Target, place_of};
+use netra_tools::{NotAdded, OF_USERS, PublicWeb, Target, place_of};
 
 /// Headers that the protocol itself sets, or that of HTTP; those of this protocol begin with `mcp-`.
 const RESERVED_HEADERS: [&str; 13] = [
@@ -320,25 +320,24 @@ impl Address {
         web: &PublicWeb,
         url: &str,
         secrets: BTreeMap<String, SecretUse>,
-    ) -> Result<Self, (&'static str, String)> {
+    ) -> Result<Self, NotAdded> {
+        let invalid = |field, rule, words| NotAdded::Invalid { field, rule, words };
         let target = web
             .judge(url)
-            .map_err(|refusal| ("url", refusal.to_string()))?;
+            .map_err(|refusal| invalid("url", "public_url", refusal.to_string()))?;
         if !target.keeps_secrets() {
             let words =
                 "a tool server is reached over https, or at a host that the operator has opened";
-            return Err(("url", words.to_owned()));
+            return Err(invalid("url", "public_url", words.to_owned()));
         }
         if secrets.len() > MAX_HEADERS {
-            return Err((
-                "headers",
-                format!("there are at most {MAX_HEADERS} headers"),
-            ));
+            let words = format!("there are at most {MAX_HEADERS} headers");
+            return Err(invalid("headers", "maxProperties 10", words));
         }
         secrets
             .iter()
             .try_for_each(check_secret)
-            .map_err(|words| ("headers", words))?;
+            .map_err(|words| invalid("headers", "header", words))?;
         Ok(Self {
             url: target.url().to_owned(),
             headers: HeaderMap::new(),
@@ -561,7 +560,13 @@ mod tests {
             ("https://tools.example/mcp", "X-Key", "a b", "", "headers"),
             ("https://tools.example/mcp", "X-Key", "t", "a\nb", "headers"),
         ] {
-            let (at, words) = with(url, header, secret, prefix).unwrap_err();
+            let error = with(url, header, secret, prefix).unwrap_err();
+            let NotAdded::Invalid {
+                field: at, words, ..
+            } = error
+            else {
+                panic!("{error:?}");
+            };
             assert_eq!(at, field, "{url} {header}: {words}");
         }
     }

@@ -151,10 +151,13 @@ impl Own {
         name: &str,
         wanted: PutToolServer,
     ) -> Result<NewToolServer, NotAdded> {
-        check_own_name(name).map_err(|words| NotAdded::Invalid("name", words))?;
+        check_own_name(name).map_err(|words| NotAdded::Invalid {
+            field: "name",
+            rule: "pattern ^(?=.{1,21}$)[a-z]([a-z0-9]|_(?=[a-z0-9]))*$",
+            words,
+        })?;
         let secrets = wanted.headers.clone();
-        let address = Address::of_user(&self.users.web, &wanted.url, secrets)
-            .map_err(|(field, words)| NotAdded::Invalid(field, words))?;
+        let address = Address::of_user(&self.users.web, &wanted.url, secrets)?;
         let host = host_of(&address);
         let no_user = || NotAdded::Forbidden("no user asks".to_owned());
         let principal = ctx.principal().ok_or_else(no_user)?;
@@ -217,10 +220,10 @@ impl Own {
                             let config = ServerConfig::of_user(address);
                             self.link(source.clone(), config, Some(put))
                         }
-                        Err((_, why)) => {
+                        Err(why) => {
                             tracing::warn!(
                                 mcp.server = source,
-                                why,
+                                ?why,
                                 "a user's tool server is left out"
                             );
                             continue;

@@ -92,6 +92,11 @@ impl Server {
         if self.is_own { OF_USERS } else { &self.name }
     }
 
+    /// Whether a user has brought it.
+    pub(crate) fn is_of_user(&self) -> bool {
+        self.is_own
+    }
+
     /// The names of the secrets that an instance is given, each with what it has to be bound to.
     pub(crate) fn secrets(&self) -> impl Iterator<Item = (&str, &str)> {
         self.secrets

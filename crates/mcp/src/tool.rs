@@ -3,14 +3,15 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use netra_context::Secret;
+use netra_context::{Secret, Trace};
 use netra_protocol::error::{ErrorCode, Failure};
 use netra_protocol::tool::ToolServerScope;
 use netra_tools::{Call, Tool, ToolSpec};
 use rmcp::model::{
     CallToolRequest, CallToolRequestParams, ClientRequest, GetPromptRequest,
     GetPromptRequestParams, ListPromptsRequest, ListResourceTemplatesRequest, ListResourcesRequest,
-    PaginatedRequestParams, ReadResourceRequest, ReadResourceRequestParams, Role, ServerResult,
+    PaginatedRequestParams, ReadResourceRequest, ReadResourceRequestParams, RequestMetaObject,
+    Role, ServerResult,
 };
 use serde_json::{Value, json};
 use tokio::sync::watch;
@@ -56,6 +57,7 @@ impl ServerTool {
             Asks::Tool(name) => {
                 let mut params = CallToolRequestParams::new(name.clone());
                 params.arguments = call.arguments.as_object().cloned();
+                params.meta = self.trace_of(call);
                 let request = ClientRequest::CallToolRequest(CallToolRequest::new(params));
                 match self.ask(call, request).await? {
                     ServerResult::CallToolResult(result) => {
@@ -171,6 +173,14 @@ impl ServerTool {
                 return answer;
             }
         }
+    }
+
+    /// The call's place in its trace, for a server that the operator has named; what users bring is not told of it.
+    fn trace_of(&self, call: &Call<'_>) -> Option<RequestMetaObject> {
+        let trace = call.ctx.trace().filter(Trace::is_sampled)?;
+        let mut meta = RequestMetaObject::default();
+        meta.set_traceparent(trace.header());
+        Some(meta).filter(|_| !self.server.is_of_user())
     }
 
     fn seat(&self, call: &Call<'_>) -> Result<Arc<Seat>, Failure> {

@@ -99,6 +99,8 @@ pub enum Error {
         provider: String,
         /// What happened.
         reason: String,
+        /// Whether it had the whole request by then, and may have worked on the answer.
+        sent: bool,
     },
 }
 
@@ -171,14 +173,14 @@ impl Error {
             | Self::NoRoom(_)
             | Self::Malformed { .. }
             | Self::Cut { .. } => true,
+            Self::Unavailable { sent, .. } => *sent,
             Self::NotConfigured(_)
             | Self::Unauthorized { .. }
             | Self::QuotaExhausted { .. }
             | Self::CircuitOpen { .. }
             | Self::InvalidRequest { .. }
             | Self::RateLimited { .. }
-            | Self::Overloaded { .. }
-            | Self::Unavailable { .. } => false,
+            | Self::Overloaded { .. } => false,
         }
     }
 

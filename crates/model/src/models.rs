@@ -70,6 +70,11 @@ pub trait Provider: Send + Sync {
         None
     }
 
+    /// The longest answer that the model gives where a request names none, in tokens; none where nobody has said.
+    fn longest_answer(&self, _model: &str) -> Option<u32> {
+        None
+    }
+
     /// Whether this model itself holds its answer to [`ChatRequest::response_schema`], in a request
     /// that has tools, or has none.
     fn native_schema(&self, _model: &str, _tools: bool) -> bool {
@@ -292,6 +297,12 @@ impl Models {
         self.providers.get(&model.provider)?.window(&model.model)
     }
 
+    /// The longest answer that a model gives where a request names none, in tokens; none where nobody has said.
+    pub fn longest_answer(&self, model: &ModelRef) -> Option<u32> {
+        let provider = self.providers.get(&model.provider)?;
+        provider.longest_answer(&model.model)
+    }
+
     /// Whether this model itself holds its answer to [`ChatRequest::response_schema`], in a request
     /// that has tools, or has none.
     pub fn native_schema(&self, model: &ModelRef, tools: bool) -> bool {
@@ -303,6 +314,17 @@ impl Models {
     pub fn images(&self, model: &ModelRef) -> bool {
         self.named(model)
             .is_ok_and(|provider| provider.images(&model.model))
+    }
+
+    /// The models that fail again and again with the server's own keys, and are left alone now.
+    pub fn left_alone(&self) -> Vec<ModelRef> {
+        self.circuits.left_alone()
+    }
+
+    /// How the provider of a model is spoken to, in one word.
+    pub fn kind(&self, model: &ModelRef) -> &'static str {
+        let provider = self.providers.get(&model.provider);
+        provider.map_or("unknown", |provider| provider.kind())
     }
 
     /// What a model costs; none where that is not known.
@@ -341,10 +363,7 @@ impl Models {
             let pass = self.circuits.enter(circuit.clone())?;
             let begin = provider.stream(ctx, copy());
             let error = match begun(bounds.again().hold(begin).await).await {
-                Ok(stream) => {
-                    pass.works();
-                    return Ok(stream);
-                }
+                Ok(stream) => return Ok(pass.watch(stream)),
                 Err(error) => error,
             };
             pass.failed(&error);

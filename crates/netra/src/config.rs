@@ -9,6 +9,7 @@ mod mcp;
 mod nearest;
 mod raw;
 mod report;
+mod telemetry;
 mod usual;
 
 use std::net::SocketAddr;
@@ -22,6 +23,7 @@ pub use catalogue::{CATALOGUE, Key, Kind};
 pub use layer::{Layers, environment};
 pub use raw::{Environment, LogFormat, Registration};
 pub use report::{Setting, Source};
+pub use telemetry::Collector;
 
 use raw::Raw;
 
@@ -99,6 +101,8 @@ pub struct Config {
     pub logins_per_minute: u32,
     /// Who may make an account.
     pub registration: Registration,
+    /// What access tokens are signed with in place of the server's own key.
+    pub hs256_secret: Option<netra_model::Secret>,
     /// Whose tokens are taken besides the server's own.
     pub issuer: Option<netra_gateway::IssuerConfig>,
     /// Life of an access token.
@@ -131,6 +135,8 @@ pub struct Config {
     pub log_level: String,
     /// Lets a scraper read the metrics.
     pub metrics_token: Option<netra_model::Secret>,
+    /// Where traces and metrics go by OTLP; none: nowhere.
+    pub telemetry: Option<Collector>,
     /// Worker processes.
     pub workers: Workers,
 }
@@ -211,7 +217,7 @@ impl Config {
                 }
             },
             public_origin: raw.server.public_origin,
-            allowed_origins: raw.server.allowed_origins,
+            allowed_origins: origins(raw.server.allowed_origins)?,
             trusted_proxies: proxies(&raw.server.trusted_proxies)?,
             dev: raw.server.dev,
             drain: Duration::from_millis(raw.server.drain_ms),
@@ -224,6 +230,7 @@ impl Config {
             requests_per_address: raw.limits.requests_per_minute_and_address.unwrap_or(3_000),
             logins_per_minute: raw.limits.logins_per_minute,
             registration: raw.auth.registration,
+            hs256_secret: raw.auth.hs256_secret()?,
             issuer: raw.auth.issuer.resolve()?,
             access_ttl: Duration::from_millis(raw.auth.access_ttl_ms),
             refresh_ttl: Duration::from_millis(raw.auth.refresh_ttl_ms),
@@ -240,6 +247,7 @@ impl Config {
             log_format: raw.log.format,
             log_level: raw.log.level,
             metrics_token: raw.metrics.token.map(netra_model::Secret::new),
+            telemetry: raw.telemetry.resolve()?,
             workers: workers(raw.workers)?,
         })
     }
@@ -252,6 +260,17 @@ fn address(text: &str) -> Result<SocketAddr, Error> {
             "server.listen: `{text}` is no address with a port, such as 127.0.0.1:8080"
         ))
     })
+}
+
+/// `*` is none: who may speak to the server is named.
+fn origins(texts: Vec<String>) -> Result<Vec<String>, Error> {
+    match texts.iter().find(|text| !netra_gateway::is_origin(text)) {
+        None => Ok(texts),
+        Some(text) => Err(Error::Invalid(format!(
+            "server.allowed_origins: `{text}` is no origin, such as https://app.example: scheme, host, and port \
+             where it is not the usual one"
+        ))),
+    }
 }
 
 fn proxies(texts: &[String]) -> Result<Vec<netra_gateway::Net>, Error> {

@@ -14,6 +14,7 @@ mod reload;
 pub mod server_file;
 mod server_secrets;
 mod sweep;
+mod telemetry;
 mod temp;
 mod watch;
 

@@ -10,7 +10,7 @@ use netra_context::{BackgroundKind, Runtime, UserExecutionContext};
 use netra_engine::agents::Agents;
 use netra_engine::{Agent, ExecutionEngineFactory, Infra, NodeMemory};
 use netra_events::{Hub, WebSocketBridgeFactory};
-use netra_gateway::{Keys, OneTimeLink, Parts};
+use netra_gateway::{OneTimeLink, Parts};
 use netra_model::Models;
 use netra_store::secret::{Keyring, ServerSecrets};
 use netra_store::{DirLock, Secrets, Store};
@@ -19,6 +19,7 @@ use netra_tools::{Policy, PublicWeb, Registry, Tool, ToolExecutorFactory};
 use netra_worker::sandbox::{Sandbox, Tier};
 use netra_worker::{AnalysisPool, ScriptPool};
 
+use crate::accounts;
 use crate::config::{Config, Registration};
 use crate::doors::{self, Opened};
 use crate::embedded;
@@ -31,6 +32,7 @@ use crate::reload::{Reload, Settable};
 use crate::server_file::{Published, ServerFile};
 use crate::server_secrets;
 use crate::sweep;
+use crate::telemetry::{Exporting, Telemetry};
 use crate::temp::Temp;
 use crate::watch;
 
@@ -140,6 +142,7 @@ pub struct Node {
     engine: ExecutionEngineFactory,
     // In the order in which they are let go: first nobody finds the server, last the lock.
     published: Published,
+    telemetry: Option<Exporting>,
     temp: Option<Temp>,
     lock: DirLock,
 }
@@ -156,9 +159,13 @@ impl Node {
         let Opened { doors, url, tls } = doors::open(&config).await?;
 
         let recorded = metrics::install().map_err(Error::Other)?;
-        let runtime = Runtime::new();
+        let telemetry = config.telemetry.clone().map(Telemetry::new);
+        let tracer = telemetry.as_ref().and_then(Telemetry::tracer);
+        let runtime = tracer.map_or_else(Runtime::new, Runtime::traced);
+        let telemetry = telemetry.map(|telemetry| telemetry.begin(&runtime, &recorded));
+        let telemetry = telemetry.transpose().map_err(other)?;
         let hub = Hub::new();
-        let keys = Keys::load_or_create(&runtime, &config.data)?;
+        let keys = accounts::keys(&config, &runtime)?;
         let store_config = netra_store::Config {
             dir: config.data.clone(),
             audit_key: keys.audit_key(),
@@ -246,6 +253,7 @@ impl Node {
             runtime,
             engine,
             published,
+            telemetry,
             temp,
             lock,
         })
@@ -282,6 +290,9 @@ impl Node {
         drop(self.published);
         self.engine.drain(self.drain).await;
         let left = self.runtime.drain(Duration::from_secs(5)).await;
+        if let Some(telemetry) = self.telemetry {
+            telemetry.flush().await;
+        }
         // Only now may another server have the folder.
         drop(self.engine);
         drop(self.settable);

@@ -40,6 +40,9 @@ macro_rules! limits {
         }
 
         impl LimitOverrides {
+            /// The least that each can be.
+            pub const LEAST: &[(&str, u64)] = &[$((stringify!($name), $least),)* ("budget_usd", 0)];
+
             /// The limits below with these in their place.
             #[must_use]
             pub fn over(&self, below: &Limits) -> Limits {

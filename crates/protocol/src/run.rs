@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
+use utoipa::openapi::schema::{ObjectBuilder, OneOfBuilder, Schema, Type};
 
 use crate::error::Failure;
 use crate::id::{FileId, RunId, ThreadId};
@@ -127,6 +128,16 @@ pub enum OnBusy {
     Interrupt,
 }
 
+fn text_or_object() -> Schema {
+    let one = |kind| ObjectBuilder::new().schema_type(kind).build();
+    OneOfBuilder::new()
+        .item(one(Type::String))
+        .item(one(Type::Object))
+        .description(Some("A text, or an object that fits the agent's schema."))
+        .build()
+        .into()
+}
+
 /// Starts a run.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
@@ -134,15 +145,18 @@ pub struct StartRun {
     /// The agent's name.
     pub agent: String,
     /// A text, or an object that fits the agent's schema.
+    #[schema(schema_with = text_or_object)]
     pub input: serde_json::Value,
-    /// Files of this user for the run.
+    /// Files of this user for the run, at most 50.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schema(max_items = 50)]
     pub files: Vec<FileId>,
     /// What the client keeps with it; at most 16 KiB.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub metadata: Option<serde_json::Map<String, serde_json::Value>>,
-    /// Queued and running time, in milliseconds.
+    /// Queued and running time, in milliseconds; at most the user's limit `run_timeout_max_ms`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(minimum = 1)]
     pub timeout_ms: Option<u64>,
     /// What to do when all slots are in use.
     #[serde(default)]
@@ -150,6 +164,21 @@ pub struct StartRun {
     /// What to do when the thread has an active run.
     #[serde(default)]
     pub on_busy: OnBusy,
+}
+
+impl StartRun {
+    /// With nothing but the agent and the input; everything else as it is when absent.
+    pub fn new(agent: impl Into<String>, input: impl Into<serde_json::Value>) -> Self {
+        Self {
+            agent: agent.into(),
+            input: input.into(),
+            files: Vec::new(),
+            metadata: None,
+            timeout_ms: None,
+            on_limit: OnLimit::default(),
+            on_busy: OnBusy::default(),
+        }
+    }
 }
 
 /// A run.

@@ -125,8 +125,10 @@ fn update(
     if was_admin && !is_admin(&user) && !has_other_admin(tx, id)? {
         return Err(Error::Conflict("this is the last admin"));
     }
-    tx.execute(
-        "UPDATE users SET disabled = ?2, role = ?3, plan = ?4, groups = ?5 WHERE id = ?1",
+    // Who has left since the look-up is not there any more, and above all not to be let in again.
+    let changed = tx.execute(
+        "UPDATE users SET disabled = ?2, role = ?3, plan = ?4, groups = ?5
+         WHERE id = ?1 AND NOT leaving",
         (
             id.to_bytes(),
             user.disabled,
@@ -135,6 +137,9 @@ fn update(
             serde_json::to_string(&user.groups)?,
         ),
     )?;
+    if changed == 0 {
+        return Err(Error::NotFound);
+    }
     if let Some(limits) = &change.limits {
         let sql = "UPDATE users SET limits = ?2 WHERE id = ?1";
         tx.execute(sql, (id.to_bytes(), serde_json::to_string(limits)?))?;

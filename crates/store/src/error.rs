@@ -2,6 +2,7 @@
 
 use netra_context::memory::OverLimit;
 use netra_protocol::{ErrorCode, Timestamp};
+use rusqlite::ffi;
 
 use crate::budget::Shortage;
 use crate::rate::Rate;
@@ -13,7 +14,7 @@ pub enum Error {
     /// There is no such object for this user; forbidden looks the same.
     #[error("not found")]
     NotFound,
-    /// The context lacks the right.
+    /// The context lacks the right, or its user is gone or disabled.
     #[error("the context does not allow this")]
     Forbidden,
     /// The state of the object does not allow this now.
@@ -114,6 +115,8 @@ impl From<rusqlite::Error> for Error {
             rusqlite::Error::SqliteFailure(failure, message) => {
                 let text = message.unwrap_or_else(|| failure.to_string());
                 match failure.code {
+                    // The schema's triggers refuse one thing alone: to write for who is gone or disabled.
+                    _ if failure.extended_code == ffi::SQLITE_CONSTRAINT_TRIGGER => Self::Forbidden,
                     rusqlite::ErrorCode::ConstraintViolation => Self::Bug(text),
                     _ => Self::Unavailable(text),
                 }

@@ -38,10 +38,12 @@ pub enum JournalKind {
     Asked,
     /// The person's answer.
     Answered,
+    /// The run's place in its trace, where somebody is told of it.
+    Trace,
 }
 
 impl JournalKind {
-    const ALL: [Self; 10] = [
+    const ALL: [Self; 11] = [
         Self::AgentStarted,
         Self::AgentCompleted,
         Self::ToolBegun,
@@ -52,9 +54,10 @@ impl JournalKind {
         Self::Thought,
         Self::Asked,
         Self::Answered,
+        Self::Trace,
     ];
 
-    const fn as_str(self) -> &'static str {
+    pub(crate) const fn as_str(self) -> &'static str {
         match self {
             Self::AgentStarted => "agent_started",
             Self::AgentCompleted => "agent_completed",
@@ -66,6 +69,7 @@ impl JournalKind {
             Self::Thought => "thought",
             Self::Asked => "asked",
             Self::Answered => "answered",
+            Self::Trace => "trace",
         }
     }
 

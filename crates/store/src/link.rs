@@ -74,41 +74,6 @@ fn take_invite(tx: &Tx<'_>, hash: [u8; 32]) -> Result<Option<Invite>, Error> {
     rows.next()?.map(invite).transpose()
 }
 
-fn insert_invite(
-    tx: &Tx<'_>,
-    id: InviteId,
-    (role, plan): (Role, Plan),
-    new: NewLink,
-) -> Result<Invite, Error> {
-    forget_ended(tx)?;
-    let sql = "SELECT count(*) FROM links WHERE kind = 'invite'";
-    let waiting: u32 = tx.prepare(sql)?.query_row([], |row| row.get(0))?;
-    if waiting >= MOST_INVITES {
-        let words = "too many invitations wait to be taken: take some back first";
-        return Err(Error::Conflict(words));
-    }
-    tx.execute(
-        "INSERT INTO links (id, hash, kind, role, plan, created_at, expires_at)
-         VALUES (?1, ?2, 'invite', ?3, ?4, ?5, ?6)",
-        (
-            id.to_bytes(),
-            new.hash,
-            role.as_str(),
-            plan.as_str(),
-            tx.now().as_micros(),
-            new.expires_at.as_micros(),
-        ),
-    )?;
-    Ok(Invite {
-        id,
-        role,
-        plan,
-        created_at: tx.now(),
-        expires_at: new.expires_at,
-        link: None,
-    })
-}
-
 fn set_password(
     tx: &Tx<'_>,
     origin: &audit::Origin,
@@ -127,6 +92,38 @@ fn set_password(
         details: json!({}),
     };
     audit::insert(tx, origin, id, &record)
+}
+
+fn insert_invite(
+    tx: &mut Tx<'_>,
+    by: &Admin,
+    invite: Invite,
+    hash: [u8; 32],
+) -> Result<Invite, Error> {
+    forget_ended(tx)?;
+    let sql = "SELECT count(*) FROM links WHERE kind = 'invite'";
+    let waiting: u32 = tx.prepare(sql)?.query_row([], |row| row.get(0))?;
+    if waiting >= MOST_INVITES {
+        return Err(Error::Conflict(
+            "too many invitations wait to be taken: take some back first",
+        ));
+    }
+    tx.execute(
+        "INSERT INTO links (id, hash, kind, role, plan, created_at, expires_at)
+         VALUES (?1, ?2, 'invite', ?3, ?4, ?5, ?6)",
+        (
+            invite.id.to_bytes(),
+            hash,
+            invite.role.as_str(),
+            invite.plan.as_str(),
+            invite.created_at.as_micros(),
+            invite.expires_at.as_micros(),
+        ),
+    )?;
+    let details =
+        json!({ "role": invite.role, "plan": invite.plan, "expires_at": invite.expires_at });
+    by.record_own(tx, "invite.create", invite.id.to_string(), details)?;
+    Ok(invite)
 }
 
 impl Store {
@@ -208,7 +205,7 @@ impl Store {
         self.0.db.write(work).await
     }
 
-    /// Makes an invitation, once for a key.
+    /// Makes an invitation.
     ///
     /// # Errors
     /// `Conflict` where too many wait; `IdempotencyKeyReused`; `Forbidden` for anybody but an admin or the console.
@@ -219,20 +216,22 @@ impl Store {
         new: NewLink,
         idempotency: Option<&Idempotency>,
     ) -> Result<Created<Invite>, Error> {
-        let by = Admin::of(ctx)?;
-        let id = self.0.runtime.new_id(InviteId::from_parts);
-        // The console repeats nothing.
-        let key = idempotency.cloned().zip(ctx.user_id());
+        let (by, admin) = (Admin::of(ctx)?, ctx.user_id());
+        let invite = Invite {
+            id: self.0.runtime.new_id(InviteId::from_parts),
+            role,
+            plan,
+            created_at: self.0.runtime.now(),
+            expires_at: new.expires_at,
+            link: None,
+        };
+        let key = idempotency.cloned();
         let work = move |tx: &mut Tx<'_>| {
-            let create = |tx: &mut Tx<'_>| {
-                let invite = insert_invite(tx, id, (role, plan), new)?;
-                let details = json!({ "role": role, "plan": plan, "expires_at": new.expires_at });
-                by.record_own(tx, "invite.create", id.to_string(), details)?;
-                Ok(invite)
-            };
-            match key {
-                Some((key, admin)) => once(tx, admin, Some(&key), create),
-                None => create(tx).map(Created::fresh),
+            let create = |tx: &mut Tx<'_>| insert_invite(tx, &by, invite, new.hash);
+            match admin {
+                Some(admin) => once(tx, admin, key.as_ref(), create),
+                // The console does what it is told as often as it is told.
+                None => Ok(Created::fresh(create(tx)?)),
             }
         };
         self.0.db.write(work).await

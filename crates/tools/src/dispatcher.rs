@@ -14,8 +14,9 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use futures::FutureExt as _;
-use netra_context::UserExecutionContext;
 use netra_context::memory::{self, Reservation};
+use netra_context::trace::Span;
+use netra_context::{Trace, UserExecutionContext};
 use netra_events::Emission;
 use netra_protocol::error::{ErrorCode, Failure};
 use netra_protocol::event::{EventKind, MAX_RESULT_BYTES};
@@ -35,6 +36,7 @@ use crate::rest::Rest;
 use crate::scope::RunScope;
 use crate::shelf::{ALL_OF_USERS, Entry, OF_USERS, Shelf};
 use crate::short::{bytes_of, cut_text, held_by, shorten};
+use crate::span;
 use crate::tool::{Call, Tool, ToolSpec};
 
 /// The most bytes of arguments in an event.
@@ -78,6 +80,10 @@ pub struct Done {
     /// What it gave.
     pub value: Value,
 }
+
+/// What a tool is called with: the request, its arguments, the names of the secrets that it was given, and its place in
+/// a trace.
+type Asked<'a> = (&'a Request, Value, &'a Mutex<Vec<String>>, Option<Trace>);
 
 /// Why a call gave no result.
 #[derive(Debug, Clone, PartialEq)]
@@ -235,6 +241,19 @@ impl Dispatcher {
         if let Some(ended) = request.past.ended.take() {
             return ended.outcome();
         }
+        let mut span = span::begin(ctx, &request.name);
+        let result = self.make(ctx, caller, request, &mut span).await;
+        span::end(span, &result);
+        result
+    }
+
+    async fn make(
+        &self,
+        ctx: &UserExecutionContext,
+        caller: &Caller<'_>,
+        mut request: Request,
+        span: &mut Span,
+    ) -> Result<Done, Error> {
         request.id = match request.past.asked {
             Some(asked) => asked,
             // The call of this id was closed when the run went on.
@@ -266,7 +285,8 @@ impl Dispatcher {
         let given = Mutex::default();
         // Nobody else needs them any more, and they may be large.
         let arguments = std::mem::take(&mut request.arguments);
-        let asked = (&request, arguments, &given);
+        span::called(span, request.id, &arguments);
+        let asked = (&request, arguments, &given, span.place());
         let result = self.perform(ctx, caller, &entry, asked).await;
         // Before anything of it is written down or told.
         let redaction = self.scope.redaction();
@@ -274,6 +294,7 @@ impl Dispatcher {
             .map(|value| redaction.value(value))
             .map_err(|failure| redaction.failure(failure));
         let (result, _room) = with_room_to_record(result);
+        span::gave(span, result.as_ref().ok());
         let duration = began.elapsed();
         let ended = (result.as_ref(), duration, given.into_inner());
         self.record(ctx, caller, &request, ended).await?;
@@ -399,10 +420,11 @@ impl Dispatcher {
         ctx: &UserExecutionContext,
         caller: &Caller<'_>,
         entry: &Entry,
-        (request, arguments, given): (&Request, Value, &Mutex<Vec<String>>),
+        (request, arguments, given, place): Asked<'_>,
     ) -> Result<Value, Failure> {
         let limit = Duration::from_millis(ctx.limits().map_or(0, |limits| limits.tool_call_ms));
         let ctx = ctx.child(format!("tool {}", request.name)).within(limit);
+        let ctx = ctx.at(place);
         let call = Call {
             ctx: &ctx,
             id: request.id,

@@ -18,6 +18,7 @@ mod scope;
 mod servers;
 mod shelf;
 mod short;
+mod span;
 mod tool;
 
 pub mod builtin;

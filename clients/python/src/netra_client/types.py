@@ -498,7 +498,7 @@ class Dependencies(TypedDict):
 class _DependencyRequired(TypedDict):
     #: How long the probe took, in milliseconds.
     duration_ms: int
-    #: What.
+    #: `store`, `workers`, `models`, or `tool_server NAME` for each that is configured.
     name: str
     #: `ok` or `failed`.
     status: str

@@ -399,10 +399,16 @@ impl House {
     /// Another server on the same folder, as after a restart. This one is cut off first: nothing
     /// of it writes any more.
     pub(super) fn restarted(self, model: ScriptedModel) -> Self {
+        self.restarted_within(model, Limits::default())
+    }
+
+    /// The same with these limits for those who have no others.
+    pub(super) fn restarted_within(self, model: ScriptedModel, limits: Limits) -> Self {
         let dir = Arc::clone(&self.dir);
         drop(self);
         Self::build(Build {
             dir,
+            limits,
             ..Build::new(model)
         })
     }

@@ -61,7 +61,7 @@ fn checked_subject(subject: &str) -> Result<&str, Error> {
         return Ok(subject);
     }
     let message = "`X-Netra-User` has 1 to 128 visible ASCII characters, without spaces.";
-    Err(Error::invalid(message).at_field("X-Netra-User"))
+    Err(Error::invalid(message).breaks("X-Netra-User", "pattern ^[!-~]{1,128}$"))
 }
 
 fn is_known_to(user: &User, issuer: &str) -> bool {
@@ -171,15 +171,15 @@ impl Verifier {
 
     async fn verify_token(&self, text: &str, now: Timestamp) -> Result<Verified, Error> {
         if let Some(issuer) = &self.issuer
-            && !token::is_own(text)
+            && !self.keys.seal().is_on(text)
         {
             return self.verify_of_issuer(issuer, text, now).await;
         }
-        let key = self.keys.verifying();
-        let claims = token::verify(&key, text, now).map_err(|refused| match refused {
-            Refused::Invalid => wrong(),
-            Refused::Expired => expired(Grant::Console),
-        })?;
+        let claims =
+            token::verify(self.keys.seal(), text, now).map_err(|refused| match refused {
+                Refused::Invalid => wrong(),
+                Refused::Expired => expired(Grant::Console),
+            })?;
         let grant = claims.sid.map_or(Grant::Console, Grant::Session);
         Ok(Verified {
             principal: self.look_up(claims.sub, grant).await?,
@@ -209,6 +209,7 @@ impl Verifier {
         let claimed = Claimed {
             role: issuer.config.role_claim.as_ref().map(|_| told.role),
             plan: issuer.config.plan_claim.as_ref().map(|_| told.plan),
+            at: told.issued_at,
         };
         let ctx = self.ctx();
         let user = self.store.user_of_identity(&ctx, identity, claimed);

@@ -44,7 +44,11 @@ pub(crate) async fn invite_create(
     let life_ms = expires_in_ms.unwrap_or(LIFE_MS);
     if !(1..=MOST_LIFE_MS).contains(&life_ms) {
         let message = format!("`expires_in_ms` is from 1 to {MOST_LIFE_MS}.");
-        return Err(Error::invalid(message).at_field("expires_in_ms"));
+        let rule = match life_ms {
+            0 => "minimum 1",
+            _ => "maximum 7776000000",
+        };
+        return Err(Error::invalid(message).breaks("expires_in_ms", rule));
     }
     let (life, place) = (
         Duration::from_millis(life_ms),
@@ -52,10 +56,10 @@ pub(crate) async fn invite_create(
     );
     let (link, kept) = link::make(&gateway, OneTimeLink::Invite, life, place);
     let store = &gateway.store;
-    let made = store.invite_create(&caller.ctx, (role, plan), kept, idempotency.as_ref());
-    let made = made.await?;
-    let mut invite = made.value;
-    invite.link = (!made.replayed).then_some(link);
+    let created = store.invite_create(&caller.ctx, (role, plan), kept, idempotency.as_ref());
+    let created = created.await?;
+    let mut invite = created.value;
+    invite.link = (!created.replayed).then_some(link);
     Ok((StatusCode::CREATED, Answer(invite)))
 }
 

@@ -329,5 +329,5 @@ async fn confirm(
         return Ok(());
     }
     let message = "Say the account's `password`, or sign in anew and ask again within ten minutes.";
-    Err(Error::invalid(message).at_field("password"))
+    Err(Error::invalid(message).breaks("password", "required"))
 }

@@ -146,7 +146,7 @@ async fn bad_wishes_are_told_by_field() {
         (json!({"name": "x".repeat(101), "scopes": ["read"]}), "name"),
         (json!({"name": "a\nb", "scopes": ["read"]}), "name"),
         (json!({"name": "x", "scopes": []}), "scopes"),
-        (json!({"name": "x", "scopes": ["READ"]}), "scopes"),
+        (json!({"name": "x", "scopes": ["READ"]}), "scopes[0]"),
         (
             json!({"name": "x", "scopes": ["read"], "expires_at": past}),
             "expires_at",

@@ -1,6 +1,7 @@
 //! The one end-to-end test program: a module per resource.
 
 mod admin;
+mod api_guide;
 mod approvals;
 mod auth;
 mod authors;
@@ -9,12 +10,14 @@ mod bad_input;
 mod calls;
 mod cancel;
 mod cli;
+mod contract;
 mod data_tools;
 mod events;
 mod expect;
 mod files;
 mod gathered;
 mod guide;
+mod health;
 mod http_agents;
 mod idempotency;
 mod isolation;
@@ -26,6 +29,7 @@ mod mcp;
 mod memory;
 mod metrics;
 mod models;
+mod operator;
 mod optimizer;
 mod practice;
 mod processes;
@@ -34,6 +38,7 @@ mod runs;
 mod scripts;
 mod security;
 mod tail;
+mod telemetry;
 mod threads;
 mod tls;
 mod tools;

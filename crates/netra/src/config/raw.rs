@@ -1,6 +1,7 @@
 //! The shape of the configuration as it is written, before it is checked.
 
 use std::collections::BTreeMap;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::PathBuf;
 
 use netra_model::{Kind, MaxTokensField, ProviderConfig, Secret};
@@ -8,6 +9,7 @@ use netra_protocol::frame::HEARTBEAT_INTERVAL_MS;
 use netra_protocol::limits::Limits;
 use netra_worker::sandbox::Tier;
 use serde::{Deserialize, Serialize};
+use zeroize::Zeroizing;
 
 use super::Error;
 
@@ -71,6 +73,7 @@ pub(super) struct Raw {
     pub(super) mcp: super::mcp::Mcp,
     pub(super) log: Log,
     pub(super) metrics: Metrics,
+    pub(super) telemetry: super::telemetry::Telemetry,
     pub(super) workers: Workers,
 }
 
@@ -150,8 +153,55 @@ pub(super) struct Auth {
     pub(super) registration: Registration,
     pub(super) access_ttl_ms: u64,
     pub(super) refresh_ttl_ms: u64,
+    pub(super) algorithm: Algorithm,
+    pub(super) hs256_secret_file: Option<PathBuf>,
     pub(super) issuer: Issuer,
 }
+
+/// What access tokens are signed with.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) enum Algorithm {
+    /// With the server's own key.
+    #[default]
+    #[serde(rename = "EdDSA")]
+    EdDsa,
+    /// With a secret that others may have too.
+    #[serde(rename = "HS256")]
+    Hs256,
+}
+
+impl Auth {
+    /// The secret of HS256, where tokens are signed with it.
+    pub(super) fn hs256_secret(&self) -> Result<Option<Secret>, Error> {
+        let invalid = |words: String| Error::Invalid(format!("auth.hs256_secret_file: {words}"));
+        let file = match (self.algorithm, &self.hs256_secret_file) {
+            (Algorithm::EdDsa, None) => return Ok(None),
+            (Algorithm::EdDsa, Some(_)) => {
+                return Err(invalid("it belongs to auth.algorithm = \"HS256\"".into()));
+            }
+            (Algorithm::Hs256, None) => {
+                return Err(invalid("HS256 needs a file with the secret".into()));
+            }
+            (Algorithm::Hs256, Some(file)) => file,
+        };
+        let at =
+            |problem: &dyn std::fmt::Display| invalid(format!("{}: {problem}", file.display()));
+        let metadata = std::fs::metadata(file).map_err(|error| at(&error))?;
+        if metadata.permissions().mode() & 0o077 != 0 {
+            return Err(at(&"it can be read by others: set its mode to 0600"));
+        }
+        let text = Zeroizing::new(std::fs::read_to_string(file).map_err(|error| at(&error))?);
+        match text.trim() {
+            short if short.len() < LEAST_SECRET => {
+                Err(at(&format!("a secret has at least {LEAST_SECRET} bytes")))
+            }
+            secret => Ok(Some(Secret::new(secret))),
+        }
+    }
+}
+
+/// As long as the hash (RFC 7518, 3.2), in bytes.
+const LEAST_SECRET: usize = 32;
 
 /// Somebody else whose tokens are taken.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -212,6 +262,8 @@ impl Default for Auth {
             registration: Registration::Closed,
             access_ttl_ms: 15 * 60 * 1000,
             refresh_ttl_ms: 30 * 24 * 60 * 60 * 1000,
+            algorithm: Algorithm::default(),
+            hs256_secret_file: None,
             issuer: Issuer::default(),
         }
     }
@@ -243,6 +295,8 @@ pub(super) struct ModelProvider {
     #[serde(default)]
     context_tokens: Option<u32>,
     #[serde(default)]
+    max_output_tokens: Option<u32>,
+    #[serde(default)]
     headers: BTreeMap<String, String>,
     #[serde(default)]
     proxy: Option<String>,
@@ -260,6 +314,8 @@ pub(super) struct ModelProvider {
     prices: Option<String>,
     #[serde(default)]
     user_keys: Option<bool>,
+    #[serde(default)]
+    trace_context: Option<bool>,
 }
 
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
@@ -423,6 +479,7 @@ impl ModelProvider {
         Ok(ProviderConfig {
             models: self.models,
             context_tokens: self.context_tokens,
+            max_output_tokens: self.max_output_tokens,
             headers: self
                 .headers
                 .into_iter()
@@ -432,6 +489,7 @@ impl ModelProvider {
             max_tokens_field,
             usage_in_stream: self.usage_in_stream.unwrap_or(true),
             user_keys: self.user_keys.unwrap_or(true),
+            trace_context: self.trace_context.unwrap_or(false),
             base_url: self.base_url,
             api_version: self.api_version,
             native_schema: self.native_schema,

@@ -23,7 +23,11 @@ const MIGRATIONS: &[(&str, &str)] = &[
         include_str!("../migrations/0009_tool_servers.sql"),
     ),
     ("accounts", include_str!("../migrations/0010_accounts.sql")),
-    ("logins", include_str!("../migrations/0011_logins.sql")),
+    (
+        "departures",
+        include_str!("../migrations/0011_departures.sql"),
+    ),
+    ("logins", include_str!("../migrations/0012_logins.sql")),
 ];
 
 const RECORDS: &str = "CREATE TABLE IF NOT EXISTS migrations (

@@ -5,10 +5,13 @@
 mod approval;
 mod audit;
 mod budget;
+mod erased;
 mod fixture;
+mod identity;
 mod note;
 mod past;
 mod rate;
+mod schema;
 mod secret;
 
 use futures::future::join_all;

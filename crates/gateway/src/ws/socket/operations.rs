@@ -111,7 +111,8 @@ impl Socket {
             .as_ref()
             .is_some_and(|threads| threads.len() > MAX_THREADS)
         {
-            return Err(Error::invalid("`threads` has at most 1000 ids.").at_field("threads"));
+            return Err(Error::invalid("`threads` has at most 1000 ids.")
+                .breaks("threads", "maxItems 1000"));
         }
         let filter = Filter {
             threads: threads.map(|threads| threads.into_iter().collect()),
