@@ -123,7 +123,6 @@ async fn an_admin_gets_what_the_document_says() -> Test {
     // An admin may set the limits of the plans; those of one user go before them.
     let limits = Limits {
         requests_per_minute: MANY,
-        logins_per_minute: MANY,
         ..Limits::default()
     };
     for user in [&anna, &bert] {
