@@ -192,7 +192,7 @@ export type ClientFrame = {
   /** Files of this user for the run, at most 50. */
   files?: FileId[];
   /** A text, or an object that fits the agent's schema. */
-  input: string | Record<string, unknown>;
+  input: unknown;
   /** What the client keeps with it; at most 16 KiB. */
   metadata?: Record<string, unknown> | null;
   /** What to do when the thread has an active run. */
@@ -1065,7 +1065,7 @@ export interface RunStart {
   /** Files of this user for the run, at most 50. */
   files?: FileId[];
   /** A text, or an object that fits the agent's schema. */
-  input: string | Record<string, unknown>;
+  input: unknown;
   /** What the client keeps with it; at most 16 KiB. */
   metadata?: Record<string, unknown> | null;
   /** What to do when the thread has an active run. */
@@ -1213,7 +1213,7 @@ export interface StartRun {
   /** Files of this user for the run, at most 50. */
   files?: FileId[];
   /** A text, or an object that fits the agent's schema. */
-  input: string | Record<string, unknown>;
+  input: unknown;
   /** What the client keeps with it; at most 16 KiB. */
   metadata?: Record<string, unknown> | null;
   /** What to do when the thread has an active run. */

@@ -147,6 +147,15 @@ pub struct Node {
     lock: DirLock,
 }
 
+/// What everything runs on, and who tells the collector of it, where there is one.
+fn observed(config: &Config, recorded: &Recorded) -> Result<(Runtime, Option<Exporting>), Error> {
+    let telemetry = config.telemetry.clone().map(Telemetry::new);
+    let tracer = telemetry.as_ref().and_then(Telemetry::tracer);
+    let runtime = tracer.map_or_else(Runtime::new, Runtime::traced);
+    let telemetry = telemetry.map(|telemetry| telemetry.begin(&runtime, recorded));
+    Ok((runtime, telemetry.transpose().map_err(other)?))
+}
+
 impl Node {
     /// Brings a server up. When this returns, it answers.
     pub async fn start(config: Config) -> Result<Self, Error> {
@@ -159,11 +168,7 @@ impl Node {
         let Opened { doors, url, tls } = doors::open(&config).await?;
 
         let recorded = metrics::install().map_err(Error::Other)?;
-        let telemetry = config.telemetry.clone().map(Telemetry::new);
-        let tracer = telemetry.as_ref().and_then(Telemetry::tracer);
-        let runtime = tracer.map_or_else(Runtime::new, Runtime::traced);
-        let telemetry = telemetry.map(|telemetry| telemetry.begin(&runtime, &recorded));
-        let telemetry = telemetry.transpose().map_err(other)?;
+        let (runtime, telemetry) = observed(&config, &recorded)?;
         let hub = Hub::new();
         let keys = accounts::keys(&config, &runtime)?;
         let store_config = netra_store::Config {

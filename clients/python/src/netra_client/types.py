@@ -229,7 +229,7 @@ class _ClientFrameRunStartRequired(TypedDict):
     #: The agent's name.
     agent: str
     #: A text, or an object that fits the agent's schema.
-    input: str | dict[str, Any]
+    input: Any
     type: Literal["run.start"]
 
 
@@ -1412,7 +1412,7 @@ class _RunStartRequired(TypedDict):
     #: The agent's name.
     agent: str
     #: A text, or an object that fits the agent's schema.
-    input: str | dict[str, Any]
+    input: Any
 
 
 class RunStart(_RunStartRequired, total=False):
@@ -1611,7 +1611,7 @@ class _StartRunRequired(TypedDict):
     #: The agent's name.
     agent: str
     #: A text, or an object that fits the agent's schema.
-    input: str | dict[str, Any]
+    input: Any
 
 
 class StartRun(_StartRunRequired, total=False):
