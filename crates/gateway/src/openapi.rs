@@ -2,7 +2,6 @@
 
 mod errors;
 mod examples;
-mod links;
 mod objects;
 #[cfg(test)]
 mod tests;
@@ -147,7 +146,6 @@ pub fn openapi() -> utoipa::openapi::OpenApi {
             complete(path, operation);
         }
     }
-    links::add(&mut api.paths);
     api
 }
 
