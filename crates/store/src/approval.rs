@@ -329,7 +329,7 @@ impl Store {
             for (user, id) in expired(tx)? {
                 let answer = ResolveApproval {
                     decision: Decision::Deny,
-                    note: None,
+                    note: Some(NOBODY.to_owned()),
                     arguments: None,
                 };
                 let resolution = Resolution {
@@ -366,6 +366,9 @@ impl Store {
         self.0.db.read(read).await
     }
 }
+
+/// What the agent is told where the time to answer is over.
+const NOBODY: &str = "nobody answered in time whether the call may be made";
 
 /// What has expired and nobody has answered; a bounded number, so that one write stays short.
 fn expired(tx: &Tx<'_>) -> Result<Vec<(UserId, ApprovalId)>, Error> {

@@ -42,6 +42,10 @@ async fn a_configuration_is_checked_as_a_server_would_read_it() -> Test {
         ("[auth]\nalgorithm = \"HS256\"\n", "auth.hs256_secret_file"),
         ("[policy]\ndir = \"/nowhere\"\n", "/nowhere"),
         ("[secrets]\nserver_file = \"/nowhere\"\n", "/nowhere"),
+        (
+            "[mcp.servers.a]\ncommand = \"/no/such/program\"\n",
+            "there is no file /no/such/program",
+        ),
         ("not toml", "netra.toml"),
     ] {
         let (code, said, failed) = check(text).await?;
