@@ -192,7 +192,7 @@ export type ClientFrame = {
   /** Files of this user for the run, at most 50. */
   files?: FileId[];
   /** A text, or an object that fits the agent's schema. */
-  input: string | Record<string, unknown>;
+  input: unknown;
   /** What the client keeps with it; at most 16 KiB. */
   metadata?: Record<string, unknown> | null;
   /** What to do when the thread has an active run. */
@@ -519,45 +519,45 @@ export interface Leave {
 /** Limits in place of others: what is absent stays as it is below. */
 export interface LimitOverrides {
   /** How long an approval may be answered, in milliseconds. */
-  approval_ttl_ms: number | null;
+  approval_ttl_ms?: number | null;
   /** Attempts of a run after crashes. */
-  attempts: number | null;
+  attempts?: number | null;
   /** Tokens of models per day; none: without a bound. */
-  budget_tokens: number | null;
+  budget_tokens?: number | null;
   /** Money for models per day, in US dollars; none: without a bound. */
-  budget_usd: number | null;
+  budget_usd?: number | null;
   /** Concurrent executions over all threads and nodes. */
-  concurrent_runs: number | null;
+  concurrent_runs?: number | null;
   /** Nesting of sub-agents. */
-  depth: number | null;
-  /** Sign-ins per minute for a pair of account and address. */
-  logins_per_minute: number | null;
+  depth?: number | null;
+  /** HTTP requests per minute of each API key; of a service token those for all whom it acts for together. */
+  key_requests_per_minute?: number | null;
   /** Memory of all the user's runs, workers and children on one node, in MiB. */
-  memory_mib: number | null;
+  memory_mib?: number | null;
   /** The longest text of a message, in characters. */
-  message_chars: number | null;
+  message_chars?: number | null;
   /** WebSocket messages per socket in ten seconds. */
-  messages_per_10s: number | null;
+  messages_per_10s?: number | null;
   /** One model call, in milliseconds. */
-  model_call_ms: number | null;
+  model_call_ms?: number | null;
   /** Runs that may wait for a slot. */
-  queued_runs: number | null;
+  queued_runs?: number | null;
   /** HTTP requests per minute. */
-  requests_per_minute: number | null;
+  requests_per_minute?: number | null;
   /** The longest deadline that a run may ask for, in milliseconds. */
-  run_timeout_max_ms: number | null;
+  run_timeout_max_ms?: number | null;
   /** Deadline of a run that names none: queued and running time, in milliseconds. */
-  run_timeout_ms: number | null;
+  run_timeout_ms?: number | null;
   /** Open WebSockets. */
-  sockets: number | null;
+  sockets?: number | null;
   /** Steps of a run. */
-  steps: number | null;
+  steps?: number | null;
   /** One tool call, in milliseconds. */
-  tool_call_ms: number | null;
+  tool_call_ms?: number | null;
   /** Tool calls of a run. */
-  tool_calls: number | null;
+  tool_calls?: number | null;
   /** The largest upload, in MiB. */
-  upload_mib: number | null;
+  upload_mib?: number | null;
 }
 
 /** What one user may use. Defaults are the contract's, section 4. */
@@ -574,8 +574,8 @@ export interface Limits {
   concurrent_runs: number;
   /** Nesting of sub-agents. */
   depth: number;
-  /** Sign-ins per minute for a pair of account and address. */
-  logins_per_minute: number;
+  /** HTTP requests per minute of each API key; of a service token those for all whom it acts for together. */
+  key_requests_per_minute: number;
   /** Memory of all the user's runs, workers and children on one node, in MiB. */
   memory_mib: number;
   /** The longest text of a message, in characters. */
@@ -1065,7 +1065,7 @@ export interface RunStart {
   /** Files of this user for the run, at most 50. */
   files?: FileId[];
   /** A text, or an object that fits the agent's schema. */
-  input: string | Record<string, unknown>;
+  input: unknown;
   /** What the client keeps with it; at most 16 KiB. */
   metadata?: Record<string, unknown> | null;
   /** What to do when the thread has an active run. */
@@ -1213,7 +1213,7 @@ export interface StartRun {
   /** Files of this user for the run, at most 50. */
   files?: FileId[];
   /** A text, or an object that fits the agent's schema. */
-  input: string | Record<string, unknown>;
+  input: unknown;
   /** What the client keeps with it; at most 16 KiB. */
   metadata?: Record<string, unknown> | null;
   /** What to do when the thread has an active run. */

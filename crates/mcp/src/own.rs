@@ -153,7 +153,10 @@ impl Own {
     ) -> Result<NewToolServer, NotAdded> {
         check_own_name(name).map_err(|words| NotAdded::Invalid {
             field: "name",
-            rule: "pattern ^(?=.{1,21}$)[a-z]([a-z0-9]|_(?=[a-z0-9]))*$",
+            rule: match name.len() {
+                ..=21 => "pattern ^[a-z](_?[a-z0-9])*$",
+                _ => "maxLength 21",
+            },
             words,
         })?;
         let secrets = wanted.headers.clone();

@@ -95,7 +95,8 @@ impl Rest {
             state.questions.push(numbered);
         }
         let questions = self.when(|state| {
-            (state.at_work == 0).then(|| {
+            // Once one has asked, the others have nothing left to do, whoever is dropped meanwhile.
+            (state.asked || state.at_work == 0).then(|| {
                 let first = !std::mem::replace(&mut state.asked, true);
                 first.then(|| std::mem::take(&mut state.questions))
             })
@@ -145,8 +146,8 @@ impl Resting<'_> {
 
 impl Drop for Resting<'_> {
     fn drop(&mut self) {
-        if self.wakes {
-            let mut state = self.rest.state.lock();
+        let mut state = self.rest.state.lock();
+        if self.wakes && !state.asked {
             state.at_work += 1;
             state
                 .questions
@@ -195,6 +196,22 @@ mod tests {
         );
         rest.ended(1);
         assert!(asks.await.is_some());
+    }
+
+    #[tokio::test]
+    async fn who_lets_go_of_a_question_that_was_asked_leaves_nobody_behind() {
+        let rest = Rest::default();
+        assert!(rest.begun(3));
+        let mut asks = std::pin::pin!(rest.with(None));
+        let mut rests = std::pin::pin!(rest.with(None));
+        let mut dropped = Box::pin(rest.with(None));
+        assert!(poll!(asks.as_mut()).is_pending());
+        assert!(poll!(rests.as_mut()).is_pending());
+        assert!(poll!(dropped.as_mut()).is_pending());
+        rest.ended(1);
+        assert!(asks.await.is_some());
+        drop(dropped);
+        assert!(poll!(rests.as_mut()).is_ready(), "the run waits");
     }
 
     #[tokio::test]

@@ -229,7 +229,7 @@ class _ClientFrameRunStartRequired(TypedDict):
     #: The agent's name.
     agent: str
     #: A text, or an object that fits the agent's schema.
-    input: str | dict[str, Any]
+    input: Any
     type: Literal["run.start"]
 
 
@@ -735,7 +735,7 @@ class Leave(TypedDict, total=False):
     password: str | None
 
 
-class LimitOverrides(TypedDict):
+class LimitOverrides(TypedDict, total=False):
     """Limits in place of others: what is absent stays as it is below."""
 
     #: How long an approval may be answered, in milliseconds.
@@ -750,8 +750,8 @@ class LimitOverrides(TypedDict):
     concurrent_runs: int | None
     #: Nesting of sub-agents.
     depth: int | None
-    #: Sign-ins per minute for a pair of account and address.
-    logins_per_minute: int | None
+    #: HTTP requests per minute of each API key; of a service token those for all whom it acts for together.
+    key_requests_per_minute: int | None
     #: Memory of all the user's runs, workers and children on one node, in MiB.
     memory_mib: int | None
     #: The longest text of a message, in characters.
@@ -795,8 +795,8 @@ class Limits(TypedDict):
     concurrent_runs: int
     #: Nesting of sub-agents.
     depth: int
-    #: Sign-ins per minute for a pair of account and address.
-    logins_per_minute: int
+    #: HTTP requests per minute of each API key; of a service token those for all whom it acts for together.
+    key_requests_per_minute: int
     #: Memory of all the user's runs, workers and children on one node, in MiB.
     memory_mib: int
     #: The longest text of a message, in characters.
@@ -1412,7 +1412,7 @@ class _RunStartRequired(TypedDict):
     #: The agent's name.
     agent: str
     #: A text, or an object that fits the agent's schema.
-    input: str | dict[str, Any]
+    input: Any
 
 
 class RunStart(_RunStartRequired, total=False):
@@ -1611,7 +1611,7 @@ class _StartRunRequired(TypedDict):
     #: The agent's name.
     agent: str
     #: A text, or an object that fits the agent's schema.
-    input: str | dict[str, Any]
+    input: Any
 
 
 class StartRun(_StartRunRequired, total=False):

@@ -9,7 +9,7 @@ use netra_model::scripted::ScriptedModel;
 use netra_protocol::Event;
 use netra_protocol::approval::{ApprovalState, Decision, ResolveApproval};
 use netra_protocol::event::EventKind;
-use netra_protocol::id::RunId;
+use netra_protocol::id::{ApprovalId, RunId};
 use netra_protocol::message::MessageRole;
 use netra_protocol::run::{Run, RunStatus, StartRun};
 use netra_store::{Entry, Fanout};
@@ -93,26 +93,24 @@ pub(super) async fn to_the_end(
     loop {
         house.until(ctx, id, over).await;
         let approvals = house.store.approvals(ctx, 100, None).await.unwrap().items;
-        let open = approvals
-            .iter()
-            .find(|one| one.state == ApprovalState::Pending);
-        let Some(open) = open else {
+        let open = approvals.iter();
+        let open = open.filter(|one| one.state == ApprovalState::Pending);
+        let open: Vec<ApprovalId> = open.map(|one| one.id).collect();
+        if open.is_empty() {
             let (run, log) = house.ended(ctx, id).await;
             return (run, log, asked);
-        };
-        asked += 1;
-        let answer = ResolveApproval {
-            decision,
-            note: None,
-            arguments: None,
-        };
-        let approval = house
-            .store
-            .approval(ctx, open.id)
-            .for_write()
-            .await
-            .unwrap();
-        house.engine.answer(ctx, &approval, answer).await.unwrap();
+        }
+        // What was asked at one moment is answered before the run goes on.
+        for one in open {
+            asked += 1;
+            let answer = ResolveApproval {
+                decision,
+                note: None,
+                arguments: None,
+            };
+            let approval = house.store.approval(ctx, one).for_write().await.unwrap();
+            house.engine.answer(ctx, &approval, answer).await.unwrap();
+        }
     }
 }
 

@@ -276,6 +276,20 @@ impl Fanout for Witnessed {
     }
 }
 
+fn open_store(
+    runtime: &Runtime,
+    dir: &tempfile::TempDir,
+    witness: Option<Arc<dyn Fanout>>,
+    hub: &Arc<Hub>,
+) -> Store {
+    let config = StoreConfig {
+        dir: dir.path().to_owned(),
+        audit_key: netra_store::AuditKey::new([7; 32]),
+    };
+    let hub = Arc::clone(hub);
+    Store::open(runtime, config, Arc::new(Witnessed { witness, hub })).unwrap()
+}
+
 impl House {
     /// With a model that makes each answer from the request.
     pub(super) fn with_model(model: ScriptedModel) -> Self {
@@ -314,15 +328,7 @@ impl House {
         } = plan;
         let runtime = Runtime::with_clock(clock);
         let hub = Hub::new();
-        let config = StoreConfig {
-            dir: dir.path().to_owned(),
-            audit_key: netra_store::AuditKey::new([7; 32]),
-        };
-        let witnessed = Arc::new(Witnessed {
-            witness,
-            hub: hub.clone(),
-        });
-        let store = Store::open(&runtime, config, witnessed).unwrap();
+        let store = open_store(&runtime, &dir, witness, &hub);
         store.set_limits(limits);
         let bridge = WebSocketBridgeFactory::new(&runtime, store.clone(), hub);
         let hold = Arc::new(Hold {

@@ -205,9 +205,9 @@ async fn calls_that_an_agent_in_rust_lets_go_of_keep_nobody_from_asking_a_person
 async fn a_question_beside_a_joined_call_of_an_agent_in_rust_waits_until_that_is_done() {
     let code: Code = |work, _| {
         Box::pin(async move {
-            let (said, held) = join(
-                work.tool("consent", json!({"n": 1})),
+            let (held, said) = join(
                 work.tool("hold", json!({})),
+                work.tool("consent", json!({"n": 1})),
             )
             .await;
             Ok(json!({ "said": said?["n"], "held": held? }))

@@ -17,7 +17,7 @@ use tokio::io::{AsyncBufReadExt as _, BufReader};
 use tokio::process::Command;
 
 use crate::Test;
-use crate::expect::{approve, with_model};
+use crate::expect::{approve, until_logged, with_model};
 use crate::http_agents::agent;
 use netra_integration::script;
 
@@ -127,17 +127,6 @@ async fn stubs_say_what_a_script_finds_set() -> Test {
     let checked = output(&["agents", "check", "--agents", &shown], "").await?;
     ensure!(checked.status.success(), "{checked:?}");
     Ok(())
-}
-
-/// Waits for the log to say this.
-async fn until_logged(server: &TestProcess, words: &str) -> Result<()> {
-    let logged = async {
-        while !server.log()?.contains(words) {
-            tokio::task::yield_now().await;
-        }
-        anyhow::Ok(())
-    };
-    soon(words, logged).await
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

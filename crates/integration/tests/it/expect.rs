@@ -2,7 +2,7 @@
 
 use anyhow::{Context as _, Result, bail, ensure};
 use netra_client::{Error, Received, Socket};
-use netra_integration::{FakeModel, Options, Reply, TestUser, soon};
+use netra_integration::{FakeModel, Options, Reply, TestProcess, TestUser, soon};
 use netra_protocol::ErrorCode;
 use netra_protocol::event::EventKind;
 use netra_protocol::id::RunId;
@@ -68,6 +68,17 @@ pub(crate) async fn approve(user: &TestUser, socket: &mut Socket) -> Result<()> 
     let answer = answer.json(&serde_json::json!({"decision": "approve"}));
     user.client.send(answer).await?;
     Ok(())
+}
+
+/// Waits for the log to say this.
+pub(crate) async fn until_logged(server: &TestProcess, words: &str) -> Result<()> {
+    let logged = async {
+        while !server.log()?.contains(words) {
+            tokio::task::yield_now().await;
+        }
+        anyhow::Ok(())
+    };
+    soon(words, logged).await
 }
 
 /// A model that begins an answer and never ends it, and the options of a server that uses it.

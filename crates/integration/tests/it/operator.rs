@@ -166,7 +166,7 @@ async fn a_reset_link_of_the_command_line_leads_to_the_server_and_works_once() -
 
     let (code, link, _) = netra(&["user", "reset", "anna", "--data", &folder], "").await?;
     assert_eq!(code, 0);
-    let token = link.strip_prefix(&format!("{}/reset?token=", server.url()));
+    let token = link.strip_prefix(&format!("{}/reset#token=", server.url()));
     let token = token.with_context(|| link.clone())?;
     let body = serde_json::json!({"token": token, "password": "another horse battery"});
     let reset = || {

@@ -166,6 +166,10 @@ pub const CATALOGUE: &[Key] = &[
         "sign-ins per pair of account and address",
     ),
     value("limits.requests_per_minute", "requests per user"),
+    value(
+        "limits.key_requests_per_minute",
+        "requests per API key; of a service token for all whom it acts for",
+    ),
     value("limits.messages_per_10s", "WebSocket messages per socket"),
     value(
         "limits.budget_usd",

@@ -78,13 +78,26 @@ pub(super) struct Raw {
 }
 
 /// What stands under `limits`: a user's, and the node's.
-#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub(super) struct LimitKeys {
     pub(super) engines: Option<usize>,
     pub(super) node_memory_mib: Option<u64>,
     pub(super) requests_per_minute_and_address: Option<u32>,
+    pub(super) logins_per_minute: u32,
     #[serde(flatten)]
     pub(super) user: Limits,
+}
+
+impl Default for LimitKeys {
+    fn default() -> Self {
+        Self {
+            engines: None,
+            node_memory_mib: None,
+            requests_per_minute_and_address: None,
+            logins_per_minute: 5,
+            user: Limits::default(),
+        }
+    }
 }
 
 #[derive(Debug, Clone, Serialize, Deserialize)]

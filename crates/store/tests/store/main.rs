@@ -2,6 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a test may fail this way")]
 
+mod approval;
 mod audit;
 mod budget;
 mod erased;
