@@ -128,6 +128,8 @@ Examples:
   cargo xtask bench greed --rounds 20
   cargo xtask bench tools
   cargo xtask bench model
+  cargo xtask bench http
+  cargo xtask bench overload --clients 500
 ";
 
 const COVERAGE: &str = "\

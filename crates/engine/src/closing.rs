@@ -155,6 +155,19 @@ impl Open {
         last
     }
 
+    /// Keeps the agents that began in these steps, and these calls, only.
+    pub(crate) fn retain(&mut self, agents: &[u32], calls: impl Fn(ToolCallId) -> bool) {
+        self.agents.retain(|open| agents.contains(&open.step));
+        self.calls.retain(|open| calls(open.id));
+        self.messages.clear();
+    }
+
+    /// The tool of an open call.
+    pub(crate) fn tool_of(&self, call: ToolCallId) -> Option<&str> {
+        let open = self.calls.iter().find(|open| open.id == call)?;
+        Some(&open.tool_name)
+    }
+
     /// The messages that an agent has not ended.
     pub(crate) fn messages_of(self, agent: &str) -> impl Iterator<Item = OpenMessage> {
         let own = move |open: &OpenMessage| open.agent == agent;

@@ -20,6 +20,7 @@ use serde_json::{Value, json};
 use crate::agents::Definition;
 use crate::budget::{Budget, Warned};
 use crate::closing::OpenMessage;
+use crate::custody::Custody;
 use crate::ending::Last;
 use crate::factory::Infra;
 use crate::live::{Live, Workers};
@@ -98,6 +99,12 @@ pub(crate) fn unwritten(error: &netra_store::Error) -> Fault {
     Fault::Run(Failure::new(code, words))
 }
 
+/// Whether the operation with this key in a run's journal is another one, or within it.
+pub(crate) fn is_within(key: &str, outer: &str) -> bool {
+    let rest = key.strip_prefix(outer);
+    outer.is_empty() || rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
+}
+
 /// What an agent is to do, in short.
 pub(crate) fn task_of(input: &Value) -> String {
     match input.get("text").and_then(Value::as_str) {
@@ -135,6 +142,8 @@ pub(crate) struct Execution {
     pub(crate) warned: Warned,
     /// What earlier attempts of the run have done.
     pub(crate) journal: Journal,
+    /// Who has what agents keep in the thread.
+    pub(crate) custody: Custody,
     /// Messages of an earlier attempt that go on.
     pub(crate) unfinished: Mutex<Vec<OpenMessage>>,
     /// The workers of the run's scripts and analyses.
@@ -159,6 +168,8 @@ pub(crate) struct Frame<'e> {
     pub(crate) speaks: bool,
     /// The conversation that was handed over to it.
     pub(crate) conversation: Option<Vec<Said>>,
+    /// What a sub-agent had kept in its thread when it began, where it keeps something.
+    pub(crate) kept: Option<Value>,
     operations: AtomicU32,
     first_step: u32,
     step: AtomicU32,
@@ -176,6 +187,7 @@ pub(crate) struct Place {
     pub(crate) began: Timestamp,
     pub(crate) speaks: bool,
     pub(crate) conversation: Option<Vec<Said>>,
+    pub(crate) kept: Option<Value>,
 }
 
 /// When the run's own agent began.
@@ -200,6 +212,7 @@ impl<'e> Frame<'e> {
             began,
             speaks: true,
             conversation: None,
+            kept: None,
         };
         Self::begun((execution, span), ctx, agent, input, place)
     }
@@ -220,6 +233,7 @@ impl<'e> Frame<'e> {
             key: place.key,
             speaks: place.speaks,
             conversation: place.conversation,
+            kept: place.kept,
             operations: AtomicU32::new(0),
             first_step: place.first_step,
             step: AtomicU32::new(place.first_step),

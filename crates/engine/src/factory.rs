@@ -24,6 +24,7 @@ use crate::admission::{Admission, Permit};
 use crate::agents::{Agents, Change};
 use crate::budget::{Budget, Warned};
 use crate::closing;
+use crate::custody::Custody;
 use crate::ending::{self, Ending};
 use crate::engine::{IsolatedExecutionEngine, Parts, usage_of_run};
 use crate::error::Error;
@@ -196,6 +197,7 @@ impl ExecutionEngineFactory {
             budget: Budget::of(&limits, &commission.agent),
             warned: Warned::default(),
             limits,
+            custody: Custody::of(&journal, &commission.agent),
             journal,
             unfinished: Mutex::default(),
             workers,

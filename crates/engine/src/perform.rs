@@ -1,14 +1,15 @@
 //! How each kind of agent works.
 
+mod answerer;
 mod ask;
-mod call;
-pub(crate) mod calls;
+pub(crate) mod code_calls;
 mod history;
 mod http;
 mod images;
 mod model;
+pub(crate) mod native;
 mod script;
-mod state;
+pub(crate) mod state;
 mod wish;
 
 pub(crate) use self::ask::Answer;
@@ -19,7 +20,6 @@ use serde_json::Value;
 use crate::agents::Body;
 use crate::execution::{Fault, Finished, Frame};
 use crate::message;
-use crate::native::Work;
 
 /// Makes the first of these fields that the result has as a text the assistant's message, where the agent
 /// is one that speaks to the user.
@@ -41,13 +41,7 @@ pub(crate) async fn perform(frame: &Frame<'_>) -> Result<Finished, Fault> {
 
 async fn of_body(frame: &Frame<'_>) -> Result<Finished, Fault> {
     let finished = match &frame.agent.body {
-        Body::Native(native) => {
-            let result = native.0.run(Work::of(frame)).await;
-            let result = result.map_err(|stopped| stopped.0)?;
-            let mut finished = Finished::new(result);
-            say(frame, &mut finished, &["report_markdown", "text"]).await?;
-            finished
-        }
+        Body::Native(native) => native::perform(frame, &*native.0).await?,
         Body::Model { .. } => Box::pin(model::perform(frame)).await?,
         Body::Script { file, code } => Box::pin(script::perform(frame, file, code)).await?,
         Body::Http(endpoint) => Box::pin(http::perform(frame, endpoint)).await?,

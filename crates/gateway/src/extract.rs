@@ -2,11 +2,10 @@
 //!
 //! [`context`] is the one place that makes a [`UserExecutionContext`] for a request.
 
-use std::net::{IpAddr, SocketAddr};
 use std::str::FromStr;
 use std::sync::Arc;
 
-use axum::extract::{ConnectInfo, FromRequestParts, RawPathParams};
+use axum::extract::{FromRequestParts, RawPathParams};
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, Uri};
 use netra_context::{Principal, Trace, UserExecutionContext};
@@ -17,6 +16,7 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use sha2::{Digest as _, Sha256};
 
+use crate::address::Peer;
 use crate::auth::verifier::Verified;
 use crate::error::Error;
 use crate::json;
@@ -88,7 +88,7 @@ impl<T: FromStr + Send> FromRequestParts<Gateway> for Id<T> {
 /// Somebody who need not be signed in: where the request came from, and its headers. No parameters
 /// are known behind the `?`.
 pub(crate) struct Visitor {
-    pub(crate) address: Option<IpAddr>,
+    pub(crate) peer: Option<Peer>,
     pub(crate) headers: HeaderMap,
     pub(crate) uri: Uri,
 }
@@ -98,9 +98,8 @@ impl FromRequestParts<Gateway> for Visitor {
 
     async fn from_request_parts(parts: &mut Parts, _: &Gateway) -> Result<Self, Error> {
         parse_query::<Nothing>(parts.uri.query().unwrap_or_default())?;
-        let peer = parts.extensions.get::<ConnectInfo<SocketAddr>>();
         Ok(Self {
-            address: peer.map(|ConnectInfo(address)| address.ip().to_canonical()),
+            peer: parts.extensions.get().copied(),
             headers: parts.headers.clone(),
             uri: parts.uri.clone(),
         })

@@ -29,14 +29,14 @@ mod ws;
 pub use address::Net;
 pub use auth::issuer::IssuerConfig;
 pub use auth::keys::{Error as KeysError, Keys};
-pub use auth::link::reset_token;
+pub use auth::link::{OneTimeLink, reset_token};
 pub use auth::origin::is_origin;
 pub use auth::passwords::{Refused as PasswordRefused, hash_password};
 pub use auth::setup::setup_token;
-pub use config::{Config, Registration};
+pub use config::{Config, PerMinute, Registration};
 pub use openapi::openapi;
 pub use router::router;
-pub use serve::transport::{Door, Tls};
+pub use serve::transport::{Door, FreshCertificate, Tls};
 pub use serve::{serve, serve_at};
 pub use state::{History, Metrics, Parts};
 

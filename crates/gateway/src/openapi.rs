@@ -2,7 +2,6 @@
 
 mod errors;
 mod examples;
-mod links;
 mod objects;
 #[cfg(test)]
 mod tests;
@@ -135,6 +134,14 @@ pub fn openapi() -> utoipa::openapi::OpenApi {
     components.add_security_scheme(KEY_SCHEME, key);
     components.schemas.values_mut().for_each(bound);
     if let Some(RefOr::T(Schema::Object(limits))) = components.schemas.get_mut("LimitOverrides") {
+        // Not `int64`, which ends where a sign would begin.
+        for limit in limits.properties.values_mut() {
+            if let RefOr::T(Schema::Object(limit)) = limit
+                && limit.format == Some(SchemaFormat::KnownFormat(KnownFormat::Int64))
+            {
+                limit.format = None;
+            }
+        }
         for (name, least) in LimitOverrides::LEAST {
             if let Some(RefOr::T(Schema::Object(limit))) = limits.properties.get_mut(*name) {
                 limit.minimum = Some((*least).into());
@@ -147,7 +154,6 @@ pub fn openapi() -> utoipa::openapi::OpenApi {
             complete(path, operation);
         }
     }
-    links::add(&mut api.paths);
     api
 }
 

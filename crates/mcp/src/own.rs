@@ -153,7 +153,10 @@ impl Own {
     ) -> Result<NewToolServer, NotAdded> {
         check_own_name(name).map_err(|words| NotAdded::Invalid {
             field: "name",
-            rule: "pattern ^(?=.{1,21}$)[a-z]([a-z0-9]|_(?=[a-z0-9]))*$",
+            rule: match name.len() {
+                ..=21 => "pattern ^[a-z](_?[a-z0-9])*$",
+                _ => "maxLength 21",
+            },
             words,
         })?;
         let secrets = wanted.headers.clone();
@@ -279,7 +282,13 @@ impl Own {
             ctx.runtime()
                 .account_of(principal.user_id, limits.memory_mib)
         });
-        let (source, pause) = match server.offers(account, &opened).await {
+        // A server may keep for each instance which tools it has.
+        let seated = self.seats.seated(server, principal.user_id);
+        let offers = match seated.filter(|_| changed) {
+            Some(instance) => server.offers_now(&instance).await,
+            None => server.offers(account, &opened).await,
+        };
+        let (source, pause) = match offers {
             Ok(offers) => {
                 let tools = tools(server, &self.seats, offers);
                 let (source, refused) = Source::here(&server.name, tools);

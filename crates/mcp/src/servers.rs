@@ -29,7 +29,7 @@ const SWEEP_EVERY: Duration = Duration::from_secs(1);
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
 const MAX_PAUSE: Duration = Duration::from_secs(60);
 /// The least time between two askings of a server that says that something has changed.
-const CALM: Duration = Duration::from_secs(5);
+pub(crate) const CALM: Duration = Duration::from_secs(5);
 
 /// All tool servers of the configuration.
 pub struct Servers {
@@ -90,6 +90,7 @@ impl Servers {
     /// Begins to ask the servers for their tools, which go into the registry, and to look after
     /// instances.
     pub fn begin(&self, registry: &Arc<Registry>) {
+        self.seats.tell(registry);
         for server in &self.servers {
             let learning = Learning {
                 server: Arc::clone(server),

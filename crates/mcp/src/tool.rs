@@ -21,7 +21,7 @@ use crate::content::{self, failed};
 use crate::instance::TOKEN;
 use crate::offer::{Asks, Offer};
 use crate::opened::Opened;
-use crate::seat::Seat;
+use crate::seat::{Seat, Stay};
 use crate::seats::Seats;
 use crate::server::Server;
 
@@ -186,10 +186,20 @@ impl ServerTool {
     fn seat(&self, call: &Call<'_>) -> Result<Arc<Seat>, Failure> {
         let user = call.ctx.user_id();
         let user = user.ok_or_else(|| failed("no_user", "no user asks"))?;
-        Ok(match self.server.config.scope {
-            ToolServerScope::User => self.seats.of(&self.server, Some(user)),
-            ToolServerScope::Shared => self.seats.of(&self.server, None),
-            ToolServerScope::Run => {
+        let owner = match self.server.config.scope {
+            ToolServerScope::User => Some(Some(user)),
+            ToolServerScope::Shared => Some(None),
+            ToolServerScope::Run => None,
+        };
+        Ok(match owner {
+            Some(owner) => {
+                let seat = self.seats.of(&self.server, owner);
+                let name = format!("mcp-stay/{}", self.server.name);
+                call.scope
+                    .kept(&name, || Stay::new(&seat, call.ctx.runtime()));
+                seat
+            }
+            None => {
                 let name = format!("mcp/{}", self.server.name);
                 let mut is_new = false;
                 let seat = call.scope.kept(&name, || {

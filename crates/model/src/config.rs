@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use netra_prices::PriceList;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
@@ -22,6 +23,9 @@ pub struct Config {
     pub retries: u32,
     /// How much answers take at most that are kept to be given again, in MiB.
     pub cache_mib: u64,
+    /// Prices that hold in place of those that are built in, and of further models.
+    #[serde(skip)]
+    pub prices: Option<PriceList>,
     /// Providers by name. The name has no `/`.
     pub providers: BTreeMap<String, ProviderConfig>,
 }
@@ -34,6 +38,7 @@ impl Default for Config {
             fallback: Vec::new(),
             retries: 2,
             cache_mib: 64,
+            prices: None,
             providers: BTreeMap::new(),
         }
     }

@@ -91,6 +91,11 @@ pub trait Provider: Send + Sync {
         None
     }
 
+    /// Which price list that stands in.
+    fn price_source(&self, _model: &str) -> Option<String> {
+        None
+    }
+
     /// Begins one call. An error before the first chunk comes from here or from the stream.
     async fn stream(
         &self,
@@ -162,7 +167,15 @@ impl Models {
     /// that cannot work is [`Error::NotConfigured`].
     pub fn new(config: Config) -> Result<Self, Error> {
         let mut providers: BTreeMap<String, Arc<dyn Provider>> = BTreeMap::new();
-        let list = Listed::new(|| PriceList::built_in().ok().map(Arc::new));
+        let own = config.prices;
+        let list: Listed = Listed::new(Box::new(move || {
+            let built_in = PriceList::built_in().ok();
+            let list = match (own, built_in) {
+                (Some(own), Some(built_in)) => Some(own.over(built_in)),
+                (own, built_in) => own.or(built_in),
+            };
+            list.map(Arc::new)
+        }));
         let mut own_keys = OwnKeys::default();
         for (name, provider) in config.providers {
             if name.is_empty() || name.contains('/') {
@@ -432,6 +445,7 @@ impl Models {
                 input: price.input,
                 cached_input: price.cached_input,
                 output: price.output,
+                source: provider.and_then(|known| known.price_source(&model.model)),
             }
         };
         Model {

@@ -144,7 +144,7 @@ impl<W: Wire> Remote<W> {
     }
 
     /// The model in the price list, where it is known whose prices hold.
-    fn listed(&self, model: &str) -> Option<&netra_prices::Model> {
+    fn listed(&self, model: &str) -> Option<(&netra_prices::Model, &PriceList)> {
         let prices = self.prices.as_ref()?;
         prices.list.find_of(&prices.provider, model)
     }
@@ -256,7 +256,11 @@ impl<W: Wire> Provider for Remote<W> {
     }
 
     fn tariff(&self, model: &str) -> Option<Tariff> {
-        self.listed(model).map(netra_prices::Model::tariff)
+        self.listed(model).map(|(listed, _)| listed.tariff())
+    }
+
+    fn price_source(&self, model: &str) -> Option<String> {
+        self.listed(model).map(|(_, list)| list.title())
     }
 
     fn place(&self) -> Option<String> {
@@ -273,7 +277,7 @@ impl<W: Wire> Provider for Remote<W> {
     }
 
     fn window(&self, model: &str) -> Option<u32> {
-        let known = || u32::try_from(self.listed(model)?.context_window?).ok();
+        let known = || u32::try_from(self.listed(model)?.0.context_window?).ok();
         self.window.or_else(known)
     }
 

@@ -95,8 +95,10 @@ pub struct Config {
     pub node_memory_mib: Option<u64>,
     /// Limits of users that have no others.
     pub limits: Limits,
-    /// Requests of one address in a minute that carry no good credentials; none: the default.
-    pub requests_per_address: Option<u32>,
+    /// Requests of one address in a minute that carry no good credentials.
+    pub requests_per_address: u32,
+    /// Sign-ins in a minute of each pair of account and address.
+    pub logins_per_minute: u32,
     /// Who may make an account.
     pub registration: Registration,
     /// What access tokens are signed with in place of the server's own key.
@@ -109,6 +111,8 @@ pub struct Config {
     pub refresh_ttl: Duration,
     /// Providers of language models.
     pub models: netra_model::Config,
+    /// Where the prices in it come from.
+    pub price_file: Option<PathBuf>,
     /// Folder of agents besides the built-in ones.
     pub agents: Option<PathBuf>,
     /// Whether that folder is looked at for changes.
@@ -195,6 +199,10 @@ impl Config {
             let words = "limits.requests_per_minute_and_address must be at least 1";
             return Err(Error::Invalid(words.into()));
         }
+        if raw.limits.logins_per_minute == 0 {
+            let words = "limits.logins_per_minute must be at least 1";
+            return Err(Error::Invalid(words.into()));
+        }
         if raw.limits.node_memory_mib == Some(0) {
             let words = "limits.node_memory_mib must be at least 1";
             return Err(Error::Invalid(words.into()));
@@ -221,12 +229,14 @@ impl Config {
             engines: raw.limits.engines,
             node_memory_mib: raw.limits.node_memory_mib,
             limits: raw.limits.user,
-            requests_per_address: raw.limits.requests_per_minute_and_address,
+            requests_per_address: raw.limits.requests_per_minute_and_address.unwrap_or(3_000),
+            logins_per_minute: raw.limits.logins_per_minute,
             registration: raw.auth.registration,
             hs256_secret: raw.auth.hs256_secret()?,
             issuer: raw.auth.issuer.resolve()?,
             access_ttl: Duration::from_millis(raw.auth.access_ttl_ms),
             refresh_ttl: Duration::from_millis(raw.auth.refresh_ttl_ms),
+            price_file: raw.models.price_file()?,
             models: raw.models.resolve()?,
             agents: raw.agents.dir,
             agents_watch: raw.agents.watch.unwrap_or(raw.server.dev),

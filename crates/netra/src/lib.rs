@@ -10,6 +10,7 @@ pub mod config;
 pub mod exit;
 pub mod metrics;
 pub mod node;
+mod reload;
 pub mod server_file;
 mod server_secrets;
 mod sweep;

@@ -10,7 +10,7 @@ use netra_context::{BackgroundKind, Runtime, UserExecutionContext};
 use netra_engine::agents::Agents;
 use netra_engine::{Agent, ExecutionEngineFactory, Infra, NodeMemory};
 use netra_events::{Hub, WebSocketBridgeFactory};
-use netra_gateway::{Parts, Tls};
+use netra_gateway::{OneTimeLink, Parts};
 use netra_mcp::ServerConfig;
 use netra_model::Models;
 use netra_store::secret::{Keyring, ServerSecrets};
@@ -20,7 +20,7 @@ use netra_tools::{
     Findings, Known, Policy, PublicWeb, Registry, Tool, ToolExecutorFactory, Unusable,
 };
 use netra_worker::sandbox::{Sandbox, Tier};
-use netra_worker::{AnalysisPool, ScriptPool};
+use netra_worker::{AnalysisPool, InputFile, ScriptPool};
 
 use crate::accounts;
 use crate::config::{Config, Registration};
@@ -31,6 +31,7 @@ use crate::history::History;
 use crate::machine;
 use crate::machine_layers;
 use crate::metrics::{self, Recorded};
+use crate::reload::{Reload, Settable};
 use crate::server_file::{Published, ServerFile};
 use crate::server_secrets;
 use crate::sweep;
@@ -139,15 +140,23 @@ pub struct Node {
     url: String,
     setup_link: Option<String>,
     drain: Duration,
-    tls: Option<Tls>,
+    settable: Settable,
     runtime: Runtime,
-    store: Store,
     engine: ExecutionEngineFactory,
     // In the order in which they are let go: first nobody finds the server, last the lock.
     published: Published,
     telemetry: Option<Exporting>,
     temp: Option<Temp>,
     lock: DirLock,
+}
+
+/// What everything runs on, and who tells the collector of it, where there is one.
+fn observed(config: &Config, recorded: &Recorded) -> Result<(Runtime, Option<Exporting>), Error> {
+    let telemetry = config.telemetry.clone().map(Telemetry::new);
+    let tracer = telemetry.as_ref().and_then(Telemetry::tracer);
+    let runtime = tracer.map_or_else(Runtime::new, Runtime::traced);
+    let telemetry = telemetry.map(|telemetry| telemetry.begin(&runtime, recorded));
+    Ok((runtime, telemetry.transpose().map_err(other)?))
 }
 
 impl Node {
@@ -162,11 +171,7 @@ impl Node {
         let Opened { doors, url, tls } = doors::open(&config).await?;
 
         let recorded = metrics::install().map_err(Error::Other)?;
-        let telemetry = config.telemetry.clone().map(Telemetry::new);
-        let tracer = telemetry.as_ref().and_then(Telemetry::tracer);
-        let runtime = tracer.map_or_else(Runtime::new, Runtime::traced);
-        let telemetry = telemetry.map(|telemetry| telemetry.begin(&runtime, &recorded));
-        let telemetry = telemetry.transpose().map_err(other)?;
+        let (runtime, telemetry) = observed(&config, &recorded)?;
         let hub = Hub::new();
         let keys = accounts::keys(&config, &runtime)?;
         let store_config = netra_store::Config {
@@ -214,6 +219,13 @@ impl Node {
         };
         sweep::start(&runtime, &store, config.events_days);
         let history = History::default();
+        let edge = gateway_config(&config);
+        let settable = Settable {
+            store: store.clone(),
+            tls,
+            requests: edge.requests_per_address.clone(),
+            logins: edge.logins_per_minute.clone(),
+        };
         let parts = Parts {
             runtime: runtime.clone(),
             store: store.clone(),
@@ -225,7 +237,7 @@ impl Node {
             keys,
             metrics: render(&recorded),
             history: history.told(),
-            config: gateway_config(&config),
+            config: edge,
         };
         runtime.spawn(TaskKind::Listener, async move {
             if let Err(error) = netra_gateway::serve_at(doors, parts).await {
@@ -239,12 +251,14 @@ impl Node {
         let published = file.publish(&config.data).map_err(other)?;
         tracing::info!(server.url = %url, data.dir = %config.data.display(), "ready");
         Ok(Self {
-            setup_link: setup.map(|token| format!("{url}/setup?token={token}")),
+            setup_link: setup.map(|token| {
+                let base = config.public_origin.as_deref().unwrap_or(&url);
+                OneTimeLink::Setup.url(base, &token)
+            }),
             url,
             drain: config.drain,
-            tls,
+            settable,
             runtime,
-            store,
             engine,
             published,
             telemetry,
@@ -263,17 +277,13 @@ impl Node {
         self.setup_link.as_deref()
     }
 
-    /// Takes over of another configuration what a running server can: the limits of users, for all within a minute, and
-    /// the certificate. All else is for the next start.
+    /// Reads what a running server can take over of another configuration: the limits, those of users for all within a
+    /// minute, and the certificate. All else is for the next start. Nothing is changed before [`Reload::take_over`].
     ///
     /// # Errors
-    /// Where the certificate or its key cannot be used; all stays as it was then.
-    pub fn reload(&self, config: &Config) -> Result<(), Error> {
-        if let (Some(tls), Some((certificate, key))) = (&self.tls, &config.tls) {
-            tls.read_again(certificate, key).map_err(Error::Tls)?;
-        }
-        self.store.set_limits(config.limits.clone());
-        Ok(())
+    /// Where the certificate or its key cannot be used.
+    pub fn reload(&self, config: &Config) -> Result<Reload<'_>, Error> {
+        self.settable.read(config)
     }
 
     /// Reads the files of the agents again, for runs that begin from now on, and logs what has changed.
@@ -293,7 +303,7 @@ impl Node {
         }
         // Only now may another server have the folder.
         drop(self.engine);
-        drop(self.store);
+        drop(self.settable);
         drop(self.temp);
         drop(self.lock);
         left
@@ -362,7 +372,12 @@ fn registry_with(
             names_files: operation.names_files,
         });
     let mut tools = netra_tools::builtin::tools();
-    tools.extend(analysis_tools(operations.collect()));
+    let prices = config.price_file.clone().map(|path| InputFile {
+        name: netra_analytics::jobs::OWN_PRICES.to_owned(),
+        media_type: "application/toml".to_owned(),
+        path,
+    });
+    tools.extend(analysis_tools(operations.collect(), prices));
     let fetch = http_fetch(PublicWeb::new(config.fetch_allow.clone()));
     tools.push(fetch.map_err(|problem| Error::Other(anyhow::anyhow!(problem)))?);
     tools.extend(further);
@@ -526,9 +541,9 @@ fn gateway_config(config: &Config) -> netra_gateway::Config {
         },
         issuer: config.issuer.clone(),
         trusted_proxies: config.trusted_proxies.clone(),
-        requests_per_address: config
-            .requests_per_address
-            .unwrap_or(netra_gateway::Config::default().requests_per_address),
+        requests_per_address: config.requests_per_address.into(),
+        logins_per_minute: config.logins_per_minute.into(),
+        tls: config.tls.is_some(),
         dev: config.dev,
         access_ttl: config.access_ttl,
         refresh_ttl: config.refresh_ttl,

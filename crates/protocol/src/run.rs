@@ -2,7 +2,6 @@
 
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
-use utoipa::openapi::schema::{ObjectBuilder, OneOfBuilder, Schema, Type};
 
 use crate::error::Failure;
 use crate::id::{FileId, RunId, ThreadId};
@@ -128,16 +127,6 @@ pub enum OnBusy {
     Interrupt,
 }
 
-fn text_or_object() -> Schema {
-    let one = |kind| ObjectBuilder::new().schema_type(kind).build();
-    OneOfBuilder::new()
-        .item(one(Type::String))
-        .item(one(Type::Object))
-        .description(Some("A text, or an object that fits the agent's schema."))
-        .build()
-        .into()
-}
-
 /// Starts a run.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
@@ -145,7 +134,6 @@ pub struct StartRun {
     /// The agent's name.
     pub agent: String,
     /// A text, or an object that fits the agent's schema.
-    #[schema(schema_with = text_or_object)]
     pub input: serde_json::Value,
     /// Files of this user for the run, at most 50.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]

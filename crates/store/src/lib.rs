@@ -174,10 +174,10 @@ impl Store {
         self.0.db.write(|tx| tx.touch()).await
     }
 
-    /// Whether so many writes wait that a further one would have to wait for a place among them. Whoever can come back
-    /// later is better told so at once.
-    pub fn is_full(&self) -> bool {
-        self.0.db.is_full()
+    /// Whether whoever reads, or also writes, would now wait long, because everybody does. Whoever can come back later
+    /// is better told so at once.
+    pub fn is_overloaded(&self, to_write: bool) -> bool {
+        self.0.db.is_overloaded(to_write)
     }
 
     /// One-use tickets that open a WebSocket.

@@ -3,6 +3,7 @@
 mod checkpoint;
 mod lines;
 mod migrate;
+mod pressure;
 mod reader;
 mod transaction;
 mod writer;
@@ -66,9 +67,9 @@ impl Database {
         self.writer.write(Some(owner), work).await
     }
 
-    /// Whether so many works wait to be written that more would wait for a place.
-    pub(crate) fn is_full(&self) -> bool {
-        self.writer.is_full()
+    /// Whether what is to be written, or read, would wait too long.
+    pub(crate) fn is_overloaded(&self, to_write: bool) -> bool {
+        self.readers.are_overloaded() || (to_write && self.writer.is_overloaded())
     }
 
     /// Reads one snapshot.

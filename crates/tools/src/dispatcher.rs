@@ -20,7 +20,7 @@ use netra_context::{Trace, UserExecutionContext};
 use netra_events::Emission;
 use netra_protocol::error::{ErrorCode, Failure};
 use netra_protocol::event::{EventKind, MAX_RESULT_BYTES};
-use netra_protocol::id::ToolCallId;
+use netra_protocol::id::{ToolCallId, UserId};
 use netra_store::{AuditRecord, Changes, JournalEntry, JournalKind, RatedCall};
 use parking_lot::Mutex;
 use serde_json::{Value, json};
@@ -110,6 +110,7 @@ pub(crate) const BOUNDS: &[Bound] = &[Bound::Time, Bound::Output, Bound::Memory]
 /// of its own definition.
 pub struct Dispatcher {
     registry: Arc<Registry>,
+    user: Option<UserId>,
     /// What there was when the run began, so that a tool does not change under it.
     shelf: Arc<Shelf>,
     /// What the run's user alone has, once it has been asked for.
@@ -128,11 +129,17 @@ pub struct Dispatcher {
 
 impl Dispatcher {
     /// Of a run whose earlier attempts have used this.
-    pub(crate) fn new(registry: Arc<Registry>, scope: RunScope, earlier: Earlier) -> Self {
+    pub(crate) fn new(
+        registry: Arc<Registry>,
+        user: Option<UserId>,
+        scope: RunScope,
+        earlier: Earlier,
+    ) -> Self {
         let thread = scope.emitter().run().thread_id;
         Self {
             policy: RunPolicy::new(Arc::clone(registry.policy()), thread),
-            shelf: registry.now(),
+            shelf: registry.now_for(user),
+            user,
             own: OnceCell::new(),
             registry,
             scope,
@@ -230,7 +237,10 @@ impl Dispatcher {
             return self.own.get()?.entry(name).map(Arc::clone);
         }
         let known = self.shelf.entry(name).map(Arc::clone);
-        known.or_else(|| self.registry.now().entry(name).map(Arc::clone))
+        known.or_else(|| {
+            let now = self.registry.now_for(self.user);
+            now.entry(name).map(Arc::clone)
+        })
     }
 
     /// Waits until it is known what there is of these tools, and asks for what the user alone has where one of them is

@@ -62,6 +62,7 @@ impl ToolExecutorFactory {
         let scripts = self.0.scripts.clone();
         let (store, secrets) = (self.0.store.clone(), self.0.secrets.clone());
         let scope = RunScope::new((store, secrets), emitter, files, analysis, scripts);
-        Dispatcher::new(Arc::clone(&self.0.registry), scope, Earlier::of(journal))
+        let registry = Arc::clone(&self.0.registry);
+        Dispatcher::new(registry, ctx.user_id(), scope, Earlier::of(journal))
     }
 }

@@ -118,6 +118,22 @@ impl Past {
     }
 }
 
+/// Which call a run's journal says was begun (`ToolBegun`).
+pub fn call_begun(recorded: &Recorded) -> Option<ToolCallId> {
+    read::<Named>(Some(recorded)).map(|named| named.tool_call_id)
+}
+
+/// What the journal has of a call (`ToolEnded`) that got its end from elsewhere.
+pub fn call_closed(id: ToolCallId, tool: &str, failure: &Failure) -> Value {
+    json!(Ended {
+        tool_call_id: id,
+        tool_name: tool.to_owned(),
+        result: None,
+        error: Some(failure.clone()),
+        ends_run: false,
+    })
+}
+
 fn read<T: DeserializeOwned>(recorded: Option<&Recorded>) -> Option<T> {
     T::deserialize(&recorded?.value).ok()
 }

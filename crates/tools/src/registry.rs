@@ -1,9 +1,11 @@
 //! All tools of the server: those that are built in never change, those of tool servers come and go.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use netra_context::{Secret, UserExecutionContext};
+use netra_protocol::id::UserId;
+use parking_lot::Mutex;
 use serde_json::Value;
 use tokio::sync::watch;
 
@@ -43,6 +45,8 @@ pub struct Registry {
     of_users: Arc<dyn UserTools>,
     /// By source, what its servers are given that nobody is to see, with the names that stand for it.
     concealed: BTreeMap<String, Vec<(String, Secret)>>,
+    /// What sources have for single users now, because the instance of that user says so.
+    changed: Mutex<HashMap<UserId, HashMap<String, Source>>>,
 }
 
 impl Registry {
@@ -56,6 +60,7 @@ impl Registry {
             policy: policy.into(),
             of_users: Arc::new(()),
             concealed: BTreeMap::new(),
+            changed: Mutex::default(),
         })
     }
 
@@ -102,6 +107,38 @@ impl Registry {
         refused
     }
 
+    /// Puts what a source has for this user in the place of what it has for everybody, until it is forgotten. Names
+    /// what cannot be taken.
+    pub fn learn_for(
+        &self,
+        user: UserId,
+        source: &str,
+        tools: Vec<Arc<dyn Tool>>,
+    ) -> Vec<InvalidTool> {
+        let (taken, refused) = Source::here(source, tools);
+        // What each user has of one's own anyway is asked for when it is needed.
+        if self.shelf.borrow().is_of_each_user(source) {
+            return refused;
+        }
+        let mut changed = self.changed.lock();
+        changed
+            .entry(user)
+            .or_default()
+            .insert(source.to_owned(), taken);
+        refused
+    }
+
+    /// The source has for this user what it has for everybody.
+    pub fn forget_for(&self, user: UserId, source: &str) {
+        let mut changed = self.changed.lock();
+        if let Some(of_user) = changed.get_mut(&user) {
+            of_user.remove(source);
+            if of_user.is_empty() {
+                changed.remove(&user);
+            }
+        }
+    }
+
     /// Says that a source does not answer. The tools that it had stay, and are listed with this reason.
     pub fn away(&self, source: &str, why: &str) {
         self.change(|shelf| shelf.stand(source.to_owned(), Standing::Away(why.to_owned())));
@@ -114,6 +151,17 @@ impl Registry {
     /// What there is now.
     pub(crate) fn now(&self) -> Arc<Shelf> {
         Arc::clone(&self.shelf.borrow())
+    }
+
+    /// What there is now for this user.
+    pub(crate) fn now_for(&self, user: Option<UserId>) -> Arc<Shelf> {
+        let mut shelf = self.now();
+        let changed = self.changed.lock();
+        let of_user = user.and_then(|user| changed.get(&user));
+        for source in of_user.into_iter().flat_map(HashMap::values) {
+            Arc::make_mut(&mut shelf).put(source.clone());
+        }
+        shelf
     }
 
     /// Waits until every source that tools of these names would come from has been asked once. A
@@ -175,12 +223,12 @@ impl Registry {
         if self.is_of_users(name) {
             return self.own_of(ctx).await.entry(name)?.misfits(arguments);
         }
-        self.now().entry(name)?.misfits(arguments)
+        self.now_for(ctx.user_id()).entry(name)?.misfits(arguments)
     }
 
     /// Every tool, with whether this user may call it and why not, by name. What the user alone has is among them.
     pub async fn list_for(&self, ctx: &UserExecutionContext) -> Vec<netra_protocol::tool::Tool> {
-        let (shelf, own) = (self.now(), self.own_of(ctx).await);
+        let (shelf, own) = (self.now_for(ctx.user_id()), self.own_of(ctx).await);
         let shown = |shelf: &Shelf, entry: &Arc<Entry>| self.shown(ctx, shelf, entry);
         let mut tools: Vec<_> = shelf
             .entries()
@@ -342,6 +390,28 @@ mod tests {
         assert_eq!(names("git__push"), ["TOKEN"]);
         assert_eq!(names("gitlab__push"), [""; 0]);
         assert_eq!(names("git"), [""; 0]);
+    }
+
+    #[test]
+    fn what_one_users_instance_has_is_that_users_alone() {
+        let registry = registry(vec![tool("a", json!({}))]).unwrap();
+        registry.learn("src", vec![tool("src__x", json!({}))]);
+        let (ada, bob) = (UserId::from_bytes([1; 16]), UserId::from_bytes([2; 16]));
+        let refused = registry.learn_for(ada, "src", vec![tool("src__y", json!({}))]);
+        assert_eq!(refused, []);
+        let names = |user| -> Vec<String> {
+            let shelf = registry.now_for(user);
+            shelf
+                .entries()
+                .map(|one| one.tool.spec().name.clone())
+                .collect()
+        };
+        assert_eq!(names(Some(ada)), ["a", "src__y"]);
+        assert_eq!(names(Some(bob)), ["a", "src__x"]);
+        assert_eq!(names(None), ["a", "src__x"]);
+        registry.forget_for(ada, "src");
+        assert_eq!(names(Some(ada)), ["a", "src__x"]);
+        assert!(registry.changed.lock().is_empty());
     }
 
     #[tokio::test]

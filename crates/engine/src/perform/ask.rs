@@ -11,7 +11,7 @@ use netra_store::{JournalEntry, JournalKind};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
-use super::call::{self, Cache};
+use super::answerer::{self, Cache};
 use crate::budget::Earmark;
 use crate::execution::{Fault, Frame, unwritten};
 use crate::message;
@@ -90,7 +90,7 @@ async fn answer(
     (model, request): (&ModelRef, ChatRequest),
     audience: Audience,
 ) -> Result<Answer, Fault> {
-    let call = Box::pin(call::begin(frame, ctx, model, request)).await?;
+    let call = Box::pin(answerer::begin(frame, ctx, model, request)).await?;
     let mut listening = Listening {
         frame,
         audience,

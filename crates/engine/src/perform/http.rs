@@ -16,7 +16,7 @@ use serde::Deserialize as _;
 use serde_json::{Value, json};
 use tokio::time::Instant;
 
-use super::calls::{self, Call};
+use super::code_calls::{self, Call};
 use super::history::conversation;
 use super::say;
 use crate::ending::Last;
@@ -233,7 +233,7 @@ impl<'a> Visit<'a> {
     async fn make(&self, calls: Vec<netra_endpoint::Call>) -> Result<Vec<Answered>, Fault> {
         let ids: Vec<_> = calls.iter().map(|call| call.id().to_owned()).collect();
         let calls = calls.into_iter().map(call).collect();
-        let answers = calls::together(self.frame, calls).await?;
+        let answers = code_calls::together(self.frame, calls).await?;
         let answered = |(id, answer): (String, Result<Value, Failure>)| match answer {
             Ok(result) => Answered {
                 id,

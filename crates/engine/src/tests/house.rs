@@ -28,7 +28,7 @@ use tokio::sync::watch;
 
 use crate::agents::{Agents, EmbeddedAgent};
 use crate::order::check_order;
-use crate::{Config, Error, ExecutionEngineFactory, Infra, NodeMemory, Started};
+use crate::{Agent, Config, Error, ExecutionEngineFactory, Infra, NodeMemory, Started};
 
 /// How long anything may take before a test gives up; nothing waits for it when all is well.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -259,6 +259,8 @@ pub(super) struct Build {
     pub(super) fallback: Vec<ModelRef>,
     /// A folder of agents beside those of all houses.
     pub(super) agents: Option<tempfile::TempDir>,
+    /// Agents in Rust.
+    pub(super) native: Vec<Arc<dyn Agent>>,
 }
 
 impl Build {
@@ -273,6 +275,7 @@ impl Build {
             clock: Box::new(SystemClock),
             fallback: Vec::new(),
             agents: None,
+            native: Vec::new(),
         }
     }
 }
@@ -290,6 +293,20 @@ impl Fanout for Witnessed {
         }
         self.hub.committed(entries);
     }
+}
+
+fn open_store(
+    runtime: &Runtime,
+    dir: &tempfile::TempDir,
+    witness: Option<Arc<dyn Fanout>>,
+    hub: &Arc<Hub>,
+) -> Store {
+    let config = StoreConfig {
+        dir: dir.path().to_owned(),
+        audit_key: netra_store::AuditKey::new([7; 32]),
+    };
+    let hub = Arc::clone(hub);
+    Store::open(runtime, config, Arc::new(Witnessed { witness, hub })).unwrap()
 }
 
 impl House {
@@ -326,18 +343,11 @@ impl House {
             clock,
             fallback,
             agents: folder,
+            native,
         } = plan;
         let runtime = Runtime::with_clock(clock);
         let hub = Hub::new();
-        let config = StoreConfig {
-            dir: dir.path().to_owned(),
-            audit_key: netra_store::AuditKey::new([7; 32]),
-        };
-        let witnessed = Arc::new(Witnessed {
-            witness,
-            hub: hub.clone(),
-        });
-        let store = Store::open(&runtime, config, witnessed).unwrap();
+        let store = open_store(&runtime, &dir, witness, &hub);
         store.set_limits(limits);
         let bridge = WebSocketBridgeFactory::new(&runtime, store.clone(), hub);
         let hold = Arc::new(Hold {
@@ -372,7 +382,8 @@ impl House {
             .with(model.clone())
             .with_default("test/model".parse().unwrap())
             .with_fallback(fallback);
-        let agents = Agents::load(
+        let agents = Agents::load_with(
+            native,
             &[
                 &[ECHO, ASSISTANT, THRIFTY, BROKEN, HIDDEN],
                 super::agents::ALL,
@@ -436,6 +447,13 @@ impl House {
             limits,
             ..Build::new(model)
         })
+    }
+
+    /// A copy of the data folder as it is now, to be taken while nothing is written.
+    pub(super) fn copied(&self) -> Arc<tempfile::TempDir> {
+        let dir = tempfile::tempdir().unwrap();
+        super::camera::copy(self.dir.path(), dir.path());
+        Arc::new(dir)
     }
 
     /// Takes up what an earlier server left, and says how many runs that were.

@@ -273,6 +273,12 @@ async fn what_nobody_answers_in_time_is_denied_by_expiry() {
         _ => None,
     });
     assert_eq!(by, Some(("expiry", Decision::Deny)));
+    let denied = log.iter().find_map(|event| match &event.kind {
+        EventKind::ToolDenied { reason, .. } => Some(reason.as_str()),
+        _ => None,
+    });
+    let denied = denied.unwrap();
+    assert!(denied.contains("nobody answered in time"), "{denied}");
     assert_eq!(house.counts.consent.load(SeqCst), 0);
 }
 

@@ -173,7 +173,8 @@ pub(crate) fn is_own(headers: &HeaderMap, uri: &Uri) -> bool {
 /// Whether the client reaches us over TLS, directly or by way of a proxy.
 pub(crate) fn is_secure(config: &Config, headers: &HeaderMap) -> bool {
     let starts = |value: Option<&str>| value.is_some_and(|value| value.starts_with("https"));
-    starts(config.public_origin.as_deref())
+    config.tls
+        || starts(config.public_origin.as_deref())
         || starts(origin(headers))
         || starts(
             headers

@@ -3,24 +3,18 @@
 use std::collections::BTreeMap;
 
 use netra_protocol::account::{Key, Plan, Role, Session, Ticket, Tokens, User};
-use netra_protocol::admin::{
-    AdminAuditEntry, AdminRun, ChangedUser, Invite, Link, MetricsHistory, MetricsPoint, Plans,
-};
+use netra_protocol::admin::AdminAuditEntry;
 use netra_protocol::agent::{Agent, AgentKind};
 use netra_protocol::approval::{Approval, ApprovalState};
 use netra_protocol::audit::AuditEntry;
 use netra_protocol::event::{Event, EventKind, WireEvent};
 use netra_protocol::file::File;
 use netra_protocol::id::{
-    ApprovalId, AuditId, EventId, FileId, InviteId, KeyId, MessageId, RequestId, RunId, SessionId,
-    ThreadId, ToolCallId, UserId,
+    ApprovalId, AuditId, EventId, FileId, KeyId, MessageId, RequestId, RunId, SessionId, ThreadId,
+    ToolCallId, UserId,
 };
-use netra_protocol::isolation::{
-    Isolation, MemoryHoldings, MustBeZero, NodeHoldings, Slots, UserHoldings,
-};
-use netra_protocol::limits::{LimitOverrides, Limits};
+use netra_protocol::limits::Limits;
 use netra_protocol::message::{Content, Message, MessageRole};
-use netra_protocol::model::{Model, ModelPrice};
 use netra_protocol::run::{Run, RunStatus};
 use netra_protocol::secret::SecretInfo;
 use netra_protocol::thread::Thread;
@@ -43,6 +37,12 @@ macro_rules! id {
         $kind::from_parts(NOON + $later, RANDOM)
     };
 }
+
+mod admin;
+
+pub(super) use admin::{
+    admin_run, changed_user, history, invite, isolation, model, new_invite, plans,
+};
 
 pub(super) fn at(later_ms: u64) -> Timestamp {
     let micros = i64::try_from((NOON + later_ms) * 1_000);
@@ -402,135 +402,5 @@ pub(super) fn admin_audit_entry() -> AdminAuditEntry {
     AdminAuditEntry {
         user_id: user().id,
         entry: audit_entry(),
-    }
-}
-
-fn link(path: &str) -> Link {
-    let token = "mZ7yR4uE9oSdLfHjPzQvCxBnMVb1c2Xw0n6q5aGk3t8";
-    Link {
-        token: token.into(),
-        url: format!("https://netra.example/{path}#{token}"),
-        expires_at: at(7 * 86_400_000),
-    }
-}
-
-/// With the link that was asked for.
-pub(super) fn changed_user() -> ChangedUser {
-    ChangedUser {
-        user: user(),
-        reset_link: Some(link("reset")),
-    }
-}
-
-pub(super) fn new_invite() -> Invite {
-    Invite {
-        id: id!(InviteId, 6),
-        role: Role::User,
-        plan: Plan::Free,
-        created_at: at(6),
-        expires_at: at(7 * 86_400_000),
-        link: Some(link("register")),
-    }
-}
-
-pub(super) fn invite() -> Invite {
-    Invite {
-        link: None,
-        ..new_invite()
-    }
-}
-
-pub(super) fn plans() -> Plans {
-    Plans {
-        pro: LimitOverrides {
-            concurrent_runs: Some(10),
-            budget_usd: Some(20.0),
-            ..LimitOverrides::default()
-        },
-        ..Plans::default()
-    }
-}
-
-pub(super) fn history() -> MetricsHistory {
-    MetricsHistory {
-        interval_ms: 10_000,
-        points: vec![MetricsPoint {
-            at: at(0),
-            values: BTreeMap::from([("netra_runs_active".into(), 3.0)]),
-        }],
-    }
-}
-
-pub(super) fn admin_run() -> AdminRun {
-    let run = run();
-    AdminRun {
-        id: run.id,
-        user_id: user().id,
-        thread_id: run.thread_id,
-        agent: run.agent,
-        status: run.status,
-        attempt: run.attempt,
-        queue_position: None,
-        created_at: run.created_at,
-        started_at: run.started_at,
-        ended_at: None,
-        deadline: run.deadline,
-        error_code: None,
-        usage: run.usage,
-    }
-}
-
-pub(super) fn isolation() -> Isolation {
-    let slots = Slots {
-        running: 1,
-        queued: 0,
-        waiting: 0,
-        allowed: 5,
-    };
-    Isolation {
-        at: at(25),
-        users: vec![UserHoldings {
-            user_id: user().id,
-            name: Some("anna".into()),
-            slots,
-            memory: Some(MemoryHoldings {
-                heap_bytes: Some(98_304),
-                worker_bytes: 0,
-                peak_bytes: Some(131_072),
-                limit_bytes: 1_073_741_824,
-            }),
-            workers: 0,
-            sockets: 1,
-            streams: 0,
-            limits_hit: BTreeMap::from([("concurrent_runs".into(), 2)]),
-        }],
-        node: NodeHoldings {
-            slots: Slots {
-                allowed: 10_000,
-                ..slots
-            },
-            heap_bytes: Some(8_388_608),
-            system_bytes: Some(8_290_304),
-            workers: 0,
-            connections: 1,
-            tasks: 24,
-        },
-        must_be_zero: MustBeZero::default(),
-    }
-}
-
-pub(super) fn model() -> Model {
-    Model {
-        name: "openai/gpt-5-mini".into(),
-        kind: "openai".into(),
-        default: true,
-        problem: None,
-        native_schema: true,
-        images: true,
-        price: Some(ModelPrice {
-            input: 0.25,
-            cached_input: Some(0.025),
-            output: 2.0,
-        }),
     }
 }

@@ -12,7 +12,7 @@ use netra_protocol::frame::Empty;
 use netra_store::{Grant, NewUser, TicketOwner};
 use sha2::{Digest as _, Sha256};
 
-use crate::address::counted;
+use crate::address::{Peer, counted};
 use crate::auth::verifier::{Presented, Revoked};
 use crate::auth::{cookie, origin, secret_hash, secret_text, session, setup};
 use crate::config::Registration;
@@ -28,8 +28,8 @@ pub(crate) fn throttle(gateway: &Gateway, name: &str, visitor: &Visitor) -> Resu
     let mut key = Sha256::new();
     key.update(name.to_lowercase());
     key.update([0]);
-    key.update(visitor.address.map_or(0, counted).to_be_bytes());
-    let limit = gateway.limits.logins_per_minute;
+    key.update(visitor.peer.map_or(0, counted).to_be_bytes());
+    let limit = gateway.config.logins_per_minute.get();
     let verdict = gateway
         .logins
         .count(key.finalize().into(), limit, gateway.runtime.now());
@@ -261,7 +261,7 @@ fn is_dev_visitor(gateway: &Gateway, visitor: &Visitor) -> bool {
         .get("sec-fetch-site")
         .and_then(|site| site.to_str().ok());
     gateway.config.dev
-        && visitor.address.is_some_and(|address| address.is_loopback())
+        && visitor.peer.is_some_and(Peer::is_loopback)
         && host.is_some_and(origin::Host::is_loopback)
         && !forwarded.iter().any(|name| headers.contains_key(*name))
         && matches!(site, None | Some("same-origin" | "none"))
@@ -315,7 +315,7 @@ pub(crate) async fn logout(
     let refresh_token = refresh_token.or_else(|| kept(&gateway, &visitor));
     let caller = match presented(&visitor.headers)? {
         Some(token) => match gateway.verifier.verify(Presented::of(token)).await {
-            Ok(verified) => Some(verified),
+            Ok(passed) => Some(passed.verified),
             // A token past its end must not keep anybody from signing out.
             Err(_) if refresh_token.is_some() => None,
             Err(error) => return Err(error),
@@ -381,12 +381,10 @@ pub(crate) async fn ws_ticket(
 /// Tells who is signed in
 #[utoipa::path(get, path = "/api/auth/me", tag = "accounts", operation_id = "account_me",
     responses((status = 200, description = "The user", body = User)))]
-pub(crate) async fn me(
-    State(gateway): State<Gateway>,
-    caller: Caller,
-) -> Result<Answer<User>, Error> {
+pub(crate) async fn me(State(gateway): State<Gateway>, caller: Caller) -> Result<Response, Error> {
     let id = caller.verified.principal.user_id;
-    Ok(Answer(gateway.store.user_by_id(&caller.ctx, id).await?))
+    let user = gateway.verifier.account(&caller.ctx, id).await?;
+    Ok(Answer(&*user).into_response())
 }
 
 #[cfg(test)]

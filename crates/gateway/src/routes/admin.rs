@@ -15,7 +15,7 @@ use netra_protocol::tool::ToolServer;
 use netra_store::{NewUser, RunFilter};
 use serde::{Deserialize, Serialize};
 
-use crate::auth::link::{self, Purpose};
+use crate::auth::link::{self, OneTimeLink};
 use crate::auth::verifier::Revoked;
 use crate::error::Error;
 use crate::extract::{Caller, Id, IdempotencyKey, Paging, Visitor, checked_limit};
@@ -114,7 +114,7 @@ async fn reset_link(
 ) -> Result<Link, Error> {
     let user = gateway.store.user_supervised(&caller.ctx, id).await?;
     let place = (&visitor.headers, &visitor.uri);
-    let (link, kept) = link::make(gateway, Purpose::Reset, link::RESET_LIFE, place);
+    let (link, kept) = link::make(gateway, OneTimeLink::Reset, link::RESET_LIFE, place);
     let store = &gateway.store;
     store.reset_link_create(&caller.ctx, &user, kept).await?;
     Ok(link)

@@ -9,7 +9,7 @@ use netra_protocol::Page;
 use netra_protocol::admin::{CreateInvite, Invite};
 use netra_protocol::id::InviteId;
 
-use crate::auth::link::{self, Purpose};
+use crate::auth::link::{self, OneTimeLink};
 use crate::error::Error;
 use crate::extract::{Caller, Id, IdempotencyKey, Paging, Visitor};
 use crate::json::Payload;
@@ -54,7 +54,7 @@ pub(crate) async fn invite_create(
         Duration::from_millis(life_ms),
         (&visitor.headers, &visitor.uri),
     );
-    let (link, kept) = link::make(&gateway, Purpose::Invite, life, place);
+    let (link, kept) = link::make(&gateway, OneTimeLink::Invite, life, place);
     let store = &gateway.store;
     let created = store.invite_create(&caller.ctx, (role, plan), kept, idempotency.as_ref());
     let created = created.await?;

@@ -64,7 +64,7 @@ pub(crate) async fn tool_server_get(
 #[utoipa::path(put, path = "/api/tool-servers/{name}", tag = "agents",
     operation_id = "tool_server_put",
     params(("name" = String, Path, description = "A lower-case letter, then letters, digits or single `_`, at most 21",
-        pattern = "^(?=.{1,21}$)[a-z]([a-z0-9]|_(?=[a-z0-9]))*$")),
+        max_length = 21, pattern = "^[a-z](_?[a-z0-9])*$")),
     request_body = PutToolServer,
     responses((status = 200, description = "The tool server", body = OwnToolServer)))]
 pub(crate) async fn tool_server_put(

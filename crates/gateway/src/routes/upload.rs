@@ -43,7 +43,8 @@ pub(crate) struct Upload {
 }
 
 /// What a form has: one file, in a field of any name.
-#[derive(utoipa::ToSchema)]
+#[derive(Deserialize, utoipa::ToSchema)]
+#[serde(deny_unknown_fields)]
 #[expect(dead_code, reason = "it is there for the document alone")]
 pub(crate) struct Form {
     /// With the file's name.

@@ -224,7 +224,8 @@ proptest! {
             crate::auth::origin::checked_host(Version::HTTP_11, &given, &Uri::from_static("/")).ok();
             crate::auth::origin::check(&Config::default(), &given, &Uri::from_static("/ws")).ok();
             let trusted = ["10.0.0.0/8".parse().unwrap()];
-            crate::address::of_client("10.0.0.1".parse().unwrap(), &given, &trusted);
+            let peer = crate::address::Peer::of("10.0.0.1".parse().unwrap());
+            crate::address::of_client(peer, &given, &trusted);
         }
     }
 

@@ -196,12 +196,12 @@ fn right(example: &Value, file: &str) -> Value {
 async fn every_rule_of_a_body_is_enforced_and_named() {
     let limits = Limits {
         requests_per_minute: 1_000_000,
-        logins_per_minute: 1_000_000,
         ..Limits::default()
     };
     let config = Config {
         registration: crate::Registration::Open,
-        requests_per_address: 1_000_000,
+        requests_per_address: 1_000_000.into(),
+        logins_per_minute: 1_000_000.into(),
         limits,
         ..Config::default()
     };

@@ -55,7 +55,7 @@ async fn accounts_and_tokens_are_made_with_and_without_a_server() -> Test {
 
     let server = TestProcess::start(data.path()).await?;
     ensure!(
-        !server.log()?.contains("/setup?token="),
+        !server.log()?.contains("/setup#token="),
         "there is an admin"
     );
     let client = netra_client::Client::new(server.url(), None)?;

@@ -42,6 +42,10 @@ async fn a_configuration_is_checked_as_a_server_would_read_it() -> Test {
         ("[auth]\nalgorithm = \"HS256\"\n", "auth.hs256_secret_file"),
         ("[policy]\ndir = \"/nowhere\"\n", "/nowhere"),
         ("[secrets]\nserver_file = \"/nowhere\"\n", "/nowhere"),
+        (
+            "[mcp.servers.a]\ncommand = \"/no/such/program\"\n",
+            "there is no file /no/such/program",
+        ),
         ("not toml", "netra.toml"),
     ] {
         let (code, said, failed) = check(text).await?;
@@ -144,7 +148,7 @@ async fn a_reset_link_of_the_command_line_leads_to_the_server_and_works_once() -
 
     let (code, link, _) = netra(&["user", "reset", "anna", "--data", &folder], "").await?;
     assert_eq!(code, 0);
-    let token = link.strip_prefix(&format!("{}/reset?token=", server.url()));
+    let token = link.strip_prefix(&format!("{}/reset#token=", server.url()));
     let token = token.with_context(|| link.clone())?;
     let body = serde_json::json!({"token": token, "password": "another horse battery"});
     let reset = || {

@@ -166,6 +166,10 @@ pub const CATALOGUE: &[Key] = &[
         "sign-ins per pair of account and address",
     ),
     value("limits.requests_per_minute", "requests per user"),
+    value(
+        "limits.key_requests_per_minute",
+        "requests per API key; of a service token for all whom it acts for",
+    ),
     value("limits.messages_per_10s", "WebSocket messages per socket"),
     value(
         "limits.budget_usd",
@@ -228,6 +232,10 @@ pub const CATALOGUE: &[Key] = &[
     value(
         "models.cache_mib",
         "memory for answers that agents with a cache give again; 0: none",
+    ),
+    text(
+        "models.price_file",
+        "prices of your own, for models of the built-in list and others",
     ),
     text(
         "models.providers.*.kind",

@@ -2,9 +2,9 @@
 
 use std::collections::BTreeMap;
 use std::os::unix::fs::PermissionsExt as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
-use netra_model::{Kind, MaxTokensField, ProviderConfig, Secret};
+use netra_model::{Kind, MaxTokensField, PriceList, ProviderConfig, Secret};
 use netra_protocol::frame::HEARTBEAT_INTERVAL_MS;
 use netra_protocol::limits::Limits;
 use netra_worker::sandbox::Tier;
@@ -78,13 +78,26 @@ pub(super) struct Raw {
 }
 
 /// What stands under `limits`: a user's, and the node's.
-#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub(super) struct LimitKeys {
     pub(super) engines: Option<usize>,
     pub(super) node_memory_mib: Option<u64>,
     pub(super) requests_per_minute_and_address: Option<u32>,
+    pub(super) logins_per_minute: u32,
     #[serde(flatten)]
     pub(super) user: Limits,
+}
+
+impl Default for LimitKeys {
+    fn default() -> Self {
+        Self {
+            engines: None,
+            node_memory_mib: None,
+            requests_per_minute_and_address: None,
+            logins_per_minute: 5,
+            user: Limits::default(),
+        }
+    }
 }
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -262,6 +275,7 @@ pub(super) struct Models {
     pub(super) fallback: Vec<String>,
     pub(super) retries: u32,
     pub(super) cache_mib: u64,
+    pub(super) price_file: Option<PathBuf>,
     pub(super) providers: BTreeMap<String, ModelProvider>,
 }
 
@@ -403,12 +417,24 @@ impl Default for Models {
             fallback,
             retries,
             cache_mib,
+            price_file: None,
             providers: BTreeMap::new(),
         }
     }
 }
 
 impl Models {
+    /// The file with the operator's own prices, wherever a worker is started.
+    pub(super) fn price_file(&self) -> Result<Option<PathBuf>, Error> {
+        let absolute = |path: &PathBuf| {
+            path.canonicalize().map_err(|source| Error::File {
+                path: path.display().to_string(),
+                source,
+            })
+        };
+        self.price_file.as_ref().map(absolute).transpose()
+    }
+
     /// Reads the keys that stand in files and puts the types of the model crate together.
     pub(super) fn resolve(self) -> Result<netra_model::Config, Error> {
         let mut config = netra_model::Config {
@@ -416,6 +442,7 @@ impl Models {
             fallback: self.fallback,
             retries: self.retries,
             cache_mib: self.cache_mib,
+            prices: self.price_file.as_deref().map(price_list).transpose()?,
             ..netra_model::Config::default()
         };
         for (name, provider) in self.providers {
@@ -424,6 +451,17 @@ impl Models {
         }
         Ok(config)
     }
+}
+
+/// The operator's own prices.
+fn price_list(path: &Path) -> Result<PriceList, Error> {
+    let text = std::fs::read_to_string(path).map_err(|source| Error::File {
+        path: path.display().to_string(),
+        source,
+    })?;
+    let origin = format!("file {}", path.display());
+    PriceList::parse(&text, &origin)
+        .map_err(|error| Error::Invalid(format!("models.price_file: {}: {error}", path.display())))
 }
 
 impl ModelProvider {

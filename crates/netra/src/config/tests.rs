@@ -299,7 +299,7 @@ fn unit(path: &str) -> &'static str {
         name if name.ends_with("_mib") => "MiB",
         name if name.ends_with("_days") => "days",
         name if name.ends_with("_usd") => "US dollars",
-        name if name.ends_with("_tokens") || name.ends_with(".budget_tokens") => "tokens",
+        name if name.ends_with("_tokens") => "tokens",
         name if name.ends_with("_chars") => "characters",
         _ => "",
     }

@@ -27,6 +27,7 @@ const MIGRATIONS: &[(&str, &str)] = &[
         "departures",
         include_str!("../migrations/0011_departures.sql"),
     ),
+    ("logins", include_str!("../migrations/0012_logins.sql")),
 ];
 
 const RECORDS: &str = "CREATE TABLE IF NOT EXISTS migrations (
@@ -157,6 +158,39 @@ mod tests {
             .execute("UPDATE migrations SET sha256 = 'other'", [])
             .unwrap();
         assert!(matches!(up(&mut connection), Err(Error::Migration(_))));
+    }
+
+    #[test]
+    fn a_limit_that_is_nobodys_any_more_is_forgotten_wherever_it_stands() {
+        let mut connection = memory();
+        let before = MIGRATIONS.iter().position(|(name, _)| *name == "logins");
+        apply(&mut connection, &MIGRATIONS[..before.unwrap()]).unwrap();
+        let stored = r#"{"steps":7,"logins_per_minute":9}"#;
+        let answer = format!(r#"{{"id":"u","limits":{stored}}}"#);
+        let changes = [
+            format!("INSERT INTO plans VALUES ('free', '{stored}')"),
+            format!(
+                "INSERT INTO users (id, name, role, plan, created_at, limits)
+                 VALUES (x'01', 'ada', 'user', 'free', 1, '{stored}')"
+            ),
+            format!(
+                "INSERT INTO idempotency (user_id, key, operation, body_hash, answer, created_at)
+                 VALUES (x'01', 'k', 'admin_user_create', x'00', '{answer}', 1)"
+            ),
+        ];
+        connection.execute_batch(&changes.join(";")).unwrap();
+        up(&mut connection).unwrap();
+        for (of, left) in [
+            ("SELECT limits FROM plans", r#"{"steps":7}"#),
+            ("SELECT limits FROM users", r#"{"steps":7}"#),
+            (
+                "SELECT answer FROM idempotency",
+                r#"{"id":"u","limits":{"steps":7}}"#,
+            ),
+        ] {
+            let text: String = connection.query_row(of, [], |row| row.get(0)).unwrap();
+            assert_eq!(text, left, "{of}");
+        }
     }
 
     #[test]

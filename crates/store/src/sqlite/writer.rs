@@ -16,11 +16,14 @@ use std::time::{Duration, Instant};
 use netra_context::Runtime;
 use netra_context::memory::Scope;
 use netra_protocol::id::UserId;
+use parking_lot::Mutex;
 use rusqlite::Connection;
+use tokio::sync::mpsc::error::TryRecvError;
 use tokio::sync::{mpsc, oneshot};
 
 use super::checkpoint::Checkpoints;
 use super::lines::Lines;
+use super::pressure::Pressure;
 use super::transaction::Tx;
 use crate::audit::AuditKey;
 use crate::error::Error;
@@ -40,6 +43,7 @@ const MUCH_LARGER: u32 = 4;
 
 pub(crate) struct Writer {
     queue: mpsc::Sender<Asked>,
+    pressure: Arc<Mutex<Pressure>>,
 }
 
 /// The line that a work waits in. Works of one line are carried out in the order of asking, others need not be.
@@ -51,7 +55,8 @@ enum Line {
     By(Scope),
 }
 
-type Asked = (Line, Box<dyn Work>);
+/// What was asked for, and when.
+type Asked = (Line, Box<dyn Work>, Instant);
 
 /// One caller's work, first carried out, then answered.
 trait Work: Send {
@@ -104,6 +109,7 @@ impl Writer {
         checkpoints: Checkpoints,
     ) -> Result<Self, Error> {
         let (queue, works) = mpsc::channel(QUEUE);
+        let pressure = Arc::<Mutex<Pressure>>::default();
         let thread = Thread {
             connection,
             runtime,
@@ -112,17 +118,19 @@ impl Writer {
             checkpoints,
             works,
             waiting: Lines::default(),
+            pressure: Arc::clone(&pressure),
+            batch_began: Instant::now(),
         };
         std::thread::Builder::new()
             .name("netra-writer".into())
             .spawn(move || thread.run())
             .map_err(Error::from)?;
-        Ok(Self { queue })
+        Ok(Self { queue, pressure })
     }
 
-    /// Whether so many works wait that further callers would have to wait for a place.
-    pub(crate) fn is_full(&self) -> bool {
-        self.queue.capacity() == 0
+    /// Whether further callers would wait too long for their turn, or even for a place.
+    pub(crate) fn is_overloaded(&self) -> bool {
+        self.queue.capacity() == 0 || self.pressure.lock().is_high(Instant::now())
     }
 
     /// Carries the work out after all that was asked for before it for the runs of `owner`, where it is for one.
@@ -145,7 +153,7 @@ impl Writer {
         };
         let gone = || Error::Unavailable("the store's writer has stopped".into());
         let line = owner.map_or_else(|| Line::By(scope.user()), Line::Of);
-        let asked: Asked = (line, Box::new(task));
+        let asked: Asked = (line, Box::new(task), Instant::now());
         self.queue.send(asked).await.map_err(|_| gone())?;
         answer.await.map_err(|_| gone())?
     }
@@ -159,6 +167,9 @@ struct Thread {
     checkpoints: Checkpoints,
     works: mpsc::Receiver<Asked>,
     waiting: Lines<Line, Box<dyn Work>>,
+    pressure: Arc<Mutex<Pressure>>,
+    /// When the last batch began.
+    batch_began: Instant,
 }
 
 impl Thread {
@@ -188,8 +199,15 @@ impl Thread {
     /// Waits for work. False when there will be none.
     fn wait(&mut self) -> bool {
         if self.waiting.is_empty() {
-            match self.works.blocking_recv() {
-                Some((line, work)) => self.waiting.push(line, work),
+            let next = match self.works.try_recv() {
+                Err(TryRecvError::Empty) => {
+                    self.pressure.lock().rested();
+                    self.works.blocking_recv()
+                }
+                next => next.ok(),
+            };
+            match next {
+                Some((line, work, asked)) => self.waiting.push(line, work, asked),
                 None => return false,
             }
         }
@@ -200,9 +218,9 @@ impl Thread {
     /// Those who have come meanwhile get into their users' lines. Together they are as many as may wait outside.
     fn let_in(&mut self) {
         while self.waiting.len() < QUEUE
-            && let Ok((line, work)) = self.works.try_recv()
+            && let Ok((line, work, asked)) = self.works.try_recv()
         {
-            self.waiting.push(line, work);
+            self.waiting.push(line, work, asked);
         }
     }
 
@@ -243,10 +261,15 @@ impl Thread {
     ) -> rusqlite::Result<()> {
         let is_alone = self.waiting.len() == 1;
         let mut shares = Shares::default();
-        while let Some((line, work)) = shares.next(&mut self.waiting) {
+        loop {
+            let now = Instant::now();
+            let Some((line, work, since)) = shares.next(&mut self.waiting, now) else {
+                break;
+            };
             let is_first = batch.is_empty();
             batch.push(work);
             if is_first {
+                self.begin_batch(since, now);
                 self.execute("BEGIN IMMEDIATE")?;
             }
             let Some(work) = batch.last_mut() else { break };
@@ -266,6 +289,14 @@ impl Thread {
         self.execute("COMMIT")?;
         shares.settle(began.elapsed(), &mut self.waiting);
         Ok(())
+    }
+
+    /// Notes how long the first work of a batch has waited for its turn. To wait for the batch before is the price of
+    /// sharing commits, however long the disk takes; what counts is how long it had waited when that one began.
+    fn begin_batch(&mut self, since: Instant, now: Instant) {
+        let waited = self.batch_began.saturating_duration_since(since);
+        self.pressure.lock().served(waited, now);
+        self.batch_began = now;
     }
 
     /// Carries out one work, or leaves everything as it was. False when there is nothing left to commit.
@@ -323,13 +354,17 @@ impl Shares {
     }
 
     /// The next work that belongs into this batch.
-    fn next<T>(&mut self, waiting: &mut Lines<Line, T>) -> Option<(Line, T)> {
+    fn next<T>(
+        &mut self,
+        waiting: &mut Lines<Line, T>,
+        now: Instant,
+    ) -> Option<(Line, T, Instant)> {
         loop {
             let (line, expected) = waiting.expected(&self.closed)?;
             // In the mean; nothing has been carried out yet for the first.
             let rest = self.sum().checked_div(self.works());
             if rest.is_none_or(|rest| expected <= rest * MUCH_LARGER) {
-                return waiting.next(&self.closed);
+                return waiting.next(&self.closed, now);
             }
             self.closed.insert(line);
         }
@@ -359,7 +394,6 @@ mod tests {
 
     use futures::future::{LocalBoxFuture, join_all};
     use netra_context::memory::Account;
-    use parking_lot::Mutex;
 
     use super::*;
     use crate::sqlite::Database;

@@ -2,11 +2,13 @@
 
 #![expect(clippy::unwrap_used, reason = "a test may fail this way")]
 
+mod approval;
 mod audit;
 mod budget;
 mod erased;
 mod fixture;
 mod identity;
+mod kept;
 mod note;
 mod past;
 mod rate;

@@ -19,7 +19,7 @@ const SEED: &str = "NETRA_CONTRACT_SEED";
 /// How long each of the two goes on; else as often as below.
 const SECONDS: &str = "NETRA_CONTRACT_SECONDS";
 /// Requests of each kind for each operation, where no time is said.
-const EXAMPLES: &str = "12";
+const EXAMPLES: &str = "4";
 const FOLDER: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/contract");
 /// More than schemathesis asks for.
 const MANY: u32 = 10_000_000;
@@ -123,7 +123,6 @@ async fn an_admin_gets_what_the_document_says() -> Test {
     // An admin may set the limits of the plans; those of one user go before them.
     let limits = Limits {
         requests_per_minute: MANY,
-        logins_per_minute: MANY,
         ..Limits::default()
     };
     for user in [&anna, &bert] {
