@@ -231,7 +231,10 @@ impl IsolatedExecutionEngine {
         let open = closing::read_open(&self.ctx, store, emitter).await;
         let mut open = open.map_err(|error| unstored(&error))?;
         let artifacts = std::mem::take(&mut open.artifacts);
-        self.execution.dispatcher.scope().announced(artifacts);
+        let dispatcher = &self.execution.dispatcher;
+        dispatcher.scope().announced(artifacts);
+        let remembered = dispatcher.remember(&self.ctx).await;
+        remembered.map_err(|words| Ending::Failed(Failure::new(ErrorCode::Internal, words)))?;
         for limit in std::mem::take(&mut open.warned) {
             self.execution.warned.is_first(&limit);
         }

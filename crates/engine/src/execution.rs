@@ -53,6 +53,19 @@ impl Fault {
         Self::Agent(Failure::new(code, message))
     }
 
+    /// The same as the end of an agent that let it pass: what is an error of a call, and not of runs, is why the agent
+    /// failed.
+    pub(crate) fn of_agent(self) -> Self {
+        match self {
+            Self::Agent(failure) if is_of_calls(failure.code) => Self::Agent(Failure {
+                code: ErrorCode::AgentFailed,
+                message: format!("{}: {}", failure.code, failure.message),
+                details: failure.details,
+            }),
+            other => other,
+        }
+    }
+
     /// Why, where it is for a failure.
     pub(crate) fn failure(self) -> Option<Failure> {
         match self {
@@ -60,6 +73,18 @@ impl Fault {
             Self::Waiting => None,
         }
     }
+}
+
+/// Whether the contract has the code for calls of tools and agents, and not for runs.
+const fn is_of_calls(code: ErrorCode) -> bool {
+    matches!(
+        code,
+        ErrorCode::ToolFailed
+            | ErrorCode::ToolTimeout
+            | ErrorCode::ToolDenied
+            | ErrorCode::OutcomeUnknown
+            | ErrorCode::InvalidInput
+    )
 }
 
 /// The log cannot be written, so nothing may happen any more.

@@ -14,7 +14,7 @@ use netra_protocol::agent::Agent;
 use netra_protocol::id::RunId;
 use netra_protocol::run::Run;
 use netra_protocol::usage::SlotUsage;
-use netra_store::{JournalKind, Store, Writable};
+use netra_store::{Store, Writable};
 use netra_tools::ToolExecutorFactory;
 use netra_worker::ScriptPool;
 use parking_lot::Mutex;
@@ -180,11 +180,9 @@ impl ExecutionEngineFactory {
         let emitter = Arc::new(infra.bridge.create_emitter(&commission.run));
         let files = commission.files.clone();
         let journal = commission.journal.clone();
-        let begun = journal.of_kind(JournalKind::ToolBegun).count();
-        let begun = u32::try_from(begun).unwrap_or(u32::MAX);
         let dispatcher = infra
             .tools
-            .create(&ctx, Arc::clone(&emitter), files.clone(), begun);
+            .create(&ctx, Arc::clone(&emitter), files.clone(), &journal);
         let workers = Workers::default();
         for meter in dispatcher.scope().meters() {
             workers.add(meter);

@@ -36,6 +36,10 @@ async fn say(frame: &Frame<'_>, finished: &mut Finished, fields: &[&str]) -> Res
 /// Lets the agent of this frame work until it has a result that fits its schema, or fails. What
 /// it began and did not end when it fails is closed by whoever ends the agent.
 pub(crate) async fn perform(frame: &Frame<'_>) -> Result<Finished, Fault> {
+    of_body(frame).await.map_err(Fault::of_agent)
+}
+
+async fn of_body(frame: &Frame<'_>) -> Result<Finished, Fault> {
     let finished = match &frame.agent.body {
         Body::Native(native) => native::perform(frame, &*native.0).await?,
         Body::Model { .. } => Box::pin(model::perform(frame)).await?,

@@ -116,20 +116,12 @@ impl Offers {
         server: &str,
         config: &ServerConfig,
         (own, asks, output): (String, Asks, Option<Arc<Schema>>),
-        mut grant: Grant,
+        grant: Grant,
         described: impl FnOnce(&str) -> (String, Value),
     ) {
-        if let Some(change) = config.tools.get(&own) {
-            if change.offered == Some(false) {
-                return;
-            }
-            grant = Grant {
-                permission: change.permission.clone().unwrap_or(grant.permission),
-                risk: change.risk.unwrap_or(grant.risk),
-                needs_approval: change.needs_approval.unwrap_or(grant.needs_approval),
-                idempotent: change.idempotent.unwrap_or(grant.idempotent),
-            };
-        }
+        let Some(grant) = config.granted(&own, grant) else {
+            return;
+        };
         let name = format!("{server}__{own}");
         if own.is_empty() || name.len() > MAX_NAME {
             let words = format!(

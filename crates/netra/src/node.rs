@@ -11,11 +11,14 @@ use netra_engine::agents::Agents;
 use netra_engine::{Agent, ExecutionEngineFactory, Infra, NodeMemory};
 use netra_events::{Hub, WebSocketBridgeFactory};
 use netra_gateway::{OneTimeLink, Parts};
+use netra_mcp::ServerConfig;
 use netra_model::Models;
 use netra_store::secret::{Keyring, ServerSecrets};
 use netra_store::{DirLock, Secrets, Store};
 use netra_tools::builtin::{AnalysisOperation, analysis_tools, http_fetch};
-use netra_tools::{Policy, PublicWeb, Registry, Tool, ToolExecutorFactory};
+use netra_tools::{
+    Findings, Known, Policy, PublicWeb, Registry, Tool, ToolExecutorFactory, Unusable,
+};
 use netra_worker::sandbox::{Sandbox, Tier};
 use netra_worker::{AnalysisPool, InputFile, ScriptPool};
 
@@ -341,6 +344,19 @@ pub fn registry(config: &Config) -> Result<Registry, Error> {
     Ok(registry)
 }
 
+/// What the policies name that this server does not have.
+pub fn findings(config: &Config, registry: &Registry) -> Findings {
+    let specs = registry.specs();
+    let servers = &config.mcp.servers;
+    let of_servers = servers.values().flat_map(ServerConfig::permissions);
+    let of_tools = specs.iter().map(|spec| &spec.permission);
+    registry.policy().findings(&Known {
+        tools: specs.iter().map(|spec| spec.name.clone()).collect(),
+        servers: servers.keys().cloned().collect(),
+        permissions: of_tools.chain(of_servers).cloned().collect(),
+    })
+}
+
 fn registry_with(
     config: &Config,
     policy: Arc<Policy>,
@@ -365,7 +381,18 @@ fn registry_with(
     let fetch = http_fetch(PublicWeb::new(config.fetch_allow.clone()));
     tools.push(fetch.map_err(|problem| Error::Other(anyhow::anyhow!(problem)))?);
     tools.extend(further);
-    Registry::new(tools, policy).map_err(other)
+    let plain_values =
+        |(name, server): (&String, &ServerConfig)| (name.clone(), server.place.plain_values());
+    let concealed = config.mcp.servers.iter().map(plain_values).collect();
+    let registry = Registry::new(tools, policy).map_err(other)?;
+    let findings = findings(config, &registry);
+    for doubt in &findings.doubts {
+        tracing::warn!("policies: {doubt}");
+    }
+    if !findings.mistakes.is_empty() {
+        return Err(Error::Policy(Unusable::Wrong(findings.mistakes)));
+    }
+    Ok(registry.with_concealed(concealed))
 }
 
 /// What holds programs from outside.

@@ -6,12 +6,11 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 
 use netra_context::Secret;
-use netra_store::secret::{ServerSecret, is_place, is_secret_name};
+use netra_store::secret::{MIN_SECRET_BYTES, ServerSecret, is_place, is_secret_name};
 use serde::Deserialize;
 use zeroize::Zeroizing;
 
 /// A shorter one could not be taken out of what tools give back without harm.
-const MIN_BYTES: usize = 8;
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -42,7 +41,7 @@ pub(crate) fn read(path: &Path) -> Result<BTreeMap<String, ServerSecret>, String
     for (name, entry) in entries {
         let wrong = if !is_secret_name(&name) {
             Some("a name has 1 to 64 letters, digits, `.`, `_` or `-`")
-        } else if entry.value.expose().len() < MIN_BYTES {
+        } else if entry.value.expose().len() < MIN_SECRET_BYTES {
             Some("a value has at least 8 bytes")
         } else if !entry.hosts.iter().all(|host| is_place(host)) {
             Some("`hosts` are hosts in lower case, with a port where it is not 443")

@@ -37,12 +37,14 @@ pub enum JournalKind {
     Asked,
     /// The person's answer.
     Answered,
+    /// A tool of the run was given a secret; the value is its name.
+    SecretGiven,
     /// The run's place in its trace, where somebody is told of it.
     Trace,
 }
 
 impl JournalKind {
-    const ALL: [Self; 11] = [
+    const ALL: [Self; 12] = [
         Self::AgentStarted,
         Self::AgentCompleted,
         Self::ToolBegun,
@@ -53,6 +55,7 @@ impl JournalKind {
         Self::Thought,
         Self::Asked,
         Self::Answered,
+        Self::SecretGiven,
         Self::Trace,
     ];
 
@@ -68,6 +71,7 @@ impl JournalKind {
             Self::Thought => "thought",
             Self::Asked => "asked",
             Self::Answered => "answered",
+            Self::SecretGiven => "secret_given",
             Self::Trace => "trace",
         }
     }

@@ -39,6 +39,7 @@ impl Database {
     ) -> Result<Self, Error> {
         let mut connection = connect(path)?;
         migrate::up(&mut connection)?;
+        crate::audit::totals::begin(&connection, &audit_key)?;
         let readers = reader::Readers::new(path, runtime);
         // Checkpoints are not the commits' affair.
         connection.execute_batch("PRAGMA wal_autocheckpoint = 0;")?;

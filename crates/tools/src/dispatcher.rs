@@ -29,7 +29,7 @@ use tokio::time::Instant;
 
 use crate::consent::Consent;
 use crate::layers::{Case, Denial, LAYERS, Layer};
-use crate::past::{Ended, Past, named};
+use crate::past::{Earlier, Ended, Past, named};
 use crate::policy::{RunPolicy, Verdict};
 use crate::registry::Registry;
 use crate::rest::Rest;
@@ -96,6 +96,16 @@ pub enum Error {
     Waiting,
 }
 
+/// A limit of one call, held while it runs and when it ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Bound {
+    Time,
+    Output,
+    Memory,
+}
+
+pub(crate) const BOUNDS: &[Bound] = &[Bound::Time, Bound::Output, Bound::Memory];
+
 /// Calls the tools of one run. Owned by the run's engine; sub-agents share it, each with the tools
 /// of its own definition.
 pub struct Dispatcher {
@@ -108,20 +118,22 @@ pub struct Dispatcher {
     policy: RunPolicy,
     scope: RunScope,
     begun: AtomicU32,
+    earlier: Earlier,
     rest: Rest,
     /// Held by a call that has to be alone, for as long as it takes: calls that change something come one
     /// after the other, whichever agents of the run make them.
     alone: tokio::sync::Mutex<()>,
     layers: &'static [Layer],
+    bounds: &'static [Bound],
 }
 
 impl Dispatcher {
-    /// Of a run whose earlier attempts have begun this many calls.
+    /// Of a run whose earlier attempts have used this.
     pub(crate) fn new(
         registry: Arc<Registry>,
         user: Option<UserId>,
         scope: RunScope,
-        begun: u32,
+        earlier: Earlier,
     ) -> Self {
         let thread = scope.emitter().run().thread_id;
         Self {
@@ -131,10 +143,12 @@ impl Dispatcher {
             own: OnceCell::new(),
             registry,
             scope,
-            begun: AtomicU32::new(begun),
+            begun: AtomicU32::new(earlier.begun),
+            earlier,
             rest: Rest::default(),
             alone: tokio::sync::Mutex::default(),
             layers: LAYERS,
+            bounds: BOUNDS,
         }
     }
 
@@ -144,6 +158,16 @@ impl Dispatcher {
         Self { layers, ..self }
     }
 
+    /// The same with other limits of each call, likewise.
+    #[cfg(test)]
+    pub(crate) fn with_bounds(self, bounds: &'static [Bound]) -> Self {
+        Self { bounds, ..self }
+    }
+
+    fn holds(&self, bound: Bound) -> bool {
+        self.bounds.contains(&bound)
+    }
+
     pub(crate) fn policy(&self) -> &RunPolicy {
         &self.policy
     }
@@ -151,6 +175,25 @@ impl Dispatcher {
     /// How many calls have begun, to be counted on.
     pub(crate) fn begun(&self) -> &AtomicU32 {
         &self.begun
+    }
+
+    /// Knows again what the earlier attempts of the run were given of secrets, so that it is taken out of what comes
+    /// back now. To be called before the run goes on.
+    ///
+    /// # Errors
+    /// In words, where one cannot be opened.
+    pub async fn remember(&self, ctx: &UserExecutionContext) -> Result<(), String> {
+        for tool in &self.earlier.tools {
+            self.conceal_plain(tool);
+        }
+        self.scope.remember(ctx, &self.earlier.secrets).await
+    }
+
+    /// What the server of this tool has from the configuration is a secret to whoever calls it.
+    fn conceal_plain(&self, tool: &str) {
+        for (name, value) in self.registry.concealed_of(tool) {
+            self.scope.redaction().add(name, value);
+        }
     }
 
     /// How many calls have begun.
@@ -291,6 +334,7 @@ impl Dispatcher {
             false => Some(self.alone.lock().await),
         };
         self.announce(ctx, caller, &request, rated).await?;
+        self.conceal_plain(&request.name);
         let began = Instant::now();
         let given = Mutex::default();
         // Nobody else needs them any more, and they may be large.
@@ -303,7 +347,10 @@ impl Dispatcher {
         let result = result
             .map(|value| redaction.value(value))
             .map_err(|failure| redaction.failure(failure));
-        let (result, _room) = with_room_to_record(result);
+        let (result, _room) = match self.holds(Bound::Memory) {
+            true => with_room_to_record(result),
+            false => (result, None),
+        };
         span::gave(span, result.as_ref().ok());
         let duration = began.elapsed();
         let ended = (result.as_ref(), duration, given.into_inner());
@@ -412,7 +459,12 @@ impl Dispatcher {
                 .as_deref()
                 .map(|text| cut_text(text, MAX_MESSAGE_BYTES)),
         };
-        let begun = entry(caller, request, JournalKind::ToolBegun, named(request.id));
+        let begun = entry(
+            caller,
+            request,
+            JournalKind::ToolBegun,
+            named(request.id, &request.name),
+        );
         let changes = Changes {
             journal: vec![begun],
             rated,
@@ -433,6 +485,11 @@ impl Dispatcher {
         (request, arguments, given, place): Asked<'_>,
     ) -> Result<Value, Failure> {
         let limit = Duration::from_millis(ctx.limits().map_or(0, |limits| limits.tool_call_ms));
+        let allowed = if self.holds(Bound::Time) {
+            limit
+        } else {
+            Duration::MAX
+        };
         let ctx = ctx.child(format!("tool {}", request.name)).within(limit);
         let ctx = ctx.at(place);
         let call = Call {
@@ -451,7 +508,7 @@ impl Dispatcher {
             () = ctx.cancel_token().cancelled() => {
                 return Err(Failure::new(ErrorCode::Cancelled, "the call was cancelled"));
             }
-            result = tokio::time::timeout(limit, work) => result,
+            result = tokio::time::timeout(allowed, work) => result,
         };
         match result {
             Err(_) => {
@@ -466,7 +523,9 @@ impl Dispatcher {
                 ))
             }
             Ok(Ok(Err(failure))) => Err(failure),
-            Ok(Ok(Ok(value))) if bytes_of(&value) > MAX_TOOL_RESULT_BYTES => {
+            Ok(Ok(Ok(value)))
+                if self.holds(Bound::Output) && bytes_of(&value) > MAX_TOOL_RESULT_BYTES =>
+            {
                 let words = format!("the result is larger than {MAX_TOOL_RESULT_BYTES} bytes");
                 Err(Failure::new(ErrorCode::ToolFailed, words))
             }

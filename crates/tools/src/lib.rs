@@ -27,7 +27,7 @@ pub mod builtin;
 pub use dispatcher::{Caller, Dispatcher, Done, Error, Request, audit_of_call};
 pub use executor::{Infra, ToolExecutorFactory};
 pub use past::{Past, call_begun, call_closed};
-pub use policy::{Explained, Policy, Question, Unusable, Verdict};
+pub use policy::{Explained, Findings, Known, Policy, Question, Unusable, Verdict};
 pub use public_web::{Destination, PublicWeb, Refusal, Target, place_of};
 pub use redact::Redaction;
 pub use registry::{InvalidTool, Registry};

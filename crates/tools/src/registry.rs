@@ -1,9 +1,9 @@
 //! All tools of the server: those that are built in never change, those of tool servers come and go.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
-use netra_context::UserExecutionContext;
+use netra_context::{Secret, UserExecutionContext};
 use netra_protocol::id::UserId;
 use parking_lot::Mutex;
 use serde_json::Value;
@@ -43,6 +43,8 @@ pub struct Registry {
     shelf: watch::Sender<Arc<Shelf>>,
     policy: Arc<Policy>,
     of_users: Arc<dyn UserTools>,
+    /// By source, what its servers are given that nobody is to see, with the names that stand for it.
+    concealed: BTreeMap<String, Vec<(String, Secret)>>,
     /// What sources have for single users now, because the instance of that user says so.
     changed: Mutex<HashMap<UserId, HashMap<String, Source>>>,
 }
@@ -57,6 +59,7 @@ impl Registry {
             shelf: watch::Sender::new(Arc::new(Shelf::of_built_in(tools)?)),
             policy: policy.into(),
             of_users: Arc::new(()),
+            concealed: BTreeMap::new(),
             changed: Mutex::default(),
         })
     }
@@ -64,6 +67,18 @@ impl Registry {
     /// With what single users have besides.
     pub fn with_tools_of_users(self, of_users: Arc<dyn UserTools>) -> Self {
         Self { of_users, ..self }
+    }
+
+    /// With what is taken out of all that the tools of a source give back.
+    pub fn with_concealed(self, concealed: BTreeMap<String, Vec<(String, Secret)>>) -> Self {
+        Self { concealed, ..self }
+    }
+
+    /// What the source of this tool is given that nobody is to see.
+    pub(crate) fn concealed_of(&self, tool: &str) -> &[(String, Secret)] {
+        let source = tool.split_once("__").map(|(source, _)| source);
+        let concealed = source.and_then(|source| self.concealed.get(source));
+        concealed.map_or(&[], Vec::as_slice)
     }
 
     /// Says that tools named `SOURCE__…` will come from these sources, so that agents may name
@@ -160,6 +175,15 @@ impl Registry {
     /// The policy in force.
     pub fn policy(&self) -> &Arc<Policy> {
         &self.policy
+    }
+
+    /// The tools that there are, for what is to be known of all of them.
+    pub fn specs(&self) -> Vec<ToolSpec> {
+        let shelf = self.shelf.borrow();
+        shelf
+            .entries()
+            .map(|entry| entry.tool.spec().clone())
+            .collect()
     }
 
     /// Whether there is a tool of this name, or a source that may bring it.
@@ -352,6 +376,20 @@ mod tests {
         assert!(absence.contains("it fell over"), "{absence}");
         registry.learn("src", vec![tool("src__y", json!({}))]);
         assert!(registry.get("src__x").is_none() && registry.get("src__y").is_some());
+    }
+
+    #[test]
+    fn what_a_source_is_given_is_concealed_from_its_own_tools_only() {
+        let of_git = vec![("TOKEN".to_owned(), Secret::new("plain-key-777"))];
+        let registry = registry(vec![]).unwrap();
+        let registry = registry.with_concealed([("git".to_owned(), of_git)].into());
+        let names = |tool| -> Vec<&str> {
+            let concealed = registry.concealed_of(tool).iter();
+            concealed.map(|(name, _)| name.as_str()).collect()
+        };
+        assert_eq!(names("git__push"), ["TOKEN"]);
+        assert_eq!(names("gitlab__push"), [""; 0]);
+        assert_eq!(names("git"), [""; 0]);
     }
 
     #[test]

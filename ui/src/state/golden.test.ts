@@ -141,7 +141,7 @@ it('keeps what was written when a run is stopped, and why others broke off', () 
   const stopped = folded(recorded('stopped'));
   expect(stopped.status).toBe('cancelled');
   expect(answers(stopped)).toMatchObject([{ text: 'Once upon a time', incomplete: true }]);
-  expect(folded(recorded('failed'))).toMatchObject({ status: 'failed', error: { code: 'tool_failed' } });
+  expect(folded(recorded('failed'))).toMatchObject({ status: 'failed', error: { code: 'agent_failed' } });
   const late = folded(recorded('late'));
   expect(late).toMatchObject({ status: 'timed_out', error: { code: 'deadline_exceeded' } });
   expect(late.warnings.map((warning) => warning.limit)).toEqual(['run_timeout_ms']);

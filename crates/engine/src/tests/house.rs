@@ -20,7 +20,7 @@ use netra_protocol::id::{RunId, ThreadId};
 use netra_protocol::limits::Limits;
 use netra_protocol::run::{OnBusy, OnLimit, Run, StartRun};
 use netra_protocol::tool::Risk;
-use netra_store::{Config as StoreConfig, Fanout, NewUser, Store};
+use netra_store::{Config as StoreConfig, Fanout, NewUser, Secrets, Store};
 use netra_tools::{Call, Policy, Registry, Tool, ToolExecutorFactory, ToolSpec};
 use netra_worker::{AnalysisPool, Config as WorkerConfig, ScriptPool};
 use serde_json::{Value, json};
@@ -48,7 +48,7 @@ const ASSISTANT: EmbeddedAgent = EmbeddedAgent {
             "description = \"Answers\"\nkind = \"model\"\ninstructions = \"instructions.md\"\n\
              tools = [\"time_now\", \"hold\", \"boom\", \"fail\", \"large\", \"unruled\", \
              \"save_file\", \"count\", \"once\", \"consent\", \"scarce\", \"rare\", \
-             \"rare_consent\"]\n",
+             \"rare_consent\", \"sends\", \"blabs\"]\n",
         ),
         ("instructions.md", "Be brief."),
     ],
@@ -137,6 +137,24 @@ impl Tool for Fixed {
     }
 }
 
+/// The secret of the tests, with all that somebody or other escapes.
+pub(super) const CANARY: &str = "pa\"ss\\wo/rd & é+77";
+
+/// A tool that sends the secret `wiki` somewhere.
+struct Sends(ToolSpec);
+
+#[async_trait]
+impl Tool for Sends {
+    fn spec(&self) -> &ToolSpec {
+        &self.0
+    }
+
+    async fn call(&self, call: Call<'_>) -> Result<Value, Failure> {
+        let secret = call.secret("wiki", "api.example.com").await?;
+        Ok(json!({ "sent": secret.expose() }))
+    }
+}
+
 pub(super) fn spec(name: &str, permission: &str) -> ToolSpec {
     ToolSpec {
         name: name.into(),
@@ -221,6 +239,7 @@ pub(super) struct House {
     pub(super) bridge: WebSocketBridgeFactory,
     pub(super) engine: ExecutionEngineFactory,
     pub(super) model: Arc<ScriptedModel>,
+    pub(super) secrets: Secrets,
     pub(super) counts: Counts,
     hold: Arc<Hold>,
     dir: Arc<tempfile::TempDir>,
@@ -343,6 +362,10 @@ impl House {
             Err(Failure::new(ErrorCode::ToolFailed, "no luck"))
         }));
         tools.push(fixed("large", "basic", || Ok(json!("x".repeat(400_000)))));
+        tools.push(Arc::new(Sends(spec("sends", "basic"))));
+        tools.push(fixed("blabs", "basic", || {
+            Ok(json!({ "of": CANARY, "within": json!({ "a": CANARY }).to_string() }))
+        }));
         tools.push(fixed("unruled", "teleport", || Ok(json!("never"))));
         tools.push(Arc::new(super::agents::Rights::new()));
         let counts = Counts::default();
@@ -370,6 +393,7 @@ impl House {
             &registry,
             &models,
         );
+        let secrets = Secrets::ephemeral(&store);
         let nowhere = || WorkerConfig {
             program: "/nonexistent".into(),
             workers: 1,
@@ -382,7 +406,7 @@ impl House {
             tools: ToolExecutorFactory::new(netra_tools::Infra {
                 registry,
                 store: store.clone(),
-                secrets: netra_store::Secrets::ephemeral(&store),
+                secrets: secrets.clone(),
                 analyses: AnalysisPool::new(nowhere()),
                 scripts: ScriptPool::new(nowhere()),
             }),
@@ -401,6 +425,7 @@ impl House {
             bridge,
             engine,
             model,
+            secrets,
             counts,
             hold,
             dir,

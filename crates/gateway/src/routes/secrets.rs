@@ -5,7 +5,7 @@ use axum::extract::State;
 use axum::http::StatusCode;
 use netra_context::Secret;
 use netra_protocol::secret::{PutSecret, SecretInfo};
-use netra_store::secret::{NewSecret, is_place, is_secret_name};
+use netra_store::secret::{MIN_SECRET_BYTES, NewSecret, is_place, is_secret_name};
 
 use crate::error::Error;
 use crate::extract::{Caller, Id};
@@ -13,7 +13,6 @@ use crate::json::Payload;
 use crate::state::Gateway;
 
 /// A shorter one could not be taken out of what tools give back without harm.
-const MIN_BYTES: usize = 8;
 const MAX_BYTES: usize = 16 * 1024;
 const MAX_HOSTS: usize = 20;
 
@@ -64,8 +63,8 @@ fn check(name: &str, value: &str, hosts: &[String]) -> Result<(), Error> {
         return Err(Error::invalid(message).breaks("name", "pattern ^[A-Za-z0-9._-]{1,64}$"));
     }
     let broken = match value.len() {
-        ..MIN_BYTES => Some("minBytes 8"),
-        MIN_BYTES..=MAX_BYTES => {
+        ..MIN_SECRET_BYTES => Some("minBytes 8"),
+        MIN_SECRET_BYTES..=MAX_BYTES => {
             let controls = value.chars().any(char::is_control);
             controls.then_some(r"pattern ^[^\x00-\x1f\x7f-\x9f]*$")
         }

@@ -55,7 +55,7 @@ impl Place {
     }
 
     /// A server whose configuration has these lines in the scripted server's table.
-    async fn start(&self, lines: &str) -> Result<TestServer> {
+    pub(crate) async fn start(&self, lines: &str) -> Result<TestServer> {
         let file = self.configured(lines)?;
         let options = Options::new().file(&file).agents(&self.path("agents"));
         TestServer::start_with(options).await
@@ -453,7 +453,9 @@ async fn a_user_has_no_more_instances_than_allowed_and_strangers_no_permission()
     let free = server.user().await?;
     let run = free.run("other", "go").await?;
     let refused = run.error.context("the plan free may not")?;
-    assert_eq!(refused.code, ErrorCode::ToolDenied, "{refused:?}");
+    assert_eq!(refused.code, ErrorCode::AgentFailed, "{refused:?}");
+    let by_layer = refused.message.starts_with("tool_denied: ");
+    ensure!(by_layer, "{refused:?}");
     ensure!(
         refused.message.contains("needs the plan pro"),
         "{refused:?}"

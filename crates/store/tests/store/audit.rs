@@ -147,11 +147,18 @@ async fn a_chain_that_was_taken_away_whole_is_found() {
             "UPDATE meta SET value = replace(value, '2:', '1:') WHERE key = 'audit_totals'".into(),
             "not what was written",
         ),
+        (
+            "DELETE FROM audit; DELETE FROM audit_heads; DELETE FROM meta WHERE key = 'audit_totals'".into(),
+            "taken away",
+        ),
         ("DELETE FROM audit WHERE seq IS NULL".into(), "from before"),
     ] {
         let fixture = Fixture::new();
-        sql(&fixture, "INSERT INTO audit (id, user_id, at, actor, action, object, outcome, details, request_id)
+        // As a store has it that is older than chains.
+        sql(&fixture, "DELETE FROM meta WHERE key = 'audit_totals';
+             INSERT INTO audit (id, user_id, at, actor, action, object, outcome, details, request_id)
              VALUES (x'00', x'00', 0, '', '', '', '', '{}', x'00')");
+        let fixture = fixture.reopened();
         recorded(&fixture, "ada", 3).await;
         recorded(&fixture, "bob", 2).await;
         assert_eq!(totals(&fixture), [""; 0]);
@@ -163,6 +170,26 @@ async fn a_chain_that_was_taken_away_whole_is_found() {
         let found = totals(&fixture);
         assert!(!found.is_empty(), "{change}");
     }
+}
+
+/// A store whose audit was wiped out to the last trace was taken for a new one, by whoever opened it next, too.
+#[tokio::test]
+async fn an_audit_that_was_wiped_out_is_not_taken_for_a_new_one() {
+    let fixture = Fixture::new();
+    let totals = |fixture: &Fixture| {
+        let audit = Audit::open(fixture.dir()).unwrap();
+        audit.verify_totals(&AuditKey::new(KEY)).unwrap()
+    };
+    assert_eq!(totals(&fixture), [""; 0], "a new store");
+    recorded(&fixture, "ada", 3).await;
+    let wipe =
+        "DELETE FROM audit; DELETE FROM audit_heads; DELETE FROM meta WHERE key = 'audit_totals'";
+    sql(&fixture, wipe);
+    assert!(totals(&fixture).concat().contains("taken away"));
+    let fixture = fixture.reopened();
+    assert!(!totals(&fixture).is_empty(), "opening it made new numbers");
+    recorded(&fixture, "bob", 1).await;
+    assert!(!totals(&fixture).is_empty(), "a record healed it");
 }
 
 fn sql(fixture: &Fixture, sql: &str) {

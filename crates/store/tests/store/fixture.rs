@@ -52,7 +52,16 @@ impl Fixture {
     }
 
     pub(crate) fn new() -> Self {
-        let dir = tempfile::tempdir().unwrap();
+        Self::open(tempfile::tempdir().unwrap())
+    }
+
+    /// The same folder, as another process finds it.
+    pub(crate) fn reopened(self) -> Self {
+        drop(self.store);
+        Self::open(self.dir)
+    }
+
+    fn open(dir: tempfile::TempDir) -> Self {
         let ahead = Arc::new(AtomicI64::new(0));
         let runtime = Runtime::with_clock(Box::new(Ahead(ahead.clone())));
         let seen = Arc::new(Seen::default());
