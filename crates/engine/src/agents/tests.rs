@@ -472,6 +472,6 @@ proptest! {
         let agents = made_of(text.as_bytes());
         let agent = agents.get("helper").unwrap();
         prop_assert_eq!(agent.problem.as_deref(), None);
-        prop_assert_eq!(&agent.description, &words);
+        prop_assert_eq!(&agent.description, words.trim());
     }
 }

@@ -291,9 +291,10 @@ fn hs256_needs_a_secret_that_only_the_server_reads() {
 fn unit(path: &str) -> &'static str {
     let name = path.rsplit('.').next().unwrap_or_default();
     match name {
-        "requests_per_minute" | "requests_per_minute_and_address" | "logins_per_minute" => {
-            "per minute"
-        }
+        "requests_per_minute"
+        | "key_requests_per_minute"
+        | "requests_per_minute_and_address"
+        | "logins_per_minute" => "per minute",
         "messages_per_10s" => "per 10 s",
         name if name.ends_with("_ms") => "milliseconds",
         name if name.ends_with("_mib") => "MiB",
