@@ -88,7 +88,9 @@ async fn a_hang_up_takes_new_limits_and_a_broken_file_changes_nothing() -> Test 
     let folder = tempfile::tempdir()?;
     let data = folder.path().join("data");
     let file = folder.path().join("netra.toml");
-    std::fs::write(&file, "[limits]\nsteps = 7\n")?;
+    // It is asked again and again until it has changed.
+    let settings = |limit: &str| format!("[limits]\nrequests_per_minute = 1000000\n{limit}\n");
+    std::fs::write(&file, settings("steps = 7"))?;
     let options = ProcessOptions {
         arguments: vec!["--config".into(), file.display().to_string()],
         ..ProcessOptions::default()
@@ -97,7 +99,7 @@ async fn a_hang_up_takes_new_limits_and_a_broken_file_changes_nothing() -> Test 
     server.user("anna").await?;
     assert_eq!(seen(&server, &data, "anna").await?.limits.steps, 7);
 
-    std::fs::write(&file, "[limits]\nsteps = 0\n")?;
+    std::fs::write(&file, settings("steps = 0"))?;
     server.signal(Signal::HUP)?;
     soon("the refusal in the log", async {
         while !server.log()?.contains("limits.steps must be at least 1") {
@@ -108,7 +110,7 @@ async fn a_hang_up_takes_new_limits_and_a_broken_file_changes_nothing() -> Test 
     .await?;
     assert_eq!(seen(&server, &data, "anna").await?.limits.steps, 7);
 
-    std::fs::write(&file, "[limits]\nsteps = 9\n[log]\nlevel = \"debug\"\n")?;
+    std::fs::write(&file, settings("steps = 9\n[log]\nlevel = \"debug\""))?;
     server.signal(Signal::HUP)?;
     soon("the new limit", async {
         while seen(&server, &data, "anna").await?.limits.steps != 9 {}

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 /// Owners without an item that are remembered at the most, before those that have nothing to make up for are
 /// forgotten.
-const REMEMBERED: usize = 1_024;
+const REMEMBERED: usize = 64;
 
 pub(super) struct Lines<O, T> {
     /// Owners who have items, whose turn it is first; the number tells those apart who have used the same.
