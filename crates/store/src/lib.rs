@@ -145,7 +145,8 @@ impl Store {
         *self.0.limits.write() = Arc::new(limits);
     }
 
-    pub(crate) fn base_limits(&self) -> Arc<Limits> {
+    /// What [`Store::set_limits`] was given last: another one after each time.
+    pub fn base_limits(&self) -> Arc<Limits> {
         self.0.limits.read().clone()
     }
 

@@ -10,6 +10,7 @@ use netra_context::{
 };
 use netra_protocol::account::{Identity, Role, User};
 use netra_protocol::id::{KeyId, SessionId, UserId};
+use netra_protocol::limits::Limits;
 use netra_protocol::{ErrorCode, Timestamp};
 use netra_store::{Claimed, Grant, KeyOwner, Known, Store};
 use parking_lot::Mutex;
@@ -43,8 +44,8 @@ pub(crate) struct Verifier {
     keys: Keys,
     issuer: Option<Issuer>,
     remembered: Cache<[u8; 32], Arc<Verified>>,
-    /// Accounts, for whoever asks who they are.
-    accounts: Cache<UserId, Arc<User>>,
+    /// Accounts, for whoever asks who they are, with the server's limits that they were read under.
+    accounts: Cache<UserId, (Arc<Limits>, Arc<User>)>,
     /// Requests by API key.
     asked: Windows<KeyId>,
     /// Counts revocations. Whoever verifies credentials remembers them only if none came meanwhile.
@@ -383,14 +384,17 @@ impl Verifier {
         ctx: &UserExecutionContext,
         id: UserId,
     ) -> Result<Arc<User>, Error> {
-        if let Some(known) = self.accounts.get(&id) {
+        let limits = self.store.base_limits();
+        if let Some((under, known)) = self.accounts.get(&id)
+            && Arc::ptr_eq(&under, &limits)
+        {
             return Ok(known);
         }
         let before = *self.revocations.lock();
         let user = Arc::new(self.store.user_by_id(ctx, id).await?);
         let revocations = self.revocations.lock();
         if *revocations == before {
-            self.accounts.insert(id, user.clone());
+            self.accounts.insert(id, (limits, user.clone()));
         }
         Ok(user)
     }
