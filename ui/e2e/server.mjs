@@ -59,7 +59,7 @@ export class Server {
     this.#child = child;
     child.stderr.setEncoding('utf8').on('data', (text) => {
       this.log += text;
-      this.setupLink = /http:\S+\/setup\?token=\S+/.exec(this.log)?.[0] ?? this.setupLink;
+      this.setupLink = /http:\S+\/setup#token=\S+/.exec(this.log)?.[0] ?? this.setupLink;
     });
     const ready = new Promise((resolve, reject) => {
       createInterface({ input: child.stdout }).on('line', (line) => {
