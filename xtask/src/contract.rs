@@ -57,35 +57,13 @@ impl Wanted {
 /// Runs the tests as these arguments say.
 pub(crate) fn check(workspace: &Workspace, args: &[String]) -> Result<Outcome> {
     let wanted = Wanted::read(args)?;
-    process::require("cc")?;
+    let one_by_one = [TESTS, "--nocapture", "--test-threads", "1"];
+    let mut tests = part::end_to_end(workspace, &one_by_one)?;
     let environment = Environment {
         folder: process::target_folder(workspace)?.join("contract"),
         python: Path::new("python3"),
     };
-    // As wheels only: no script of theirs runs.
-    let pip = [
-        "install",
-        "--require-hashes",
-        "--only-binary",
-        ":all:",
-        "--requirement",
-        REQUIREMENTS,
-    ];
-    environment.pip(workspace, REQUIREMENTS, &pip)?;
-    let build = ["build", "-p", "netra", "--bin", "netra"];
-    process::run(&mut process::cargo(workspace, &build))?;
-    let args = [
-        "test",
-        "-p",
-        "netra-integration",
-        "--no-fail-fast",
-        "--",
-        TESTS,
-        "--nocapture",
-        "--test-threads",
-        "1",
-    ];
-    let mut tests = process::cargo(workspace, &args);
+    environment.wheels(workspace, REQUIREMENTS)?;
     tests
         .env(
             "NETRA_SCHEMATHESIS",

@@ -394,15 +394,9 @@ mod tests {
     #[test]
     fn what_only_tests_use_is_refused_in_the_sources_of_the_page() {
         let folder = tempfile::tempdir().unwrap();
-        let workspace = Workspace::at(folder.path());
-        let write = |path: &str| {
-            let path = workspace.path(path);
-            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
-            std::fs::write(path, "import axe from 'axe-core';").unwrap();
-        };
-        write("ui/e2e/visitor.mjs");
-        write("ui/src/main.ts");
-        write("ui/client/index.ts");
+        let files = ["ui/e2e/visitor.mjs", "ui/src/main.ts", "ui/client/index.ts"]
+            .map(|path| (path, "import axe from 'axe-core';"));
+        let workspace = Workspace::with_files(folder.path(), &files);
         let found = test_tools_in_sources(&workspace).unwrap();
         let files: Vec<&str> = found.iter().map(|one| one.path.as_str()).collect();
         assert_eq!(files, ["ui/src/main.ts", "ui/client/index.ts"]);

@@ -13,7 +13,7 @@ const TRIALS: &str = "deploy/prometheus/alerts-test.yml";
 const CONFIGURATION: &str = "deploy/prometheus/prometheus.yml";
 
 pub(crate) fn check(workspace: &Workspace) -> Result<Outcome> {
-    process::require("cc")?;
+    let mut tests = part::end_to_end(workspace, &[TESTS])?;
     let folder = process::target_folder(workspace)?.join("monitoring");
     // Not installed: the package would start a server.
     let promtool = debian::unpacked(workspace, "usr/bin/promtool", "prometheus", &folder)?;
@@ -25,16 +25,5 @@ pub(crate) fn check(workspace: &Workspace) -> Result<Outcome> {
     ] {
         process::run(process::command(workspace, &promtool).args(words))?;
     }
-    let build = ["build", "-p", "netra", "--bin", "netra"];
-    process::run(&mut process::cargo(workspace, &build))?;
-    let args = [
-        "test",
-        "-p",
-        "netra-integration",
-        "--no-fail-fast",
-        "--",
-        TESTS,
-    ];
-    let mut tests = process::cargo(workspace, &args);
     part::tests(tests.env("NETRA_PROMTOOL", &promtool))
 }

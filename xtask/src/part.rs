@@ -144,15 +144,8 @@ fn valgrind(workspace: &Workspace) -> Result<Outcome> {
 }
 
 fn integration(workspace: &Workspace, filter: &[&str]) -> Result<Outcome> {
-    process::require("cc")?;
     debian::program(workspace, &["curl"], "curl")?;
     debian::program(workspace, &["nginx", "/usr/sbin/nginx"], "nginx")?;
-    // End-to-end tests start the real binary, which cargo does not build for another crate's tests.
-    process::run(&mut process::cargo(
-        workspace,
-        &["build", "-p", "netra", "--bin", "netra"],
-    ))?;
-    let args = ["test", "-p", "netra-integration", "--no-fail-fast", "--"];
     // What needs packages of others is a part of its own.
     let others = [
         mcp::TESTS,
@@ -161,11 +154,23 @@ fn integration(workspace: &Workspace, filter: &[&str]) -> Result<Outcome> {
         contract::TESTS,
         monitoring::TESTS,
     ];
-    let args = args
-        .into_iter()
-        .chain(others.into_iter().flat_map(|part| ["--skip", part]));
-    let args: Vec<&str> = args.collect();
-    tests(process::cargo(workspace, &args).args(filter))
+    let others = others.into_iter().flat_map(|part| ["--skip", part]);
+    let filter: Vec<&str> = others.chain(filter.iter().copied()).collect();
+    tests(&mut end_to_end(workspace, &filter)?)
+}
+
+/// Builds the real binary, which end-to-end tests start: cargo does not build it for another crate's tests.
+pub(crate) fn server(workspace: &Workspace) -> Result<()> {
+    process::require("cc")?;
+    let build = ["build", "-p", "netra", "--bin", "netra"];
+    process::run(&mut process::cargo(workspace, &build))
+}
+
+/// The end-to-end tests that this lets run, with the binary that they need, for [`tests`].
+pub(crate) fn end_to_end(workspace: &Workspace, filter: &[&str]) -> Result<Command> {
+    server(workspace)?;
+    let args = ["test", "-p", "netra-integration", "--no-fail-fast", "--"];
+    Ok(process::cargo(workspace, &[&args, filter].concat()))
 }
 
 /// Runs test programs and adds up their tests. That none ran is a failure, or a mistyped filter

@@ -97,21 +97,16 @@ fn included(source: &str, text: &str) -> Vec<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::fs;
 
     fn found(dockerfile: &str, let_in: &str, code: &str) -> Vec<String> {
         let folder = tempfile::tempdir().unwrap();
-        let workspace = Workspace::at(folder.path());
-        for (path, text) in [
+        let files = [
             (DOCKERFILE, dockerfile),
             (LET_IN, let_in),
             ("crates/a/src/lib.rs", code),
             ("docs/page.md", ""),
-        ] {
-            let path = workspace.path(path);
-            fs::create_dir_all(path.parent().unwrap()).unwrap();
-            fs::write(path, text).unwrap();
-        }
+        ];
+        let workspace = Workspace::with_files(folder.path(), &files);
         let findings = check(&workspace).unwrap();
         findings.into_iter().map(|finding| finding.text).collect()
     }

@@ -74,26 +74,13 @@ fn tests_in(text: &str) -> Vec<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::fs;
 
     fn found(row: &str) -> Vec<String> {
         let folder = tempfile::tempdir().unwrap();
-        let workspace = Workspace::at(folder.path());
-        for (path, text) in [
-            (
-                PAGE,
-                format!("| What | Proved by |\n|---|---|\n{row}\n\n| a | `b` |\n"),
-            ),
-            (
-                "crates/a/src/lib.rs",
-                "#[tokio::test(flavor = \"x\")]\nasync fn it_holds() {}\nfn helps() {}\n"
-                    .to_owned(),
-            ),
-        ] {
-            let path = workspace.path(path);
-            fs::create_dir_all(path.parent().unwrap()).unwrap();
-            fs::write(path, text).unwrap();
-        }
+        let page = format!("| What | Proved by |\n|---|---|\n{row}\n\n| a | `b` |\n");
+        let code = "#[tokio::test(flavor = \"x\")]\nasync fn it_holds() {}\nfn helps() {}\n";
+        let files = [(PAGE, page.as_str()), ("crates/a/src/lib.rs", code)];
+        let workspace = Workspace::with_files(folder.path(), &files);
         let findings = check(&workspace).unwrap();
         findings.into_iter().map(|finding| finding.text).collect()
     }

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use netra_context::runtime::{Clock, SystemClock};
 use netra_context::{BackgroundKind, Principal, Rights, Runtime, UserExecutionContext};
-use netra_protocol::account::{Plan, Role};
+use netra_protocol::account::{Plan, Role, User};
 use netra_protocol::event::EventKind;
 use netra_protocol::id::{EventId, MessageId, RunId, ThreadId};
 use netra_protocol::limits::Limits;
@@ -99,6 +99,10 @@ impl Fixture {
             .user_create(&self.background(), new)
             .await
             .unwrap();
+        self.in_name_of(&user)
+    }
+
+    pub(crate) fn in_name_of(&self, user: &User) -> UserExecutionContext {
         let principal = Principal {
             user_id: user.id,
             role: user.role,

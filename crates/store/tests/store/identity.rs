@@ -1,13 +1,11 @@
 //! Users who are known elsewhere: whose word about them counts, and what stays when they leave and come back.
 
-use std::sync::Arc;
 use std::time::Duration;
 
-use netra_context::{BackgroundKind, Principal, Rights, UserExecutionContext};
+use netra_context::{BackgroundKind, UserExecutionContext};
 use netra_protocol::Timestamp;
 use netra_protocol::account::{Identity, Role, User};
 use netra_protocol::admin::UpdateUser;
-use netra_protocol::limits::Limits;
 use netra_store::{Amount, Bound, Budgets, Claimed, Error, Left, ReservationId, Settlement};
 use serde_json::json;
 
@@ -35,19 +33,6 @@ impl Fixture {
         let background = self.background();
         let known = self.store.user_of_identity(&background, anna(), claimed);
         known.await.unwrap().user
-    }
-
-    fn in_name_of(&self, user: &User) -> UserExecutionContext {
-        let principal = Principal {
-            user_id: user.id,
-            role: user.role,
-            plan: user.plan,
-            groups: user.groups.clone().into(),
-            rights: Rights::of_role(user.role),
-            limits: Arc::new(Limits::default()),
-            session: None,
-        };
-        UserExecutionContext::for_test(&self.runtime, principal)
     }
 
     async fn gone(&self, user: &User) {
