@@ -66,7 +66,11 @@ fn sweep_content(connection: &Connection, dir: &Path, now: SystemTime) -> Result
             Err(_) => name.ends_with(PART),
         };
         if is_left {
-            std::fs::remove_file(entry.path())?;
+            match std::fs::remove_file(entry.path()) {
+                // Whoever deletes it has been faster.
+                Err(error) if error.kind() == ErrorKind::NotFound => continue,
+                outcome => outcome?,
+            }
             removed += 1;
         }
     }

@@ -47,6 +47,7 @@ pub(super) async fn begin<'e>(
     // What a budget makes of it is for one model's call only.
     let wanted = request.max_output_tokens;
     loop {
+        request.max_output_tokens = wanted;
         let cache = match frame.agent.calls.cache {
             Some(time) => look_up(frame, &model, &request, time),
             None => Err(Cache::Off),
@@ -58,7 +59,6 @@ pub(super) async fn begin<'e>(
         if !std::mem::replace(&mut asked, true) {
             frame.execution.counters.model_called();
         }
-        request.max_output_tokens = wanted;
         let mut earmark = budget.set_aside(frame, &model, &mut request).await?;
         let told = Told {
             frame,

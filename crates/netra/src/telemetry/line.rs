@@ -137,39 +137,33 @@ impl Line {
 
     /// Sends the batch, again where that may help; what the collector does not take is dropped.
     async fn send(&mut self) {
+        let mut sent = self.post().await;
         for pause in PAUSES {
-            match self.post().await {
-                Err(Unsent::ForNow) => tokio::time::sleep(pause).await,
-                Err(Unsent::ForGood) | Ok(()) => return self.done(),
+            if !matches!(sent, Err(Unsent::ForNow)) {
+                break;
             }
+            tokio::time::sleep(pause).await;
+            sent = self.post().await;
         }
-        if self.post().await.is_err() {
+        if sent.is_err() {
             dropped("not_sent", self.batch.len());
         }
         self.done();
     }
 
-    /// One try.
+    /// One try. Whoever gives up counts what was not sent.
     async fn post(&self) -> Result<(), Unsent> {
         let Some((post, resource)) = &self.to else {
             return Err(Unsent::ForGood);
         };
         let request = spans::request(&self.batch, resource.clone());
-        let answer = post.once("v1/traces", request.encode_to_vec().into()).await;
-        match answer {
-            Ok(answer) => {
-                let refused = spans::refused(&answer).min(self.batch.len());
-                dropped("refused", refused);
-                metrics::counter!("netra_telemetry_spans_sent_total")
-                    .increment((self.batch.len() - refused) as u64);
-                Ok(())
-            }
-            Err(Unsent::ForGood) => {
-                dropped("not_sent", self.batch.len());
-                Err(Unsent::ForGood)
-            }
-            Err(Unsent::ForNow) => Err(Unsent::ForNow),
-        }
+        let request = request.encode_to_vec().into();
+        let answer = post.once("v1/traces", request).await?;
+        let refused = spans::refused(&answer).min(self.batch.len());
+        dropped("refused", refused);
+        metrics::counter!("netra_telemetry_spans_sent_total")
+            .increment((self.batch.len() - refused) as u64);
+        Ok(())
     }
 
     fn done(&mut self) {
@@ -188,9 +182,13 @@ impl Line {
             if self.batch.is_empty() {
                 return;
             }
-            if matches!(self.post().await, Err(Unsent::ForNow)) {
-                dropped("not_sent", self.batch.len() + self.spans.len());
-                return;
+            match self.post().await {
+                Ok(()) => {}
+                Err(Unsent::ForGood) => dropped("not_sent", self.batch.len()),
+                Err(Unsent::ForNow) => {
+                    dropped("not_sent", self.batch.len() + self.spans.len());
+                    return;
+                }
             }
             self.done();
         }
