@@ -112,6 +112,11 @@ pub struct Config {
     pub write_stall: Duration,
 }
 
+/// Requests of one address without good credentials, per minute, where nothing else is said.
+pub const REQUESTS_PER_ADDRESS: u32 = 3_000;
+/// Sign-ins of a pair of account and address, per minute, where nothing else is said.
+pub const LOGINS_PER_MINUTE: u32 = 5;
+
 impl Default for Config {
     fn default() -> Self {
         Self {
@@ -128,8 +133,8 @@ impl Default for Config {
             limits: Limits::default(),
             max_sockets: 20_000,
             max_connections: 30_000,
-            requests_per_address: 3_000.into(),
-            logins_per_minute: 5.into(),
+            requests_per_address: REQUESTS_PER_ADDRESS.into(),
+            logins_per_minute: LOGINS_PER_MINUTE.into(),
             trusted_proxies: Vec::new(),
             header_timeout: Duration::from_secs(10),
             body_stall: Duration::from_secs(30),

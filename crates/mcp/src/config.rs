@@ -30,6 +30,8 @@ const RESERVED_HEADERS: [&str; 13] = [
 ];
 /// The longest name of a server: with `__` it leaves 38 characters for its tools' names.
 const MAX_NAME: usize = 24;
+/// The same of a user's own, whose tools have a prefix besides.
+pub(crate) const MAX_OWN_NAME: usize = MAX_NAME - OF_USERS.len();
 /// The most headers of a user's server, and the longest prefix in one.
 const MAX_HEADERS: usize = 10;
 const MAX_PREFIX: usize = 64;
@@ -532,7 +534,7 @@ pub fn check_name(name: &str) -> Result<(), String> {
 
 /// Whether a user may name a server so; its tools have a prefix besides.
 pub(crate) fn check_own_name(name: &str) -> Result<(), String> {
-    check(name, MAX_NAME - OF_USERS.len())
+    check(name, MAX_OWN_NAME)
 }
 
 fn check(name: &str, most: usize) -> Result<(), String> {

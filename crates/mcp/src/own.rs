@@ -17,7 +17,8 @@ use netra_tools::{NotAdded, OF_USERS, Policy, PublicWeb, Source};
 use parking_lot::Mutex;
 use tokio::time::Instant;
 
-use crate::config::{Address, Place, ServerConfig, check_own_name};
+use crate::config::{Address, MAX_OWN_NAME, Place, ServerConfig, check_own_name};
+use crate::instance::Instance;
 use crate::opened::Opened;
 use crate::program::Programs;
 use crate::seats::Seats;
@@ -154,7 +155,7 @@ impl Own {
         check_own_name(name).map_err(|words| NotAdded::Invalid {
             field: "name",
             rule: match name.len() {
-                ..=21 => "pattern ^[a-z](_?[a-z0-9])*$",
+                ..=MAX_OWN_NAME => "pattern ^[a-z](_?[a-z0-9])*$",
                 _ => "maxLength 21",
             },
             words,
@@ -223,10 +224,10 @@ impl Own {
                             let config = ServerConfig::of_user(address);
                             self.link(source.clone(), config, Some(put))
                         }
-                        Err(why) => {
+                        Err(NotAdded::Invalid { words: why, .. } | NotAdded::Forbidden(why)) => {
                             tracing::warn!(
                                 mcp.server = source,
-                                ?why,
+                                why,
                                 "a user's tool server is left out"
                             );
                             continue;
@@ -283,8 +284,10 @@ impl Own {
                 .account_of(principal.user_id, limits.memory_mib)
         });
         // A server may keep for each instance which tools it has.
-        let seated = self.seats.seated(server, principal.user_id);
-        let offers = match seated.filter(|_| changed) {
+        let seated = || self.seats.seated(server, principal.user_id);
+        let is_good =
+            |one: &Arc<Instance>| !one.connection.is_closed() && one.opened.is_same_as(&opened);
+        let offers = match changed.then(seated).flatten().filter(is_good) {
             Some(instance) => server.offers_now(&instance).await,
             None => server.offers(account, &opened).await,
         };

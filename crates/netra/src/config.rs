@@ -229,7 +229,10 @@ impl Config {
             engines: raw.limits.engines,
             node_memory_mib: raw.limits.node_memory_mib,
             limits: raw.limits.user,
-            requests_per_address: raw.limits.requests_per_minute_and_address.unwrap_or(3_000),
+            requests_per_address: raw
+                .limits
+                .requests_per_minute_and_address
+                .unwrap_or(netra_gateway::REQUESTS_PER_ADDRESS),
             logins_per_minute: raw.limits.logins_per_minute,
             registration: raw.auth.registration,
             hs256_secret: raw.auth.hs256_secret()?,

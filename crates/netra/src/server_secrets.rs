@@ -10,8 +10,6 @@ use netra_store::secret::{MIN_SECRET_BYTES, ServerSecret, is_place, is_secret_na
 use serde::Deserialize;
 use zeroize::Zeroizing;
 
-/// A shorter one could not be taken out of what tools give back without harm.
-
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Entry {
@@ -19,14 +17,21 @@ struct Entry {
     hosts: Vec<String>,
 }
 
-/// Reads the file: a table for each secret, with `value` and `hosts`. No error shows a value.
-pub(crate) fn read(path: &Path) -> Result<BTreeMap<String, ServerSecret>, String> {
+/// A file that nobody but its owner may read. Errors name it.
+pub(crate) fn private_text(path: &Path) -> Result<Zeroizing<String>, String> {
     let at = |problem: &dyn std::fmt::Display| format!("{}: {problem}", path.display());
     let metadata = fs::metadata(path).map_err(|error| at(&error))?;
     if metadata.permissions().mode() & 0o077 != 0 {
         return Err(at(&"it can be read by others: set its mode to 0600"));
     }
-    let text = Zeroizing::new(fs::read_to_string(path).map_err(|error| at(&error))?);
+    let text = fs::read_to_string(path).map_err(|error| at(&error))?;
+    Ok(Zeroizing::new(text))
+}
+
+/// Reads the file: a table for each secret, with `value` and `hosts`. No error shows a value.
+pub(crate) fn read(path: &Path) -> Result<BTreeMap<String, ServerSecret>, String> {
+    let at = |problem: &dyn std::fmt::Display| format!("{}: {problem}", path.display());
+    let text = private_text(path)?;
     // The parser's own error shows the line, and with it the value.
     let entries: BTreeMap<String, Entry> = toml::from_str(&text).map_err(|error| {
         let line = error.span().map_or(1, |span| {

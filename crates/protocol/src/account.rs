@@ -39,6 +39,9 @@ pub enum Plan {
 macro_rules! words {
     ($name:ident: $($variant:ident = $text:literal),*) => {
         impl $name {
+            /// All of them, as they are written on the wire.
+            pub const WORDS: &'static [&'static str] = &[$($text),*];
+
             /// As it is written on the wire.
             pub const fn as_str(self) -> &'static str {
                 match self { $($name::$variant => $text,)* }
@@ -51,7 +54,7 @@ macro_rules! words {
             fn from_str(text: &str) -> Result<Self, String> {
                 match text {
                     $($text => Ok($name::$variant),)*
-                    _ => Err(format!("expected one of: {}", [$($text),*].join(", "))),
+                    _ => Err(format!("expected one of: {}", Self::WORDS.join(", "))),
                 }
             }
         }

@@ -19,7 +19,7 @@ use crate::handle::Supervised;
 use crate::idempotency::{Created, Idempotency, once};
 use crate::owner::{require, require_admin};
 use crate::sqlite::Tx;
-use crate::{NewUser, Store, account, cursor, key, session};
+use crate::{NewUser, Store, account, cursor, key, leave, session};
 
 const RUN_COLUMNS: &str = "id, user_id, thread_id, agent, status, attempt, created_at, started_at,
      ended_at, deadline, error, usage";
@@ -219,9 +219,7 @@ impl Store {
         let base = self.base_limits();
         let read = move |c: &Connection| {
             // Who is leaving is not there any more.
-            let sql = "SELECT leaving FROM users WHERE id = ?1";
-            let mut statement = c.prepare_cached(sql)?;
-            if statement.query_row([id.to_bytes()], |row| row.get(0))? {
+            if leave::is_leaving(c, id)? {
                 return Err(Error::NotFound);
             }
             user_by_id(c, id, &base)

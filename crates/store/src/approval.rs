@@ -229,7 +229,7 @@ fn resolve(
         step: place.step,
         value: json!({ "approval_id": id, "answer": answer }),
     };
-    journal::write(tx, &handle, &entry)?;
+    journal::write(tx, handle.id, handle.owner(), &entry)?;
     if handle.status == RunStatus::Waiting && !is_pending(tx, approval.run_id)? {
         run::set_status(tx, &handle, RunStatus::Queued)?;
     }

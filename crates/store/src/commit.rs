@@ -126,7 +126,7 @@ impl Store {
                 message::put(tx, handle.owner(), message)?;
             }
             for entry in &changes.journal {
-                journal::write(tx, &handle, entry)?;
+                journal::write(tx, handle.id, handle.owner(), entry)?;
             }
             for ask in &changes.asks {
                 approval::insert(tx, &handle, ask)?;

@@ -24,23 +24,11 @@ pub(crate) struct Departure {
     limits: String,
 }
 
-/// Keeps what is needed of a user who leaves and is known elsewhere. Counts are copied: the user's runs may still be
+/// Keeps what is needed of a user who leaves and is known elsewhere as this. Counts are copied: the user's runs may still be
 /// about to end, and what they settle from now on is counted as it was set aside.
-pub(crate) fn keep(tx: &Tx<'_>, id: UserId) -> Result<(), Error> {
+pub(crate) fn keep(tx: &Tx<'_>, id: UserId, identity: &Identity) -> Result<(), Error> {
     let user = id.to_bytes();
-    let identity: Option<Identity> = tx
-        .prepare("SELECT issuer, subject FROM identities WHERE user_id = ?1")?
-        .query_row([user], |row| {
-            Ok(Identity {
-                issuer: row.get(0)?,
-                subject: row.get(1)?,
-            })
-        })
-        .optional()?;
-    let Some(identity) = identity else {
-        return Ok(());
-    };
-    let key = tx.audit_key().of_identity(&identity);
+    let key = tx.audit_key().of_identity(identity);
     tx.execute(
         "INSERT OR REPLACE INTO departures (key, claimed_at, limits, left_at)
          SELECT ?1, i.claimed_at, u.limits, ?3 FROM users u JOIN identities i ON i.user_id = u.id

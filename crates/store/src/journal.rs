@@ -4,11 +4,12 @@ use std::collections::HashMap;
 
 use netra_context::{Right, UserExecutionContext};
 use netra_protocol::Timestamp;
+use netra_protocol::id::{RunId, UserId};
 use netra_protocol::run::Run;
 
 use crate::Store;
 use crate::error::Error;
-use crate::handle::{Readable, Writable};
+use crate::handle::Readable;
 use crate::json;
 use crate::owner::require;
 use crate::sqlite::Tx;
@@ -155,15 +156,20 @@ impl Journal {
     }
 }
 
-pub(crate) fn write(tx: &Tx<'_>, run: &Writable<Run>, entry: &JournalEntry) -> Result<(), Error> {
+pub(crate) fn write(
+    tx: &Tx<'_>,
+    run: RunId,
+    user: UserId,
+    entry: &JournalEntry,
+) -> Result<(), Error> {
     tx.execute(
         "INSERT INTO journal (run_id, user_id, key, kind, step, value, created_at)
          VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)
          ON CONFLICT (run_id, key, kind) DO UPDATE
          SET step = excluded.step, value = excluded.value, created_at = excluded.created_at",
         (
-            run.id.to_bytes(),
-            run.owner().to_bytes(),
+            run.to_bytes(),
+            user.to_bytes(),
             &entry.key,
             entry.kind.as_str(),
             entry.step,

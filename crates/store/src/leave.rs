@@ -97,6 +97,13 @@ pub enum Left {
     RunsGoOn,
 }
 
+/// Whether the user is about to go. `NotFound` where there is none.
+pub(crate) fn is_leaving(connection: &Connection, id: UserId) -> Result<bool, Error> {
+    let sql = "SELECT leaving FROM users WHERE id = ?1";
+    let mut statement = connection.prepare_cached(sql)?;
+    Ok(statement.query_row([id.to_bytes()], |row| row.get(0))?)
+}
+
 fn leave(tx: &Tx<'_>, origin: &Origin, id: UserId) -> Result<(), Error> {
     let user = by_id(tx.connection(), id, &Default::default())?.user;
     if user.role == Role::Admin && !has_other_admin(tx, id)? {
@@ -110,7 +117,9 @@ fn leave(tx: &Tx<'_>, origin: &Origin, id: UserId) -> Result<(), Error> {
     session::revoke_all(tx, id)?;
     key::delete_all(tx, id)?;
     // Whoever is known elsewhere and comes back is somebody new, but for what the day has counted.
-    departure::keep(tx, id)?;
+    if let Some(identity) = &user.identity {
+        departure::keep(tx, id, identity)?;
+    }
     tx.execute("DELETE FROM identities WHERE user_id = ?1", [id.to_bytes()])?;
     tx.execute(
         "UPDATE users SET leaving = 1, disabled = 1, role = 'user', password_hash = NULL,
@@ -202,13 +211,7 @@ impl Store {
             ctx,
             &[BackgroundKind::Sweep, BackgroundKind::Authentication],
         )?;
-        let check = move |c: &Connection| {
-            let sql = "SELECT leaving FROM users WHERE id = ?1";
-            let leaving: bool = c
-                .prepare_cached(sql)?
-                .query_row([id.to_bytes()], |row| row.get(0))?;
-            Ok((leaving, has_active_runs(c, id)?))
-        };
+        let check = move |c: &Connection| Ok((is_leaving(c, id)?, has_active_runs(c, id)?));
         match self.0.db.read(check).await? {
             (false, _) => return Err(Error::Conflict("this user has not left")),
             (true, true) => return Ok(Left::RunsGoOn),

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::Error;
 use crate::handle::Readable;
-use crate::journal::{Journal, JournalKind};
+use crate::journal::{self, Journal, JournalEntry, JournalKind};
 use crate::owner::require;
 use crate::sqlite::Tx;
 use crate::{Store, json};
@@ -33,19 +33,13 @@ pub(crate) fn keep(tx: &Tx<'_>, user: UserId, run: RunId, trace: Trace) -> Resul
         traceparent: trace.header(),
         parent: trace.parent(),
     };
-    tx.execute(
-        "INSERT INTO journal (run_id, user_id, key, kind, step, value, created_at)
-         VALUES (?1, ?2, ?3, ?4, 0, ?5, ?6)",
-        (
-            run.to_bytes(),
-            user.to_bytes(),
-            KEY,
-            JournalKind::Trace.as_str(),
-            serde_json::to_string(&kept)?,
-            tx.now().as_micros(),
-        ),
-    )?;
-    Ok(())
+    let entry = JournalEntry {
+        key: KEY.to_owned(),
+        kind: JournalKind::Trace,
+        step: 0,
+        value: serde_json::to_value(kept)?,
+    };
+    journal::write(tx, run, user, &entry)
 }
 
 impl Journal {

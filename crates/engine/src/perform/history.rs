@@ -19,11 +19,20 @@ pub(super) async fn conversation(frame: &Frame<'_>) -> Result<Vec<Said>, Fault> 
     if let Some(handed_over) = &frame.conversation {
         return Ok(handed_over.clone());
     }
-    if !frame.is_root() {
-        return Ok(vec![Said::user(task(frame))]);
-    }
-    let told = assemble(read_thread(frame).await?, task(frame));
-    Ok(told.into_iter().map(|told| told.said).collect())
+    Ok(told(frame)
+        .await?
+        .into_iter()
+        .map(|told| told.said)
+        .collect())
+}
+
+/// What a thread's agent or a sub-agent is told, its own question last.
+async fn told(frame: &Frame<'_>) -> Result<Vec<Told>, Fault> {
+    let before = match frame.is_root() {
+        true => read_thread(frame).await?,
+        false => Vec::new(),
+    };
+    Ok(assemble(before, task(frame)))
 }
 
 /// [`conversation`] with its pictures, where this model can look at them: the run's own, then those of
@@ -45,11 +54,7 @@ pub(super) async fn conversation_for(
     if let Some(handed_over) = &frame.conversation {
         return Ok(handed_over.clone());
     }
-    let before = match frame.is_root() {
-        true => read_thread(frame).await?,
-        false => Vec::new(),
-    };
-    let mut told = assemble(before, task(frame));
+    let mut told = told(frame).await?;
     let mut album = Album::new(frame);
     for (back, Told { said, pictures }) in told.iter_mut().rev().enumerate() {
         if let Said::User { images, .. } = said {

@@ -11,12 +11,11 @@ use std::time::Duration;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use ed25519_dalek::SigningKey;
-use hmac::{Hmac, Mac as _};
+use hmac::Mac as _;
 use netra_context::{Runtime, Secret};
 use netra_protocol::Timestamp;
 use netra_protocol::id::{SessionId, UserId};
 use netra_store::AuditKey;
-use sha2::Sha256;
 use zeroize::Zeroizing;
 
 use super::token::{self, Claims, Seal};
@@ -153,12 +152,8 @@ impl Keys {
     }
 }
 
-/// HMAC with SHA-256 (RFC 2104).
 fn hmac(key: &[u8; 32], message: &[u8]) -> [u8; 32] {
-    // Shorter keys are filled up with zeros to a block of the hash.
-    let mut block = Zeroizing::new([0; 64]);
-    block[..key.len()].copy_from_slice(key);
-    let mac = Hmac::<Sha256>::new((&*block).into()).chain_update(message);
+    let mac = token::mac(&token::block(key), message);
     mac.finalize().into_bytes().into()
 }
 

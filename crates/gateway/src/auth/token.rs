@@ -27,17 +27,9 @@ pub(crate) enum Seal {
 const BLOCK: usize = 64;
 
 impl Seal {
-    /// One of HS256: a longer secret stands for its hash, a shorter one is filled up with zeros (RFC 2104).
+    /// One of HS256.
     pub(crate) fn hs256(secret: &[u8]) -> Self {
-        let mut block = Zeroizing::new([0; BLOCK]);
-        let digest = Sha256::digest(secret);
-        let key = if secret.len() > BLOCK {
-            &digest[..]
-        } else {
-            secret
-        };
-        block[..key.len()].copy_from_slice(key);
-        Self::Hs256(block)
+        Self::Hs256(block(secret))
     }
 
     fn header(&self) -> String {
@@ -50,7 +42,10 @@ impl Seal {
     fn sign(&self, text: &str) -> Vec<u8> {
         match self {
             Self::EdDsa(key) => key.sign(text.as_bytes()).to_vec(),
-            Self::Hs256(secret) => mac(secret, text).finalize().into_bytes().to_vec(),
+            Self::Hs256(secret) => mac(secret, text.as_bytes())
+                .finalize()
+                .into_bytes()
+                .to_vec(),
         }
     }
 
@@ -61,7 +56,7 @@ impl Seal {
                 key.verify_strict(text.as_bytes(), &signature).is_ok()
             }),
             // In constant time.
-            Self::Hs256(secret) => mac(secret, text).verify_slice(signature).is_ok(),
+            Self::Hs256(secret) => mac(secret, text.as_bytes()).verify_slice(signature).is_ok(),
         }
     }
 
@@ -71,7 +66,20 @@ impl Seal {
     }
 }
 
-fn mac(block: &[u8; BLOCK], text: &str) -> Hmac<Sha256> {
+/// A key of HMAC: a longer one stands for its hash, a shorter one is filled up with zeros (RFC 2104).
+pub(super) fn block(key: &[u8]) -> Zeroizing<[u8; BLOCK]> {
+    let mut block = Zeroizing::new([0; BLOCK]);
+    if key.len() > BLOCK {
+        let digest = Sha256::digest(key);
+        block[..digest.len()].copy_from_slice(&digest);
+    } else {
+        block[..key.len()].copy_from_slice(key);
+    }
+    block
+}
+
+/// HMAC with SHA-256 (RFC 2104).
+pub(super) fn mac(block: &[u8; BLOCK], text: &[u8]) -> Hmac<Sha256> {
     Hmac::<Sha256>::new(block.into()).chain_update(text)
 }
 

@@ -32,7 +32,11 @@ pub(super) fn add(path: &str, operation: &mut Operation, open: bool) {
         codes.extend([ErrorCode::TooLarge, ErrorCode::UnsupportedMediaType]);
         refer(operation, STALLED.to_owned());
     }
-    codes.extend(own(operation.operation_id.as_deref().unwrap_or_default()));
+    let id = operation.operation_id.as_deref().unwrap_or_default();
+    if super::CREATE.contains(&id) {
+        codes.push(ErrorCode::IdempotencyKeyReused);
+    }
+    codes.extend(own(id));
     for code in codes {
         refer(operation, code.status().to_string());
     }
@@ -41,13 +45,8 @@ pub(super) fn add(path: &str, operation: &mut Operation, open: bool) {
 /// What can come of this operation besides.
 fn own(operation: &str) -> &'static [ErrorCode] {
     match operation {
-        "run_create" => &[
-            ErrorCode::NotFound,
-            ErrorCode::IdempotencyKeyReused,
-            ErrorCode::AgentNotReady,
-        ],
+        "run_create" => &[ErrorCode::NotFound, ErrorCode::AgentNotReady],
         "thread_run_create" | "run_retry" => &[ErrorCode::ThreadBusy, ErrorCode::AgentNotReady],
-        "thread_create" | "thread_fork" | "file_create" => &[ErrorCode::IdempotencyKeyReused],
         "thread_delete" => &[ErrorCode::ThreadBusy],
         "run_cancel" | "admin_run_cancel" => &[ErrorCode::RunEnded],
         "admin_user_update"

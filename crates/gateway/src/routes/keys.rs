@@ -5,7 +5,7 @@ use axum::extract::State;
 use axum::http::StatusCode;
 use netra_context::Rights;
 use netra_protocol::Page;
-use netra_protocol::account::{CreateKey, Key};
+use netra_protocol::account::{CreateKey, Key, SCOPES};
 use netra_protocol::id::KeyId;
 use netra_store::{Grant, NewKey};
 
@@ -35,9 +35,6 @@ fn check_name(name: &str) -> Result<(), Error> {
     Err(Error::invalid(message).breaks("name", rule))
 }
 
-/// As the document has it.
-const SCOPE_RULE: &str = "enum read, run, files, account, approve, admin, metrics, service";
-
 /// The rights that are asked for. That the maker has them is the store's to see.
 fn read_scopes(scopes: &[String]) -> Result<Rights, Error> {
     match Rights::from_names(scopes.iter().map(String::as_str)) {
@@ -50,7 +47,8 @@ fn read_scopes(scopes: &[String]) -> Result<Rights, Error> {
             let place = scopes.iter().position(|scope| scope == unknown);
             let field = format!("scopes[{}]", place.unwrap_or_default());
             let message = "`scopes` are `read`, `run`, `files`, `account`, `approve`, `admin`, `metrics` or `service`.";
-            Err(Error::invalid(message).breaks(&field, SCOPE_RULE))
+            let rule = format!("enum {}", SCOPES.join(", "));
+            Err(Error::invalid(message).breaks(&field, &rule))
         }
     }
 }

@@ -12,7 +12,6 @@ use crate::extract::{Caller, Id};
 use crate::json::Payload;
 use crate::state::Gateway;
 
-/// A shorter one could not be taken out of what tools give back without harm.
 const MAX_BYTES: usize = 16 * 1024;
 const MAX_HOSTS: usize = 20;
 

@@ -9,6 +9,7 @@ use netra_protocol::account::{Plan, Role, User};
 use rustix::process::Signal;
 
 use crate::Test;
+use crate::expect::until_logged;
 
 const PASSWORD: &str = "correct horse battery";
 
@@ -101,13 +102,7 @@ async fn a_hang_up_takes_new_limits_and_a_broken_file_changes_nothing() -> Test 
 
     std::fs::write(&file, settings("steps = 0"))?;
     server.signal(Signal::HUP)?;
-    soon("the refusal in the log", async {
-        while !server.log()?.contains("limits.steps must be at least 1") {
-            tokio::task::yield_now().await;
-        }
-        anyhow::Ok(())
-    })
-    .await?;
+    until_logged(&server, "limits.steps must be at least 1").await?;
     assert_eq!(seen(&server, &data, "anna").await?.limits.steps, 7);
 
     std::fs::write(&file, settings("steps = 9\n[log]\nlevel = \"debug\""))?;

@@ -1,7 +1,6 @@
 //! The shape of the configuration as it is written, before it is checked.
 
 use std::collections::BTreeMap;
-use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
 use netra_model::{Kind, MaxTokensField, PriceList, ProviderConfig, Secret};
@@ -9,9 +8,9 @@ use netra_protocol::frame::HEARTBEAT_INTERVAL_MS;
 use netra_protocol::limits::Limits;
 use netra_worker::sandbox::Tier;
 use serde::{Deserialize, Serialize};
-use zeroize::Zeroizing;
 
 use super::Error;
+use crate::server_secrets::private_text;
 
 /// Who may make an account.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -94,7 +93,7 @@ impl Default for LimitKeys {
             engines: None,
             node_memory_mib: None,
             requests_per_minute_and_address: None,
-            logins_per_minute: 5,
+            logins_per_minute: netra_gateway::LOGINS_PER_MINUTE,
             user: Limits::default(),
         }
     }
@@ -184,17 +183,12 @@ impl Auth {
             }
             (Algorithm::Hs256, Some(file)) => file,
         };
-        let at =
-            |problem: &dyn std::fmt::Display| invalid(format!("{}: {problem}", file.display()));
-        let metadata = std::fs::metadata(file).map_err(|error| at(&error))?;
-        if metadata.permissions().mode() & 0o077 != 0 {
-            return Err(at(&"it can be read by others: set its mode to 0600"));
-        }
-        let text = Zeroizing::new(std::fs::read_to_string(file).map_err(|error| at(&error))?);
+        let text = private_text(file).map_err(invalid)?;
         match text.trim() {
-            short if short.len() < LEAST_SECRET => {
-                Err(at(&format!("a secret has at least {LEAST_SECRET} bytes")))
-            }
+            short if short.len() < LEAST_SECRET => Err(invalid(format!(
+                "{}: a secret has at least {LEAST_SECRET} bytes",
+                file.display()
+            ))),
             secret => Ok(Some(Secret::new(secret))),
         }
     }

@@ -127,6 +127,10 @@ impl<O: Copy + Eq + Hash, T> Lines<O, T> {
         if waits {
             self.turns.insert((line.used, line.number), owner);
         }
+    }
+
+    /// Forgets those who have nothing waiting and nothing to make up for, where there are many.
+    pub(super) fn forget(&mut self) {
         if self.owners.len() > REMEMBERED + self.turns.len() {
             let clock = self.clock;
             self.owners
@@ -264,6 +268,7 @@ mod tests {
             lines.push(owner, (), Instant::now());
             of_next(&mut lines, &HashSet::new());
             lines.took(owner, Duration::ZERO);
+            lines.forget();
         }
         assert!(
             lines.owners.len() <= REMEMBERED + 1,

@@ -280,7 +280,7 @@ impl Thread {
             let time = began.elapsed();
             shares.took(line, time);
             self.waiting.took(line, time);
-            if is_alone || batch.len() >= BATCH || shares.sum() > BATCH_TIME {
+            if is_alone || batch.len() >= BATCH || shares.sum > BATCH_TIME {
                 break;
             }
             self.let_in();
@@ -339,20 +339,15 @@ impl Thread {
 /// What each line has used of a batch.
 #[derive(Default)]
 struct Shares {
-    used: HashMap<Line, (Duration, u32)>,
+    used: HashMap<Line, Duration>,
+    /// Of all lines together.
+    sum: Duration,
+    works: u32,
     /// Lines that this batch takes nothing more of.
     closed: HashSet<Line>,
 }
 
 impl Shares {
-    fn sum(&self) -> Duration {
-        self.used.values().map(|(used, _)| *used).sum()
-    }
-
-    fn works(&self) -> u32 {
-        self.used.values().map(|(_, works)| *works).sum()
-    }
-
     /// The next work that belongs into this batch.
     fn next<T>(
         &mut self,
@@ -362,7 +357,7 @@ impl Shares {
         loop {
             let (line, expected) = waiting.expected(&self.closed)?;
             // In the mean; nothing has been carried out yet for the first.
-            let rest = self.sum().checked_div(self.works());
+            let rest = self.sum.checked_div(self.works);
             if rest.is_none_or(|rest| expected <= rest * MUCH_LARGER) {
                 return waiting.next(&self.closed, now);
             }
@@ -371,9 +366,10 @@ impl Shares {
     }
 
     fn took(&mut self, line: Line, time: Duration) {
-        let (used, works) = self.used.entry(line).or_default();
+        self.sum += time;
+        self.works += 1;
+        let used = self.used.entry(line).or_default();
         *used += time;
-        *works += 1;
         if *used > SHARE {
             self.closed.insert(line);
         }
@@ -381,10 +377,11 @@ impl Shares {
 
     /// Everyone pays as large a part of the commit's time as it used of the batch.
     fn settle<T>(&self, commit: Duration, waiting: &mut Lines<Line, T>) {
-        let sum = self.sum().max(Duration::from_nanos(1));
-        for (line, (used, _)) in &self.used {
+        let sum = self.sum.max(Duration::from_nanos(1));
+        for (line, used) in &self.used {
             waiting.charge(*line, commit.mul_f64(used.div_duration_f64(sum)));
         }
+        waiting.forget();
     }
 }
 

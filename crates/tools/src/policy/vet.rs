@@ -4,6 +4,7 @@
 use std::collections::BTreeSet;
 
 use cedar_policy::Policy;
+use netra_protocol::account::{Plan, Role};
 use serde_json::Value;
 
 use super::place::Place;
@@ -14,8 +15,8 @@ const ANNOTATIONS: [&str; 5] = ["id", "permission", "needs", "reason", "rate"];
 
 /// The values that there are of what policies compare.
 const VALUES: [(&str, &[&str]); 4] = [
-    ("role", &["user", "developer", "admin"]),
-    ("plan", &["free", "pro", "enterprise"]),
+    ("role", Role::WORDS),
+    ("plan", Plan::WORDS),
     ("risk", &["low", "medium", "high"]),
     ("environment", &["development", "staging", "production"]),
 ];
