@@ -254,6 +254,7 @@ export const texts = {
     keep: 'Leave the arguments',
     argumentsLabel: 'Arguments as JSON',
     notJson: 'This is not valid JSON.',
+    unseen: (why: string) => `What the tool is to be called with cannot be shown: ${why} It cannot be approved unseen.`,
     note: 'Note (for the agent and the audit)',
     sending: 'Sending…',
   },
