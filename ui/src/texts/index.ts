@@ -335,6 +335,7 @@ export const texts = {
     token_expired: 'Your session has ended.',
     forbidden: 'You may not do this.',
     not_found: 'This is not there (any more).',
+    cursor_expired: 'What was before cannot be read any more. Please load the page again.',
     too_large: 'This is too large.',
     unsupported_media_type: 'This kind of file is not taken.',
     thread_busy: 'A run is still active in this conversation.',
