@@ -96,18 +96,20 @@ async fn every_answer_says_what_a_page_may_do_and_that_nobody_may_frame_it() {
         assert_eq!(answer.headers["x-frame-options"], "DENY", "{path}");
         let policy = answer.headers["content-security-policy"].to_str().unwrap();
         let allowed = |name: &str| {
-            let rules = policy.split(';').map(str::trim);
-            let rule = rules.filter_map(|rule| rule.strip_prefix(name)).next();
-            rule.map(str::trim)
+            let mut rules = policy.split(';').map(str::trim);
+            rules
+                .find_map(|rule| rule.strip_prefix(name))
+                .map(str::trim)
         };
         assert_eq!(allowed("default-src"), Some("'none'"), "{path}");
         assert_eq!(allowed("frame-ancestors"), Some("'none'"), "{path}");
         assert_eq!(allowed("base-uri"), Some("'none'"), "{path}");
         // The word on how to get the page has its style within it, and no script.
         let is_word = answer.body.to_string().contains("cargo xtask ui");
-        let (script, style) = match is_word {
-            true => (None, Some("'unsafe-inline'")),
-            false => (Some("'self'"), Some("'self'")),
+        let (script, style) = if is_word {
+            (None, Some("'unsafe-inline'"))
+        } else {
+            (Some("'self'"), Some("'self'"))
         };
         assert_eq!(allowed("script-src"), script, "{path}: {policy}");
         assert_eq!(allowed("style-src"), style, "{path}: {policy}");
