@@ -168,6 +168,52 @@ it('keeps what is begun, words and files, in the conversation that it was begun 
   expect([await written(), await file.count()]).toEqual(['', 0]);
 });
 
+it('brings no draft back that was sent, and loses none of where a person goes while a question is on its way', async () => {
+  const server = await stage.server({ users: ['ada'] });
+  const ada = await stage.user(server, 'ada');
+  const { page } = ada;
+  const box = page.getByLabel('Your question');
+  const fresh = async () => {
+    await page.keyboard.press('Alt+n');
+    await page.waitForURL(`${server.url}/`);
+  };
+  const old = async () => {
+    await ada.conversations.getByText('an old question').click();
+    await page.locator('.question', { hasText: 'an old question' }).waitFor();
+  };
+  await ada.choose('echo');
+  await ada.ask('an old question');
+  await ada.run('Done');
+  await fresh();
+  await box.fill('a first thought');
+  await old();
+  await fresh();
+  expect(await box.inputValue()).toBe('a first thought');
+  await box.press('Enter');
+  await page.waitForURL(/threads/);
+  await ada.run('Done');
+  await fresh();
+  expect(await box.inputValue()).toBe('');
+
+  await old();
+  await box.fill('half a thought');
+  const held = [];
+  await page.route('**/api/runs', (route) => (route.request().method() === 'POST' ? held.push(route) : route.continue()));
+  ada.expectTrouble(/net::ERR_FAILED/);
+  for (const passes of [true, false]) {
+    await fresh();
+    await ada.ask('a slow thought');
+    await expect.poll(() => held.length).toBe(1);
+    await old();
+    const request = held.pop();
+    await (passes ? request.continue() : request.abort());
+    await (passes ? ada.conversations.getByText('a slow thought').waitFor() : ada.sees('The server cannot be reached.'));
+    await expect.poll(() => box.inputValue()).toBe('half a thought');
+  }
+  await fresh();
+  expect(await box.inputValue()).toBe('a slow thought');
+});
+
 it('lets a person approve a call with other arguments, or deny it with a word', async () => {
   const office = await stage.postOffice();
   const server = await stage.server({ users: ['ada'], config: office.config, args: ['--agents', AGENTS] });

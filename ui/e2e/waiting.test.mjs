@@ -48,6 +48,37 @@ it('still answers when seven conversations that wait for a person have been open
   await ada.run('Stopped');
 });
 
+/** As if its window went behind another one, or came to the front. */
+function look(tab, seen) {
+  return tab.evaluate((hidden) => {
+    Object.defineProperty(document, 'hidden', { configurable: true, get: () => hidden });
+    document.dispatchEvent(new Event('visibilitychange'));
+  }, !seen);
+}
+
+it('looks into seven runs that wait, each in a tab of its own, and goes on in the one that is looked at', async () => {
+  const names = Array.from({ length: MORE_THAN_CONNECTIONS }, (_, index) => `Letter ${index}`);
+  const { server, program, runs } = await lettersWait(names, { NETRA__LIMITS__SOCKETS: '100' });
+  const ada = await stage.user(server, 'ada');
+  const count = async (tab) => Number(/([\d,]+) events$/.exec(await tab.getByText(/^[\d,]+ (of [\d,]+ )?events$/).innerText())[1]);
+  const tabs = [];
+  for (const { run } of runs) {
+    const tab = await ada.context.newPage();
+    await tab.goto(`${server.url}/runs/${run.id}`);
+    await tab.getByText('run_waiting', { exact: true }).waitFor();
+    await look(tab, false);
+    tabs.push(tab);
+  }
+  const [first] = runs;
+  const { data } = await first.type('approval_requested');
+  await program.post(`/api/approvals/${data.approval_id}`, { decision: 'approve' });
+  const events = await first.ended();
+  const before = await count(tabs[0]);
+  await look(tabs[0], true);
+  await tabs[0].getByText('run_completed', { exact: true }).waitFor();
+  expect([before < events.length, await count(tabs[0])]).toEqual([true, events.length]);
+});
+
 it('lists who waits for a person also after a reload', async () => {
   const { server } = await lettersWait(['Dear Ada']);
   const ada = await stage.user(server, 'ada');

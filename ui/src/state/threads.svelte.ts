@@ -86,9 +86,12 @@ export class Threads {
 
   /** Keeps the marks of work right; false when the event is of a thread that is not in the list. */
   receive(event: WireEvent): boolean {
-    if (event.type === 'run_waiting') this.waiting.add(event.thread_id);
-    else if (event.type === 'run_resumed' || isTerminal(event.type)) this.waiting.delete(event.thread_id);
-    if (event.type === 'run_waiting' || event.type === 'run_resumed' || isTerminal(event.type)) this.told.add(event.thread_id);
+    const waits = event.type === 'run_waiting';
+    if (waits || event.type === 'run_resumed' || isTerminal(event.type)) {
+      this.told.add(event.thread_id);
+      if (waits) this.waiting.add(event.thread_id);
+      else this.waiting.delete(event.thread_id);
+    }
     const thread = this.find(event.thread_id);
     if (!thread) return false;
     if (isTerminal(event.type)) {

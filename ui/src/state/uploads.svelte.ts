@@ -66,8 +66,8 @@ export class Uploads {
   }
 
   /** They were not sent after all. */
-  giveBack(uploads: Upload[]): void {
-    this.piles[route.threadId ?? ''] = [...uploads, ...this.items];
+  giveBack(uploads: Upload[], conversation: Conversation): void {
+    this.piles[conversation ?? ''] = [...uploads, ...(this.piles[conversation ?? ''] ?? [])];
   }
 
   /** A new conversation has got its id: what is attached to it meanwhile goes along. */

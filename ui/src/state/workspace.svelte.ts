@@ -164,6 +164,7 @@ export class Workspace {
   }
 
   async send(text: string): Promise<boolean> {
+    const from = route.threadId;
     const files = this.uploads.take();
     const ids = files.flatMap((file) => file.fileId ?? []);
     const sent = await this.attempt(async () => {
@@ -179,7 +180,7 @@ export class Workspace {
       const shown = files.map((file) => ({ id: file.fileId ?? '', name: file.name, bytes: file.bytes }));
       this.show(run, text, shown, threadId);
     });
-    if (!sent) this.uploads.giveBack(files);
+    if (!sent) this.uploads.giveBack(files, from);
     return sent;
   }
 
