@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use futures::FutureExt as _;
 use futures::future::join_all;
+use netra_context::programs::Owner;
 use netra_context::{Principal, Runtime, UserExecutionContext};
 use netra_protocol::id::UserId;
 use netra_protocol::tool::{OwnToolServer, PutToolServer, ToolServer, ToolServerState};
@@ -279,17 +280,13 @@ impl Own {
                 return Source::away(&server.name, &why);
             }
         };
-        let account = ctx.limits().map(|limits| {
-            ctx.runtime()
-                .account_of(principal.user_id, limits.memory_mib)
-        });
         // A server may keep for each instance which tools it has.
         let seated = || self.seats.seated(server, principal.user_id);
         let is_good =
             |one: &Arc<Instance>| !one.connection.is_closed() && one.opened.is_same_as(&opened);
         let offers = match changed.then(seated).flatten().filter(is_good) {
             Some(instance) => server.offers_now(&instance).await,
-            None => server.offers(account, &opened).await,
+            None => server.offers(Owner::of(ctx), &opened).await,
         };
         let (source, pause) = match offers {
             Ok(offers) => {

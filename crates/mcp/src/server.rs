@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use netra_context::Runtime;
-use netra_context::memory::Account;
+use netra_context::programs::Owner;
 use netra_protocol::tool::{OwnToolServer, ToolServer, ToolServerState};
 use netra_store::UserToolServer;
 use netra_tools::{OF_USERS, Redaction, bytes_of, cut_text};
@@ -126,6 +126,10 @@ impl Server {
         self.is_older.store(true, Ordering::Relaxed);
     }
 
+    pub(crate) const fn runtime(&self) -> &Runtime {
+        &self.runtime
+    }
+
     /// Opens a connection over this transport.
     pub(crate) async fn connect<T, E, A>(
         &self,
@@ -146,10 +150,10 @@ impl Server {
     /// In words.
     pub(crate) async fn start(
         &self,
-        account: Option<Arc<Account>>,
+        owner: Option<Owner>,
         opened: &Opened,
     ) -> Result<Instance, String> {
-        let started = Box::pin(Instance::start(self, account, opened)).await;
+        let started = Box::pin(Instance::start(self, owner, opened)).await;
         let outcome = if started.is_ok() { "ok" } else { "failed" };
         metrics::counter!("netra_mcp_starts_total",
             "server" => self.label().to_owned(), "outcome" => outcome)
@@ -163,10 +167,10 @@ impl Server {
     /// In words.
     pub(crate) async fn start_for_calls(
         &self,
-        account: Option<Arc<Account>>,
+        owner: Option<Owner>,
         opened: &Opened,
     ) -> Result<Instance, String> {
-        let instance = self.start(account, opened).await?;
+        let instance = self.start(owner, opened).await?;
         // In the newer era some arguments go into headers too. The transport makes them from the
         // list of tools that the same connection has seen.
         let wants_list = |info: &ServerPeerInfo| {
@@ -205,12 +209,12 @@ impl Server {
     /// In words.
     pub(crate) async fn offers(
         &self,
-        account: Option<Arc<Account>>,
+        owner: Option<Owner>,
         opened: &Opened,
     ) -> Result<Offers, String> {
         // Starting it and listing its tools share one time.
         let end = Instant::now() + self.config.start;
-        let instance = self.start(account, opened).await?;
+        let instance = self.start(owner, opened).await?;
         let offers = self.offers_until(&instance, end).await;
         let info = instance.connection.server();
         let redaction = instance.redaction().await;
