@@ -100,15 +100,16 @@ pub const MEANS: [&str; 8] = [
 /// Means by which a user comes nowhere near a large limit, because of what else bounds them; with the part of the limit
 /// that the user has meanwhile.
 const SMALLER: [(&str, u64); 5] = [
-    ("query", 8),
+    ("query", 4),
     ("upload", 16),
     ("body", 2),
     ("event flood", 8),
     ("sockets", 32),
 ];
 
-/// Means that nothing but memory stops; the others are held by bounds of their own before.
-const STOPPED: [&str; 5] = ["script", "query", "upload", "tool result", "model output"];
+/// Means that nothing but memory stops; the others are held by bounds of their own before, and a query by its time where
+/// the server was built without optimisation.
+const STOPPED: [&str; 4] = ["script", "upload", "tool result", "model output"];
 /// What a means has to hold at the least, as a part of the limit: else it tried nothing.
 const LEAST: f64 = 0.25;
 /// What nobody may hold, as a part of the limit.
