@@ -1,6 +1,7 @@
 //! The embedded backend: one writer thread, a pool of readers, migrations at opening.
 
 mod checkpoint;
+mod door;
 mod lines;
 mod migrate;
 mod pressure;
