@@ -1337,6 +1337,22 @@ export type ToolServerState = 'starting' | 'ready' | 'away' | 'per_user';
 /** How a tool server is reached. */
 export type ToolServerTransport = 'stdio' | 'http';
 
+/** What a user's calls of one tool used. Each call counts when it ends, once. */
+export interface ToolUsage {
+  /** Calls that ran. */
+  calls: number;
+  /** Calls that were refused, and did not run. */
+  denied: number;
+  /** How long the calls took together, in milliseconds. */
+  duration_ms: number;
+  /** Those of them that gave no result. */
+  failed: number;
+  /** What they gave together, in bytes of JSON. */
+  result_bytes: number;
+  /** The tool's name; empty for calls of what the agent does not have, whatever they named. */
+  tool: string;
+}
+
 /** Changes a thread; what is absent stays. */
 export interface UpdateThread {
   /** Replaces the whole map; at most 16 KiB. */
@@ -1367,6 +1383,8 @@ export interface Usage {
   days: DayUsage[];
   /** Slots in use and allowed, now. */
   slots: SlotUsage;
+  /** The tools that were called in the last 90 days, the most called first; at most 100. */
+  tools?: ToolUsage[];
 }
 
 /** A user, as the user and admins see it. */

@@ -57,6 +57,23 @@ pub struct DayUsage {
     pub model_calls: u64,
 }
 
+/// What a user's calls of one tool used. Each call counts when it ends, once.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct ToolUsage {
+    /// The tool's name; empty for calls of what the agent does not have, whatever they named.
+    pub tool: String,
+    /// Calls that ran.
+    pub calls: u64,
+    /// Those of them that gave no result.
+    pub failed: u64,
+    /// Calls that were refused, and did not run.
+    pub denied: u64,
+    /// How long the calls took together, in milliseconds.
+    pub duration_ms: u64,
+    /// What they gave together, in bytes of JSON.
+    pub result_bytes: u64,
+}
+
 /// A user's own figures.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct Usage {
@@ -64,6 +81,9 @@ pub struct Usage {
     pub days: Vec<DayUsage>,
     /// Slots in use and allowed, now.
     pub slots: SlotUsage,
+    /// The tools that were called in the last 90 days, the most called first; at most 100.
+    #[serde(default)]
+    pub tools: Vec<ToolUsage>,
 }
 
 /// Slots of a user, now.

@@ -81,6 +81,7 @@ const OWNED: &[(&str, &str)] = &[
     ("secrets", "user_id = ?1 AND ?2"),
     ("tool_rates", "user_id = ?1 AND ?2"),
     ("usage_days", "user_id = ?1 AND ?2"),
+    ("tool_usage", "user_id = ?1 AND ?2"),
     ("budgets", "user_id = ?1 AND ?2"),
     ("reservations", "user_id = ?1 AND ?2"),
     ("tool_servers", "user_id = ?1 AND ?2"),
@@ -261,7 +262,7 @@ mod tests {
 
     /// What is written with a row of a run that has not ended, or of a session, a thread or a note that is there, and so
     /// for nobody who is gone; the audit is written about those too.
-    const WITH_ANOTHER: [&str; 12] = [
+    const WITH_ANOTHER: [&str; 13] = [
         "approvals",
         "audit",
         "audit_heads",
@@ -273,6 +274,7 @@ mod tests {
         "messages",
         "reservations",
         "tool_rates",
+        "tool_usage",
         "usage_days",
     ];
 

@@ -1761,6 +1761,23 @@ ToolServerTransport = Literal["stdio", "http"]
 """How a tool server is reached."""
 
 
+class ToolUsage(TypedDict):
+    """What a user's calls of one tool used. Each call counts when it ends, once."""
+
+    #: Calls that ran.
+    calls: int
+    #: Calls that were refused, and did not run.
+    denied: int
+    #: How long the calls took together, in milliseconds.
+    duration_ms: int
+    #: Those of them that gave no result.
+    failed: int
+    #: What they gave together, in bytes of JSON.
+    result_bytes: int
+    #: The tool's name; empty for calls of what the agent does not have, whatever they named.
+    tool: str
+
+
 class UpdateThread(TypedDict, total=False):
     """Changes a thread; what is absent stays."""
 
@@ -1787,13 +1804,18 @@ class UpdateUser(TypedDict, total=False):
     role: Role | None
 
 
-class Usage(TypedDict):
-    """A user's own figures."""
-
+class _UsageRequired(TypedDict):
     #: The last 90 days on which something was used, newest first.
     days: list[DayUsage]
     #: Slots in use and allowed, now.
     slots: SlotUsage
+
+
+class Usage(_UsageRequired, total=False):
+    """A user's own figures."""
+
+    #: The tools that were called in the last 90 days, the most called first; at most 100.
+    tools: list[ToolUsage]
 
 
 class _UserRequired(TypedDict):

@@ -14,6 +14,7 @@ mod past;
 mod rate;
 mod schema;
 mod secret;
+mod usage;
 
 use futures::future::join_all;
 use netra_context::{BackgroundKind, UserExecutionContext};
