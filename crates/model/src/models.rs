@@ -375,10 +375,12 @@ impl Models {
         loop {
             let pass = self.circuits.enter(circuit.clone())?;
             let begin = provider.stream(ctx, copy());
+            witness.begins();
             let error = match begun(bounds.again().hold(begin).await).await {
                 Ok(stream) => return Ok(pass.watch(stream)),
                 Err(error) => error,
             };
+            witness.failed(&error);
             pass.failed(&error);
             let pause = self.retries.pause(&error, attempt);
             let Some(pause) = pause.filter(|pause| bounds.outlast(*pause)) else {
