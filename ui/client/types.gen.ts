@@ -1097,6 +1097,8 @@ export interface RunUsage {
   output_tokens: number;
   /** The most memory that it held, in bytes; null where the server does not count it. */
   peak_memory_bytes: number | null;
+  /** The price lists that `cost_usd` is by, with their dates; absent where no price is known. */
+  price_sources?: string[];
   /** Tool calls made. */
   tool_calls: number;
 }

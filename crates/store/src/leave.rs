@@ -13,6 +13,7 @@ use crate::account::by_id;
 use crate::admin::has_other_admin;
 use crate::audit::{self, AuditRecord, Origin};
 use crate::error::Error;
+use crate::file::removed;
 use crate::owner::{require, require_background};
 use crate::sqlite::Tx;
 use crate::{Store, departure, key, session};
@@ -241,12 +242,7 @@ impl Store {
     /// Removes the content of files, for good when it returns.
     async fn remove_content(&self, files: &[FileId]) -> Result<(), Error> {
         for file in files {
-            match tokio::fs::remove_file(self.content_path(*file)).await {
-                Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-                    return Err(error.into());
-                }
-                _ => {}
-            }
+            removed(tokio::fs::remove_file(self.content_path(*file)).await)?;
         }
         let folder = tokio::fs::File::open(self.content_dir()).await?;
         Ok(folder.sync_all().await?)

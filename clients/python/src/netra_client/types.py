@@ -1446,9 +1446,7 @@ RunStatus = Literal[
 """Where a run stands: `queued → running ⇄ waiting → completed | failed | cancelled | timed_out`."""
 
 
-class RunUsage(TypedDict):
-    """What one run used. Absent numbers were not measured."""
-
+class _RunUsageRequired(TypedDict):
     #: Cost of the models in US dollars; null where a price is not known.
     cost_usd: float | None
     #: From acceptance to end, in milliseconds.
@@ -1463,6 +1461,13 @@ class RunUsage(TypedDict):
     peak_memory_bytes: int | None
     #: Tool calls made.
     tool_calls: int
+
+
+class RunUsage(_RunUsageRequired, total=False):
+    """What one run used. Absent numbers were not measured."""
+
+    #: The price lists that `cost_usd` is by, with their dates; absent where no price is known.
+    price_sources: list[str]
 
 
 class SecretInfo(TypedDict):

@@ -5,6 +5,7 @@
 mod approval;
 mod audit;
 mod budget;
+mod content;
 mod erased;
 mod fixture;
 mod identity;

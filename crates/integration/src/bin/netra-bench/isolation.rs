@@ -11,7 +11,7 @@ use tokio::process::Command;
 
 use crate::growth;
 use crate::note;
-use crate::report::{self, Report};
+use crate::report::{self, Report, median};
 
 const ALL: [&str; 5] = ["creation", "idle", "cost", "error", "growth"];
 
@@ -86,9 +86,4 @@ impl Bench {
         let of = |name: &str| measured[name].as_f64().context("a number");
         Ok((of("runs_per_second")?, of("processor_us_per_run")?))
     }
-}
-
-fn median(mut of: Vec<f64>) -> f64 {
-    of.sort_by(f64::total_cmp);
-    of[of.len() / 2]
 }
