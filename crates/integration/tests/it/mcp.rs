@@ -2,6 +2,7 @@
 //! are in `real`, which the part `mcp` of the gate runs.
 
 pub(crate) mod http;
+mod memory;
 mod real;
 mod weakened;
 
