@@ -17,7 +17,9 @@ pub(crate) async fn measure(plan: Plan, json: bool) -> Result<()> {
     for tried in &outcome.tried {
         let measured = json!({
             "rounds": rounds,
-            "peak so far, as a part of the limit": tried.peak,
+            "limit, MiB": tried.limit_mib,
+            "peak, as a part of the limit": tried.peak,
+            "grown as the system says, MiB": tried.grown_mib,
             "stopped": tried.stopped,
             "seconds": tried.seconds,
         });
