@@ -9,6 +9,7 @@ mod erased;
 mod fixture;
 mod identity;
 mod kept;
+mod log;
 mod note;
 mod past;
 mod rate;
