@@ -68,6 +68,23 @@ pub struct Outcome {
     pub others_runs: u64,
 }
 
+impl Tried {
+    /// # Errors
+    /// When more was held than may be, or the means has tried nothing, or was not stopped.
+    pub fn judge(&self) -> Result<()> {
+        ensure!(self.peak < MOST, "more than {MOST} of the limit: {self:?}");
+        ensure!(self.peak > LEAST, "it tried nothing: {self:?}");
+        let most = self.limit_mib as f64 * MOST + BESIDE_MIB;
+        ensure!(
+            (self.grown_mib as f64) < most,
+            "the system says more: {self:?}"
+        );
+        let stops = !STOPPED.contains(&self.means) || self.stopped > 0;
+        ensure!(stops, "it was never stopped: {self:?}");
+        Ok(())
+    }
+}
+
 /// Every means.
 pub const MEANS: [&str; 8] = [
     "script",
@@ -82,12 +99,23 @@ pub const MEANS: [&str; 8] = [
 
 /// Means by which a user comes nowhere near a large limit, because of what else bounds them; with the part of the limit
 /// that the user has meanwhile.
-const SMALLER: [(&str, u64); 4] = [
+const SMALLER: [(&str, u64); 5] = [
+    ("query", 8),
     ("upload", 16),
-    ("body", 4),
-    ("event flood", 16),
+    ("body", 2),
+    ("event flood", 8),
     ("sockets", 32),
 ];
+
+/// Means that nothing but memory stops; the others are held by bounds of their own before.
+const STOPPED: [&str; 5] = ["script", "query", "upload", "tool result", "model output"];
+/// What a means has to hold at the least, as a part of the limit: else it tried nothing.
+const LEAST: f64 = 0.25;
+/// What nobody may hold, as a part of the limit.
+const MOST: f64 = 1.1;
+/// By how much the server may grow besides, as the system says: its own caches, the others, and pages that the
+/// allocator has not given back.
+const BESIDE_MIB: f64 = 128.0;
 
 /// The agents of the greedy user, as name, manifest and code.
 const AGENTS: [(&str, &str, &str); 4] = [
