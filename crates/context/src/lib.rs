@@ -6,6 +6,7 @@
 pub mod duration;
 pub mod memory;
 pub mod principal;
+pub mod programs;
 pub mod rights;
 pub mod runtime;
 pub mod trace;

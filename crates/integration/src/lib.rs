@@ -16,6 +16,7 @@ pub mod greed;
 pub mod noise;
 mod process;
 mod proxy;
+mod resident;
 mod server;
 mod tool;
 mod user;

@@ -4,8 +4,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use netra_context::Secret;
-use netra_context::memory::{Account, Scope};
-use netra_memory::External;
+use netra_context::memory::Scope;
+use netra_context::programs::{Charged, Owner, Program as Counted, Shortage};
 use netra_tools::{Redaction, cut_text};
 use netra_worker::sandbox::Processes;
 use rmcp::transport::StreamableHttpClientTransport;
@@ -39,8 +39,9 @@ pub(crate) struct Instance {
     pub(crate) connection: Connection,
     ending: Ending,
     /// None for a server of HTTP.
-    program: Option<Box<dyn Program>>,
-    charge: Option<Charge>,
+    program: Option<Arc<dyn Program>>,
+    /// Its memory.
+    charged: Option<Arc<Charged>>,
     /// The processes that it had before a run began to use it; none while no run does.
     pub(crate) kept: Mutex<Option<Processes>>,
     /// Ends with it, which is what others wait for.
@@ -50,26 +51,38 @@ pub(crate) struct Instance {
     sign_in: Option<Arc<SignIn>>,
 }
 
-/// The memory of the program on its user's account, which stays open for it.
-struct Charge {
-    held: External,
-    account: Arc<Account>,
+/// A program whose memory is counted, and that ends where it holds the most.
+struct Held {
+    program: Arc<dyn Program>,
+    ending: Ending,
+}
+
+impl Counted for Held {
+    fn memory_bytes(&self) -> u64 {
+        self.program.memory_bytes()
+    }
+
+    fn end(&self, why: Shortage) {
+        // First, so that whoever finds the connection closed is told of this.
+        self.ending.note(Why::Shortage(why));
+        self.program.end();
+    }
 }
 
 impl Instance {
-    /// Starts one, on this account where it is a user's.
+    /// Starts one, on its owner's account where it is a user's.
     ///
     /// # Errors
     /// In words.
     pub(crate) async fn start(
         server: &Server,
-        account: Option<Arc<Account>>,
+        owner: Option<Owner>,
         opened: &Opened,
     ) -> Result<Self, String> {
         let era = server.era();
         // One time for both askings: whoever waits was told of one.
         let end = Instant::now() + server.config.start;
-        let why = match Self::start_as(server, account.clone(), opened, (era, end)).await {
+        let why = match Self::start_as(server, owner.clone(), opened, (era, end)).await {
             Ok(started) => return Ok(started),
             Err(why) => why,
         };
@@ -77,7 +90,7 @@ impl Instance {
             return Err(why);
         }
         // Some servers of the older era stumble over the question which eras they know.
-        match Self::start_as(server, account, opened, (Era::Sessions, end)).await {
+        match Self::start_as(server, owner, opened, (Era::Sessions, end)).await {
             Ok(started) => {
                 server.note_older();
                 Ok(started)
@@ -89,14 +102,14 @@ impl Instance {
 
     async fn start_as(
         server: &Server,
-        account: Option<Arc<Account>>,
+        owner: Option<Owner>,
         opened: &Opened,
         (era, end): (Era, Instant),
     ) -> Result<Self, String> {
         let started = async {
             match &server.config.place {
                 Place::Stdio(command) => {
-                    Self::of_program(server, command, account, (opened, era)).await
+                    Self::of_program(server, command, owner, (opened, era)).await
                 }
                 Place::Http(address) => Self::of_address(server, address, (opened, era)).await,
             }
@@ -112,7 +125,7 @@ impl Instance {
     async fn of_program(
         server: &Server,
         command: &Command,
-        account: Option<Arc<Account>>,
+        owner: Option<Owner>,
         (opened, era): (&Opened, Era),
     ) -> Result<Self, String> {
         let Started {
@@ -123,21 +136,23 @@ impl Instance {
             .programs
             .start(&with_secrets(command, opened)?)
             .await?;
-        let charge = account.map(|account| Charge {
-            held: account.add_external(),
-            account,
-        });
-        let scope = charge
+        let (program, ending) = (Arc::<dyn Program>::from(program), Ending::default());
+        let scope = owner
             .as_ref()
-            .map_or_else(Scope::system, |charge| charge.account.scope());
-        let ending = Ending::default();
+            .map_or_else(Scope::system, |owner| owner.account.scope());
+        let held = Held {
+            program: Arc::clone(&program),
+            ending: ending.clone(),
+        };
+        let most = command.memory_mib.saturating_mul(1024 * 1024);
+        let charged = server.runtime().charge_program(owner, most, Box::new(held));
         let lines = Lines::new((read, write), scope, ending.clone());
         match server.connect(lines, era).await {
             Ok(connection) => Ok(Self {
                 connection,
                 ending,
                 program: Some(program),
-                charge,
+                charged: Some(charged),
                 kept: Mutex::default(),
                 life: watch::Sender::default(),
                 opened: opened.clone(),
@@ -181,7 +196,7 @@ impl Instance {
             connection,
             ending: Ending::default(),
             program: None,
-            charge: None,
+            charged: None,
             kept: Mutex::default(),
             life: watch::Sender::default(),
             opened: opened.clone(),
@@ -223,13 +238,9 @@ impl Instance {
         self.ending.note(why);
     }
 
-    /// Counts its memory for its user. False where the user holds more than allowed.
-    pub(crate) fn measure(&self) -> bool {
-        let (Some(program), Some(charge)) = (&self.program, &self.charge) else {
-            return true;
-        };
-        charge.held.set(program.memory_bytes());
-        !charge.account.is_over()
+    /// Whether it is a program whose user holds more memory than allowed.
+    pub(crate) fn is_over(&self) -> bool {
+        self.charged.as_ref().is_some_and(|held| held.is_over())
     }
 
     /// A run is going to use it. Whether it is the first of those that do is asked when nobody else is at it: else what

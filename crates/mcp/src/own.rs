@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use futures::FutureExt as _;
 use futures::future::join_all;
+use netra_context::programs::Owner;
 use netra_context::{Principal, Runtime, UserExecutionContext};
 use netra_protocol::id::UserId;
 use netra_protocol::tool::{OwnToolServer, PutToolServer, ToolServer, ToolServerState};
@@ -281,12 +282,8 @@ impl Own {
                 return Source::away(&server.name, &why);
             }
         };
-        let account = ctx.limits().map(|limits| {
-            ctx.runtime()
-                .account_of(principal.user_id, limits.memory_mib)
-        });
         let seated = self.seats.seated(server, Some(principal.user_id)).await;
-        let (source, pause) = match server.offers(seated, account, &opened).await {
+        let (source, pause) = match server.offers(seated, Owner::of(ctx), &opened).await {
             Ok(offers) => {
                 let known = Known::of(&offers);
                 let tools = tools(server, &self.seats, offers);

@@ -126,6 +126,8 @@ impl Program for InMemory {
 
     async fn end_others(&self, _: &Processes) {}
 
+    fn end(&self) {}
+
     async fn ended(&self) -> String {
         "ended".to_owned()
     }

@@ -4,6 +4,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use netra_context::programs::Owner;
 use netra_context::runtime::TaskKind;
 use netra_context::{Runtime, Secret, UserExecutionContext};
 use netra_protocol::error::{ErrorCode, Failure};
@@ -151,11 +152,8 @@ impl Seat {
             }
         }
         let place = Seats::take_place(seats, self)?;
-        let account = self.user.and_then(|user| {
-            let limits = ctx.limits()?;
-            Some(ctx.runtime().account_of(user, limits.memory_mib))
-        });
-        match self.server.start_for_calls(account, opened).await {
+        let owner = self.user.and_then(|_| Owner::of(ctx));
+        match self.server.start_for_calls(owner, opened).await {
             Ok(instance) => {
                 let instance = Arc::new(instance);
                 listening::begin(seats, self, &instance);
@@ -232,7 +230,7 @@ impl Seat {
         }
         let why = instance.why().await;
         self.let_fall(instance, &why).await;
-        if let Why::Memory(_) = why {
+        if let Why::Memory(_) | Why::Shortage(_) = why {
             let words = format!("the tool server {name} was ended: {why}");
             return Failure::new(ErrorCode::MemoryLimitExceeded, words);
         }
@@ -274,15 +272,11 @@ impl Seat {
         self.state.try_lock().ok()?.seated.take()
     }
 
-    /// Whether there is an instance, and whether its user has memory for it.
-    pub(crate) fn measure(&self) -> bool {
-        let Ok(state) = self.state.try_lock() else {
-            return true;
-        };
-        match &state.seated {
-            Some((instance, _)) => instance.measure(),
-            None => true,
-        }
+    /// Whether there is an instance whose user holds more memory than allowed, and nobody is busy with its place.
+    pub(crate) fn is_over(&self) -> bool {
+        let state = self.state.try_lock().ok();
+        let seated = state.as_ref().and_then(|state| state.seated.as_ref());
+        seated.is_some_and(|(instance, _)| instance.is_over())
     }
 }
 

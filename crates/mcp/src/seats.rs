@@ -207,13 +207,12 @@ impl Seats {
             .collect()
     }
 
-    /// Counts everybody's memory, and ends what nobody has called for long, or what idles while
-    /// its user has no memory left.
+    /// Ends what nobody has called for long, or what idles while its user has no memory left. The watch over memory
+    /// ends what is at work.
     pub(crate) fn sweep(&self) {
         for seat in self.all() {
-            let has_memory = seat.measure();
             let idle = seat.server.config.idle;
-            if seat.is_idle(idle) || (!has_memory && seat.last_used().is_some()) {
+            if seat.is_idle(idle) || (seat.last_used().is_some() && seat.is_over()) {
                 self.end(&seat);
             }
         }

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-use netra_context::memory::Account;
+use netra_context::programs::Owner;
 use netra_context::{Runtime, Secret};
 use netra_protocol::tool::{OwnToolServer, ToolServer, ToolServerState};
 use netra_store::UserToolServer;
@@ -146,6 +146,10 @@ impl Server {
         self.is_older.store(true, Ordering::Relaxed);
     }
 
+    pub(crate) const fn runtime(&self) -> &Runtime {
+        &self.runtime
+    }
+
     /// Opens a connection over this transport.
     pub(crate) async fn connect<T, E, A>(
         &self,
@@ -166,10 +170,10 @@ impl Server {
     /// In words.
     pub(crate) async fn start(
         &self,
-        account: Option<Arc<Account>>,
+        owner: Option<Owner>,
         opened: &Opened,
     ) -> Result<Instance, String> {
-        let started = Box::pin(Instance::start(self, account, opened)).await;
+        let started = Box::pin(Instance::start(self, owner, opened)).await;
         let outcome = if started.is_ok() { "ok" } else { "failed" };
         metrics::counter!("netra_mcp_starts_total",
             "server" => self.label().to_owned(), "outcome" => outcome)
@@ -183,10 +187,10 @@ impl Server {
     /// In words.
     pub(crate) async fn start_for_calls(
         &self,
-        account: Option<Arc<Account>>,
+        owner: Option<Owner>,
         opened: &Opened,
     ) -> Result<Instance, String> {
-        let instance = self.start(account, opened).await?;
+        let instance = self.start(owner, opened).await?;
         // In the newer era some arguments go into headers too. The transport makes them from the
         // list of tools that the same connection has seen.
         let wants_list = |info: &ServerPeerInfo| {
@@ -227,7 +231,7 @@ impl Server {
     pub(crate) async fn offers(
         &self,
         seated: Option<Arc<Instance>>,
-        account: Option<Arc<Account>>,
+        owner: Option<Owner>,
         opened: &Opened,
     ) -> Result<Offers, String> {
         let is_good =
@@ -239,7 +243,7 @@ impl Server {
         }
         // Starting it and listing its tools share one time.
         let end = Instant::now() + self.config.start;
-        let instance = self.start(account, opened).await?;
+        let instance = self.start(owner, opened).await?;
         let offers = self.offers_until(&instance, end).await;
         instance.stop().await;
         offers

@@ -26,7 +26,7 @@ use crate::seats::Seats;
 use crate::server::{Known, Server};
 use crate::tool::ServerTool;
 
-/// How often memory is counted and idle instances are looked for.
+/// How often idle instances are looked for.
 const SWEEP_EVERY: Duration = Duration::from_secs(1);
 /// How long until a server that did not answer is asked again, and at most.
 const FIRST_PAUSE: Duration = Duration::from_secs(1);

@@ -34,7 +34,7 @@ use crate::policy::{RunPolicy, Verdict};
 use crate::registry::Registry;
 use crate::rest::Rest;
 use crate::scope::RunScope;
-use crate::shelf::{ALL_OF_USERS, Entry, OF_USERS, Shelf};
+use crate::shelf::{ALL_OF_USERS, Entry, OF_USERS, Shelf, label};
 use crate::short::{bytes_of, cut_text, held_by, shorten};
 use crate::span;
 use crate::tool::{Call, Tool, ToolSpec};
@@ -543,9 +543,10 @@ impl Dispatcher {
             "failed"
         };
         let name = request.name.clone();
-        metrics::counter!("netra_tool_calls_total", "tool" => name.clone(), "outcome" => outcome)
+        let label = label(&name).to_owned();
+        metrics::counter!("netra_tool_calls_total", "tool" => label.clone(), "outcome" => outcome)
             .increment(1);
-        metrics::histogram!("netra_tool_call_seconds", "tool" => name.clone())
+        metrics::histogram!("netra_tool_call_seconds", "tool" => label)
             .record(duration.as_secs_f64());
         let ended = Ended {
             tool_call_id: request.id,

@@ -223,6 +223,15 @@ pub(crate) fn source_of(name: &str) -> Option<&str> {
     name.split_once(OF_SOURCE).map(|(source, _)| source)
 }
 
+/// What the tool of this name is called where all tools of users' own are one, so that users cannot make up names there.
+pub(crate) fn label(name: &str) -> &str {
+    if name.starts_with(OF_USERS) && source_of(name).is_some() {
+        ALL_OF_USERS
+    } else {
+        name
+    }
+}
+
 fn is_name(name: &str) -> bool {
     let mut bytes = name.bytes();
     bytes.next().is_some_and(|first| first.is_ascii_lowercase())

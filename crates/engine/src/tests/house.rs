@@ -242,8 +242,11 @@ pub(super) struct House {
     pub(super) secrets: Secrets,
     pub(super) counts: Counts,
     hold: Arc<Hold>,
-    dir: Arc<tempfile::TempDir>,
+    pub(super) dir: Arc<tempfile::TempDir>,
 }
+
+/// The file in a house's folder that would be its workers' program.
+pub(super) const WORKER: &str = "worker";
 
 /// What a house is made of.
 pub(super) struct Build {
@@ -394,8 +397,10 @@ impl House {
             &models,
         );
         let secrets = Secrets::ephemeral(&store);
+        // Not there, unless a test puts it there.
+        let worker = dir.path().join(WORKER);
         let nowhere = || WorkerConfig {
-            program: "/nonexistent".into(),
+            program: worker.clone(),
             workers: 1,
             warm: 0,
         };

@@ -3,6 +3,7 @@
 
 pub(crate) mod http;
 mod left;
+mod memory;
 mod real;
 mod weakened;
 

@@ -10,6 +10,7 @@ mod erased;
 mod fixture;
 mod identity;
 mod kept;
+mod log;
 mod note;
 mod past;
 mod rate;
