@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use netra_context::Secret;
-use netra_protocol::limits::Limits;
+use parking_lot::RwLock;
 
 use crate::address::Net;
 use crate::auth::issuer::IssuerConfig;
@@ -82,8 +82,6 @@ pub struct Config {
     /// How long a verified token is believed before its session and user are looked up again. What
     /// this server itself revokes, it forgets at once; this bounds what another process revokes.
     pub recheck: Duration,
-    /// The limits of every user.
-    pub limits: Limits,
     /// WebSockets of all users on this node.
     pub max_sockets: usize,
     /// Connections of all kinds on this node; beyond it the oldest on which nobody has signed in
@@ -130,7 +128,6 @@ impl Default for Config {
             refresh_ttl: Duration::from_secs(30 * 24 * 3600),
             ticket_ttl: Duration::from_secs(30),
             recheck: Duration::from_secs(60),
-            limits: Limits::default(),
             max_sockets: 20_000,
             max_connections: 30_000,
             requests_per_address: REQUESTS_PER_ADDRESS.into(),

@@ -36,6 +36,7 @@ use netra_model::Models;
 use netra_protocol::Timestamp;
 use netra_protocol::account::{Plan, Role};
 use netra_protocol::id::UserId;
+use netra_protocol::limits::Limits;
 use netra_store::{Entry, Fanout, NewUser, Store};
 use netra_tools::{Policy, Registry, ToolExecutorFactory};
 use netra_worker::{AnalysisPool, ScriptPool};
@@ -190,7 +191,6 @@ impl Edge {
         let gate = Arc::new(Gate::default());
         let gated = Arc::new(Gated(gate.clone(), hub.clone()));
         let store = Store::open(&runtime, place, gated).unwrap();
-        store.set_limits(config.limits.clone());
         let bridge = WebSocketBridgeFactory::new(&runtime, store.clone(), hub);
         let registry = Arc::new(
             Registry::new(
@@ -233,6 +233,13 @@ impl Edge {
             gate,
             _dir: dir,
         }
+    }
+
+    /// Other limits for everybody than those that nobody has set.
+    fn limit(&self, change: impl FnOnce(&mut Limits)) {
+        let mut limits = Limits::default();
+        change(&mut limits);
+        self.store.set_limits(limits);
     }
 
     fn operator(&self) -> UserExecutionContext {

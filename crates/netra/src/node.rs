@@ -547,7 +547,6 @@ fn gateway_config(config: &Config) -> netra_gateway::Config {
         dev: config.dev,
         access_ttl: config.access_ttl,
         refresh_ttl: config.refresh_ttl,
-        limits: config.limits.clone(),
         heartbeat: config.heartbeat,
         metrics_token: config.metrics_token.clone(),
         max_connections: for_connections(open_files()),

@@ -128,9 +128,8 @@ async fn nobody_else_acts_for_others() {
 
 #[tokio::test]
 async fn each_end_user_has_limits_of_its_own() {
-    let mut config = Config::default();
-    config.limits.requests_per_minute = 3;
-    let edge = Edge::new(config);
+    let edge = Edge::new(Config::default());
+    edge.limit(|limits| limits.requests_per_minute = 3);
     let (_, admin) = edge.user("root", Role::Admin).await;
     let key = edge.service("shop").await;
     for _ in 0..3 {
@@ -154,9 +153,8 @@ async fn each_end_user_has_limits_of_its_own() {
 
 #[tokio::test]
 async fn a_service_token_that_names_ever_new_users_has_a_limit_of_its_own_and_makes_no_more() {
-    let mut config = Config::default();
-    config.limits.key_requests_per_minute = 3;
-    let edge = Edge::new(config);
+    let edge = Edge::new(Config::default());
+    edge.limit(|limits| limits.key_requests_per_minute = 3);
     let (owner, admin) = edge.user("shop", Role::Admin).await;
     let (_, other_admin) = edge.user("root", Role::Admin).await;
     let (_, key) = edge.key(&admin, &["service"]).await;

@@ -1,7 +1,6 @@
 //! Error bodies, parameters, limits, files: the letter of the contract over HTTP.
 
 use netra_protocol::id::{FileId, RequestId, RunId, ThreadId};
-use netra_protocol::limits::Limits;
 use serde_json::json;
 
 use super::*;
@@ -174,14 +173,8 @@ async fn credentials_in_an_address_and_foreign_origins_are_refused() {
 
 #[tokio::test]
 async fn a_signed_in_user_is_told_the_rate_and_held_to_it() {
-    let limits = Limits {
-        requests_per_minute: 3,
-        ..Limits::default()
-    };
-    let edge = Edge::new(Config {
-        limits,
-        ..Config::default()
-    });
+    let edge = Edge::new(Config::default());
+    edge.limit(|limits| limits.requests_per_minute = 3);
     let (_, anna) = edge.user("anna", Role::User).await;
     let (_, bert) = edge.user("bert", Role::User).await;
     for left in ["2", "1", "0"] {
@@ -274,14 +267,8 @@ async fn a_file_comes_back_as_it_was_and_can_only_be_saved() {
 
 #[tokio::test]
 async fn an_upload_past_the_limit_is_refused_and_leaves_nothing() {
-    let limits = Limits {
-        upload_mib: 1,
-        ..Limits::default()
-    };
-    let edge = Edge::new(Config {
-        limits,
-        ..Config::default()
-    });
+    let edge = Edge::new(Config::default());
+    edge.limit(|limits| limits.upload_mib = 1);
     let (_, token) = edge.user("anna", Role::User).await;
     let path = "/api/files?name=x.csv";
     let declared = with(

@@ -1,6 +1,5 @@
 //! Every rule that the document has for a body is the server's rule, and whoever breaks it is told the field and the rule.
 
-use netra_protocol::limits::Limits;
 use serde_json::json;
 
 use super::*;
@@ -194,18 +193,14 @@ fn right(example: &Value, file: &str) -> Value {
 
 #[tokio::test]
 async fn every_rule_of_a_body_is_enforced_and_named() {
-    let limits = Limits {
-        requests_per_minute: 1_000_000,
-        ..Limits::default()
-    };
     let config = Config {
         registration: crate::Registration::Open,
         requests_per_address: 1_000_000.into(),
         logins_per_minute: 1_000_000.into(),
-        limits,
         ..Config::default()
     };
     let edge = Edge::new(config);
+    edge.limit(|limits| limits.requests_per_minute = 1_000_000);
     let (user, token) = edge.user("root", Role::Admin).await;
     let (run, approval) = edge.asked(&token).await;
     let run_of = edge.get(&format!("/api/runs/{run}"), &token).await;
