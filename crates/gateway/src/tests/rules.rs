@@ -65,16 +65,30 @@ impl<'a> Breaker<'a> {
         let Some(kind) = kind else { return };
         let other = match kind {
             "string" | "array" => json!(7),
-            "object" => json!("x"),
             _ => json!("x"),
         };
         self.put(pointer, other, format!("type {kind}"));
+        if kind == "object" {
+            self.by_place(pointer);
+        }
         match kind {
             "string" => self.text(schema, pointer),
             "integer" => self.number(schema, pointer),
             "array" => self.list(schema, pointer),
             "object" => self.object(schema, pointer),
             _ => {}
+        }
+    }
+
+    /// An object as the list of its fields' values, in their order, and as an empty list.
+    fn by_place(&mut self, pointer: &str) {
+        let fields = self.body.pointer(pointer).and_then(Value::as_object);
+        let values: Vec<&Value> = fields
+            .into_iter()
+            .flat_map(|fields| fields.values())
+            .collect();
+        for list in [json!(values), json!([])] {
+            self.put(pointer, list, "type object");
         }
     }
 
@@ -148,6 +162,13 @@ impl<'a> Breaker<'a> {
         }
         for (name, property) in schema["properties"].as_object().into_iter().flatten() {
             self.value(property, &format!("{pointer}/{name}"));
+        }
+        // One of the names that the example has.
+        let any = &schema["additionalProperties"];
+        let named = self.body.pointer(pointer).and_then(Value::as_object);
+        let named = named.and_then(|named| named.keys().next());
+        if let Some(name) = named.filter(|_| any.is_object()) {
+            self.value(any, &format!("{pointer}/{name}"));
         }
     }
 }
