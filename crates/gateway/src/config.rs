@@ -57,6 +57,36 @@ impl PerMinute {
     }
 }
 
+/// Origins of other pages that may use the interface. They can be set while the server runs; clones are the same.
+#[derive(Debug, Clone, Default)]
+pub struct Origins(Arc<RwLock<Vec<String>>>);
+
+impl From<Vec<String>> for Origins {
+    fn from(origins: Vec<String>) -> Self {
+        Self(Arc::new(RwLock::new(origins)))
+    }
+}
+
+impl Origins {
+    /// These from now on.
+    pub fn set(&self, origins: Vec<String>) {
+        *self.0.write() = origins;
+    }
+
+    /// Whether there are none.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.0.read().is_empty()
+    }
+
+    /// Whether this is one of them. Neither schemes nor hosts have a case.
+    pub(crate) fn have(&self, origin: &str) -> bool {
+        let origins = self.0.read();
+        origins
+            .iter()
+            .any(|listed| listed.eq_ignore_ascii_case(origin))
+    }
+}
+
 /// Settings of the edge, already checked.
 #[derive(Clone)]
 pub struct Config {
@@ -66,7 +96,7 @@ pub struct Config {
     /// Whether the server itself speaks TLS, so that its own address is `https://…`.
     pub tls: bool,
     /// Origins of other pages that may use the interface.
-    pub allowed_origins: Vec<String>,
+    pub allowed_origins: Origins,
     /// Who may make an account.
     pub registration: Registration,
     /// Whose tokens are taken besides the server's own.
@@ -120,7 +150,7 @@ impl Default for Config {
         Self {
             public_origin: None,
             tls: false,
-            allowed_origins: Vec::new(),
+            allowed_origins: Origins::default(),
             registration: Registration::Closed,
             issuer: None,
             dev: false,

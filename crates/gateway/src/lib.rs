@@ -33,7 +33,9 @@ pub use auth::link::{OneTimeLink, reset_token};
 pub use auth::origin::is_origin;
 pub use auth::passwords::{Refused as PasswordRefused, hash_password};
 pub use auth::setup::setup_token;
-pub use config::{Config, LOGINS_PER_MINUTE, PerMinute, REQUESTS_PER_ADDRESS, Registration};
+pub use config::{
+    Config, LOGINS_PER_MINUTE, Origins, PerMinute, REQUESTS_PER_ADDRESS, Registration,
+};
 pub use openapi::openapi;
 pub use router::router;
 pub use serve::transport::{Door, FreshCertificate, Tls};

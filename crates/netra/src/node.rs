@@ -225,6 +225,7 @@ impl Node {
             tls,
             requests: edge.requests_per_address.clone(),
             logins: edge.logins_per_minute.clone(),
+            origins: edge.allowed_origins.clone(),
         };
         let parts = Parts {
             runtime: runtime.clone(),
@@ -278,7 +279,7 @@ impl Node {
     }
 
     /// Reads what a running server can take over of another configuration: the limits, those of users for all within a
-    /// minute, and the certificate. All else is for the next start. Nothing is changed before [`Reload::take_over`].
+    /// minute, the origins of other pages, and the certificate. All else is for the next start. Nothing is changed before [`Reload::take_over`].
     ///
     /// # Errors
     /// Where the certificate or its key cannot be used.
@@ -533,7 +534,7 @@ fn engine_config(config: &Config) -> netra_engine::Config {
 fn gateway_config(config: &Config) -> netra_gateway::Config {
     netra_gateway::Config {
         public_origin: config.public_origin.clone(),
-        allowed_origins: config.allowed_origins.clone(),
+        allowed_origins: config.allowed_origins.clone().into(),
         registration: match config.registration {
             Registration::Open => netra_gateway::Registration::Open,
             Registration::Invite => netra_gateway::Registration::Invite,

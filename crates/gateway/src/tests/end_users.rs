@@ -238,7 +238,7 @@ async fn a_revoked_token_and_a_disabled_end_user_are_refused_at_once() {
 #[tokio::test]
 async fn a_ticket_of_an_end_user_opens_the_end_users_socket_until_the_token_is_revoked() {
     let edge = Edge::new(Config {
-        allowed_origins: vec!["https://shop.example".into()],
+        allowed_origins: vec!["https://shop.example".into()].into(),
         ..Config::default()
     });
     let (_, admin) = edge.user("shop", Role::Admin).await;

@@ -100,7 +100,7 @@ pub const CATALOGUE: &[Key] = &[
     ),
     texts(
         "server.allowed_origins",
-        "browsers' origins besides the server's own",
+        "browsers' origins besides the server's own; SIGHUP takes another list over",
     ),
     texts(
         "server.trusted_proxies",
