@@ -11,6 +11,7 @@ mod auth;
 mod charge;
 mod config;
 mod cors;
+mod cursor;
 mod error;
 mod extract;
 mod json;

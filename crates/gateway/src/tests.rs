@@ -10,6 +10,7 @@ mod http2;
 mod issuers;
 mod keys;
 mod leaving;
+mod lists;
 mod load;
 mod memory;
 mod parsers;

@@ -191,7 +191,7 @@ proptest! {
             .finish();
         let paging: Paging = parse_query(&query).unwrap();
         prop_assert_eq!(i64::from(paging.limit().unwrap()), limit);
-        prop_assert_eq!(paging.cursor, Some(cursor));
+        prop_assert_eq!(paging.cursor, Some(cursor.as_str().into()));
         parse_query::<Paging>(&garbage).ok();
     }
 
