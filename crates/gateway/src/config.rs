@@ -126,7 +126,7 @@ pub struct Config {
     pub trusted_proxies: Vec<Net>,
     /// How long a new connection may take to bring the head of its first request.
     pub header_timeout: Duration,
-    /// How long the body of a request may bring nothing.
+    /// How long the body of a request may bring nothing, or less than 16 KiB.
     pub body_stall: Duration,
     /// Password checks that may run at once; each holds 19 MiB.
     pub password_checks: usize,

@@ -87,9 +87,9 @@ impl Error {
         error
     }
 
-    /// The body of the request brought nothing for too long.
+    /// The body of the request brought nothing, or next to nothing, for too long.
     pub(crate) fn stalled_body() -> Self {
-        let mut error = Self::invalid("The body brought nothing for too long.");
+        let mut error = Self::invalid("The body brought nothing, or too little, for too long.");
         error.status = Some(StatusCode::REQUEST_TIMEOUT);
         error
     }
