@@ -42,6 +42,21 @@ pub(crate) async fn session_list(
     }))
 }
 
+/// Ends all sign-ins
+///
+/// The one that asks too: tokens of all of them are refused and their sockets closed from now on. API keys stay.
+#[utoipa::path(delete, path = "/api/auth/sessions", tag = "accounts",
+    operation_id = "session_delete_all", responses((status = 204, description = "Ended")))]
+pub(crate) async fn session_delete_all(
+    State(gateway): State<Gateway>,
+    caller: Caller,
+) -> Result<StatusCode, Error> {
+    for ended in gateway.store.sessions_revoke(&caller.ctx).await? {
+        gateway.verifier.revoke(Revoked::Session(ended));
+    }
+    Ok(StatusCode::NO_CONTENT)
+}
+
 /// Ends a sign-in
 ///
 /// Its tokens are refused and its sockets closed from now on.
