@@ -18,6 +18,7 @@ mod json;
 mod layers;
 mod limit;
 mod openapi;
+mod overload;
 mod router;
 mod routes;
 mod serve;

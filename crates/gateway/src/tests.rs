@@ -30,7 +30,7 @@ use axum::body::Body;
 use axum::http::{HeaderMap, Method, Request, StatusCode, header};
 use http_body_util::BodyExt as _;
 use netra_context::runtime::{Clock, SystemClock};
-use netra_context::{BackgroundKind, Runtime, UserExecutionContext};
+use netra_context::{BackgroundKind, Lag, Runtime, UserExecutionContext};
 use netra_engine::{Agents, EmbeddedAgent, ExecutionEngineFactory};
 use netra_events::{Hub, WebSocketBridgeFactory};
 use netra_model::Models;
@@ -78,6 +78,8 @@ struct Edge {
     router: Router,
     parts: Box<dyn Fn() -> Parts>,
     gate: Arc<Gate>,
+    /// Nobody looks at it but a test.
+    lag: Lag,
     _dir: TempDir,
 }
 
@@ -201,12 +203,17 @@ impl Edge {
             .unwrap(),
         );
         let engine = engine(&runtime, &store, &bridge, registry.clone());
-        let keys = Keys::ephemeral(&runtime);
+        let (keys, lag) = (
+            Keys::ephemeral(&runtime),
+            Lag::new(std::time::Duration::from_millis(20)),
+        );
         let parts = {
             let (runtime, store, keys) = (runtime.clone(), store.clone(), keys.clone());
+            let lag = lag.clone();
             move || Parts {
                 runtime: runtime.clone(),
                 store: store.clone(),
+                lag: lag.clone(),
                 bridge: bridge.clone(),
                 engine: engine.clone(),
                 tools: registry.clone(),
@@ -232,6 +239,7 @@ impl Edge {
             router,
             parts: Box::new(parts),
             gate,
+            lag,
             _dir: dir,
         }
     }

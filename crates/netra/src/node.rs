@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use netra_context::runtime::TaskKind;
-use netra_context::{BackgroundKind, Runtime, UserExecutionContext};
+use netra_context::{BackgroundKind, Lag, Runtime, UserExecutionContext};
 use netra_engine::agents::Agents;
 use netra_engine::{Agent, ExecutionEngineFactory, Infra, NodeMemory};
 use netra_events::{Hub, WebSocketBridgeFactory};
@@ -230,6 +230,7 @@ impl Node {
         let parts = Parts {
             runtime: runtime.clone(),
             store: store.clone(),
+            lag: late(&config, &runtime),
             bridge,
             engine: engine.clone(),
             tools: Arc::clone(&registry),
@@ -529,6 +530,13 @@ fn engine_config(config: &Config) -> netra_engine::Config {
         engines: config.engines.unwrap_or_else(by_memory),
         node_memory: memory_mib.map_or_else(NodeMemory::default, of_process),
     }
+}
+
+/// How late the process is, looked at from now on.
+fn late(config: &Config, runtime: &Runtime) -> Lag {
+    let lag = Lag::new(config.turn_wait);
+    lag.watch(runtime);
+    lag
 }
 
 fn gateway_config(config: &Config) -> netra_gateway::Config {

@@ -142,6 +142,10 @@ pub const CATALOGUE: &[Key] = &[
         "requests without good credentials per address; unset: 3000",
     ),
     value(
+        "limits.turn_wait_ms",
+        "how long a task may wait for its turn on a processor before new work is refused",
+    ),
+    value(
         "limits.memory_mib",
         "memory per user over all runs, workers, requests and sockets",
     ),
