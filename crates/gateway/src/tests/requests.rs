@@ -172,6 +172,43 @@ async fn credentials_in_an_address_and_foreign_origins_are_refused() {
 }
 
 #[tokio::test]
+async fn every_answer_says_what_browsers_must_not_do_with_it() {
+    let edge = Edge::new(Config::default());
+    let (_, token) = edge.user("anna", Role::User).await;
+    for path in [
+        "/",
+        "/no/such/page",
+        "/assets/none.js",
+        "/health/live",
+        "/api/auth/me",
+        "/api/docs",
+        "/api/openapi.json",
+        "/api/nothing",
+    ] {
+        for token in [None, Some(token.as_str())] {
+            let answer = edge.send(request(Method::GET, path, token, None)).await;
+            let says = |name: &str| answer.headers[name].to_str().unwrap();
+            assert_eq!(says("x-content-type-options"), "nosniff", "{path}");
+            assert_eq!(says("referrer-policy"), "no-referrer", "{path}");
+            assert_eq!(says("x-frame-options"), "DENY", "{path}");
+            let policy = says("content-security-policy");
+            assert!(policy.starts_with("default-src 'none'"), "{path} {policy}");
+            for part in policy.split(';').map(str::trim) {
+                // Scripts come from the server's own files, and a page without any may have its style in it.
+                let is_strict = match part.split_once(' ') {
+                    Some(("script-src", from)) => from == "'self'",
+                    Some(("style-src" | "img-src", from)) => !from.contains('*'),
+                    _ => !["unsafe", "*", "data:"]
+                        .iter()
+                        .any(|word| part.contains(word)),
+                };
+                assert!(is_strict, "{path} {policy}");
+            }
+        }
+    }
+}
+
+#[tokio::test]
 async fn a_signed_in_user_is_told_the_rate_and_held_to_it() {
     let edge = Edge::new(Config::default());
     edge.limit(|limits| limits.requests_per_minute = 3);
