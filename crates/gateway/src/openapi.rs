@@ -43,6 +43,7 @@ const KEY_SCHEME: &str = "api_key";
         account::ws_ticket,
         account::me,
         sessions::session_list,
+        sessions::session_delete_all,
         sessions::session_delete,
         me::me_export,
         me::me_delete,
