@@ -222,7 +222,7 @@ it('shows a run in time, filters its events, and leads from a bar to its event',
   await page.getByRole('link', { name: 'Inspect' }).click();
   await page.waitForURL(/\/runs\/run_/);
   const timeline = page.getByRole('group', { name: 'Timeline' });
-  await timeline.getByText('optimizer-data', { exact: true }).waitFor();
+  await timeline.getByRole('button', { name: /^optimizer-data Agent/ }).waitFor();
   await timeline.getByRole('button', { name: /^log_profile/ }).first().click();
   expect(JSON.parse(await page.getByLabel('The event as JSON').innerText())).toMatchObject({ type: 'tool_executing', data: { tool_name: 'log_profile' } });
   await page.getByLabel('Search in events').fill('artifact_created');

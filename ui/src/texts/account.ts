@@ -84,6 +84,7 @@ export const account = {
     header: 'Header',
     secret: 'Name of the secret',
     prefix: 'Word before it',
+    like: { url: 'https://', header: 'Authorization', prefix: 'Bearer' },
     headersHint: 'Keep the value on the page of secrets first, with this server’s host among its hosts.',
     addHeader: 'Add a header',
     dropHeader: 'Leave it out',
