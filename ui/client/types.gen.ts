@@ -628,8 +628,10 @@ export interface MemoryHoldings {
   heap_bytes?: number | null;
   /** The most that the user may hold. */
   limit_bytes: number;
-  /** The most bytes of both since the user's memory was last empty; none as above. */
+  /** The most bytes of all three since the user's memory was last empty; none as above. */
   peak_bytes?: number | null;
+  /** Bytes in programs of tool servers. */
+  program_bytes?: number;
   /** Bytes in worker processes. */
   worker_bytes: number;
 }
@@ -725,6 +727,8 @@ export interface NodeHoldings {
   connections: number;
   /** Bytes in the server that are accounted for; none where the server does not count them. */
   heap_bytes?: number | null;
+  /** Bytes in programs of tool servers, those included that serve everybody. */
+  program_bytes?: number;
   /** Slots of the node; `allowed` is the most engines at once. */
   slots: Slots;
   /** Those of them that belong to no user; none as above. */
@@ -1415,7 +1419,7 @@ export interface User {
 export interface UserHoldings {
   /** How often the user has reached each limit since the start, by its key in the configuration. Limits that were never reached are absent. */
   limits_hit: Record<string, number>;
-  /** Memory; none where the user has no request, socket or run here. */
+  /** Memory; none where the user has no request, socket, run or program here. */
   memory?: null | MemoryHoldings;
   /** Whose name it is; none where the account is gone. */
   name?: string | null;

@@ -857,8 +857,10 @@ class MemoryHoldings(_MemoryHoldingsRequired, total=False):
 
     #: Bytes in the server; none where the server does not count them.
     heap_bytes: int | None
-    #: The most bytes of both since the user's memory was last empty; none as above.
+    #: The most bytes of all three since the user's memory was last empty; none as above.
     peak_bytes: int | None
+    #: Bytes in programs of tool servers.
+    program_bytes: int
 
 
 class _MessageRequired(TypedDict):
@@ -979,6 +981,8 @@ class NodeHoldings(_NodeHoldingsRequired, total=False):
 
     #: Bytes in the server that are accounted for; none where the server does not count them.
     heap_bytes: int | None
+    #: Bytes in programs of tool servers, those included that serve everybody.
+    program_bytes: int
     #: Those of them that belong to no user; none as above.
     system_bytes: int | None
 
@@ -1867,7 +1871,7 @@ class _UserHoldingsRequired(TypedDict):
 class UserHoldings(_UserHoldingsRequired, total=False):
     """What one user holds."""
 
-    #: Memory; none where the user has no request, socket or run here.
+    #: Memory; none where the user has no request, socket, run or program here.
     memory: MemoryHoldings | None
     #: Whose name it is; none where the account is gone.
     name: str | None
