@@ -1101,6 +1101,8 @@ export interface RunUsage {
   output_tokens: number;
   /** The most memory that it held, in bytes; null where the server does not count it. */
   peak_memory_bytes: number | null;
+  /** The price lists that `cost_usd` is by, with their dates; absent where no price is known. */
+  price_sources?: string[];
   /** Tool calls made. */
   tool_calls: number;
 }
@@ -1341,6 +1343,22 @@ export type ToolServerState = 'starting' | 'ready' | 'away' | 'per_user';
 /** How a tool server is reached. */
 export type ToolServerTransport = 'stdio' | 'http';
 
+/** What a user's calls of one tool used. Each call counts when it ends, once. */
+export interface ToolUsage {
+  /** Calls that ran. */
+  calls: number;
+  /** Calls that were refused, and did not run. */
+  denied: number;
+  /** How long the calls took together, in milliseconds. */
+  duration_ms: number;
+  /** Those of them that gave no result. */
+  failed: number;
+  /** What they gave together, in bytes of JSON. */
+  result_bytes: number;
+  /** The tool's name; empty for calls of what the agent does not have, whatever they named. */
+  tool: string;
+}
+
 /** Changes a thread; what is absent stays. */
 export interface UpdateThread {
   /** Replaces the whole map; at most 16 KiB. */
@@ -1371,6 +1389,8 @@ export interface Usage {
   days: DayUsage[];
   /** Slots in use and allowed, now. */
   slots: SlotUsage;
+  /** The tools that were called in the last 90 days, the most called first; at most 100. */
+  tools?: ToolUsage[];
 }
 
 /** A user, as the user and admins see it. */

@@ -91,8 +91,8 @@ struct Shared {
     live: Arc<LiveTasks>,
     shutdown: CancellationToken,
     accounts: Accounts,
-    programs: Programs,
     lines: Lines,
+    programs: Programs,
     limit_hits: LimitHits,
     tracer: Option<Arc<dyn Tracer>>,
 }
@@ -151,8 +151,8 @@ impl Runtime {
             live: Arc::default(),
             shutdown: CancellationToken::new(),
             accounts: Accounts::default(),
-            programs: Programs::default(),
             lines: Lines::default(),
+            programs: Programs::default(),
             limit_hits: LimitHits::default(),
             tracer,
         }))

@@ -43,8 +43,8 @@ pub(crate) struct Instance {
     /// Its memory.
     charged: Option<Arc<Charged>>,
     /// The processes that it had before a run began to use it; none while no run does.
-    kept: Mutex<Option<Processes>>,
-    /// Whoever listens to it hears that it is gone.
+    pub(crate) kept: Mutex<Option<Processes>>,
+    /// Ends with it, which is what others wait for.
     life: watch::Sender<()>,
     /// What it was given.
     pub(crate) opened: Opened,
@@ -224,9 +224,13 @@ impl Instance {
         self.sign_in.as_ref()?.token().await
     }
 
-    /// Says by its end that the instance is gone.
-    pub(crate) fn life(&self) -> watch::Receiver<()> {
-        self.life.subscribe()
+    /// Waits until it is gone, without being what keeps it.
+    pub(crate) fn gone(&self) -> impl Future<Output = ()> + Send + use<> {
+        let mut life = self.life.subscribe();
+        async move {
+            // Nothing is ever sent there: it ends with the instance.
+            life.changed().await.ok();
+        }
     }
 
     /// Notes why it is going to be ended.
@@ -239,11 +243,12 @@ impl Instance {
         self.charged.as_ref().is_some_and(|held| held.is_over())
     }
 
-    /// A run is going to use it, the first of those that do where `is_first`.
-    pub(crate) async fn begin_use(&self, is_first: bool) {
+    /// A run is going to use it. Whether it is the first of those that do is asked when nobody else is at it: else what
+    /// another one has begun meanwhile would be ended.
+    pub(crate) async fn begin_use(&self, is_first: impl FnOnce() -> bool + Send) {
         let Some(program) = &self.program else { return };
         let mut kept = self.kept.lock().await;
-        if kept.is_some() && !is_first {
+        if !is_first() && kept.is_some() {
             return;
         }
         // What the runs before have left, if nobody had the time to look.
@@ -324,74 +329,20 @@ pub(crate) fn chain(error: &(dyn std::error::Error + 'static)) -> String {
 
 #[cfg(test)]
 mod tests {
-    use async_trait::async_trait;
     use netra_context::Runtime;
-    use tokio::io::DuplexStream;
+    use netra_protocol::tool::ToolServerScope;
 
     use super::*;
-    use crate::config::ServerConfig;
-    use crate::program::Programs;
-
-    /// A program that says nothing, as long as its other end is there.
-    struct Mute(#[expect(dead_code, reason = "it is there to be dropped")] DuplexStream);
-
-    #[async_trait]
-    impl Program for Mute {
-        fn memory_bytes(&self) -> u64 {
-            0
-        }
-
-        fn process_id(&self) -> Option<u32> {
-            None
-        }
-
-        fn processes(&self) -> Processes {
-            Processes::default()
-        }
-
-        async fn end_others(&self, _: &Processes) {}
-
-        fn end(&self) {}
-
-        async fn ended(&self) -> String {
-            std::future::pending().await
-        }
-
-        fn said(&self) -> String {
-            String::new()
-        }
-    }
-
-    struct Mutes;
-
-    #[async_trait]
-    impl Programs for Mutes {
-        async fn start(&self, _: &Command) -> Result<Started, String> {
-            let (near, far) = tokio::io::duplex(64 * 1024);
-            let (read, write) = tokio::io::split(near);
-            Ok(Started {
-                read: Box::new(read),
-                write: Box::new(write),
-                program: Box::new(Mute(far)),
-            })
-        }
-    }
+    use crate::scripted;
 
     #[tokio::test(start_paused = true)]
     async fn a_server_that_hangs_is_given_up_after_one_time_for_both_eras() {
-        let command = Command {
-            program: "/bin/mute".into(),
-            arguments: Vec::new(),
-            environment: Default::default(),
-            secrets: Default::default(),
-            read: Vec::new(),
-            write: Vec::new(),
-            network: false,
-            memory_mib: 1,
-        };
-        let config = ServerConfig::new(Place::Stdio(command));
+        let runtime = Runtime::new();
+        let (mut config, programs, scripted) = scripted::server(&runtime, ToolServerScope::User);
+        config.era = Era::Newest;
+        scripted.fall_silent();
         let most = config.start + Duration::from_secs(1);
-        let server = Server::new(&Runtime::new(), "mute".into(), config, Arc::new(Mutes));
+        let server = Server::new(&runtime, "mute".into(), config, programs);
         let begun = Instant::now();
         let started = server.start(None, &Opened::default()).await;
         let why = started.err().unwrap();

@@ -97,11 +97,15 @@ impl Seats {
         &self.runtime
     }
 
-    /// The instance that this user has at the server now.
-    pub(crate) fn seated(&self, server: &Arc<Server>, user: UserId) -> Option<Arc<Instance>> {
-        let table = self.table.lock();
-        let key = (Arc::as_ptr(server) as usize, Some(user));
-        table.held.get(&key)?.seated()
+    /// The instance that this user has at the server now, or everybody.
+    pub(crate) async fn seated(
+        &self,
+        server: &Arc<Server>,
+        user: Option<UserId>,
+    ) -> Option<Arc<Instance>> {
+        let key = (Arc::as_ptr(server) as usize, user);
+        let seat = self.table.lock().held.get(&key).map(Arc::clone)?;
+        seat.seated().await
     }
 
     /// The seat of this user at the server, or of everybody.

@@ -237,10 +237,7 @@ impl Dispatcher {
             return self.own.get()?.entry(name).map(Arc::clone);
         }
         let known = self.shelf.entry(name).map(Arc::clone);
-        known.or_else(|| {
-            let now = self.registry.now_for(self.user);
-            now.entry(name).map(Arc::clone)
-        })
+        known.or_else(|| self.registry.entry_for(self.user, name))
     }
 
     /// Waits until it is known what there is of these tools, and asks for what the user alone has where one of them is
@@ -375,7 +372,7 @@ impl Dispatcher {
             let absence = if self.registry.is_of_users(name) {
                 self.own.get().and_then(|own| own.absence_of_own(name))
             } else {
-                self.registry.absence(name)
+                self.registry.absence_for(self.user, name)
             };
             let absence = absence.filter(|_| listed);
             absence.map_or_else(Denial::of_list, |why| Denial::new("agent_list", why))

@@ -114,6 +114,7 @@ async fn metrics_hold_nobody_and_nothing_of_what_is_said_and_all_are_described()
         "gen_ai_client_operation_duration_seconds",
         "gen_ai_client_token_usage",
         "netra_store_commit_seconds",
+        "netra_turn_wait_seconds",
     ] {
         ensure!(scraped.get(name).is_some(), "{name} was not recorded");
     }

@@ -7,11 +7,11 @@ use std::time::Instant;
 
 use netra_context::Runtime;
 use netra_context::memory::Scope;
+use netra_context::pressure::Pressure;
 use parking_lot::Mutex;
 use rusqlite::Connection;
 
 use super::door::{Door, Permit};
-use super::pressure::Pressure;
 use crate::error::Error;
 
 /// Connections at the most. More would not read faster on a few cores, and each has a cache.
@@ -26,7 +26,6 @@ pub(crate) struct Readers {
     runtime: Runtime,
 }
 
-#[derive(Default)]
 struct Waiting {
     number: usize,
     pressure: Pressure,
@@ -78,7 +77,10 @@ impl Readers {
                 idle: Mutex::new(Vec::new()),
             }),
             door: Door::new(CONNECTIONS),
-            waiting: Mutex::default(),
+            waiting: Mutex::new(Waiting {
+                number: 0,
+                pressure: Pressure::new(super::WAITS),
+            }),
             runtime: runtime.clone(),
         }
     }

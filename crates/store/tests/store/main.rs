@@ -5,6 +5,7 @@
 mod approval;
 mod audit;
 mod budget;
+mod content;
 mod erased;
 mod fixture;
 mod identity;
@@ -15,6 +16,7 @@ mod past;
 mod rate;
 mod schema;
 mod secret;
+mod usage;
 
 use futures::future::join_all;
 use netra_context::{BackgroundKind, UserExecutionContext};

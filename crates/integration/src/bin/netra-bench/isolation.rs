@@ -11,7 +11,7 @@ use tokio::process::Command;
 
 use crate::growth;
 use crate::note;
-use crate::report::{self, Report};
+use crate::report::{self, Report, median};
 
 const ALL: [&str; 5] = ["creation", "idle", "cost", "error", "growth"];
 
@@ -115,11 +115,6 @@ fn over(part: &str, measured: &Value) -> Result<Vec<String>> {
         }
     }
     Ok(over)
-}
-
-fn median(mut of: Vec<f64>) -> f64 {
-    of.sort_by(f64::total_cmp);
-    of[of.len() / 2]
 }
 
 #[cfg(test)]

@@ -227,7 +227,7 @@ fn main() -> ExitCode {
                         seconds,
                         json,
                     } => overload::overload(&clients, Duration::from_secs(seconds), json).await,
-                    Command::Bare => bare::serve().await,
+                    Command::Bare => bare::sockets().await,
                     Command::BareHttp { answer } => http::bare(&answer).await,
                 }
             })
