@@ -231,3 +231,25 @@ it('shows a run in time, filters its events, and leads from a bar to its event',
   await page.getByRole('link', { name: '← To the conversation' }).click();
   await ada.run('Done');
 });
+
+it('says which price list a cost is by, of a run and of a model', async () => {
+  const model = await stage.model();
+  const prices = new URL('./prices.toml', import.meta.url).pathname;
+  const settings = { NETRA__MODELS__PRICE_FILE: prices, NETRA__MODELS__PROVIDERS__SCRIPTED__PRICES: 'scripted' };
+  const server = await stage.server({ users: ['bob'], admins: ['ada'], model, settings });
+  const bob = await stage.user(server, 'bob');
+  await bob.choose('assistant');
+  await bob.ask('What is the time?');
+  const call = await model.next();
+  call.say('Late.');
+  call.end();
+  await bob.run('Done');
+  await bob.page.getByRole('link', { name: 'Inspect' }).click();
+  await bob.sees("by our contract (2026-11-01, the server's)");
+  expect(await bob.barriers()).toEqual([]);
+
+  const ada = await stage.user(server, 'ada');
+  await ada.page.goto(`${server.url}/admin/models`);
+  await ada.sees(`by our contract (2026-11-01, file ${prices})`);
+  expect(await ada.barriers()).toEqual([]);
+});

@@ -199,6 +199,7 @@ export const admin = {
     schema: 'results by schema',
     images: 'pictures',
     prices: (input: string, cached: string | undefined, output: string) => `${input} in${cached === undefined ? '' : `, ${cached} from the cache`}, ${output} out`,
+    source: (list: string) => `by ${list}`,
     noPrice: 'not known',
   },
 } as const;

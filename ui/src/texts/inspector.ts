@@ -56,5 +56,6 @@ export const inspector = {
     error: 'Error',
   },
   notKnown: 'not known',
+  pricedBy: (lists: string[]) => `by ${lists.join(' and ')}`,
   of: (used: string, allowed: string) => `${used} of ${allowed}`,
 } as const;

@@ -35,6 +35,10 @@ impl Future for Steps {
     }
 }
 
+#[expect(
+    clippy::disallowed_methods,
+    reason = "bare tasks, without the runtime's own line"
+)]
 #[tokio::test]
 async fn beside_a_hundred_ready_tasks_of_one_user_another_waits_for_a_few() {
     let lines = Lines::of_width(4);
@@ -62,6 +66,10 @@ async fn beside_a_hundred_ready_tasks_of_one_user_another_waits_for_a_few() {
     );
 }
 
+#[expect(
+    clippy::disallowed_methods,
+    reason = "bare tasks, without the runtime's own line"
+)]
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn tasks_that_wait_for_each_other_all_come_to_their_ends() {
     for width in 1..=3 {

@@ -1,7 +1,6 @@
 //! Error bodies, parameters, limits, files: the letter of the contract over HTTP.
 
 use netra_protocol::id::{FileId, RequestId, RunId, ThreadId};
-use netra_protocol::limits::Limits;
 use serde_json::json;
 
 use super::*;
@@ -209,15 +208,46 @@ async fn credentials_in_an_address_and_foreign_origins_are_refused() {
 }
 
 #[tokio::test]
+async fn every_answer_says_what_browsers_must_not_do_with_it() {
+    let edge = Edge::new(Config::default());
+    let (_, token) = edge.user("anna", Role::User).await;
+    for path in [
+        "/",
+        "/no/such/page",
+        "/assets/none.js",
+        "/health/live",
+        "/api/auth/me",
+        "/api/docs",
+        "/api/openapi.json",
+        "/api/nothing",
+    ] {
+        for token in [None, Some(token.as_str())] {
+            let answer = edge.send(request(Method::GET, path, token, None)).await;
+            let says = |name: &str| answer.headers[name].to_str().unwrap();
+            assert_eq!(says("x-content-type-options"), "nosniff", "{path}");
+            assert_eq!(says("referrer-policy"), "no-referrer", "{path}");
+            assert_eq!(says("x-frame-options"), "DENY", "{path}");
+            let policy = says("content-security-policy");
+            assert!(policy.starts_with("default-src 'none'"), "{path} {policy}");
+            for part in policy.split(';').map(str::trim) {
+                // Scripts come from the server's own files, and a page without any may have its style in it.
+                let is_strict = match part.split_once(' ') {
+                    Some(("script-src", from)) => from == "'self'",
+                    Some(("style-src" | "img-src", from)) => !from.contains('*'),
+                    _ => !["unsafe", "*", "data:"]
+                        .iter()
+                        .any(|word| part.contains(word)),
+                };
+                assert!(is_strict, "{path} {policy}");
+            }
+        }
+    }
+}
+
+#[tokio::test]
 async fn a_signed_in_user_is_told_the_rate_and_held_to_it() {
-    let limits = Limits {
-        requests_per_minute: 3,
-        ..Limits::default()
-    };
-    let edge = Edge::new(Config {
-        limits,
-        ..Config::default()
-    });
+    let edge = Edge::new(Config::default());
+    edge.limit(|limits| limits.requests_per_minute = 3);
     let (_, anna) = edge.user("anna", Role::User).await;
     let (_, bert) = edge.user("bert", Role::User).await;
     for left in ["2", "1", "0"] {
@@ -310,14 +340,8 @@ async fn a_file_comes_back_as_it_was_and_can_only_be_saved() {
 
 #[tokio::test]
 async fn an_upload_past_the_limit_is_refused_and_leaves_nothing() {
-    let limits = Limits {
-        upload_mib: 1,
-        ..Limits::default()
-    };
-    let edge = Edge::new(Config {
-        limits,
-        ..Config::default()
-    });
+    let edge = Edge::new(Config::default());
+    edge.limit(|limits| limits.upload_mib = 1);
     let (_, token) = edge.user("anna", Role::User).await;
     let path = "/api/files?name=x.csv";
     let declared = with(
