@@ -3,8 +3,9 @@
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 
-/// Where the log is; it lies beside the repository, not in it. Where there is none, that is said on the terminal itself: what
-/// a test prints is kept from whoever looks on while it passes, and one that looked at nothing is not to pass for one that did.
+/// Where the log is; it lies beside the repository, not in it. Where there is none, that is said on the terminal itself:
+/// what a test prints is kept from whoever looks on while it passes, and one that looked at nothing is not to pass for one
+/// that did.
 ///
 /// # Errors
 /// When there is nobody to say it to.
