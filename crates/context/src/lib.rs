@@ -8,6 +8,7 @@ pub mod lag;
 pub mod memory;
 pub mod pressure;
 pub mod principal;
+pub mod programs;
 pub mod rights;
 pub mod runtime;
 pub mod trace;

@@ -81,6 +81,42 @@ async fn what_has_no_route_has_an_error_body_too() {
 }
 
 #[tokio::test]
+async fn every_answer_says_what_a_page_may_do_and_that_nobody_may_frame_it() {
+    let edge = Edge::new(Config::default());
+    let (_, token) = edge.user("anna", Role::User).await;
+    for path in [
+        "/",
+        "/threads/thr_1",
+        "/api/threads",
+        "/api/nothing",
+        "/health/live",
+    ] {
+        let answer = edge.get(path, &token).await;
+        assert_eq!(answer.headers["x-frame-options"], "DENY", "{path}");
+        let policy = answer.headers["content-security-policy"].to_str().unwrap();
+        let allowed = |name: &str| {
+            let mut rules = policy.split(';').map(str::trim);
+            rules
+                .find_map(|rule| rule.strip_prefix(name))
+                .map(str::trim)
+        };
+        assert_eq!(allowed("default-src"), Some("'none'"), "{path}");
+        assert_eq!(allowed("frame-ancestors"), Some("'none'"), "{path}");
+        assert_eq!(allowed("base-uri"), Some("'none'"), "{path}");
+        // The word on how to get the page has its style within it, and no script.
+        let is_word = answer.body.to_string().contains("cargo xtask ui");
+        let (script, style) = if is_word {
+            (None, Some("'unsafe-inline'"))
+        } else {
+            (Some("'self'"), Some("'self'"))
+        };
+        assert_eq!(allowed("script-src"), script, "{path}: {policy}");
+        assert_eq!(allowed("style-src"), style, "{path}: {policy}");
+        assert!(!policy.contains("eval") && !policy.contains('*'), "{path}");
+    }
+}
+
+#[tokio::test]
 async fn unknown_parameters_and_fields_are_refused_by_name() {
     let edge = Edge::new(Config::default());
     let (_, token) = edge.user("anna", Role::User).await;
