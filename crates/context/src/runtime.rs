@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use futures::FutureExt as _;
-use netra_memory::{Account, Scope};
+use netra_memory::{Account, Scope, Scoped};
 use netra_protocol::Timestamp;
 use netra_protocol::id::UserId;
 use tokio::task::JoinHandle;
@@ -16,7 +16,9 @@ use tokio_util::task::TaskTracker;
 
 use crate::accounts::Accounts;
 use crate::limit_hits::{Limit, LimitHits};
+use crate::programs::{Charged, Owner, Program, Programs};
 use crate::trace::Tracer;
+use crate::turn::{InTurn, Lines};
 
 /// Tells the time. A trait, so that tests and replay can give times of their own.
 pub trait Clock: Send + Sync {
@@ -89,6 +91,8 @@ struct Shared {
     live: Arc<LiveTasks>,
     shutdown: CancellationToken,
     accounts: Accounts,
+    lines: Lines,
+    programs: Programs,
     limit_hits: LimitHits,
     tracer: Option<Arc<dyn Tracer>>,
 }
@@ -147,6 +151,8 @@ impl Runtime {
             live: Arc::default(),
             shutdown: CancellationToken::new(),
             accounts: Accounts::default(),
+            lines: Lines::default(),
+            programs: Programs::default(),
             limit_hits: LimitHits::default(),
             tracer,
         }))
@@ -190,6 +196,22 @@ impl Runtime {
         self.0.accounts.open()
     }
 
+    /// Counts a program that goes on when runs have ended, and that can hold so many bytes at the most, on its owner's
+    /// account; on nobody's where it serves everybody.
+    pub fn charge_program(
+        &self,
+        owner: Option<Owner>,
+        most: u64,
+        program: Box<dyn Program>,
+    ) -> Arc<Charged> {
+        self.0.programs.charge(owner, most, program)
+    }
+
+    /// The programs that are counted now.
+    pub fn programs(&self) -> Vec<Arc<Charged>> {
+        self.0.programs.all()
+    }
+
     /// Notes that a limit has refused the user something or ended a run of theirs.
     pub fn limit_hit(&self, user: UserId, limit: Limit) {
         self.0.limit_hits.count(user, limit);
@@ -207,7 +229,8 @@ impl Runtime {
 
     /// Starts a task that the server's shutdown waits for. A panic in it is logged and ends this
     /// task only; the handle then yields `None`. What it allocates is charged to the account that
-    /// this is called on, or to the system where the task is the server's own.
+    /// this is called on, or to the system where the task is the server's own. It is polled in turn
+    /// with its user's other tasks, so that many of one user do not stand before those of another.
     pub fn spawn<F>(&self, kind: TaskKind, future: F) -> JoinHandle<Option<F::Output>>
     where
         F: Future + Send + 'static,
@@ -226,7 +249,13 @@ impl Runtime {
         });
         let scope = kind.scope();
         let _entered = scope.enter();
-        self.0.tasks.spawn(scope.wrap(guarded))
+        self.0.tasks.spawn(self.on_account(scope, guarded))
+    }
+
+    /// The future on this account, in turn with the tasks of its user: for what is no task of its
+    /// own, such as a request on a connection.
+    pub fn on_account<F: Future>(&self, scope: Scope, future: F) -> Scoped<InTurn<F>> {
+        scope.wrap(self.0.lines.in_turn(scope, future))
     }
 
     /// Runs blocking work on tokio's blocking threads, tracked like a task, on the account that
@@ -279,6 +308,27 @@ mod tests {
         assert!(broken.await.unwrap().is_none());
         assert_eq!(sound.await.unwrap(), Some(7));
         assert_eq!(runtime.live_tasks_of(TaskKind::Part), 0);
+    }
+
+    /// What is set aside stands for what is allocated: this program does not count that.
+    #[tokio::test]
+    async fn work_is_on_the_account_of_whoever_starts_it_unless_it_is_the_servers_own() {
+        let (runtime, account) = (Runtime::new(), Account::user());
+        let takes = || Scope::current().reserve(1000).unwrap();
+        let entered = account.scope().enter();
+        let own = [TaskKind::Run, TaskKind::Socket, TaskKind::Part]
+            .map(|kind| runtime.spawn(kind, async move { takes() }));
+        let blocking = runtime.spawn_blocking(takes);
+        let servers = [TaskKind::Sweep, TaskKind::Pool, TaskKind::Listener]
+            .map(|kind| runtime.spawn(kind, async move { takes() }));
+        drop(entered);
+        let mut taken = vec![blocking.await.unwrap()];
+        for task in own.into_iter().chain(servers) {
+            taken.push(task.await.unwrap().unwrap());
+        }
+        assert_eq!(account.current_bytes(), 4000);
+        drop(taken);
+        assert_eq!(account.current_bytes(), 0);
     }
 
     #[tokio::test]

@@ -1,6 +1,6 @@
 //! What a running server takes over of a configuration that was read again: all of it, or nothing.
 
-use netra_gateway::{FreshCertificate, PerMinute, Tls};
+use netra_gateway::{FreshCertificate, Origins, PerMinute, Tls};
 use netra_protocol::limits::Limits;
 use netra_store::Store;
 
@@ -14,6 +14,8 @@ pub(crate) struct Settable {
     /// Of whoever is not signed in.
     pub(crate) requests: PerMinute,
     pub(crate) logins: PerMinute,
+    /// Of other pages.
+    pub(crate) origins: Origins,
 }
 
 /// What was read, and can be used as it is.
@@ -24,6 +26,7 @@ pub struct Reload<'a> {
     limits: Limits,
     requests: u32,
     logins: u32,
+    origins: Vec<String>,
 }
 
 impl Settable {
@@ -40,6 +43,7 @@ impl Settable {
             limits: config.limits.clone(),
             requests: config.requests_per_address,
             logins: config.logins_per_minute,
+            origins: config.allowed_origins.clone(),
         })
     }
 }
@@ -53,5 +57,6 @@ impl Reload<'_> {
         self.of.store.set_limits(self.limits);
         self.of.requests.set(self.requests);
         self.of.logins.set(self.logins);
+        self.of.origins.set(self.origins);
     }
 }

@@ -1,9 +1,9 @@
 //! The embedded backend: one writer thread, a pool of readers, migrations at opening.
 
 mod checkpoint;
+mod door;
 mod lines;
 mod migrate;
-mod pressure;
 mod reader;
 mod transaction;
 mod writer;
@@ -11,8 +11,10 @@ mod writer;
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use netra_context::Runtime;
+use netra_context::pressure::Bounds;
 use netra_protocol::id::UserId;
 use rusqlite::{Connection, OpenFlags};
 
@@ -22,6 +24,12 @@ use crate::log::Fanout;
 
 pub(crate) use transaction::Tx;
 
+/// How long somebody may wait for the database, and how long everybody, before others are refused for it.
+const WAITS: Bounds = Bounds {
+    target: Duration::from_millis(50),
+    patience: Duration::from_millis(450),
+    memory: Duration::ZERO,
+};
 /// Statements that one connection keeps prepared.
 const STATEMENT_CACHE: usize = 128;
 

@@ -34,7 +34,7 @@ use crate::policy::{RunPolicy, Verdict};
 use crate::registry::Registry;
 use crate::rest::Rest;
 use crate::scope::RunScope;
-use crate::shelf::{ALL_OF_USERS, Entry, OF_USERS, Shelf};
+use crate::shelf::{ALL_OF_USERS, Entry, OF_USERS, Shelf, label};
 use crate::short::{bytes_of, cut_text, held_by, shorten};
 use crate::span;
 use crate::tool::{Call, Tool, ToolSpec};
@@ -232,10 +232,7 @@ impl Dispatcher {
             return self.own.get()?.entry(name).map(Arc::clone);
         }
         let known = self.shelf.entry(name).map(Arc::clone);
-        known.or_else(|| {
-            let now = self.registry.now_for(self.user);
-            now.entry(name).map(Arc::clone)
-        })
+        known.or_else(|| self.registry.entry_for(self.user, name))
     }
 
     /// Waits until it is known what there is of these tools, and asks for what the user alone has where one of them is
@@ -377,7 +374,7 @@ impl Dispatcher {
             let absence = if self.registry.is_of_users(name) {
                 self.own.get().and_then(|own| own.absence_of_own(name))
             } else {
-                self.registry.absence(name)
+                self.registry.absence_for(self.user, name)
             };
             let absence = absence.filter(|_| listed);
             absence.map_or_else(Denial::of_list, |why| Denial::new("agent_list", why))
@@ -548,9 +545,10 @@ impl Dispatcher {
             "failed"
         };
         let name = request.name.clone();
-        metrics::counter!("netra_tool_calls_total", "tool" => name.clone(), "outcome" => outcome)
+        let label = label(&name).to_owned();
+        metrics::counter!("netra_tool_calls_total", "tool" => label.clone(), "outcome" => outcome)
             .increment(1);
-        metrics::histogram!("netra_tool_call_seconds", "tool" => name.clone())
+        metrics::histogram!("netra_tool_call_seconds", "tool" => label)
             .record(duration.as_secs_f64());
         let ended = Ended {
             tool_call_id: request.id,

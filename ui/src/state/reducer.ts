@@ -18,7 +18,7 @@ import {
 type Acting = Pick<WireEvent, 'agent' | 'step'>;
 
 /** What comes out of JSON is JSON; the contract does not say which. */
-function json(value: unknown): Json {
+export function json(value: unknown): Json {
   return (value ?? null) as Json;
 }
 

@@ -28,6 +28,10 @@ const MIGRATIONS: &[(&str, &str)] = &[
         include_str!("../migrations/0011_departures.sql"),
     ),
     ("logins", include_str!("../migrations/0012_logins.sql")),
+    (
+        "tool_usage",
+        include_str!("../migrations/0013_tool_usage.sql"),
+    ),
 ];
 
 const RECORDS: &str = "CREATE TABLE IF NOT EXISTS migrations (

@@ -1,4 +1,5 @@
-//! Reading: a bounded pool of connections, used on tokio's blocking threads.
+//! Reading: a bounded pool of connections, used on tokio's blocking threads, by whoever has used them least
+//! ([`Door`]).
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -6,11 +7,11 @@ use std::time::Instant;
 
 use netra_context::Runtime;
 use netra_context::memory::Scope;
+use netra_context::pressure::Pressure;
 use parking_lot::Mutex;
 use rusqlite::Connection;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use super::pressure::Pressure;
+use super::door::{Door, Permit};
 use crate::error::Error;
 
 /// Connections at the most. More would not read faster on a few cores, and each has a cache.
@@ -20,12 +21,11 @@ const WAITING: usize = 4096;
 
 pub(crate) struct Readers {
     pool: Arc<Pool>,
-    permits: Arc<Semaphore>,
+    door: Arc<Door<Scope>>,
     waiting: Mutex<Waiting>,
     runtime: Runtime,
 }
 
-#[derive(Default)]
 struct Waiting {
     number: usize,
     pressure: Pressure,
@@ -76,8 +76,11 @@ impl Readers {
                 path: path.to_owned(),
                 idle: Mutex::new(Vec::new()),
             }),
-            permits: Arc::new(Semaphore::new(CONNECTIONS)),
-            waiting: Mutex::default(),
+            door: Door::new(CONNECTIONS),
+            waiting: Mutex::new(Waiting {
+                number: 0,
+                pressure: Pressure::new(super::WAITS),
+            }),
             runtime: runtime.clone(),
         }
     }
@@ -88,13 +91,14 @@ impl Readers {
         among.number >= WAITING || among.pressure.is_high(Instant::now())
     }
 
-    async fn permit(&self) -> Result<OwnedSemaphorePermit, Error> {
-        let permits = || Arc::clone(&self.permits);
-        if let Ok(permit) = permits().try_acquire_owned() {
-            return Ok(permit);
-        }
+    /// A connection's place, for the user on whose account whoever asks works.
+    async fn permit(&self) -> Result<Permit<Scope>, Error> {
+        let waits = match self.door.knock(Scope::current().user()) {
+            Ok(permit) => return Ok(permit),
+            Err(waits) => waits,
+        };
         let waiter = Waiter::new(&self.waiting);
-        let permit = permits().acquire_owned().await;
+        let permit = waits.await;
         waiter.served();
         permit.map_err(|_| Error::Unavailable("the store is closing".into()))
     }

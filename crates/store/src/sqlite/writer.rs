@@ -15,6 +15,7 @@ use std::time::{Duration, Instant};
 
 use netra_context::Runtime;
 use netra_context::memory::Scope;
+use netra_context::pressure::Pressure;
 use netra_protocol::id::UserId;
 use parking_lot::Mutex;
 use rusqlite::Connection;
@@ -23,7 +24,6 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::checkpoint::Checkpoints;
 use super::lines::Lines;
-use super::pressure::Pressure;
 use super::transaction::Tx;
 use crate::audit::AuditKey;
 use crate::error::Error;
@@ -109,7 +109,7 @@ impl Writer {
         checkpoints: Checkpoints,
     ) -> Result<Self, Error> {
         let (queue, works) = mpsc::channel(QUEUE);
-        let pressure = Arc::<Mutex<Pressure>>::default();
+        let pressure = Arc::new(Mutex::new(Pressure::new(super::WAITS)));
         let thread = Thread {
             connection,
             runtime,

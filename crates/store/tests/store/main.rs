@@ -5,15 +5,18 @@
 mod approval;
 mod audit;
 mod budget;
+mod content;
 mod erased;
 mod fixture;
 mod identity;
 mod kept;
+mod log;
 mod note;
 mod past;
 mod rate;
 mod schema;
 mod secret;
+mod usage;
 
 use futures::future::join_all;
 use netra_context::{BackgroundKind, UserExecutionContext};

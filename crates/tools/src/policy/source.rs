@@ -1,6 +1,6 @@
 //! Policy files: read, parsed, and held against the schema, before the server starts.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::Path;
 use std::str::FromStr as _;
 
@@ -80,6 +80,15 @@ pub(super) struct Policies {
     pub(super) places: HashMap<PolicyId, Place>,
     /// The files that have none.
     pub(super) empty: Vec<String>,
+}
+
+/// The permissions that the shipped policies say they grant.
+pub(super) fn shipped_permissions() -> Result<BTreeSet<String>, Unusable> {
+    let shipped = PolicySet::from_str(SHIPPED).map_err(Unusable::shipped)?;
+    let granted = shipped
+        .policies()
+        .filter_map(|policy| policy.annotation("permission"));
+    Ok(granted.map(str::to_owned).collect())
 }
 
 /// The `*.cedar` files of a folder, in the order of their names.

@@ -8,7 +8,7 @@ use netra_protocol::account::{Plan, Role};
 use serde_json::Value;
 
 use super::place::Place;
-use crate::shelf::OF_USERS;
+use crate::shelf::{OF_USERS, source_of};
 
 /// What the server reads of a policy's annotations.
 const ANNOTATIONS: [&str; 5] = ["id", "permission", "needs", "reason", "rate"];
@@ -102,14 +102,14 @@ pub(super) fn unknown(policy: &Policy, place: &Place, known: &Known, findings: &
             continue;
         }
         let at = place.of(&format!("{tool:?}"));
-        match tool.split_once("__") {
+        match source_of(&tool) {
             None => findings
                 .mistakes
                 .push(format!("{at}: there is no tool {tool:?}")),
-            Some((server, _)) if known.servers.contains(server) => findings.doubts.push(format!(
+            Some(server) if known.servers.contains(server) => findings.doubts.push(format!(
                 "{at}: whether there is a tool {tool:?}, its server says when it runs"
             )),
-            Some((server, _)) => findings.doubts.push(format!(
+            Some(server) => findings.doubts.push(format!(
                 "{at}: there is no tool {tool:?}: no tool server {server:?} is configured"
             )),
         }

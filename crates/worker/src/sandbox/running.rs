@@ -95,7 +95,7 @@ pub struct Running {
     meter: Meter,
     end: watch::Receiver<Option<Ended>>,
     /// The program lives as long as this.
-    alive: Option<oneshot::Sender<()>>,
+    alive: Mutex<Option<oneshot::Sender<()>>>,
 }
 
 /// The last of what a program has written to its standard error. Clones are the same.
@@ -165,7 +165,7 @@ impl Sandbox {
             said: said.clone(),
             meter: meter.clone(),
             end,
-            alive: Some(alive),
+            alive: Mutex::new(Some(alive)),
         };
         self.runtime.spawn(TaskKind::Part, async move {
             let ended = held.accompany(said, dropped).await;
@@ -250,9 +250,14 @@ impl Running {
         }
     }
 
+    /// Ends it now, without waiting for that.
+    pub fn end(&self) {
+        self.alive.lock().take();
+    }
+
     /// Ends it now, and waits until nothing of it is left.
-    pub async fn stop(mut self) -> Ended {
-        self.alive = None;
+    pub async fn stop(self) -> Ended {
+        self.end();
         self.ended().await
     }
 }

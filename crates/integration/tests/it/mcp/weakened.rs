@@ -14,7 +14,7 @@ use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader};
 use super::{Place, WHO, processes_with, result, until_so};
 use crate::Test;
 
-const ESCAPE: &str = include_str!("escape.py");
+pub(super) const ESCAPE: &str = include_str!("escape.py");
 
 /// Two users have two instances, and each keeps its own count.
 async fn keeps_users_apart(server: &TestServer) -> Test {
@@ -102,9 +102,7 @@ async fn is_held_and_leaves_nothing(scope: &str) -> Test {
         place.agent(name, name, &format!("fake__{name}({})\n", pairs.join(", ")))?;
     }
     place.agent("stay", "stay", "fake__stay()\n")?;
-    let temp = place.path("temp");
-    std::fs::create_dir(&temp)?;
-    super::open_to_all(&temp, 0o755)?;
+    let temp = place.temp()?;
     let lines = format!("scope = {scope:?}\nmemory_mib = 128\n[sandbox]\ntemp = {temp:?}\n");
     let server = place.start(&lines).await?;
     // An instance of a user goes on when the run has ended, alone. Each attempt is another user's, because an instance
