@@ -33,6 +33,14 @@ const LEAST: Duration = Duration::from_millis(1);
 /// How long before the end of a call's own time it is given up, so that the reason is told.
 const BEFORE_THE_END: Duration = Duration::from_millis(50);
 
+/// How long after so many failures in a row nothing is started: at first not at all, then later and later.
+fn pause_after(failures: u32) -> Duration {
+    match failures {
+        0 => Duration::ZERO,
+        before => Duration::from_secs(1 << (before - 1).min(6)).min(MAX_PAUSE),
+    }
+}
+
 /// The place of one owner at one server. Dropping it ends its instance.
 pub(crate) struct Seat {
     pub(crate) server: Arc<Server>,
@@ -183,10 +191,7 @@ impl Seat {
     /// The first time it may be started again at once, then later and later.
     fn pause(&self, state: &mut State, why: String) {
         let mut usage = self.usage.lock();
-        let pause = match usage.failures {
-            0 => Duration::ZERO,
-            before => Duration::from_secs(1 << (before - 1).min(6)).min(MAX_PAUSE),
-        };
+        let pause = pause_after(usage.failures);
         usage.failures = usage.failures.saturating_add(1);
         state.waits = Some((Instant::now() + pause, why));
     }
@@ -351,6 +356,13 @@ mod tests {
         let seat = seats.of(&server, ctx.user_id());
         sprout(&ctx, &seats, &seat).await;
         (ctx, seats, seat)
+    }
+
+    #[test]
+    fn what_ends_again_and_again_is_started_later_and_later_and_at_least_once_a_minute() {
+        let pauses = [0, 1, 2, 3, 4, 5, 6, 7, 8, u32::MAX];
+        let pauses = pauses.map(|failures| pause_after(failures).as_secs());
+        assert_eq!(pauses, [0, 1, 2, 4, 8, 16, 32, 60, 60, 60]);
     }
 
     #[tokio::test]

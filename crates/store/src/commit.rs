@@ -141,7 +141,7 @@ impl Store {
             }
             let ends = encoded.iter().any(Encoded::is_terminal);
             let mut events = if ends {
-                approval::withdraw(tx, &handle, &runtime)?
+                approval::withdraw(tx, &handle, &runtime, &audit)?
             } else {
                 Vec::new()
             };

@@ -12,7 +12,7 @@ use netra_store::Rate;
 use serde_json::Value;
 
 use super::place::{Place, Places, line_of};
-use super::vet::vet;
+use super::vet::{ARGUMENTS, vet};
 
 /// What the server has where the operator gives no files.
 pub(super) const SHIPPED: &str = include_str!("default.cedar");
@@ -266,15 +266,19 @@ fn rates_of(policy: &Policy, written: &str) -> Result<Vec<Rate>, String> {
     }
 }
 
-/// Whether a policy, in Cedar's JSON, looks at `context.text` or `context.number`, or at the context as a whole.
+/// Whether a policy, in Cedar's JSON, looks at `context.text` or `context.number`, at the context as a whole, or at what
+/// these two are by its name: `Netra::Text::"arguments"`.
 fn asks_about_arguments(json: &Value) -> bool {
     let is_context = |value: &Value| value["Var"] == "context";
+    let of_arguments = |kind: &Value| ARGUMENTS.iter().any(|one| kind == one);
     match json {
         Value::Object(fields) => fields.iter().any(|(key, value)| {
             if matches!(key.as_str(), "." | "has") && is_context(&value["left"]) {
                 return matches!(value["attr"].as_str(), None | Some("text" | "number"));
             }
-            (key == "Var" && value == "context") || asks_about_arguments(value)
+            (key == "Var" && value == "context")
+                || (key == "__entity" && of_arguments(&value["type"]))
+                || asks_about_arguments(value)
         }),
         Value::Array(items) => items.iter().any(asks_about_arguments),
         _ => false,

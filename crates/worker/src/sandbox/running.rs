@@ -122,11 +122,11 @@ impl Sandbox {
     /// Whether this machine gives what is required: for a server that has programs to start later, to refuse at once.
     pub async fn check(&self) -> Result<Layers, Error> {
         let layers = self.try_out().await?.layers;
-        let (found, required) = (layers.tier(), self.settings.require.max(Tier::Basic));
-        if found < required {
-            return Err(Error::TooWeak { found, required });
+        let found = layers.tier();
+        match found.lacks(self.settings.require) {
+            Some(required) => Err(Error::TooWeak { found, required }),
+            None => Ok(layers),
         }
-        Ok(layers)
     }
 
     pub(crate) async fn run(&self, order: Order) -> Result<Running, Error> {
