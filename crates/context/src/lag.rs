@@ -168,8 +168,8 @@ mod tests {
             (&[(200, 119), (650, 50)], (true, false)),
         ] {
             let lag = Lag::new(20 * MS);
-            let last = turns.iter().map(|turn| had(&lag, start, *turn)).last();
-            assert_eq!(last, Some(expected), "{turns:?}");
+            let all: Vec<_> = turns.iter().map(|turn| had(&lag, start, *turn)).collect();
+            assert_eq!(all.last(), Some(&expected), "{turns:?}");
         }
     }
 

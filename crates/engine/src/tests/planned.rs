@@ -251,20 +251,15 @@ async fn assert_journalled(house: &House, ctx: &UserExecutionContext, id: RunId,
         ids.sort();
         ids
     };
-    let of: [(_, fn(&EventKind) -> Option<ToolCallId>); 2] = [
-        (JournalKind::ToolBegun, begun),
-        (JournalKind::ToolEnded, ended),
-    ];
-    for (kind, told) in of {
+    for (kind, told) in [
+        (JournalKind::ToolBegun, calls_of(&log, begun)),
+        (JournalKind::ToolEnded, calls_of(&log, ended)),
+    ] {
         let ids = journal
             .of_kind(kind)
             .map(|entry| &entry.value["tool_call_id"]);
         let journalled = ids.map(|id| id.as_str().unwrap().to_owned()).collect();
-        assert_eq!(
-            known(journalled),
-            known(calls_of(&log, told)),
-            "{kind:?} {at}"
-        );
+        assert_eq!(known(journalled), known(told), "{kind:?} {at}");
     }
 }
 
