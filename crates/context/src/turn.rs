@@ -2,7 +2,6 @@
 //! beside a user with a hundred ready tasks everybody waits for a hundred. Here a few of one user's tasks stand in the
 //! runtime's queue at once; all others stand in the user's own line, and are called from there.
 
-use std::cell::Cell;
 use std::collections::{HashMap, VecDeque};
 use std::future::Future;
 use std::pin::Pin;
@@ -18,11 +17,6 @@ use pin_project_lite::pin_project;
 const FOR_EACH_THREAD: usize = 2;
 /// How many users may come before those who have no task are forgotten.
 const SWEEP_EVERY: usize = 256;
-
-thread_local! {
-    /// Whether this thread carries out a task whose turn it is: what that polls needs no turn of its own.
-    static IN_TURN: Cell<bool> = const { Cell::new(false) };
-}
 
 /// The users' lines.
 pub(crate) struct Lines {
@@ -249,24 +243,9 @@ impl Drop for Place {
     }
 }
 
-/// The time of a poll; over when this is dropped, also by a panic.
-struct Polling;
-
-impl Polling {
-    fn begin() -> Self {
-        IN_TURN.set(true);
-        Self
-    }
-}
-
-impl Drop for Polling {
-    fn drop(&mut self) {
-        IN_TURN.set(false);
-    }
-}
-
 pin_project! {
-    /// A future that is polled when it is its user's turn.
+    /// A future that is polled when it is its user's turn. Never inside of another one: each would wait for the other's
+    /// place.
     #[must_use = "futures do nothing unless polled"]
     pub struct InTurn<F> {
         line: Option<Arc<Line>>,
@@ -281,12 +260,8 @@ impl<F: Future> Future for InTurn<F> {
 
     fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<F::Output> {
         let this = self.project();
-        let line = match this.line {
-            Some(line) if !IN_TURN.get() => line,
-            _ => {
-                *this.place = None;
-                return this.future.poll(context);
-            }
+        let Some(line) = this.line else {
+            return this.future.poll(context);
         };
         let is_first = this.place.is_none();
         let place = this
@@ -295,10 +270,7 @@ impl<F: Future> Future for InTurn<F> {
         if !place.ticket.begin(context.waker(), is_first) {
             return Poll::Pending;
         }
-        let polled = {
-            let _polling = Polling::begin();
-            this.future.poll(&mut Context::from_waker(&place.waker))
-        };
+        let polled = this.future.poll(&mut Context::from_waker(&place.waker));
         match polled {
             Poll::Ready(_) => *this.place = None,
             Poll::Pending => place.ticket.end(false),

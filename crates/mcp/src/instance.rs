@@ -333,12 +333,13 @@ mod tests {
     use netra_protocol::tool::ToolServerScope;
 
     use super::*;
-    use crate::scripted;
+    use crate::scripted_tests;
 
     #[tokio::test(start_paused = true)]
     async fn a_server_that_hangs_is_given_up_after_one_time_for_both_eras() {
         let runtime = Runtime::new();
-        let (mut config, programs, scripted) = scripted::server(&runtime, ToolServerScope::User);
+        let (mut config, programs, scripted) =
+            scripted_tests::server(&runtime, ToolServerScope::User);
         config.era = Era::Newest;
         scripted.fall_silent();
         let most = config.start + Duration::from_secs(1);

@@ -17,7 +17,7 @@ mod own;
 mod program;
 mod sandboxed;
 #[cfg(test)]
-mod scripted;
+mod scripted_tests;
 mod seat;
 mod seats;
 mod server;

@@ -345,7 +345,7 @@ mod tests {
     use netra_protocol::tool::ToolServerScope;
 
     use super::*;
-    use crate::scripted::{NAME, server, sprout, user};
+    use crate::scripted_tests::{NAME, server, sprout, user};
 
     /// A seat with an instance, which is a user's.
     async fn taken(runtime: &Runtime) -> (UserExecutionContext, Arc<Seats>, Arc<Seat>) {

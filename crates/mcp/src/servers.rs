@@ -313,14 +313,14 @@ mod tests {
     use netra_protocol::tool::ToolServerState;
 
     use super::*;
-    use crate::scripted::{self, NAME, Scripted, registry, sprout, user};
+    use crate::scripted_tests::{self, NAME, Scripted, registry, sprout, user};
 
     /// Longer than whatever is asked because of a change takes.
     const LONG: Duration = CALM.saturating_mul(4);
     const LEAF: &str = "fake__leaf";
 
     fn servers(runtime: &Runtime, scope: ToolServerScope) -> (Servers, Arc<Scripted>) {
-        let (config, programs, scripted) = scripted::server(runtime, scope);
+        let (config, programs, scripted) = scripted_tests::server(runtime, scope);
         let config = Config {
             servers: [(NAME.to_owned(), config)].into(),
             ..Config::default()

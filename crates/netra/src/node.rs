@@ -220,13 +220,7 @@ impl Node {
         sweep::start(&runtime, &store, config.events_days);
         let history = History::default();
         let edge = gateway_config(&config);
-        let settable = Settable {
-            store: store.clone(),
-            tls,
-            requests: edge.requests_per_address.clone(),
-            logins: edge.logins_per_minute.clone(),
-            origins: edge.allowed_origins.clone(),
-        };
+        let settable = Settable::of(&store, tls, &edge);
         let parts = Parts {
             runtime: runtime.clone(),
             store: store.clone(),

@@ -18,6 +18,18 @@ pub(crate) struct Settable {
     pub(crate) origins: Origins,
 }
 
+impl Settable {
+    pub(crate) fn of(store: &Store, tls: Option<Tls>, edge: &netra_gateway::Config) -> Self {
+        Self {
+            store: store.clone(),
+            tls,
+            requests: edge.requests_per_address.clone(),
+            logins: edge.logins_per_minute.clone(),
+            origins: edge.allowed_origins.clone(),
+        }
+    }
+}
+
 /// What was read, and can be used as it is.
 #[must_use = "nothing is changed before it is taken over"]
 pub struct Reload<'a> {
