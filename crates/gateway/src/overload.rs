@@ -11,7 +11,9 @@ use crate::state::Gateway;
 pub(crate) const HEALTH: &str = "/health/";
 /// Where work or a credential ends, or a person answers: what takes a load off the server or cannot wait. And where one
 /// sees how it is.
-const LET_IN: [(&str, &str); 8] = [
+const LET_IN: [(&str, &str); 9] = [
+    // Without it a page that is opened cannot even say what is the matter.
+    ("POST", "/api/auth/refresh"),
     ("POST", "/api/auth/logout"),
     ("DELETE", "/api/auth/sessions"),
     ("DELETE", "/api/auth/sessions/{id}"),

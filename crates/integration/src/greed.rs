@@ -99,10 +99,9 @@ pub const MEANS: [&str; 8] = [
 
 /// Means by which a user comes nowhere near a large limit, because of what else bounds them; with the part of the limit
 /// that the user has meanwhile.
-const SMALLER: [(&str, u64); 5] = [
+const SMALLER: [(&str, u64); 4] = [
     ("query", 4),
     ("upload", 16),
-    ("body", 2),
     ("event flood", 8),
     ("sockets", 32),
 ];

@@ -161,6 +161,7 @@ async fn a_server_that_gets_to_its_tasks_late_refuses_all_but_what_ends_somethin
         (Method::GET, "/health/live".to_owned(), 200),
         (Method::GET, "/health/ready".to_owned(), 200),
         (Method::GET, "/api/metrics".to_owned(), 200),
+        (Method::POST, "/api/auth/refresh".to_owned(), 401),
         (Method::POST, "/api/auth/logout".to_owned(), 204),
         (Method::DELETE, format!("/api/auth/sessions/{session}"), 404),
         (Method::DELETE, format!("/api/keys/{key}"), 404),

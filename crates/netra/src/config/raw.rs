@@ -95,7 +95,7 @@ impl Default for LimitKeys {
             node_memory_mib: None,
             requests_per_minute_and_address: None,
             logins_per_minute: netra_gateway::LOGINS_PER_MINUTE,
-            turn_wait_ms: 20,
+            turn_wait_ms: 50,
             user: Limits::default(),
         }
     }

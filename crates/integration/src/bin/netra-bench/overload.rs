@@ -89,7 +89,7 @@ pub(crate) async fn overload(clients: &[usize], time: Duration, json: bool) -> R
     for &count in clients {
         let data = tempfile::tempdir()?;
         // As by default; for tests it is more.
-        let turn_wait = [("LIMITS__TURN_WAIT_MS", "20")];
+        let turn_wait = [("LIMITS__TURN_WAIT_MS", "50")];
         let server = server::start(data.path(), &turn_wait).await?;
         let users = server::users(&server, data.path(), count).await?;
         note(&format!(
