@@ -14,6 +14,7 @@ pub mod runtime;
 pub mod trace;
 
 mod accounts;
+mod in_use;
 mod limit_hits;
 mod secret;
 mod turn;

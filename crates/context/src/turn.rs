@@ -2,26 +2,26 @@
 //! beside a user with a hundred ready tasks everybody waits for a hundred. Here a few of one user's tasks stand in the
 //! runtime's queue at once; all others stand in the user's own line, and are called from there.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::VecDeque;
 use std::future::Future;
 use std::pin::Pin;
-use std::sync::{Arc, Weak};
+use std::sync::Arc;
 use std::task::{Context, Poll, Wake, Waker};
 
 use netra_memory::Scope;
 use parking_lot::Mutex;
 use pin_project_lite::pin_project;
 
+use crate::in_use::InUse;
+
 /// How many of a user's tasks stand in the runtime's queue at once, for each of its threads: one that is carried out,
 /// and one that is next. With fewer, a user alone on the machine would leave threads idle.
 const FOR_EACH_THREAD: usize = 2;
-/// How many users may come before those who have no task are forgotten.
-const SWEEP_EVERY: usize = 256;
 
 /// The users' lines.
 pub(crate) struct Lines {
     at_once: usize,
-    of: Mutex<HashMap<Scope, Weak<Line>>>,
+    of: InUse<Scope, Line>,
 }
 
 impl Default for Lines {
@@ -35,28 +35,15 @@ impl Lines {
     fn of_width(at_once: usize) -> Self {
         Self {
             at_once,
-            of: Mutex::default(),
+            of: InUse::default(),
         }
     }
 
     /// The line of the user on whose account this is; none for what is the server's own.
     fn of(&self, scope: Scope) -> Option<Arc<Line>> {
         let user = scope.user();
-        if user == Scope::system() {
-            return None;
-        }
-        // The table is everybody's.
-        let _system = Scope::system().enter();
-        let mut lines = self.of.lock();
-        if let Some(line) = lines.get(&user).and_then(Weak::upgrade) {
-            return Some(line);
-        }
-        if lines.len() >= SWEEP_EVERY && lines.len().is_multiple_of(SWEEP_EVERY) {
-            lines.retain(|_, line| line.strong_count() > 0);
-        }
-        let line = Arc::new(Line::of_width(self.at_once));
-        lines.insert(user, Arc::downgrade(&line));
-        Some(line)
+        let has_one = user != Scope::system();
+        has_one.then(|| self.of.of(user, || Line::of_width(self.at_once)))
     }
 
     /// The future, which is polled when it is the turn of whoever is on this account.
