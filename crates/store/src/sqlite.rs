@@ -2,8 +2,10 @@
 
 mod checkpoint;
 mod door;
+mod effort;
 mod lines;
 mod migrate;
+mod pace;
 mod reader;
 mod transaction;
 mod writer;
@@ -24,11 +26,18 @@ use crate::log::Fanout;
 
 pub(crate) use transaction::Tx;
 
-/// How long somebody may wait for the database, and how long everybody, before others are refused for it.
+/// How long somebody may wait for a reader, and how long everybody, before others are refused for it.
 const WAITS: Bounds = Bounds {
     target: Duration::from_millis(50),
     patience: Duration::from_millis(450),
     memory: Duration::ZERO,
+};
+/// The same of the writer. Who is refused here comes back soon, and so do all others: for a while after that nobody is
+/// let in on trust.
+const WAITS_TO_WRITE: Bounds = Bounds {
+    target: Duration::from_millis(50),
+    patience: Duration::from_millis(100),
+    memory: Duration::from_secs(5),
 };
 /// Statements that one connection keeps prepared.
 const STATEMENT_CACHE: usize = 128;

@@ -12,6 +12,7 @@ use parking_lot::Mutex;
 use rusqlite::Connection;
 
 use super::door::{Door, Permit};
+use super::effort::Effort;
 use crate::error::Error;
 
 /// Connections at the most. More would not read faster on a few cores, and each has a cache.
@@ -107,10 +108,12 @@ impl Readers {
         &self,
         work: impl FnOnce(&Connection) -> Result<T, Error> + Send + 'static,
     ) -> Result<T, Error> {
-        let permit = self.permit().await?;
+        let mut permit = self.permit().await?;
         let pool = Arc::clone(&self.pool);
         let reading = self.runtime.spawn_blocking(move || {
+            let mut effort = Effort::now();
             let answer = pool.with(work);
+            permit.costs(effort.lap());
             drop(permit);
             answer
         });

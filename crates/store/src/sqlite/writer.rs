@@ -23,7 +23,9 @@ use tokio::sync::mpsc::error::TryRecvError;
 use tokio::sync::{mpsc, oneshot};
 
 use super::checkpoint::Checkpoints;
+use super::effort::Effort;
 use super::lines::Lines;
+use super::pace::Pace;
 use super::transaction::Tx;
 use crate::audit::AuditKey;
 use crate::error::Error;
@@ -32,10 +34,10 @@ use crate::log::{Entry, Fanout};
 /// Works that may wait for the writer; further callers wait for a place.
 const QUEUE: usize = 4096;
 /// Works in one commit at the most.
-const BATCH: usize = 256;
+pub(super) const BATCH: usize = 256;
 /// From this on a batch takes no further work, so that one commit stays short whatever its works do: who comes now
 /// waits for the rest of one batch and for its own.
-const BATCH_TIME: Duration = Duration::from_millis(3);
+pub(super) const BATCH_TIME: Duration = Duration::from_millis(3);
 /// From this on a batch takes no further work of the same user.
 const SHARE: Duration = Duration::from_millis(1);
 /// A work that is expected to take so many times as long as those in the batch did waits for the next batch.
@@ -55,8 +57,7 @@ enum Line {
     By(Scope),
 }
 
-/// What was asked for, and when.
-type Asked = (Line, Box<dyn Work>, Instant);
+type Asked = (Line, Box<dyn Work>);
 
 /// One caller's work, first carried out, then answered.
 trait Work: Send {
@@ -109,7 +110,7 @@ impl Writer {
         checkpoints: Checkpoints,
     ) -> Result<Self, Error> {
         let (queue, works) = mpsc::channel(QUEUE);
-        let pressure = Arc::new(Mutex::new(Pressure::new(super::WAITS)));
+        let pressure = Arc::new(Mutex::new(Pressure::new(super::WAITS_TO_WRITE)));
         let thread = Thread {
             connection,
             runtime,
@@ -119,6 +120,7 @@ impl Writer {
             works,
             waiting: Lines::default(),
             pressure: Arc::clone(&pressure),
+            pace: Pace::default(),
             batch_began: Instant::now(),
         };
         std::thread::Builder::new()
@@ -153,7 +155,7 @@ impl Writer {
         };
         let gone = || Error::Unavailable("the store's writer has stopped".into());
         let line = owner.map_or_else(|| Line::By(scope.user()), Line::Of);
-        let asked: Asked = (line, Box::new(task), Instant::now());
+        let asked: Asked = (line, Box::new(task));
         self.queue.send(asked).await.map_err(|_| gone())?;
         answer.await.map_err(|_| gone())?
     }
@@ -168,6 +170,7 @@ struct Thread {
     works: mpsc::Receiver<Asked>,
     waiting: Lines<Line, Box<dyn Work>>,
     pressure: Arc<Mutex<Pressure>>,
+    pace: Pace,
     /// When the last batch began.
     batch_began: Instant,
 }
@@ -207,7 +210,7 @@ impl Thread {
                 next => next.ok(),
             };
             match next {
-                Some((line, work, asked)) => self.waiting.push(line, work, asked),
+                Some((line, work)) => self.waiting.push(line, work),
                 None => return false,
             }
         }
@@ -218,9 +221,9 @@ impl Thread {
     /// Those who have come meanwhile get into their users' lines. Together they are as many as may wait outside.
     fn let_in(&mut self) {
         while self.waiting.len() < QUEUE
-            && let Ok((line, work, asked)) = self.works.try_recv()
+            && let Ok((line, work)) = self.works.try_recv()
         {
-            self.waiting.push(line, work, asked);
+            self.waiting.push(line, work);
         }
     }
 
@@ -260,42 +263,43 @@ impl Thread {
         appended: &mut Vec<Arc<Entry>>,
     ) -> rusqlite::Result<()> {
         let is_alone = self.waiting.len() == 1;
-        let mut shares = Shares::default();
+        let (mut shares, mut effort) = (Shares::default(), Effort::now());
         loop {
-            let now = Instant::now();
-            let Some((line, work, since)) = shares.next(&mut self.waiting, now) else {
+            let Some((line, work)) = shares.next(&mut self.waiting) else {
                 break;
             };
             let is_first = batch.is_empty();
             batch.push(work);
             if is_first {
-                self.begin_batch(since, now);
+                self.begin_batch(Instant::now());
                 self.execute("BEGIN IMMEDIATE")?;
+                effort.lap();
             }
             let Some(work) = batch.last_mut() else { break };
-            let began = Instant::now();
             if !self.carry_out(work.as_mut(), is_alone, appended)? {
                 return Ok(());
             }
-            let time = began.elapsed();
-            shares.took(line, time);
-            self.waiting.took(line, time);
-            if is_alone || batch.len() >= BATCH || shares.sum > BATCH_TIME {
+            let cost = effort.lap();
+            shares.took(line, cost);
+            self.waiting.took(line, cost);
+            if is_alone || batch.len() >= BATCH || self.batch_began.elapsed() > BATCH_TIME {
                 break;
             }
             self.let_in();
         }
         let began = Instant::now();
         self.execute("COMMIT")?;
-        shares.settle(began.elapsed(), &mut self.waiting);
+        let commit = began.elapsed();
+        self.pace
+            .batch(batch.len(), began - self.batch_began, commit);
+        shares.settle(commit, &mut self.waiting);
         Ok(())
     }
 
-    /// Notes how long the first work of a batch has waited for its turn. To wait for the batch before is the price of
-    /// sharing commits, however long the disk takes; what counts is how long it had waited when that one began.
-    fn begin_batch(&mut self, since: Instant, now: Instant) {
-        let waited = self.batch_began.saturating_duration_since(since);
-        self.pressure.lock().served(waited, now);
+    /// Notes how long whoever came now would wait.
+    fn begin_batch(&mut self, now: Instant) {
+        let wait = self.pace.wait_behind(self.waiting.in_the_way());
+        self.pressure.lock().served(wait, now);
         self.batch_began = now;
     }
 
@@ -349,17 +353,13 @@ struct Shares {
 
 impl Shares {
     /// The next work that belongs into this batch.
-    fn next<T>(
-        &mut self,
-        waiting: &mut Lines<Line, T>,
-        now: Instant,
-    ) -> Option<(Line, T, Instant)> {
+    fn next<T>(&mut self, waiting: &mut Lines<Line, T>) -> Option<(Line, T)> {
         loop {
             let (line, expected) = waiting.expected(&self.closed)?;
             // In the mean; nothing has been carried out yet for the first.
             let rest = self.sum.checked_div(self.works);
             if rest.is_none_or(|rest| expected <= rest * MUCH_LARGER) {
-                return waiting.next(&self.closed, now);
+                return waiting.next(&self.closed);
             }
             self.closed.insert(line);
         }
