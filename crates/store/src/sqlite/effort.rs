@@ -34,7 +34,7 @@ mod tests {
     #[test]
     fn a_wait_costs_nothing_and_work_does() {
         let (mut effort, start) = (Effort::now(), Instant::now());
-        let (_open, never) = std::sync::mpsc::channel::<()>();
+        let (_open, never) = std::sync::mpsc::sync_channel::<()>(1);
         let wait = Duration::from_millis(50);
         assert!(never.recv_timeout(wait).is_err());
         let waited = start.elapsed();
