@@ -249,10 +249,10 @@ mod tests {
             let threads: Vec<_> = (0..8).map(|_| scope.spawn(start)).collect();
             threads.into_iter().map(|it| it.join().unwrap()).collect()
         });
-        metrics::counter!("netra_test_of_starts_total").increment(1);
+        metrics::counter!("netra_test_total", "of" => "starts").increment(1);
         for recorded in all {
             let text = recorded.render(false);
-            assert!(text.contains("netra_test_of_starts_total 1"), "{text}");
+            assert!(text.contains("netra_test_total{of=\"starts\"} 1"), "{text}");
         }
     }
 

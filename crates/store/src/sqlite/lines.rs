@@ -11,8 +11,10 @@ use std::time::Duration;
 /// Owners without an item that are remembered at the most, before those that have nothing to make up for are
 /// forgotten.
 const REMEMBERED: usize = 64;
-/// Items of one owner that count as standing in everybody's way: whoever comes is served beside the rest, not after it.
-const IN_THE_WAY: usize = 8;
+/// What of one owner's items stands in everybody's way at the most: whoever comes is served beside the rest, not after it.
+const IN_THE_WAY: Duration = Duration::from_millis(1);
+/// What the costs before count for in their mean, of this many parts, at each further one.
+const FADES: u32 = 64;
 
 pub(super) struct Lines<O, T> {
     /// Owners who have items, whose turn it is first; the number tells those apart who have used the same.
@@ -22,7 +24,9 @@ pub(super) struct Lines<O, T> {
     clock: Duration,
     came: u64,
     waiting: usize,
-    in_the_way: usize,
+    in_the_way: Duration,
+    /// What an item has cost of late.
+    mean: Duration,
 }
 
 struct Owner<T> {
@@ -32,6 +36,19 @@ struct Owner<T> {
     number: u64,
     /// What its last item cost by itself.
     last: Duration,
+    /// What of it stands in everybody's way.
+    in_the_way: Duration,
+}
+
+impl<T> Owner<T> {
+    /// Reckons anew what stands in everybody's way; what was, and what is. An owner of whom nothing has been carried out
+    /// yet is likely to ask for what others do.
+    fn stand(&mut self, mean: Duration) -> (Duration, Duration) {
+        let each = if self.last.is_zero() { mean } else { self.last };
+        let number = u32::try_from(self.items.len()).unwrap_or(u32::MAX);
+        let now = each.saturating_mul(number).min(IN_THE_WAY);
+        (std::mem::replace(&mut self.in_the_way, now), now)
+    }
 }
 
 impl<O, T> Default for Lines<O, T> {
@@ -42,7 +59,8 @@ impl<O, T> Default for Lines<O, T> {
             clock: Duration::ZERO,
             came: 0,
             waiting: 0,
-            in_the_way: 0,
+            in_the_way: Duration::ZERO,
+            mean: Duration::ZERO,
         }
     }
 }
@@ -56,8 +74,8 @@ impl<O: Copy + Eq + Hash, T> Lines<O, T> {
         self.waiting
     }
 
-    /// How many items are carried out before that of somebody who comes now and has as many waiting as others do.
-    pub(super) fn in_the_way(&self) -> usize {
+    /// What is likely to be carried out before the item of somebody who comes now and has as many waiting as others do.
+    pub(super) fn in_the_way(&self) -> Duration {
         self.in_the_way
     }
 
@@ -71,6 +89,7 @@ impl<O: Copy + Eq + Hash, T> Lines<O, T> {
             used: clock,
             number,
             last: Duration::ZERO,
+            in_the_way: Duration::ZERO,
         });
         if line.items.is_empty() {
             line.used = line.used.max(clock);
@@ -78,7 +97,8 @@ impl<O: Copy + Eq + Hash, T> Lines<O, T> {
             self.turns.insert((line.used, number), owner);
         }
         line.items.push_back(item);
-        self.in_the_way += usize::from(line.items.len() <= IN_THE_WAY);
+        let (was, is) = line.stand(self.mean);
+        self.in_the_way = self.in_the_way + is - was;
     }
 
     /// The first item of the owner who has used the least, of those who are not passed over.
@@ -88,7 +108,8 @@ impl<O: Copy + Eq + Hash, T> Lines<O, T> {
         let line = self.owners.get_mut(&owner)?;
         let item = line.items.pop_front()?;
         self.waiting -= 1;
-        self.in_the_way -= usize::from(line.items.len() < IN_THE_WAY);
+        let (was, is) = line.stand(self.mean);
+        self.in_the_way = self.in_the_way + is - was;
         self.clock = self.clock.max(line.used);
         if !line.items.is_empty() {
             self.came += 1;
@@ -113,8 +134,15 @@ impl<O: Copy + Eq + Hash, T> Lines<O, T> {
     /// An item of the owner has cost so much by itself.
     pub(super) fn took(&mut self, owner: O, cost: Duration) {
         self.charge(owner, cost);
+        self.mean = if self.mean.is_zero() {
+            cost
+        } else {
+            (self.mean * (FADES - 1) + cost) / FADES
+        };
         if let Some(line) = self.owners.get_mut(&owner) {
             line.last = cost;
+            let (was, is) = line.stand(self.mean);
+            self.in_the_way = self.in_the_way + is - was;
         }
     }
 
@@ -196,17 +224,21 @@ mod tests {
     }
 
     #[test]
-    fn what_one_owner_has_beyond_a_few_is_in_nobodys_way_but_its_own() {
+    fn what_one_owner_has_beyond_its_share_is_in_nobodys_way_but_its_own() {
         let mut lines = Lines::default();
+        lines.push("first", 0);
+        take(&mut lines, |_| EACH);
         for number in 0..100 {
             lines.push("a", number);
+            lines.push("b", 1_000 + number);
         }
-        lines.push("b", 1_000);
-        assert_eq!((lines.len(), lines.in_the_way()), (101, IN_THE_WAY + 1));
-        while take(&mut lines, |_| EACH).is_some() {
-            assert!(lines.in_the_way() <= lines.len());
-        }
-        assert_eq!((lines.len(), lines.in_the_way()), (0, 0));
+        lines.push("c", 2_000);
+        // Nothing is known of them but what was so of others.
+        assert_eq!(lines.in_the_way(), IN_THE_WAY * 2 + EACH);
+        while take(&mut lines, |_| EACH * 3).is_some() {}
+        assert_eq!((lines.len(), lines.in_the_way()), (0, Duration::ZERO));
+        lines.push("c", 2_001);
+        assert_eq!(lines.in_the_way(), EACH * 3);
     }
 
     #[test]

@@ -34,7 +34,7 @@ use crate::log::{Entry, Fanout};
 /// Works that may wait for the writer; further callers wait for a place.
 const QUEUE: usize = 4096;
 /// Works in one commit at the most.
-pub(super) const BATCH: usize = 256;
+const BATCH: usize = 256;
 /// From this on a batch takes no further work, so that one commit stays short whatever its works do: who comes now
 /// waits for the rest of one batch and for its own.
 pub(super) const BATCH_TIME: Duration = Duration::from_millis(3);
@@ -291,7 +291,7 @@ impl Thread {
         self.execute("COMMIT")?;
         let commit = began.elapsed();
         self.pace
-            .batch(batch.len(), began - self.batch_began, commit);
+            .batch(shares.sum, began - self.batch_began, commit);
         shares.settle(commit, &mut self.waiting);
         Ok(())
     }
