@@ -8,14 +8,14 @@ use std::fmt;
 use netra_context::{Right, UserExecutionContext};
 use netra_protocol::id::{RunId, UserId};
 use netra_protocol::run::Run;
-use rusqlite::OptionalExtension as _;
 
 use crate::Store;
 use crate::error::Error;
 use crate::handle::Writable;
 use crate::owner::require;
 use crate::run;
-use crate::sqlite::Tx;
+use crate::sql::OptionalExtension as _;
+use crate::transaction::Tx;
 
 /// Billionths of a dollar in a dollar.
 const NANO: f64 = 1e9;
@@ -230,12 +230,12 @@ impl Store {
             return Err(Error::NotFound);
         }
         require(ctx, Right::Run)?;
-        let handle = handle.clone();
+        let (handle, owner) = (handle.clone(), handle.owner());
         let work = move |tx: &mut Tx<'_>| {
             run::refuse_ended(tx, &handle)?;
             reserve(tx, &handle, budgets, amount)
         };
-        self.0.db.write(work).await
+        self.0.db.of(owner).write(work).await
     }
 }
 
@@ -278,7 +278,7 @@ fn reserve(
         reserved.purses.push(name);
     }
     // Days sort before ids of runs, and what a day that is over has used bounds nothing any more.
-    tx.execute(
+    tx.put(
         "DELETE FROM budgets WHERE user_id = ?1 AND purse < ?2",
         (user.to_bytes(), today),
     )?;
@@ -323,7 +323,7 @@ fn used(tx: &Tx<'_>, user: UserId, purse: &str) -> Result<Amount, Error> {
 }
 
 fn put(tx: &Tx<'_>, user: UserId, purse: &str, used: Amount) -> Result<(), Error> {
-    tx.execute(
+    tx.put(
         "INSERT INTO budgets (user_id, purse, tokens, nano_usd) VALUES (?1, ?2, ?3, ?4)
          ON CONFLICT (user_id, purse) DO UPDATE
          SET tokens = excluded.tokens, nano_usd = excluded.nano_usd",
@@ -336,8 +336,9 @@ fn put(tx: &Tx<'_>, user: UserId, purse: &str, used: Amount) -> Result<(), Error
 pub(crate) fn settle(tx: &Tx<'_>, user: UserId, settlement: &Settlement) -> Result<(), Error> {
     let Settlement { reserved, used } = settlement;
     for purse in &reserved.purses {
-        tx.execute(
-            "UPDATE budgets SET tokens = max(0, tokens + ?3 - ?4), nano_usd = max(0, nano_usd + ?5 - ?6)
+        tx.put(
+            "UPDATE budgets SET tokens = CASE WHEN tokens + ?3 > ?4 THEN tokens + ?3 - ?4 ELSE 0 END,
+                 nano_usd = CASE WHEN nano_usd + ?5 > ?6 THEN nano_usd + ?5 - ?6 ELSE 0 END
              WHERE user_id = ?1 AND purse = ?2",
             (
                 user.to_bytes(),
@@ -355,7 +356,7 @@ pub(crate) fn settle(tx: &Tx<'_>, user: UserId, settlement: &Settlement) -> Resu
 /// A run that has ended makes no more calls.
 pub(crate) fn close_run(tx: &Tx<'_>, user: UserId, run: RunId) -> Result<(), Error> {
     let sql = "DELETE FROM budgets WHERE user_id = ?1 AND purse = ?2";
-    tx.execute(sql, (user.to_bytes(), run.to_string()))?;
+    tx.put(sql, (user.to_bytes(), run.to_string()))?;
     Ok(())
 }
 

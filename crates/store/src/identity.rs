@@ -3,13 +3,13 @@
 use netra_context::{BackgroundKind, UserExecutionContext};
 use netra_protocol::account::{Identity, Plan, Role, User};
 use netra_protocol::id::UserId;
-use rusqlite::{Connection, OptionalExtension as _};
 use serde_json::json;
 
 use crate::audit::{self, AuditRecord, Origin};
 use crate::error::Error;
 use crate::owner::require_background;
-use crate::sqlite::Tx;
+use crate::sql::{Connection, OptionalExtension as _};
+use crate::transaction::Tx;
 use crate::{NewUser, Store, account};
 
 const AUTHENTICATION: &[BackgroundKind] = &[BackgroundKind::Authentication];
@@ -113,7 +113,7 @@ impl Store {
             let user = id.map(|id| account::user_by_id(c, id, &for_reading));
             user.transpose()
         };
-        let found = self.0.db.read(find).await?;
+        let found = self.0.db.of_all().read(find).await?;
         if let Some(user) = found.filter(|user| claimed.is_true_of(user)) {
             let is_changed = false;
             return Ok(Known { user, is_changed });
@@ -138,6 +138,6 @@ impl Store {
             }
             Ok(Known { user, is_changed })
         };
-        self.0.db.write(work).await
+        self.0.db.of_all().write(work).await
     }
 }

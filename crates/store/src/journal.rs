@@ -12,7 +12,8 @@ use crate::error::Error;
 use crate::handle::{Readable, Writable};
 use crate::json;
 use crate::owner::require;
-use crate::sqlite::Tx;
+use crate::sql::Connection;
+use crate::transaction::Tx;
 
 /// What kind of thing was done.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -144,7 +145,7 @@ impl Journal {
 }
 
 pub(crate) fn write(tx: &Tx<'_>, run: &Writable<Run>, entry: &JournalEntry) -> Result<(), Error> {
-    tx.execute(
+    tx.put(
         "INSERT INTO journal (run_id, user_id, key, kind, step, value, created_at)
          VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)
          ON CONFLICT (run_id, key, kind) DO UPDATE
@@ -176,7 +177,7 @@ impl Store {
         let id = run.id;
         let sql = "SELECT key, kind, step, value, created_at FROM journal
                    WHERE run_id = ?1 AND user_id = ?2";
-        let read = move |connection: &rusqlite::Connection| {
+        let read = move |connection: &Connection| {
             let mut statement = connection.prepare_cached(sql)?;
             let mut rows = statement.query((id.to_bytes(), user.to_bytes()))?;
             let mut journal = Journal::default();
@@ -191,7 +192,7 @@ impl Store {
             }
             Ok(journal)
         };
-        self.0.db.read(read).await
+        self.0.db.of(user).read(read).await
     }
 }
 
@@ -230,7 +231,7 @@ impl Store {
                    AND journal.key = ?3 AND journal.kind = 'state'
                    WHERE runs.thread_id = ?1 AND runs.user_id = ?2
                    ORDER BY runs.id DESC LIMIT 1";
-        let read = move |connection: &rusqlite::Connection| {
+        let read = move |connection: &Connection| {
             let mut statement = connection.prepare_cached(sql)?;
             let mut rows = statement.query((thread.to_bytes(), user.to_bytes(), agent))?;
             match rows.next()? {
@@ -238,7 +239,7 @@ impl Store {
                 Some(row) => Ok(Some(json::read(&row.get::<_, String>(0)?)?)),
             }
         };
-        self.0.db.read(read).await
+        self.0.db.of(user).read(read).await
     }
 }
 

@@ -6,7 +6,6 @@
 use netra_context::{BackgroundKind, Right, UserExecutionContext};
 use netra_protocol::account::Role;
 use netra_protocol::id::{FileId, UserId};
-use rusqlite::Connection;
 use serde_json::json;
 
 use crate::account::by_id;
@@ -14,7 +13,9 @@ use crate::admin::has_other_admin;
 use crate::audit::{self, AuditRecord, Origin};
 use crate::error::Error;
 use crate::owner::{require, require_background};
-use crate::sqlite::Tx;
+use crate::postgres::piece;
+use crate::sql::Connection;
+use crate::transaction::Tx;
 use crate::{Store, key, session};
 
 /// Rows that go in one transaction: writers wait for it.
@@ -111,7 +112,7 @@ fn leave(tx: &Tx<'_>, origin: &Origin, id: UserId) -> Result<(), Error> {
     // Whoever is known elsewhere and comes back is somebody new.
     tx.execute("DELETE FROM identities WHERE user_id = ?1", [id.to_bytes()])?;
     tx.execute(
-        "UPDATE users SET leaving = 1, disabled = 1, role = 'user', password_hash = NULL,
+        "UPDATE users SET leaving = TRUE, disabled = TRUE, role = 'user', password_hash = NULL,
          groups = '[]', limits = '{}', name = ?2 WHERE id = ?1",
         (id.to_bytes(), id.to_string()),
     )?;
@@ -141,8 +142,11 @@ fn has_active_runs(connection: &Connection, id: UserId) -> Result<bool, Error> {
 /// A piece of what is the user's; whether there may be more.
 fn erase(tx: &Tx<'_>, id: UserId) -> Result<bool, Error> {
     for (table, rows) in OWNED {
-        let sql = format!("DELETE FROM {table} WHERE {rows}");
-        if tx.execute(&sql, (id.to_bytes(), BATCH))? > 0 {
+        let sqlite = format!("DELETE FROM {table} WHERE {rows}");
+        let sql = tx.connection().either(Some(sqlite), piece(table));
+        if let Some(sql) = sql
+            && tx.execute(&sql, (id.to_bytes(), BATCH))? > 0
+        {
             return Ok(true);
         }
     }
@@ -154,8 +158,8 @@ fn erase(tx: &Tx<'_>, id: UserId) -> Result<bool, Error> {
 }
 
 fn take_files(tx: &Tx<'_>, id: UserId) -> Result<Vec<FileId>, Error> {
-    let sql = "DELETE FROM files WHERE rowid IN
-               (SELECT rowid FROM files WHERE user_id = ?1 LIMIT ?2) RETURNING id";
+    let sql = "DELETE FROM files WHERE id IN
+               (SELECT id FROM files WHERE user_id = ?1 LIMIT ?2) RETURNING id";
     let mut statement = tx.prepare(sql)?;
     let rows = statement.query_map((id.to_bytes(), BATCH), |row| {
         Ok(FileId::from_bytes(row.get(0)?))
@@ -171,7 +175,11 @@ impl Store {
     pub async fn user_leave(&self, ctx: &UserExecutionContext) -> Result<(), Error> {
         let id = require(ctx, Right::Account)?;
         let origin = Origin::of(ctx);
-        self.0.db.write(move |tx| leave(tx, &origin, id)).await
+        self.0
+            .db
+            .of_all()
+            .write(move |tx| leave(tx, &origin, id))
+            .await
     }
 
     /// Users who have left and of whom something is still there. As `for_background(Sweep)` only.
@@ -186,7 +194,7 @@ impl Store {
             let rows = statement.query_map([], |row| Ok(UserId::from_bytes(row.get(0)?)))?;
             Ok(rows.collect::<Result<_, _>>()?)
         };
-        self.0.db.read(read).await
+        self.0.db.of_all().read(read).await
     }
 
     /// Deletes all that is left of a user who has left, content of files too. As `for_background(Sweep)` or
@@ -206,13 +214,18 @@ impl Store {
                 .query_row([id.to_bytes()], |row| row.get(0))?;
             Ok((leaving, has_active_runs(c, id)?))
         };
-        match self.0.db.read(check).await? {
+        match self.0.db.of_all().read(check).await? {
             (false, _) => return Err(Error::Conflict("this user has not left")),
             (true, true) => return Ok(Left::RunsGoOn),
             (true, false) => {}
         }
         loop {
-            let files = self.0.db.write(move |tx| take_files(tx, id)).await?;
+            let files = self
+                .0
+                .db
+                .of_all()
+                .write(move |tx| take_files(tx, id))
+                .await?;
             for file in &files {
                 match tokio::fs::remove_file(self.content_path(*file)).await {
                     Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
@@ -225,7 +238,7 @@ impl Store {
                 break;
             }
         }
-        while self.0.db.write(move |tx| erase(tx, id)).await? {}
+        while self.0.db.of_all().write(move |tx| erase(tx, id)).await? {}
         Ok(Left::Gone)
     }
 }
@@ -245,7 +258,7 @@ mod tests {
         let connection = crate::sqlite::open_to_read(&path).unwrap();
         let sql = "SELECT m.name FROM sqlite_master m, pragma_table_info(m.name) c
                    WHERE m.type = 'table' AND c.name = 'user_id'";
-        let mut statement = connection.prepare(sql).unwrap();
+        let mut statement = connection.prepare_cached(sql).unwrap();
         let tables = statement
             .query_map([], |row| row.get::<_, String>(0))
             .unwrap();

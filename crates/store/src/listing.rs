@@ -3,12 +3,12 @@
 use netra_context::{Right, UserExecutionContext};
 use netra_protocol::Page;
 use netra_protocol::id::UserId;
-use rusqlite::{Connection, Row};
 
 use crate::Store;
 use crate::cursor;
 use crate::error::Error;
 use crate::owner::require;
+use crate::sql::{Connection, Row};
 
 /// Which rows, and how one is read.
 pub(crate) struct Listing<T> {
@@ -58,7 +58,7 @@ impl<T: Send + 'static> Listing<T> {
             let mut rows = statement.query((user.to_bytes(), before, limit + 1))?;
             let mut items = Vec::new();
             while let Some(row) = rows.next()? {
-                items.push(read(row)?);
+                items.push(read(&row)?);
             }
             let next_cursor = cursor::next(&mut items, limit, |last| cursor::write(&id(last)));
             Ok(Page {
@@ -67,6 +67,6 @@ impl<T: Send + 'static> Listing<T> {
                 as_of: None,
             })
         };
-        store.0.db.read(page).await
+        store.0.db.of(user).read(page).await
     }
 }

@@ -5,19 +5,19 @@ use netra_protocol::Timestamp;
 use netra_protocol::account::{Session, User};
 use netra_protocol::id::{SessionId, UserId};
 use netra_protocol::limits::Limits;
-use rusqlite::{Connection, OptionalExtension as _};
 
 use crate::Store;
 use crate::account::user_by_id;
 use crate::error::Error;
 use crate::owner::{require, require_background};
-use crate::sqlite::Tx;
+use crate::sql::{Connection, OptionalExtension as _};
+use crate::transaction::Tx;
 
 const AUTHENTICATION: &[BackgroundKind] =
     &[BackgroundKind::Authentication, BackgroundKind::Console];
 
 fn insert_token(tx: &Tx<'_>, session: SessionId, hash: [u8; 32]) -> Result<(), Error> {
-    tx.execute(
+    tx.put(
         "INSERT INTO refresh_tokens (hash, session_id) VALUES (?1, ?2)",
         (hash, session.to_bytes()),
     )?;
@@ -138,7 +138,7 @@ impl Store {
             insert_token(tx, id, refresh_hash)?;
             Ok(id)
         };
-        self.0.db.write(work).await
+        self.0.db.of(user).write(work).await
     }
 
     /// Trades a refresh token for the next one. Seeing a used token
@@ -157,6 +157,7 @@ impl Store {
         let base = self.base_limits();
         self.0
             .db
+            .of_all()
             .write(move |tx| rotate(tx, old_hash, new_hash, expires_at, &base))
             .await
     }
@@ -180,7 +181,7 @@ impl Store {
                 .optional()?;
             Ok(found.map(SessionId::from_bytes))
         };
-        self.0.db.read(read).await
+        self.0.db.of_all().read(read).await
     }
 
     /// Whether the session is neither revoked nor past its end. As
@@ -197,6 +198,7 @@ impl Store {
         let now = self.0.runtime.now();
         self.0
             .db
+            .of_all()
             .read(move |c| Ok(live_owner(c, session, now)?.is_some()))
             .await
     }
@@ -217,7 +219,7 @@ impl Store {
             let began: i64 = statement.query_row([session.to_bytes()], |row| row.get(0))?;
             Ok(Timestamp::from_micros(began))
         };
-        self.0.db.read(read).await
+        self.0.db.of_all().read(read).await
     }
 
     /// Ends a session: one's own, or any for `for_background(Authentication)`.
@@ -240,7 +242,7 @@ impl Store {
             }
             Ok(())
         };
-        self.0.db.write(work).await
+        self.0.db.of_all().write(work).await
     }
 
     /// The user's own sessions that are still good, newest first.
@@ -268,6 +270,6 @@ impl Store {
             })?;
             Ok(rows.collect::<Result<_, _>>()?)
         };
-        self.0.db.read(read).await
+        self.0.db.of(user).read(read).await
     }
 }

@@ -9,7 +9,7 @@ use crate::error::Error;
 use crate::file::PART;
 use crate::idempotency::REMEMBERED_MS;
 use crate::owner::require_background;
-use crate::sqlite::Tx;
+use crate::transaction::Tx;
 
 /// How long an ended session is kept, so that a used token of it is still recognised: 30 days.
 const SESSION_KEPT_MS: i64 = 30 * 24 * 3_600 * 1_000;
@@ -65,7 +65,7 @@ impl Store {
     /// `Forbidden` for anybody else; `Unavailable`.
     pub async fn sweep(&self, ctx: &UserExecutionContext) -> Result<usize, Error> {
         require_background(ctx, &[BackgroundKind::Sweep])?;
-        let rows = self.0.db.write(|tx| sweep_rows(tx)).await?;
+        let rows = self.0.db.of_all().write(|tx| sweep_rows(tx)).await?;
         let dir = self.content_dir();
         let millis = Duration::from_millis(self.0.runtime.now().as_millis());
         let sweeping = self

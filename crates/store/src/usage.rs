@@ -7,22 +7,23 @@ use netra_protocol::usage::{DayUsage, RunUsage};
 use crate::Store;
 use crate::error::Error;
 use crate::owner::require;
-use crate::sqlite::Tx;
+use crate::sql::Connection;
+use crate::transaction::Tx;
 
 /// Adds an ended run to its user's day.
 pub(crate) fn add_run(tx: &Tx<'_>, user: UserId, used: Option<&RunUsage>) -> Result<(), Error> {
     let used = used.cloned().unwrap_or_default();
     let day = tx.now().to_string().chars().take(10).collect::<String>();
-    tx.execute(
+    tx.put(
         "INSERT INTO usage_days (user_id, day, runs, input_tokens, output_tokens, cost_usd,
          tool_calls, model_calls) VALUES (?1, ?2, 1, ?3, ?4, ?5, ?6, ?7)
-         ON CONFLICT (user_id, day) DO UPDATE SET runs = runs + 1,
-         input_tokens = input_tokens + excluded.input_tokens,
-         output_tokens = output_tokens + excluded.output_tokens,
-         cost_usd = CASE WHEN cost_usd IS NULL THEN excluded.cost_usd
-                         ELSE cost_usd + coalesce(excluded.cost_usd, 0) END,
-         tool_calls = tool_calls + excluded.tool_calls,
-         model_calls = model_calls + excluded.model_calls",
+         ON CONFLICT (user_id, day) DO UPDATE SET runs = usage_days.runs + 1,
+         input_tokens = usage_days.input_tokens + excluded.input_tokens,
+         output_tokens = usage_days.output_tokens + excluded.output_tokens,
+         cost_usd = CASE WHEN usage_days.cost_usd IS NULL THEN excluded.cost_usd
+                         ELSE usage_days.cost_usd + coalesce(excluded.cost_usd, 0) END,
+         tool_calls = usage_days.tool_calls + excluded.tool_calls,
+         model_calls = usage_days.model_calls + excluded.model_calls",
         (
             user.to_bytes(),
             day,
@@ -43,7 +44,7 @@ impl Store {
     /// `Forbidden` without the right to read.
     pub async fn usage(&self, ctx: &UserExecutionContext) -> Result<Vec<DayUsage>, Error> {
         let user = require(ctx, Right::Read)?;
-        let read = move |connection: &rusqlite::Connection| {
+        let read = move |connection: &Connection| {
             let mut statement = connection.prepare_cached(
                 "SELECT day, runs, input_tokens, output_tokens, cost_usd, tool_calls, model_calls
                  FROM usage_days WHERE user_id = ?1 ORDER BY day DESC LIMIT 90",
@@ -61,6 +62,6 @@ impl Store {
             })?;
             Ok(rows.collect::<Result<_, _>>()?)
         };
-        self.0.db.read(read).await
+        self.0.db.of(user).read(read).await
     }
 }

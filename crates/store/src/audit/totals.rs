@@ -1,12 +1,11 @@
 //! How many chains and records there are over all users, sealed: what shows that a whole chain was taken away, or records
 //! of before there were chains. Kept in the transaction that appends.
 
-use rusqlite::{Connection, OptionalExtension as _};
-
 use super::chain::{AuditKey, Hash};
 use crate::cursor;
 use crate::error::Error;
-use crate::sqlite::Tx;
+use crate::sql::{Connection, OptionalExtension as _};
+use crate::transaction::Tx;
 
 const TOTALS: &str = "audit_totals";
 /// What stands in place of totals that were taken away, so that nothing makes new ones.
@@ -36,7 +35,7 @@ pub(super) enum Written {
 impl Totals {
     /// Of the tables as they are now.
     pub(super) fn counted(connection: &Connection) -> Result<Self, Error> {
-        let sql = "SELECT count(*), coalesce(sum(seq), 0),
+        let sql = "SELECT count(*), CAST(coalesce(sum(seq), 0) AS BIGINT),
                           (SELECT count(*) FROM audit WHERE seq IS NULL) FROM audit_heads";
         let mut statement = connection.prepare_cached(sql)?;
         Ok(statement.query_row([], |row| {
@@ -72,8 +71,9 @@ impl Totals {
 }
 
 fn keep(tx: &Tx<'_>, value: &str) -> Result<(), Error> {
-    let sql = "INSERT OR REPLACE INTO meta (key, value) VALUES (?1, ?2)";
-    tx.execute(sql, (TOTALS, value))?;
+    let sql = "INSERT INTO meta (key, value) VALUES (?1, ?2)
+               ON CONFLICT (key) DO UPDATE SET value = excluded.value";
+    tx.put(sql, (TOTALS, value))?;
     Ok(())
 }
 
@@ -91,7 +91,8 @@ pub(super) fn written(connection: &Connection, key: &AuditKey) -> Result<Written
 
 /// Whether a chain has an end that was written since there are totals: then there must be some.
 pub(super) fn are_due(connection: &Connection, key: &AuditKey) -> Result<bool, Error> {
-    let mut statement = connection.prepare("SELECT user_id, seq, hash, seal FROM audit_heads")?;
+    let mut statement =
+        connection.prepare_cached("SELECT user_id, seq, hash, seal FROM audit_heads")?;
     let mut rows = statement.query([])?;
     while let Some(row) = rows.next()? {
         let user = netra_protocol::id::UserId::from_bytes(row.get(0)?);
@@ -106,11 +107,21 @@ pub(super) fn are_due(connection: &Connection, key: &AuditKey) -> Result<bool, E
 /// Counts one more record, before the end of its chain is written. Totals that are not what was written stay as they
 /// are, for `netra audit verify` to find.
 pub(super) fn add(tx: &Tx<'_>, is_first: bool) -> Result<(), Error> {
+    tx.lock_totals()?;
     let mut totals = match written(tx.connection(), tx.audit_key())? {
         Written::Whole(totals) => totals,
         Written::Broken => return Ok(()),
-        Written::None if are_due(tx.connection(), tx.audit_key())? => return keep(tx, TAKEN),
-        Written::None => Totals::counted(tx.connection())?,
+        // Once in a server's life, and of everybody's chains, whoever is the first to be recorded.
+        Written::None => {
+            let key = tx.audit_key();
+            let count = |connection: &Connection| {
+                Ok((are_due(connection, key)?, Totals::counted(connection)?))
+            };
+            match tx.of_everybody(count)? {
+                (true, _) => return keep(tx, TAKEN),
+                (false, counted) => counted,
+            }
+        }
     };
     totals.chains += u64::from(is_first);
     totals.records += 1;

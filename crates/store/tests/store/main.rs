@@ -1,14 +1,18 @@
-//! The store from outside, over a real database in a temporary folder.
+//! The store from outside, over a real database. One suite for both: SQLite in a temporary folder, or PostgreSQL
+//! where `NETRA_TEST_POSTGRES` names one (`cargo xtask test postgres`).
 
 #![expect(clippy::unwrap_used, reason = "a test may fail this way")]
 
 mod audit;
+mod backend;
 mod budget;
 mod fixture;
+mod isolation;
 mod note;
 mod past;
 mod rate;
 mod secret;
+mod server;
 
 use futures::future::join_all;
 use netra_context::{BackgroundKind, UserExecutionContext};

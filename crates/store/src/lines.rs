@@ -5,10 +5,10 @@ use std::collections::hash_map::Entry;
 use std::collections::{HashMap, VecDeque};
 use std::hash::Hash;
 
-pub(super) struct Lines<O, T> {
-    /// Whose turn it is, and after it. Every owner of a line stands here once.
+pub(crate) struct Lines<O, T> {
+    /// Whose turn it is, and after it. Every owner of a line stands here once, except while one of theirs is at work.
     turns: VecDeque<O>,
-    /// None is empty.
+    /// One is empty only while its owner's last is at work.
     lines: HashMap<O, VecDeque<T>>,
     waiting: usize,
 }
@@ -24,15 +24,15 @@ impl<O, T> Default for Lines<O, T> {
 }
 
 impl<O: Copy + Eq + Hash, T> Lines<O, T> {
-    pub(super) fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         self.waiting == 0
     }
 
-    pub(super) fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         self.waiting
     }
 
-    pub(super) fn push(&mut self, owner: O, item: T) {
+    pub(crate) fn push(&mut self, owner: O, item: T) {
         self.waiting += 1;
         match self.lines.entry(owner) {
             Entry::Occupied(line) => line.into_mut().push_back(item),
@@ -44,19 +44,28 @@ impl<O: Copy + Eq + Hash, T> Lines<O, T> {
     }
 
     /// The first in the line of the owner whose turn it is.
-    pub(super) fn next(&mut self) -> Option<T> {
-        let owner = self.turns.pop_front()?;
-        let Entry::Occupied(mut line) = self.lines.entry(owner) else {
-            return None;
-        };
-        let item = line.get_mut().pop_front()?;
-        if line.get().is_empty() {
-            line.remove();
-        } else {
-            self.turns.push_back(owner);
-        }
-        self.waiting -= 1;
+    pub(crate) fn next(&mut self) -> Option<T> {
+        let (owner, item) = self.begin()?;
+        self.end(owner);
         Some(item)
+    }
+
+    /// The same, and until its [`Lines::end`] nothing else of its owner is taken.
+    pub(crate) fn begin(&mut self) -> Option<(O, T)> {
+        let owner = self.turns.pop_front()?;
+        let item = self.lines.get_mut(&owner)?.pop_front()?;
+        self.waiting -= 1;
+        Some((owner, item))
+    }
+
+    pub(crate) fn end(&mut self, owner: O) {
+        if let Entry::Occupied(line) = self.lines.entry(owner) {
+            if line.get().is_empty() {
+                line.remove();
+            } else {
+                self.turns.push_back(owner);
+            }
+        }
     }
 }
 
@@ -74,6 +83,26 @@ mod tests {
         lines.push("b", 1_001);
         let taken: Vec<i32> = (0..5).filter_map(|_| lines.next()).collect();
         assert_eq!(taken, [0, 1_000, 1, 1_001, 2]);
+    }
+
+    #[test]
+    fn while_one_of_an_owner_is_at_work_the_others_have_their_turn() {
+        let mut lines = Lines::default();
+        for item in [("a", 1), ("a", 2), ("b", 3)] {
+            lines.push(item.0, item);
+        }
+        let (a, _) = lines.begin().unwrap();
+        assert_eq!(lines.begin(), Some(("b", ("b", 3))));
+        assert_eq!(lines.begin(), None);
+        lines.push("b", ("b", 4));
+        assert_eq!(lines.begin(), None);
+        lines.end("b");
+        assert_eq!(lines.begin(), Some(("b", ("b", 4))));
+        lines.end(a);
+        assert_eq!(lines.begin(), Some(("a", ("a", 2))));
+        lines.end("a");
+        lines.end("b");
+        assert!(lines.lines.is_empty() && lines.is_empty());
     }
 
     #[test]

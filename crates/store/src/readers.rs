@@ -1,18 +1,18 @@
 //! Reading: a bounded pool of connections, used on tokio's blocking threads.
 
-use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use netra_context::Runtime;
 use netra_context::memory::Scope;
 use parking_lot::Mutex;
-use rusqlite::Connection;
 use tokio::sync::Semaphore;
 
+use crate::database::Whose;
 use crate::error::Error;
+use crate::sql::{self, Connection};
 
-/// Connections at the most. More would not read faster on a few cores, and each has a cache.
-const CONNECTIONS: usize = 8;
+/// Makes one more connection.
+type Connect = Box<dyn Fn() -> sql::Result<Connection> + Send + Sync>;
 
 pub(crate) struct Readers {
     pool: Arc<Pool>,
@@ -21,24 +21,26 @@ pub(crate) struct Readers {
 }
 
 struct Pool {
-    path: PathBuf,
+    connect: Connect,
     idle: Mutex<Vec<Connection>>,
 }
 
 impl Readers {
-    pub(crate) fn new(path: &Path, runtime: &Runtime) -> Self {
+    /// At most so many connections, made when they are needed.
+    pub(crate) fn new(connect: Connect, connections: usize, runtime: &Runtime) -> Self {
         Self {
             pool: Arc::new(Pool {
-                path: path.to_owned(),
+                connect,
                 idle: Mutex::new(Vec::new()),
             }),
-            permits: Arc::new(Semaphore::new(CONNECTIONS)),
+            permits: Arc::new(Semaphore::new(connections)),
             runtime: runtime.clone(),
         }
     }
 
     pub(crate) async fn read<T: Send + 'static>(
         &self,
+        whose: Whose,
         work: impl FnOnce(&Connection) -> Result<T, Error> + Send + 'static,
     ) -> Result<T, Error> {
         let closed = |_| Error::Unavailable("the store is closing".into());
@@ -48,7 +50,7 @@ impl Readers {
             .map_err(closed)?;
         let pool = Arc::clone(&self.pool);
         let reading = self.runtime.spawn_blocking(move || {
-            let answer = pool.with(work);
+            let answer = pool.with(whose, work);
             drop(permit);
             answer
         });
@@ -62,27 +64,38 @@ impl Readers {
         &self,
         work: impl FnOnce(&Connection) -> Result<T, Error>,
     ) -> Result<T, Error> {
-        self.pool.with(work)
+        self.pool.with(Whose::All, work)
     }
 }
 
 impl Pool {
     /// One snapshot for the whole work; the connection goes back only if the work did not panic.
-    fn with<T>(&self, work: impl FnOnce(&Connection) -> Result<T, Error>) -> Result<T, Error> {
-        let idle = self.idle.lock().pop();
-        let connection = idle.map_or_else(|| self.connect(), Ok)?;
-        connection.prepare_cached("BEGIN DEFERRED")?.execute([])?;
+    fn with<T>(
+        &self,
+        whose: Whose,
+        work: impl FnOnce(&Connection) -> Result<T, Error>,
+    ) -> Result<T, Error> {
+        let connection = self.idle().map_or_else(|| self.connect(), Ok)?;
+        connection.begin_read(whose)?;
         let answer = work(&connection);
-        connection.prepare_cached("COMMIT")?.execute([])?;
+        connection.end_read()?;
         self.idle.lock().push(connection);
         answer
+    }
+
+    /// A connection that waits to be used and still can be.
+    fn idle(&self) -> Option<Connection> {
+        loop {
+            let connection = self.idle.lock().pop()?;
+            if connection.is_usable() {
+                return Some(connection);
+            }
+        }
     }
 
     fn connect(&self) -> Result<Connection, Error> {
         // It outlives whoever happens to be the first to need it.
         let _system = Scope::system().enter();
-        let connection = super::open_to_read(&self.path)?;
-        connection.set_prepared_statement_cache_capacity(super::STATEMENT_CACHE);
-        Ok(connection)
+        Ok((self.connect)()?)
     }
 }

@@ -1,0 +1,95 @@
+//! The database of a store, and whose part of it a transaction works on.
+
+use netra_protocol::id::UserId;
+
+use crate::error::Error;
+use crate::postgres;
+use crate::sql::{Connection, OptionalExtension as _};
+use crate::sqlite;
+use crate::transaction::Tx;
+
+/// Whose rows a transaction sees and changes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Whose {
+    /// This user's, and what belongs to nobody.
+    User(UserId),
+    /// Everybody's: for built-in principals, admins, and those who are not known yet.
+    All,
+}
+
+pub(crate) enum Database {
+    Sqlite(sqlite::Database),
+    Postgres(postgres::Database),
+}
+
+impl Database {
+    /// What of it is this user's.
+    pub(crate) fn of(&self, user: UserId) -> Part<'_> {
+        self.part(Whose::User(user))
+    }
+
+    /// All of it.
+    pub(crate) fn of_all(&self) -> Part<'_> {
+        self.part(Whose::All)
+    }
+
+    fn part(&self, whose: Whose) -> Part<'_> {
+        Part {
+            database: self,
+            whose,
+        }
+    }
+
+    /// Whether so many works wait to be written that more would wait for a place.
+    pub(crate) fn is_full(&self) -> bool {
+        match self {
+            Self::Sqlite(database) => database.is_full(),
+            Self::Postgres(database) => database.is_full(),
+        }
+    }
+
+    /// The log's name.
+    pub(crate) fn epoch(&self) -> Result<String, Error> {
+        let read = |connection: &Connection| {
+            let sql = "SELECT value FROM meta WHERE key = 'epoch'";
+            let mut statement = connection.prepare_cached(sql)?;
+            let epoch = statement.query_row([], |row| row.get(0)).optional()?;
+            epoch.ok_or_else(|| Error::corrupt("name of the log"))
+        };
+        match self {
+            Self::Sqlite(database) => database.read_now(read),
+            Self::Postgres(database) => database.read_now(read),
+        }
+    }
+}
+
+/// One user's part of the database, or all of it.
+pub(crate) struct Part<'d> {
+    database: &'d Database,
+    whose: Whose,
+}
+
+impl Part<'_> {
+    /// Carries the work out in a transaction and returns when it is durable. Work that fails leaves nothing behind.
+    /// What is written for one user is written in the order of asking, whoever asks.
+    pub(crate) async fn write<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&mut Tx<'_>) -> Result<T, Error> + Send + 'static,
+    ) -> Result<T, Error> {
+        match self.database {
+            Database::Sqlite(database) => database.write(self.whose, work).await,
+            Database::Postgres(database) => database.write(self.whose, work).await,
+        }
+    }
+
+    /// Reads one snapshot.
+    pub(crate) async fn read<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&Connection) -> Result<T, Error> + Send + 'static,
+    ) -> Result<T, Error> {
+        match self.database {
+            Database::Sqlite(database) => database.read(work).await,
+            Database::Postgres(database) => database.read(self.whose, work).await,
+        }
+    }
+}

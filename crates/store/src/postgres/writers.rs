@@ -1,0 +1,188 @@
+//! Writing: a transaction for each work, on several connections at once.
+//!
+//! A user's works are carried out one after the other, whoever asks, and those of other users meanwhile. Over all nodes
+//! the database sees to the same: a transaction of a user holds that user's lock, one of the server itself holds
+//! everybody's. So what a work has read stays true until its commit, as in the embedded store.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use netra_context::Runtime;
+use netra_context::memory::Scope;
+use netra_protocol::id::UserId;
+use parking_lot::{Condvar, Mutex};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+use super::address::Address;
+use super::session::Session;
+use super::turns::Turns;
+use crate::audit::AuditKey;
+use crate::database::Whose;
+use crate::error::Error;
+use crate::lines::Lines;
+use crate::sql::{self, Connection};
+use crate::transaction::Tx;
+use crate::work::{self, Line, Work};
+
+/// Works that may wait for a connection; further callers wait for a place.
+const QUEUE: usize = 4096;
+
+/// A work that waits, and its place.
+type Waiting = (Box<dyn Work>, OwnedSemaphorePermit);
+
+pub(super) struct Writers {
+    shared: Arc<Shared>,
+    places: Arc<Semaphore>,
+}
+
+struct Shared {
+    address: Address,
+    runtime: Runtime,
+    audit_key: AuditKey,
+    turns: Arc<Turns>,
+    queue: Mutex<Queue>,
+    changed: Condvar,
+}
+
+#[derive(Default)]
+struct Queue {
+    lines: Lines<Line, Waiting>,
+    is_closed: bool,
+}
+
+impl Writers {
+    pub(super) fn start(
+        address: &Address,
+        connections: usize,
+        runtime: &Runtime,
+        audit_key: AuditKey,
+        turns: Arc<Turns>,
+    ) -> Result<Self, Error> {
+        let shared = Arc::new(Shared {
+            address: address.clone(),
+            runtime: runtime.clone(),
+            audit_key,
+            turns,
+            queue: Mutex::default(),
+            changed: Condvar::new(),
+        });
+        for number in 0..connections.max(1) {
+            let shared = Arc::clone(&shared);
+            std::thread::Builder::new()
+                .name(format!("netra-writer-{number}"))
+                .spawn(move || shared.run())
+                .map_err(Error::from)?;
+        }
+        Ok(Self {
+            shared,
+            places: Arc::new(Semaphore::new(QUEUE)),
+        })
+    }
+
+    pub(super) fn is_full(&self) -> bool {
+        self.places.available_permits() == 0
+    }
+
+    pub(super) async fn write<T: Send + 'static>(
+        &self,
+        whose: Whose,
+        work: impl FnOnce(&mut Tx<'_>) -> Result<T, Error> + Send + 'static,
+    ) -> Result<T, Error> {
+        let ((line, work), answer) = work::ask(whose, work);
+        let gone = || Error::Unavailable("the store's writers have stopped".into());
+        let place = Arc::clone(&self.places).acquire_owned().await;
+        let place = place.map_err(|_| gone())?;
+        self.shared.queue.lock().lines.push(line, (work, place));
+        self.shared.changed.notify_one();
+        answer.await.map_err(|_| gone())?
+    }
+}
+
+impl Drop for Writers {
+    fn drop(&mut self) {
+        self.shared.queue.lock().is_closed = true;
+        self.shared.changed.notify_all();
+    }
+}
+
+impl Shared {
+    fn run(&self) {
+        let mut connection = None;
+        while let Some((line, (work, place))) = self.next() {
+            drop(place);
+            let started = Instant::now();
+            self.carry_out(&mut connection, line, work);
+            metrics::histogram!("netra_store_commit_seconds").record(started.elapsed());
+            metrics::histogram!("netra_store_commit_works").record(1.0);
+            self.queue.lock().lines.end(line);
+            // What stands behind it in its line can begin.
+            self.changed.notify_one();
+        }
+    }
+
+    fn next(&self) -> Option<(Line, Waiting)> {
+        let mut queue = self.queue.lock();
+        loop {
+            match queue.lines.begin() {
+                Some(next) => return Some(next),
+                None if queue.is_closed && queue.lines.is_empty() => return None,
+                None => self.changed.wait(&mut queue),
+            }
+        }
+    }
+
+    fn carry_out(&self, kept: &mut Option<Connection>, line: Line, mut work: Box<dyn Work>) {
+        let whose = match line {
+            Line::Of(user) => Whose::User(user),
+            Line::By(_) => Whose::All,
+        };
+        let connection = match self.begin(kept.take(), whose) {
+            Ok(connection) => connection,
+            Err(error) => return work.answer(Err(error.to_string())),
+        };
+        let (mut appended, mut place) = (Vec::new(), self.turns.place());
+        let (now, key) = (self.runtime.now(), &self.audit_key);
+        let mut tx = Tx::new(&connection, now, key, &mut appended);
+        tx.set_place(&mut place);
+        if work.carry_out(&mut tx) {
+            match connection.commit() {
+                Ok(()) => {
+                    place.committed(&appended);
+                    *kept = Some(connection);
+                    work.answer(Ok(()));
+                }
+                Err(error) => {
+                    tracing::error!(%error, "a commit failed");
+                    drop(place);
+                    work.answer(Err(error.to_string()));
+                }
+            }
+        } else {
+            drop(place);
+            let ended = connection.roll_back();
+            *kept = ended.is_ok().then_some(connection);
+            work.answer(Ok(()));
+        }
+    }
+
+    /// A connection with a transaction that has begun.
+    fn begin(&self, kept: Option<Connection>, whose: Whose) -> sql::Result<Connection> {
+        let connection = match kept.filter(Connection::is_usable) {
+            Some(connection) => connection,
+            None => {
+                let _system = Scope::system().enter();
+                Connection::Postgres(Session::connect(&self.address)?)
+            }
+        };
+        connection.begin_write(whose)?;
+        Ok(connection)
+    }
+}
+
+/// What a user's transactions lock, over all nodes. Two users with the same number would only wait for each other.
+pub(super) fn lock_of(user: UserId) -> i64 {
+    let bytes = user.to_bytes();
+    bytes.iter().fold(0_i64, |hash, byte| {
+        hash.wrapping_mul(0x0100_0000_01b3) ^ i64::from(*byte)
+    })
+}
