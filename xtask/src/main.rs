@@ -23,6 +23,7 @@ mod models;
 mod node;
 mod openapi;
 mod part;
+mod postgres;
 mod process;
 mod python;
 mod tally;

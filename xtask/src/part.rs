@@ -7,7 +7,8 @@ use anyhow::{Result, bail};
 use crate::tally::Tally;
 use crate::workspace::Workspace;
 use crate::{
-    agents, browser, chaos, clients, debian, deps, mcp, models, openapi, process, tidy, ui,
+    agents, browser, chaos, clients, debian, deps, mcp, models, openapi, postgres, process, tidy,
+    ui,
 };
 
 /// What came out of a part.
@@ -39,7 +40,7 @@ const fn part(name: &'static str, run: fn(&Workspace) -> Result<Outcome>) -> Par
 }
 
 /// Cheap parts first. The page comes before the server because the server's build takes it in.
-pub(crate) const ALL: [Part; 16] = [
+pub(crate) const ALL: [Part; 17] = [
     part("fmt", fmt),
     part("tidy", |workspace| plain(tidy::check(workspace)?)),
     part("deps", |workspace| plain(deps::check(workspace)?)),
@@ -47,6 +48,7 @@ pub(crate) const ALL: [Part; 16] = [
     part("clippy", clippy),
     part("unit", unit),
     part("valgrind", valgrind),
+    part("postgres", postgres::check),
     part("openapi", |workspace| {
         openapi::check(workspace).and_then(|()| plain(true))
     }),

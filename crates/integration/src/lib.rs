@@ -8,6 +8,7 @@
 mod beside;
 mod binary;
 mod caller;
+mod database;
 mod fake_endpoint;
 mod fake_model;
 pub mod greed;

@@ -15,6 +15,7 @@ use netra_protocol::account::{Plan, Role, User};
 use netra_tools::Tool;
 
 use crate::binary::binary;
+use crate::database;
 use crate::tool::TestTool;
 use crate::user::TestUser;
 
@@ -78,7 +79,7 @@ impl Options {
     fn config(&self, data: &Path) -> Result<Config> {
         let mut layers = Layers::new()
             .file(self.file.as_deref())
-            .environment(self.settings.clone())
+            .environment([database::settings(data)?, self.settings.clone()].concat())
             .flag("server.listen", "listen", "127.0.0.1:0")
             .flag("data.dir", "data", data.display().to_string())
             // Workers are processes of the binary, not of this test program.
