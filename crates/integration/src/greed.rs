@@ -13,6 +13,7 @@ use netra_protocol::run::{RunStatus, StartRun};
 use serde_json::{Value, json};
 use tokio::sync::watch;
 
+use crate::agents::script;
 use crate::fake_model::{FakeModel, Reply};
 use crate::process::{Options, TestProcess};
 use crate::user::start;
@@ -105,7 +106,9 @@ struct Scene {
 /// # Errors
 /// When one of the others' runs does not succeed, or the server is not to be reached.
 pub async fn try_all(data: &Path, agents: &Path, plan: Plan) -> Result<Outcome> {
-    write_agents(agents)?;
+    for (name, manifest, code) in AGENTS {
+        script(agents, name, manifest, code)?;
+    }
     let model = FakeModel::start(talk).await?;
     let server = TestProcess::start_with(data, options(agents, model.url(), &plan)).await?;
     let greedy = server.user("greedy").await?.client;
@@ -155,17 +158,6 @@ fn options(agents: &Path, model: &str, plan: &Plan) -> Options {
         arguments: vec!["--agents".into(), agents.display().to_string()],
         ..Options::default()
     }
-}
-
-fn write_agents(dir: &Path) -> Result<()> {
-    for (name, manifest, code) in AGENTS {
-        let folder = dir.join(name);
-        std::fs::create_dir_all(&folder)?;
-        let head = "description = \"greedy\"\nkind = \"script\"\nscript = \"agent.py\"\n";
-        std::fs::write(folder.join("agent.toml"), format!("{head}{manifest}"))?;
-        std::fs::write(folder.join("agent.py"), code)?;
-    }
-    Ok(())
 }
 
 /// A call of a tool that becomes much when it is read, and then as much as a model may say in one answer.

@@ -5,6 +5,7 @@
 //! [`FakeEndpoint`] are the two things that are not real: the HTTP endpoints of a language model and
 //! of an agent, with answers that a test gives.
 
+mod agents;
 mod beside;
 mod binary;
 mod caller;
@@ -12,12 +13,14 @@ mod database;
 mod fake_endpoint;
 mod fake_model;
 pub mod greed;
+pub mod noise;
 mod process;
 mod proxy;
 mod server;
 mod tool;
 mod user;
 
+pub use agents::script;
 pub use beside::Beside;
 pub use binary::{binary, output, run_netra};
 pub use caller::{CALLER, calls, write_caller};

@@ -26,6 +26,7 @@ mod sqlite;
 mod sync;
 mod table;
 mod tally;
+mod turns;
 pub mod worker;
 
 pub use account::{Account, External, OverLimit};
@@ -36,6 +37,7 @@ pub use pages::use_small_pages;
 pub use reservation::{Reservation, reserved_bytes};
 pub use resident::resident_bytes;
 pub use scope::{Entered, Limited, Scope, Scoped};
+pub use turns::take_turns_of;
 
 use ledger::{LEDGER, Tag};
 

@@ -25,6 +25,7 @@ mod user;
 use std::ffi::OsString;
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use clap::{CommandFactory as _, Parser, Subcommand};
 use netra_store::Store;
@@ -130,6 +131,10 @@ impl Folder {
     }
 }
 
+/// How long a thread's turn at a processor is: the shortest that there is. A server does little at once and waits
+/// much, and whom it makes wait are people.
+const TURN: Duration = Duration::from_micros(100);
+
 /// Runs the command of these arguments to its end.
 pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     let cli = match Cli::try_parse_from(arguments) {
@@ -144,6 +149,9 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
             };
         }
     };
+    // Every thread of the program has this from here; workers give it back. Where the system refuses, all works as
+    // before, only that it wakes up later on a machine that is busy.
+    netra_memory::take_turns_of(Some(TURN)).ok();
     let runtime = match tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()

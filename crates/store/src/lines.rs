@@ -1,23 +1,43 @@
-//! Those who wait, each owner's in a line of its own, and the owners in turn: who has many waiting is behind itself,
-//! not others behind it.
+//! Those who wait, each owner's in a line of its own. Whoever has used the least comes first, so who asks for much is
+//! behind itself, not others behind it.
+//!
+//! This is start-time fair queueing (Goyal, Vin and Cheng, 1996) with costs that are known afterwards: an owner's
+//! clock goes on by what its items cost, and one that was away does not save up turns.
 
-use std::collections::hash_map::Entry;
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::hash::Hash;
+use std::time::Duration;
+
+/// Owners without an item that are remembered at the most, before those that have nothing to make up for are
+/// forgotten.
+const REMEMBERED: usize = 1_024;
 
 pub(crate) struct Lines<O, T> {
-    /// Whose turn it is, and after it. Every owner of a line stands here once, except while one of theirs is at work.
-    turns: VecDeque<O>,
-    /// One is empty only while its owner's last is at work.
-    lines: HashMap<O, VecDeque<T>>,
+    /// Owners who have items, whose turn it is first; the number tells those apart who have used the same.
+    turns: BTreeMap<(Duration, u64), O>,
+    owners: HashMap<O, Owner<T>>,
+    /// What the owner had used whose item was last taken.
+    clock: Duration,
+    came: u64,
     waiting: usize,
+}
+
+struct Owner<T> {
+    items: VecDeque<T>,
+    used: Duration,
+    /// Its place among those who have used the same.
+    number: u64,
+    /// What its last item cost by itself.
+    last: Duration,
 }
 
 impl<O, T> Default for Lines<O, T> {
     fn default() -> Self {
         Self {
-            turns: VecDeque::new(),
-            lines: HashMap::new(),
+            turns: BTreeMap::new(),
+            owners: HashMap::new(),
+            clock: Duration::ZERO,
+            came: 0,
             waiting: 0,
         }
     }
@@ -34,44 +54,87 @@ impl<O: Copy + Eq + Hash, T> Lines<O, T> {
 
     pub(crate) fn push(&mut self, owner: O, item: T) {
         self.waiting += 1;
-        match self.lines.entry(owner) {
-            Entry::Occupied(line) => line.into_mut().push_back(item),
-            Entry::Vacant(place) => {
-                place.insert(VecDeque::from([item]));
-                self.turns.push_back(owner);
-            }
+        self.came += 1;
+        let (clock, number) = (self.clock, self.came);
+        let line = self.owners.entry(owner).or_insert_with(|| Owner {
+            items: VecDeque::new(),
+            used: clock,
+            number,
+            last: Duration::ZERO,
+        });
+        if line.items.is_empty() {
+            line.used = line.used.max(clock);
+            line.number = number;
+            self.turns.insert((line.used, number), owner);
         }
+        line.items.push_back(item);
     }
 
-    /// The first in the line of the owner whose turn it is.
-    pub(crate) fn next(&mut self) -> Option<T> {
-        let (owner, item) = self.begin()?;
-        self.end(owner);
-        Some(item)
-    }
-
-    /// The same, and until its [`Lines::end`] nothing else of its owner is taken.
-    pub(crate) fn begin(&mut self) -> Option<(O, T)> {
-        let owner = self.turns.pop_front()?;
-        let item = self.lines.get_mut(&owner)?.pop_front()?;
+    /// The first item of the owner who has used the least, of those who are not passed over.
+    pub(crate) fn next(&mut self, passed_over: &HashSet<O>) -> Option<(O, T)> {
+        let (turn, owner) = self.turn(passed_over)?;
+        self.turns.remove(&turn);
+        let line = self.owners.get_mut(&owner)?;
+        let item = line.items.pop_front()?;
         self.waiting -= 1;
+        self.clock = self.clock.max(line.used);
+        if !line.items.is_empty() {
+            self.came += 1;
+            line.number = self.came;
+            self.turns.insert((line.used, line.number), owner);
+        }
         Some((owner, item))
     }
 
-    pub(crate) fn end(&mut self, owner: O) {
-        if let Entry::Occupied(line) = self.lines.entry(owner) {
-            if line.get().is_empty() {
-                line.remove();
-            } else {
-                self.turns.push_back(owner);
-            }
+    /// Whose turn it is, and what its next item is likely to cost: what the last one did, 0 where there was none.
+    pub(crate) fn expected(&self, passed_over: &HashSet<O>) -> Option<(O, Duration)> {
+        let (_, owner) = self.turn(passed_over)?;
+        Some((owner, self.owners.get(&owner)?.last))
+    }
+
+    fn turn(&self, passed_over: &HashSet<O>) -> Option<((Duration, u64), O)> {
+        let is_wanted = |(_, owner): &(_, &O)| !passed_over.contains(*owner);
+        let (turn, owner) = self.turns.iter().find(is_wanted)?;
+        Some((*turn, *owner))
+    }
+
+    /// An item of the owner has cost so much by itself.
+    pub(crate) fn took(&mut self, owner: O, cost: Duration) {
+        self.charge(owner, cost);
+        if let Some(line) = self.owners.get_mut(&owner) {
+            line.last = cost;
+        }
+    }
+
+    /// The owner has used so much.
+    pub(crate) fn charge(&mut self, owner: O, cost: Duration) {
+        let Some(line) = self.owners.get_mut(&owner) else {
+            return;
+        };
+        let waits = self.turns.remove(&(line.used, line.number)).is_some();
+        line.used += cost;
+        if waits {
+            self.turns.insert((line.used, line.number), owner);
+        }
+        if self.owners.len() > REMEMBERED + self.turns.len() {
+            let clock = self.clock;
+            self.owners
+                .retain(|_, line| !line.items.is_empty() || line.used > clock);
         }
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::Lines;
+    use super::*;
+
+    const EACH: Duration = Duration::from_micros(100);
+
+    fn take<T>(lines: &mut Lines<&'static str, T>, cost: impl Fn(&str) -> Duration) -> Option<T> {
+        let (owner, item) = lines.next(&HashSet::new())?;
+        lines.took(owner, cost(owner));
+        Some(item)
+    }
 
     #[test]
     fn who_has_one_waiting_is_behind_one_of_another_not_behind_all() {
@@ -81,28 +144,51 @@ mod tests {
         }
         lines.push("b", 1_000);
         lines.push("b", 1_001);
-        let taken: Vec<i32> = (0..5).filter_map(|_| lines.next()).collect();
+        let taken: Vec<i32> = (0..5).filter_map(|_| take(&mut lines, |_| EACH)).collect();
         assert_eq!(taken, [0, 1_000, 1, 1_001, 2]);
     }
 
     #[test]
-    fn while_one_of_an_owner_is_at_work_the_others_have_their_turn() {
+    fn who_asks_for_costly_things_waits_for_as_much_of_others() {
         let mut lines = Lines::default();
-        for item in [("a", 1), ("a", 2), ("b", 3)] {
-            lines.push(item.0, item);
+        for number in 0..10 {
+            lines.push("heavy", number);
+            lines.push("light", 100 + number);
         }
-        let (a, _) = lines.begin().unwrap();
-        assert_eq!(lines.begin(), Some(("b", ("b", 3))));
-        assert_eq!(lines.begin(), None);
-        lines.push("b", ("b", 4));
-        assert_eq!(lines.begin(), None);
-        lines.end("b");
-        assert_eq!(lines.begin(), Some(("b", ("b", 4))));
-        lines.end(a);
-        assert_eq!(lines.begin(), Some(("a", ("a", 2))));
-        lines.end("a");
-        lines.end("b");
-        assert!(lines.lines.is_empty() && lines.is_empty());
+        let cost = |owner: &str| if owner == "heavy" { EACH * 4 } else { EACH };
+        let taken: Vec<i32> = (0..7).filter_map(|_| take(&mut lines, cost)).collect();
+        assert_eq!(taken, [0, 100, 101, 102, 103, 1, 104]);
+    }
+
+    #[test]
+    fn who_was_away_has_saved_up_nothing() {
+        let mut lines = Lines::default();
+        lines.push("a", 0);
+        lines.push("b", 1_000);
+        for number in 1..100 {
+            lines.push("a", number);
+        }
+        for _ in 0..90 {
+            take(&mut lines, |_| EACH);
+        }
+        for number in 1_001..1_010 {
+            lines.push("b", number);
+        }
+        let taken: Vec<i32> = (0..4).filter_map(|_| take(&mut lines, |_| EACH)).collect();
+        let of_b = taken.iter().filter(|number| **number >= 1_000).count();
+        assert_eq!(of_b, 2, "{taken:?}");
+    }
+
+    #[test]
+    fn who_is_passed_over_keeps_its_place() {
+        let mut lines = Lines::default();
+        lines.push("a", 1);
+        lines.push("b", 2);
+        let passed = HashSet::from(["a"]);
+        assert_eq!(lines.expected(&passed), Some(("b", Duration::ZERO)));
+        assert_eq!(lines.next(&passed), Some(("b", 2)));
+        assert_eq!(lines.next(&passed), None);
+        assert_eq!(lines.next(&HashSet::new()), Some(("a", 1)));
     }
 
     #[test]
@@ -115,14 +201,36 @@ mod tests {
                 lines.push(owner % 3, (owner % 3, asked));
                 asked += 1;
             }
-            taken.extend((0..(round * 7) % 3).filter_map(|_| lines.next()));
+            for take in 0..(round * 7) % 3 {
+                let passed = HashSet::from([(round + take) % 5]);
+                if let Some((owner, item)) = lines.next(&passed) {
+                    let cost = EACH * u32::try_from(round % 3).unwrap();
+                    lines.took(owner, cost);
+                    taken.push(item);
+                }
+            }
         }
-        taken.extend(std::iter::from_fn(|| lines.next()));
+        taken.extend(std::iter::from_fn(|| lines.next(&HashSet::new())).map(|(_, item)| item));
         assert!(lines.is_empty());
         assert_eq!(taken.len(), asked);
         for owner in 0..3 {
             let of_owner = taken.iter().filter(|(whose, _)| *whose == owner);
             assert!(of_owner.is_sorted());
         }
+    }
+
+    #[test]
+    fn owners_who_have_nothing_to_make_up_for_are_forgotten() {
+        let mut lines = Lines::default();
+        for owner in 0..10_000_u32 {
+            lines.push(owner, ());
+            lines.next(&HashSet::new());
+            lines.took(owner, Duration::ZERO);
+        }
+        assert!(
+            lines.owners.len() <= REMEMBERED + 1,
+            "{}",
+            lines.owners.len()
+        );
     }
 }

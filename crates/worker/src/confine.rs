@@ -29,9 +29,11 @@ pub(crate) const STANDS_BACK: i32 = 10;
 /// Lets this thread, and whatever it starts, stand back for the server.
 ///
 /// A lower priority alone does not do: the kernel lets a computation use up its turn now and then, and whoever wakes
-/// up beside it waits for some milliseconds. So one processor stays the server's own, where there are several.
+/// up beside it waits for some milliseconds. So the server's turns are short ([`netra_memory::take_turns_of`]) and
+/// these are not, and one processor stays the server's own, where there are several.
 pub(crate) fn stand_back() -> io::Result<()> {
     rustix::process::nice(STANDS_BACK)?;
+    netra_memory::take_turns_of(None)?;
     let mut processors = sched_getaffinity(None)?;
     let first = (0..CpuSet::MAX_CPU).find(|processor| processors.is_set(*processor));
     if let Some(first) = first.filter(|_| processors.count() > 1) {

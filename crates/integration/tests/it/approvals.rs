@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use crate::Test;
 use crate::expect::until;
-use crate::scripts::script;
+use netra_integration::script;
 
 /// A server with an agent that asks, and who asks it.
 struct Scene {

@@ -19,7 +19,7 @@ use tokio::process::Command;
 use crate::Test;
 use crate::expect::{until, with_model};
 use crate::http_agents::agent;
-use crate::scripts::script;
+use netra_integration::script;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_new_agent_of_each_kind_passes_the_check_and_runs() -> Test {

@@ -15,7 +15,7 @@ use serde_json::Value;
 
 use crate::Test;
 use crate::expect::refused;
-use crate::scripts::script;
+use netra_integration::script;
 
 /// What the optimizer makes of a file.
 async fn optimize(user: &TestUser, name: &str, content: &[u8]) -> Result<Run> {

@@ -13,7 +13,7 @@ use tokio::io::{AsyncBufReadExt as _, BufReader};
 
 use crate::Test;
 use crate::expect::with_model;
-use crate::scripts::script;
+use netra_integration::script;
 
 fn text(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).into_owned()

@@ -17,7 +17,7 @@ use serde_json::{Value, json};
 use crate::Test;
 use crate::expect::{text, with_model};
 use crate::isolation::children;
-use crate::scripts::script;
+use netra_integration::script;
 
 const TOOLS: &str = "tools = [\"sql_query\", \"make_chart\", \"run_python\"]\n\
                      input_schema = { type = \"object\" }\n";

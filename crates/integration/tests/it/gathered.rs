@@ -12,7 +12,7 @@ use tokio::sync::Barrier;
 
 use crate::Test;
 use crate::http_agents::{agent, result};
-use crate::scripts::script;
+use netra_integration::script;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_script_gathers_what_is_done_at_once() -> Test {

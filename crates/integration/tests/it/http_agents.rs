@@ -17,7 +17,7 @@ use tokio::sync::Barrier;
 
 use crate::Test;
 use crate::expect::{names, until};
-use crate::scripts::script;
+use netra_integration::script;
 
 /// Writes an agent at this endpoint into a folder of agents.
 pub(crate) fn agent(dir: &Path, name: &str, url: &str, manifest: &str) -> Result<()> {

@@ -20,7 +20,7 @@ use rustix::process::{Pid, Signal, kill_process};
 
 use crate::Test;
 use crate::expect::{hanging_model, names, refused, with_model};
-use crate::scripts::script;
+use netra_integration::script;
 
 fn of(seen: &Isolation, user: UserId) -> Option<&UserHoldings> {
     seen.users.iter().find(|holds| holds.user_id == user)

@@ -13,7 +13,7 @@ use serde_json::json;
 
 use crate::Test;
 use crate::expect::{hanging_model, names, refused, with_model};
-use crate::scripts::script;
+use netra_integration::script;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn over_the_slots_runs_wait_and_over_the_queue_they_are_refused() -> Test {

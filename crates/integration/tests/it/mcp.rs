@@ -22,7 +22,7 @@ use serde_json::Value;
 use crate::Test;
 use crate::admin::disable;
 use crate::expect::until;
-use crate::scripts::script;
+use netra_integration::script;
 
 const SCRIPT: &str = include_str!("mcp/server.py");
 const NEWER: &str = include_str!("mcp/newer.py");

@@ -11,7 +11,7 @@ use serde_json::Value;
 
 use crate::Test;
 use crate::expect::{until, with_model};
-use crate::scripts::script;
+use netra_integration::script;
 
 /// The labels that there are.
 const LABELS: [&str; 17] = [

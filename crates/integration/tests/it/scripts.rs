@@ -3,23 +3,13 @@
 use std::path::Path;
 
 use anyhow::{Result, ensure};
-use netra_integration::{Options, TestServer};
+use netra_integration::{Options, TestServer, script};
 use netra_protocol::ErrorCode;
 use netra_protocol::event::EventKind;
 use netra_protocol::run::RunStatus;
 
 use crate::Test;
 use crate::expect::{names, refused};
-
-/// Writes a script agent into a folder of agents.
-pub(crate) fn script(dir: &Path, name: &str, manifest: &str, code: &str) -> Result<()> {
-    let folder = dir.join(name);
-    std::fs::create_dir_all(&folder)?;
-    let head = "description = \"of a test\"\nkind = \"script\"\nscript = \"agent.py\"\n";
-    std::fs::write(folder.join("agent.toml"), format!("{head}{manifest}"))?;
-    std::fs::write(folder.join("agent.py"), code)?;
-    Ok(())
-}
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_script_thinks_calls_a_tool_and_another_agent() -> Test {

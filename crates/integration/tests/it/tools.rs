@@ -10,7 +10,7 @@ use netra_protocol::run::RunStatus;
 use serde_json::{Value, json};
 
 use crate::Test;
-use crate::scripts::script;
+use netra_integration::script;
 
 /// Fetches what it is told to, and gives what came of it.
 const FETCHER: &str = "try:

@@ -4,8 +4,9 @@
 //! the database sees to the same: a transaction of a user holds that user's lock, one of the server itself holds
 //! everybody's. So what a work has read stays true until its commit, as in the embedded store.
 
+use std::collections::HashSet;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use netra_context::Runtime;
 use netra_context::memory::Scope;
@@ -47,6 +48,8 @@ struct Shared {
 #[derive(Default)]
 struct Queue {
     lines: Lines<Line, Waiting>,
+    /// Lines of which a work is being carried out.
+    busy: HashSet<Line>,
     is_closed: bool,
 }
 
@@ -114,7 +117,7 @@ impl Shared {
             self.carry_out(&mut connection, line, work);
             metrics::histogram!("netra_store_commit_seconds").record(started.elapsed());
             metrics::histogram!("netra_store_commit_works").record(1.0);
-            self.queue.lock().lines.end(line);
+            self.end(line, started.elapsed());
             // What stands behind it in its line can begin.
             self.changed.notify_one();
         }
@@ -123,12 +126,22 @@ impl Shared {
     fn next(&self) -> Option<(Line, Waiting)> {
         let mut queue = self.queue.lock();
         loop {
-            match queue.lines.begin() {
-                Some(next) => return Some(next),
+            let Queue { lines, busy, .. } = &mut *queue;
+            match lines.next(busy) {
+                Some((line, waiting)) => {
+                    busy.insert(line);
+                    return Some((line, waiting));
+                }
                 None if queue.is_closed && queue.lines.is_empty() => return None,
                 None => self.changed.wait(&mut queue),
             }
         }
+    }
+
+    fn end(&self, line: Line, took: Duration) {
+        let mut queue = self.queue.lock();
+        queue.busy.remove(&line);
+        queue.lines.took(line, took);
     }
 
     fn carry_out(&self, kept: &mut Option<Connection>, line: Line, mut work: Box<dyn Work>) {

@@ -2,9 +2,13 @@
 //!
 //! Whatever was asked for while the last commit ran is the next batch: one transaction, one
 //! `fsync`, a savepoint for each caller. There is no time window, so a lone caller waits for
-//! nobody. Users take turns, and a batch has an end, so nobody waits for all that another wants. After the commit, and before any caller is answered, the batch's events go to the
+//! nobody. After the commit, and before any caller is answered, the batch's events go to the
 //! fan-out in commit order; an engine that is dropped meanwhile loses nobody an event.
+//!
+//! Nobody waits for all that another wants: who has used the writer least comes first, a batch has an end, a user has
+//! a share of it, and what is much larger than the rest of a batch waits for the next one ([`Shares`]).
 
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -28,6 +32,10 @@ const BATCH: usize = 256;
 /// From this on a batch takes no further work, so that one commit stays short whatever its works do: who comes now
 /// waits for the rest of one batch and for its own.
 const BATCH_TIME: Duration = Duration::from_millis(3);
+/// From this on a batch takes no further work of the same user.
+const SHARE: Duration = Duration::from_millis(1);
+/// A work that is expected to take so many times as long as those in the batch did waits for the next batch.
+const MUCH_LARGER: u32 = 4;
 
 pub(crate) struct Writer {
     queue: mpsc::Sender<Asked>,
@@ -163,34 +171,37 @@ impl Thread {
         })
     }
 
-    /// Carries out one work after the other, of each user one in turn, and commits. What fails to begin is in the
-    /// batch too.
+    /// Carries out one work after the other and commits. What fails to begin is in the batch too.
     fn transact(
         &mut self,
         batch: &mut Vec<Box<dyn Work>>,
         appended: &mut Vec<Arc<Entry>>,
     ) -> sql::Result<()> {
-        let began = Instant::now();
         let is_alone = self.waiting.len() == 1;
-        let mut next = self.waiting.next();
-        let mut has_begun = false;
-        while let Some(work) = next {
+        let mut shares = Shares::default();
+        while let Some((line, work)) = shares.next(&mut self.waiting) {
+            let is_first = batch.is_empty();
             batch.push(work);
-            if !has_begun {
+            if is_first {
                 self.connection.begin_write(Whose::All)?;
-                has_begun = true;
             }
             let Some(work) = batch.last_mut() else { break };
+            let began = Instant::now();
             if !self.carry_out(work.as_mut(), is_alone, appended)? {
                 return Ok(());
             }
-            if is_alone || batch.len() >= BATCH || began.elapsed() > BATCH_TIME {
+            let time = began.elapsed();
+            shares.took(line, time);
+            self.waiting.took(line, time);
+            if is_alone || batch.len() >= BATCH || shares.sum() > BATCH_TIME {
                 break;
             }
             self.let_in();
-            next = self.waiting.next();
         }
-        self.connection.commit()
+        let began = Instant::now();
+        self.connection.commit()?;
+        shares.settle(began.elapsed(), &mut self.waiting);
+        Ok(())
     }
 
     /// Carries out one work, or leaves everything as it was. False when there is nothing left to commit.
@@ -227,6 +238,54 @@ impl Thread {
 
     fn execute(&self, sql: &str) -> sql::Result<()> {
         self.connection.prepare_cached(sql)?.execute([]).map(drop)
+    }
+}
+
+/// What each line has used of a batch.
+#[derive(Default)]
+struct Shares {
+    used: HashMap<Line, (Duration, u32)>,
+    /// Lines that this batch takes nothing more of.
+    closed: HashSet<Line>,
+}
+
+impl Shares {
+    fn sum(&self) -> Duration {
+        self.used.values().map(|(used, _)| *used).sum()
+    }
+
+    fn works(&self) -> u32 {
+        self.used.values().map(|(_, works)| *works).sum()
+    }
+
+    /// The next work that belongs into this batch.
+    fn next<T>(&mut self, waiting: &mut Lines<Line, T>) -> Option<(Line, T)> {
+        loop {
+            let (line, expected) = waiting.expected(&self.closed)?;
+            // In the mean; nothing has been carried out yet for the first.
+            let rest = self.sum().checked_div(self.works());
+            if rest.is_none_or(|rest| expected <= rest * MUCH_LARGER) {
+                return waiting.next(&self.closed);
+            }
+            self.closed.insert(line);
+        }
+    }
+
+    fn took(&mut self, line: Line, time: Duration) {
+        let (used, works) = self.used.entry(line).or_default();
+        *used += time;
+        *works += 1;
+        if *used > SHARE {
+            self.closed.insert(line);
+        }
+    }
+
+    /// Everyone pays as large a part of the commit's time as it used of the batch.
+    fn settle<T>(&self, commit: Duration, waiting: &mut Lines<Line, T>) {
+        let sum = self.sum().max(Duration::from_nanos(1));
+        for (line, (used, _)) in &self.used {
+            waiting.charge(*line, commit.mul_f64(used.div_duration_f64(sum)));
+        }
     }
 }
 
@@ -284,6 +343,50 @@ mod tests {
         let order = order.lock();
         assert_eq!(order.len(), 51);
         assert_eq!(order.iter().position(|name| *name == "one"), Some(1));
+    }
+
+    #[tokio::test]
+    async fn a_small_work_is_committed_without_a_large_one_that_waits_beside_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let (path, key) = (dir.path().join("netra.db"), AuditKey::new([7; 32]));
+        let database = Database::open(&path, &Runtime::new(), key, Arc::new(Nobody)).unwrap();
+        let (large, small) = (Account::user(), Account::user());
+        let takes_long = |_: &mut Tx<'_>| {
+            let began = Instant::now();
+            while began.elapsed() < SHARE {}
+            Ok(())
+        };
+        let first = large.scope().wrap(database.write(Whose::All, takes_long));
+        first.await.unwrap();
+        let (both_asked, wait) = mpsc::sync_channel(1);
+        let busy = database.write(Whose::All, move |_| {
+            wait.recv().ok();
+            Ok(())
+        });
+        let (is_answered, answered) = mpsc::sync_channel(1);
+        let second = database.write(Whose::All, move |_| {
+            let patience = Duration::from_secs(20);
+            answered.recv_timeout(patience).map_err(|_| {
+                Error::Bug("whoever wrote little waits for whoever writes much".into())
+            })
+        });
+        let little = database.write(Whose::All, |_: &mut Tx<'_>| Ok(()));
+        let all: Vec<LocalBoxFuture<'_, Result<(), Error>>> = vec![
+            Box::pin(busy),
+            Box::pin(large.scope().wrap(second)),
+            Box::pin(async {
+                small.scope().wrap(little).await?;
+                is_answered.send(()).ok();
+                Ok(())
+            }),
+            Box::pin(async move {
+                both_asked.send(()).ok();
+                Ok(())
+            }),
+        ];
+        for outcome in join_all(all).await {
+            outcome.unwrap();
+        }
     }
 
     #[tokio::test]

@@ -22,6 +22,7 @@ use super::namespaces;
 use super::order::{Arranged, Order, about};
 use super::report::{Ended, Reason, Report};
 use super::tree;
+use crate::confine::stand_back;
 
 /// How often what the program uses is looked at.
 const TURN: Timespec = milliseconds(50);
@@ -50,6 +51,7 @@ pub fn supervisor_main() -> ExitCode {
 fn supervise() -> io::Result<Ended> {
     netra_memory::worker::close_inherited()?;
     setsid()?;
+    stand_back().map_err(about("standing back"))?;
     let order = Order::receive()?;
     let server = server(order.server)?;
     set_child_subreaper(Some(getpid()))?;

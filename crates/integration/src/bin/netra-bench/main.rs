@@ -6,6 +6,7 @@ mod greed;
 mod growth;
 mod isolation;
 mod model;
+mod noise;
 mod report;
 mod runs;
 mod server;
@@ -17,6 +18,7 @@ use std::time::Duration;
 
 use clap::{Parser, Subcommand};
 use netra_integration::greed::{MEANS, Plan};
+use netra_integration::noise::WAYS;
 
 #[derive(Debug, Parser)]
 #[command(name = "netra-bench", about = "Benchmarks of the Netra server")]
@@ -72,6 +74,19 @@ enum Command {
         #[arg(long)]
         json: bool,
     },
+    /// How long others wait for the first event of a run beside a noisy user, quiet and noisy in turns; fails where
+    /// the 99th percentile is more than twice the quiet one.
+    Noise {
+        /// Only these: scripts, memory, events, queue, sockets, uploads.
+        #[arg(long, value_delimiter = ',')]
+        only: Vec<String>,
+        /// Turns of each; 96 runs on each side of one.
+        #[arg(long, default_value_t = 10)]
+        rounds: usize,
+        /// As JSON.
+        #[arg(long)]
+        json: bool,
+    },
     /// Engines made, engines at rest, what counting memory costs, how exact the accounts are, and
     /// whether many runs leave anything behind.
     Isolation {
@@ -117,7 +132,11 @@ enum Command {
     Bare,
 }
 
+/// As the server's: whoever measures has a machine of its own elsewhere, and does not wait there for the noise.
+const TURN: Duration = Duration::from_micros(100);
+
 fn main() -> ExitCode {
+    netra_memory::take_turns_of(Some(TURN)).ok();
     let ended = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()
@@ -147,6 +166,9 @@ fn main() -> ExitCode {
                             others,
                         };
                         Box::pin(greed::measure(plan, json)).await
+                    }
+                    Command::Noise { only, rounds, json } => {
+                        noise::measure(report::wanted(&WAYS, &only)?, rounds, json).await
                     }
                     Command::Isolation {
                         only,

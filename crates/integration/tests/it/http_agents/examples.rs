@@ -13,7 +13,7 @@ use tokio::process::{Child, Command};
 
 use crate::Test;
 use crate::expect::names;
-use crate::scripts::script;
+use netra_integration::script;
 
 /// Names the folder of what was installed.
 const VARIABLE: &str = "NETRA_AGENTS";

@@ -10,7 +10,7 @@ use serde_json::Value;
 
 use crate::Test;
 use crate::expect::text;
-use crate::scripts::script;
+use netra_integration::script;
 
 /// The sample has a time, a model, tokens, latency and a user, and no cost.
 pub(super) fn sample() -> PathBuf {

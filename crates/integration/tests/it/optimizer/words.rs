@@ -9,7 +9,7 @@ use serde_json::Value;
 use super::flows::sample;
 use crate::Test;
 use crate::expect::{text, with_model};
-use crate::scripts::script;
+use netra_integration::script;
 
 /// What the model is sent.
 fn prompt(request: &Value) -> String {

@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 use super::two_users::ids;
 use super::world::{log_of, unlimited};
 use crate::Test;
-use crate::scripts::script;
+use netra_integration::script;
 
 const SEEDS: [u64; 2] = [4, 2_026];
 const USERS: usize = 10;

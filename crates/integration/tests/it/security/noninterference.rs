@@ -20,7 +20,7 @@ use super::two_users::ids;
 use super::world::{log_of, unlimited};
 use crate::Test;
 use crate::expect::until;
-use crate::scripts::script;
+use netra_integration::script;
 
 const SEEDS: [u64; 2] = [5, 77];
 const STEPS: usize = 10;

@@ -20,7 +20,7 @@ use serde_json::{Value, json};
 use super::world::{PASSWORD, World, unlimited};
 use crate::Test;
 use crate::expect::{hanging_model, refused, until, until_end, with_model};
-use crate::scripts::script;
+use netra_integration::script;
 
 fn from(after: u64) -> Subscribe {
     Subscribe {

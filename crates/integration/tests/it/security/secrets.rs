@@ -16,7 +16,7 @@ use serde_json::{Value, json};
 
 use crate::Test;
 use crate::expect::refused;
-use crate::scripts::script;
+use netra_integration::script;
 
 pub(super) const CANARY: &str = "canary/of+the secret~42";
 /// As it is, in base64, percent-encoded, and cut off.

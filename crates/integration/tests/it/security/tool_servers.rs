@@ -17,7 +17,7 @@ use crate::Test;
 use crate::expect::refused;
 use crate::mcp::Place;
 use crate::mcp::http::Http;
-use crate::scripts::script;
+use netra_integration::script;
 
 const CANARY: &str = super::secrets::CANARY;
 

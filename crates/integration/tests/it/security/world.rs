@@ -14,7 +14,7 @@ use serde_json::Value;
 use super::contract::{Operation, Place, put};
 use super::table::Row;
 use crate::expect::until;
-use crate::scripts::script;
+use netra_integration::script;
 
 pub(super) const PASSWORD: &str = "correct horse battery";
 

@@ -1,0 +1,49 @@
+//! `noise`: how long others wait for the first event of a run beside a user who does all that costs something.
+
+use anyhow::{Result, ensure};
+use netra_integration::Options;
+use netra_integration::noise::{Scene, WAYS};
+use serde_json::json;
+
+use crate::report::Report;
+
+/// The 99th percentile beside the noise, as a multiple of the quiet one.
+const BOUND: f64 = 2.0;
+
+/// Each way to be noisy alone, then all of them at once.
+pub(crate) async fn measure(wanted: Vec<&'static str>, rounds: usize, json: bool) -> Result<()> {
+    let data = tempfile::tempdir()?;
+    // Those who wait ask for one run after the other; who is noisy sends nothing over sockets.
+    let options = Options::new().set("limits.messages_per_10s", 1_000_000);
+    let scene = Scene::start(data.path(), options).await?;
+    let mut report = Report::new(json);
+    let mut over = Vec::new();
+    let all = (wanted.len() > 1).then(|| wanted.clone());
+    for ways in wanted.into_iter().map(|way| vec![way]).chain(all) {
+        let (quiet, beside) = scene.compare(&ways, rounds).await?;
+        let name = if ways.len() == WAYS.len() {
+            "all".to_owned()
+        } else {
+            ways.join(", ")
+        };
+        let ratio = beside.p99 / quiet.p99;
+        let measured = json!({
+            "quiet p50 ms": quiet.median,
+            "beside p50 ms": beside.median,
+            "quiet p99 ms": quiet.p99,
+            "beside p99 ms": beside.p99,
+            "p99 beside / quiet": ratio,
+        });
+        report.add(&name, measured);
+        if ratio > BOUND {
+            over.push(name);
+        }
+    }
+    report.end()?;
+    let over = over.join("; ");
+    ensure!(
+        over.is_empty(),
+        "more than {BOUND} of the quiet p99: {over}"
+    );
+    Ok(())
+}
