@@ -225,23 +225,61 @@ def draw(arguments, told):
     return [{**chart_of, "ref": ref}]
 
 
+# The studies in the order of a report: the topic that asks for each, what it is, and how many tool calls it takes.
+STUDIES = [("cost", "what makes the cost", 1), ("latency", "what makes answers slow", 1),
+           ("caching", "what repeats in the prompts", 1), ("limits", "peaks against rate limits", 1),
+           ("anomalies", "what is unusual", 1), ("growth", "what growth costs", 1), ("forecast", "a forecast", 2)]
+
+
+def possible(profile):
+    """The studies that the log has something for."""
+    tokens, times = profile["input_tokens"] and profile["output_tokens"], profile["first_ts"]
+    fit = {"cost": tokens, "latency": profile["latency_ms"], "caching": True, "limits": times, "anomalies": times,
+           "growth": times and tokens, "forecast": times}
+    return [one for one in STUDIES if fit[one[0]]]
+
+
+def affordable(file):
+    """As many studies of a log as the run has steps for, those first that the question asks for; all where that is no
+    matter. What is left out is told."""
+    studies = possible(file["profile"])
+    left = input.get("calls_per_log")
+    if left is None:
+        return [topic for topic, _, _ in studies]
+    asked = [topic for topic in wanted["topics"]] + (["forecast"] if "growth" in wanted["topics"] else [])
+    chosen = []
+    for topic, _, calls in [s for s in studies if s[0] in asked] + [s for s in studies if s[0] not in asked]:
+        if calls <= left:
+            left -= calls
+            chosen.append(topic)
+    skipped = [what for topic, what, _ in studies if topic not in chosen]
+    if skipped:
+        missing.append({"what": f"{', '.join(skipped)} ({file['name']})",
+                        "why": "the steps of a run do not suffice for every study of so many logs",
+                        "to_answer": "Ask again with one or two logs."})
+    return chosen
+
+
 def look_into(file, prefix):
-    profile = file["profile"]
+    profile, chosen = file["profile"], affordable(file)
     more = {"price_list": input["price_list"]} if input.get("price_list") else {}
     if not profile["by_model"] and len(wanted.get("models") or []) == 1:
         more = {**more, "baseline_model": wanted["models"][0]}
     found, tables, charts, share = {}, [], [], None
-    if profile["input_tokens"] and profile["output_tokens"]:
+    if "cost" in chosen:
         tables += cost(file, more, found)
-    if profile["latency_ms"]:
+    if "latency" in chosen:
         tables += speed(file, found)
-    rows, share = repeats(file, found)
-    tables += rows
-    if profile["first_ts"]:
+    if "caching" in chosen:
+        rows, share = repeats(file, found)
+        tables += rows
+    if "limits" in chosen:
         tables += peaks(file, found)
+    if "anomalies" in chosen:
         tables += outliers(file, found)
-        if profile["input_tokens"] and profile["output_tokens"]:
-            tables += growing(file, more, found)
+    if "growth" in chosen:
+        tables += growing(file, more, found)
+    if "forecast" in chosen:
         rows, charts = to_come(file, more, prefix, found)
         tables += rows
     return {"name": file["name"], "tables": tables, "answers": found, "charts": charts, "repeats": share}

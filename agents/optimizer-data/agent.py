@@ -151,7 +151,8 @@ def in_short(p, file, ref):
 def profile_file(file, prefix):
     """The profile without the points that only charts need."""
     profile, ref = call("log_profile", log_profile, {"file": file["file"]}, {"file": file["name"]})
-    drawn = charts(profile, ref, prefix)
+    # Of many logs the steps of the run go into what the tables say.
+    drawn = charts(profile, ref, prefix) if len(input["files"]) <= 2 else []
     kept = {key: profile[key] for key in profile if key not in ["time_series", "token_histogram", "_call"]}
     return {"name": file["name"], "file": file["file"], "ref": ref, "profile": kept, "short": in_short(kept, file, ref), "answers": answers(kept, ref),
             "tables": tables(kept, ref), "charts": drawn}

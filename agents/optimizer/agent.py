@@ -4,11 +4,12 @@ Triage says which steps follow, by how much the data tells. The report is always
 that fails is named in it, with its error. A question without a file, in a thread that has a report, is answered from that.
 """
 
-# What the team can do in the 50 steps that a run has by default: those of its agents, those of each log, and those that
-# the analysis of a log takes beyond that.
-MOST_STEPS, FIXED_STEPS, STEPS_PER_LOG, STEPS_OF_ANALYSIS = 50, 12, 11, 8
+# What the team can do in the 50 steps that a run has by default: those of its agents, those of the explanation, those of
+# each log (less where there are more than two), and those that the analysis of a log takes beyond that.
+MOST_STEPS, FIXED_STEPS, STEPS_OF_WORDS, STEPS_PER_LOG, STEPS_OF_MANY, STEPS_OF_ANALYSIS = 50, 10, 2, 11, 8, 8
+# Of more logs than these there is no explanation.
+MOST_EXPLAINED = 3
 
-left_out = []
 steps = {"triage": None, "data_helper": None, "data": None, "analysis": None, "optimization": None, "actions": None,
          "reporting": None}
 failed = []
@@ -74,17 +75,13 @@ def analyse(text, assume):
 
 
 def look_deeper(profiles, common):
-    """The analysis of as many logs as the run's steps allow."""
-    left = MOST_STEPS - FIXED_STEPS - STEPS_PER_LOG * len(profiles)
-    chosen = profiles[: max(0, left // STEPS_OF_ANALYSIS)]
-    if chosen:
-        run("analysis", "Analysis: what makes the cost and the waiting, and what is to come", 0.4,
-            {**common, "files": chosen, "numbers": call_numbers(), "many": len(profiles) > 1})
-    skipped = [one["name"] for one in profiles if one not in chosen]
-    if skipped:
-        left_out.append({"what": f"the analysis of {', '.join(skipped)}",
-                         "why": f"a run has {MOST_STEPS} steps, and those of {len(profiles)} logs leave too few for it",
-                         "to_answer": "Ask again with one or two logs."})
+    """The analysis of each log, as deep as the run's steps allow."""
+    logs = len(profiles)
+    left = MOST_STEPS - FIXED_STEPS - (STEPS_OF_MANY if logs > 2 else STEPS_PER_LOG) * logs
+    calls_per_log = (left - (STEPS_OF_WORDS if logs <= MOST_EXPLAINED else 0)) // logs
+    depth = {"calls_per_log": calls_per_log} if calls_per_log < STEPS_OF_ANALYSIS else {}
+    run("analysis", "Analysis: what makes the cost and the waiting, and what is to come", 0.4,
+        {**common, **depth, "files": profiles, "numbers": call_numbers(), "many": logs > 1})
 
 
 def missing_so_far():
@@ -95,7 +92,7 @@ def missing_so_far():
         name = one["step"].replace("_", " ")
         missing.append({"what": f"the step {name}", "why": f"it failed: {one['error'].strip().split(chr(10))[-1]}",
                         "to_answer": "Run again; if it fails again, look at the script named in the error."})
-    return missing + left_out
+    return missing
 
 
 def bare_report(text, missing):
@@ -143,8 +140,7 @@ def report_on(text, assume):
     report = {**report, "workflow": {"data_sufficiency": triage["data_sufficiency"], "steps": ran,
                                      "failed": [one["step"] for one in failed]}}
     logs = len(report["data"]["files"])
-    # Of four logs the steps of the run may be used up.
-    return explained(report, text) if report["data"]["rows"] is not None and logs < 4 else report
+    return explained(report, text) if report["data"]["rows"] is not None and logs <= MOST_EXPLAINED else report
 
 
 def earlier_report():

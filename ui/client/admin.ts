@@ -23,10 +23,8 @@ import type {
   User,
 } from './types.js';
 
-/** Limits in place of others: what is absent stays as it is below. */
-export type OwnLimits = Partial<LimitOverrides>;
-export type PlanLimits = Partial<Record<Plan, OwnLimits>>;
-export type UserChange = Omit<UpdateUser, 'limits'> & { limits?: OwnLimits };
+/** What is absent is as configured. */
+export type PlanLimits = Partial<Record<Plan, LimitOverrides>>;
 
 export class Admin {
   constructor(private readonly http: Http) {}
@@ -40,7 +38,7 @@ export class Admin {
     return this.http.json('POST', '/api/admin/users', { body: user, key: randomKey() });
   }
 
-  updateUser(id: string, change: UserChange): Promise<ChangedUser> {
+  updateUser(id: string, change: UpdateUser): Promise<ChangedUser> {
     return this.http.json('PATCH', `/api/admin/users/${id}`, { body: change });
   }
 

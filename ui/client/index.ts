@@ -1,7 +1,7 @@
 // The client of Netra's public contract.
 
 export type { Connection, Filter, Hooks, StartedRun, Wire } from './socket.js';
-export type { OwnLimits, PlanLimits, UserChange } from './admin.js';
+export type { PlanLimits } from './admin.js';
 export type { Clock } from './clock.js';
 export type { Place } from './cursor.js';
 export type { Credentials } from './http.js';

@@ -110,7 +110,7 @@ export interface ApprovalRespond {
   arguments?: unknown;
   /** Yes or no. */
   decision: Decision;
-  /** For the audit and the agent. */
+  /** For the audit and the agent; at most 2,000 characters. */
   note?: string | null;
   /** The approval. */
   approval_id: ApprovalId;
@@ -189,7 +189,7 @@ export type ClientFrame = {
   id: number | string;
   /** The agent's name. */
   agent: string;
-  /** Files of this user for the run. */
+  /** Files of this user for the run, at most 50. */
   files?: FileId[];
   /** A text, or an object that fits the agent's schema. */
   input: unknown;
@@ -199,7 +199,7 @@ export type ClientFrame = {
   on_busy?: OnBusy;
   /** What to do when all slots are in use. */
   on_limit?: OnLimit;
-  /** Queued and running time, in milliseconds. */
+  /** Queued and running time, in milliseconds; at most the user's limit `run_timeout_max_ms`. */
   timeout_ms?: number | null;
   /** As the header of the same name. */
   idempotency_key?: string | null;
@@ -219,7 +219,7 @@ export type ClientFrame = {
   arguments?: unknown;
   /** Yes or no. */
   decision: Decision;
-  /** For the audit and the agent. */
+  /** For the audit and the agent; at most 2,000 characters. */
   note?: string | null;
   /** The approval. */
   approval_id: ApprovalId;
@@ -305,8 +305,8 @@ export interface CreateKey {
   expires_at?: null | Timestamp;
   /** For people: 1 to 100 characters. */
   name: string;
-  /** What the key may do: `read`, `run`, `files`, `account`, `approve`, `admin`, `metrics`, `service`; at least one, and none that its maker lacks. */
-  scopes: string[];
+  /** What the key may do: at least one scope, and none that its maker lacks. */
+  scopes: Array<'read' | 'run' | 'files' | 'account' | 'approve' | 'admin' | 'metrics' | 'service'>;
 }
 
 /** Makes a thread. */
@@ -319,7 +319,7 @@ export interface CreateThread {
 
 /** Makes an account. */
 export interface CreateUser {
-  /** The name to sign in with: 1 to 64 letters, digits, `.`, `_`, `-`, `@`. */
+  /** The name to sign in with: 1 to 64 letters, digits, `.`, `_`, `-`, `@`; none that begins like an id. */
   name: string;
   /** 12 to 128 characters, none of the common ones. Absent: the answer has a link by which the user sets one. */
   password?: string | null;
@@ -368,7 +368,7 @@ export interface Dependencies {
 export interface Dependency {
   /** How long the probe took, in milliseconds. */
   duration_ms: number;
-  /** What. */
+  /** `store`, `workers`, `models`, or `tool_server NAME` for each that is configured. */
   name: string;
   /** What the probe said when it failed. */
   problem?: string | null;
@@ -438,6 +438,12 @@ export type FileId = string;
 export interface ForkThread {
   /** The last message to take; all when absent. */
   after_message_id?: null | MessageId;
+}
+
+/** What a form has: one file, in a field of any name. */
+export interface Form {
+  /** With the file's name. */
+  file: string;
 }
 
 /** The state and nothing else. */
@@ -513,45 +519,45 @@ export interface Leave {
 /** Limits in place of others: what is absent stays as it is below. */
 export interface LimitOverrides {
   /** How long an approval may be answered, in milliseconds. */
-  approval_ttl_ms: number | null;
+  approval_ttl_ms?: number | null;
   /** Attempts of a run after crashes. */
-  attempts: number | null;
+  attempts?: number | null;
   /** Tokens of models per day; none: without a bound. */
-  budget_tokens: number | null;
+  budget_tokens?: number | null;
   /** Money for models per day, in US dollars; none: without a bound. */
-  budget_usd: number | null;
+  budget_usd?: number | null;
   /** Concurrent executions over all threads and nodes. */
-  concurrent_runs: number | null;
+  concurrent_runs?: number | null;
   /** Nesting of sub-agents. */
-  depth: number | null;
-  /** Sign-ins per minute for a pair of account and address. */
-  logins_per_minute: number | null;
+  depth?: number | null;
+  /** HTTP requests per minute of each API key; of a service token those for all whom it acts for together. */
+  key_requests_per_minute?: number | null;
   /** Memory of all the user's runs, workers and children on one node, in MiB. */
-  memory_mib: number | null;
+  memory_mib?: number | null;
   /** The longest text of a message, in characters. */
-  message_chars: number | null;
+  message_chars?: number | null;
   /** WebSocket messages per socket in ten seconds. */
-  messages_per_10s: number | null;
+  messages_per_10s?: number | null;
   /** One model call, in milliseconds. */
-  model_call_ms: number | null;
+  model_call_ms?: number | null;
   /** Runs that may wait for a slot. */
-  queued_runs: number | null;
+  queued_runs?: number | null;
   /** HTTP requests per minute. */
-  requests_per_minute: number | null;
+  requests_per_minute?: number | null;
   /** The longest deadline that a run may ask for, in milliseconds. */
-  run_timeout_max_ms: number | null;
+  run_timeout_max_ms?: number | null;
   /** Deadline of a run that names none: queued and running time, in milliseconds. */
-  run_timeout_ms: number | null;
+  run_timeout_ms?: number | null;
   /** Open WebSockets. */
-  sockets: number | null;
+  sockets?: number | null;
   /** Steps of a run. */
-  steps: number | null;
+  steps?: number | null;
   /** One tool call, in milliseconds. */
-  tool_call_ms: number | null;
+  tool_call_ms?: number | null;
   /** Tool calls of a run. */
-  tool_calls: number | null;
+  tool_calls?: number | null;
   /** The largest upload, in MiB. */
-  upload_mib: number | null;
+  upload_mib?: number | null;
 }
 
 /** What one user may use. Defaults are the contract's, section 4. */
@@ -568,8 +574,8 @@ export interface Limits {
   concurrent_runs: number;
   /** Nesting of sub-agents. */
   depth: number;
-  /** Sign-ins per minute for a pair of account and address. */
-  logins_per_minute: number;
+  /** HTTP requests per minute of each API key; of a service token those for all whom it acts for together. */
+  key_requests_per_minute: number;
   /** Memory of all the user's runs, workers and children on one node, in MiB. */
   memory_mib: number;
   /** The longest text of a message, in characters. */
@@ -695,6 +701,8 @@ export interface ModelPrice {
   input: number;
   /** Of answers. */
   output: number;
+  /** The price list that names it, with its date. */
+  source?: string | null;
 }
 
 /** What must be 0. Looked at several times, and the least of it counts, because runs come and go meanwhile: what stays above 0 is a defect. */
@@ -946,7 +954,7 @@ export interface Plans {
 export interface PutSecret {
   /** The hosts that tools may send it to, at most 20: `api.example.com`, or `wiki.intranet:8080` where the port is not 443. Nowhere when there are none. */
   hosts?: string[];
-  /** The secret itself: 8 to 16,384 bytes. */
+  /** The secret itself: 8 to 16,384 bytes, none of them a control character. */
   value: string;
 }
 
@@ -971,7 +979,7 @@ export interface Refresh {
 export interface Register {
   /** Where registration is by invitation. */
   invite?: string | null;
-  /** The name to sign in with: 1 to 64 letters, digits, `.`, `_`, `-`, `@`. */
+  /** The name to sign in with: 1 to 64 letters, digits, `.`, `_`, `-`, `@`; none that begins like an id. */
   name: string;
   /** 12 to 128 characters. */
   password: string;
@@ -993,7 +1001,7 @@ export interface ResolveApproval {
   arguments?: unknown;
   /** Yes or no. */
   decision: Decision;
-  /** For the audit and the agent. */
+  /** For the audit and the agent; at most 2,000 characters. */
   note?: string | null;
 }
 
@@ -1054,7 +1062,7 @@ export type RunId = string;
 export interface RunStart {
   /** The agent's name. */
   agent: string;
-  /** Files of this user for the run. */
+  /** Files of this user for the run, at most 50. */
   files?: FileId[];
   /** A text, or an object that fits the agent's schema. */
   input: unknown;
@@ -1064,7 +1072,7 @@ export interface RunStart {
   on_busy?: OnBusy;
   /** What to do when all slots are in use. */
   on_limit?: OnLimit;
-  /** Queued and running time, in milliseconds. */
+  /** Queued and running time, in milliseconds; at most the user's limit `run_timeout_max_ms`. */
   timeout_ms?: number | null;
   /** As the header of the same name. */
   idempotency_key?: string | null;
@@ -1168,7 +1176,7 @@ export type SessionId = string;
 
 /** Makes the first admin. */
 export interface Setup {
-  /** The name to sign in with: 1 to 64 letters, digits, `.`, `_`, `-`, `@`. */
+  /** The name to sign in with: 1 to 64 letters, digits, `.`, `_`, `-`, `@`; none that begins like an id. */
   name: string;
   /** 12 to 128 characters. */
   password: string;
@@ -1202,7 +1210,7 @@ export interface Slots {
 export interface StartRun {
   /** The agent's name. */
   agent: string;
-  /** Files of this user for the run. */
+  /** Files of this user for the run, at most 50. */
   files?: FileId[];
   /** A text, or an object that fits the agent's schema. */
   input: unknown;
@@ -1212,7 +1220,7 @@ export interface StartRun {
   on_busy?: OnBusy;
   /** What to do when all slots are in use. */
   on_limit?: OnLimit;
-  /** Queued and running time, in milliseconds. */
+  /** Queued and running time, in milliseconds; at most the user's limit `run_timeout_max_ms`. */
   timeout_ms?: number | null;
 }
 

@@ -48,7 +48,7 @@ it('keeps two users apart while both work', async () => {
   bob.expectTrouble(/status of 404.*\/api\/threads\/thr_/);
   bob.expectTrouble(/status of 404.*\/api\/threads\/thr_\w+\/messages/);
   await bob.page.goto(server.url + thread);
-  await bob.sees('This is not there (any more).');
+  await bob.sees(/^This is not there \(any more\)/);
   await bob.page.waitForURL(`${server.url}/`);
   expect(bob.received.join('\n')).not.toMatch(/walrus/);
 });

@@ -154,7 +154,7 @@ it('lets a person approve a call with other arguments, or deny it with a word', 
   await ada.ask('Dear Ada');
   await ada.run('Waiting for you');
   await ada.conversations.getByText('waits for you').waitFor();
-  await page.getByRole('region', { name: 'May this tool call run?' }).getByText('Dear Ada').waitFor();
+  await page.getByRole('group', { name: 'May this tool call run?' }).getByText('Dear Ada').waitFor();
   expect(await ada.barriers()).toEqual([]);
   await page.getByRole('button', { name: 'Change the arguments' }).click();
   const editor = page.getByLabel('Arguments as JSON');
@@ -177,7 +177,7 @@ it('lets a person approve a call with other arguments, or deny it with a word', 
   await page.reload();
   await ada.run('Done', 1);
   await page.getByRole('article').first().getByRole('button', { name: /steps/i }).click();
-  await page.getByRole('region', { name: 'May this tool call run?' }).getByText('Approved').waitFor();
+  await page.getByRole('group', { name: 'May this tool call run?' }).getByText('Approved').waitFor();
 });
 
 it('shows tables, code to copy and formulas in an answer', async () => {

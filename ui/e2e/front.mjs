@@ -40,7 +40,7 @@ export class Front {
   }
 
   async #answer(incoming, outgoing) {
-    if (!API.test(incoming.url)) return this.#file(new URL(incoming.url, this.url).pathname, outgoing);
+    if (!API.test(incoming.url)) return this.#file(incoming, outgoing);
     const { hostname, port } = new URL(this.#target());
     const out = request({ hostname, port, method: incoming.method, path: incoming.url, headers: this.#headers(incoming) }, (answer) => {
       outgoing.writeHead(answer.statusCode, answer.headers);
@@ -67,11 +67,16 @@ export class Front {
     }
   }
 
-  async #file(path, outgoing) {
-    const name = extname(path) ? normalize(path) : '/index.html';
-    const content = await readFile(join(this.#page, name)).catch(() => undefined);
+  /** As the server does: packed, where there is a packed copy and the browser reads it. */
+  async #file(incoming, outgoing) {
+    const { pathname } = new URL(incoming.url, this.url);
+    const name = extname(pathname) ? normalize(pathname) : '/index.html';
+    const read = (path) => readFile(join(this.#page, path)).catch(() => undefined);
+    const packed = /\bgzip\b/.test(incoming.headers['accept-encoding']) ? await read(`${name}.gz`) : undefined;
+    const content = packed ?? (await read(name));
     if (!content) return outgoing.writeHead(404).end();
-    outgoing.writeHead(200, { 'content-type': TYPES[extname(name)] ?? 'application/octet-stream', 'content-security-policy': this.#policy, 'x-content-type-options': 'nosniff' });
+    const encoding = packed ? { 'content-encoding': 'gzip' } : {};
+    outgoing.writeHead(200, { ...encoding, 'content-type': TYPES[extname(name)] ?? 'application/octet-stream', 'content-security-policy': this.#policy, 'x-content-type-options': 'nosniff' });
     outgoing.end(content);
   }
 

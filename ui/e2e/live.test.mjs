@@ -33,6 +33,8 @@ it('shows words and tools as they come, also after a reload in the middle', asyn
   expect(await ada.barriers()).toEqual([]);
   call.end();
   const done = await ada.run('Done');
+  // Whoever does not look is told.
+  await ada.page.locator('[aria-live=polite]', { hasText: 'assistant: Done.' }).waitFor({ state: 'attached' });
   expect(await done.locator('.answer').innerText()).toBe('It is early in the morning.');
   await done.getByRole('list', { name: 'Usage of this run' }).getByText('2 model calls').waitFor();
 });

@@ -94,9 +94,9 @@ it('lets an admin make accounts, invite, and set limits by plan and by user', as
   const { page } = ada;
   /** Who opens a link that was shown once, at the place that the test's server has. */
   const opened = async (name) => {
-    const { pathname, search } = new URL(await page.getByRole('status').locator('code').innerText());
+    const { pathname, search, hash } = new URL(await page.getByRole('status').locator('code').innerText());
     const visitor = await stage.visitor(server);
-    await visitor.page.goto(server.url + pathname + search);
+    await visitor.page.goto(server.url + pathname + search + hash);
     if (name) await visitor.page.getByLabel('Your name').fill(name);
     await visitor.page.getByLabel('Choose a password').fill(PASSWORD);
     await visitor.page.getByLabel('Repeat the password').fill(PASSWORD);

@@ -14,13 +14,19 @@ class Call {
     this.response.write(`data: ${JSON.stringify(chunk)}\n\n`);
   }
 
+  /** Whether these words stand in what the model is asked. */
+  asks(words) {
+    return JSON.stringify(this.body).includes(words);
+  }
+
   say(text) {
     this.#chunk({ content: text });
   }
 
   #end(finish) {
     this.#chunk({}, finish);
-    const usage = { prompt_tokens: 11, completion_tokens: 7, total_tokens: 18 };
+    // About as many as a real one counts: the server reckons by it.
+    const usage = { prompt_tokens: Math.ceil(JSON.stringify(this.body).length / 4), completion_tokens: 7 };
     this.response.write(`data: ${JSON.stringify({ id: 'c', object: 'chat.completion.chunk', choices: [], usage })}\n\n`);
     this.response.end('data: [DONE]\n\n');
   }
@@ -29,11 +35,15 @@ class Call {
     this.#end('stop');
   }
 
-  /** Asks for a tool call in place of an answer. */
-  callTool(name, args) {
-    const call = { index: 0, id: 'call_1', type: 'function', function: { name, arguments: JSON.stringify(args) } };
-    this.#chunk({ tool_calls: [call] });
+  /** Asks for tool calls in place of an answer, each a name and its arguments. */
+  callTools(...calls) {
+    const asked = calls.map(([name, args], index) => ({ index, id: `call_${index}`, type: 'function', function: { name, arguments: JSON.stringify(args) } }));
+    this.#chunk({ tool_calls: asked });
     this.#end('tool_calls');
+  }
+
+  callTool(name, args) {
+    this.callTools([name, args]);
   }
 
   /** Waits until the one who asked has gone away. */

@@ -18,9 +18,9 @@ afterEach((test) => stage.clear(test.task));
 afterAll(() => stage.close());
 
 /** Looks at what is shown now at all widths and in both colours. */
-async function look(visitor, name) {
+async function look(visitor, name, widths = WIDTHS) {
   const { page } = visitor;
-  for (const width of WIDTHS) {
+  for (const width of widths) {
     await page.setViewportSize({ width, height: 900 });
     for (const colorScheme of ['light', 'dark']) {
       await page.emulateMedia({ colorScheme, reducedMotion: 'reduce' });
@@ -28,6 +28,7 @@ async function look(visitor, name) {
       // What can be seen differs between wide and narrow; in between nothing is new.
       if (width !== 900) expect(await visitor.barriers(), `${name} ${width} ${colorScheme}`).toEqual([]);
       expect(await visitor.scrollsSideways(), `${name} ${width} ${colorScheme}`).toBe(false);
+      expect(await visitor.cutOff(), `${name} ${width} ${colorScheme}`).toEqual([]);
       expect(await visitor.outgrows(), `${name} ${width} ${colorScheme}`).toBe(false);
     }
   }
@@ -46,6 +47,10 @@ it('signing in and setting up', async () => {
   await bob.open();
   await bob.page.getByRole('heading', { name: 'Sign in' }).waitFor();
   await look(bob, 'sign-in');
+  bob.expectTrouble(/status of 401.*\/api\/auth\/login$/);
+  await bob.signIn('bob', 'the wrong password');
+  await bob.page.getByRole('alert').waitFor();
+  await look(bob, 'sign-in-refused');
 });
 
 it('the conversation', async () => {
@@ -75,6 +80,61 @@ it('the conversation', async () => {
   await page.getByRole('combobox').waitFor();
   await look(ada, 'palette');
   await page.keyboard.press('Escape');
+  await ada.choose('clumsy');
+  await ada.ask('How many are there?');
+  const failed = await ada.run('Failed', 2);
+  await failed.getByRole('button', { name: /^Steps/ }).click();
+  await failed.getByText('sql_query', { exact: true }).waitFor();
+  await look(ada, 'failed');
+  await page.locator('main > header h1').click();
+  await page.keyboard.press('?');
+  await page.getByRole('dialog').waitFor();
+  await look(ada, 'shortcuts');
+  await page.keyboard.press('Escape');
+  await page.getByRole('button', { name: /^Rename or delete/ }).click();
+  await page.getByRole('button', { name: 'Delete', exact: true }).click();
+  await page.getByRole('dialog').waitFor();
+  await look(ada, 'confirm');
+  await page.keyboard.press('Escape');
+  await page.setViewportSize({ width: 360, height: 900 });
+  await page.getByRole('button', { name: 'Show conversations' }).click();
+  await look(ada, 'conversations', [360]);
+});
+
+it('a run at work, one that waits, one that was stopped, and a question that is asked anew', async () => {
+  const model = await stage.model();
+  const server = await stage.server({ users: ['ada'], model });
+  const ada = await stage.user(server, 'ada');
+  const { page } = ada;
+  await ada.choose('assistant');
+  await ada.ask('How do queries get slow, and what is the mean of two numbers?');
+  (await model.next()).callTool('time_now', {});
+  const call = await model.next();
+  call.say('## Why\n\nA query is slow when it reads **more rows** than it needs:\n\n| Cause | Cost |\n|---|--:|\n| no index | 90 % |\n| `select *` | 10 % |\n\n```sql\nselect id from runs where user_id = ?1\n```\n\nThe mean is $\\frac{a+b}{2}$. And');
+  await page.locator('math').waitFor();
+  await ada.ask('And then?');
+  await ada.run('Queued', 1);
+  await look(ada, 'working');
+  // Nothing moves for whoever does not want that; for all others what is at work does.
+  const moving = () => page.evaluate(() => document.getAnimations().length);
+  expect(await moving()).toBe(0);
+  await page.emulateMedia({ reducedMotion: 'no-preference' });
+  expect(await moving()).toBeGreaterThan(0);
+  await page.emulateMedia({ reducedMotion: 'reduce' });
+  await page.getByRole('button', { name: 'Stop' }).click();
+  await ada.run('Stopped');
+  (await model.next()).say('One moment');
+  await page.getByRole('button', { name: 'Stop' }).click();
+  await ada.run('Stopped', 1);
+  await look(ada, 'stopped');
+  await page.getByRole('button', { name: 'Edit and ask again' }).first().click();
+  await ada.sees('You are asking this again.');
+  await look(ada, 'editing');
+  ada.expectTrouble(/net::ERR_INTERNET_DISCONNECTED|WebSocket connection to .* failed/);
+  await ada.context.setOffline(true);
+  await ada.sees('You are offline.');
+  await look(ada, 'offline');
+  await ada.context.setOffline(false);
 });
 
 it('the inspector and the account', async () => {
@@ -87,9 +147,10 @@ it('the inspector and the account', async () => {
   await ada.run('Done');
   await page.getByRole('link', { name: 'Inspect' }).click();
   await page.getByText(/^\d+ events?$|^\d+ of \d+ events$/).waitFor();
+  await look(ada, 'inspector');
   await page.getByRole('group', { name: 'Events' }).getByText('tool_completed').first().click();
   await page.getByLabel('The event as JSON').waitFor();
-  await look(ada, 'inspector');
+  await look(ada, 'inspector-event');
   await page.goto(`${server.url}/account/keys`);
   await page.getByRole('textbox', { name: 'Name' }).fill('nightly report');
   await page.getByRole('button', { name: 'Make a key' }).click();
@@ -134,4 +195,28 @@ it('the administration', async () => {
     } else await page.getByText(sign).first().waitFor();
     await look(ada, `admin-${section}`);
   }
+});
+
+it('what is behind one-time links', async () => {
+  const server = await stage.server({ users: ['bob'], admins: ['ada'], settings: { NETRA__AUTH__REGISTRATION: 'invite' } });
+  const ada = await stage.user(server, 'ada');
+  const { page } = ada;
+  const behind = async () => {
+    const link = new URL(await page.getByRole('status').locator('code').innerText());
+    const visitor = await stage.visitor(server);
+    await visitor.page.goto(server.url + link.pathname + link.search + link.hash);
+    await visitor.page.getByLabel('Choose a password').waitFor();
+    return visitor;
+  };
+  await page.goto(`${server.url}/admin/invites`);
+  await page.getByRole('button', { name: 'Make an invitation' }).click();
+  await ada.sees('The link of your invitation');
+  await look(ada, 'admin-invitation');
+  await look(await behind(), 'register');
+  await page.goto(`${server.url}/admin/users`);
+  await page.getByRole('button', { name: 'Change bob' }).click();
+  await page.getByRole('button', { name: 'Make a link for a new password' }).click();
+  await page.getByRole('dialog').getByText('The link for bob').waitFor();
+  await look(ada, 'admin-reset-link');
+  await look(await behind(), 'reset');
 });

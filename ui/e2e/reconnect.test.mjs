@@ -23,7 +23,7 @@ it('says that the line is lost, and goes on after a restart', async () => {
   expectAbsence(ada);
   await server.end('SIGTERM');
   await ada.page.getByRole('button', { name: 'Connect now' }).waitFor();
-  await ada.sees(/trying again in|Connecting/);
+  await ada.sees(/^The server is restarting, trying again in \d+ s$/);
   await ada.ask('nobody hears this');
   await ada.sees('The server cannot be reached.');
   expect(await ada.page.getByLabel('Your question').inputValue()).toBe('nobody hears this');

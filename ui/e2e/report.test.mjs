@@ -1,10 +1,12 @@
 // The optimizer's report over a log of one's own: the tree while it works, the figures, the charts, what is taken home.
 
-import { readFileSync } from 'node:fs';
+import { existsSync, readFileSync } from 'node:fs';
 import { afterAll, afterEach, beforeAll, expect, it } from 'vitest';
 import { Stage } from './stage.mjs';
 
 const LOG = new URL('../../samples/synthetic-llm-log.csv', import.meta.url).pathname;
+/** Microsoft's, under CC-BY 4.0, hence not in the repository but where there is one beside it. */
+const REAL_LOG = process.env.NETRA_REAL_LOG ?? new URL('../../../shared/data/azure-llm-inference-2023-code.csv', import.meta.url).pathname;
 const QUESTION = 'Cut the cost by 30 % without slower answers';
 const TEAM = ['optimizer-triage', 'optimizer-data', 'optimizer-optimization', 'optimizer-actions', 'optimizer-reporting'];
 const stage = new Stage();
@@ -52,6 +54,11 @@ it('shows the team at work and its report, with charts in place, and keeps it', 
   expect(await charts(page)).toBeGreaterThanOrEqual(2);
   expect(await page.getByRole('button', { name: 'Stop' }).count()).toBe(0);
 
+  // Its beginning is what is seen first, at once and when it is opened again.
+  const head = page.locator('article section[aria-busy] .head');
+  const seesHead = () => head.evaluate((node) => node.getBoundingClientRect().top >= 0 && node.getBoundingClientRect().bottom <= innerHeight);
+  expect(await seesHead()).toBe(true);
+
   // The figure at the top is the number of rows of the file, counted here.
   const rows = readFileSync(LOG, 'utf8').trim().split('\n').length - 1;
   const shown = await run.locator('dt', { hasText: 'Rows' }).locator('xpath=following-sibling::dd').innerText();
@@ -73,6 +80,7 @@ it('shows the team at work and its report, with charts in place, and keeps it', 
   await page.reload();
   await ada.run('Done');
   expect(await charts(page)).toBeGreaterThanOrEqual(2);
+  expect(await seesHead()).toBe(true);
   await page.getByRole('button', { name: /^Steps/ }).click();
   for (const agent of TEAM) await page.locator('.steps').getByText(agent, { exact: true }).waitFor();
 });
@@ -115,4 +123,23 @@ it('says what is wrong with a file, and goes on with a good one in the same conv
   await ada.ask(QUESTION);
   await ada.run('Done', 1);
   expect(await charts(ada.page)).toBeGreaterThanOrEqual(2);
+});
+
+it('tells of a real log what it holds, and what cannot be answered from it', async () => {
+  if (!existsSync(REAL_LOG)) return console.log(`not checked: there is no ${REAL_LOG}`);
+  const server = await stage.server({ users: ['ada'] });
+  const ada = await stage.user(server, 'ada');
+  await ada.choose('optimizer');
+  await ada.attach(REAL_LOG);
+  await ada.ask(QUESTION);
+  const run = await ada.run('Done');
+  expect(await charts(ada.page)).toBeGreaterThanOrEqual(1);
+  const lines = readFileSync(REAL_LOG, 'utf8').trim().split(/\r?\n/).slice(1).map((line) => line.split(','));
+  const figure = (name) => run.locator('dt', { hasText: name }).locator('xpath=following-sibling::dd').innerText();
+  expect(await figure('Rows')).toBe(lines.length.toLocaleString('en'));
+  const read = lines.reduce((sum, cells) => sum + Number(cells[1]), 0);
+  await run.getByText(read.toLocaleString('en')).first().waitFor();
+  // It has neither models nor prices nor times of answers.
+  await run.getByRole('heading', { name: 'What is missing' }).waitFor();
+  expect(await ada.barriers()).toEqual([]);
 });

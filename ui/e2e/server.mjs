@@ -59,7 +59,7 @@ export class Server {
     this.#child = child;
     child.stderr.setEncoding('utf8').on('data', (text) => {
       this.log += text;
-      this.setupLink = /http:\S+\/setup\?token=\S+/.exec(this.log)?.[0] ?? this.setupLink;
+      this.setupLink = /http:\S+\/setup#token=\S+/.exec(this.log)?.[0] ?? this.setupLink;
     });
     const ready = new Promise((resolve, reject) => {
       createInterface({ input: child.stdout }).on('line', (line) => {
@@ -99,8 +99,9 @@ export class Server {
     await gone;
   }
 
-  /** Starts it again on the same port and the same data. */
-  restart() {
+  /** Starts it again on the same port and the same data, with more in its environment where that is named. */
+  restart(settings = {}) {
+    this.#settings = { ...this.#settings, ...settings };
     return this.#run(new URL(this.#own).host);
   }
 

@@ -17,7 +17,10 @@ const TOOL = {
 export class PostOffice {
   /** What it was asked to send. */
   letters = [];
+  /** While this is not done, letters are taken and not answered. */
+  counter = Promise.resolve();
   #server;
+  #looking = [];
 
   static async start() {
     const office = new PostOffice();
@@ -38,8 +41,10 @@ export class PostOffice {
     for await (const piece of request.setEncoding('utf8')) text += piece;
     const { id, method, params } = JSON.parse(text);
     if (id === undefined) return response.writeHead(202).end();
+    const answer = this.#answer(method, params);
+    if (method === 'tools/call') await this.counter;
     response.writeHead(200, { 'content-type': 'application/json' });
-    response.end(JSON.stringify({ jsonrpc: '2.0', id, ...this.#answer(method, params) }));
+    response.end(JSON.stringify({ jsonrpc: '2.0', id, ...answer }));
   }
 
   #answer(method, params) {
@@ -50,9 +55,15 @@ export class PostOffice {
     if (method === 'tools/list') return { result: { tools: [TOOL] } };
     if (method === 'tools/call') {
       this.letters.push(params.arguments);
+      for (const resolve of this.#looking.splice(0)) resolve();
       return { result: { content: [{ type: 'text', text: `to ${params.arguments.to}` }] } };
     }
     return { error: { code: -32601, message: 'no such method' } };
+  }
+
+  /** Waits until a letter has come. */
+  taken() {
+    return this.letters.length > 0 ? Promise.resolve() : new Promise((resolve) => this.#looking.push(resolve));
   }
 
   close() {

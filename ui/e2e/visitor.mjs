@@ -7,8 +7,9 @@ import { PASSWORD } from './server.mjs';
 
 const FLAGS = ['--no-sandbox', '--disable-gpu', '--disable-quic', '--no-first-run', '--disable-background-networking', '--disable-component-update', '--disable-sync'];
 const PATIENCE_MS = 20_000;
-const CHECKER = readFileSync(createRequire(import.meta.url).resolve('accessibility-checker-engine/ace.js'), 'utf8');
-const RULES = 'WCAG_2_2';
+const AXE = readFileSync(createRequire(import.meta.url).resolve('axe-core/axe.min.js'), 'utf8');
+/** WCAG 2.2, A and AA, and what is good practice beside it. */
+const RULES = ['wcag2a', 'wcag2aa', 'wcag21a', 'wcag21aa', 'wcag22aa', 'best-practice'];
 
 export function openBrowser() {
   return chromium.launch({ executablePath: process.env.CHROMIUM ?? '/usr/bin/chromium', headless: true, args: FLAGS });
@@ -114,21 +115,44 @@ export class Visitor {
     return this.page.getByRole('navigation', { name: 'Conversations' });
   }
 
-  /** What a checker of accessibility finds wrong with the page as it is shown now, by the rules of WCAG 2.2, A and AA. */
+  /** What axe finds wrong with the page as it is shown now. */
   async barriers() {
     // Not as a script element, which the page's policy forbids, and rightly.
-    await this.page.evaluate(`${CHECKER}; globalThis.accessibility = ace;`);
-    const { results, rules } = await this.page.evaluate(async (policy) => {
-      const { results } = await new globalThis.accessibility.Checker().check(document, [policy]);
-      return { rules: results.length, results: results.filter(({ value }) => value[0] === 'VIOLATION' && value[1] === 'FAIL') };
-    }, RULES);
+    if (!(await this.page.evaluate(() => 'axe' in globalThis))) await this.page.evaluate(`${AXE}; undefined`);
+    const { passes, violations } = await this.page.evaluate(
+      (values) => globalThis.axe.run(document, { runOnly: { type: 'tag', values }, resultTypes: ['violations'] }),
+      RULES,
+    );
     // A checker that has not looked at anything finds nothing wrong either.
-    if (rules === 0) throw new Error('the checker of accessibility applied no rule');
-    return results.map(({ ruleId, message, snippet }) => `${ruleId}: ${message}: ${snippet}`);
+    if (passes.length === 0) throw new Error('axe applied no rule');
+    return violations.flatMap(({ id, help, nodes }) => nodes.map(({ target, failureSummary }) => `${id}: ${help}: ${target}: ${failureSummary}`));
   }
 
   scrollsSideways() {
     return this.page.evaluate(() => document.documentElement.scrollWidth > window.innerWidth);
+  }
+
+  /** What sticks out of the window, and tables that do not show all of their columns. */
+  cutOff() {
+    return this.page.evaluate(() => {
+      /** Whether somebody decided that this may be cut: it can be scrolled to, or ends in an ellipsis. */
+      const mayBe = (node) => {
+        for (let at = node; at; at = at.parentElement) {
+          const { overflowX, textOverflow } = getComputedStyle(at);
+          if (overflowX !== 'visible' && at !== node) return overflowX === 'auto' || overflowX === 'scroll' || textOverflow === 'ellipsis';
+        }
+        return false;
+      };
+      const found = [];
+      for (const node of document.querySelectorAll('body *')) {
+        const { left, right, width } = node.getBoundingClientRect();
+        if (width < 2 || !node.checkVisibility({ visibilityProperty: true })) continue;
+        const words = `${node.tagName} ${node.className} ${node.textContent.trim().slice(0, 40)}`;
+        if ((left < -1 || right > innerWidth + 1) && !mayBe(node)) found.push(`out of the window: ${words}`);
+        if (node.matches('.table-box') && node.scrollWidth > node.clientWidth + 1) found.push(`${node.scrollWidth - node.clientWidth} px of a table: ${words}`);
+      }
+      return found.slice(0, 5);
+    });
   }
 
   /** What is out of sight must not make the page longer than the window: it would be pushed about by whatever gets the focus. */

@@ -1,7 +1,7 @@
 // How values are said in short, and what is left out then.
 
 import { expect, it } from 'vitest';
-import { argumentLine, period, taskLine } from './format';
+import { argumentLine, duration, period, taskLine } from './format';
 
 it('says the hours of a log of hours, and the days of a log of days', () => {
   const hours = period('2023-11-16T18:17:03.979960Z', '2023-11-16T19:14:19.928016Z');
@@ -24,4 +24,9 @@ it('shows the words of a task and not its data, whole or cut', () => {
   expect(taskLine({ files: [] })).toBe('');
   expect(taskLine('{"files":[{"na…')).toBe('');
   expect(taskLine(null)).toBe('');
+});
+
+it('says how long something took, without what is nothing', () => {
+  const all: [number, string][] = [[7, '7 ms'], [1_500, '1.5 s'], [59_600, '60 s'], [60_000, '1 min'], [61_000, '1 min 1 s'], [86_400_000, '24 h'], [5_400_000, '1 h 30 min']];
+  for (const [ms, words] of all) expect(duration(ms)).toBe(words);
 });

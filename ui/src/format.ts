@@ -18,7 +18,8 @@ export function duration(ms: number): string {
   const whole = Math.round(seconds);
   const hours = Math.floor(whole / 3600);
   const minutes = Math.floor((whole % 3600) / 60);
-  return hours > 0 ? `${hours} h ${minutes} min` : `${minutes} min ${whole % 60} s`;
+  const parts = hours > 0 ? [[hours, 'h'], [minutes, 'min']] : [[minutes, 'min'], [whole % 60, 's']];
+  return parts.flatMap(([number, unit], index) => (index > 0 && number === 0 ? [] : `${number} ${unit}`)).join(' ');
 }
 
 export function size(bytes: number): string {

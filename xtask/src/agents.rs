@@ -18,7 +18,7 @@ const PYTHON: &str = "docs/examples/python-agent/requirements.txt";
 const TYPES: &str = "crates/integration/agents/requirements.txt";
 
 pub(crate) fn check(workspace: &Workspace) -> Result<Outcome> {
-    process::require("cc")?;
+    let mut tests = part::end_to_end(workspace, &[TESTS])?;
     let folder = process::target_folder(workspace)?.join("agents");
     in_typescript(workspace, &folder.join("typescript"))?;
     for (name, requirements) in [("python", PYTHON), ("types", TYPES)] {
@@ -26,28 +26,8 @@ pub(crate) fn check(workspace: &Workspace) -> Result<Outcome> {
             folder: folder.join(name),
             python: Path::new("python3"),
         };
-        // As wheels only: no script of theirs runs.
-        let pip = [
-            "install",
-            "--require-hashes",
-            "--only-binary",
-            ":all:",
-            "--requirement",
-            requirements,
-        ];
-        environment.pip(workspace, requirements, &pip)?;
+        environment.wheels(workspace, requirements)?;
     }
-    let build = ["build", "-p", "netra", "--bin", "netra"];
-    process::run(&mut process::cargo(workspace, &build))?;
-    let args = [
-        "test",
-        "-p",
-        "netra-integration",
-        "--no-fail-fast",
-        "--",
-        TESTS,
-    ];
-    let mut tests = process::cargo(workspace, &args);
     part::tests(tests.env("NETRA_AGENTS", &folder))
 }
 

@@ -5,8 +5,8 @@ use std::process::ExitCode;
 
 use anyhow::{Result, bail};
 
-use crate::process;
 use crate::workspace::Workspace;
+use crate::{debian, process};
 
 pub(crate) fn run(workspace: &Workspace, args: &[String]) -> Result<ExitCode> {
     if args.first().is_none_or(|name| name.starts_with('-')) {
@@ -41,6 +41,10 @@ fn programs(workspace: &Workspace, benchmark: &str) -> Result<Vec<OsString>> {
         "events" => ("netra-store", &["append"][..]),
         "isolation" => ("netra-engine", &["counted", "uncounted", "measured"][..]),
         "tools" => ("netra-tools", &["layers"][..]),
+        "http" => {
+            let wrk = debian::program(workspace, &["wrk"], "wrk")?;
+            return Ok(vec!["--wrk".into(), wrk.into()]);
+        }
         _ => return Ok(Vec::new()),
     };
     let mut build = process::cargo(workspace, &["build", "--release", "-p", package]);

@@ -25,10 +25,7 @@ pub(crate) fn check(workspace: &Workspace) -> Result<Outcome> {
     } else {
         ui::build(workspace)?;
     }
-    process::run(&mut process::cargo(
-        workspace,
-        &["build", "-p", "netra", "--bin", "netra"],
-    ))?;
+    part::server(workspace)?;
     let binary = process::target_folder(workspace)?.join("debug/netra");
     let mut tests = node::npm(workspace, &["run", "e2e"]);
     tests

@@ -7,11 +7,7 @@ use crate::workspace::Workspace;
 use crate::{node, process, python, ui};
 
 pub(crate) fn check(workspace: &Workspace) -> Result<Outcome> {
-    process::require("cc")?;
-    process::run(&mut process::cargo(
-        workspace,
-        &["build", "-p", "netra", "--bin", "netra"],
-    ))?;
+    part::server(workspace)?;
     let mut outcome = in_typescript(workspace)?;
     let python = python::check(workspace)?;
     outcome.tally.add(python.tally);

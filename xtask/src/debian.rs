@@ -1,8 +1,9 @@
 //! Programs that Debian has: where they are, and installing them where we may.
 
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use anyhow::{Result, bail};
+use anyhow::{Context as _, Result, bail};
 
 use crate::process;
 use crate::workspace::Workspace;
@@ -17,16 +18,59 @@ pub(crate) fn program(workspace: &Workspace, names: &[&str], package: &str) -> R
         return Err(process::missing(package));
     }
     println!("installing {package}");
-    for args in [
-        &["update", "-q"][..],
+    apt_get(workspace, &["update", "-q"])?;
+    apt_get(
+        workspace,
         &["install", "-qy", "--no-install-recommends", package],
-    ] {
-        let mut install = process::command(workspace, "apt-get");
-        process::run(install.args(args).env("DEBIAN_FRONTEND", "noninteractive"))?;
-    }
+    )?;
     match find(names)? {
         Some(path) => Ok(path),
         None => bail!("apt-get has installed {package}, but it is not in the PATH"),
+    }
+}
+
+fn apt_get(workspace: &Workspace, args: &[&str]) -> Result<()> {
+    let mut apt_get = process::command(workspace, "apt-get");
+    process::run(apt_get.args(args).env("DEBIAN_FRONTEND", "noninteractive"))
+}
+
+/// A program of a package that is unpacked into a folder of ours and not installed: nothing of it is started, and
+/// nothing outside of the folder changes.
+pub(crate) fn unpacked(
+    workspace: &Workspace,
+    program: &str,
+    package: &str,
+    folder: &Path,
+) -> Result<PathBuf> {
+    let program = folder.join(program);
+    if program.is_file() {
+        return Ok(program);
+    }
+    if !process::exists("apt-get") {
+        return Err(process::missing(package));
+    }
+    println!("fetching {package}");
+    std::fs::create_dir_all(folder).with_context(|| folder.display().to_string())?;
+    let download = || {
+        let mut fetch = process::command(workspace, "apt-get");
+        process::run(fetch.args(["download", "-q", package]).current_dir(folder))
+    };
+    if download().is_err() {
+        // The lists may be old, or not be there yet.
+        apt_get(workspace, &["update", "-q"])?;
+        download()?;
+    }
+    for entry in std::fs::read_dir(folder)? {
+        let file = entry?.path();
+        if file.extension().is_some_and(|extension| extension == "deb") {
+            let mut unpack = process::command(workspace, "dpkg-deb");
+            process::run(unpack.arg("-x").arg(&file).arg(folder))?;
+            std::fs::remove_file(&file)?;
+        }
+    }
+    match program.is_file() {
+        true => Ok(program),
+        false => bail!("the package {package} has no {}", program.display()),
     }
 }
 
@@ -52,7 +96,7 @@ mod tests {
 
     #[test]
     fn what_is_missing_says_how_to_get_it() {
-        for package in ["chromium", "curl", "faketime", "nginx"] {
+        for package in ["chromium", "curl", "faketime", "nginx", "prometheus"] {
             let error = process::missing(package).to_string();
             assert!(
                 error.contains(&format!("apt-get install {package}")),

@@ -46,7 +46,7 @@ Examples:
 const TEST: &str = "\
 The whole gate, or the parts that are named
 
-Usage: cargo xtask test [--fail-fast] [--list] [part]... [-- <arguments of chaos>]
+Usage: cargo xtask test [--fail-fast] [--list] [part]... [-- <arguments of chaos or contract>]
 
   fmt          the code is formatted
   tidy         the rules of the house (cargo xtask tidy)
@@ -57,11 +57,13 @@ Usage: cargo xtask test [--fail-fast] [--list] [part]... [-- <arguments of chaos
   valgrind     the allocator's blocks, watched by valgrind
   openapi      openapi/netra.json and what is made from it are what the server serves
   integration  end-to-end tests of netra-integration
+  contract     every operation of the document by schemathesis, as a user and as an admin (needs Python 3.11)
   mcp          tool servers from npm and PyPI, and the MCP conformance suite (needs Node, Python, git)
   models       a mock of the providers' formats from npm, and answers that their SDKs carry (needs Node, Python)
   agents       the examples of agents in Python and TypeScript, behind a real server (needs Node, Python)
   clients      the clients in TypeScript and Python against the server (needs Node and Python)
   browser      the page in Chromium against the server (needs Node; as root it installs Chromium)
+  monitoring   alerts and metrics before promtool (fetches it from Debian, installs nothing)
   security     tests of netra-integration in modules named `security`
   chaos        many users, a server that dies, a network that breaks: nothing is lost
 
@@ -75,13 +77,15 @@ is 0 when nothing failed, 1 when something did, 2 when the gate itself could not
 `chaos` takes about a minute and prints the seed that all its chance comes from. Given alone it
 takes arguments: `--seed N` for the same chance again, `--long` to go on until a million events
 were delivered (with release builds), `--seconds N`, `--events N`, `--users N`. When it fails, it keeps the data folder
-and says where. integration needs curl and nginx, chaos needs libfaketime; as root on Debian they
+and says where. `contract` draws its requests from one seed; given alone it takes `--seed N`, `--seconds N` for each of
+the two who ask, and `--long` for 15 minutes of each. integration needs curl and nginx, chaos needs libfaketime; as root on Debian they
 are installed.
 
 Examples:
   cargo xtask test
   cargo xtask test fmt clippy
   cargo xtask test chaos -- --long --seed 7
+  cargo xtask test contract -- --seconds 300
   cargo xtask test --fail-fast unit integration
 ";
 
@@ -124,6 +128,8 @@ Examples:
   cargo xtask bench greed --rounds 20
   cargo xtask bench tools
   cargo xtask bench model
+  cargo xtask bench http
+  cargo xtask bench overload --clients 500
 ";
 
 const COVERAGE: &str = "\

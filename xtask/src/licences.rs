@@ -10,6 +10,11 @@ use crate::workspace::Workspace;
 
 const FILE: &str = "deny.toml";
 const PAGE_LOCK: &str = "ui/package-lock.json";
+/// What only tests of the page use: run in a test's browser, never linked, never part of what is
+/// built or shipped. Nothing else may use the licence, and no source of the page may name it.
+const FOR_TESTS: (&str, &str) = ("axe-core", "MPL-2.0");
+/// What the page and the client for others are built from.
+const PAGE_SOURCES: [&str; 2] = ["ui/src", "ui/client"];
 
 /// What deny.toml says, as far as this program answers for it.
 #[derive(Debug, Default)]
@@ -38,6 +43,21 @@ pub(crate) fn check(workspace: &Workspace) -> Result<Vec<Finding>> {
         .collect();
     if workspace.path(PAGE_LOCK).is_file() {
         findings.extend(policy.judge_page(&workspace.read(PAGE_LOCK)?)?);
+        findings.extend(test_tools_in_sources(workspace)?);
+    }
+    Ok(findings)
+}
+
+/// What is for tests only, and stands in what is built.
+fn test_tools_in_sources(workspace: &Workspace) -> Result<Vec<Finding>> {
+    let mut findings = Vec::new();
+    for folder in PAGE_SOURCES {
+        for file in workspace.files(folder, "")? {
+            if workspace.read(&file)?.contains(FOR_TESTS.0) {
+                let text = format!("{} is for the tests in ui/e2e only", FOR_TESTS.0);
+                findings.push(Finding::new(&file, None, "licence", text));
+            }
+        }
     }
     Ok(findings)
 }
@@ -161,7 +181,10 @@ impl Policy {
         for (path, package) in packages.iter().filter(|(path, one)| foreign(path, one)) {
             let name = path.rsplit("node_modules/").next().unwrap_or(path);
             let licence = package["license"].as_str().unwrap_or_default();
-            if !satisfied(licence, &|id| self.admits(name, id)).unwrap_or(false) {
+            // A package for development is none that the page is built from.
+            let for_tests = (name, licence) == FOR_TESTS && package["dev"] == Json::Bool(true);
+            let admitted = satisfied(licence, &|id| self.admits(name, id)).unwrap_or(false);
+            if !admitted && !for_tests {
                 let text = format!("{name}: {licence:?} is not admitted by {FILE}");
                 findings.push(Finding::new(PAGE_LOCK, None, "licence", text));
             }
@@ -351,6 +374,32 @@ mod tests {
             "node_modules/@netra/client": {"resolved": "client", "link": true}}}"#;
         assert_eq!(policy.judge_page(own).unwrap(), []);
         policy.judge_page("{}").unwrap_err();
+    }
+
+    #[test]
+    fn what_only_tests_use_is_excepted_by_name_and_only_for_development() {
+        let policy = Policy::read(POLICY).unwrap();
+        let judge = |name: &str, rest: &str| {
+            let lock = format!(
+                r#"{{"packages": {{"node_modules/{name}": {{"license": "MPL-2.0"{rest}}}}}}}"#
+            );
+            policy.judge_page(&lock).unwrap().len()
+        };
+        assert_eq!(judge("axe-core", r#", "dev": true"#), 0);
+        assert_eq!(judge("axe-core", ""), 1);
+        assert_eq!(judge("other", r#", "dev": true"#), 1);
+        assert_eq!(rules("axe-core", Some("MPL-2.0"), HOME), ["licence"]);
+    }
+
+    #[test]
+    fn what_only_tests_use_is_refused_in_the_sources_of_the_page() {
+        let folder = tempfile::tempdir().unwrap();
+        let files = ["ui/e2e/visitor.mjs", "ui/src/main.ts", "ui/client/index.ts"]
+            .map(|path| (path, "import axe from 'axe-core';"));
+        let workspace = Workspace::with_files(folder.path(), &files);
+        let found = test_tools_in_sources(&workspace).unwrap();
+        let files: Vec<&str> = found.iter().map(|one| one.path.as_str()).collect();
+        assert_eq!(files, ["ui/src/main.ts", "ui/client/index.ts"]);
     }
 
     #[test]

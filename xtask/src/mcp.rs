@@ -27,31 +27,18 @@ const EXTENSIONS: &str = "extensions";
 const SYSTEM_PYTHON: &str = "/usr/bin/python3";
 
 pub(crate) fn check(workspace: &Workspace) -> Result<Outcome> {
-    process::require("cc")?;
+    let mut tests = part::end_to_end(workspace, &[TESTS])?;
     debian::program(workspace, &["git"], "git")?;
     let folder = process::target_folder(workspace)?.join("mcp");
     install(workspace, &folder)?;
-    for what in [
-        &["build", "-p", "netra", "--bin", "netra"][..],
-        &[
-            "build",
-            "-p",
-            "netra-integration",
-            "--bin",
-            "netra-conformance",
-        ],
-    ] {
-        process::run(&mut process::cargo(workspace, what))?;
-    }
-    let args = [
-        "test",
+    let client = [
+        "build",
         "-p",
         "netra-integration",
-        "--no-fail-fast",
-        "--",
-        TESTS,
+        "--bin",
+        "netra-conformance",
     ];
-    let mut tests = process::cargo(workspace, &args);
+    process::run(&mut process::cargo(workspace, &client))?;
     let mut outcome = part::tests(tests.env("NETRA_MCP_SERVERS", &folder))?;
     for name in RUNS {
         let conformance = conformance(workspace, &folder, name)?;
@@ -72,16 +59,7 @@ fn install(workspace: &Workspace, folder: &Path) -> Result<()> {
         folder: folder.join("python"),
         python: if usable { system } else { Path::new("python3") },
     };
-    // As wheels only: no script of theirs runs.
-    let pip = [
-        "install",
-        "--require-hashes",
-        "--only-binary",
-        ":all:",
-        "--requirement",
-        REQUIREMENTS,
-    ];
-    environment.pip(workspace, REQUIREMENTS, &pip)
+    environment.wheels(workspace, REQUIREMENTS)
 }
 
 /// The Node that came with the packages: the suite needs a newer one than the page.

@@ -20,22 +20,9 @@ const REQUIREMENTS: &str = "crates/integration/models/requirements.txt";
 const TRANSCRIPTS: &str = "crates/integration/models/transcripts.py";
 
 pub(crate) fn check(workspace: &Workspace) -> Result<Outcome> {
-    process::require("cc")?;
+    let mut tests = part::end_to_end(workspace, &[TESTS])?;
     let folder = process::target_folder(workspace)?.join("models");
     install(workspace, &folder)?;
-    process::run(&mut process::cargo(
-        workspace,
-        &["build", "-p", "netra", "--bin", "netra"],
-    ))?;
-    let args = [
-        "test",
-        "-p",
-        "netra-integration",
-        "--no-fail-fast",
-        "--",
-        TESTS,
-    ];
-    let mut tests = process::cargo(workspace, &args);
     part::tests(tests.env("NETRA_MODEL_PACKAGES", &folder))
 }
 

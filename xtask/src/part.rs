@@ -7,8 +7,8 @@ use anyhow::{Result, bail};
 use crate::tally::Tally;
 use crate::workspace::Workspace;
 use crate::{
-    agents, browser, chaos, clients, debian, deps, mcp, models, openapi, postgres, process, tidy,
-    ui,
+    agents, browser, chaos, clients, contract, debian, deps, mcp, models, monitoring, openapi,
+    postgres, process, tidy, ui,
 };
 
 /// What came out of a part.
@@ -40,7 +40,7 @@ const fn part(name: &'static str, run: fn(&Workspace) -> Result<Outcome>) -> Par
 }
 
 /// Cheap parts first. The page comes before the server because the server's build takes it in.
-pub(crate) const ALL: [Part; 17] = [
+pub(crate) const ALL: [Part; 19] = [
     part("fmt", fmt),
     part("tidy", |workspace| plain(tidy::check(workspace)?)),
     part("deps", |workspace| plain(deps::check(workspace)?)),
@@ -58,11 +58,16 @@ pub(crate) const ALL: [Part; 17] = [
         run_among_all: Some(|workspace| integration(workspace, &["--skip", SECURITY])),
         run_with: None,
     },
+    Part {
+        run_with: Some(contract::check),
+        ..part("contract", |workspace| contract::check(workspace, &[]))
+    },
     part("mcp", mcp::check),
     part("models", models::check),
     part("agents", agents::check),
     part("clients", clients::check),
     part("browser", browser::check),
+    part("monitoring", monitoring::check),
     part("security", |workspace| integration(workspace, &[SECURITY])),
     Part {
         run_with: Some(chaos::check),
@@ -140,22 +145,33 @@ fn valgrind(workspace: &Workspace) -> Result<Outcome> {
 }
 
 fn integration(workspace: &Workspace, filter: &[&str]) -> Result<Outcome> {
-    process::require("cc")?;
     debian::program(workspace, &["curl"], "curl")?;
     debian::program(workspace, &["nginx", "/usr/sbin/nginx"], "nginx")?;
-    // End-to-end tests start the real binary, which cargo does not build for another crate's tests.
-    process::run(&mut process::cargo(
-        workspace,
-        &["build", "-p", "netra", "--bin", "netra"],
-    ))?;
-    let args = ["test", "-p", "netra-integration", "--no-fail-fast", "--"];
     // What needs packages of others is a part of its own.
-    let others = [mcp::TESTS, models::TESTS, agents::TESTS];
-    let args = args
-        .into_iter()
-        .chain(others.into_iter().flat_map(|part| ["--skip", part]));
-    let args: Vec<&str> = args.collect();
-    tests(process::cargo(workspace, &args).args(filter))
+    let others = [
+        mcp::TESTS,
+        models::TESTS,
+        agents::TESTS,
+        contract::TESTS,
+        monitoring::TESTS,
+    ];
+    let others = others.into_iter().flat_map(|part| ["--skip", part]);
+    let filter: Vec<&str> = others.chain(filter.iter().copied()).collect();
+    tests(&mut end_to_end(workspace, &filter)?)
+}
+
+/// Builds the real binary, which end-to-end tests start: cargo does not build it for another crate's tests.
+pub(crate) fn server(workspace: &Workspace) -> Result<()> {
+    process::require("cc")?;
+    let build = ["build", "-p", "netra", "--bin", "netra"];
+    process::run(&mut process::cargo(workspace, &build))
+}
+
+/// The end-to-end tests that this lets run, with the binary that they need, for [`tests`].
+pub(crate) fn end_to_end(workspace: &Workspace, filter: &[&str]) -> Result<Command> {
+    server(workspace)?;
+    let args = ["test", "-p", "netra-integration", "--no-fail-fast", "--"];
+    Ok(process::cargo(workspace, &[&args, filter].concat()))
 }
 
 /// Runs test programs and adds up their tests. That none ran is a failure, or a mistyped filter

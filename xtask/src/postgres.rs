@@ -29,7 +29,10 @@ const USER: &str = "postgres";
 /// What names the server to the tests.
 const VARIABLE: &str = "NETRA_TEST_POSTGRES";
 
-/// Runs the store's own tests, and those that only PostgreSQL has.
+/// The end-to-end tests that need it: no other part has a server of it.
+const TESTS: &str = "on_postgres::";
+
+/// Runs the store's own tests, those that only PostgreSQL has, and the whole server on it.
 pub(crate) fn check(workspace: &Workspace) -> Result<Outcome> {
     process::require("cc")?;
     let program = debian::program(workspace, &PROGRAMS, "postgresql")?;
@@ -44,7 +47,12 @@ pub(crate) fn check(workspace: &Workspace) -> Result<Outcome> {
         "--include-ignored",
     ];
     let mut tests = process::cargo(workspace, &args);
-    part::tests(server.shown_to(&mut tests))
+    let mut outcome = part::tests(server.shown_to(&mut tests))?;
+    let mut whole = part::end_to_end(workspace, &[TESTS, "--include-ignored"])?;
+    let whole = part::tests(server.shown_to(&mut whole))?;
+    outcome.tally.add(whole.tally);
+    outcome.good &= whole.good;
+    Ok(outcome)
 }
 
 /// A server that ends when it is dropped, and its folder with it.

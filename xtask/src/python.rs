@@ -67,6 +67,19 @@ impl Environment<'_> {
         fs::write(&stamp, wanted).with_context(|| format!("cannot write {}", stamp.display()))
     }
 
+    /// The same with the packages of a file that names each by checksum, as wheels only: no script of theirs runs.
+    pub(crate) fn wheels(&self, workspace: &Workspace, requirements: &str) -> Result<()> {
+        let install = [
+            "install",
+            "--require-hashes",
+            "--only-binary",
+            ":all:",
+            "--requirement",
+            requirements,
+        ];
+        self.pip(workspace, requirements, &install)
+    }
+
     fn python(&self) -> PathBuf {
         self.folder.join("bin/python")
     }

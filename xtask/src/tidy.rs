@@ -2,10 +2,12 @@
 //! may speak of what.
 
 mod decisions;
+mod image;
 mod links;
 mod manifest;
 mod names;
 mod owners;
+mod security;
 mod size;
 mod source;
 
@@ -49,24 +51,20 @@ fn findings(workspace: &Workspace) -> Result<Vec<Finding>> {
     findings.extend(manifest::check(workspace)?);
     findings.extend(links::check(workspace)?);
     findings.extend(decisions::check(workspace)?);
+    findings.extend(security::check(workspace)?);
+    findings.extend(image::check(workspace)?);
     Ok(findings)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::fs;
 
     const GOOD_MANIFEST: &str = "[package]\nname = 'netra-engine'\n[lints]\nworkspace = true\n";
 
     fn house(files: &[(&str, &str)]) -> Vec<String> {
         let folder = tempfile::tempdir().unwrap();
-        for (path, text) in files {
-            let path = folder.path().join(path);
-            fs::create_dir_all(path.parent().unwrap()).unwrap();
-            fs::write(path, text).unwrap();
-        }
-        let findings = findings(&Workspace::at(folder.path())).unwrap();
+        let findings = findings(&Workspace::with_files(folder.path(), files)).unwrap();
         findings
             .into_iter()
             .map(|finding| finding.to_string())

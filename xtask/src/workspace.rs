@@ -40,6 +40,18 @@ impl Workspace {
         }
     }
 
+    /// One of a test, with these files.
+    #[cfg(test)]
+    pub(crate) fn with_files(root: &Path, files: &[(&str, &str)]) -> Self {
+        let workspace = Self::at(root);
+        for (path, text) in files {
+            let path = workspace.path(path);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(path, text).unwrap();
+        }
+        workspace
+    }
+
     pub(crate) fn root(&self) -> &Path {
         &self.root
     }

@@ -77,15 +77,23 @@ fn find<'a>(wanted: &str, inputs: &'a [InputFile]) -> Option<&'a InputFile> {
         .or_else(|| inputs.iter().find(|i| part(&i.path, true) == Some(wanted)))
 }
 
-/// The price list of an argument: an input file's name, the text of a list, or an object; the crate's own without one.
+/// The price list of an argument: an input file's name, the text of a list, or an object. Without one that of the crate,
+/// under `own` where there is such a file.
 pub(crate) fn price_list(
     argument: Option<&Value>,
     inputs: &[InputFile],
+    own: Option<&InputFile>,
 ) -> Result<PriceList, Error> {
     match argument {
-        None | Some(Value::Null) => Ok(PriceList::built_in()?),
+        None | Some(Value::Null) => {
+            let built_in = PriceList::built_in()?;
+            Ok(match own {
+                Some(own) => list_from_file(own, "the server's")?.over(built_in),
+                None => built_in,
+            })
+        }
         Some(Value::String(text)) => match find(text, inputs) {
-            Some(file) => list_from_file(file),
+            Some(file) => list_from_file(file, &format!("file {}", file.name)),
             None if text.contains(['=', '{']) => Ok(PriceList::parse(text, "argument")?),
             None => Err(Error::invalid(format!(
                 "price_list is neither the name of a file nor a price list: \"{}\"",
@@ -97,7 +105,7 @@ pub(crate) fn price_list(
     }
 }
 
-fn list_from_file(file: &InputFile) -> Result<PriceList, Error> {
+fn list_from_file(file: &InputFile, origin: &str) -> Result<PriceList, Error> {
     use std::io::Read as _;
     let broken = |error: std::io::Error| {
         Error::unreadable(format!("{} cannot be read: {}", file.name, error.kind()))
@@ -110,5 +118,5 @@ fn list_from_file(file: &InputFile) -> Result<PriceList, Error> {
         .map_err(broken)?;
     let text = String::from_utf8(bytes)
         .map_err(|_| Error::unreadable(format!("{} is not text in UTF-8", file.name)))?;
-    Ok(PriceList::parse(&text, &format!("file {}", file.name))?)
+    Ok(PriceList::parse(&text, origin)?)
 }

@@ -21,6 +21,8 @@ use crate::{
 const MAX_RESULT_BYTES: usize = 100_000;
 /// The field of a result that is to be stored as a file, under the result's `name` and `media_type`.
 const CONTENT: &str = "content";
+/// The name of the input with the prices of whoever runs all of this, which comes last; no file of a user's has it.
+pub const OWN_PRICES: &str = "/prices";
 
 /// A file that a job may read.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -65,6 +67,10 @@ pub fn run(
     progress: &mut dyn FnMut(f32, &str),
 ) -> Result<Value, Error> {
     progress(0.0, "starting");
+    let (inputs, own_prices) = match inputs.split_last() {
+        Some((last, others)) if last.name == OWN_PRICES => (others, Some(last)),
+        _ => (inputs, None),
+    };
     let mut result = match op {
         "log_inspect" => {
             let args: FileOnly = arguments::read(op, arguments)?;
@@ -93,7 +99,7 @@ pub fn run(
             anomalies::anomalies(&load(args.file.as_deref(), inputs, progress)?, &args)?
         }
         "log_cost" | "what_if" | "cost_drivers" | "usage_growth" | "usage_forecast" => {
-            priced(op, arguments, inputs, progress)?
+            priced(op, arguments, (inputs, own_prices), progress)?
         }
         "pareto" => pareto::pareto(arguments::read(op, arguments)?)?,
         "chart" => {
@@ -135,7 +141,7 @@ pub fn run(
 fn priced(
     op: &str,
     arguments: Value,
-    inputs: &[InputFile],
+    inputs: (&[InputFile], Option<&InputFile>),
     progress: &mut Progress<'_>,
 ) -> Result<Value, Error> {
     match op {
@@ -171,10 +177,10 @@ fn priced(
 fn with_prices(
     file: &Option<String>,
     list: &Option<Value>,
-    inputs: &[InputFile],
+    (inputs, own): (&[InputFile], Option<&InputFile>),
     progress: &mut Progress<'_>,
 ) -> Result<(Log, PriceList), Error> {
-    let list = arguments::price_list(list.as_ref(), inputs)?;
+    let list = arguments::price_list(list.as_ref(), inputs, own)?;
     let log = load(file.as_deref(), inputs, progress)?;
     progress(0.9, "pricing");
     Ok((log, list))

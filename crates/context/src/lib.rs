@@ -8,6 +8,7 @@ pub mod memory;
 pub mod principal;
 pub mod rights;
 pub mod runtime;
+pub mod trace;
 
 mod accounts;
 mod limit_hits;
@@ -19,4 +20,5 @@ pub use principal::{BackgroundKind, Principal};
 pub use rights::{Right, Rights};
 pub use runtime::Runtime;
 pub use secret::Secret;
+pub use trace::Trace;
 pub use user_execution_context::{Origin, RunOrigin, UserExecutionContext};

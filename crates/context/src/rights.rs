@@ -136,6 +136,12 @@ mod tests {
         assert_eq!(Rights::from_names(names), Ok(Rights::of_role(Role::Admin)));
         assert_eq!(Rights::from_names(["read", "root"]), Err("root"));
         assert_eq!(Rights::from_names([]), Ok(Rights::NONE));
+        let all = Right::ALL.map(|(_, name)| name);
+        assert_eq!(
+            all,
+            netra_protocol::account::SCOPES,
+            "the document has them all"
+        );
     }
 
     #[test]

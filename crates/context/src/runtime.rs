@@ -16,6 +16,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::accounts::Accounts;
 use crate::limit_hits::{Limit, LimitHits};
+use crate::trace::Tracer;
 
 /// Tells the time. A trait, so that tests and replay can give times of their own.
 pub trait Clock: Send + Sync {
@@ -89,6 +90,7 @@ struct Shared {
     shutdown: CancellationToken,
     accounts: Accounts,
     limit_hits: LimitHits,
+    tracer: Option<Arc<dyn Tracer>>,
 }
 
 /// How many tasks of each kind have not ended.
@@ -130,6 +132,15 @@ impl Runtime {
 
     /// With another clock.
     pub fn with_clock(clock: Box<dyn Clock>) -> Self {
+        Self::made(clock, None)
+    }
+
+    /// With somebody who is told of spans.
+    pub fn traced(tracer: Arc<dyn Tracer>) -> Self {
+        Self::made(Box::new(SystemClock), Some(tracer))
+    }
+
+    fn made(clock: Box<dyn Clock>, tracer: Option<Arc<dyn Tracer>>) -> Self {
         Self(Arc::new(Shared {
             clock,
             tasks: TaskTracker::new(),
@@ -137,7 +148,13 @@ impl Runtime {
             shutdown: CancellationToken::new(),
             accounts: Accounts::default(),
             limit_hits: LimitHits::default(),
+            tracer,
         }))
+    }
+
+    /// Who is told of spans, where anybody is.
+    pub fn tracer(&self) -> Option<&Arc<dyn Tracer>> {
+        self.0.tracer.as_ref()
     }
 
     /// The time of day.

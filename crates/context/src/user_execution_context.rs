@@ -11,6 +11,7 @@ use tokio_util::sync::CancellationToken;
 use crate::principal::{BackgroundKind, Principal};
 use crate::rights::{Right, Rights};
 use crate::runtime::Runtime;
+use crate::trace::{Span, SpanKind, Trace};
 
 /// Where a context came from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -38,6 +39,8 @@ pub struct RunOrigin {
     pub deadline: Option<Instant>,
     /// Fires when the run is cancelled.
     pub cancel: CancellationToken,
+    /// The run's place in its trace, where it is told of.
+    pub trace: Option<Trace>,
 }
 
 enum Who {
@@ -56,6 +59,7 @@ pub struct UserExecutionContext {
     deadline: Option<Instant>,
     cancel: CancellationToken,
     depth: u32,
+    trace: Option<Trace>,
     runtime: Runtime,
     _counted: Counted,
 }
@@ -95,6 +99,7 @@ impl UserExecutionContext {
             deadline: None,
             cancel: runtime.shutdown().child_token(),
             depth: 0,
+            trace: None,
             runtime: runtime.clone(),
             _counted: Counted::new("request"),
         }
@@ -112,6 +117,7 @@ impl UserExecutionContext {
             deadline: run.deadline,
             cancel: run.cancel,
             depth: 0,
+            trace: run.trace,
             runtime: runtime.clone(),
             _counted: Counted::new("run"),
         }
@@ -128,6 +134,7 @@ impl UserExecutionContext {
             deadline: None,
             cancel: runtime.shutdown().child_token(),
             depth: 0,
+            trace: None,
             runtime: runtime.clone(),
             _counted: Counted::new("background"),
         }
@@ -157,6 +164,7 @@ impl UserExecutionContext {
             deadline: self.deadline,
             cancel: self.cancel.child_token(),
             depth: self.depth + 1,
+            trace: self.trace,
             runtime: self.runtime.clone(),
             _counted: Counted::new("child"),
         }
@@ -174,6 +182,13 @@ impl UserExecutionContext {
     pub fn within(mut self, limit: Duration) -> Self {
         let end = Instant::now() + limit;
         self.deadline = Some(self.deadline.map_or(end, |deadline| deadline.min(end)));
+        self
+    }
+
+    /// Is at this place in a trace, or in none.
+    #[must_use]
+    pub fn at(mut self, place: Option<Trace>) -> Self {
+        self.trace = place;
         self
     }
 
@@ -233,6 +248,18 @@ impl UserExecutionContext {
     /// Fires when the work is no longer wanted.
     pub fn cancel_token(&self) -> &CancellationToken {
         &self.cancel
+    }
+
+    /// Where in a trace the work is done; none where it is in none.
+    pub fn trace(&self) -> Option<Trace> {
+        self.trace
+    }
+
+    /// Begins a span within the place where the work is done. It is nothing where nobody is told.
+    pub fn span(&self, kind: SpanKind, name: impl FnOnce() -> String) -> Span {
+        let within = self.trace.filter(Trace::is_sampled);
+        let place = within.map(|within| self.runtime.place_within(Some(within)));
+        self.runtime.span(place, kind, name)
     }
 
     /// How often `child` was called on the way here.

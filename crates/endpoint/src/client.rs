@@ -4,7 +4,7 @@ use std::io::{self, Write};
 use std::time::Duration;
 
 use bytes::Bytes;
-use netra_context::{Secret, memory};
+use netra_context::{Secret, Trace, memory};
 use netra_protocol::id::RunId;
 use reqwest::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HeaderValue};
 use reqwest::{Client, Method, RequestBuilder, redirect};
@@ -29,6 +29,8 @@ const PAUSES: [Duration; 3] = [
 const USER_AGENT: &str = concat!("netra/", env!("CARGO_PKG_VERSION"));
 /// Names the run in each request.
 const RUN: &str = "netra-run";
+/// Names the span that the turn is a part of.
+const TRACEPARENT: &str = "traceparent";
 
 /// Connections to endpoints. Cheap to clone.
 #[derive(Debug, Clone)]
@@ -52,7 +54,8 @@ impl Endpoints {
         Ok(Self { client })
     }
 
-    /// Posts a turn. `id` names it: the same turn has the same in each attempt. One that cannot have
+    /// Posts a turn. `id` names it: the same turn has the same in each attempt; `trace` is the place in a trace that the
+    /// endpoint may go on with. One that cannot have
     /// arrived, or that the endpoint puts off, is brought again a few times.
     ///
     /// # Errors
@@ -62,6 +65,7 @@ impl Endpoints {
         endpoint: &Endpoint,
         secret: Option<&Secret>,
         (turn, id): (&Turn<'_>, &str),
+        trace: Option<Trace>,
     ) -> Result<Answer, Error> {
         let until = Instant::now() + endpoint.timeout;
         let late = |_| Error::Timeout(endpoint.timeout);
@@ -74,6 +78,10 @@ impl Endpoints {
                 .header(ACCEPT, format!("{LINES}, {JSON}"))
                 .header("idempotency-key", id)
                 .body(body.clone());
+            let request = match &trace {
+                Some(trace) => request.header(TRACEPARENT, trace.header()),
+                None => request,
+            };
             let refused = match timeout_at(until, request.send()).await.map_err(late)? {
                 Ok(response) => match judge(response.status().as_u16()) {
                     None => return Ok(Answer::of(response, endpoint.timeout, until)),

@@ -148,6 +148,7 @@ impl ExecutionEngineFactory {
             request_id,
             deadline: Some(commission.deadline),
             cancel: commission.listed.live.stop.token().clone(),
+            trace: commission.trace,
         };
         UserExecutionContext::for_run(&self.0.infra.runtime, origin)
     }

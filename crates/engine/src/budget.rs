@@ -1,11 +1,15 @@
 //! What the calls of a run's models may come to: set aside in the store before each, and settled after it.
 
+use std::collections::BTreeSet;
+
 use netra_events::Emission;
-use netra_model::{ChatRequest, Chunk, Price, Usage, tokens_in, tokens_of};
+use netra_model::{ChatRequest, Chunk, ModelRef, Price, Usage, tokens_in, tokens_of};
 use netra_protocol::error::{ErrorCode, Failure};
 use netra_protocol::event::EventKind;
 use netra_protocol::limits::Limits;
-use netra_store::{Amount, Bound, Budgets, Changes, Error, Reserved, Settlement, Shortage};
+use netra_store::{
+    Amount, Bound, Budgets, Changes, Error, ReservationId, Reserved, Settlement, Shortage,
+};
 use parking_lot::Mutex;
 use serde_json::json;
 
@@ -13,16 +17,15 @@ use crate::agents::Definition;
 use crate::engine::WARN_AT;
 use crate::execution::{Fault, Frame, unwritten};
 
-/// The longest answer of an agent that names no `max_output_tokens`, where a budget bounds it, in tokens.
+/// What an answer is bounded to for a budget, in tokens, where neither the agent says how long it may be nor anybody
+/// knows it of the model, or where there is no room for that. All models take it.
 const MAX_OUTPUT_TOKENS: u32 = 4_096;
 
 /// What bounds the calls of one run. Owned by its execution.
 pub(crate) struct Budget {
     budgets: Budgets,
-    /// Calls that went away before they ended, with what they are taken to have used.
+    /// Calls that went away before they were settled, with what they are taken to have used.
     cut_off: Mutex<Vec<Settlement>>,
-    /// The limits that the user was warned of.
-    warned: Mutex<Vec<&'static str>>,
 }
 
 impl Budget {
@@ -35,13 +38,19 @@ impl Budget {
         Self {
             budgets,
             cut_off: Mutex::default(),
-            warned: Mutex::default(),
         }
     }
 
     /// What is to be settled with the run's next commit.
-    pub(crate) fn take_cut_off(&self) -> Vec<Settlement> {
-        std::mem::take(&mut *self.cut_off.lock())
+    pub(crate) fn cut_off(&self) -> Vec<Settlement> {
+        self.cut_off.lock().clone()
+    }
+
+    /// A commit has settled these.
+    pub(crate) fn settled(&self, settled: &[Settlement]) {
+        if !settled.is_empty() {
+            self.cut_off.lock().retain(|one| !settled.contains(one));
+        }
     }
 
     /// For a call that is not made.
@@ -49,53 +58,69 @@ impl Budget {
         Earmark {
             budget: self,
             price: None,
+            open: None,
             reserved: None,
+            used: None,
             input_tokens: 0,
             lost_tokens: 0,
             heard_bytes: 0,
         }
     }
 
-    /// Sets aside what the call may come to. Where nothing is bounded, nothing is written.
+    /// Sets aside what a call of this model may come to, and bounds its answer to that. Where nothing is bounded,
+    /// nothing is written.
     pub(crate) async fn set_aside<'b>(
         &'b self,
         frame: &Frame<'_>,
-        price: Option<Price>,
+        model: &ModelRef,
         request: &mut ChatRequest,
     ) -> Result<Earmark<'b>, Fault> {
+        let models = &frame.execution.infra.models;
         let mut earmark = self.nothing();
-        earmark.price = price;
+        earmark.price = models.price(model);
         earmark.input_tokens = tokens_of(request);
         if self.budgets.is_none() {
             return Ok(earmark);
         }
-        let most = *request.max_output_tokens.get_or_insert(MAX_OUTPUT_TOKENS);
-        let amount = earmark.amount(earmark.input_tokens, u64::from(most));
-        let run = frame.execution.emitter.run();
-        let store = &frame.execution.infra.store;
-        match store.reserve(frame.ctx, run, self.budgets, amount).await {
-            Ok(reserved) => earmark.reserved = Some(reserved),
-            Err(Error::BudgetExceeded(shortage)) => return Err(refused(&shortage)),
-            Err(error) => return Err(unwritten(&error)),
+        let named = request.max_output_tokens;
+        let known = named.or_else(|| models.longest_answer(model));
+        let mut longest = known.unwrap_or(MAX_OUTPUT_TOKENS);
+        let mut shortage = earmark.reserve(frame, longest).await?;
+        if shortage.is_some() && named.is_none() && longest > MAX_OUTPUT_TOKENS {
+            longest = MAX_OUTPUT_TOKENS;
+            shortage = earmark.reserve(frame, longest).await?;
         }
-        Ok(earmark)
+        request.max_output_tokens = Some(longest);
+        match shortage {
+            None => Ok(earmark),
+            Some(shortage) => Err(refused(&shortage)),
+        }
     }
 
     /// The warnings that are due once a call has used so much, each once in a run.
-    fn warnings(&self, reserved: &Reserved, used: Amount) -> Vec<Emission> {
-        let mut warned = self.warned.lock();
-        let mut emissions = Vec::new();
-        for (limit, used, allowed) in self.budgets.reached(reserved, used, WARN_AT) {
-            if !warned.contains(&limit) {
-                warned.push(limit);
-                emissions.push(Emission::of_run(EventKind::LimitWarning {
-                    limit: limit.to_owned(),
-                    used,
-                    allowed,
-                }));
-            }
-        }
-        emissions
+    fn warnings(&self, frame: &Frame<'_>, reserved: &Reserved, used: Amount) -> Vec<Emission> {
+        let reached = self.budgets.reached(reserved, used, WARN_AT).into_iter();
+        let warned = &frame.execution.warned;
+        let due = reached.filter(|(limit, ..)| warned.is_first(limit));
+        let warning = |(limit, used, allowed): (&str, f64, f64)| {
+            Emission::of_run(EventKind::LimitWarning {
+                limit: limit.to_owned(),
+                used,
+                allowed,
+            })
+        };
+        due.map(warning).collect()
+    }
+}
+
+/// The limits that the user was warned of in a run, by earlier engines of it too.
+#[derive(Default)]
+pub(crate) struct Warned(Mutex<BTreeSet<String>>);
+
+impl Warned {
+    /// Whether this is the first warning of the limit; the next one is not.
+    pub(crate) fn is_first(&self, limit: &str) -> bool {
+        self.0.lock().insert(limit.to_owned())
     }
 }
 
@@ -114,8 +139,12 @@ fn refused(shortage: &Shortage) -> Fault {
 pub(crate) struct Earmark<'b> {
     budget: &'b Budget,
     price: Option<Price>,
-    /// None where nothing is bounded, and once it is settled.
+    /// None where nothing is bounded, and once the store has settled it.
+    open: Option<ReservationId>,
+    /// What the store said when it was set aside.
     reserved: Option<Reserved>,
+    /// What the call comes to, once that is known.
+    used: Option<Amount>,
     /// About what the request has.
     input_tokens: u64,
     /// What requests had that were read, and not answered to the end.
@@ -125,6 +154,34 @@ pub(crate) struct Earmark<'b> {
 }
 
 impl Earmark<'_> {
+    /// Sets the request aside with an answer of so many tokens; gives what there is no room for.
+    async fn reserve(
+        &mut self,
+        frame: &Frame<'_>,
+        output_tokens: u32,
+    ) -> Result<Option<Shortage>, Fault> {
+        let amount = self.amount(self.input_tokens, u64::from(output_tokens));
+        let run = frame.execution.emitter.run();
+        let store = &frame.execution.infra.store;
+        let id = ReservationId::new(frame.ctx.runtime());
+        // Dropped before the store has answered, or failed, the call is not made and uses nothing.
+        self.open = Some(id);
+        self.used = Some(Amount::default());
+        let budgets = self.budget.budgets;
+        match store.reserve(frame.ctx, run, id, budgets, amount).await {
+            Ok(reserved) => {
+                self.reserved = Some(reserved);
+                self.used = None;
+                Ok(None)
+            }
+            Err(Error::BudgetExceeded(shortage)) => {
+                self.open = None;
+                Ok(Some(shortage))
+            }
+            Err(error) => Err(unwritten(&error)),
+        }
+    }
+
     /// So many tries before have failed when the provider had read the request, and may have cost that.
     pub(crate) fn lost(&mut self, tries: u32) {
         self.lost_tokens = self.input_tokens.saturating_mul(u64::from(tries));
@@ -158,16 +215,21 @@ impl Earmark<'_> {
         self.close(frame, Amount::default()).await
     }
 
+    /// Whoever is dropped here leaves it to the run's next commit; a second settlement changes nothing.
     async fn close(&mut self, frame: &Frame<'_>, used: Amount) -> Result<(), Fault> {
-        let Some(reserved) = self.reserved.take() else {
+        let Some(id) = self.open else {
             return Ok(());
         };
-        let warnings = self.budget.warnings(&reserved, used);
+        self.used = Some(used);
+        let warnings = self.reserved.as_ref();
+        let warnings = warnings.map(|reserved| self.budget.warnings(frame, reserved, used));
         let changes = Changes {
-            settled: vec![Settlement { reserved, used }],
+            settled: vec![Settlement { id, used }],
             ..Changes::default()
         };
-        frame.commit(changes, warnings).await
+        frame.commit(changes, warnings.unwrap_or_default()).await?;
+        self.open = None;
+        Ok(())
     }
 
     fn amount(&self, input_tokens: u64, output_tokens: u64) -> Amount {
@@ -200,12 +262,10 @@ impl Earmark<'_> {
 
 impl Drop for Earmark<'_> {
     fn drop(&mut self) {
-        if let Some(reserved) = self.reserved.take() {
-            let used = self.about();
-            self.budget
-                .cut_off
-                .lock()
-                .push(Settlement { reserved, used });
+        if let Some(id) = self.open.take() {
+            let used = self.used.unwrap_or_else(|| self.about());
+            let settlement = Settlement { id, used };
+            self.budget.cut_off.lock().push(settlement);
         }
     }
 }

@@ -74,6 +74,8 @@ pub(crate) struct Open {
     messages: Vec<OpenMessage>,
     /// Files that the user was told of: closed by themselves.
     pub(crate) artifacts: Vec<FileId>,
+    /// Limits that the user was warned of.
+    pub(crate) warned: Vec<String>,
 }
 
 impl Open {
@@ -106,6 +108,7 @@ impl Open {
                 self.calls.retain(|open| open.id != tool_call_id);
             }
             EventKind::ArtifactCreated { file_id, .. } => self.artifacts.push(file_id),
+            EventKind::LimitWarning { limit, .. } => self.warned.push(limit),
             EventKind::MessageDelta {
                 message_id: id,
                 delta,
@@ -150,6 +153,19 @@ impl Open {
                 .push(Emission::of_agent(&agent.agent, agent.step, kind));
         }
         last
+    }
+
+    /// Keeps the agents that began in these steps, and these calls, only.
+    pub(crate) fn retain(&mut self, agents: &[u32], calls: impl Fn(ToolCallId) -> bool) {
+        self.agents.retain(|open| agents.contains(&open.step));
+        self.calls.retain(|open| calls(open.id));
+        self.messages.clear();
+    }
+
+    /// The tool of an open call.
+    pub(crate) fn tool_of(&self, call: ToolCallId) -> Option<&str> {
+        let open = self.calls.iter().find(|open| open.id == call)?;
+        Some(&open.tool_name)
     }
 
     /// The messages that an agent has not ended.

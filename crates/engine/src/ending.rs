@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use netra_context::{Limit, UserExecutionContext};
+use netra_context::{Limit, Trace, UserExecutionContext};
 use netra_events::{Emission, UserWebSocketEmitter};
 use netra_memory::Scope;
 use netra_protocol::error::{ErrorCode, Failure};
@@ -13,6 +13,8 @@ use netra_protocol::usage::RunUsage;
 use netra_store::{Changes, RunUpdate};
 use netra_tools::{bytes_of, cut_text, shorten};
 use serde_json::Value;
+
+use crate::spans;
 
 /// The longest message of a run's error, in bytes.
 const MAX_MESSAGE_BYTES: usize = 16 * 1024;
@@ -164,7 +166,7 @@ pub(crate) struct Last {
 /// seconds; a run whose end could not be written is found at the next start.
 pub(crate) async fn commit(
     ctx: &UserExecutionContext,
-    emitter: &UserWebSocketEmitter,
+    (emitter, trace): (&UserWebSocketEmitter, Option<Trace>),
     ending: Ending,
     last: Last,
     usage: RunUsage,
@@ -196,6 +198,7 @@ pub(crate) async fn commit(
                     .increment(1);
                 metrics::histogram!("netra_run_seconds", "status" => status.as_str())
                     .record(seconds);
+                spans::run_ended(ctx, trace, emitter.run(), &ending, &usage);
                 return;
             }
             // It has ended elsewhere, or was deleted with its thread: there is nothing to end.

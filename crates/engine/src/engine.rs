@@ -23,11 +23,12 @@ use crate::admission::Permit;
 use crate::agents::{Body, Definition};
 use crate::closing::{self, OpenMessage};
 use crate::ending::{self, Ending, Last};
-use crate::execution::{Execution, Fault, Finished, Frame};
+use crate::execution::{Execution, FIRST_STEP, Fault, Finished, Frame, root_began};
 use crate::isolation::Active;
 use crate::live::{Held, Listed, LiveRuns};
 use crate::perform;
 use crate::request::{Begin, Commission, Resumption};
+use crate::spans::AgentSpan;
 
 /// How often memory is looked at while nothing else happens.
 const SAMPLE_EVERY: Duration = Duration::from_millis(200);
@@ -157,10 +158,10 @@ impl IsolatedExecutionEngine {
                 return Driven::Released;
             }
         };
-        last.settled.extend(self.execution.budget.take_cut_off());
+        last.settled.extend(self.execution.budget.cut_off());
         ending::commit(
             &self.ctx,
-            &self.execution.emitter,
+            (&self.execution.emitter, self.execution.trace),
             ending,
             last,
             self.usage(),
@@ -172,7 +173,13 @@ impl IsolatedExecutionEngine {
     /// Lets the agent work until it is done, or the run has to stop. Whatever happens, the agent
     /// and all that it was doing is dropped when this returns.
     async fn work(&self) -> Result<(Value, Last), Stopped> {
-        let frame = Frame::root(&self.execution, &self.ctx, &self.agent, self.input.clone());
+        let began = root_began(&self.execution, &self.ctx);
+        let begin = (FIRST_STEP, began);
+        let span = AgentSpan::begin(&self.execution, &self.ctx, &self.agent, begin);
+        let own = span.context(&self.ctx);
+        let ctx = own.as_deref().unwrap_or(&self.ctx);
+        let (agent, input) = (&self.agent, self.input.clone());
+        let frame = Frame::root(&self.execution, ctx, agent, input, (began, span));
         match self.opening.begin {
             Begin::Begun => {}
             Begin::First => self.begin(&frame).await?,
@@ -190,7 +197,10 @@ impl IsolatedExecutionEngine {
         };
         match outcome {
             Ok(Ok(finished)) => Ok(last_of_root(&frame, finished)),
-            Ok(Err(fault)) => Err(self.stopped_by(fault)),
+            Ok(Err(fault)) => {
+                frame.span.stopped_by(&fault);
+                Err(self.stopped_by(fault))
+            }
             Err(_) => {
                 tracing::error!(run.id = %self.listed.live.run_id, "an agent panicked");
                 let words = "the run failed by a defect of the server";
@@ -221,7 +231,13 @@ impl IsolatedExecutionEngine {
         let open = closing::read_open(&self.ctx, store, emitter).await;
         let mut open = open.map_err(|error| unstored(&error))?;
         let artifacts = std::mem::take(&mut open.artifacts);
-        self.execution.dispatcher.scope().announced(artifacts);
+        let dispatcher = &self.execution.dispatcher;
+        dispatcher.scope().announced(artifacts);
+        let remembered = dispatcher.remember(&self.ctx).await;
+        remembered.map_err(|words| Ending::Failed(Failure::new(ErrorCode::Internal, words)))?;
+        for limit in std::mem::take(&mut open.warned) {
+            self.execution.warned.is_first(&limit);
+        }
         // A text that its agent has as a whole is written on; what a model or an endpoint was saying
         // is lost.
         let root = &self.agent;
@@ -282,7 +298,7 @@ impl IsolatedExecutionEngine {
                 usage: Some(self.usage()),
                 ..RunUpdate::default()
             }),
-            settled: self.execution.budget.take_cut_off(),
+            settled: self.execution.budget.cut_off(),
             ..Changes::default()
         };
         let emitter = &self.execution.emitter;
@@ -333,10 +349,7 @@ impl IsolatedExecutionEngine {
     async fn watch(&self) -> Ending {
         let total = Duration::from_millis(self.timeout_ms);
         let warn_at = self.deadline.checked_sub(total.mul_f64(1.0 - WARN_AT));
-        let mut warnings = Warnings {
-            deadline: false,
-            memory: false,
-        };
+        let warned = &self.execution.warned;
         let first = Instant::now() + SAMPLE_EVERY;
         let mut ticks = tokio::time::interval_at(first, SAMPLE_EVERY);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -348,16 +361,15 @@ impl IsolatedExecutionEngine {
                 _ = ticks.tick() => {}
             }
             self.check_memory();
-            if !warnings.deadline && warn_at.is_some_and(|at| Instant::now() >= at) {
-                warnings.deadline = true;
+            let is_late = warn_at.is_some_and(|at| Instant::now() >= at);
+            if is_late && warned.is_first("run_timeout_ms") {
                 let left = self.deadline.saturating_duration_since(Instant::now());
                 let used = total.saturating_sub(left).as_secs_f64() * 1000.0;
                 self.warn("run_timeout_ms", used, total.as_secs_f64() * 1000.0)
                     .await;
             }
             let (used, limit) = (self.user_account.current_bytes(), self.user_account.limit());
-            if !warnings.memory && used as f64 >= limit as f64 * WARN_AT {
-                warnings.memory = true;
+            if used as f64 >= limit as f64 * WARN_AT && warned.is_first("memory_mib") {
                 const MIB: f64 = 1024.0 * 1024.0;
                 self.warn("memory_mib", used as f64 / MIB, limit as f64 / MIB)
                     .await;
@@ -416,11 +428,6 @@ impl IsolatedExecutionEngine {
 fn unstored(error: &netra_store::Error) -> Ending {
     let words = format!("the run cannot be stored: {error}");
     Ending::Failed(Failure::new(ErrorCode::Internal, words))
-}
-
-struct Warnings {
-    deadline: bool,
-    memory: bool,
 }
 
 /// The end of the run's own agent, to be committed with the run's end.

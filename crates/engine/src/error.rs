@@ -23,12 +23,17 @@ pub enum Error {
     InvalidInput {
         /// What is wrong.
         message: String,
-        /// Where.
-        details: Option<Value>,
+        /// Where, and which rule it breaks.
+        details: Value,
     },
     /// Another part of the request is not as it must be.
-    #[error("{0}")]
-    InvalidRequest(String),
+    #[error("{message}")]
+    InvalidRequest {
+        /// What is wrong.
+        message: String,
+        /// Where, and which rule it breaks.
+        details: Value,
+    },
     /// The state of the run does not allow this now.
     #[error("{0}")]
     Conflict(&'static str),
@@ -63,7 +68,7 @@ impl Error {
             Self::NotFound => ErrorCode::NotFound,
             Self::AgentNotReady(_) => ErrorCode::AgentNotReady,
             Self::InvalidInput { .. } => ErrorCode::InvalidInput,
-            Self::InvalidRequest(_) => ErrorCode::InvalidRequest,
+            Self::InvalidRequest { .. } => ErrorCode::InvalidRequest,
             Self::Conflict(_) => ErrorCode::Conflict,
             Self::Forbidden => ErrorCode::Forbidden,
             Self::SlotsExhausted => ErrorCode::SlotsExhausted,
@@ -88,7 +93,9 @@ impl Error {
     /// What else belongs to the code.
     pub fn details(&self) -> Option<&Value> {
         match self {
-            Self::InvalidInput { details, .. } => details.as_ref(),
+            Self::InvalidInput { details, .. } | Self::InvalidRequest { details, .. } => {
+                Some(details)
+            }
             _ => None,
         }
     }

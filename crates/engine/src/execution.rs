@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering::Relaxed};
 
-use netra_context::UserExecutionContext;
+use netra_context::{Trace, UserExecutionContext};
 use netra_events::{Emission, UserWebSocketEmitter};
 use netra_model::Message as Said;
 use netra_protocol::error::{ErrorCode, Failure};
@@ -18,11 +18,13 @@ use parking_lot::Mutex;
 use serde_json::{Value, json};
 
 use crate::agents::Definition;
-use crate::budget::Budget;
+use crate::budget::{Budget, Warned};
 use crate::closing::OpenMessage;
+use crate::custody::Custody;
 use crate::ending::Last;
 use crate::factory::Infra;
 use crate::live::{Live, Workers};
+use crate::spans::AgentSpan;
 use crate::usage::Counters;
 
 /// The longest message of a thought in an event, in bytes.
@@ -31,6 +33,9 @@ const MAX_THOUGHT_BYTES: usize = 16 * 1024;
 const MAX_TASK_BYTES: usize = 300;
 /// The most of an agent's result in an event, in bytes of JSON.
 const MAX_SHORT_RESULT_BYTES: usize = 16 * 1024;
+
+/// The step that the run's own agent begins in.
+pub(crate) const FIRST_STEP: u32 = 1;
 
 /// Why an agent gave no result.
 #[derive(Debug, Clone, PartialEq)]
@@ -48,6 +53,19 @@ impl Fault {
         Self::Agent(Failure::new(code, message))
     }
 
+    /// The same as the end of an agent that let it pass: what is an error of a call, and not of runs, is why the agent
+    /// failed.
+    pub(crate) fn of_agent(self) -> Self {
+        match self {
+            Self::Agent(failure) if is_of_calls(failure.code) => Self::Agent(Failure {
+                code: ErrorCode::AgentFailed,
+                message: format!("{}: {}", failure.code, failure.message),
+                details: failure.details,
+            }),
+            other => other,
+        }
+    }
+
     /// Why, where it is for a failure.
     pub(crate) fn failure(self) -> Option<Failure> {
         match self {
@@ -55,6 +73,18 @@ impl Fault {
             Self::Waiting => None,
         }
     }
+}
+
+/// Whether the contract has the code for calls of tools and agents, and not for runs.
+const fn is_of_calls(code: ErrorCode) -> bool {
+    matches!(
+        code,
+        ErrorCode::ToolFailed
+            | ErrorCode::ToolTimeout
+            | ErrorCode::ToolDenied
+            | ErrorCode::OutcomeUnknown
+            | ErrorCode::InvalidInput
+    )
 }
 
 /// The log cannot be written, so nothing may happen any more.
@@ -67,6 +97,12 @@ pub(crate) fn unwritten(error: &netra_store::Error) -> Fault {
         }
     };
     Fault::Run(Failure::new(code, words))
+}
+
+/// Whether the operation with this key in a run's journal is another one, or within it.
+pub(crate) fn is_within(key: &str, outer: &str) -> bool {
+    let rest = key.strip_prefix(outer);
+    outer.is_empty() || rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
 }
 
 /// What an agent is to do, in short.
@@ -102,14 +138,20 @@ pub(crate) struct Execution {
     pub(crate) counters: Counters,
     /// What the run's calls of models may come to.
     pub(crate) budget: Budget,
+    /// What the user was told once.
+    pub(crate) warned: Warned,
     /// What earlier attempts of the run have done.
     pub(crate) journal: Journal,
+    /// Who has what agents keep in the thread.
+    pub(crate) custody: Custody,
     /// Messages of an earlier attempt that go on.
     pub(crate) unfinished: Mutex<Vec<OpenMessage>>,
     /// The workers of the run's scripts and analyses.
     pub(crate) workers: Workers,
     /// The run in the list of this node, which knows why it has to stop.
     pub(crate) live: Arc<Live>,
+    /// The run's place in its trace, where it is told of.
+    pub(crate) trace: Option<Trace>,
 }
 
 /// One agent at work: the run's own, or a sub-agent.
@@ -126,12 +168,15 @@ pub(crate) struct Frame<'e> {
     pub(crate) speaks: bool,
     /// The conversation that was handed over to it.
     pub(crate) conversation: Option<Vec<Said>>,
+    /// What a sub-agent had kept in its thread when it began, where it keeps something.
+    pub(crate) kept: Option<Value>,
     operations: AtomicU32,
     first_step: u32,
     step: AtomicU32,
     /// Whether the step that the agent began in has not been used for anything yet.
     fresh: AtomicBool,
     began: Timestamp,
+    pub(crate) span: AgentSpan<'e>,
 }
 
 /// Where a sub-agent stands in its run.
@@ -142,30 +187,38 @@ pub(crate) struct Place {
     pub(crate) began: Timestamp,
     pub(crate) speaks: bool,
     pub(crate) conversation: Option<Vec<Said>>,
+    pub(crate) kept: Option<Value>,
+}
+
+/// When the run's own agent began.
+pub(crate) fn root_began(execution: &Execution, ctx: &UserExecutionContext) -> Timestamp {
+    let run = execution.emitter.run();
+    run.started_at.unwrap_or_else(|| ctx.runtime().now())
 }
 
 impl<'e> Frame<'e> {
-    /// The frame of the run's own agent. Its first step is the run's first.
+    /// The frame of the run's own agent, in the context of its span. Its first step is the run's first.
     pub(crate) fn root(
         execution: &'e Execution,
         ctx: &'e UserExecutionContext,
         agent: &'e Definition,
         input: Value,
+        (began, span): (Timestamp, AgentSpan<'e>),
     ) -> Self {
-        let run = execution.emitter.run();
         let place = Place {
             depth: 0,
             key: String::new(),
-            first_step: 1,
-            began: run.started_at.unwrap_or_else(|| ctx.runtime().now()),
+            first_step: FIRST_STEP,
+            began,
             speaks: true,
             conversation: None,
+            kept: None,
         };
-        Self::begun(execution, ctx, agent, input, place)
+        Self::begun((execution, span), ctx, agent, input, place)
     }
 
     pub(crate) fn begun(
-        execution: &'e Execution,
+        (execution, span): (&'e Execution, AgentSpan<'e>),
         ctx: &'e UserExecutionContext,
         agent: &'e Definition,
         input: Value,
@@ -180,11 +233,13 @@ impl<'e> Frame<'e> {
             key: place.key,
             speaks: place.speaks,
             conversation: place.conversation,
+            kept: place.kept,
             operations: AtomicU32::new(0),
             first_step: place.first_step,
             step: AtomicU32::new(place.first_step),
             fresh: AtomicBool::new(true),
             began: place.began,
+            span,
         }
     }
 
@@ -276,6 +331,9 @@ impl<'e> Frame<'e> {
     /// The event that this agent ends. It carries the step that the agent began in, so that begin
     /// and end are told apart from those of another call of the same agent.
     pub(crate) fn completed(&self, result: Option<&Value>) -> Emission {
+        if result.is_some() {
+            self.span.end();
+        }
         let kind = EventKind::AgentCompleted {
             agent: self.agent.name.clone(),
             success: result.is_some(),
@@ -315,12 +373,18 @@ impl<'e> Frame<'e> {
 
     pub(crate) async fn commit(
         &self,
-        changes: Changes,
+        mut changes: Changes,
         emissions: Vec<Emission>,
     ) -> Result<(), Fault> {
-        let emitter = &self.execution.emitter;
+        let Execution {
+            emitter, budget, ..
+        } = self.execution;
+        let cut_off = budget.cut_off();
+        changes.settled.extend(&cut_off);
         let committed = emitter.commit(self.ctx, changes, emissions).await;
-        committed.map(drop).map_err(|error| unwritten(&error))
+        committed.map_err(|error| unwritten(&error))?;
+        budget.settled(&cut_off);
+        Ok(())
     }
 
     /// Calls one of the agent's tools, as an operation of its own. It gets this id, unless it has

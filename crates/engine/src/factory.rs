@@ -14,7 +14,7 @@ use netra_protocol::agent::Agent;
 use netra_protocol::id::RunId;
 use netra_protocol::run::Run;
 use netra_protocol::usage::SlotUsage;
-use netra_store::{JournalKind, Store, Writable};
+use netra_store::{Store, Writable};
 use netra_tools::ToolExecutorFactory;
 use netra_worker::ScriptPool;
 use parking_lot::Mutex;
@@ -22,8 +22,9 @@ use tokio::time::Instant;
 
 use crate::admission::{Admission, Permit};
 use crate::agents::{Agents, Change};
-use crate::budget::Budget;
+use crate::budget::{Budget, Warned};
 use crate::closing;
+use crate::custody::Custody;
 use crate::ending::{self, Ending};
 use crate::engine::{IsolatedExecutionEngine, Parts, usage_of_run};
 use crate::error::Error;
@@ -32,6 +33,7 @@ use crate::isolation::Engines;
 use crate::live::{LiveRuns, StopReason, Workers};
 use crate::pressure::{NodeMemory, Pressure};
 use crate::request::Commission;
+use crate::spans;
 use crate::turns::Turns;
 use crate::usage::Counters;
 use crate::version;
@@ -39,6 +41,9 @@ use crate::waiting::Waiting;
 
 /// How long runs that were told to stop may take to write their ends.
 const STOP_GRACE: Duration = Duration::from_secs(5);
+
+/// How long a worker may take for a script of one line.
+const PROBE_LIMIT: Duration = Duration::from_secs(5);
 
 /// Settings of the engine layer.
 #[derive(Debug, Clone)]
@@ -175,23 +180,24 @@ impl ExecutionEngineFactory {
         let emitter = Arc::new(infra.bridge.create_emitter(&commission.run));
         let files = commission.files.clone();
         let journal = commission.journal.clone();
-        let begun = journal.of_kind(JournalKind::ToolBegun).count();
-        let begun = u32::try_from(begun).unwrap_or(u32::MAX);
         let dispatcher = infra
             .tools
-            .create(&ctx, Arc::clone(&emitter), files.clone(), begun);
+            .create(&ctx, Arc::clone(&emitter), files.clone(), &journal);
         let workers = Workers::default();
         for meter in dispatcher.scope().meters() {
             workers.add(meter);
         }
         let execution = Execution {
+            trace: commission.trace,
             infra,
             emitter,
             dispatcher,
             files,
             counters: Counters::of(&journal),
             budget: Budget::of(&limits, &commission.agent),
+            warned: Warned::default(),
             limits,
+            custody: Custody::of(&journal, &commission.agent),
             journal,
             unfinished: Mutex::default(),
             workers,
@@ -269,6 +275,19 @@ impl ExecutionEngineFactory {
         &self.0.infra.models
     }
 
+    /// Lets a worker read a script of one line, as a script of this user's would be read.
+    ///
+    /// # Errors
+    /// In words.
+    pub async fn probe_workers(&self, ctx: &UserExecutionContext) -> Result<(), String> {
+        let scripts = &self.infra().scripts;
+        let probe = scripts.check(ctx, "probe.py".into(), "None".into());
+        match tokio::time::timeout(PROBE_LIMIT, probe).await {
+            Ok(probed) => probed.map_err(|error| error.to_string()),
+            Err(_) => Err(format!("no worker has answered within {PROBE_LIMIT:?}")),
+        }
+    }
+
     /// The agents that this user may start, as they are for this user.
     ///
     /// # Errors
@@ -327,11 +346,16 @@ impl ExecutionEngineFactory {
     ) -> Result<(), netra_store::Error> {
         let infra = &self.0.infra;
         let emitter = infra.bridge.create_emitter(run);
+        let trace = match infra.runtime.tracer() {
+            Some(_) => infra.store.run_trace(ctx, run.as_readable()).await?,
+            None => None,
+        };
         let read = closing::read_open(ctx, &infra.store, &emitter);
         let open = Scope::system().wrap(read).await?;
         let last = open.close(&emitter, infra.runtime.now(), &closing::outcome_unknown());
         let usage = usage_of_run(ctx, &emitter, run.usage.clone());
-        ending::commit(ctx, &emitter, ending, last, usage).await;
+        spans::agents_ended(ctx, trace, &last, &ending);
+        ending::commit(ctx, (&emitter, trace), ending, last, usage).await;
         Ok(())
     }
 }

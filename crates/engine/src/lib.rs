@@ -4,9 +4,10 @@
 //! `start` (what may be refused, then a task of its own), `admission` (who executes and who waits),
 //! `attend` (the way to the slot), [`IsolatedExecutionEngine`] (owns one run from start to
 //! end), `execution` (what the agents of a run share), `perform` (how each kind of agent works),
-//! `closing` and `ending` (nothing stays open, and a run ends exactly once), `waiting` (a person is
+//! `custody` (who has what agents keep), `closing`, `let_go` and `ending` (nothing stays open, and a run ends exactly
+//! once), `waiting` (a person is
 //! asked), `isolation` (who holds what, to be
-//! looked at), `recovery` (the one way back, after an answer, a drain or a crash), `authority` (what
+//! looked at), `spans` (what tracing is told), `recovery` (the one way back, after an answer, a drain or a crash), `authority` (what
 //! admins end), [`agents`] (what there is to run). No socket, no status code and no SQL is known here.
 
 pub mod agents;
@@ -17,12 +18,14 @@ mod attend;
 mod authority;
 mod budget;
 mod closing;
+mod custody;
 mod ending;
 mod engine;
 mod error;
 mod execution;
 mod factory;
 mod isolation;
+mod let_go;
 mod live;
 mod message;
 mod native;
@@ -30,6 +33,7 @@ mod perform;
 mod pressure;
 mod recovery;
 mod request;
+mod spans;
 mod start;
 mod sub_agent;
 mod together;

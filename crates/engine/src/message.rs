@@ -20,7 +20,10 @@ const PIECE_BYTES: usize = 4 * 1024;
 /// The largest text of a message, in bytes.
 const MAX_FILE_BYTES: u64 = 16 * 1024 * 1024;
 
-/// A whole message: its event, and its row.
+/// The field of a text's result that says why it is not whole.
+pub(crate) const FINISH_REASON: &str = "finish_reason";
+
+/// A message that has ended: its event, and its row.
 pub(crate) struct Whole {
     pub(crate) emission: Emission,
     pub(crate) row: Message,
@@ -28,7 +31,10 @@ pub(crate) struct Whole {
 
 /// What the user is told of a result: its report, its text where it has nothing else, or all of it.
 pub(crate) fn text_of_result(result: &Value) -> String {
-    let only = result.as_object().filter(|fields| fields.len() == 1);
+    let only = result.as_object().filter(|fields| {
+        let mut names = fields.keys().filter(|name| *name != FINISH_REASON);
+        names.next().is_some() && names.next().is_none()
+    });
     let text = result
         .get("report_markdown")
         .or_else(|| only?.get("text"))
@@ -49,7 +55,7 @@ pub(crate) async fn write_whole(frame: &Frame<'_>, text: &str) -> Result<Whole, 
         write_piece(frame, id, piece).await?;
         rest = next;
     }
-    complete(frame, id, text, Vec::new()).await
+    complete(frame, id, text, Vec::new(), false).await
 }
 
 /// The message of an earlier attempt that this text goes on, and how much of it is written. One of
@@ -103,12 +109,13 @@ pub(crate) async fn write_piece(
     written.map_err(|error| unwritten(&error))
 }
 
-/// The end of a message whose text has been written.
+/// The end of a message whose text has been written; `is_cut` where it ends before its end.
 pub(crate) async fn complete(
     frame: &Frame<'_>,
     id: MessageId,
     text: &str,
     tool_calls: Vec<Content>,
+    is_cut: bool,
 ) -> Result<Whole, Fault> {
     let mut content = text_content(frame, id, text).await?;
     content.extend(tool_calls);
@@ -116,11 +123,11 @@ pub(crate) async fn complete(
         message_id: id,
         role: MessageRole::Assistant,
         content: content.clone(),
-        incomplete: false,
+        incomplete: is_cut,
     };
     Ok(Whole {
         emission: frame.emission(kind),
-        row: frame.message(id, content, true),
+        row: frame.message(id, content, !is_cut),
     })
 }
 

@@ -6,9 +6,9 @@ use netra_protocol::error::{ErrorCode, Failure};
 use serde_json::{Value, json};
 
 use crate::execution::{Fault, Frame};
-use crate::perform::calls;
+use crate::perform::native::Desk;
 
-pub use crate::perform::calls::Call as AgentCall;
+pub use crate::perform::code_calls::Call as AgentCall;
 
 /// An agent in Rust. A run that was cut off goes on by doing again what the agent did, and what is done is
 /// given to it at once ([`Work`]); so an agent has to ask for the same things in the same order each time,
@@ -87,7 +87,7 @@ impl Default for AgentSpec {
 }
 
 /// Why a compiled-in agent could not do something. Give it on with `?` unless [`failure`](Self::failure) says
-/// that the agent may go on: what ends or suspends the whole run cannot be caught.
+/// that the agent may go on: what ends or suspends the whole run holds whatever the agent makes of it, and nothing more begins.
 #[derive(Debug)]
 pub struct Stopped(pub(crate) Fault);
 
@@ -115,14 +115,19 @@ impl From<Fault> for Stopped {
 
 /// What a compiled-in agent works with: what it was asked, and what it may ask for. Each call is an event
 /// that the user sees, and an entry in the run's journal.
+///
+/// Several calls may be at work at once, by [`together`](Self::together) or by joining their futures. A future
+/// that is dropped before it is ready lets go of its call: that is closed as one whose outcome is unknown when
+/// the agent ends. One that is neither polled nor dropped holds up whoever wants to ask a person.
 #[derive(Clone, Copy)]
 pub struct Work<'a> {
     frame: &'a Frame<'a>,
+    desk: &'a Desk,
 }
 
 impl<'a> Work<'a> {
-    pub(crate) fn of(frame: &'a Frame<'a>) -> Self {
-        Self { frame }
+    pub(crate) fn of(frame: &'a Frame<'a>, desk: &'a Desk) -> Self {
+        Self { frame, desk }
     }
 
     /// Who asks, until when, with which rights.
@@ -192,7 +197,7 @@ impl<'a> Work<'a> {
     /// # Errors
     /// A failure where it failed.
     pub async fn call(&self, call: AgentCall) -> Result<Value, Stopped> {
-        Ok(calls::answer(self.frame, call).await?)
+        Ok(self.desk.answer(self.frame, call).await?)
     }
 
     /// Does several things at once, and gives what came of each, in their order.
@@ -203,7 +208,7 @@ impl<'a> Work<'a> {
         &self,
         calls: Vec<AgentCall>,
     ) -> Result<Vec<Result<Value, Failure>>, Stopped> {
-        Ok(calls::together(self.frame, calls).await?)
+        Ok(self.desk.together(self.frame, calls).await?)
     }
 }
 

@@ -1,15 +1,18 @@
 //! How each kind of agent works.
 
+mod answerer;
 mod ask;
-mod call;
-pub(crate) mod calls;
+pub(crate) mod code_calls;
 mod history;
 mod http;
 mod images;
 mod model;
+pub(crate) mod native;
 mod script;
-mod state;
+pub(crate) mod state;
 mod wish;
+
+pub(crate) use self::ask::Answer;
 
 use netra_protocol::error::ErrorCode;
 use serde_json::Value;
@@ -17,7 +20,6 @@ use serde_json::Value;
 use crate::agents::Body;
 use crate::execution::{Fault, Finished, Frame};
 use crate::message;
-use crate::native::Work;
 
 /// Makes the first of these fields that the result has as a text the assistant's message, where the agent
 /// is one that speaks to the user.
@@ -34,14 +36,12 @@ async fn say(frame: &Frame<'_>, finished: &mut Finished, fields: &[&str]) -> Res
 /// Lets the agent of this frame work until it has a result that fits its schema, or fails. What
 /// it began and did not end when it fails is closed by whoever ends the agent.
 pub(crate) async fn perform(frame: &Frame<'_>) -> Result<Finished, Fault> {
+    of_body(frame).await.map_err(Fault::of_agent)
+}
+
+async fn of_body(frame: &Frame<'_>) -> Result<Finished, Fault> {
     let finished = match &frame.agent.body {
-        Body::Native(native) => {
-            let result = native.0.run(Work::of(frame)).await;
-            let result = result.map_err(|stopped| stopped.0)?;
-            let mut finished = Finished::new(result);
-            say(frame, &mut finished, &["report_markdown", "text"]).await?;
-            finished
-        }
+        Body::Native(native) => native::perform(frame, &*native.0).await?,
         Body::Model { .. } => Box::pin(model::perform(frame)).await?,
         Body::Script { file, code } => Box::pin(script::perform(frame, file, code)).await?,
         Body::Http(endpoint) => Box::pin(http::perform(frame, endpoint)).await?,

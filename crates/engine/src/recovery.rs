@@ -51,6 +51,13 @@ impl ExecutionEngineFactory {
             .agent_versions_keep(ctx, version::of_all(self.infra().agents.all().iter()))
             .await?;
         let last_alive = store.last_alive(ctx).await?;
+        let abandoned = store.reservations_abandoned(ctx).await?;
+        if abandoned > 0 {
+            tracing::info!(
+                abandoned,
+                "calls of models were cut off with the last server, and count in full"
+            );
+        }
         let mut unfinished = store.runs_unfinished(ctx).await?;
         // Threads go to the runs that had them, slots too; the others stand in line as before.
         unfinished.sort_by_key(|run| (!run.begun, run.run_id));
@@ -197,6 +204,7 @@ impl ExecutionEngineFactory {
             deadline_at: now.plus_millis(i64::try_from(left.as_millis()).unwrap_or(i64::MAX)),
             input_message_id: input.input_message_id,
             begin,
+            trace: journal.trace(),
             journal,
             listed,
         };
@@ -300,6 +308,7 @@ impl ExecutionEngineFactory {
             request_id: self.new_id(RequestId::from_parts),
             deadline: None,
             cancel,
+            trace: None,
         };
         UserExecutionContext::for_run(&self.infra().runtime, origin)
     }

@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use netra_context::UserExecutionContext;
+use netra_context::{Trace, UserExecutionContext};
 use netra_protocol::Timestamp;
 use netra_protocol::file::File;
 use netra_protocol::id::{FileId, MessageId};
@@ -51,6 +51,8 @@ pub(crate) struct Commission {
     pub(crate) begin: Begin,
     /// What earlier attempts have done.
     pub(crate) journal: Journal,
+    /// The run's place in its trace, where it is told of.
+    pub(crate) trace: Option<Trace>,
     pub(crate) listed: Listed,
 }
 
@@ -100,8 +102,10 @@ pub(crate) async fn accept(
     let timeout_ms = timeout(&request, limits)?;
     let metadata = request.metadata.unwrap_or_default();
     if bytes_of(&Value::Object(metadata.clone())) > MAX_METADATA_BYTES {
-        let words = format!("metadata may have at most {MAX_METADATA_BYTES} bytes");
-        return Err(Error::InvalidRequest(words));
+        return Err(Error::InvalidRequest {
+            message: format!("metadata may have at most {MAX_METADATA_BYTES} bytes"),
+            details: broken("metadata", &format!("maxBytes {MAX_METADATA_BYTES}")),
+        });
     }
     check_length(&request.input, limits.message_chars)?;
     let input = agent
@@ -111,7 +115,7 @@ pub(crate) async fn accept(
                 "the input does not fit the agent's schema: {}",
                 misfits.join("; ")
             ),
-            details: Some(json!({ "misfits": misfits })),
+            details: json!({ "field": "input", "rule": "input_schema", "misfits": misfits }),
         })?;
     let wanted = agent
         .needs_key
@@ -137,9 +141,10 @@ async fn find_files(
     ids: &[FileId],
 ) -> Result<Vec<File>, Error> {
     if ids.len() > MAX_FILES {
-        return Err(Error::InvalidRequest(format!(
-            "a run may have at most {MAX_FILES} files"
-        )));
+        return Err(Error::InvalidRequest {
+            message: format!("a run may have at most {MAX_FILES} files"),
+            details: broken("files", &format!("maxItems {MAX_FILES}")),
+        });
     }
     let mut files: Vec<File> = Vec::with_capacity(ids.len());
     for id in ids {
@@ -157,13 +162,21 @@ async fn find_files(
 
 fn timeout(request: &StartRun, limits: &Limits) -> Result<u64, Error> {
     let most = limits.run_timeout_max_ms;
-    match request.timeout_ms {
-        None => Ok(limits.run_timeout_ms.min(most)),
-        Some(ms) if (1..=most).contains(&ms) => Ok(ms),
-        Some(_) => Err(Error::InvalidRequest(format!(
-            "timeout_ms must be from 1 to {most}"
-        ))),
-    }
+    let rule = match request.timeout_ms {
+        None => return Ok(limits.run_timeout_ms.min(most)),
+        Some(ms) if (1..=most).contains(&ms) => return Ok(ms),
+        Some(0) => "minimum 1",
+        Some(_) => "limits.run_timeout_max_ms",
+    };
+    Err(Error::InvalidRequest {
+        message: format!("timeout_ms must be from 1 to {most}"),
+        details: broken("timeout_ms", rule),
+    })
+}
+
+/// Where a request is wrong, and which rule it breaks.
+fn broken(field: &str, rule: &str) -> Value {
+    json!({ "field": field, "rule": rule })
 }
 
 /// The limit on texts holds for all texts of the input together.
@@ -172,7 +185,10 @@ fn check_length(input: &Value, allowed: u32) -> Result<(), Error> {
     if chars > u64::from(allowed) {
         return Err(Error::InvalidInput {
             message: format!("the input has {chars} characters, {allowed} are allowed"),
-            details: Some(json!({ "limit": "message_chars", "used": chars, "allowed": allowed })),
+            details: json!({
+                "field": "input", "rule": "limits.message_chars",
+                "limit": "message_chars", "used": chars, "allowed": allowed,
+            }),
         });
     }
     Ok(())

@@ -5,7 +5,7 @@ use std::sync::OnceLock;
 use std::time::Duration;
 
 use netra_context::runtime::TaskKind;
-use netra_context::{Limit, Principal, Right, UserExecutionContext};
+use netra_context::{Limit, Principal, Right, Trace, UserExecutionContext};
 use netra_events::Emission;
 use netra_protocol::event::EventKind;
 use netra_protocol::id::{EventId, MessageId, RunId, ThreadId};
@@ -83,7 +83,7 @@ impl ExecutionEngineFactory {
         // own task's.
         let (answer, answered) = oneshot::channel();
         let asked = Asked {
-            ctx: ctx.child("start"),
+            ctx: ctx.child("start").at(place_of_run(ctx)),
             principal,
             idempotency,
             turn,
@@ -240,6 +240,7 @@ impl ExecutionEngineFactory {
             input_message_id,
             begin,
             journal: Journal::default(),
+            trace: ctx.trace().filter(Trace::is_sampled),
             listed,
         });
         Ok(Made::New { commission, place })
@@ -319,6 +320,7 @@ impl ExecutionEngineFactory {
                 input_message_id: planned.new.input_message_id,
                 begin: Begin::Begun,
                 journal: Journal::default(),
+                trace: None,
                 listed,
             };
             let own = self.context_of(ctx.request_id(), principal.clone(), &commission);
@@ -388,6 +390,13 @@ impl ExecutionEngineFactory {
         };
         Planned { new, clock }
     }
+}
+
+/// A new run's place: within the request that asks for it, or in a trace of its own.
+fn place_of_run(ctx: &UserExecutionContext) -> Option<Trace> {
+    let runtime = ctx.runtime();
+    runtime.tracer()?;
+    Some(runtime.place_within(ctx.trace()))
 }
 
 /// Who asks for a run, and in which request.

@@ -21,8 +21,16 @@ pub(crate) async fn together<T>(
     let mut results: Vec<Option<T>> = parts.iter().map(|_| None).collect();
     let numbered = |(index, part)| async move { (index, part.await) };
     let mut later = parts.into_iter().enumerate().map(numbered);
+    // Dropped after those at work, which may rest.
+    let mut lent = Lent {
+        rest,
+        parts: MAX_AT_ONCE.min(results.len()),
+    };
+    if !rest.begun(lent.parts.saturating_sub(1)) {
+        lent.parts = 0;
+        return Err(Fault::Waiting);
+    }
     let mut at_work: FuturesUnordered<_> = later.by_ref().take(MAX_AT_ONCE).collect();
-    rest.begun(at_work.len().saturating_sub(1));
     let mut waiting = false;
     while let Some((index, outcome)) = at_work.next().await {
         match outcome {
@@ -30,6 +38,7 @@ pub(crate) async fn together<T>(
             // It rests already, and so does all the rest.
             Err(Fault::Waiting) => {
                 waiting = true;
+                lent.parts -= 1;
                 continue;
             }
             Err(fault) => return Err(fault),
@@ -38,13 +47,32 @@ pub(crate) async fn together<T>(
             Some(next) => at_work.push(next),
             // Where it was the last one, the agent goes on itself.
             None if at_work.is_empty() => {}
-            None => rest.ended(),
+            None => lent.give_back(1),
         }
     }
     if waiting {
         return Err(Fault::Waiting);
     }
     Ok(results.into_iter().flatten().collect())
+}
+
+/// The parts of a run that an agent has at work in its place. Dropped, one is left: the agent itself.
+struct Lent<'a> {
+    rest: &'a Rest,
+    parts: usize,
+}
+
+impl Lent<'_> {
+    fn give_back(&mut self, parts: usize) {
+        self.parts -= parts;
+        self.rest.ended(parts);
+    }
+}
+
+impl Drop for Lent<'_> {
+    fn drop(&mut self) {
+        self.give_back(self.parts.saturating_sub(1));
+    }
 }
 
 #[cfg(test)]

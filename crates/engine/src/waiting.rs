@@ -99,7 +99,7 @@ impl ExecutionEngineFactory {
         if let Some(misfits) = misfits {
             return Err(Error::InvalidInput {
                 message: format!("the arguments do not fit the tool's schema: {misfits}"),
-                details: Some(json!({ "field": "arguments" })),
+                details: json!({ "field": "arguments", "rule": "input_schema" }),
             });
         }
         let store = &self.0.infra.store;

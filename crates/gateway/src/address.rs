@@ -1,17 +1,37 @@
-//! Where a request comes from: the address of the connection, or the one that a trusted proxy names.
+//! Where a request comes from: the address of the connection or the Unix socket, or what a trusted proxy names.
 
 use std::net::{IpAddr, Ipv6Addr};
 use std::str::FromStr;
 
 use axum::http::HeaderMap;
 
-/// Addresses that begin alike, such as `10.0.0.0/8`.
+/// Where a connection comes from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Net {
-    base: u128,
-    /// How many bits have to be the same, of those of IP version 6.
-    bits: u32,
+pub(crate) enum Peer {
+    Address(IpAddr),
+    /// The server's own Unix socket, which has no address.
+    Socket,
 }
+
+/// Who may be a trusted proxy: addresses that begin alike, such as `10.0.0.0/8`, or whoever connects at the Unix socket
+/// (`unix`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Net(Kind);
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Addresses {
+        base: u128,
+        /// How many bits have to be the same, of those of IP version 6.
+        bits: u32,
+    },
+    Socket,
+}
+
+/// What the Unix socket is called among addresses.
+const UNIX: &str = "unix";
+/// What it is counted as: no address, and no network of version 6.
+const UNIX_NUMBER: u128 = u128::MAX;
 
 /// As IP version 6 writes it, so that both versions compare alike.
 fn number(address: IpAddr) -> u128 {
@@ -29,7 +49,11 @@ impl FromStr for Net {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        let wrong = || format!("`{text}` is no address and no network such as 10.0.0.0/8");
+        if text.trim() == UNIX {
+            return Ok(Self(Kind::Socket));
+        }
+        let wrong =
+            || format!("`{text}` is no address, no network such as 10.0.0.0/8, and not `unix`");
         let (address, bits) = match text.trim().split_once('/') {
             Some((address, bits)) => (address, Some(bits.parse::<u32>().map_err(|_| wrong())?)),
             None => (text.trim(), None),
@@ -41,16 +65,33 @@ impl FromStr for Net {
             return Err(wrong());
         }
         let bits = bits + (128 - own);
-        Ok(Self {
+        Ok(Self(Kind::Addresses {
             base: number(address) & mask(bits),
             bits,
-        })
+        }))
     }
 }
 
 impl Net {
-    fn holds(self, address: IpAddr) -> bool {
-        number(address) & mask(self.bits) == self.base
+    fn holds(self, peer: Peer) -> bool {
+        match (self.0, peer) {
+            (Kind::Addresses { base, bits }, Peer::Address(address)) => {
+                number(address) & mask(bits) == base
+            }
+            (Kind::Socket, Peer::Socket) => true,
+            (Kind::Addresses { .. } | Kind::Socket, _) => false,
+        }
+    }
+}
+
+impl Peer {
+    /// An address of version 4 is one, however it is written.
+    pub(crate) fn of(address: IpAddr) -> Self {
+        Self::Address(address.to_canonical())
+    }
+
+    pub(crate) fn is_loopback(self) -> bool {
+        matches!(self, Self::Address(address) if address.is_loopback())
     }
 }
 
@@ -73,11 +114,11 @@ fn named(text: &str) -> Option<IpAddr> {
     Some(found.to_canonical())
 }
 
-/// The client's address. Behind a trusted proxy it is the last of `X-Forwarded-For` that is no trusted proxy itself:
+/// Where the client is. Behind a trusted proxy it is the last of `X-Forwarded-For` that is no trusted proxy itself:
 /// what stands before it the client may have written.
-pub(crate) fn of_client(peer: IpAddr, headers: &HeaderMap, trusted: &[Net]) -> IpAddr {
-    let is_trusted = |address: IpAddr| trusted.iter().any(|net| net.holds(address));
-    let mut client = peer.to_canonical();
+pub(crate) fn of_client(peer: Peer, headers: &HeaderMap, trusted: &[Net]) -> Peer {
+    let is_trusted = |peer: Peer| trusted.iter().any(|net| net.holds(peer));
+    let mut client = peer;
     if !is_trusted(client) {
         return client;
     }
@@ -87,7 +128,7 @@ pub(crate) fn of_client(peer: IpAddr, headers: &HeaderMap, trusted: &[Net]) -> I
         let Some(address) = named(hop) else {
             return client;
         };
-        client = address;
+        client = Peer::Address(address);
         if !is_trusted(client) {
             return client;
         }
@@ -97,10 +138,11 @@ pub(crate) fn of_client(peer: IpAddr, headers: &HeaderMap, trusted: &[Net]) -> I
 
 /// Whom requests without credentials are counted for: of IP version 6 a network, because whoever has one address there
 /// has all of it.
-pub(crate) fn counted(address: IpAddr) -> u128 {
-    match address.to_canonical() {
-        IpAddr::V4(address) => number(IpAddr::V4(address)),
-        IpAddr::V6(address) => address.to_bits() & mask(64),
+pub(crate) fn counted(peer: Peer) -> u128 {
+    match peer {
+        Peer::Address(address @ IpAddr::V4(_)) => number(address),
+        Peer::Address(IpAddr::V6(address)) => address.to_bits() & mask(64),
+        Peer::Socket => UNIX_NUMBER,
     }
 }
 
@@ -117,7 +159,31 @@ mod tests {
         for line in lines {
             headers.append("x-forwarded-for", line.parse().unwrap());
         }
-        of_client(peer.parse().unwrap(), &headers, &nets(trusted)).to_string()
+        let peer = match peer {
+            UNIX => Peer::Socket,
+            address => Peer::of(address.parse().unwrap()),
+        };
+        match of_client(peer, &headers, &nets(trusted)) {
+            Peer::Address(address) => address.to_string(),
+            Peer::Socket => UNIX.to_owned(),
+        }
+    }
+
+    #[test]
+    fn a_unix_socket_is_no_address_and_trusted_by_its_own_name_only() {
+        assert_eq!(client("unix", &["1.1.1.1"], &["127.0.0.1", "::1"]), "unix");
+        assert_eq!(client("unix", &["1.1.1.1"], &["unix"]), "1.1.1.1");
+        assert_eq!(client("unix", &[], &["unix"]), "unix");
+        assert_eq!(client("127.0.0.1", &["1.1.1.1"], &["unix"]), "127.0.0.1");
+        assert!(!Peer::Socket.is_loopback());
+        for address in [
+            "127.0.0.1",
+            "::1",
+            "ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff",
+        ] {
+            let address = Peer::of(address.parse().unwrap());
+            assert_ne!(counted(address), counted(Peer::Socket));
+        }
     }
 
     #[test]
@@ -143,11 +209,12 @@ mod tests {
     #[test]
     fn networks_are_read_and_nonsense_is_not() {
         let net: Net = "192.0.2.128/25".parse().unwrap();
-        assert!(net.holds("192.0.2.200".parse().unwrap()));
-        assert!(!net.holds("192.0.2.100".parse().unwrap()));
+        let holds = |net: Net, text: &str| net.holds(Peer::of(text.parse().unwrap()));
+        assert!(holds(net, "192.0.2.200"));
+        assert!(!holds(net, "192.0.2.100"));
         let all: Net = "0.0.0.0/0".parse().unwrap();
-        assert!(all.holds("8.8.8.8".parse().unwrap()));
-        assert!(!all.holds("2001:db8::1".parse().unwrap()));
+        assert!(holds(all, "8.8.8.8"));
+        assert!(!holds(all, "2001:db8::1"));
         for bad in [
             "",
             "10.0.0.0/33",
@@ -162,7 +229,7 @@ mod tests {
 
     #[test]
     fn a_network_of_version_6_is_one_client() {
-        let of = |text: &str| counted(text.parse().unwrap());
+        let of = |text: &str| counted(Peer::of(text.parse().unwrap()));
         assert_eq!(of("2001:db8::1"), of("2001:db8::2:3"));
         assert_ne!(of("2001:db8:0:1::1"), of("2001:db8::1"));
         assert_ne!(of("1.2.3.4"), of("1.2.3.5"));

@@ -9,6 +9,7 @@ pub(crate) mod passwords;
 pub(crate) mod session;
 pub(crate) mod setup;
 pub(crate) mod token;
+pub(crate) mod verified;
 pub(crate) mod verifier;
 
 use base64::Engine as _;

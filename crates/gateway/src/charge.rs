@@ -12,6 +12,7 @@ use netra_context::{Limit, Principal};
 use netra_protocol::ErrorCode;
 use serde_json::json;
 
+use crate::auth::verifier::Passed;
 use crate::error::Error;
 use crate::limit::Verdict;
 use crate::state::Gateway;
@@ -35,20 +36,20 @@ fn account(gateway: &Gateway, principal: &Principal) -> Result<Arc<Account>, Err
     Ok(account)
 }
 
-/// Lets a request or a socket of a verified user in: counts it, and gives the account that it works on.
+/// Lets a request or a socket of a verified user in: counts it, and gives the account that it works on, with where that
+/// of its counts stands which ends first.
 ///
 /// # Errors
 /// 429 where the user has asked too often, or holds too much memory.
-pub(crate) fn admit(
-    gateway: &Gateway,
-    principal: &Principal,
-) -> Result<(Verdict, Arc<Account>), Error> {
+pub(crate) fn admit(gateway: &Gateway, passed: &Passed) -> Result<(Verdict, Arc<Account>), Error> {
+    let principal = &passed.verified.principal;
     let (user, allowed) = (principal.user_id, principal.limits.requests_per_minute);
     let verdict = gateway.requests.count(user, allowed, gateway.runtime.now());
     if !verdict.allowed {
         gateway.runtime.limit_hit(user, Limit::Requests);
         return Err(verdict.refusal());
     }
+    let verdict = verdict.or_tighter(passed.by_key);
     Ok((verdict, account(gateway, principal)?))
 }
 

@@ -1,5 +1,7 @@
 //! What the edge can be told: origins, registration, lives of tokens, limits.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use netra_context::Secret;
@@ -33,12 +35,36 @@ impl std::str::FromStr for Registration {
     }
 }
 
+/// How often somebody who is not signed in may do something in a minute. It can be set while the server runs; clones
+/// are the same.
+#[derive(Debug, Clone)]
+pub struct PerMinute(Arc<AtomicU32>);
+
+impl From<u32> for PerMinute {
+    fn from(number: u32) -> Self {
+        Self(Arc::new(AtomicU32::new(number)))
+    }
+}
+
+impl PerMinute {
+    /// As often as this from now on.
+    pub fn set(&self, number: u32) {
+        self.0.store(number, Ordering::Relaxed);
+    }
+
+    pub(crate) fn get(&self) -> u32 {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
 /// Settings of the edge, already checked.
 #[derive(Clone)]
 pub struct Config {
     /// Where browsers reach the server, such as `https://netra.example`; none where the `Host`
     /// that they name is to be taken.
     pub public_origin: Option<String>,
+    /// Whether the server itself speaks TLS, so that its own address is `https://…`.
+    pub tls: bool,
     /// Origins of other pages that may use the interface.
     pub allowed_origins: Vec<String>,
     /// Who may make an account.
@@ -63,8 +89,11 @@ pub struct Config {
     /// Connections of all kinds on this node; beyond it the oldest on which nobody has signed in
     /// is closed. A quarter of them is never taken by WebSockets and event streams.
     pub max_connections: usize,
-    /// Requests of one address in a minute that carry no good credentials.
-    pub requests_per_address: u32,
+    /// Requests of one address that carry no good credentials.
+    pub requests_per_address: PerMinute,
+    /// Sign-ins of a pair of account and address. No user's and no plan's: before a sign-in nobody knows whose it is,
+    /// and another limit for an account would tell that there is one.
+    pub logins_per_minute: PerMinute,
     /// Proxies whose `X-Forwarded-For` is believed.
     pub trusted_proxies: Vec<Net>,
     /// How long a new connection may take to bring the head of its first request.
@@ -83,10 +112,16 @@ pub struct Config {
     pub write_stall: Duration,
 }
 
+/// Requests of one address without good credentials, per minute, where nothing else is said.
+pub const REQUESTS_PER_ADDRESS: u32 = 3_000;
+/// Sign-ins of a pair of account and address, per minute, where nothing else is said.
+pub const LOGINS_PER_MINUTE: u32 = 5;
+
 impl Default for Config {
     fn default() -> Self {
         Self {
             public_origin: None,
+            tls: false,
             allowed_origins: Vec::new(),
             registration: Registration::Closed,
             issuer: None,
@@ -98,7 +133,8 @@ impl Default for Config {
             limits: Limits::default(),
             max_sockets: 20_000,
             max_connections: 30_000,
-            requests_per_address: 3_000,
+            requests_per_address: REQUESTS_PER_ADDRESS.into(),
+            logins_per_minute: LOGINS_PER_MINUTE.into(),
             trusted_proxies: Vec::new(),
             header_timeout: Duration::from_secs(10),
             body_stall: Duration::from_secs(30),

@@ -101,10 +101,11 @@ impl Error {
         self
     }
 
-    /// Names the field or parameter that is wrong.
+    /// Names the field or parameter that is wrong and the rule that it breaks: a keyword of its schema in the document,
+    /// with its value, or a word of our own where no schema can say it.
     #[must_use]
-    pub(crate) fn at_field(self, field: &str) -> Self {
-        self.with_details(json!({ "field": field }))
+    pub(crate) fn breaks(self, field: &str, rule: &str) -> Self {
+        self.with_details(json!({ "field": field, "rule": rule }))
     }
 
     /// Says when to come back.
@@ -278,7 +279,7 @@ impl From<netra_store::Error> for Error {
             netra_store::Error::TooLarge { limit_bytes } => {
                 told.with_details(json!({ "limit_bytes": limit_bytes }))
             }
-            netra_store::Error::InvalidCursor => told.at_field("cursor"),
+            netra_store::Error::InvalidCursor => told.breaks("cursor", "cursor"),
             _ => told,
         };
         told.caused_by(error)

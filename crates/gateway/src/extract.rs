@@ -2,14 +2,13 @@
 //!
 //! [`context`] is the one place that makes a [`UserExecutionContext`] for a request.
 
-use std::net::{IpAddr, SocketAddr};
 use std::str::FromStr;
 use std::sync::Arc;
 
-use axum::extract::{ConnectInfo, FromRequestParts, RawPathParams};
+use axum::extract::{FromRequestParts, RawPathParams};
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, Uri};
-use netra_context::{Principal, UserExecutionContext};
+use netra_context::{Principal, Trace, UserExecutionContext};
 use netra_protocol::id::RequestId;
 use netra_protocol::page::{DEFAULT_LIMIT, MAX_LIMIT};
 use netra_store::Idempotency;
@@ -17,6 +16,7 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use sha2::{Digest as _, Sha256};
 
+use crate::address::Peer;
 use crate::auth::verifier::Verified;
 use crate::error::Error;
 use crate::json;
@@ -61,7 +61,7 @@ impl<Q: DeserializeOwned> FromRequestParts<Gateway> for Caller<Q> {
         let request_id = request_id(parts)?;
         let ctx = context(gateway, verified.principal.clone(), request_id, "request");
         Ok(Self {
-            ctx,
+            ctx: ctx.at(parts.extensions.get::<Trace>().copied()),
             verified,
             place: parts.extensions.get().cloned(),
             query,
@@ -88,7 +88,7 @@ impl<T: FromStr + Send> FromRequestParts<Gateway> for Id<T> {
 /// Somebody who need not be signed in: where the request came from, and its headers. No parameters
 /// are known behind the `?`.
 pub(crate) struct Visitor {
-    pub(crate) address: Option<IpAddr>,
+    pub(crate) peer: Option<Peer>,
     pub(crate) headers: HeaderMap,
     pub(crate) uri: Uri,
 }
@@ -98,9 +98,8 @@ impl FromRequestParts<Gateway> for Visitor {
 
     async fn from_request_parts(parts: &mut Parts, _: &Gateway) -> Result<Self, Error> {
         parse_query::<Nothing>(parts.uri.query().unwrap_or_default())?;
-        let peer = parts.extensions.get::<ConnectInfo<SocketAddr>>();
         Ok(Self {
-            address: peer.map(|ConnectInfo(address)| address.ip().to_canonical()),
+            peer: parts.extensions.get().copied(),
             headers: parts.headers.clone(),
             uri: parts.uri.clone(),
         })
@@ -126,7 +125,7 @@ pub(crate) struct Nothing {}
 pub(crate) struct Paging {
     /// Items of a page, 1 to 100; 20 when absent.
     #[param(minimum = 1, maximum = 100)]
-    limit: Option<u32>,
+    limit: Option<i64>,
     /// `next_cursor` of the page before.
     pub(crate) cursor: Option<String>,
 }
@@ -138,11 +137,16 @@ impl Paging {
 }
 
 /// The size of a page, within the contract's bounds.
-pub(crate) fn checked_limit(asked: Option<u32>) -> Result<u32, Error> {
-    match asked.unwrap_or(DEFAULT_LIMIT) {
-        limit @ 1..=MAX_LIMIT => Ok(limit),
-        _ => Err(Error::invalid("`limit` is a number from 1 to 100.").at_field("limit")),
-    }
+pub(crate) fn checked_limit(asked: Option<i64>) -> Result<u32, Error> {
+    let rule = match asked {
+        None => return Ok(DEFAULT_LIMIT),
+        Some(limit) if limit < 1 => "minimum 1",
+        Some(limit) => match u32::try_from(limit) {
+            Ok(limit) if limit <= MAX_LIMIT => return Ok(limit),
+            _ => "maximum 100",
+        },
+    };
+    Err(Error::invalid("`limit` is a number from 1 to 100.").breaks("limit", rule))
 }
 
 /// The `Idempotency-Key` of the request, if it has one.
@@ -171,7 +175,7 @@ impl IdempotencyKey {
             .all(|byte| byte.is_ascii_graphic() || byte == b' ');
         if key.is_empty() || key.len() > 255 || !visible {
             let message = "An idempotency key has 1 to 255 visible ASCII characters.";
-            return Err(Error::invalid(message).at_field("Idempotency-Key"));
+            return Err(Error::invalid(message).breaks("Idempotency-Key", "pattern ^[ -~]{1,255}$"));
         }
         Ok(key)
     }
@@ -208,7 +212,7 @@ mod tests {
         assert_eq!(error.code(), ErrorCode::UnknownField);
         assert!(error.to_string().contains("limt"));
 
-        for bad in ["limit=x", "limit=-1", "limit=", "limit=1&limit=2"] {
+        for bad in ["limit=x", "limit=1.5", "limit=", "limit=1&limit=2"] {
             let error = parse_query::<Paging>(bad).unwrap_err();
             assert_eq!(error.code(), ErrorCode::InvalidRequest, "{bad}");
         }
@@ -223,7 +227,7 @@ mod tests {
     fn a_page_has_1_to_100_items() {
         assert_eq!(checked_limit(None).unwrap(), 20);
         assert_eq!(checked_limit(Some(100)).unwrap(), 100);
-        for bad in [0, 101, u32::MAX] {
+        for bad in [0, 101, -1, i64::MIN, i64::MAX] {
             assert_eq!(
                 checked_limit(Some(bad)).unwrap_err().code(),
                 ErrorCode::InvalidRequest

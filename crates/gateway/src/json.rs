@@ -135,6 +135,10 @@ fn is_json(headers: &HeaderMap) -> bool {
 
 /// Reads `T` from JSON text.
 pub(crate) fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Error> {
+    // A list would be taken for the fields of an object, in their order.
+    if bytes.trim_ascii_start().starts_with(b"[") {
+        return Err(refusal("", "invalid type: sequence, expected a map"));
+    }
     let _room = memory::reserve_for_json(bytes).map_err(charge::refusal)?;
     let mut deserializer = serde_json::Deserializer::from_slice(bytes);
     let read = serde_path_to_error::deserialize(&mut deserializer);
@@ -147,12 +151,12 @@ pub(crate) fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Error> {
             refusal(&error.path().to_string(), "")
         } else {
             let place = format!("line {}, column {}", inner.line(), inner.column());
-            Error::invalid(format!("The body is not valid JSON ({place})."))
+            Error::invalid(format!("The body is not valid JSON ({place}).")).breaks("", "json")
         }
     })?;
     deserializer
         .end()
-        .map_err(|_| Error::invalid("The body goes on after its JSON value."))?;
+        .map_err(|_| Error::invalid("The body goes on after its JSON value.").breaks("", "json"))?;
     Ok(value)
 }
 
@@ -177,7 +181,8 @@ pub(crate) fn refusal(path: &str, reason: &str) -> Error {
             .take(100)
             .collect::<String>();
         let message = format!("The field `{name}` is not known.");
-        return Error::new(ErrorCode::UnknownField, message).at_field(&name);
+        return Error::new(ErrorCode::UnknownField, message)
+            .breaks(&name, "additionalProperties false");
     }
     if reason.starts_with("missing field") {
         let name = quoted(reason).unwrap_or_default();
@@ -186,17 +191,21 @@ pub(crate) fn refusal(path: &str, reason: &str) -> Error {
         } else {
             format!("{path}.{name}")
         };
-        return Error::invalid(format!("The field `{whole}` is missing.")).at_field(&whole);
+        return Error::invalid(format!("The field `{whole}` is missing."))
+            .breaks(&whole, "required");
     }
     if reason.starts_with("duplicate field") {
         let name = quoted(reason).unwrap_or(path);
         let name = name.chars().take(100).collect::<String>();
-        return Error::invalid(format!("The field `{name}` is there twice.")).at_field(&name);
+        return Error::invalid(format!("The field `{name}` is there twice.")).breaks(&name, "once");
     }
     let reason = reason.split(" at line ").next().unwrap_or_default();
     let expected = match reason.rsplit_once("expected ") {
         Some((_, expected)) => format!(": expected {expected}"),
-        None if reason.starts_with("not a valid") => format!(": {reason}"),
+        None if reason.starts_with("not a valid") => {
+            let (words, _) = reason.split_once(" (").unwrap_or((reason, ""));
+            format!(": {words}")
+        }
         None => String::new(),
     };
     let name = if path.is_empty() {
@@ -204,7 +213,52 @@ pub(crate) fn refusal(path: &str, reason: &str) -> Error {
     } else {
         format!("The field `{path}`")
     };
-    Error::invalid(format!("{name} is not as it should be{expected}.")).at_field(path)
+    let rule = broken_rule(reason);
+    Error::invalid(format!("{name} is not as it should be{expected}.")).breaks(path, &rule)
+}
+
+/// Which rule of the schema is broken, by what the reader of the value says.
+fn broken_rule(reason: &str) -> String {
+    if let Some((_, rule)) = reason.split_once(" (")
+        && reason.starts_with("not a valid")
+    {
+        return rule.trim_end_matches(')').to_owned();
+    }
+    let expected = reason.rsplit_once("expected ").map(|(_, words)| words);
+    let expected = expected.unwrap_or(reason).trim();
+    if reason.starts_with("unknown variant") {
+        let words = expected.trim_start_matches("one of ").replace('`', "");
+        return format!("enum {}", words.replace(" or ", ", "));
+    }
+    if let Some(number) = reason.strip_prefix("invalid type: floating point `") {
+        let number = number.split('`').next().unwrap_or_default().parse::<f64>();
+        if number.is_ok_and(|number| number.fract() == 0.0) {
+            return "plain_integer".to_owned();
+        }
+    }
+    let is_below = reason.starts_with("invalid value: integer `-");
+    let is_above = reason.starts_with("invalid value: integer `") && !is_below;
+    let least = if is_below {
+        "minimum 0"
+    } else {
+        "type integer"
+    };
+    match expected {
+        "u32" if is_above => "maximum 4294967295",
+        "u64" | "u32" | "u16" | "u8" | "usize" => least,
+        "i64" | "i32" | "invalid digit found in string" => "type integer",
+        "cannot parse integer from empty string" => "type integer",
+        "number too large to fit in target type" => "format int64",
+        "number too small to fit in target type" => "format int64",
+        "f64" => "type number",
+        "a boolean" | "provided string was not `true` or `false`" => "type boolean",
+        "a sequence" => "type array",
+        "a map" | "an object" => "type object",
+        words if words.starts_with("struct ") => "type object",
+        // What is left are texts, and words out of a list that came as something else.
+        _ => "type string",
+    }
+    .to_owned()
 }
 
 #[cfg(test)]
@@ -214,62 +268,96 @@ mod tests {
 
     use super::*;
 
-    fn refused<T: DeserializeOwned + std::fmt::Debug>(text: &str) -> (ErrorCode, String) {
+    fn refused<T: DeserializeOwned + std::fmt::Debug>(text: &str) -> (ErrorCode, String, String) {
         let error = parse::<T>(text.as_bytes()).unwrap_err();
         let detail = error.detail(netra_protocol::id::RequestId::from_parts(1, 1), "d");
-        let field = detail.details.map(|details| details["field"].to_string());
-        (detail.code, field.unwrap_or_default())
+        let of = |name: &str| {
+            let details = detail.details.as_ref()?;
+            Some(details[name].as_str()?.to_owned())
+        };
+        let none = || "-".to_owned();
+        (
+            detail.code,
+            of("field").unwrap_or_else(none),
+            of("rule").unwrap_or_else(none),
+        )
     }
 
     #[test]
-    fn the_wrong_field_is_named() {
-        for (text, code, field) in [
-            (
-                r#"{"agent":"echo","input":"x","model":"y"}"#,
-                ErrorCode::UnknownField,
-                "\"model\"",
-            ),
-            (
-                r#"{"agent":"echo"}"#,
-                ErrorCode::InvalidRequest,
-                "\"input\"",
-            ),
-            (
-                r#"{"agent":7,"input":"x"}"#,
-                ErrorCode::InvalidRequest,
-                "\"agent\"",
-            ),
+    fn the_wrong_field_and_the_rule_that_it_breaks_are_named() {
+        let (invalid, file) = (ErrorCode::InvalidRequest, netra_protocol::id::FileId::RULE);
+        for (text, field, rule) in [
+            (r#"{"agent":"echo"}"#, "input", "required"),
+            (r#"{"agent":7,"input":"x"}"#, "agent", "type string"),
             (
                 r#"{"agent":"e","input":1,"files":["run_1"]}"#,
-                ErrorCode::InvalidRequest,
-                "\"files[0]\"",
+                "files[0]",
+                file,
+            ),
+            (
+                r#"{"agent":"e","input":1,"files":3}"#,
+                "files",
+                "type array",
             ),
             (
                 r#"{"agent":"e","input":1,"on_limit":"x"}"#,
-                ErrorCode::InvalidRequest,
-                "\"on_limit\"",
+                "on_limit",
+                "enum queue, reject",
             ),
             (
-                r#"{"agent":"e","agent":"f","input":1}"#,
-                ErrorCode::InvalidRequest,
-                "\"agent\"",
+                r#"{"agent":"e","input":1,"on_busy":"x"}"#,
+                "on_busy",
+                "enum queue, reject, interrupt",
             ),
+            (r#"{"agent":"e","agent":"f","input":1}"#, "agent", "once"),
             (
                 r#"{"agent":"e","input":1,"on_limit":null}"#,
-                ErrorCode::InvalidRequest,
-                "\"on_limit\"",
+                "on_limit",
+                "type string",
             ),
-            ("[]", ErrorCode::InvalidRequest, "\"\""),
-            ("{", ErrorCode::InvalidRequest, ""),
-            ("{} {}", ErrorCode::InvalidRequest, ""),
+            (
+                r#"{"agent":"e","input":1,"timeout_ms":-1}"#,
+                "timeout_ms",
+                "minimum 0",
+            ),
+            (
+                r#"{"agent":"e","input":1,"timeout_ms":"1"}"#,
+                "timeout_ms",
+                "type integer",
+            ),
+            (
+                r#"{"agent":"e","input":1,"timeout_ms":1.5}"#,
+                "timeout_ms",
+                "type integer",
+            ),
+            (
+                r#"{"agent":"e","input":1,"timeout_ms":2.0}"#,
+                "timeout_ms",
+                "plain_integer",
+            ),
+            (
+                r#"{"agent":"e","input":1,"metadata":[]}"#,
+                "metadata",
+                "type object",
+            ),
+            ("[]", "", "type object"),
+            ("{", "", "json"),
+            ("{} {}", "", "json"),
         ] {
             let found = if text.starts_with("{}") {
                 refused::<CreateThread>(text)
             } else {
                 refused::<StartRun>(text)
             };
-            assert_eq!(found, (code, field.to_owned()), "{text}");
+            assert_eq!(
+                found,
+                (invalid, field.to_owned(), rule.to_owned()),
+                "{text}"
+            );
         }
+        let unknown = refused::<StartRun>(r#"{"agent":"echo","input":"x","model":"y"}"#);
+        let rule = "additionalProperties false".to_owned();
+        assert_eq!(unknown, (ErrorCode::UnknownField, "model".into(), rule));
     }
 
     #[test]

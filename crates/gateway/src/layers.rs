@@ -1,11 +1,10 @@
 //! The layers around the handlers. Their order, and why, stands in `router.rs`.
 
-use std::net::SocketAddr;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Instant;
 
-use axum::extract::{ConnectInfo, MatchedPath, Request, State};
+use axum::extract::{MatchedPath, Request, State};
 use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse as _, Response};
@@ -15,19 +14,22 @@ use netra_context::runtime::TaskKind;
 use netra_protocol::ErrorCode;
 use netra_protocol::id::RequestId;
 
-use crate::address;
+use crate::address::{self, Peer};
 use crate::auth::origin;
 use crate::auth::verifier::{Presented, Verified, is_api_key};
 use crate::charge;
+use crate::cors;
 use crate::error::Error;
 use crate::limit::Verdict;
 use crate::serve::places::Place;
 use crate::state::Gateway;
-use crate::trace::{TRACEPARENT, Trace};
+use crate::trace::{self, TRACEPARENT};
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 const X_API_KEY: HeaderName = HeaderName::from_static("x-api-key");
 const X_NETRA_USER: HeaderName = HeaderName::from_static("x-netra-user");
+/// Whoever looks after the server asks here, overloaded or not.
+const HEALTH: &str = "/health/";
 
 /// Gives the request its id, catches panics, writes the body of errors, counts and logs.
 pub(crate) async fn finish(
@@ -37,11 +39,14 @@ pub(crate) async fn finish(
 ) -> Response {
     let began = Instant::now();
     let request_id = gateway.runtime.new_id(RequestId::from_parts);
-    let trace = Trace::of(request.headers(), &gateway.runtime);
+    let trace = trace::of(request.headers(), &gateway.runtime);
     request.extensions_mut().insert(request_id);
+    request.extensions_mut().insert(trace);
     find_client(&gateway, &mut request);
     let method = request.method().clone();
     let route = request.extensions().get::<MatchedPath>().cloned();
+    let route = route.as_ref().map_or("other", MatchedPath::as_str);
+    let span = trace::span(&gateway.runtime, trace, &method, route);
     let is_api = request.uri().path().starts_with("/api/");
     let answered = AssertUnwindSafe(next.run(request)).catch_unwind().await;
     let answered =
@@ -51,7 +56,7 @@ pub(crate) async fn finish(
     if let Ok(value) = HeaderValue::try_from(request_id.to_string()) {
         headers.insert(REQUEST_ID, value);
     }
-    if let Some(value) = trace.header() {
+    if let Some(value) = trace::header(&trace) {
         headers.insert(TRACEPARENT, value);
     }
     headers.insert(
@@ -67,10 +72,10 @@ pub(crate) async fn finish(
             .entry(header::CACHE_CONTROL)
             .or_insert(HeaderValue::from_static("no-store"));
     }
-    let route = route.as_ref().map_or("other", MatchedPath::as_str);
     record(&method, route, response.status(), began);
+    trace::end(span, (&method, route), response.status(), request_id);
     tracing::debug!(
-        request.id = %request_id, trace.id = %trace.id(), http.method = %method, http.route = route,
+        request.id = %request_id, trace.id = format!("{:032x}", trace.id()), http.method = %method, http.route = route,
         http.status = response.status().as_u16(), "request answered",
     );
     response
@@ -79,13 +84,12 @@ pub(crate) async fn finish(
 /// Puts the client's address in place of a trusted proxy's.
 fn find_client(gateway: &Gateway, request: &mut Request) {
     let trusted = &gateway.config.trusted_proxies;
-    let peer = request.extensions().get::<ConnectInfo<SocketAddr>>();
-    let Some(ConnectInfo(peer)) = peer.copied().filter(|_| !trusted.is_empty()) else {
+    let peer = request.extensions().get::<Peer>();
+    let Some(peer) = peer.copied().filter(|_| !trusted.is_empty()) else {
         return;
     };
-    let client = address::of_client(peer.ip(), request.headers(), trusted);
-    let client = SocketAddr::new(client, peer.port());
-    request.extensions_mut().insert(ConnectInfo(client));
+    let client = address::of_client(peer, request.headers(), trusted);
+    request.extensions_mut().insert(client);
 }
 
 /// The method as a label. Clients may invent methods; labels stay for ever.
@@ -182,7 +186,7 @@ fn credential_in_query(uri: &Uri) -> bool {
 }
 
 fn is_interface(path: &str) -> bool {
-    path == "/ws" || path.starts_with("/api/") || path.starts_with("/health/")
+    path == "/ws" || path.starts_with("/api/") || path.starts_with(HEALTH)
 }
 
 fn check_host(gateway: &Gateway, request: &Request) -> Result<(), Error> {
@@ -196,34 +200,52 @@ fn check_host(gateway: &Gateway, request: &Request) -> Result<(), Error> {
     Ok(())
 }
 
-/// Refuses foreign pages, and credentials where they do not belong.
+fn check_request(gateway: &Gateway, request: &Request) -> Result<(), Error> {
+    check_host(gateway, request)?;
+    if !is_interface(request.uri().path()) {
+        return Ok(());
+    }
+    if credential_in_query(request.uri()) {
+        return Err(Error::unauthenticated(
+            "Credentials do not belong into an address.",
+        ));
+    }
+    origin::check(&gateway.config, request.headers(), request.uri())
+}
+
+/// Refuses foreign pages, and credentials where they do not belong; lets pages on the allow-list read the answers.
 pub(crate) async fn guard(
     State(gateway): State<Gateway>,
     request: Request,
     next: Next,
-) -> Result<Response, Error> {
-    check_host(&gateway, &request)?;
-    if is_interface(request.uri().path()) {
-        if credential_in_query(request.uri()) {
-            return Err(Error::unauthenticated(
-                "Credentials do not belong into an address.",
-            ));
+) -> Response {
+    let is_interface = is_interface(request.uri().path());
+    let page = cors::listed(&gateway.config, request.headers(), request.uri());
+    let page = page.filter(|_| is_interface);
+    let mut response = match (check_request(&gateway, &request), &page) {
+        (Err(refused), _) => refused.into_response(),
+        (Ok(()), Some(_)) if cors::is_preflight(request.method(), request.headers()) => {
+            cors::preflight()
         }
-        origin::check(&gateway.config, request.headers(), request.uri())?;
+        (Ok(()), _) => next.run(request).await,
+    };
+    let headers = response.headers_mut();
+    if let Some(page) = page {
+        cors::allow(headers, page);
     }
-    Ok(next.run(request).await)
+    if is_interface && !gateway.config.allowed_origins.is_empty() {
+        headers.append(header::VARY, HeaderValue::from_static("Origin"));
+    }
+    response
 }
 
 /// Counts a request of somebody who is not signed in, by address.
 fn count_stranger(gateway: &Gateway, request: &Request) -> Result<Option<Verdict>, Error> {
-    let peer = request.extensions().get::<ConnectInfo<SocketAddr>>();
-    let Some(ConnectInfo(peer)) = peer else {
+    let Some(peer) = request.extensions().get::<Peer>() else {
         return Ok(None);
     };
-    let (key, limit) = (
-        address::counted(peer.ip()),
-        gateway.config.requests_per_address,
-    );
+    let key = address::counted(*peer);
+    let limit = gateway.config.requests_per_address.get();
     let verdict = gateway.strangers.count(key, limit, gateway.runtime.now());
     if verdict.allowed {
         Ok(Some(verdict))
@@ -239,7 +261,7 @@ pub(crate) async fn count_strangers(
     next: Next,
 ) -> Result<Response, Error> {
     // Whoever looks after the server asks often and from one place.
-    if request.uri().path().starts_with("/health/") {
+    if request.uri().path().starts_with(HEALTH) {
         return Ok(next.run(request).await);
     }
     let verdict = count_stranger(&gateway, &request)?;
@@ -253,8 +275,19 @@ pub(crate) async fn count_strangers(
     Ok(response)
 }
 
-/// Carries out what changes something in a task of its own, so that it is done to its end where the
-/// client hangs up meanwhile: a session that the store has ended must be forgotten here too.
+/// Refuses what would wait long because everything does: whoever asks can come back, and those who were let in get
+/// on. Also for frames of sockets.
+pub(crate) fn refuse_if_overloaded(gateway: &Gateway, to_write: bool) -> Result<(), Error> {
+    if !gateway.store.is_overloaded(to_write) {
+        return Ok(());
+    }
+    metrics::counter!("netra_overloaded_total").increment(1);
+    let message = "The server has more to do than it can; try again.";
+    Err(Error::new(ErrorCode::Overloaded, message))
+}
+
+/// Refuses what would wait too long, and carries out what changes something in a task of its own, so that it is done to
+/// its end where the client hangs up meanwhile: a session that the store has ended must be forgotten here too.
 ///
 /// The task holds the place of its connection, so these are never more than connections.
 pub(crate) async fn to_the_end(
@@ -262,12 +295,12 @@ pub(crate) async fn to_the_end(
     request: Request,
     next: Next,
 ) -> Result<Response, Error> {
-    if request.method().is_safe() {
-        return Ok(next.run(request).await);
+    let (is_safe, path) = (request.method().is_safe(), request.uri().path());
+    if is_interface(path) && !path.starts_with(HEALTH) {
+        refuse_if_overloaded(&gateway, !is_safe)?;
     }
-    if gateway.store.is_full() {
-        let message = "The server has more to write than it can; try again.";
-        return Err(Error::new(ErrorCode::Overloaded, message));
+    if is_safe {
+        return Ok(next.run(request).await);
     }
     let carried_out = gateway.runtime.spawn(TaskKind::Part, next.run(request));
     match carried_out.await {
@@ -317,7 +350,7 @@ pub(crate) fn acts_for(headers: &HeaderMap) -> Result<Option<&str>, Error> {
         // One that is no text is as wrong as one with spaces in it.
         (Some(subject), None) => Ok(Some(subject.to_str().unwrap_or(" "))),
         (Some(_), Some(_)) => {
-            Err(Error::invalid("A request acts for one user.").at_field("X-Netra-User"))
+            Err(Error::invalid("A request acts for one user.").breaks("X-Netra-User", "once"))
         }
     }
 }
@@ -336,6 +369,24 @@ pub(crate) async fn authorise(
     }
 }
 
+/// What is said to whoever has no good credentials: they are counted by address, and a refusal says no word on what was
+/// guessed. A key that has asked too often, and what failed here, is nobody's guess.
+fn counted_refusal(gateway: &Gateway, request: &Request, error: Error) -> Error {
+    let status = error.status();
+    if status == StatusCode::TOO_MANY_REQUESTS || status.is_server_error() {
+        return error;
+    }
+    match count_stranger(gateway, request) {
+        Ok(Some(verdict)) => {
+            let mut headers = HeaderMap::new();
+            verdict.write_to(&mut headers);
+            error.with_headers(headers)
+        }
+        Ok(None) => error,
+        Err(refusal) => refusal,
+    }
+}
+
 /// Lets signed-in users through, as often as they may, and tells them how often that is. From here
 /// on everything is on the user's account.
 pub(crate) async fn authenticate(
@@ -344,27 +395,22 @@ pub(crate) async fn authenticate(
     next: Next,
 ) -> Result<Response, Error> {
     let headers = request.headers();
-    let text = credentials(headers);
-    if text.is_err() {
-        count_stranger(&gateway, &request)?;
-    }
-    let presented = Presented {
-        text: text?,
-        acts_for: acts_for(headers)?,
+    let presented = match credentials(headers) {
+        Ok(text) => Presented {
+            text,
+            acts_for: acts_for(headers)?,
+        },
+        Err(error) => return Err(counted_refusal(&gateway, &request, error)),
     };
-    let verified = match gateway.verifier.verify(presented).await {
-        Ok(verified) => verified,
-        Err(error) => {
-            // Whoever guesses is counted, and refused without a word on what was guessed.
-            count_stranger(&gateway, &request)?;
-            return Err(error);
-        }
+    let passed = match gateway.verifier.verify(presented).await {
+        Ok(passed) => passed,
+        Err(error) => return Err(counted_refusal(&gateway, &request, error)),
     };
     if let Some(place) = request.extensions().get::<Arc<Place>>() {
         place.keep();
     }
-    let (verdict, account) = charge::admit(&gateway, &verified.principal)?;
-    request.extensions_mut().insert(verified);
+    let (verdict, account) = charge::admit(&gateway, &passed)?;
+    request.extensions_mut().insert(passed.verified);
     let answered = account.scope().wrap(next.run(request)).await;
     let mut response = answered.map(|body| charge::body(account, body));
     verdict.write_to(response.headers_mut());

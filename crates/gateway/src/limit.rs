@@ -1,4 +1,5 @@
-//! Counts per key and minute: requests of a user, sign-ins of a pair of account and address.
+//! Counts per key and minute: requests of a user, of an API key and of an address, sign-ins of a pair of account and
+//! address.
 
 use std::collections::HashMap;
 use std::hash::Hash;
@@ -40,6 +41,14 @@ impl Verdict {
         .with_details(serde_json::json!({ "limit": self.limit, "retry_after_s": self.reset_s }))
         .retry_after(self.reset_s)
         .with_headers(headers)
+    }
+
+    /// The one that is nearer to its end.
+    pub(crate) fn or_tighter(self, other: Option<Self>) -> Self {
+        match other {
+            Some(other) if other.remaining < self.remaining => other,
+            _ => self,
+        }
     }
 
     /// Tells the caller where the count stands.
@@ -150,6 +159,20 @@ mod tests {
         }
         windows.count(1_000, 5, START.plus_millis(60_000));
         assert_eq!(windows.0.lock().windows.len(), 1);
+    }
+
+    #[test]
+    fn of_two_counts_the_one_that_ends_first_is_told() {
+        let windows = Windows::new();
+        let of = |key, limit| windows.count(key, limit, START);
+        let (wide, narrow) = (of("a", 600), of("b", 10));
+        for told in [
+            wide.or_tighter(Some(narrow)),
+            narrow.or_tighter(Some(wide)),
+            narrow.or_tighter(None),
+        ] {
+            assert_eq!(told, narrow);
+        }
     }
 
     #[test]

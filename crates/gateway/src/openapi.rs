@@ -1,13 +1,21 @@
 //! The contract as OpenAPI 3.1, made from the handlers themselves.
 
+mod errors;
+mod examples;
+mod objects;
+#[cfg(test)]
+mod tests;
+
 use netra_protocol::ErrorCode;
 use netra_protocol::error::{ErrorBody, ErrorDetail};
+use netra_protocol::limits::LimitOverrides;
 use utoipa::OpenApi;
-use utoipa::openapi::path::Operation;
+use utoipa::openapi::path::{Operation, Parameter, ParameterBuilder, ParameterIn};
+use utoipa::openapi::schema::{KnownFormat, ObjectBuilder, Schema, SchemaFormat, Type};
 use utoipa::openapi::security::{
     ApiKey, ApiKeyValue, Http, HttpAuthScheme, SecurityRequirement, SecurityScheme,
 };
-use utoipa::openapi::{Content, Ref, RefOr, ResponseBuilder};
+use utoipa::openapi::{Content, PathItem, RefOr, Required};
 
 use crate::routes::{
     account, admin, agents, approvals, audit, docs, events, files, health, invites, isolation,
@@ -124,135 +132,136 @@ pub fn openapi() -> utoipa::openapi::OpenApi {
     components.add_security_scheme(SCHEME, SecurityScheme::Http(scheme));
     let key = SecurityScheme::ApiKey(ApiKey::Header(ApiKeyValue::new("X-Api-Key")));
     components.add_security_scheme(KEY_SCHEME, key);
+    components.schemas.values_mut().for_each(bound);
+    if let Some(RefOr::T(Schema::Object(limits))) = components.schemas.get_mut("LimitOverrides") {
+        // Not `int64`, which ends where a sign would begin.
+        for limit in limits.properties.values_mut() {
+            if let RefOr::T(Schema::Object(limit)) = limit
+                && limit.format == Some(SchemaFormat::KnownFormat(KnownFormat::Int64))
+            {
+                limit.format = None;
+            }
+        }
+        for (name, least) in LimitOverrides::LEAST {
+            if let Some(RefOr::T(Schema::Object(limit))) = limits.properties.get_mut(*name) {
+                limit.minimum = Some((*least).into());
+            }
+        }
+    }
+    errors::describe(components);
     for (path, item) in &mut api.paths.paths {
-        let all = [
-            &mut item.get,
-            &mut item.post,
-            &mut item.patch,
-            &mut item.put,
-            &mut item.delete,
-        ];
-        for operation in all.into_iter().flatten() {
+        for operation in operations_of(item) {
             complete(path, operation);
         }
     }
     api
 }
 
-/// Adds what follows from the rules of the edge: who may ask, and which errors there can be.
+fn operations_of(item: &mut PathItem) -> impl Iterator<Item = &mut Operation> {
+    let all = [
+        &mut item.get,
+        &mut item.post,
+        &mut item.patch,
+        &mut item.put,
+        &mut item.delete,
+    ];
+    all.into_iter().flatten()
+}
+
+/// Adds what follows from the rules of the edge: who may ask, what makes it safe to repeat, which errors there can be.
 fn complete(path: &str, operation: &mut Operation) {
     let open = operation.security.take().is_some();
     if !open {
         let one = |scheme| SecurityRequirement::new(scheme, Vec::<String>::new());
         operation.security = Some(vec![one(SCHEME), one(KEY_SCHEME)]);
     }
-    let signs_in = path.starts_with("/api/auth/");
-    let has_body = operation.request_body.is_some();
-    let mut add = |code: ErrorCode| error_response(operation, code);
-    add(ErrorCode::InvalidRequest);
-    add(ErrorCode::OriginRefused);
-    add(ErrorCode::RateLimited);
-    add(ErrorCode::Internal);
-    add(ErrorCode::StoreUnavailable);
-    if !open || signs_in {
-        add(ErrorCode::Unauthenticated);
+    let id = operation.operation_id.as_deref().unwrap_or_default();
+    if id == "account_logout" {
+        // Who has only a refresh token may sign out too.
+        let requirements = operation.security.get_or_insert_default();
+        requirements.push(SecurityRequirement::default());
     }
-    if path.contains('{') {
-        add(ErrorCode::NotFound);
+    if CREATE.contains(&id) {
+        let parameters = operation.parameters.get_or_insert_default();
+        parameters.push(idempotency_key());
     }
-    if has_body {
-        add(ErrorCode::TooLarge);
-        add(ErrorCode::UnsupportedMediaType);
-    }
-    let conflicts = match operation.operation_id.as_deref().unwrap_or_default() {
-        "run_create" => &[
-            ErrorCode::NotFound,
-            ErrorCode::IdempotencyKeyReused,
-            ErrorCode::AgentNotReady,
-        ][..],
-        "thread_run_create" | "run_retry" => &[ErrorCode::ThreadBusy, ErrorCode::AgentNotReady],
-        "thread_create" | "thread_fork" | "file_create" | "key_create" => {
-            &[ErrorCode::IdempotencyKeyReused]
-        }
-        "thread_delete" => &[ErrorCode::ThreadBusy],
-        "run_cancel" | "admin_run_cancel" => &[ErrorCode::RunEnded],
-        "admin_user_update" | "admin_user_create" | "admin_invite_create" | "me_delete" => {
-            &[ErrorCode::Conflict]
-        }
-        "approval_resolve" => &[ErrorCode::ApprovalResolved],
-        "account_register" | "account_setup" => &[ErrorCode::Conflict],
-        "event_stream" | "run_event_stream" => &[ErrorCode::CursorExpired],
-        _ => &[],
-    };
-    conflicts
-        .iter()
-        .for_each(|code| error_response(operation, *code));
+    bodies(operation);
+    errors::add(path, operation, open);
+    examples::add(operation);
 }
 
-/// Every code that comes with the same status as this one.
-fn codes_beside(code: ErrorCode) -> String {
-    let beside = ErrorCode::ALL
-        .iter()
-        .filter(|other| other.status() == code.status());
-    beside
-        .map(|code| format!("`{code}`"))
-        .collect::<Vec<_>>()
-        .join(", ")
-}
-
-fn error_response(operation: &mut Operation, code: ErrorCode) {
-    let responses = &mut operation.responses.responses;
-    responses
-        .entry(code.status().to_string())
-        .or_insert_with(|| {
-            let body = Content::new(Some(Ref::from_schema_name("ErrorBody")));
-            let described = ResponseBuilder::new()
-                .description(codes_beside(code))
-                .content("application/json", body);
-            RefOr::T(described.build())
-        });
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn every_operation_has_a_summary_an_id_and_errors() {
-        let api = openapi();
-        let mut ids = std::collections::BTreeSet::new();
-        for (path, item) in &api.paths.paths {
-            for operation in [&item.get, &item.post, &item.patch, &item.delete]
-                .into_iter()
-                .flatten()
-            {
-                assert!(
-                    operation
-                        .summary
-                        .as_ref()
-                        .is_some_and(|text| !text.is_empty()),
-                    "{path}"
-                );
-                assert!(
-                    ids.insert(operation.operation_id.clone().unwrap()),
-                    "{path}: id twice"
-                );
-                assert!(operation.responses.responses.contains_key("500"), "{path}");
-                let signed_in = operation.security.is_some();
-                let refuses = operation.responses.responses.contains_key("401");
-                assert!(refuses || !signed_in, "{path}");
+/// A body that may be absent is not one that may be null, and bytes are no list of numbers.
+fn bodies(operation: &mut Operation) {
+    if let Some(body) = &mut operation.request_body {
+        for content in body.content.values_mut() {
+            if let Some(RefOr::T(Schema::OneOf(or_null))) = &mut content.schema {
+                content.schema = or_null.items.pop();
+                body.required = Some(Required::False);
             }
         }
+        body.content.iter_mut().for_each(as_bytes);
     }
-
-    #[test]
-    fn no_reference_leads_nowhere() {
-        let json = serde_json::to_value(openapi()).unwrap();
-        assert_eq!(json["openapi"], "3.1.0");
-        let text = json.to_string();
-        for reference in text.split("\"#/components/schemas/").skip(1) {
-            let name = reference.split('"').next().unwrap();
-            assert!(json["components"]["schemas"].get(name).is_some(), "{name}");
+    for answer in operation.responses.responses.values_mut() {
+        if let RefOr::T(answer) = answer {
+            answer.content.iter_mut().for_each(as_bytes);
         }
+    }
+}
+
+fn as_bytes((media_type, content): (&String, &mut Content)) {
+    if matches!(
+        media_type.as_str(),
+        "application/octet-stream" | "application/x-tar"
+    ) {
+        let bytes = SchemaFormat::KnownFormat(KnownFormat::Binary);
+        let bytes = ObjectBuilder::new()
+            .schema_type(Type::String)
+            .format(Some(bytes));
+        content.schema = Some(bytes.build().into());
+    }
+}
+
+/// What creates something, and can be repeated without creating it twice.
+const CREATE: [&str; 9] = [
+    "admin_invite_create",
+    "admin_user_create",
+    "file_create",
+    "key_create",
+    "run_create",
+    "run_retry",
+    "thread_create",
+    "thread_fork",
+    "thread_run_create",
+];
+
+fn idempotency_key() -> Parameter {
+    let text = ObjectBuilder::new()
+        .schema_type(Type::String)
+        .pattern(Some("^[ -~]{1,255}$"));
+    ParameterBuilder::new()
+        .name("Idempotency-Key")
+        .parameter_in(ParameterIn::Header)
+        .required(Required::False)
+        .description(Some(
+            "Made by the client, once for each thing to be created: with the same key and the same request nothing \
+             is created again, for 24 hours. With another request it is refused.",
+        ))
+        .schema(Some(text.build()))
+        .build()
+}
+
+/// A number of 32 bits without a sign has an upper bound, which its format does not say.
+fn bound(schema: &mut RefOr<Schema>) {
+    match schema {
+        RefOr::T(Schema::Object(object)) => {
+            let of_32_bits = Some(SchemaFormat::KnownFormat(KnownFormat::Int32));
+            if object.format == of_32_bits && object.minimum.is_some() && object.maximum.is_none() {
+                object.maximum = Some(u32::MAX.into());
+            }
+            object.properties.values_mut().for_each(bound);
+        }
+        RefOr::T(Schema::AllOf(all)) => all.items.iter_mut().for_each(bound),
+        RefOr::T(Schema::OneOf(one)) => one.items.iter_mut().for_each(bound),
+        RefOr::T(_) | RefOr::Ref(_) => {}
     }
 }

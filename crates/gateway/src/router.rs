@@ -203,10 +203,15 @@ pub fn router(parts: Parts) -> Router {
         signed_in().route_layer(from_fn_with_state(gateway.clone(), layers::authenticate));
     // -------------------------------------------------------------------------------------
     let open = open().route_layer(from_fn_with_state(gateway.clone(), layers::count_strangers));
+    // The page, and what is no path at all, are for whoever asks too.
+    let page = Router::new()
+        .fallback(ui::page_or_nothing)
+        .layer(from_fn_with_state(gateway.clone(), layers::count_strangers))
+        .with_state(gateway.clone());
     let routes = open
         .merge(signed_in)
         .method_not_allowed_fallback(async || Error::no_method())
-        .fallback(ui::page_or_nothing);
+        .fallback_service(page);
     layered(routes, &gateway).with_state(gateway)
 }
 

@@ -2,19 +2,18 @@
 //!
 //! HTTP/2 where a client chooses it within TLS, because no browser speaks it without; else HTTP/1.1.
 
+mod answers;
 pub(crate) mod pace;
 pub(crate) mod places;
 pub(crate) mod transport;
 
 use std::convert::Infallible;
-use std::net::SocketAddr;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
 use axum::body::Body;
-use axum::extract::ConnectInfo;
 use axum::response::Response;
 use hyper::body::Incoming;
 use hyper::server::conn::{http1, http2};
@@ -26,9 +25,11 @@ use socket2::SockRef;
 use tokio::net::TcpListener;
 use tower::Service as _;
 
+use self::answers::{PiecedBody, Streams};
 use self::pace::{PacedBody, PacedStream};
 use self::places::{Place, Places};
 use self::transport::{Door, Knock};
+use crate::address::Peer;
 use crate::config::Config;
 use crate::router::router;
 use crate::state::Parts;
@@ -79,7 +80,7 @@ pub async fn serve_at(doors: Vec<Door>, parts: Parts) -> std::io::Result<()> {
     Ok(())
 }
 
-async fn accept(door: &Door) -> (Knock, SocketAddr) {
+async fn accept(door: &Door) -> (Knock, Peer) {
     loop {
         match door.accept().await {
             Ok(accepted) => return accepted,
@@ -90,16 +91,6 @@ async fn accept(door: &Door) -> (Knock, SocketAddr) {
                 tokio::time::sleep(ACCEPT_AGAIN).await;
             }
         }
-    }
-}
-
-/// Tasks of one connection that carries many requests at once.
-#[derive(Clone)]
-struct Tasks(Runtime);
-
-impl<F: Future<Output = ()> + Send + 'static> hyper::rt::Executor<F> for Tasks {
-    fn execute(&self, task: F) {
-        self.0.spawn(TaskKind::Part, task);
     }
 }
 
@@ -117,7 +108,7 @@ impl Served {
     /// Lets connections in until the server stops.
     async fn stand_at(self: Arc<Self>, door: &Door, places: &Places, runtime: &Runtime) {
         loop {
-            let (knock, address) = tokio::select! {
+            let (knock, peer) = tokio::select! {
                 () = runtime.shutdown().cancelled() => return,
                 accepted = accept(door) => accepted,
             };
@@ -125,8 +116,8 @@ impl Served {
                 () = runtime.shutdown().cancelled() => return,
                 place = places.take() => place,
             };
-            let tasks = Tasks(runtime.clone());
-            let attend = self.clone().attend(knock, address, Arc::new(place), tasks);
+            let streams = Streams::new(runtime.clone(), self.write_stall);
+            let attend = self.clone().attend(knock, peer, Arc::new(place), streams);
             runtime.spawn(TaskKind::Socket, attend);
         }
     }
@@ -135,9 +126,9 @@ impl Served {
     async fn attend(
         self: Arc<Self>,
         knock: Knock,
-        address: SocketAddr,
+        peer: Peer,
         place: Arc<Place>,
-        tasks: Tasks,
+        streams: Streams,
     ) {
         if let Some(stream) = knock.tcp() {
             // Answers are small and written whole: waiting to fill packets only adds delay.
@@ -164,12 +155,16 @@ impl Served {
         let is_http2 = transport.is_http2();
         let stream = TokioIo::new(PacedStream::new(transport, self.write_stall, place.clone()));
         let (served, of) = (self.clone(), place.clone());
-        let service = service_fn(move |request| {
-            let (served, place) = (served.clone(), of.clone());
-            async move { served.answer(request, address, &place).await }
-        });
         if is_http2 {
-            let mut builder = http2::Builder::new(tasks);
+            let begun = streams.clone();
+            let service = service_fn(move |request| {
+                let (served, place, progress) = (served.clone(), of.clone(), begun.begin());
+                async move {
+                    let answer = served.answer(request, peer, &place).await?;
+                    Ok::<_, Infallible>(answer.map(|body| PiecedBody::new(body, progress)))
+                }
+            });
+            let mut builder = http2::Builder::new(streams);
             builder
                 .timer(TokioTimer::new())
                 .keep_alive_interval(IDLE)
@@ -182,6 +177,10 @@ impl Served {
             })
             .await;
         } else {
+            let service = service_fn(move |request| {
+                let (served, place) = (served.clone(), of.clone());
+                async move { served.answer(request, peer, &place).await }
+            });
             let mut builder = http1::Builder::new();
             builder
                 .timer(TokioTimer::new())
@@ -226,13 +225,13 @@ impl Served {
     async fn answer(
         &self,
         request: hyper::Request<Incoming>,
-        address: SocketAddr,
+        peer: Peer,
         place: &Arc<Place>,
     ) -> Result<Response, Infallible> {
         place.ask();
         let mut request = request.map(|body| Body::new(PacedBody::new(body, self.body_stall)));
         let extensions = request.extensions_mut();
-        extensions.insert(ConnectInfo(address));
+        extensions.insert(peer);
         extensions.insert(place.clone());
         // A router is always ready.
         self.app.clone().call(request).await

@@ -34,6 +34,9 @@ const GOODBYE: Duration = Duration::from_secs(2);
 /// When one stream too many may be asked for again, in seconds. Nobody knows when another ends.
 const AGAIN_S: u64 = 5;
 
+/// As the document has it.
+const CURSOR_RULE: &str = "pattern ^([!-~]+:)?[0-9]{1,19}$";
+
 /// A place in the log as clients write it: `seq` or `epoch:seq`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Cursor {
@@ -41,19 +44,23 @@ pub(crate) struct Cursor {
     pub(crate) seq: u64,
 }
 
-impl std::str::FromStr for Cursor {
-    type Err = Error;
-
-    fn from_str(text: &str) -> Result<Self, Error> {
+impl Cursor {
+    /// The parameter or header of this name as a cursor.
+    fn read(name: &str, text: &str) -> Result<Self, Error> {
         let (epoch, seq) = match text.rsplit_once(':') {
-            Some((epoch, seq)) if !epoch.is_empty() => (Some(epoch.to_owned()), seq),
-            Some(_) => (None, ""),
+            Some((epoch, seq)) => (Some(epoch), seq),
             None => (None, text),
         };
-        let digits = !seq.is_empty() && seq.bytes().all(|byte| byte.is_ascii_digit());
+        let is_epoch =
+            |epoch: &str| !epoch.is_empty() && epoch.bytes().all(|byte| byte.is_ascii_graphic());
+        // More digits than any number of an event has could be one that does not fit.
+        let is_seq = (1..=19).contains(&seq.len()) && seq.bytes().all(|byte| byte.is_ascii_digit());
         match seq.parse() {
-            Ok(seq) if digits => Ok(Self { epoch, seq }),
-            _ => Err(Error::invalid("A cursor is `seq` or `epoch:seq`.").at_field("after")),
+            Ok(seq) if is_seq && epoch.is_none_or(is_epoch) => Ok(Self {
+                epoch: epoch.map(str::to_owned),
+                seq,
+            }),
+            _ => Err(Error::invalid("A cursor is `seq` or `epoch:seq`.").breaks(name, CURSOR_RULE)),
         }
     }
 }
@@ -63,9 +70,10 @@ pub(crate) fn resume_at(headers: &HeaderMap, after: Option<&str>) -> Result<Opti
     let last = headers
         .get("last-event-id")
         .map(|value| value.to_str().unwrap_or("-"));
-    last.filter(|last| !last.is_empty())
-        .or(after)
-        .map(str::parse)
+    let last = last.filter(|last| !last.is_empty());
+    let last = last.map(|last| ("Last-Event-ID", last));
+    last.or(after.map(|after| ("after", after)))
+        .map(|(name, text)| Cursor::read(name, text))
         .transpose()
 }
 
@@ -309,7 +317,7 @@ mod tests {
 
     #[test]
     fn a_cursor_is_a_number_with_or_without_its_log() {
-        let read = |text: &str| text.parse::<Cursor>().ok();
+        let read = |text: &str| Cursor::read("after", text).ok();
         assert_eq!(
             read("7"),
             Some(Cursor {

@@ -8,7 +8,6 @@ use netra_engine::ExecutionEngineFactory;
 use netra_events::WebSocketBridgeFactory;
 use netra_protocol::admin::MetricsHistory;
 use netra_protocol::id::UserId;
-use netra_protocol::limits::Limits;
 use netra_store::{Secrets, Store};
 use netra_tools::{Registry, ToolServers};
 
@@ -67,8 +66,6 @@ pub(crate) struct Inner {
     pub(crate) metrics: Metrics,
     pub(crate) history: History,
     pub(crate) config: Config,
-    /// Of whoever is not signed in yet.
-    pub(crate) limits: Arc<Limits>,
     pub(crate) verifier: Verifier,
     pub(crate) passwords: Passwords,
     /// Sign-ins, by hash of account and address.
@@ -94,7 +91,6 @@ impl Gateway {
             history,
             config,
         } = parts;
-        let limits = Arc::new(config.limits.clone());
         let verifier = Verifier::new(
             runtime.clone(),
             store.clone(),
@@ -123,7 +119,6 @@ impl Gateway {
             metrics,
             history,
             config,
-            limits,
             verifier,
         }))
     }

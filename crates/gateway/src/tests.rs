@@ -4,14 +4,18 @@ mod accounts;
 mod admin;
 mod approvals;
 mod connections;
+mod cors;
 mod end_users;
+mod http2;
 mod issuers;
 mod keys;
 mod leaving;
 mod load;
 mod memory;
+mod parsers;
 mod people;
 mod requests;
+mod rules;
 mod slow_sockets;
 mod sockets;
 mod streams;
@@ -22,7 +26,6 @@ use std::sync::atomic::{AtomicI64, Ordering};
 
 use axum::Router;
 use axum::body::Body;
-use axum::extract::ConnectInfo;
 use axum::http::{HeaderMap, Method, Request, StatusCode, header};
 use http_body_util::BodyExt as _;
 use netra_context::runtime::{Clock, SystemClock};
@@ -41,6 +44,7 @@ use serde_json::Value;
 use tempfile::TempDir;
 use tower::ServiceExt as _;
 
+use crate::address::Peer;
 use crate::{Config, Keys, Parts, router};
 
 const ECHO: EmbeddedAgent = EmbeddedAgent {
@@ -288,8 +292,8 @@ fn request(method: Method, path: &str, token: Option<&str>, body: Option<Value>)
     }
     let body = body.map_or_else(Body::empty, |body| Body::from(body.to_string()));
     let mut request = request.body(body).unwrap();
-    let peer: SocketAddr = "127.0.0.1:9".parse().unwrap();
-    request.extensions_mut().insert(ConnectInfo(peer));
+    let peer = Peer::of("127.0.0.1".parse().unwrap());
+    request.extensions_mut().insert(peer);
     request
 }
 

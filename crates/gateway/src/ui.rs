@@ -1,7 +1,7 @@
 //! The embedded page: what `ui/dist` held when the server was built, or a word on how to get it.
 
 use axum::extract::Request;
-use axum::http::{HeaderValue, Method, header};
+use axum::http::{HeaderMap, HeaderValue, Method, header};
 use axum::response::{Html, IntoResponse as _, Response};
 
 use crate::error::Error;
@@ -29,7 +29,20 @@ pub(crate) async fn page_or_nothing(request: Request) -> Result<Response, Error>
     if is_interface || !matches!(*request.method(), Method::GET | Method::HEAD) {
         return Err(Error::no_route());
     }
-    answer(ASSETS, path).ok_or_else(Error::no_route)
+    answer(ASSETS, path, takes_gzip(request.headers())).ok_or_else(Error::no_route)
+}
+
+/// Whether the client reads gzip: names it, and not with the weight of nothing.
+fn takes_gzip(headers: &HeaderMap) -> bool {
+    let lists = headers.get_all(header::ACCEPT_ENCODING).iter();
+    lists
+        .filter_map(|list| list.to_str().ok())
+        .flat_map(|list| list.split(','))
+        .any(|one| {
+            let (name, weight) = one.split_once(';').unwrap_or((one, ""));
+            let weight = weight.trim().strip_prefix("q=").unwrap_or("1");
+            name.trim().eq_ignore_ascii_case("gzip") && weight.parse::<f32>().is_ok_and(|q| q > 0.0)
+        })
 }
 
 fn find(assets: &[Asset], path: &str) -> Option<&'static [u8]> {
@@ -39,7 +52,7 @@ fn find(assets: &[Asset], path: &str) -> Option<&'static [u8]> {
         .map(|(_, content)| *content)
 }
 
-fn answer(assets: &[Asset], path: &str) -> Option<Response> {
+fn answer(assets: &[Asset], path: &str, gzip: bool) -> Option<Response> {
     let name = path.trim_start_matches('/');
     if let Some(content) = find(assets, name).filter(|_| name != "index.html") {
         let life = if name.starts_with("assets/") {
@@ -48,7 +61,18 @@ fn answer(assets: &[Asset], path: &str) -> Option<Response> {
         } else {
             "no-cache"
         };
-        return Some(with_type(media_type(name), life, content));
+        // The bundler has packed what is worth it.
+        let packed = find(assets, &format!("{name}.gz"));
+        let content = packed.filter(|_| gzip).unwrap_or(content);
+        let mut response = with_type(media_type(name), life, content);
+        if packed.is_some() {
+            let headers = response.headers_mut();
+            headers.insert(header::VARY, HeaderValue::from_static("accept-encoding"));
+            if gzip {
+                headers.insert(header::CONTENT_ENCODING, HeaderValue::from_static("gzip"));
+            }
+        }
+        return Some(response);
     }
     // The page's own places have no dot; a missing file must not be answered with the page.
     if name.contains('.') && name != "index.html" {
@@ -102,15 +126,17 @@ pub(crate) async fn with_policy(mut response: Response) -> Response {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use axum::body::HttpBody as _;
 
     const BUILT: &[Asset] = &[
         ("index.html", b"<p>"),
-        ("assets/index-a1b2.js", b"1"),
+        ("assets/index-a1b2.js", b"long"),
+        ("assets/index-a1b2.js.gz", b"gz"),
         ("favicon.svg", b"<svg/>"),
     ];
 
     fn header_of(path: &str, name: header::HeaderName) -> Option<String> {
-        let response = answer(BUILT, path)?;
+        let response = answer(BUILT, path, false)?;
         response
             .headers()
             .get(name)
@@ -136,14 +162,47 @@ mod tests {
     }
 
     #[test]
+    fn who_reads_gzip_gets_what_was_packed() {
+        for (gzip, encoding, length) in [(true, Some("gzip"), 2), (false, None, 4)] {
+            let response = answer(BUILT, "/assets/index-a1b2.js", gzip).unwrap();
+            let header = |name: header::HeaderName| {
+                let value = response.headers().get(name)?;
+                Some(value.to_str().unwrap().to_owned())
+            };
+            assert_eq!(header(header::CONTENT_ENCODING).as_deref(), encoding);
+            assert_eq!(header(header::VARY).as_deref(), Some("accept-encoding"));
+            assert_eq!(
+                header(header::CONTENT_TYPE).unwrap(),
+                "text/javascript; charset=utf-8"
+            );
+            assert_eq!(response.body().size_hint().exact(), Some(length));
+        }
+        assert_eq!(header_of("/favicon.svg", header::VARY), None);
+        for (accepted, gzip) in [
+            ("gzip, deflate, br", true),
+            ("br;q=1.0, GZIP;q=0.8", true),
+            ("gzip;q=0", false),
+            ("identity", false),
+            ("*", false),
+        ] {
+            let headers = [(header::ACCEPT_ENCODING, HeaderValue::from_static(accepted))];
+            assert_eq!(
+                takes_gzip(&headers.into_iter().collect()),
+                gzip,
+                "{accepted}"
+            );
+        }
+    }
+
+    #[test]
     fn a_missing_file_is_missing() {
-        assert!(answer(BUILT, "/assets/other.js").is_none());
-        assert!(answer(BUILT, "/../Cargo.toml").is_none());
+        assert!(answer(BUILT, "/assets/other.js", true).is_none());
+        assert!(answer(BUILT, "/../Cargo.toml", true).is_none());
     }
 
     #[test]
     fn without_a_built_page_a_word_says_how_to_get_it() {
-        let response = answer(&[], "/").unwrap();
+        let response = answer(&[], "/", true).unwrap();
         assert_eq!(response.status(), 200);
         assert!(NO_UI.contains("cargo xtask ui"));
     }

@@ -21,8 +21,7 @@ use netra_store::Grant;
 use serde::Deserialize;
 
 use self::connections::Kind;
-use crate::auth::verifier::Presented;
-use crate::auth::verifier::Verified;
+use crate::auth::verifier::{Passed, Presented, Verified};
 use crate::auth::{origin, secret_hash};
 use crate::charge;
 use crate::error::Error;
@@ -49,7 +48,7 @@ fn offered_token(headers: &HeaderMap) -> Option<&str> {
     offers.find_map(|offer| offer.trim().strip_prefix("bearer."))
 }
 
-async fn by_ticket(gateway: &Gateway, parts: &Parts, ticket: &str) -> Result<Arc<Verified>, Error> {
+async fn by_ticket(gateway: &Gateway, parts: &Parts, ticket: &str) -> Result<Passed, Error> {
     let refused = || Error::unauthenticated("The ticket is not valid; get a new one.");
     let owner = gateway
         .store
@@ -62,15 +61,21 @@ async fn by_ticket(gateway: &Gateway, parts: &Parts, ticket: &str) -> Result<Arc
         return Err(refused());
     }
     let principal = gateway.verifier.look_up(owner.user_id, owner.grant).await?;
-    Ok(Arc::new(Verified {
+    let verified = Verified {
         principal,
         grant: owner.grant,
         // The socket lives as long as the credentials that asked for the ticket.
         expires_at: owner.expires_at,
-    }))
+        // Whoever asked for it was counted.
+        key: None,
+    };
+    Ok(Passed {
+        verified: Arc::new(verified),
+        by_key: None,
+    })
 }
 
-async fn credentials(gateway: &Gateway, parts: &Parts) -> Result<Arc<Verified>, Error> {
+async fn credentials(gateway: &Gateway, parts: &Parts) -> Result<Passed, Error> {
     let query = parts.uri.query().unwrap_or_default();
     let Parameters { ticket } = parse_query(query)?;
     if let Some(ticket) = ticket {
@@ -103,12 +108,13 @@ pub(crate) async fn socket_open(
     request: Request,
 ) -> Result<Response, Error> {
     let (mut parts, _) = request.into_parts();
-    let verified = credentials(&gateway, &parts).await?;
+    let passed = credentials(&gateway, &parts).await?;
     // What a socket is for; the other rights are asked for frame by frame.
-    if !verified.principal.rights.contains(Right::Read) {
+    if !passed.verified.principal.rights.contains(Right::Read) {
         return Err(Error::forbidden());
     }
-    let (_, account) = charge::admit(&gateway, &verified.principal)?;
+    let (_, account) = charge::admit(&gateway, &passed)?;
+    let verified = passed.verified;
     if gateway.engine.is_draining() || gateway.runtime.shutdown().is_cancelled() {
         return Err(Error::new(
             ErrorCode::Draining,
@@ -122,7 +128,8 @@ pub(crate) async fn socket_open(
     let place = place.ok_or_else(node_is_full)?;
     let upgrade = WebSocketUpgrade::from_request_parts(&mut parts, &gateway).await;
     let upgrade = upgrade.map_err(|error| {
-        Error::invalid("This path takes WebSocket upgrades only.").caused_by(error)
+        let refused = Error::invalid("This path takes WebSocket upgrades only.");
+        refused.breaks("Upgrade", "websocket").caused_by(error)
     })?;
     Ok(upgrade
         .protocols([SUBPROTOCOL])

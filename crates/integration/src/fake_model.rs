@@ -34,12 +34,18 @@ type Answer = Arc<dyn Fn(&Value) -> Reply + Send + Sync>;
 pub struct FakeModel {
     url: String,
     open: watch::Receiver<usize>,
-    keys: Keys,
+    came: Came,
     runtime: Runtime,
 }
 
-/// The keys that came with requests, in order.
-type Keys = Arc<watch::Sender<Vec<String>>>;
+/// What came with requests besides their bodies, in order.
+#[derive(Default)]
+struct Headers {
+    keys: Vec<String>,
+    traces: Vec<String>,
+}
+
+type Came = Arc<watch::Sender<Headers>>;
 
 impl FakeModel {
     /// Answers each request with what `answer` makes of its body.
@@ -50,12 +56,12 @@ impl FakeModel {
         let (count, open) = watch::channel(0);
         let tasks = runtime.clone();
         let (answer, count): (Answer, _) = (Arc::new(answer), Arc::new(count));
-        let keys = Keys::new(watch::Sender::default());
-        let came = Arc::clone(&keys);
+        let came = Came::new(watch::Sender::default());
+        let comes = Arc::clone(&came);
         runtime.spawn(TaskKind::Listener, async move {
             while let Ok((stream, _)) = listener.accept().await {
                 let (answer, count) = (Arc::clone(&answer), Arc::clone(&count));
-                let came = Arc::clone(&came);
+                let came = Arc::clone(&comes);
                 tasks.spawn(TaskKind::Part, async move {
                     // A caller that goes away is what some tests want.
                     serve(stream, &answer, &count, &came).await.ok();
@@ -65,7 +71,7 @@ impl FakeModel {
         Ok(Self {
             url,
             open,
-            keys,
+            came,
             runtime,
         })
     }
@@ -77,7 +83,12 @@ impl FakeModel {
 
     /// The keys that came with requests, in their order.
     pub fn keys(&self) -> Vec<String> {
-        self.keys.borrow().clone()
+        self.came.borrow().keys.clone()
+    }
+
+    /// The places in traces that came with requests, in their order.
+    pub fn traces(&self) -> Vec<String> {
+        self.came.borrow().traces.clone()
     }
 
     /// The host and port, as secrets are bound to it.
@@ -120,7 +131,7 @@ async fn serve(
     stream: TcpStream,
     answer: &Answer,
     count: &watch::Sender<usize>,
-    came: &Keys,
+    came: &Came,
 ) -> Result<()> {
     let mut stream = BufReader::new(stream);
     let body = read_body(&mut stream, came).await?;
@@ -209,7 +220,7 @@ fn chunk(delta: &Value, finish: Option<&str>) -> String {
     format!("data: {chunk}\n\n")
 }
 
-async fn read_body(stream: &mut BufReader<TcpStream>, came: &Keys) -> Result<Value> {
+async fn read_body(stream: &mut BufReader<TcpStream>, came: &Came) -> Result<Value> {
     let mut length = 0;
     loop {
         let mut line = String::new();
@@ -226,7 +237,10 @@ async fn read_body(stream: &mut BufReader<TcpStream>, came: &Keys) -> Result<Val
         }
         if name.eq_ignore_ascii_case("authorization") {
             let key = value.trim().trim_start_matches("Bearer ");
-            came.send_modify(|keys| keys.push(key.to_owned()));
+            came.send_modify(|came| came.keys.push(key.to_owned()));
+        }
+        if name.eq_ignore_ascii_case("traceparent") {
+            came.send_modify(|came| came.traces.push(value.trim().to_owned()));
         }
     }
     let mut body = vec![0; length];

@@ -1,15 +1,16 @@
 //! Harness of the end-to-end tests and benchmarks: real servers, real clients, no doubles of ours.
 //!
 //! [`TestServer`] runs in the test's process through the same function as `netra serve`;
-//! [`TestProcess`] is the binary itself, for signals, limits and exit codes. [`FakeModel`] and
-//! [`FakeEndpoint`] are the two things that are not real: the HTTP endpoints of a language model and
-//! of an agent, with answers that a test gives.
+//! [`TestProcess`] is the binary itself, for signals, limits and exit codes. [`FakeModel`],
+//! [`FakeEndpoint`] and [`FakeCollector`] are the things that are not real: the HTTP endpoints of a language
+//! model and of an agent, with answers that a test gives, and of a collector of traces.
 
 mod agents;
 mod beside;
 mod binary;
 mod caller;
 mod database;
+mod fake_collector;
 mod fake_endpoint;
 mod fake_model;
 pub mod greed;
@@ -24,6 +25,8 @@ pub use agents::script;
 pub use beside::Beside;
 pub use binary::{binary, output, run_netra};
 pub use caller::{CALLER, calls, write_caller};
+pub use database::raw_sql;
+pub use fake_collector::{Collected, FakeCollector, attributes};
 pub use fake_endpoint::{FakeEndpoint, Request, Said};
 pub use fake_model::{FakeModel, Reply};
 pub use process::{Options as ProcessOptions, TestProcess};

@@ -4,7 +4,7 @@ use netra_client::{Client, Error, Feed, Received, Socket};
 use netra_protocol::frame::{After, Subscribe};
 use netra_protocol::id::{FileId, RunId, UserId};
 use netra_protocol::message::{Content, Message};
-use netra_protocol::run::{OnBusy, OnLimit, Run, StartRun};
+use netra_protocol::run::{Run, StartRun};
 use serde_json::Value;
 
 /// A user with a token.
@@ -72,13 +72,8 @@ pub fn start(agent: &str, input: impl Into<Value>) -> StartRun {
 /// The same with files.
 pub fn start_with_files(agent: &str, input: impl Into<Value>, files: Vec<FileId>) -> StartRun {
     StartRun {
-        agent: agent.to_owned(),
-        input: input.into(),
         files,
-        metadata: None,
-        timeout_ms: None,
-        on_limit: OnLimit::default(),
-        on_busy: OnBusy::default(),
+        ..StartRun::new(agent, input)
     }
 }
 

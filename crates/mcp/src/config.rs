@@ -6,9 +6,11 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use http::{HeaderMap, HeaderName, HeaderValue};
+use netra_context::Secret;
 use netra_protocol::tool::{Risk, SecretUse, ToolServerScope, ToolServerTransport};
-use netra_store::secret::is_secret_name;
-use netra_tools::{OF_USERS, PublicWeb, Target, place_of};
+use netra_store::secret::{MIN_SECRET_BYTES, is_secret_name};
+use netra_tools::{NotAdded, OF_USERS, PublicWeb, Target, ToolSpec, place_of};
+use serde_json::Value;
 
 /// Headers that the protocol itself sets, or that of HTTP; those of this protocol begin with `mcp-`.
 const RESERVED_HEADERS: [&str; 13] = [
@@ -28,6 +30,8 @@ const RESERVED_HEADERS: [&str; 13] = [
 ];
 /// The longest name of a server: with `__` it leaves 38 characters for its tools' names.
 const MAX_NAME: usize = 24;
+/// The same of a user's own, whose tools have a prefix besides.
+pub(crate) const MAX_OWN_NAME: usize = MAX_NAME - OF_USERS.len();
 /// The most headers of a user's server, and the longest prefix in one.
 const MAX_HEADERS: usize = 10;
 const MAX_PREFIX: usize = 64;
@@ -98,6 +102,44 @@ impl ServerConfig {
         }
     }
 
+    /// What is granted to the tool that has this name after the server's, to which this is granted without more being
+    /// said; none where it is not offered.
+    pub(crate) fn granted(&self, own: &str, grant: Grant) -> Option<Grant> {
+        let Some(change) = self.tools.get(own) else {
+            return Some(grant);
+        };
+        (change.offered != Some(false)).then(|| Grant {
+            permission: change.permission.clone().unwrap_or(grant.permission),
+            risk: change.risk.unwrap_or(grant.risk),
+            needs_approval: change.needs_approval.unwrap_or(grant.needs_approval),
+            idempotent: change.idempotent.unwrap_or(grant.idempotent),
+        })
+    }
+
+    /// A tool of the server that is named so, as the configuration describes it without the server being asked whether
+    /// there is one; none where it is not offered.
+    pub fn declared(&self, server: &str, own: &str) -> Option<ToolSpec> {
+        let grant = self.granted(own, self.grant.clone())?;
+        Some(ToolSpec {
+            name: format!("{server}__{own}"),
+            description: String::new(),
+            input_schema: Value::Bool(true),
+            permission: grant.permission,
+            risk: grant.risk,
+            idempotent: grant.idempotent,
+            needs_approval: grant.needs_approval,
+        })
+    }
+
+    /// The permissions that its tools declare.
+    pub fn permissions(&self) -> impl Iterator<Item = &String> {
+        let of_tools = self
+            .tools
+            .values()
+            .filter_map(|change| change.permission.as_ref());
+        std::iter::once(&self.grant.permission).chain(of_tools)
+    }
+
     /// A server that a user has added.
     pub(crate) fn of_user(address: Address) -> Self {
         Self {
@@ -125,6 +167,32 @@ impl Place {
         }
     }
 
+    /// What an instance of the server is given as it stands in the configuration, which may be keys: nobody who calls it
+    /// is to see them. By the names of variables and headers; what is short enough to be a common word is left out.
+    pub fn plain_values(&self) -> Vec<(String, Secret)> {
+        match self {
+            Self::Stdio(command) => {
+                let values = command.environment.iter();
+                values
+                    .flat_map(|(name, value)| whole_and_word(name, value))
+                    .collect()
+            }
+            Self::Http(address) => {
+                let headers = address.headers.iter();
+                let text =
+                    |value: &HeaderValue| String::from_utf8_lossy(value.as_bytes()).into_owned();
+                let of_headers =
+                    headers.flat_map(|(name, value)| whole_and_word(name.as_str(), &text(value)));
+                let secret = address.oauth.iter().map(|oauth| &oauth.client_secret);
+                let of_oauth = secret.filter_map(|given| match given {
+                    Given::Text(text) => Some(whole_and_word("client_secret", text)),
+                    Given::Secret(_) => None,
+                });
+                of_headers.chain(of_oauth.flatten()).collect()
+            }
+        }
+    }
+
     /// The names of the secrets that an instance of the server is given, each with what it is bound to.
     pub fn secrets(&self, server: &str) -> BTreeSet<(String, String)> {
         let (used, place) = match self {
@@ -142,6 +210,15 @@ impl Place {
         }
         pairs
     }
+}
+
+/// The value by its name, and what follows the name of a scheme in it, as in `Bearer …`.
+fn whole_and_word(name: &str, value: &str) -> Vec<(String, Secret)> {
+    let word = value.split_once(' ').map(|(_, word)| word.trim());
+    let values = std::iter::once(value).chain(word);
+    let long = values.filter(|value| value.len() >= MIN_SECRET_BYTES);
+    let named = long.map(|value| (name.to_owned(), Secret::new(value)));
+    named.collect()
 }
 
 /// A program, and what it may reach.
@@ -320,25 +397,24 @@ impl Address {
         web: &PublicWeb,
         url: &str,
         secrets: BTreeMap<String, SecretUse>,
-    ) -> Result<Self, (&'static str, String)> {
+    ) -> Result<Self, NotAdded> {
+        let invalid = |field, rule, words| NotAdded::Invalid { field, rule, words };
         let target = web
             .judge(url)
-            .map_err(|refusal| ("url", refusal.to_string()))?;
+            .map_err(|refusal| invalid("url", "public_url", refusal.to_string()))?;
         if !target.keeps_secrets() {
             let words =
                 "a tool server is reached over https, or at a host that the operator has opened";
-            return Err(("url", words.to_owned()));
+            return Err(invalid("url", "public_url", words.to_owned()));
         }
         if secrets.len() > MAX_HEADERS {
-            return Err((
-                "headers",
-                format!("there are at most {MAX_HEADERS} headers"),
-            ));
+            let words = format!("there are at most {MAX_HEADERS} headers");
+            return Err(invalid("headers", "maxProperties 10", words));
         }
         secrets
             .iter()
             .try_for_each(check_secret)
-            .map_err(|words| ("headers", words))?;
+            .map_err(|words| invalid("headers", "header", words))?;
         Ok(Self {
             url: target.url().to_owned(),
             headers: HeaderMap::new(),
@@ -458,7 +534,7 @@ pub fn check_name(name: &str) -> Result<(), String> {
 
 /// Whether a user may name a server so; its tools have a prefix besides.
 pub(crate) fn check_own_name(name: &str) -> Result<(), String> {
-    check(name, MAX_NAME - OF_USERS.len())
+    check(name, MAX_OWN_NAME)
 }
 
 fn check(name: &str, most: usize) -> Result<(), String> {
@@ -521,6 +597,40 @@ mod tests {
             assert!(address.is_err(), "{url}");
         }
     }
+
+    /// What the documents call secret came back to users, from a tool that wrote its environment down.
+    #[test]
+    fn plain_values_of_a_configuration_are_concealed_as_secrets_are() {
+        let headers = BTreeMap::from([
+            (
+                "Authorization".to_owned(),
+                "Bearer plain-key-777".to_owned(),
+            ),
+            ("X-Short".to_owned(), "1".to_owned()),
+        ]);
+        let address = Address::new("https://tools.example/mcp", &headers, BTreeMap::new()).unwrap();
+        let oauth = Oauth {
+            client_id: "netra".into(),
+            client_secret: Given::Text("plain-of-oauth".into()),
+            scope: None,
+            token_url: None,
+        };
+        let address = address.with_oauth(oauth).unwrap();
+        let shown = |place: &Place| -> Vec<String> {
+            let values = place.plain_values();
+            let pair = |(name, value): &(String, Secret)| format!("{name}={}", value.expose());
+            values.iter().map(pair).collect()
+        };
+        assert_eq!(
+            shown(&Place::Http(address)),
+            [
+                "authorization=Bearer plain-key-777",
+                "authorization=plain-key-777",
+                "client_secret=plain-of-oauth",
+            ]
+        );
+    }
+
     #[test]
     fn a_users_server_is_one_of_the_public_web_over_tls_and_is_sent_secrets_only() {
         let opened = netra_tools::Destination::parse("127.0.0.1:7000").unwrap();
@@ -561,7 +671,13 @@ mod tests {
             ("https://tools.example/mcp", "X-Key", "a b", "", "headers"),
             ("https://tools.example/mcp", "X-Key", "t", "a\nb", "headers"),
         ] {
-            let (at, words) = with(url, header, secret, prefix).unwrap_err();
+            let error = with(url, header, secret, prefix).unwrap_err();
+            let NotAdded::Invalid {
+                field: at, words, ..
+            } = error
+            else {
+                panic!("{error:?}");
+            };
             assert_eq!(at, field, "{url} {header}: {words}");
         }
     }

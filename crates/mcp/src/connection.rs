@@ -32,13 +32,13 @@ pub(crate) struct Connection {
 }
 
 impl Connection {
-    /// Opens a connection and agrees on a version of the protocol. `changed` is told when the
-    /// server says that its tools are others now.
+    /// Opens a connection and agrees on a version of the protocol. `of_server` is told when the
+    /// server says that its tools are others now, as is whoever waits for [`Connection::changed`].
     pub(crate) async fn open<T, E, A>(
         runtime: &Runtime,
         transport: T,
         era: Era,
-        changed: Arc<Notify>,
+        of_server: Arc<Notify>,
     ) -> Result<Self, ClientInitializeError>
     where
         T: IntoTransport<RoleClient, E, A>,
@@ -46,7 +46,10 @@ impl Connection {
     {
         let ear = Ear {
             progress: Arc::default(),
-            changed,
+            changed: Changed {
+                here: Arc::default(),
+                of_server,
+            },
         };
         let service = ear
             .clone()
@@ -70,7 +73,7 @@ impl Connection {
         if !self.server().as_deref().is_some_and(is_newer) {
             return;
         }
-        let (peer, changed) = (self.service.peer().clone(), Arc::clone(&self.ear.changed));
+        let (peer, changed) = (self.service.peer().clone(), self.ear.changed.clone());
         self.runtime.spawn(TaskKind::Part, async move {
             let wanted = SubscriptionFilter::builder().tools_list_changed().build();
             // A server that does not keep its word here is used as it is.
@@ -78,9 +81,14 @@ impl Connection {
                 return;
             };
             while let Ok(Some(_)) = told.next().await {
-                changed.notify_one();
+                changed.tell();
             }
         });
+    }
+
+    /// Told when the server says on this connection that its tools are others now.
+    pub(crate) fn changed(&self) -> Arc<Notify> {
+        Arc::clone(&self.ear.changed.here)
     }
 
     /// What the server said of itself.
@@ -178,7 +186,21 @@ impl Drop for Open {
 #[derive(Clone)]
 struct Ear {
     progress: Arc<Mutex<HashMap<ProgressToken, ProgressTo>>>,
-    changed: Arc<Notify>,
+    changed: Changed,
+}
+
+/// Who is told that the server's tools are others now.
+#[derive(Clone)]
+struct Changed {
+    here: Arc<Notify>,
+    of_server: Arc<Notify>,
+}
+
+impl Changed {
+    fn tell(&self) {
+        self.here.notify_one();
+        self.of_server.notify_one();
+    }
 }
 
 impl ClientHandler for Ear {
@@ -202,6 +224,6 @@ impl ClientHandler for Ear {
     }
 
     async fn on_tool_list_changed(&self, _: NotificationContext<RoleClient>) {
-        self.changed.notify_one();
+        self.changed.tell();
     }
 }

@@ -3,10 +3,9 @@
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use jsonschema::Validator;
 use netra_context::memory;
 use netra_protocol::error::{ErrorCode, Failure};
-use netra_tools::{Call, cut_text, misfits};
+use netra_tools::{Call, Schema, cut_text};
 use rmcp::model::{CallToolResult, ContentBlock, ResourceContents};
 use serde_json::{Map, Value, json};
 
@@ -37,7 +36,7 @@ pub(crate) fn failed(reason: &str, words: impl Into<String>) -> Failure {
 /// The result of a tool; a failure in the server's words where the server calls it one.
 pub(crate) async fn of_tool(
     call: &Call<'_>,
-    (server, output): (&str, Option<&Validator>),
+    (server, output): (&str, Option<&Schema>),
     result: CallToolResult,
 ) -> Result<Value, Failure> {
     let mut answer = Answer::new(call);
@@ -65,22 +64,20 @@ pub(crate) async fn of_tool(
 }
 
 /// Whether the structured result is what the tool says that it gives. The value itself is not told.
-fn check(
-    server: &str,
-    output: Option<&Validator>,
-    structured: Option<&Value>,
-) -> Result<(), Failure> {
+fn check(server: &str, output: Option<&Schema>, structured: Option<&Value>) -> Result<(), Failure> {
     let misfits = match (output, structured) {
         (None, _) => return Ok(()),
-        (Some(_), None) => Some("it has none".to_owned()),
-        (Some(schema), Some(structured)) => misfits(schema, structured),
+        (Some(_), None) => vec!["it has none".to_owned()],
+        (Some(schema), Some(structured)) => schema.misfits(structured, 3),
     };
-    misfits.map_or(Ok(()), |misfits| {
-        let words = format!(
-            "the structured result of the tool server {server} does not fit the tool's own schema: {misfits}"
-        );
-        Err(failed("result_invalid", cut_text(&words, MAX_WORDS)))
-    })
+    if misfits.is_empty() {
+        return Ok(());
+    }
+    let words = format!(
+        "the structured result of the tool server {server} does not fit the tool's own schema: {}",
+        misfits.join("; ")
+    );
+    Err(failed("result_invalid", cut_text(&words, MAX_WORDS)))
 }
 
 /// The contents of a resource.
@@ -248,7 +245,7 @@ mod tests {
         let schema = json!({
             "type": "object", "properties": {"n": {"type": "integer"}}, "required": ["n"]
         });
-        let schema = netra_tools::validator(&schema).unwrap();
+        let schema = Schema::new(&schema).unwrap();
         let told = |structured: Option<Value>| {
             let checked = check("srv", Some(&schema), structured.as_ref());
             checked.map_err(|failure| failure.message)

@@ -7,8 +7,11 @@ use netra_context::Secret;
 use netra_context::memory::{Account, Scope};
 use netra_memory::External;
 use netra_tools::{Redaction, cut_text};
+use netra_worker::sandbox::Processes;
 use rmcp::transport::StreamableHttpClientTransport;
 use rmcp::transport::streamable_http_client::StreamableHttpClientTransportConfig;
+use tokio::sync::{Mutex, watch};
+use tokio::time::Instant;
 
 use crate::config::{Address, Command, Era, Place};
 use crate::connection::Connection;
@@ -19,11 +22,14 @@ use crate::program::{Program, Started};
 use crate::server::Server;
 use crate::sign_in::SignIn;
 use crate::web::Web;
+use crate::words;
 
 /// How long a program has to end by itself after its input was closed, and to tell how it ended.
 const GRACE: Duration = Duration::from_secs(2);
 /// The longest words about a start that failed, in bytes.
 const MAX_WORDS: usize = 1024;
+/// How many lines are kept of what a program wrote that did not start.
+const LAST_LINES: usize = 12;
 
 /// What stands in the place of a token of OAuth.
 pub(crate) const TOKEN: &str = "token";
@@ -35,6 +41,10 @@ pub(crate) struct Instance {
     /// None for a server of HTTP.
     program: Option<Box<dyn Program>>,
     charge: Option<Charge>,
+    /// The processes that it had before a run began to use it; none while no run does.
+    kept: Mutex<Option<Processes>>,
+    /// Whoever listens to it hears that it is gone.
+    life: watch::Sender<()>,
     /// What it was given.
     pub(crate) opened: Opened,
     sign_in: Option<Arc<SignIn>>,
@@ -57,15 +67,17 @@ impl Instance {
         opened: &Opened,
     ) -> Result<Self, String> {
         let era = server.era();
-        let why = match Self::start_as(server, account.clone(), opened, era).await {
+        // One time for both askings: whoever waits was told of one.
+        let end = Instant::now() + server.config.start;
+        let why = match Self::start_as(server, account.clone(), opened, (era, end)).await {
             Ok(started) => return Ok(started),
             Err(why) => why,
         };
-        if era != Era::Newest {
+        if era != Era::Newest || Instant::now() >= end {
             return Err(why);
         }
         // Some servers of the older era stumble over the question which eras they know.
-        match Self::start_as(server, account, opened, Era::Sessions).await {
+        match Self::start_as(server, account, opened, (Era::Sessions, end)).await {
             Ok(started) => {
                 server.note_older();
                 Ok(started)
@@ -79,9 +91,8 @@ impl Instance {
         server: &Server,
         account: Option<Arc<Account>>,
         opened: &Opened,
-        era: Era,
+        (era, end): (Era, Instant),
     ) -> Result<Self, String> {
-        let limit = server.config.start;
         let started = async {
             match &server.config.place {
                 Place::Stdio(command) => {
@@ -90,8 +101,9 @@ impl Instance {
                 Place::Http(address) => Self::of_address(server, address, (opened, era)).await,
             }
         };
-        let started = tokio::time::timeout(limit, started).await;
-        let late = |_| format!("it did not answer within {} ms", limit.as_millis());
+        let started = tokio::time::timeout_at(end, started).await;
+        let limit = server.config.start.as_millis();
+        let late = |_| format!("it did not answer within {limit} ms");
         let started = started.map_err(late)?;
         let redaction = opened.redaction();
         started.map_err(|words| cut_text(&redaction.text(words), MAX_WORDS))
@@ -126,24 +138,24 @@ impl Instance {
                 ending,
                 program: Some(program),
                 charge,
+                kept: Mutex::default(),
+                life: watch::Sender::default(),
                 opened: opened.clone(),
                 sign_in: None,
             }),
             Err(error) => {
                 let why = why(&ending, Some(&*program)).await;
-                let why = why.map_or_else(|| chain(&error), |why| why.to_string());
+                let why = why.map_or_else(|| words::of_start(&error), |why| why.to_string());
                 // For the operator's eyes: what it wrote may tell what no user may know.
-                let said = program.said();
-                let said = said.trim();
+                let said = opened.redaction().text(last_lines(&program.said()));
                 if !said.is_empty() {
-                    let said = opened.redaction().text(said.to_owned());
-                    let said = cut_text(&said, MAX_WORDS);
                     tracing::warn!(
                         mcp.server = server.name,
                         why,
                         said,
                         "a tool server did not start"
                     );
+                    server.note_said(said);
                 }
                 Err(why)
             }
@@ -164,12 +176,14 @@ impl Instance {
         let connection = server
             .connect(transport, era)
             .await
-            .map_err(|error| chain(&error))?;
+            .map_err(|error| words::of_start(&error))?;
         Ok(Self {
             connection,
             ending: Ending::default(),
             program: None,
             charge: None,
+            kept: Mutex::default(),
+            life: watch::Sender::default(),
             opened: opened.clone(),
             sign_in,
         })
@@ -195,6 +209,11 @@ impl Instance {
         self.sign_in.as_ref()?.token().await
     }
 
+    /// Says by its end that the instance is gone.
+    pub(crate) fn life(&self) -> watch::Receiver<()> {
+        self.life.subscribe()
+    }
+
     /// Notes why it is going to be ended.
     pub(crate) fn note(&self, why: Why) {
         self.ending.note(why);
@@ -207,6 +226,31 @@ impl Instance {
         };
         charge.held.set(program.memory_bytes());
         !charge.account.is_over()
+    }
+
+    /// A run is going to use it, the first of those that do where `is_first`.
+    pub(crate) async fn begin_use(&self, is_first: bool) {
+        let Some(program) = &self.program else { return };
+        let mut kept = self.kept.lock().await;
+        if kept.is_some() && !is_first {
+            return;
+        }
+        // What the runs before have left, if nobody had the time to look.
+        if let Some(before) = kept.take() {
+            program.end_others(&before).await;
+        }
+        *kept = Some(program.processes());
+    }
+
+    /// Ends what runs have left, unless one of them goes on.
+    pub(crate) async fn end_use(&self, is_used: impl Fn() -> bool + Send) {
+        let Some(program) = &self.program else { return };
+        let mut kept = self.kept.lock().await;
+        if !is_used()
+            && let Some(before) = kept.take()
+        {
+            program.end_others(&before).await;
+        }
     }
 
     /// Closes the connection, gives the program time to end, and ends it.
@@ -229,6 +273,17 @@ fn with_secrets(command: &Command, opened: &Opened) -> Result<Command, String> {
             .insert(variable.clone(), (*value).clone());
     }
     Ok(command)
+}
+
+/// The last of what a program wrote, which is where it says why it failed.
+fn last_lines(said: &str) -> String {
+    let lines: Vec<&str> = said.trim().lines().collect();
+    let mut kept = lines[lines.len().saturating_sub(LAST_LINES)..].join("\n");
+    if kept.len() > MAX_WORDS {
+        let from = kept.ceil_char_boundary(kept.len() - MAX_WORDS);
+        kept.drain(..from);
+    }
+    kept
 }
 
 async fn why(ending: &Ending, program: Option<&dyn Program>) -> Option<Why> {
@@ -254,4 +309,93 @@ pub(crate) fn chain(error: &(dyn std::error::Error + 'static)) -> String {
         cause = error.source();
     }
     words
+}
+
+#[cfg(test)]
+mod tests {
+    use async_trait::async_trait;
+    use netra_context::Runtime;
+    use tokio::io::DuplexStream;
+
+    use super::*;
+    use crate::config::ServerConfig;
+    use crate::program::Programs;
+
+    /// A program that says nothing, as long as its other end is there.
+    struct Mute(#[expect(dead_code, reason = "it is there to be dropped")] DuplexStream);
+
+    #[async_trait]
+    impl Program for Mute {
+        fn memory_bytes(&self) -> u64 {
+            0
+        }
+
+        fn process_id(&self) -> Option<u32> {
+            None
+        }
+
+        fn processes(&self) -> Processes {
+            Processes::default()
+        }
+
+        async fn end_others(&self, _: &Processes) {}
+
+        async fn ended(&self) -> String {
+            std::future::pending().await
+        }
+
+        fn said(&self) -> String {
+            String::new()
+        }
+    }
+
+    struct Mutes;
+
+    #[async_trait]
+    impl Programs for Mutes {
+        async fn start(&self, _: &Command) -> Result<Started, String> {
+            let (near, far) = tokio::io::duplex(64 * 1024);
+            let (read, write) = tokio::io::split(near);
+            Ok(Started {
+                read: Box::new(read),
+                write: Box::new(write),
+                program: Box::new(Mute(far)),
+            })
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_server_that_hangs_is_given_up_after_one_time_for_both_eras() {
+        let command = Command {
+            program: "/bin/mute".into(),
+            arguments: Vec::new(),
+            environment: Default::default(),
+            secrets: Default::default(),
+            read: Vec::new(),
+            write: Vec::new(),
+            network: false,
+            memory_mib: 1,
+        };
+        let config = ServerConfig::new(Place::Stdio(command));
+        let most = config.start + Duration::from_secs(1);
+        let server = Server::new(&Runtime::new(), "mute".into(), config, Arc::new(Mutes));
+        let begun = Instant::now();
+        let started = server.start(None, &Opened::default()).await;
+        let why = started.err().unwrap();
+        assert!(why.contains("did not answer within 30000 ms"), "{why}");
+        assert!(begun.elapsed() < most, "{:?}", begun.elapsed());
+    }
+
+    #[test]
+    fn of_a_long_complaint_the_end_is_kept() {
+        let long: String = (0..100).map(|n| format!("line {n}\n")).collect();
+        let kept = last_lines(&long);
+        assert!(
+            kept.starts_with("line 88") && kept.ends_with("line 99"),
+            "{kept}"
+        );
+        let wide = last_lines(&"é".repeat(2_000));
+        assert!(wide.len() <= MAX_WORDS && wide.ends_with('é'), "{wide}");
+        assert_eq!(last_lines(" \n"), "");
+    }
 }

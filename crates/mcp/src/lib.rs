@@ -10,6 +10,7 @@ mod content;
 mod ending;
 mod instance;
 mod lines;
+mod listening;
 mod offer;
 mod opened;
 mod own;
@@ -22,6 +23,7 @@ mod servers;
 mod sign_in;
 mod tool;
 mod web;
+mod words;
 
 pub use config::{
     Address, Command, Config, Era, Given, Grant, GrantChange, Oauth, Place, ServerConfig,

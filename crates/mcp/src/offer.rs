@@ -3,9 +3,8 @@
 
 use std::sync::Arc;
 
-use jsonschema::Validator;
 use netra_protocol::tool::Risk;
-use netra_tools::{ToolSpec, bytes_of, cut_text, validator};
+use netra_tools::{Schema, ToolSpec, bytes_of, cut_text};
 use serde_json::{Map, Value, json};
 
 use crate::config::{Grant, ServerConfig};
@@ -26,7 +25,7 @@ pub(crate) struct Offer {
     pub(crate) spec: ToolSpec,
     pub(crate) asks: Asks,
     /// What its structured results have to fit.
-    pub(crate) output: Option<Arc<Validator>>,
+    pub(crate) output: Option<Arc<Schema>>,
 }
 
 /// What is asked of the server.
@@ -116,21 +115,13 @@ impl Offers {
         &mut self,
         server: &str,
         config: &ServerConfig,
-        (own, asks, output): (String, Asks, Option<Arc<Validator>>),
-        mut grant: Grant,
+        (own, asks, output): (String, Asks, Option<Arc<Schema>>),
+        grant: Grant,
         described: impl FnOnce(&str) -> (String, Value),
     ) {
-        if let Some(change) = config.tools.get(&own) {
-            if change.offered == Some(false) {
-                return;
-            }
-            grant = Grant {
-                permission: change.permission.clone().unwrap_or(grant.permission),
-                risk: change.risk.unwrap_or(grant.risk),
-                needs_approval: change.needs_approval.unwrap_or(grant.needs_approval),
-                idempotent: change.idempotent.unwrap_or(grant.idempotent),
-            };
-        }
+        let Some(grant) = config.granted(&own, grant) else {
+            return;
+        };
         let name = format!("{server}__{own}");
         if own.is_empty() || name.len() > MAX_NAME {
             let words = format!(
@@ -204,14 +195,14 @@ fn schema(given: Option<&Value>, of: &str) -> Result<Value, String> {
 }
 
 /// What holds results against their schema, where there is one.
-fn output(given: Option<&Value>) -> Result<Option<Arc<Validator>>, String> {
+fn output(given: Option<&Value>) -> Result<Option<Arc<Schema>>, String> {
     let Some(given) = given.filter(|given| !given.is_null()) else {
         return Ok(None);
     };
     let schema = schema(Some(given), "results")?;
-    let validator = validator(&schema)
+    let schema = Schema::new(&schema)
         .map_err(|problem| format!("the schema of its results is not valid: {problem}"))?;
-    Ok(Some(Arc::new(validator)))
+    Ok(Some(Arc::new(schema)))
 }
 
 fn depth_is_over(value: &Value, most: usize) -> bool {
@@ -344,12 +335,13 @@ mod tests {
             json!({"name": "wide", "inputSchema": wide}),
             json!({"name": "told", "inputSchema": {}, "outputSchema": {"type": 7}}),
             json!({"name": "slow", "inputSchema": {}, "outputSchema": {"pattern": "(?=a)a"}}),
+            json!({"name": "loop", "inputSchema": {}, "outputSchema": {"allOf": [{"$ref": "#"}]}}),
             json!({"name": "list", "inputSchema": {}, "outputSchema": {"type": "array"}}),
             tool("good"),
         ];
         let offers = Offers::of("srv", &config(), &tools, []);
         assert_eq!(names(&offers), ["srv__list", "srv__good"]);
-        assert_eq!(offers.left_out.len(), 6, "{:?}", offers.left_out);
+        assert_eq!(offers.left_out.len(), 7, "{:?}", offers.left_out);
         let many: Vec<Value> = (0..300).map(|n| tool(&format!("t{n}"))).collect();
         let offers = Offers::of("srv", &config(), &many, []);
         assert_eq!((offers.taken.len(), offers.left_out.len()), (MAX_TOOLS, 1));
@@ -415,7 +407,7 @@ mod tests {
             offers
                 .taken
                 .iter()
-                .all(|offer| jsonschema::meta::is_valid(&offer.spec.input_schema))
+                .all(|offer| Schema::new(&offer.spec.input_schema).is_ok())
         );
     }
 }

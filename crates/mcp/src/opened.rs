@@ -12,17 +12,29 @@ use zeroize::Zeroizing;
 
 use crate::server::Server;
 
-/// Secrets by their names.
+/// What an instance is given.
 #[derive(Clone, Default)]
-pub(crate) struct Opened(BTreeMap<String, Secret>);
+pub(crate) struct Opened {
+    /// Secrets by their names.
+    secrets: BTreeMap<String, Secret>,
+    /// What stands in the configuration, and is not to be seen either.
+    plain: Vec<(String, Secret)>,
+}
 
 impl Opened {
+    fn nothing(server: &Server) -> Self {
+        Self {
+            secrets: BTreeMap::new(),
+            plain: server.config.place.plain_values(),
+        }
+    }
+
     /// For a call: what comes back is searched for them, and the audit names them.
     pub(crate) async fn for_call(server: &Server, call: &Call<'_>) -> Result<Self, Failure> {
-        let mut opened = Self::default();
+        let mut opened = Self::nothing(server);
         for (name, place) in server.secrets() {
             let secret = call.secret(name, place).await?;
-            opened.0.insert(name.to_owned(), secret);
+            opened.secrets.insert(name.to_owned(), secret);
         }
         Ok(opened)
     }
@@ -36,11 +48,11 @@ impl Opened {
         ctx: &UserExecutionContext,
         secrets: &Secrets,
     ) -> Result<Self, String> {
-        let mut opened = Self::default();
+        let mut opened = Self::nothing(server);
         for (name, place) in server.secrets() {
             let secret = secrets.reveal(ctx, name, place).await;
             let secret = secret.map_err(|error| refused(name, place, &error))?;
-            opened.0.insert(name.to_owned(), secret);
+            opened.secrets.insert(name.to_owned(), secret);
         }
         Ok(opened)
     }
@@ -53,13 +65,13 @@ impl Opened {
         let open = |(name, place): (&str, &str)| {
             let secret = secrets.reveal(name, place);
             let secret = secret.map_err(|error| refused(name, place, &error))?;
-            Ok((name.to_owned(), secret))
+            Ok::<_, String>((name.to_owned(), secret))
         };
-        server
-            .secrets()
-            .map(open)
-            .collect::<Result<_, _>>()
-            .map(Self)
+        let secrets = server.secrets().map(open);
+        Ok(Self {
+            secrets: secrets.collect::<Result<_, _>>()?,
+            ..Self::nothing(server)
+        })
     }
 
     /// Whether an instance that has these need not be replaced by one with those.
@@ -68,7 +80,7 @@ impl Opened {
             let pair = |(name, secret): (&String, &Secret)| {
                 (name.clone(), Zeroizing::new(secret.expose().to_owned()))
             };
-            opened.0.iter().map(pair).collect()
+            opened.secrets.iter().map(pair).collect()
         };
         texts(self) == texts(other)
     }
@@ -76,7 +88,8 @@ impl Opened {
     /// Takes them out of what is told.
     pub(crate) fn redaction(&self) -> Redaction {
         let redaction = Redaction::default();
-        for (name, secret) in &self.0 {
+        let plain = self.plain.iter().map(|(name, value)| (name, value));
+        for (name, secret) in self.secrets.iter().chain(plain) {
             redaction.add(name, secret);
         }
         redaction
@@ -84,7 +97,7 @@ impl Opened {
 
     /// The text that is to stand where the secret is named.
     pub(crate) fn text(&self, used: &SecretUse) -> Result<Zeroizing<String>, String> {
-        let secret = self.0.get(&used.secret);
+        let secret = self.secrets.get(&used.secret);
         let secret =
             secret.ok_or_else(|| format!("the secret {:?} was not opened", used.secret))?;
         Ok(Zeroizing::new(format!(

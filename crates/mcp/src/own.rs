@@ -17,7 +17,8 @@ use netra_tools::{NotAdded, OF_USERS, Policy, PublicWeb, Source};
 use parking_lot::Mutex;
 use tokio::time::Instant;
 
-use crate::config::{Address, Place, ServerConfig, check_own_name};
+use crate::config::{Address, MAX_OWN_NAME, Place, ServerConfig, check_own_name};
+use crate::instance::Instance;
 use crate::opened::Opened;
 use crate::program::Programs;
 use crate::seats::Seats;
@@ -151,10 +152,16 @@ impl Own {
         name: &str,
         wanted: PutToolServer,
     ) -> Result<NewToolServer, NotAdded> {
-        check_own_name(name).map_err(|words| NotAdded::Invalid("name", words))?;
+        check_own_name(name).map_err(|words| NotAdded::Invalid {
+            field: "name",
+            rule: match name.len() {
+                ..=MAX_OWN_NAME => "pattern ^[a-z](_?[a-z0-9])*$",
+                _ => "maxLength 21",
+            },
+            words,
+        })?;
         let secrets = wanted.headers.clone();
-        let address = Address::of_user(&self.users.web, &wanted.url, secrets)
-            .map_err(|(field, words)| NotAdded::Invalid(field, words))?;
+        let address = Address::of_user(&self.users.web, &wanted.url, secrets)?;
         let host = host_of(&address);
         let no_user = || NotAdded::Forbidden("no user asks".to_owned());
         let principal = ctx.principal().ok_or_else(no_user)?;
@@ -217,7 +224,7 @@ impl Own {
                             let config = ServerConfig::of_user(address);
                             self.link(source.clone(), config, Some(put))
                         }
-                        Err((_, why)) => {
+                        Err(NotAdded::Invalid { words: why, .. } | NotAdded::Forbidden(why)) => {
                             tracing::warn!(
                                 mcp.server = source,
                                 why,
@@ -276,7 +283,15 @@ impl Own {
             ctx.runtime()
                 .account_of(principal.user_id, limits.memory_mib)
         });
-        let (source, pause) = match server.offers(account, &opened).await {
+        // A server may keep for each instance which tools it has.
+        let seated = || self.seats.seated(server, principal.user_id);
+        let is_good =
+            |one: &Arc<Instance>| !one.connection.is_closed() && one.opened.is_same_as(&opened);
+        let offers = match changed.then(seated).flatten().filter(is_good) {
+            Some(instance) => server.offers_now(&instance).await,
+            None => server.offers(account, &opened).await,
+        };
+        let (source, pause) = match offers {
             Ok(offers) => {
                 let tools = tools(server, &self.seats, offers);
                 let (source, refused) = Source::here(&server.name, tools);

@@ -1,6 +1,7 @@
 //! Programs that are tool servers: how one is started, and what is known of one that runs.
 
 use async_trait::async_trait;
+use netra_worker::sandbox::Processes;
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use crate::config::Command;
@@ -33,6 +34,12 @@ pub trait Program: Send + Sync {
 
     /// The number of its process, where it is one.
     fn process_id(&self) -> Option<u32>;
+
+    /// It and all that it has started, as far as that has not ended.
+    fn processes(&self) -> Processes;
+
+    /// Ends what it has started and is not among these; the program itself stays.
+    async fn end_others(&self, kept: &Processes);
 
     /// Waits until it has ended, and says how.
     async fn ended(&self) -> String;

@@ -4,13 +4,18 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use netra_worker::sandbox::{Limits, Network, Policy, Reason, Running, SYSTEM_FILES, Sandbox};
+use netra_worker::sandbox::{
+    Limits, Network, Policy, Processes, Reason, Running, SYSTEM_FILES, Sandbox,
+};
 
 use crate::config::Command;
 use crate::program::{Program, Programs, Started};
 
 /// Processor time of one instance: it may live for days.
 const PROCESSOR: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// What shells and the sandbox answer for a program that cannot be run.
+const NOT_FOUND: u8 = 127;
 
 #[async_trait]
 impl Programs for Sandbox {
@@ -71,9 +76,20 @@ impl Program for Running {
         self.meter().process_id()
     }
 
+    fn processes(&self) -> Processes {
+        Self::processes(self)
+    }
+
+    async fn end_others(&self, kept: &Processes) {
+        Self::end_others(self, kept).await;
+    }
+
     async fn ended(&self) -> String {
         match Self::ended(self).await.reason {
             Reason::Exited(code @ 129..) => format!("ended by the signal {}", code - 128),
+            Reason::Exited(code @ NOT_FOUND) => format!(
+                "exit code {code}: it, or what it starts, is not there or not within `read`"
+            ),
             Reason::Exited(code) => format!("exit code {code}"),
             Reason::Time => "its time was over".to_owned(),
             Reason::Memory => "it took more memory than it may have".to_owned(),

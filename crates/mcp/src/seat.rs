@@ -4,7 +4,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use netra_context::{Secret, UserExecutionContext};
+use netra_context::runtime::TaskKind;
+use netra_context::{Runtime, Secret, UserExecutionContext};
 use netra_protocol::error::{ErrorCode, Failure};
 use netra_protocol::id::UserId;
 use parking_lot::Mutex;
@@ -15,10 +16,12 @@ use tokio::time::Instant;
 use crate::connection::ProgressTo;
 use crate::content::failed;
 use crate::ending::Why;
-use crate::instance::{Instance, chain};
+use crate::instance::Instance;
+use crate::listening;
 use crate::opened::Opened;
 use crate::seats::{Place, Seats};
 use crate::server::Server;
+use crate::words;
 
 /// After so many calls in a row that were not answered in time an instance is ended.
 const MAX_HANGS: u32 = 3;
@@ -47,6 +50,10 @@ struct State {
 
 struct Usage {
     calls: u32,
+    /// Runs that have called it and have not ended.
+    runs: u32,
+    /// A run has begun to use it where none did.
+    is_taken_up: bool,
     last: Instant,
     /// Calls in a row that were not answered in time.
     hangs: u32,
@@ -62,6 +69,8 @@ impl Seat {
             state: tokio::sync::Mutex::default(),
             usage: Mutex::new(Usage {
                 calls: 0,
+                runs: 0,
+                is_taken_up: false,
                 last: Instant::now(),
                 hangs: 0,
                 failures: 0,
@@ -79,6 +88,8 @@ impl Seat {
     ) -> Result<ServerResult, Failure> {
         let _busy = Busy::new(self);
         let instance = self.instance(ctx, seats, opened).await?;
+        let is_first = std::mem::take(&mut self.usage.lock().is_taken_up);
+        instance.begin_use(is_first).await;
         instance.token().await.iter().for_each(conceal);
         let limit = self.limit(ctx);
         let answer = instance.connection.ask(request, progress);
@@ -147,6 +158,7 @@ impl Seat {
         match self.server.start_for_calls(account, opened).await {
             Ok(instance) => {
                 let instance = Arc::new(instance);
+                listening::begin(seats, self, &instance);
                 state.seated = Some((Arc::clone(&instance), place));
                 state.waits = None;
                 Ok(instance)
@@ -212,7 +224,7 @@ impl Seat {
         }
         let is_gone = matches!(error, ServiceError::TransportClosed);
         if !is_gone && !instance.connection.is_closed() {
-            let words = netra_tools::cut_text(&chain(error), 1024);
+            let words = netra_tools::cut_text(&words::of_question(error), 1024);
             return failed(
                 "server_unreachable",
                 format!("the tool server {name}: {words}"),
@@ -251,6 +263,12 @@ impl Seat {
         (usage.calls == 0).then_some(usage.last)
     }
 
+    /// The instance, where nobody is busy with its place.
+    pub(crate) fn seated(&self) -> Option<Arc<Instance>> {
+        let state = self.state.try_lock().ok()?;
+        state.seated.as_ref().map(|(one, _)| Arc::clone(one))
+    }
+
     /// Takes the instance out, where nobody is busy with it.
     pub(crate) fn vacate(&self) -> Option<(Arc<Instance>, Place)> {
         self.state.try_lock().ok()?.seated.take()
@@ -265,6 +283,49 @@ impl Seat {
             Some((instance, _)) => instance.measure(),
             None => true,
         }
+    }
+}
+
+/// A run's stay at a seat that goes on when the run has ended. What the run has left there ends with it.
+pub(crate) struct Stay {
+    seat: Arc<Seat>,
+    runtime: Runtime,
+}
+
+impl Stay {
+    pub(crate) fn new(seat: &Arc<Seat>, runtime: &Runtime) -> Self {
+        let mut usage = seat.usage.lock();
+        usage.runs += 1;
+        usage.is_taken_up |= usage.runs == 1;
+        drop(usage);
+        Self {
+            seat: Arc::clone(seat),
+            runtime: runtime.clone(),
+        }
+    }
+}
+
+impl Drop for Stay {
+    fn drop(&mut self) {
+        let mut usage = self.seat.usage.lock();
+        usage.runs -= 1;
+        if usage.runs > 0 {
+            return;
+        }
+        drop(usage);
+        let seat = Arc::clone(&self.seat);
+        self.runtime.spawn(TaskKind::Part, async move {
+            let seated = seat
+                .state
+                .lock()
+                .await
+                .seated
+                .as_ref()
+                .map(|(one, _)| Arc::clone(one));
+            if let Some(instance) = seated {
+                instance.end_use(|| seat.usage.lock().runs > 0).await;
+            }
+        });
     }
 }
 

@@ -2,12 +2,13 @@
 //! calls.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Weak};
+use std::sync::{Arc, OnceLock, Weak};
 
 use netra_context::Runtime;
 use netra_context::runtime::TaskKind;
 use netra_protocol::error::Failure;
 use netra_protocol::id::UserId;
+use netra_tools::Registry;
 use parking_lot::Mutex;
 
 use crate::content::failed;
@@ -22,6 +23,8 @@ pub(crate) struct Seats {
     instances_per_user: usize,
     table: Mutex<Table>,
     taken: Arc<Mutex<Taken>>,
+    /// Who is told what an instance has that says that its tools are others now.
+    registry: OnceLock<Arc<Registry>>,
 }
 
 #[derive(Default)]
@@ -76,7 +79,29 @@ impl Seats {
             instances_per_user,
             table: Mutex::default(),
             taken: Arc::default(),
+            registry: OnceLock::new(),
         }
+    }
+
+    /// Instances that say that their tools are others now are asked for them, for this registry.
+    pub(crate) fn tell(&self, registry: &Arc<Registry>) {
+        // A second one would be told nothing; there is one for each node.
+        self.registry.set(Arc::clone(registry)).ok();
+    }
+
+    pub(crate) fn registry(&self) -> Option<&Arc<Registry>> {
+        self.registry.get()
+    }
+
+    pub(crate) const fn runtime(&self) -> &Runtime {
+        &self.runtime
+    }
+
+    /// The instance that this user has at the server now.
+    pub(crate) fn seated(&self, server: &Arc<Server>, user: UserId) -> Option<Arc<Instance>> {
+        let table = self.table.lock();
+        let key = (Arc::as_ptr(server) as usize, Some(user));
+        table.held.get(&key)?.seated()
     }
 
     /// The seat of this user at the server, or of everybody.

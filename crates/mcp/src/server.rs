@@ -18,14 +18,16 @@ use rmcp::service::{ClientInitializeError, RoleClient};
 use rmcp::transport::IntoTransport;
 use serde_json::Value;
 use tokio::sync::Notify;
+use tokio::time::Instant;
 
 use crate::config::{Era, Place, ServerConfig};
 use crate::connection::Connection;
 use crate::ending::Why;
-use crate::instance::{Instance, chain};
+use crate::instance::Instance;
 use crate::offer::{Asks, MAX_TOOLS, Offers};
 use crate::opened::Opened;
 use crate::program::Programs;
+use crate::words;
 
 /// The most pages that a list of tools may have.
 const MAX_PAGES: usize = 64;
@@ -45,6 +47,8 @@ pub(crate) struct Server {
     crashes: AtomicU64,
     is_older: AtomicBool,
     known: Mutex<Known>,
+    /// The last that a program wrote to its standard error which did not start.
+    said: Mutex<Option<String>>,
 }
 
 /// What is known of a server.
@@ -84,12 +88,22 @@ impl Server {
                 tools: Vec::new(),
                 left_out: Vec::new(),
             }),
+            said: Mutex::default(),
         }
+    }
+
+    pub(crate) fn note_said(&self, said: String) {
+        *self.said.lock() = Some(said);
     }
 
     /// What it is called where all users' own servers are one, so that users cannot make up names there.
     pub(crate) fn label(&self) -> &str {
         if self.is_own { OF_USERS } else { &self.name }
+    }
+
+    /// Whether a user has brought it.
+    pub(crate) fn is_of_user(&self) -> bool {
+        self.is_own
     }
 
     /// The names of the secrets that an instance is given, each with what it has to be bound to.
@@ -194,18 +208,30 @@ impl Server {
         account: Option<Arc<Account>>,
         opened: &Opened,
     ) -> Result<Offers, String> {
+        // Starting it and listing its tools share one time.
+        let end = Instant::now() + self.config.start;
         let instance = self.start(account, opened).await?;
-        let asked = self.offers_of(&instance);
-        let offers = match tokio::time::timeout(self.config.start, asked).await {
-            Ok(offers) => offers,
-            Err(_) => Err("it did not list its tools in time".to_owned()),
-        };
+        let offers = self.offers_until(&instance, end).await;
         let info = instance.connection.server();
         let redaction = instance.redaction().await;
         instance.stop().await;
         let offers = offers?;
         self.note_offers(info.as_deref(), &offers, &redaction);
         Ok(offers)
+    }
+
+    /// Asks an instance that is there already what it offers now.
+    ///
+    /// # Errors
+    /// In words.
+    pub(crate) async fn offers_now(&self, instance: &Instance) -> Result<Offers, String> {
+        let end = Instant::now() + self.config.start;
+        self.offers_until(instance, end).await
+    }
+
+    async fn offers_until(&self, instance: &Instance, end: Instant) -> Result<Offers, String> {
+        let asked = tokio::time::timeout_at(end, self.offers_of(instance)).await;
+        asked.map_err(|_| "it did not list its tools in time".to_owned())?
     }
 
     /// Starts an instance, asks it what it offers, makes calls, and gives the answers as they came.
@@ -217,7 +243,12 @@ impl Server {
         calls: Vec<(String, Option<JsonObject>)>,
         opened: &Opened,
     ) -> Result<(Offers, Vec<Result<Value, String>>), String> {
-        let instance = self.start(None, opened).await?;
+        let started = self.start(None, opened).await;
+        // Whoever tries a server out is its operator, who may read what it wrote.
+        let instance = started.map_err(|why| match self.said.lock().take() {
+            Some(said) => format!("{why}\nit wrote to its standard error:\n{said}"),
+            None => why,
+        })?;
         let redaction = instance.redaction().await;
         let offers = self.offers_of(&instance).await;
         if let Ok(offers) = &offers {
@@ -232,7 +263,7 @@ impl Server {
             let asked = instance.connection.ask(request, None);
             answers.push(match tokio::time::timeout(self.config.call, asked).await {
                 Ok(Ok(answer)) => json(&answer).map(|answer| redaction.value(answer)),
-                Ok(Err(error)) => Err(redaction.text(chain(&error))),
+                Ok(Err(error)) => Err(redaction.text(words::of_question(&error))),
                 Err(_) => Err("no answer in time".to_owned()),
             });
         }
@@ -356,7 +387,7 @@ async fn tools_of(connection: &Connection, most_bytes: usize) -> Result<Vec<Valu
         let answer = connection
             .ask(request, None)
             .await
-            .map_err(|error| chain(&error))?;
+            .map_err(|error| words::of_question(&error))?;
         let mut page = json(&answer)?;
         bytes += bytes_of(&page);
         let Some(Value::Array(listed)) = page.get_mut("tools").map(Value::take) else {

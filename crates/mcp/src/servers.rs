@@ -29,7 +29,7 @@ const SWEEP_EVERY: Duration = Duration::from_secs(1);
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
 const MAX_PAUSE: Duration = Duration::from_secs(60);
 /// The least time between two askings of a server that says that something has changed.
-const CALM: Duration = Duration::from_secs(5);
+pub(crate) const CALM: Duration = Duration::from_secs(5);
 
 /// All tool servers of the configuration.
 pub struct Servers {
@@ -90,6 +90,7 @@ impl Servers {
     /// Begins to ask the servers for their tools, which go into the registry, and to look after
     /// instances.
     pub fn begin(&self, registry: &Arc<Registry>) {
+        self.seats.tell(registry);
         for server in &self.servers {
             let learning = Learning {
                 server: Arc::clone(server),
@@ -136,11 +137,13 @@ impl Servers {
         let opened = Opened::for_nobody(server, &self.secrets)?;
         let (offers, answers) = server.tried(calls, &opened).await?;
         let tools = tools(server, &self.seats, offers);
-        let specs = tools.iter().map(|tool| tool.spec().clone()).collect();
+        let mut specs: Vec<ToolSpec> = tools.iter().map(|tool| tool.spec().clone()).collect();
         // The registry's checks are the last word on what is a tool.
         let policy = Policy::shipped("production").map_err(|error| error.to_string())?;
         let registry = Registry::new(Vec::new(), policy).map_err(|error| error.to_string())?;
-        server.note_left_out(left_out(&registry.learn(name, tools)));
+        let refused = left_out(&registry.learn(name, tools));
+        specs.retain(|spec| refused.iter().all(|(name, _)| *name != spec.name));
+        server.note_left_out(refused);
         Ok(Trial {
             server: server.shown(0),
             specs,

@@ -3,14 +3,15 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use netra_context::Secret;
+use netra_context::{Secret, Trace};
 use netra_protocol::error::{ErrorCode, Failure};
 use netra_protocol::tool::ToolServerScope;
 use netra_tools::{Call, Tool, ToolSpec};
 use rmcp::model::{
     CallToolRequest, CallToolRequestParams, ClientRequest, GetPromptRequest,
     GetPromptRequestParams, ListPromptsRequest, ListResourceTemplatesRequest, ListResourcesRequest,
-    PaginatedRequestParams, ReadResourceRequest, ReadResourceRequestParams, Role, ServerResult,
+    PaginatedRequestParams, ReadResourceRequest, ReadResourceRequestParams, RequestMetaObject,
+    Role, ServerResult,
 };
 use serde_json::{Value, json};
 use tokio::sync::watch;
@@ -20,7 +21,7 @@ use crate::content::{self, failed};
 use crate::instance::TOKEN;
 use crate::offer::{Asks, Offer};
 use crate::opened::Opened;
-use crate::seat::Seat;
+use crate::seat::{Seat, Stay};
 use crate::seats::Seats;
 use crate::server::Server;
 
@@ -56,6 +57,7 @@ impl ServerTool {
             Asks::Tool(name) => {
                 let mut params = CallToolRequestParams::new(name.clone());
                 params.arguments = call.arguments.as_object().cloned();
+                params.meta = self.trace_of(call);
                 let request = ClientRequest::CallToolRequest(CallToolRequest::new(params));
                 match self.ask(call, request).await? {
                     ServerResult::CallToolResult(result) => {
@@ -173,13 +175,31 @@ impl ServerTool {
         }
     }
 
+    /// The call's place in its trace, for a server that the operator has named; what users bring is not told of it.
+    fn trace_of(&self, call: &Call<'_>) -> Option<RequestMetaObject> {
+        let trace = call.ctx.trace().filter(Trace::is_sampled)?;
+        let mut meta = RequestMetaObject::default();
+        meta.set_traceparent(trace.header());
+        Some(meta).filter(|_| !self.server.is_of_user())
+    }
+
     fn seat(&self, call: &Call<'_>) -> Result<Arc<Seat>, Failure> {
         let user = call.ctx.user_id();
         let user = user.ok_or_else(|| failed("no_user", "no user asks"))?;
-        Ok(match self.server.config.scope {
-            ToolServerScope::User => self.seats.of(&self.server, Some(user)),
-            ToolServerScope::Shared => self.seats.of(&self.server, None),
-            ToolServerScope::Run => {
+        let owner = match self.server.config.scope {
+            ToolServerScope::User => Some(Some(user)),
+            ToolServerScope::Shared => Some(None),
+            ToolServerScope::Run => None,
+        };
+        Ok(match owner {
+            Some(owner) => {
+                let seat = self.seats.of(&self.server, owner);
+                let name = format!("mcp-stay/{}", self.server.name);
+                call.scope
+                    .kept(&name, || Stay::new(&seat, call.ctx.runtime()));
+                seat
+            }
+            None => {
                 let name = format!("mcp/{}", self.server.name);
                 let mut is_new = false;
                 let seat = call.scope.kept(&name, || {

@@ -74,6 +74,10 @@ impl Wire for Messages {
         &HEADERS
     }
 
+    fn longest_answer(&self, model: &str) -> Option<u32> {
+        Some(wire::longest_answer(model))
+    }
+
     fn needs_key(&self) -> bool {
         self.url.host_str() == Some(ANTHROPIC_HOST)
     }

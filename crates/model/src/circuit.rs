@@ -1,14 +1,18 @@
 //! The circuit breaker: a model that fails again and again is left alone for a while, and then tried by one call.
 
 use std::collections::HashMap;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
+use futures::Stream;
 use netra_context::memory::Scope;
 use netra_protocol::id::UserId;
 use parking_lot::Mutex;
 use tokio::time::Instant;
 
-use crate::{Error, ModelRef};
+use crate::{ChatStream, Chunk, Error, ModelRef};
 
 /// So many failures in a row open a circuit.
 const FAILURES: u32 = 5;
@@ -36,9 +40,9 @@ enum State {
     Tried { since: Instant },
 }
 
-/// Every circuit that has failures.
-#[derive(Debug, Default)]
-pub(crate) struct Circuits(Mutex<HashMap<Circuit, State>>);
+/// Every circuit that has failures. Clones share them.
+#[derive(Debug, Default, Clone)]
+pub(crate) struct Circuits(Arc<Mutex<HashMap<Circuit, State>>>);
 
 /// What a call has shown of its model.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -50,8 +54,8 @@ enum Shown {
 
 /// Lets one call through. Dropped without a word, it has shown nothing.
 #[derive(Debug)]
-pub(crate) struct Pass<'c> {
-    circuits: &'c Circuits,
+pub(crate) struct Pass {
+    circuits: Circuits,
     circuit: Circuit,
     tries: bool,
     shown: Shown,
@@ -59,7 +63,7 @@ pub(crate) struct Pass<'c> {
 
 impl Circuits {
     /// Lets a call through, or says how long its model is left alone.
-    pub(crate) fn enter(&self, circuit: Circuit) -> Result<Pass<'_>, Error> {
+    pub(crate) fn enter(&self, circuit: Circuit) -> Result<Pass, Error> {
         let now = Instant::now();
         let mut states = self.0.lock();
         let tries = match states.get_mut(&circuit) {
@@ -78,11 +82,29 @@ impl Circuits {
         };
         drop(states);
         Ok(Pass {
-            circuits: self,
+            circuits: self.clone(),
             circuit,
             tries,
             shown: Shown::Nothing,
         })
+    }
+
+    /// The models that the server's own keys do not reach now.
+    pub(crate) fn left_alone(&self) -> Vec<ModelRef> {
+        let now = Instant::now();
+        let states = self.0.lock();
+        let open = states.iter().filter(|(circuit, state)| {
+            let is_open = match state {
+                State::Closed { .. } => false,
+                // Nobody has tried since: nothing is known of it.
+                State::Open { until } => now < *until,
+                State::Tried { .. } => true,
+            };
+            circuit.key_of.is_none() && is_open
+        });
+        let mut models: Vec<ModelRef> = open.map(|(circuit, _)| circuit.model.clone()).collect();
+        models.sort();
+        models
     }
 
     fn works(&self, circuit: &Circuit) {
@@ -167,13 +189,19 @@ fn tell_open(circuit: &Circuit, open: bool) {
     }
 }
 
-impl Pass<'_> {
-    /// The answer has begun.
-    pub(crate) fn works(mut self) {
+impl Pass {
+    /// The answer has begun. What the call has shown is known at its end: a model whose answers are always cut off fails.
+    pub(crate) fn watch(self, stream: ChatStream) -> ChatStream {
+        let pass = Some(self);
+        Box::pin(Watched { stream, pass })
+    }
+
+    /// The answer has come to its end.
+    fn works(mut self) {
         self.shown = Shown::Works;
     }
 
-    /// The call has failed before that.
+    /// The call has failed.
     pub(crate) fn failed(mut self, error: &Error) {
         self.shown = match error {
             Error::Overloaded { .. }
@@ -195,7 +223,35 @@ impl Pass<'_> {
     }
 }
 
-impl Drop for Pass<'_> {
+/// An answer that has begun, and what it will have shown.
+struct Watched {
+    stream: ChatStream,
+    pass: Option<Pass>,
+}
+
+impl Stream for Watched {
+    type Item = Result<Chunk, Error>;
+
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        let polled = self.stream.as_mut().poll_next(cx);
+        let shown = match &polled {
+            Poll::Ready(Some(Ok(Chunk::Done(_)))) => Some(Ok(())),
+            Poll::Ready(Some(Err(error))) => Some(Err(error)),
+            Poll::Ready(Some(Ok(_)) | None) | Poll::Pending => None,
+        };
+        if let Some(shown) = shown
+            && let Some(pass) = self.pass.take()
+        {
+            match shown {
+                Ok(()) => pass.works(),
+                Err(error) => pass.failed(error),
+            }
+        }
+        polled
+    }
+}
+
+impl Drop for Pass {
     fn drop(&mut self) {
         match self.shown {
             Shown::Works => self.circuits.works(&self.circuit),
@@ -247,9 +303,11 @@ mod tests {
             ..circuit("p/a")
         };
         assert!(circuits.enter(own).is_ok());
+        assert_eq!(circuits.left_alone(), ["p/a".parse().unwrap()]);
         tokio::time::advance(REST - Duration::from_secs(1)).await;
         assert_eq!(rest(&circuits, "p/a"), Some(Duration::from_secs(1)));
         tokio::time::advance(Duration::from_secs(1)).await;
+        assert_eq!(circuits.left_alone(), []);
         assert_eq!(rest(&circuits, "p/a"), None);
     }
 

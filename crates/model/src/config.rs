@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use netra_prices::PriceList;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
@@ -22,6 +23,9 @@ pub struct Config {
     pub retries: u32,
     /// How much answers take at most that are kept to be given again, in MiB.
     pub cache_mib: u64,
+    /// Prices that hold in place of those that are built in, and of further models.
+    #[serde(skip)]
+    pub prices: Option<PriceList>,
     /// Providers by name. The name has no `/`.
     pub providers: BTreeMap<String, ProviderConfig>,
 }
@@ -34,6 +38,7 @@ impl Default for Config {
             fallback: Vec::new(),
             retries: 2,
             cache_mib: 64,
+            prices: None,
             providers: BTreeMap::new(),
         }
     }
@@ -92,7 +97,10 @@ pub struct ProviderConfig {
     /// How many tokens its models take, question and answer together: that of the smallest.
     #[serde(default)]
     pub context_tokens: Option<u32>,
-    /// Further headers, for gateways that want the key elsewhere.
+    /// The longest answer of its models, in tokens, where an agent names none: that of the smallest.
+    #[serde(default)]
+    pub max_output_tokens: Option<u32>,
+    /// Further headers, for gateways that want the key elsewhere. Not sent with a user's own key.
     #[serde(default)]
     pub headers: BTreeMap<String, Secret>,
     /// A proxy's URL, which may contain credentials. The environment's proxies are not used.
@@ -122,6 +130,9 @@ pub struct ProviderConfig {
     /// Whether a user's own key is sent in place of `api_key`, for users who have one.
     #[serde(default = "yes")]
     pub user_keys: bool,
+    /// Whether the provider is told which trace a call belongs to.
+    #[serde(default)]
+    pub trace_context: bool,
 }
 
 fn yes() -> bool {
@@ -146,6 +157,7 @@ impl ProviderConfig {
             api_key,
             models: Vec::new(),
             context_tokens: None,
+            max_output_tokens: None,
             headers: BTreeMap::new(),
             proxy: None,
             max_tokens_field: None,
@@ -155,6 +167,7 @@ impl ProviderConfig {
             prices: None,
             images: true,
             user_keys: true,
+            trace_context: false,
         }
     }
 }

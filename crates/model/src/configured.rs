@@ -12,7 +12,8 @@ use crate::remote::{Prices, Remote};
 use crate::{Error, Kind, Provider, ProviderConfig};
 
 /// The price list, read when the first provider needs it.
-pub(crate) type Listed = LazyCell<Option<Arc<PriceList>>>;
+pub(crate) type Listed =
+    LazyCell<Option<Arc<PriceList>>, Box<dyn FnOnce() -> Option<Arc<PriceList>>>>;
 
 /// The provider of a configuration.
 pub(crate) fn provider(

@@ -99,87 +99,77 @@ pub enum Error {
         provider: String,
         /// What happened.
         reason: String,
+        /// Whether it had the whole request by then, and may have worked on the answer.
+        sent: bool,
     },
 }
 
+/// What an error means to whoever called.
+struct Nature {
+    /// The value of the metric's label.
+    outcome: &'static str,
+    code: ErrorCode,
+    retryable: bool,
+    of_model: bool,
+    may_have_cost: bool,
+}
+
 impl Error {
+    fn nature(&self) -> Nature {
+        use ErrorCode::{
+            AgentFailed, Cancelled, DeadlineExceeded, MemoryLimitExceeded, ModelNotConfigured,
+            ModelUnavailable,
+        };
+        let (no, yes) = (false, true);
+        // Whether it is worth another try, whether another model may answer, whether it may have cost something.
+        let (outcome, code, [retryable, of_model, may_have_cost]) = match self {
+            Self::NotConfigured(_) => ("not_configured", ModelNotConfigured, [no, yes, no]),
+            Self::Unauthorized { .. } => ("unauthorized", ModelNotConfigured, [no, yes, no]),
+            Self::QuotaExhausted { .. } => ("quota_exhausted", ModelUnavailable, [no, yes, no]),
+            Self::RateLimited { .. } => ("rate_limited", ModelUnavailable, [yes, yes, no]),
+            Self::Overloaded { .. } => ("overloaded", ModelUnavailable, [yes, yes, no]),
+            Self::InvalidRequest { .. } => ("invalid_request", AgentFailed, [no, no, no]),
+            Self::Timeout { .. } => ("timeout", ModelUnavailable, [yes, yes, yes]),
+            Self::CircuitOpen { .. } => ("circuit_open", ModelUnavailable, [no, yes, no]),
+            Self::NoRoom(_) => ("no_memory", MemoryLimitExceeded, [no, no, yes]),
+            Self::DeadlineExceeded => ("deadline_exceeded", DeadlineExceeded, [no, no, yes]),
+            Self::Cancelled => ("cancelled", Cancelled, [no, no, yes]),
+            Self::Malformed { .. } => ("malformed", ModelUnavailable, [yes, yes, yes]),
+            Self::Cut { .. } => ("cut", ModelUnavailable, [yes, yes, yes]),
+            Self::Unavailable { sent, .. } => ("unavailable", ModelUnavailable, [yes, yes, *sent]),
+        };
+        Nature {
+            outcome,
+            code,
+            retryable,
+            of_model,
+            may_have_cost,
+        }
+    }
+
     /// The code that a run which fails for this reason ends with.
     pub fn code(&self) -> ErrorCode {
-        match self {
-            Self::NotConfigured(_) | Self::Unauthorized { .. } => ErrorCode::ModelNotConfigured,
-            Self::InvalidRequest { .. } => ErrorCode::AgentFailed,
-            Self::NoRoom(_) => ErrorCode::MemoryLimitExceeded,
-            Self::DeadlineExceeded => ErrorCode::DeadlineExceeded,
-            Self::Cancelled => ErrorCode::Cancelled,
-            Self::QuotaExhausted { .. }
-            | Self::RateLimited { .. }
-            | Self::Overloaded { .. }
-            | Self::Timeout { .. }
-            | Self::CircuitOpen { .. }
-            | Self::Malformed { .. }
-            | Self::Cut { .. }
-            | Self::Unavailable { .. } => ErrorCode::ModelUnavailable,
-        }
+        self.nature().code
     }
 
     /// Whether the same call may succeed when it is made again.
     pub fn retryable(&self) -> bool {
-        match self {
-            Self::RateLimited { .. }
-            | Self::Overloaded { .. }
-            | Self::Timeout { .. }
-            | Self::Malformed { .. }
-            | Self::Cut { .. }
-            | Self::Unavailable { .. } => true,
-            Self::NotConfigured(_)
-            | Self::Unauthorized { .. }
-            | Self::QuotaExhausted { .. }
-            | Self::InvalidRequest { .. }
-            | Self::CircuitOpen { .. }
-            | Self::NoRoom(_)
-            | Self::DeadlineExceeded
-            | Self::Cancelled => false,
-        }
+        self.nature().retryable
     }
 
     /// Whether another model may answer where this one did not.
     pub fn is_of_model(&self) -> bool {
-        match self {
-            Self::NotConfigured(_)
-            | Self::Unauthorized { .. }
-            | Self::QuotaExhausted { .. }
-            | Self::RateLimited { .. }
-            | Self::Overloaded { .. }
-            | Self::Timeout { .. }
-            | Self::CircuitOpen { .. }
-            | Self::Malformed { .. }
-            | Self::Cut { .. }
-            | Self::Unavailable { .. } => true,
-            Self::InvalidRequest { .. }
-            | Self::NoRoom(_)
-            | Self::DeadlineExceeded
-            | Self::Cancelled => false,
-        }
+        self.nature().of_model
     }
 
     /// Whether the provider may have worked on the answer before the call failed.
     pub fn may_have_cost(&self) -> bool {
-        match self {
-            Self::Timeout { .. }
-            | Self::DeadlineExceeded
-            | Self::Cancelled
-            | Self::NoRoom(_)
-            | Self::Malformed { .. }
-            | Self::Cut { .. } => true,
-            Self::NotConfigured(_)
-            | Self::Unauthorized { .. }
-            | Self::QuotaExhausted { .. }
-            | Self::CircuitOpen { .. }
-            | Self::InvalidRequest { .. }
-            | Self::RateLimited { .. }
-            | Self::Overloaded { .. }
-            | Self::Unavailable { .. } => false,
-        }
+        self.nature().may_have_cost
+    }
+
+    /// The value of the metric's label.
+    pub(crate) fn outcome(&self) -> &'static str {
+        self.nature().outcome
     }
 
     /// How long the provider asked to wait before another try.
@@ -188,38 +178,7 @@ impl Error {
             Self::RateLimited { retry_after, .. } | Self::Overloaded { retry_after, .. } => {
                 *retry_after
             }
-            Self::NotConfigured(_)
-            | Self::Unauthorized { .. }
-            | Self::QuotaExhausted { .. }
-            | Self::InvalidRequest { .. }
-            | Self::CircuitOpen { .. }
-            | Self::Timeout { .. }
-            | Self::NoRoom(_)
-            | Self::DeadlineExceeded
-            | Self::Cancelled
-            | Self::Malformed { .. }
-            | Self::Cut { .. }
-            | Self::Unavailable { .. } => None,
-        }
-    }
-
-    /// The value of the metric's label.
-    pub(crate) fn outcome(&self) -> &'static str {
-        match self {
-            Self::NotConfigured(_) => "not_configured",
-            Self::Unauthorized { .. } => "unauthorized",
-            Self::QuotaExhausted { .. } => "quota_exhausted",
-            Self::RateLimited { .. } => "rate_limited",
-            Self::Overloaded { .. } => "overloaded",
-            Self::InvalidRequest { .. } => "invalid_request",
-            Self::Timeout { .. } => "timeout",
-            Self::CircuitOpen { .. } => "circuit_open",
-            Self::NoRoom(_) => "no_memory",
-            Self::DeadlineExceeded => "deadline_exceeded",
-            Self::Cancelled => "cancelled",
-            Self::Malformed { .. } => "malformed",
-            Self::Cut { .. } => "cut",
-            Self::Unavailable { .. } => "unavailable",
+            _ => None,
         }
     }
 }

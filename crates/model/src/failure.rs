@@ -111,6 +111,8 @@ pub(crate) fn from_status(
         408 | 409 | 425 | 500..=599 => Error::Unavailable {
             provider,
             reason: format!("it answered with status {status}"),
+            // Those below 500 say that it was not worked on; what failed inside, nobody knows.
+            sent: status >= 500,
         },
         300..=399 => Error::NotConfigured(format!(
             "the model provider {provider} redirects: set base_url to the final address"
@@ -163,7 +165,13 @@ pub(crate) fn from_stream(provider: &str, complaint: Complaint) -> Error {
             Some(code) => format!("it reported {code} while it answered"),
             None => "it reported an error while it answered".to_owned(),
         };
-        Error::Unavailable { provider, reason }
+        // The answer had begun.
+        let sent = true;
+        Error::Unavailable {
+            provider,
+            reason,
+            sent,
+        }
     }
 }
 
@@ -193,6 +201,7 @@ pub(crate) fn from_transport(provider: &str, error: &reqwest::Error) -> Error {
     Error::Unavailable {
         provider: provider.to_owned(),
         reason,
+        sent: !error.is_connect() && !error.is_timeout() && !error.is_builder(),
     }
 }
 

@@ -35,7 +35,7 @@ pub use config::{Config, Kind, MaxTokensField, ProviderConfig};
 pub use error::Error;
 pub use models::{ModelRef, Models, Provider};
 pub use netra_context::Secret;
-pub use netra_prices::{Call, Tariff};
+pub use netra_prices::{Call, PriceList, Tariff};
 pub use price::{BYTES_PER_TOKEN, Price, tokens_in, tokens_of};
 pub use retry::{Retry, Witness};
 pub use trial::{Finding, Trial};

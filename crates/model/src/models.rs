@@ -70,6 +70,11 @@ pub trait Provider: Send + Sync {
         None
     }
 
+    /// The longest answer that the model gives where a request names none, in tokens; none where nobody has said.
+    fn longest_answer(&self, _model: &str) -> Option<u32> {
+        None
+    }
+
     /// Whether this model itself holds its answer to [`ChatRequest::response_schema`], in a request
     /// that has tools, or has none.
     fn native_schema(&self, _model: &str, _tools: bool) -> bool {
@@ -83,6 +88,11 @@ pub trait Provider: Send + Sync {
 
     /// What a call of this model costs; none where no price is known.
     fn tariff(&self, _model: &str) -> Option<Tariff> {
+        None
+    }
+
+    /// Which price list that stands in.
+    fn price_source(&self, _model: &str) -> Option<String> {
         None
     }
 
@@ -157,7 +167,15 @@ impl Models {
     /// that cannot work is [`Error::NotConfigured`].
     pub fn new(config: Config) -> Result<Self, Error> {
         let mut providers: BTreeMap<String, Arc<dyn Provider>> = BTreeMap::new();
-        let list = Listed::new(|| PriceList::built_in().ok().map(Arc::new));
+        let own = config.prices;
+        let list: Listed = Listed::new(Box::new(move || {
+            let built_in = PriceList::built_in().ok();
+            let list = match (own, built_in) {
+                (Some(own), Some(built_in)) => Some(own.over(built_in)),
+                (own, built_in) => own.or(built_in),
+            };
+            list.map(Arc::new)
+        }));
         let mut own_keys = OwnKeys::default();
         for (name, provider) in config.providers {
             if name.is_empty() || name.contains('/') {
@@ -292,6 +310,12 @@ impl Models {
         self.providers.get(&model.provider)?.window(&model.model)
     }
 
+    /// The longest answer that a model gives where a request names none, in tokens; none where nobody has said.
+    pub fn longest_answer(&self, model: &ModelRef) -> Option<u32> {
+        let provider = self.providers.get(&model.provider)?;
+        provider.longest_answer(&model.model)
+    }
+
     /// Whether this model itself holds its answer to [`ChatRequest::response_schema`], in a request
     /// that has tools, or has none.
     pub fn native_schema(&self, model: &ModelRef, tools: bool) -> bool {
@@ -303,6 +327,17 @@ impl Models {
     pub fn images(&self, model: &ModelRef) -> bool {
         self.named(model)
             .is_ok_and(|provider| provider.images(&model.model))
+    }
+
+    /// The models that fail again and again with the server's own keys, and are left alone now.
+    pub fn left_alone(&self) -> Vec<ModelRef> {
+        self.circuits.left_alone()
+    }
+
+    /// How the provider of a model is spoken to, in one word.
+    pub fn kind(&self, model: &ModelRef) -> &'static str {
+        let provider = self.providers.get(&model.provider);
+        provider.map_or("unknown", |provider| provider.kind())
     }
 
     /// What a model costs; none where that is not known.
@@ -341,10 +376,7 @@ impl Models {
             let pass = self.circuits.enter(circuit.clone())?;
             let begin = provider.stream(ctx, copy());
             let error = match begun(bounds.again().hold(begin).await).await {
-                Ok(stream) => {
-                    pass.works();
-                    return Ok(stream);
-                }
+                Ok(stream) => return Ok(pass.watch(stream)),
                 Err(error) => error,
             };
             pass.failed(&error);
@@ -413,6 +445,7 @@ impl Models {
                 input: price.input,
                 cached_input: price.cached_input,
                 output: price.output,
+                source: provider.and_then(|known| known.price_source(&model.model)),
             }
         };
         Model {

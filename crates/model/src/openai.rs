@@ -1,6 +1,7 @@
 //! Any server that speaks OpenAI's chat completions: OpenAI itself, Azure, Ollama, gateways, local
 //! servers.
 
+mod details;
 mod format;
 mod wire;
 

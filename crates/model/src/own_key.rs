@@ -48,6 +48,7 @@ impl OwnKeys {
             Err(error) => Err(Error::Unavailable {
                 provider: provider.name().to_owned(),
                 reason: format!("the user's own key cannot be read: {error}"),
+                sent: false,
             }),
         }
     }

@@ -44,6 +44,11 @@ pub(crate) trait Wire: Clone + Send + Sync + 'static {
         &[]
     }
 
+    /// The longest answer that a request has which names none; none where the provider decides.
+    fn longest_answer(&self, _model: &str) -> Option<u32> {
+        None
+    }
+
     /// Whether its host answers nobody without a key.
     fn needs_key(&self) -> bool;
 
@@ -79,15 +84,16 @@ pub(crate) struct Remote<W> {
     wire: W,
     client: Client,
     key: Option<Secret>,
-    /// A user's key, in place of that which the client sends.
-    own_key: Option<HeaderValue>,
+    headers: HeaderMap,
     has_key: bool,
     models: Vec<String>,
     window: Option<u32>,
+    longest_answer: Option<u32>,
     native_schema: Option<bool>,
     images: bool,
     body: Map<String, Value>,
     prices: Option<Prices>,
+    tells_trace: bool,
 }
 
 impl<W: Wire> Remote<W> {
@@ -98,28 +104,47 @@ impl<W: Wire> Remote<W> {
         wire: W,
         prices: Option<Prices>,
     ) -> Result<Self, Error> {
-        let client = client(name, &config, &wire)?;
+        let client = client(name, &config)?;
+        let headers = configured_headers(name, &config, &wire)?;
         let (key_header, _) = wire.key_header();
         let elsewhere = |header: &String| key_header.as_str().eq_ignore_ascii_case(header);
         Ok(Self {
             name: name.to_owned(),
             kind: config.kind,
             client,
+            headers,
             has_key: config.api_key.is_some() || config.headers.keys().any(elsewhere),
             key: config.api_key,
-            own_key: None,
             models: config.models,
             window: config.context_tokens,
+            longest_answer: config.max_output_tokens,
             native_schema: config.native_schema,
             images: config.images,
             body: config.body,
             wire,
             prices,
+            tells_trace: config.trace_context,
+        })
+    }
+
+    /// The same with a user's key. None of the configured headers goes along: they are for gateways that want the
+    /// server's key there, and nobody can tell which of them is none.
+    fn keyed(&self, key: Secret) -> Result<Self, Error> {
+        let mut headers = headers_of_all(&self.wire);
+        let (header, value) = key_header(&self.wire, &key).ok_or_else(|| {
+            let words = "the key has characters that no header can carry";
+            Error::NotConfigured(words.to_owned())
+        })?;
+        headers.insert(header, value);
+        Ok(Self {
+            key: Some(key),
+            headers,
+            ..self.clone()
         })
     }
 
     /// The model in the price list, where it is known whose prices hold.
-    fn listed(&self, model: &str) -> Option<&netra_prices::Model> {
+    fn listed(&self, model: &str) -> Option<(&netra_prices::Model, &PriceList)> {
         let prices = self.prices.as_ref()?;
         prices.list.find_of(&prices.provider, model)
     }
@@ -231,7 +256,11 @@ impl<W: Wire> Provider for Remote<W> {
     }
 
     fn tariff(&self, model: &str) -> Option<Tariff> {
-        self.listed(model).map(netra_prices::Model::tariff)
+        self.listed(model).map(|(listed, _)| listed.tariff())
+    }
+
+    fn price_source(&self, model: &str) -> Option<String> {
+        self.listed(model).map(|(_, list)| list.title())
     }
 
     fn place(&self) -> Option<String> {
@@ -244,28 +273,25 @@ impl<W: Wire> Provider for Remote<W> {
     }
 
     fn with_key(&self, key: Secret) -> Result<Arc<dyn Provider>, Error> {
-        let (_, before) = self.wire.key_header();
-        let own_key = sensitive(&format!("{before}{}", key.expose())).ok_or_else(|| {
-            let words = "the key has characters that no header can carry";
-            Error::NotConfigured(words.to_owned())
-        })?;
-        Ok(Arc::new(Self {
-            key: Some(key),
-            own_key: Some(own_key),
-            ..self.clone()
-        }))
+        Ok(Arc::new(self.keyed(key)?))
     }
 
     fn window(&self, model: &str) -> Option<u32> {
-        let known = || u32::try_from(self.listed(model)?.context_window?).ok();
+        let known = || u32::try_from(self.listed(model)?.0.context_window?).ok();
         self.window.or_else(known)
+    }
+
+    fn longest_answer(&self, model: &str) -> Option<u32> {
+        self.longest_answer
+            .or_else(|| self.wire.longest_answer(model))
     }
 
     async fn stream(
         &self,
-        _ctx: &UserExecutionContext,
+        ctx: &UserExecutionContext,
         mut request: ChatRequest,
     ) -> Result<ChatStream, Error> {
+        request.max_output_tokens = request.max_output_tokens.or(self.longest_answer);
         if !self.native_schema(&request.model, !request.tools.is_empty()) {
             request.response_schema = None;
         }
@@ -277,11 +303,14 @@ impl<W: Wire> Provider for Remote<W> {
         let body = self.body(&request, &names)?;
         let tariff = self.tariff(&request.model);
         drop(request);
-        let mut call = self.client.post(url).body(body);
-        if let Some(key) = &self.own_key {
-            call = call.header(self.wire.key_header().0, key);
+        let mut call = self.client.post(url).headers(self.headers.clone());
+        let trace = ctx
+            .trace()
+            .filter(|trace| self.tells_trace && trace.is_sampled());
+        if let Some(trace) = trace {
+            call = call.header("traceparent", trace.header());
         }
-        let sent = call.send().await;
+        let sent = call.body(body).send().await;
         let response = sent.map_err(|error| failure::from_transport(&self.name, &error))?;
         if !response.status().is_success() {
             return Err(self.refused(response).await);
@@ -391,19 +420,36 @@ pub(crate) fn below(base: &Url, parts: &[&str]) -> Option<Url> {
     Some(url)
 }
 
-fn client<W: Wire>(name: &str, config: &ProviderConfig, wire: &W) -> Result<Client, Error> {
-    let wrong = |what: &str| Error::NotConfigured(format!("the model provider {name}: {what}"));
+/// The headers of every call, whoever's key it has.
+fn headers_of_all<W: Wire>(wire: &W) -> HeaderMap {
     let mut headers = HeaderMap::new();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
     headers.insert(ACCEPT, HeaderValue::from_static("text/event-stream"));
     for (header, value) in wire.headers() {
         headers.insert(*header, HeaderValue::from_static(value));
     }
+    headers
+}
+
+/// The header that carries a key; none where it cannot.
+fn key_header<W: Wire>(wire: &W, key: &Secret) -> Option<(HeaderName, HeaderValue)> {
+    let (header, before) = wire.key_header();
+    let value = sensitive(&format!("{before}{}", key.expose()))?;
+    Some((header, value))
+}
+
+/// The headers of calls that are made in the server's own name.
+fn configured_headers<W: Wire>(
+    name: &str,
+    config: &ProviderConfig,
+    wire: &W,
+) -> Result<HeaderMap, Error> {
+    let wrong = |what: &str| Error::NotConfigured(format!("the model provider {name}: {what}"));
+    let mut headers = headers_of_all(wire);
     if let Some(key) = &config.api_key {
-        let (header, before) = wire.key_header();
-        let value = sensitive(&format!("{before}{}", key.expose()));
-        let value =
-            value.ok_or_else(|| wrong("api_key has characters that no header can carry"))?;
+        let header = key_header(wire, key);
+        let (header, value) =
+            header.ok_or_else(|| wrong("api_key has characters that no header can carry"))?;
         headers.insert(header, value);
     }
     for (header, value) in &config.headers {
@@ -413,9 +459,13 @@ fn client<W: Wire>(name: &str, config: &ProviderConfig, wire: &W) -> Result<Clie
         let value = value.ok_or_else(|| wrong("headers has a value that no header can carry"))?;
         headers.insert(header, value);
     }
+    Ok(headers)
+}
+
+fn client(name: &str, config: &ProviderConfig) -> Result<Client, Error> {
+    let wrong = |what: &str| Error::NotConfigured(format!("the model provider {name}: {what}"));
     let client = Client::builder()
         .user_agent(concat!("netra/", env!("CARGO_PKG_VERSION")))
-        .default_headers(headers)
         .connect_timeout(CONNECT_LIMIT)
         .tcp_nodelay(true)
         // A redirect would send the conversation to an address that nobody configured.
@@ -462,6 +512,32 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+    use crate::openai::ChatCompletions;
+
+    #[test]
+    fn with_a_users_own_key_no_configured_header_is_sent_and_not_the_servers_key() {
+        let headers = ["x-gateway-key", "authorization"].map(|name| {
+            let value = Secret::new(format!("server's {name}"));
+            (name.to_owned(), value)
+        });
+        let config = ProviderConfig {
+            headers: headers.into_iter().collect(),
+            ..ProviderConfig::openai_compatible("http://127.0.0.1:9/v1", Some(Secret::new("own")))
+        };
+        let wire = ChatCompletions::new("p", &config).unwrap();
+        let remote = Remote::new("p", config, wire, None).unwrap();
+        assert_eq!(remote.headers["x-gateway-key"], "server's x-gateway-key");
+        assert_eq!(remote.headers["authorization"], "server's authorization");
+        let keyed = remote.keyed(Secret::new("users")).unwrap();
+        let sent = |value: &HeaderValue| value.to_str().unwrap().to_owned();
+        let sent: Vec<String> = keyed.headers.values().map(sent).collect();
+        assert!(
+            !sent.iter().any(|value| value.contains("server")),
+            "{sent:?}"
+        );
+        assert_eq!(keyed.headers["authorization"], "Bearer users");
+        assert_eq!(keyed.headers[CONTENT_TYPE], "application/json");
+    }
 
     #[test]
     fn further_fields_are_put_into_objects_and_replace_all_else() {

@@ -24,6 +24,7 @@ pub struct ScriptedModel {
     requests: Mutex<Vec<ChatRequest>>,
     open: watch::Sender<usize>,
     price: Option<Price>,
+    longest_answer: Option<u32>,
     native_schema: bool,
     images: bool,
 }
@@ -60,6 +61,7 @@ impl ScriptedModel {
             requests: Mutex::default(),
             open,
             price: None,
+            longest_answer: None,
             native_schema: false,
             images: false,
         }
@@ -76,6 +78,13 @@ impl ScriptedModel {
     #[must_use]
     pub fn with_window(mut self, tokens: u32) -> Self {
         self.window = Some(tokens);
+        self
+    }
+
+    /// Gives answers of so many tokens at most, where nobody says otherwise.
+    #[must_use]
+    pub fn with_longest_answer(mut self, tokens: u32) -> Self {
+        self.longest_answer = Some(tokens);
         self
     }
 
@@ -130,6 +139,10 @@ impl Provider for ScriptedModel {
 
     fn window(&self, _model: &str) -> Option<u32> {
         self.window
+    }
+
+    fn longest_answer(&self, _model: &str) -> Option<u32> {
+        self.longest_answer
     }
 
     fn native_schema(&self, _model: &str, _tools: bool) -> bool {

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use futures::StreamExt as _;
+use futures::{FutureExt as _, StreamExt as _};
 use netra_context::{BackgroundKind, Runtime, UserExecutionContext};
 use netra_model::scripted::{Answer, ScriptedModel};
 use netra_model::{ChatRequest, Chunk, Config, Error, ModelRef, Models, Retry, Witness};
@@ -70,6 +70,7 @@ fn unavailable() -> Error {
     Error::Unavailable {
         provider: "p".into(),
         reason: "no connection".into(),
+        sent: false,
     }
 }
 
@@ -209,4 +210,35 @@ async fn a_model_that_fails_again_and_again_is_left_alone_and_then_tried_once() 
             .await
             .is_err_and(|error| !matches!(error, Error::CircuitOpen { .. }))
     );
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_model_whose_answers_are_always_cut_off_after_their_first_piece_is_left_alone() {
+    let cut = Error::Cut {
+        provider: "p".into(),
+    };
+    let answers = [(); 6].map(|()| Answer::new().text("a").error(cut.clone()));
+    let bench = Bench::new(answers.into_iter().chain([
+        Answer::new().text("b").hang(),
+        Answer::new().text("whole"),
+        Answer::new().text("a").error(cut.clone()),
+        Answer::new().text("whole"),
+    ]));
+    for _ in 0..5 {
+        let chunks = bench.call().await.unwrap();
+        assert_eq!(chunks.last(), Some(&Err(cut.clone())));
+    }
+    assert!(matches!(bench.call().await, Err(Error::CircuitOpen { .. })));
+    assert_eq!(bench.calls(), 5);
+    // The call that tries is cut off as well.
+    tokio::time::advance(Duration::from_secs(30)).await;
+    bench.call().await.unwrap();
+    assert!(matches!(bench.call().await, Err(Error::CircuitOpen { .. })));
+    // The next one is given up before its end, and has shown nothing: another one tries.
+    tokio::time::advance(Duration::from_secs(30)).await;
+    assert!(bench.call().now_or_never().is_none());
+    assert_eq!(text(&bench.call().await.unwrap()), "whole");
+    // A whole answer between two that are cut off makes no row of them.
+    bench.call().await.unwrap();
+    assert_eq!(text(&bench.call().await.unwrap()), "whole");
 }

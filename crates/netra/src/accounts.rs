@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use netra_context::{BackgroundKind, Runtime, UserExecutionContext};
 use netra_events::Hub;
-use netra_gateway::{Keys, hash_password, reset_token};
+use netra_gateway::{Keys, KeysError, hash_password, reset_token};
 use netra_protocol::account::{Plan, Role, User, is_user_name};
 use netra_protocol::admin::UpdateUser;
 use netra_store::secret::Keyring;
@@ -38,13 +38,21 @@ pub struct Accounts {
     keys: Keys,
 }
 
+/// The server's keys, made where they are absent.
+pub(crate) fn keys(config: &Config, runtime: &Runtime) -> Result<Keys, KeysError> {
+    let keys = Keys::load_or_create(runtime, &config.data)?;
+    Ok(match &config.hs256_secret {
+        Some(secret) => keys.with_hs256(secret),
+        None => keys,
+    })
+}
+
 impl Accounts {
     /// Opens the folder and makes what is absent. Does not take its lock.
     pub fn open(config: &Config) -> Result<Self, Problem> {
         let runtime = Runtime::new();
         Store::make_dir(&config.data)?;
-        let keys = Keys::load_or_create(&runtime, &config.data)
-            .map_err(|error| Problem::new(Exit::Failure, error))?;
+        let keys = keys(config, &runtime).map_err(|error| Problem::new(Exit::Failure, error))?;
         // Nobody listens here; a server on the folder reads the log itself.
         let store = config.store(&runtime, keys.audit_key(), Hub::new())?;
         store.set_limits(config.limits.clone());

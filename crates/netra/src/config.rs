@@ -9,6 +9,7 @@ mod mcp;
 mod nearest;
 mod raw;
 mod report;
+mod telemetry;
 mod usual;
 
 use std::net::SocketAddr;
@@ -27,6 +28,7 @@ pub use catalogue::{CATALOGUE, Key, Kind};
 pub use layer::{Layers, environment};
 pub use raw::{Environment, LogFormat, Registration};
 pub use report::{Setting, Source};
+pub use telemetry::Collector;
 
 use raw::Raw;
 
@@ -100,10 +102,14 @@ pub struct Config {
     pub node_memory_mib: Option<u64>,
     /// Limits of users that have no others.
     pub limits: Limits,
-    /// Requests of one address in a minute that carry no good credentials; none: the default.
-    pub requests_per_address: Option<u32>,
+    /// Requests of one address in a minute that carry no good credentials.
+    pub requests_per_address: u32,
+    /// Sign-ins in a minute of each pair of account and address.
+    pub logins_per_minute: u32,
     /// Who may make an account.
     pub registration: Registration,
+    /// What access tokens are signed with in place of the server's own key.
+    pub hs256_secret: Option<netra_model::Secret>,
     /// Whose tokens are taken besides the server's own.
     pub issuer: Option<netra_gateway::IssuerConfig>,
     /// Life of an access token.
@@ -112,6 +118,8 @@ pub struct Config {
     pub refresh_ttl: Duration,
     /// Providers of language models.
     pub models: netra_model::Config,
+    /// Where the prices in it come from.
+    pub price_file: Option<PathBuf>,
     /// Folder of agents besides the built-in ones.
     pub agents: Option<PathBuf>,
     /// Whether that folder is looked at for changes.
@@ -136,6 +144,8 @@ pub struct Config {
     pub log_level: String,
     /// Lets a scraper read the metrics.
     pub metrics_token: Option<netra_model::Secret>,
+    /// Where traces and metrics go by OTLP; none: nowhere.
+    pub telemetry: Option<Collector>,
     /// Worker processes.
     pub workers: Workers,
 }
@@ -234,6 +244,10 @@ impl Config {
             let words = "limits.requests_per_minute_and_address must be at least 1";
             return Err(Error::Invalid(words.into()));
         }
+        if raw.limits.logins_per_minute == 0 {
+            let words = "limits.logins_per_minute must be at least 1";
+            return Err(Error::Invalid(words.into()));
+        }
         if raw.limits.node_memory_mib == Some(0) {
             let words = "limits.node_memory_mib must be at least 1";
             return Err(Error::Invalid(words.into()));
@@ -250,7 +264,7 @@ impl Config {
                 }
             },
             public_origin: raw.server.public_origin,
-            allowed_origins: raw.server.allowed_origins,
+            allowed_origins: origins(raw.server.allowed_origins)?,
             trusted_proxies: proxies(&raw.server.trusted_proxies)?,
             dev: raw.server.dev,
             drain: Duration::from_millis(raw.server.drain_ms),
@@ -261,11 +275,17 @@ impl Config {
             engines: raw.limits.engines,
             node_memory_mib: raw.limits.node_memory_mib,
             limits: raw.limits.user,
-            requests_per_address: raw.limits.requests_per_minute_and_address,
+            requests_per_address: raw
+                .limits
+                .requests_per_minute_and_address
+                .unwrap_or(netra_gateway::REQUESTS_PER_ADDRESS),
+            logins_per_minute: raw.limits.logins_per_minute,
             registration: raw.auth.registration,
+            hs256_secret: raw.auth.hs256_secret()?,
             issuer: raw.auth.issuer.resolve()?,
             access_ttl: Duration::from_millis(raw.auth.access_ttl_ms),
             refresh_ttl: Duration::from_millis(raw.auth.refresh_ttl_ms),
+            price_file: raw.models.price_file()?,
             models: raw.models.resolve()?,
             agents: raw.agents.dir,
             agents_watch: raw.agents.watch.unwrap_or(raw.server.dev),
@@ -279,6 +299,7 @@ impl Config {
             log_format: raw.log.format,
             log_level: raw.log.level,
             metrics_token: raw.metrics.token.map(netra_model::Secret::new),
+            telemetry: raw.telemetry.resolve()?,
             workers: workers(raw.workers)?,
         })
     }
@@ -291,6 +312,17 @@ fn address(text: &str) -> Result<SocketAddr, Error> {
             "server.listen: `{text}` is no address with a port, such as 127.0.0.1:8080"
         ))
     })
+}
+
+/// `*` is none: who may speak to the server is named.
+fn origins(texts: Vec<String>) -> Result<Vec<String>, Error> {
+    match texts.iter().find(|text| !netra_gateway::is_origin(text)) {
+        None => Ok(texts),
+        Some(text) => Err(Error::Invalid(format!(
+            "server.allowed_origins: `{text}` is no origin, such as https://app.example: scheme, host, and port \
+             where it is not the usual one"
+        ))),
+    }
 }
 
 fn proxies(texts: &[String]) -> Result<Vec<netra_gateway::Net>, Error> {

@@ -35,6 +35,9 @@ const KEPT: &[&str] = &[
     "netra_tool_calls_total",
 ];
 
+/// Labels of samples that are a part of another sample of their metric, and would be counted twice.
+const PARTS: &[&str] = &["netra_memory_bytes{of=\"system\"}"];
+
 /// The points of the last hour. Clones are the same.
 #[derive(Clone, Default)]
 pub(crate) struct History(Arc<Mutex<VecDeque<MetricsPoint>>>);
@@ -50,6 +53,7 @@ fn values(text: &str) -> BTreeMap<String, f64> {
         let value = value.parse::<f64>().ok().filter(|value| value.is_finite());
         if let Some(value) = value
             && KEPT.contains(&name)
+            && !PARTS.contains(&head)
         {
             *values.entry(name.to_owned()).or_insert(0.0) += value;
         }
@@ -106,9 +110,11 @@ mod tests {
         let text = "# TYPE netra_http_requests_total counter\n\
                     netra_http_requests_total{route=\"a b\",status=\"200\"} 2\n\
                     netra_http_requests_total{route=\"c\",status=\"404\"} 3\n\
-                    netra_runs_queued 1\nnetra_unknown 9\nnetra_runs_waiting NaN\n";
+                    netra_runs_queued 1\nnetra_unknown 9\nnetra_runs_waiting NaN\n\
+                    netra_memory_bytes{of=\"node\"} 7\nnetra_memory_bytes{of=\"system\"} 4\n";
         let expected = [
             ("netra_http_requests_total", 5.0),
+            ("netra_memory_bytes", 7.0),
             ("netra_runs_queued", 1.0),
         ];
         let expected = expected.map(|(name, value)| (name.to_owned(), value));

@@ -10,9 +10,11 @@ pub mod config;
 pub mod exit;
 pub mod metrics;
 pub mod node;
+mod reload;
 pub mod server_file;
 mod server_secrets;
 mod sweep;
+mod telemetry;
 mod temp;
 mod watch;
 

@@ -7,6 +7,9 @@ use tracing_subscriber::{EnvFilter, Registry, reload};
 
 use crate::config::{Error, LogFormat};
 
+/// A level that was understood.
+pub(crate) struct Filter(EnvFilter);
+
 /// Libraries that log what they carry, tokens and prompts among it, below this level. They stay at
 /// it whatever level is asked for.
 const CAPPED: [&str; 9] = [
@@ -36,9 +39,13 @@ fn filter(level: &str) -> Result<EnvFilter, Error> {
 }
 
 impl Level {
-    /// Logs at another level from now on.
-    pub(crate) fn set(&self, level: &str) -> Result<(), Error> {
-        let filter = filter(level)?;
+    /// Reads another level; it is none yet.
+    pub(crate) fn read(level: &str) -> Result<Filter, Error> {
+        filter(level).map(Filter)
+    }
+
+    /// Logs at this level from now on.
+    pub(crate) fn set(&self, Filter(filter): Filter) -> Result<(), Error> {
         let Some(handle) = &self.0 else { return Ok(()) };
         let reloaded = handle.reload(filter);
         reloaded.map_err(|error| Error::Invalid(format!("log.level: {error}")))

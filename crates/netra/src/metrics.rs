@@ -3,7 +3,9 @@
 use std::sync::OnceLock;
 
 use metrics::{Counter, Gauge, Histogram, Key, KeyName, Metadata, Recorder, SharedString, Unit};
-use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle, PrometheusRecorder};
+use metrics_exporter_prometheus::{
+    Matcher, PrometheusBuilder, PrometheusHandle, PrometheusRecorder,
+};
 use netra_memory::Scope;
 use serde_json::{Map, Value, json};
 
@@ -14,6 +16,27 @@ static HANDLE: OnceLock<PrometheusHandle> = OnceLock::new();
 const SECONDS: [f64; 13] = [
     0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0, 30.0, 300.0,
 ];
+
+/// Bounds of the one histogram that counts tokens, as OpenTelemetry's conventions want them.
+const TOKENS_OF_A_CALL: (&str, [f64; 14]) = (
+    "gen_ai_client_token_usage",
+    [
+        1.0,
+        4.0,
+        16.0,
+        64.0,
+        256.0,
+        1_024.0,
+        4_096.0,
+        16_384.0,
+        65_536.0,
+        262_144.0,
+        1_048_576.0,
+        4_194_304.0,
+        16_777_216.0,
+        67_108_864.0,
+    ],
+);
 
 /// What each metric means, in the tables of the documents: the one place where that is written.
 const DESCRIPTIONS: &str = include_str!("../../../docs/monitoring.md");
@@ -29,6 +52,10 @@ pub fn install() -> anyhow::Result<Recorded> {
     }
     let recorder = PrometheusBuilder::new()
         .set_buckets(&SECONDS)?
+        .set_buckets_for_metric(
+            Matcher::Full(TOKENS_OF_A_CALL.0.into()),
+            &TOKENS_OF_A_CALL.1,
+        )?
         .build_recorder();
     describe(&recorder);
     let handle = HANDLE.get_or_init(|| recorder.handle()).clone();
@@ -41,7 +68,7 @@ pub fn install() -> anyhow::Result<Recorded> {
 fn describe(recorder: &impl Recorder) {
     for row in DESCRIPTIONS
         .lines()
-        .filter(|row| row.starts_with("| `netra_"))
+        .filter(|row| row.starts_with("| `netra_") || row.starts_with("| `gen_ai_"))
     {
         let cells: Vec<&str> = row.split('|').map(str::trim).collect();
         let [_, names, kind, _, meaning, _] = cells[..] else {
@@ -114,6 +141,11 @@ impl Recorded {
         } else {
             text
         }
+    }
+
+    /// The metrics as JSON.
+    pub(crate) fn families(&self) -> Value {
+        to_json(&self.0.render())
     }
 
     /// Folds what histograms have collected; to be called now and then, or they grow.

@@ -10,15 +10,19 @@ use netra_context::{BackgroundKind, Runtime, UserExecutionContext};
 use netra_engine::agents::Agents;
 use netra_engine::{Agent, ExecutionEngineFactory, Infra, NodeMemory};
 use netra_events::{Hub, WebSocketBridgeFactory};
-use netra_gateway::{Keys, Parts, Tls};
+use netra_gateway::{OneTimeLink, Parts};
+use netra_mcp::ServerConfig;
 use netra_model::Models;
 use netra_store::secret::{Keyring, ServerSecrets};
 use netra_store::{DirLock, Secrets, Store};
 use netra_tools::builtin::{AnalysisOperation, analysis_tools, http_fetch};
-use netra_tools::{Policy, PublicWeb, Registry, Tool, ToolExecutorFactory};
+use netra_tools::{
+    Findings, Known, Policy, PublicWeb, Registry, Tool, ToolExecutorFactory, Unusable,
+};
 use netra_worker::sandbox::{Sandbox, Tier};
-use netra_worker::{AnalysisPool, ScriptPool};
+use netra_worker::{AnalysisPool, InputFile, ScriptPool};
 
+use crate::accounts;
 use crate::config::{Config, Registration};
 use crate::doors::{self, Opened};
 use crate::embedded;
@@ -27,9 +31,11 @@ use crate::history::History;
 use crate::machine;
 use crate::machine_layers;
 use crate::metrics::{self, Recorded};
+use crate::reload::{Reload, Settable};
 use crate::server_file::{Published, ServerFile};
 use crate::server_secrets;
 use crate::sweep;
+use crate::telemetry::{Exporting, Telemetry};
 use crate::temp::Temp;
 use crate::watch;
 
@@ -134,14 +140,23 @@ pub struct Node {
     url: String,
     setup_link: Option<String>,
     drain: Duration,
-    tls: Option<Tls>,
+    settable: Settable,
     runtime: Runtime,
-    store: Store,
     engine: ExecutionEngineFactory,
     // In the order in which they are let go: first nobody finds the server, last the lock.
     published: Published,
+    telemetry: Option<Exporting>,
     temp: Option<Temp>,
     lock: DirLock,
+}
+
+/// What everything runs on, and who tells the collector of it, where there is one.
+fn observed(config: &Config, recorded: &Recorded) -> Result<(Runtime, Option<Exporting>), Error> {
+    let telemetry = config.telemetry.clone().map(Telemetry::new);
+    let tracer = telemetry.as_ref().and_then(Telemetry::tracer);
+    let runtime = tracer.map_or_else(Runtime::new, Runtime::traced);
+    let telemetry = telemetry.map(|telemetry| telemetry.begin(&runtime, recorded));
+    Ok((runtime, telemetry.transpose().map_err(other)?))
 }
 
 impl Node {
@@ -156,9 +171,9 @@ impl Node {
         let Opened { doors, url, tls } = doors::open(&config).await?;
 
         let recorded = metrics::install().map_err(Error::Other)?;
-        let runtime = Runtime::new();
+        let (runtime, telemetry) = observed(&config, &recorded)?;
         let hub = Hub::new();
-        let keys = Keys::load_or_create(&runtime, &config.data)?;
+        let keys = accounts::keys(&config, &runtime)?;
         let store = config.store(&runtime, keys.audit_key(), Arc::clone(&hub) as _)?;
         store.set_limits(config.limits.clone());
         let bridge = WebSocketBridgeFactory::new(&runtime, store.clone(), hub);
@@ -200,6 +215,13 @@ impl Node {
         };
         sweep::start(&runtime, &store, config.events_days);
         let history = History::default();
+        let edge = gateway_config(&config);
+        let settable = Settable {
+            store: store.clone(),
+            tls,
+            requests: edge.requests_per_address.clone(),
+            logins: edge.logins_per_minute.clone(),
+        };
         let parts = Parts {
             runtime: runtime.clone(),
             store: store.clone(),
@@ -211,7 +233,7 @@ impl Node {
             keys,
             metrics: render(&recorded),
             history: history.told(),
-            config: gateway_config(&config),
+            config: edge,
         };
         runtime.spawn(TaskKind::Listener, async move {
             if let Err(error) = netra_gateway::serve_at(doors, parts).await {
@@ -225,14 +247,17 @@ impl Node {
         let published = file.publish(&config.data).map_err(other)?;
         tracing::info!(server.url = %url, data.dir = %config.data.display(), "ready");
         Ok(Self {
-            setup_link: setup.map(|token| format!("{url}/setup?token={token}")),
+            setup_link: setup.map(|token| {
+                let base = config.public_origin.as_deref().unwrap_or(&url);
+                OneTimeLink::Setup.url(base, &token)
+            }),
             url,
             drain: config.drain,
-            tls,
+            settable,
             runtime,
-            store,
             engine,
             published,
+            telemetry,
             temp,
             lock,
         })
@@ -248,17 +273,13 @@ impl Node {
         self.setup_link.as_deref()
     }
 
-    /// Takes over of another configuration what a running server can: the limits of users, for all within a minute, and
-    /// the certificate. All else is for the next start.
+    /// Reads what a running server can take over of another configuration: the limits, those of users for all within a
+    /// minute, and the certificate. All else is for the next start. Nothing is changed before [`Reload::take_over`].
     ///
     /// # Errors
-    /// Where the certificate or its key cannot be used; all stays as it was then.
-    pub fn reload(&self, config: &Config) -> Result<(), Error> {
-        if let (Some(tls), Some((certificate, key))) = (&self.tls, &config.tls) {
-            tls.read_again(certificate, key).map_err(Error::Tls)?;
-        }
-        self.store.set_limits(config.limits.clone());
-        Ok(())
+    /// Where the certificate or its key cannot be used.
+    pub fn reload(&self, config: &Config) -> Result<Reload<'_>, Error> {
+        self.settable.read(config)
     }
 
     /// Reads the files of the agents again, for runs that begin from now on, and logs what has changed.
@@ -273,9 +294,12 @@ impl Node {
         drop(self.published);
         self.engine.drain(self.drain).await;
         let left = self.runtime.drain(Duration::from_secs(5)).await;
+        if let Some(telemetry) = self.telemetry {
+            telemetry.flush().await;
+        }
         // Only now may another server have the folder.
         drop(self.engine);
-        drop(self.store);
+        drop(self.settable);
         drop(self.temp);
         drop(self.lock);
         left
@@ -316,6 +340,19 @@ pub fn registry(config: &Config) -> Result<Registry, Error> {
     Ok(registry)
 }
 
+/// What the policies name that this server does not have.
+pub fn findings(config: &Config, registry: &Registry) -> Findings {
+    let specs = registry.specs();
+    let servers = &config.mcp.servers;
+    let of_servers = servers.values().flat_map(ServerConfig::permissions);
+    let of_tools = specs.iter().map(|spec| &spec.permission);
+    registry.policy().findings(&Known {
+        tools: specs.iter().map(|spec| spec.name.clone()).collect(),
+        servers: servers.keys().cloned().collect(),
+        permissions: of_tools.chain(of_servers).cloned().collect(),
+    })
+}
+
 fn registry_with(
     config: &Config,
     policy: Arc<Policy>,
@@ -331,11 +368,27 @@ fn registry_with(
             names_files: operation.names_files,
         });
     let mut tools = netra_tools::builtin::tools();
-    tools.extend(analysis_tools(operations.collect()));
+    let prices = config.price_file.clone().map(|path| InputFile {
+        name: netra_analytics::jobs::OWN_PRICES.to_owned(),
+        media_type: "application/toml".to_owned(),
+        path,
+    });
+    tools.extend(analysis_tools(operations.collect(), prices));
     let fetch = http_fetch(PublicWeb::new(config.fetch_allow.clone()));
     tools.push(fetch.map_err(|problem| Error::Other(anyhow::anyhow!(problem)))?);
     tools.extend(further);
-    Registry::new(tools, policy).map_err(other)
+    let plain_values =
+        |(name, server): (&String, &ServerConfig)| (name.clone(), server.place.plain_values());
+    let concealed = config.mcp.servers.iter().map(plain_values).collect();
+    let registry = Registry::new(tools, policy).map_err(other)?;
+    let findings = findings(config, &registry);
+    for doubt in &findings.doubts {
+        tracing::warn!("policies: {doubt}");
+    }
+    if !findings.mistakes.is_empty() {
+        return Err(Error::Policy(Unusable::Wrong(findings.mistakes)));
+    }
+    Ok(registry.with_concealed(concealed))
 }
 
 /// What holds programs from outside.
@@ -484,9 +537,9 @@ fn gateway_config(config: &Config) -> netra_gateway::Config {
         },
         issuer: config.issuer.clone(),
         trusted_proxies: config.trusted_proxies.clone(),
-        requests_per_address: config
-            .requests_per_address
-            .unwrap_or(netra_gateway::Config::default().requests_per_address),
+        requests_per_address: config.requests_per_address.into(),
+        logins_per_minute: config.logins_per_minute.into(),
+        tls: config.tls.is_some(),
         dev: config.dev,
         access_ttl: config.access_ttl,
         refresh_ttl: config.refresh_ttl,

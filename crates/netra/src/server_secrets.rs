@@ -6,12 +6,9 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 
 use netra_context::Secret;
-use netra_store::secret::{ServerSecret, is_place, is_secret_name};
+use netra_store::secret::{MIN_SECRET_BYTES, ServerSecret, is_place, is_secret_name};
 use serde::Deserialize;
 use zeroize::Zeroizing;
-
-/// A shorter one could not be taken out of what tools give back without harm.
-const MIN_BYTES: usize = 8;
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -20,14 +17,21 @@ struct Entry {
     hosts: Vec<String>,
 }
 
-/// Reads the file: a table for each secret, with `value` and `hosts`. No error shows a value.
-pub(crate) fn read(path: &Path) -> Result<BTreeMap<String, ServerSecret>, String> {
+/// A file that nobody but its owner may read. Errors name it.
+pub(crate) fn private_text(path: &Path) -> Result<Zeroizing<String>, String> {
     let at = |problem: &dyn std::fmt::Display| format!("{}: {problem}", path.display());
     let metadata = fs::metadata(path).map_err(|error| at(&error))?;
     if metadata.permissions().mode() & 0o077 != 0 {
         return Err(at(&"it can be read by others: set its mode to 0600"));
     }
-    let text = Zeroizing::new(fs::read_to_string(path).map_err(|error| at(&error))?);
+    let text = fs::read_to_string(path).map_err(|error| at(&error))?;
+    Ok(Zeroizing::new(text))
+}
+
+/// Reads the file: a table for each secret, with `value` and `hosts`. No error shows a value.
+pub(crate) fn read(path: &Path) -> Result<BTreeMap<String, ServerSecret>, String> {
+    let at = |problem: &dyn std::fmt::Display| format!("{}: {problem}", path.display());
+    let text = private_text(path)?;
     // The parser's own error shows the line, and with it the value.
     let entries: BTreeMap<String, Entry> = toml::from_str(&text).map_err(|error| {
         let line = error.span().map_or(1, |span| {
@@ -42,7 +46,7 @@ pub(crate) fn read(path: &Path) -> Result<BTreeMap<String, ServerSecret>, String
     for (name, entry) in entries {
         let wrong = if !is_secret_name(&name) {
             Some("a name has 1 to 64 letters, digits, `.`, `_` or `-`")
-        } else if entry.value.expose().len() < MIN_BYTES {
+        } else if entry.value.expose().len() < MIN_SECRET_BYTES {
             Some("a value has at least 8 bytes")
         } else if !entry.hosts.iter().all(|host| is_place(host)) {
             Some("`hosts` are hosts in lower case, with a port where it is not 443")

@@ -56,7 +56,15 @@ impl Chore {
             Self::Erase => {
                 let mut gone = 0;
                 for user in store.users_leaving(ctx).await? {
-                    gone += usize::from(store.user_erase(ctx, user).await? == Left::Gone);
+                    // What cannot be deleted now holds nobody else up, and is tried again at the next turn.
+                    match store.user_erase(ctx, user).await {
+                        Ok(left) => gone += usize::from(left == Left::Gone),
+                        // Deleted by the request in which the user left.
+                        Err(Error::NotFound) => {}
+                        Err(error) => {
+                            tracing::warn!(user.id = %user, %error, "is not all deleted yet");
+                        }
+                    }
                 }
                 Ok(gone)
             }

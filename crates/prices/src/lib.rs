@@ -64,6 +64,8 @@ pub struct PriceList {
     origin: String,
     pub default_models: Vec<String>,
     pub models: Vec<Model>,
+    /// For the models that this list does not name.
+    base: Option<Box<PriceList>>,
 }
 
 #[derive(Deserialize)]
@@ -154,11 +156,37 @@ impl PriceList {
             origin: origin.to_owned(),
             default_models: raw.default_models,
             models: models?,
+            base: None,
         })
+    }
+
+    /// This list, and another one for the models that it does not name.
+    #[must_use]
+    pub fn over(self, base: Self) -> Self {
+        let default_models = match self.default_models.is_empty() {
+            true => base.default_models.clone(),
+            false => self.default_models,
+        };
+        Self {
+            default_models,
+            base: Some(Box::new(base)),
+            ..self
+        }
+    }
+
+    /// Its name and date, and where it comes from.
+    pub fn title(&self) -> String {
+        let date = self.date.as_deref().unwrap_or("no date");
+        format!("{} ({date}, {})", self.name, self.origin)
     }
 
     /// The model of a name as logs write it: `gpt-4o-2024-08-06`, `openai/gpt-4o`, `GPT-4`. `None` rather than a guess.
     pub fn find(&self, name: &str) -> Option<&Model> {
+        let base = || self.base.as_ref()?.find(name);
+        self.find_here(name).or_else(base)
+    }
+
+    fn find_here(&self, name: &str) -> Option<&Model> {
         let name = name.trim().to_ascii_lowercase();
         if let Some((provider, rest)) = name.split_once('/') {
             let of_provider = |m: &&Model| m.provider.as_deref() == Some(provider);
@@ -174,10 +202,12 @@ impl PriceList {
         self.among(&name, |_| true)
     }
 
-    /// The model of a name at one provider of the list, whose prices are its own.
-    pub fn find_of(&self, provider: &str, name: &str) -> Option<&Model> {
-        let name = name.trim().to_ascii_lowercase();
-        self.among(&name, |model| model.provider.as_deref() == Some(provider))
+    /// The model of a name at one provider of the list, whose prices are its own, and the list that names it.
+    pub fn find_of(&self, provider: &str, name: &str) -> Option<(&Model, &Self)> {
+        let wanted = name.trim().to_ascii_lowercase();
+        let here = self.among(&wanted, |model| model.provider.as_deref() == Some(provider));
+        let base = || self.base.as_ref()?.find_of(provider, name);
+        here.map(|model| (model, self)).or_else(base)
     }
 
     /// The first of these that has the name, in the order of how exactly it has it.
@@ -243,18 +273,27 @@ impl PriceList {
 
     /// What results say about the list.
     pub fn describe(&self) -> Value {
-        json!({
+        let mut described = json!({
             "name": self.name, "source": self.source, "date": self.date, "licence": self.licence,
             "currency": "USD", "origin": self.origin, "models": self.models.len(),
-        })
+        });
+        if let Some(base) = &self.base {
+            described["others"] = base.describe();
+        }
+        described
     }
 
     /// The sentence that every priced result carries.
     pub fn assumption(&self) -> String {
         let date = self.date.as_deref().unwrap_or("no date");
+        let base = self
+            .base
+            .as_ref()
+            .map(|base| format!(", else by {}", base.title()));
         format!(
-            "all requests are priced by the list \"{}\" ({date}), whatever their own date; discounts and taxes are not in it",
-            self.name
+            "all requests are priced by the list \"{}\" ({date}){}, whatever their own date; discounts and taxes are not in it",
+            self.name,
+            base.unwrap_or_default()
         )
     }
 }
@@ -433,6 +472,40 @@ mod tests {
                 .to_string()
                 .contains("gpt-4o")
         );
+    }
+
+    #[test]
+    fn a_list_over_another_comes_first_and_leaves_it_the_rest() {
+        let list = |name: &str, input: u32, ids: &[&str]| {
+            let models: Vec<Value> = ids
+                .iter()
+                .map(|id| json!({"id": id, "provider": "p", "input": input, "output": 1}))
+                .collect();
+            let text = json!({"name": name, "date": "2026-11-01", "models": models}).to_string();
+            PriceList::parse(&text, "argument").unwrap()
+        };
+        let both = list("own", 1, &["a"]).over(list("base", 2, &["a", "b", "a-2026-01-02"]));
+        for (name, input, of) in [
+            ("a", 1, "own"),
+            ("b", 2, "base"),
+            ("a-2026-01-02", 1, "own"),
+        ] {
+            let (model, found_in) = both.find_of("p", name).unwrap();
+            assert_eq!(
+                (model.rates.input, &*found_in.name),
+                (input * 1_000_000, of),
+                "{name}"
+            );
+            assert_eq!(
+                both.find(name).unwrap().rates.input,
+                input * 1_000_000,
+                "{name}"
+            );
+        }
+        assert!(both.find_of("q", "a").is_none());
+        assert_eq!(both.title(), "own (2026-11-01, argument)");
+        assert_eq!(both.describe()["others"]["name"], "base");
+        assert!(both.assumption().contains("else by base (2026-11-01"));
     }
 
     #[test]

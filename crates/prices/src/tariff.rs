@@ -127,7 +127,7 @@ mod tests {
             output,
         };
         let model = list.find_of(provider, "M-2026-01-02");
-        model.and_then(|model| model.tariff().cost_usd(call))
+        model.and_then(|(model, _)| model.tariff().cost_usd(call))
     }
 
     #[test]
@@ -137,6 +137,7 @@ mod tests {
             let most = list
                 .find_of(provider, "m")
                 .unwrap()
+                .0
                 .tariff()
                 .most_per_million();
             (most.input, most.output)

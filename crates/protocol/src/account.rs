@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
+use utoipa::openapi::schema::{ArrayBuilder, ObjectBuilder, Schema, Type};
 
 use crate::id::{KeyId, SessionId, UserId};
 use crate::limits::Limits;
@@ -38,6 +39,9 @@ pub enum Plan {
 macro_rules! words {
     ($name:ident: $($variant:ident = $text:literal),*) => {
         impl $name {
+            /// All of them, as they are written on the wire.
+            pub const WORDS: &'static [&'static str] = &[$($text),*];
+
             /// As it is written on the wire.
             pub const fn as_str(self) -> &'static str {
                 match self { $($name::$variant => $text,)* }
@@ -50,7 +54,7 @@ macro_rules! words {
             fn from_str(text: &str) -> Result<Self, String> {
                 match text {
                     $($text => Ok($name::$variant),)*
-                    _ => Err(format!("expected one of: {}", [$($text),*].join(", "))),
+                    _ => Err(format!("expected one of: {}", Self::WORDS.join(", "))),
                 }
             }
         }
@@ -116,9 +120,11 @@ pub fn is_group_name(name: &str) -> bool {
 pub struct Setup {
     /// From the set-up link that the server printed.
     pub token: String,
-    /// The name to sign in with: 1 to 64 letters, digits, `.`, `_`, `-`, `@`.
+    /// The name to sign in with: 1 to 64 letters, digits, `.`, `_`, `-`, `@`; none that begins like an id.
+    #[schema(pattern = "^(?![uU][sS][rR]_)[A-Za-z0-9._@-]{1,64}$")]
     pub name: String,
     /// 12 to 128 characters.
+    #[schema(min_length = 12, max_length = 128)]
     pub password: String,
 }
 
@@ -126,9 +132,11 @@ pub struct Setup {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Register {
-    /// The name to sign in with: 1 to 64 letters, digits, `.`, `_`, `-`, `@`.
+    /// The name to sign in with: 1 to 64 letters, digits, `.`, `_`, `-`, `@`; none that begins like an id.
+    #[schema(pattern = "^(?![uU][sS][rR]_)[A-Za-z0-9._@-]{1,64}$")]
     pub name: String,
     /// 12 to 128 characters.
+    #[schema(min_length = 12, max_length = 128)]
     pub password: String,
     /// Where registration is by invitation.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -161,6 +169,7 @@ pub struct Reset {
     /// From the link that an admin made.
     pub token: String,
     /// 12 to 128 characters.
+    #[schema(min_length = 12, max_length = 128)]
     pub password: String,
 }
 
@@ -210,14 +219,35 @@ pub struct Session {
     pub current: bool,
 }
 
+/// What an API key may do: names of rights.
+pub const SCOPES: [&str; 8] = [
+    "read", "run", "files", "account", "approve", "admin", "metrics", "service",
+];
+
+fn scopes() -> Schema {
+    let scope = ObjectBuilder::new().schema_type(Type::String);
+    let list = ArrayBuilder::new()
+        .items(scope.enum_values(Some(SCOPES)))
+        .min_items(Some(1))
+        .description(Some(
+            "What the key may do: at least one scope, and none that its maker lacks.",
+        ));
+    list.build().into()
+}
+
 /// Makes an API key.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct CreateKey {
     /// For people: 1 to 100 characters.
+    #[schema(
+        max_length = 100,
+        pattern = r"^[^\x00-\x1f\x7f-\x9f]*[^\x00-\x20\x7f-\xa0][^\x00-\x1f\x7f-\x9f]*$"
+    )]
     pub name: String,
     /// What the key may do: `read`, `run`, `files`, `account`, `approve`, `admin`, `metrics`, `service`; at
     /// least one, and none that its maker lacks.
+    #[schema(schema_with = scopes)]
     pub scopes: Vec<String>,
     /// When it ends, in the future; never when absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
+use utoipa::openapi::schema::{ArrayBuilder, ObjectBuilder, Schema, SchemaType, Type};
 
 use crate::account::{Plan, Role, User, is_group_name};
 use crate::audit::AuditEntry;
@@ -29,6 +30,7 @@ pub struct UpdateUser {
     /// The groups that the user is in from now on, for policies: at most 32, each of 1 to 64 letters, digits, `.`,
     /// `_` or `-`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(schema_with = groups)]
     pub groups: Option<Vec<String>>,
     /// The user's own limits from now on, in place of those of the plan; `{}` takes all away.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -38,14 +40,31 @@ pub struct UpdateUser {
     pub reset_link: Option<bool>,
 }
 
+fn groups() -> Schema {
+    let name = ObjectBuilder::new()
+        .schema_type(Type::String)
+        .pattern(Some("^[A-Za-z0-9._-]{1,64}$"));
+    let list = ArrayBuilder::new()
+        .schema_type(SchemaType::from_iter([Type::Array, Type::Null]))
+        .items(name)
+        .max_items(Some(MAX_GROUPS))
+        .description(Some(
+            "The groups that the user is in from now on, for policies: at most 32, each of 1 to 64 letters, \
+             digits, `.`, `_` or `-`.",
+        ));
+    list.build().into()
+}
+
 /// Makes an account.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct CreateUser {
-    /// The name to sign in with: 1 to 64 letters, digits, `.`, `_`, `-`, `@`.
+    /// The name to sign in with: 1 to 64 letters, digits, `.`, `_`, `-`, `@`; none that begins like an id.
+    #[schema(pattern = "^(?![uU][sS][rR]_)[A-Za-z0-9._@-]{1,64}$")]
     pub name: String,
     /// 12 to 128 characters, none of the common ones. Absent: the answer has a link by which the user sets one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(min_length = 12, max_length = 128)]
     pub password: Option<String>,
     /// What the user may do; `user` when absent.
     #[serde(default = "CreateUser::role", skip_serializing_if = "is_user")]
@@ -107,7 +126,7 @@ pub struct CreateInvite {
     pub plan: Plan,
     /// How long it is good, in milliseconds, at most 90 days; 7 days when absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schema(minimum = 1)]
+    #[schema(minimum = 1, maximum = 7_776_000_000_u64)]
     pub expires_in_ms: Option<u64>,
 }
 

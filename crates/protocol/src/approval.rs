@@ -55,8 +55,9 @@ pub struct Approval {
 pub struct ResolveApproval {
     /// Yes or no.
     pub decision: Decision,
-    /// For the audit and the agent.
+    /// For the audit and the agent; at most 2,000 characters.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(max_length = 2000)]
     pub note: Option<String>,
     /// Other arguments than asked for; validated again.
     #[serde(default, skip_serializing_if = "Option::is_none")]

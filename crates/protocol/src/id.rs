@@ -13,8 +13,12 @@ const TEXT_LEN: usize = 26;
 
 /// The text is not an id of the wanted kind. Says nothing of the text, which may be another user's.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("not a valid {0} id")]
-pub struct InvalidId(pub &'static str);
+#[error("not a valid {noun} id ({rule})")]
+pub struct InvalidId {
+    noun: &'static str,
+    /// As errors of the contract name what is broken.
+    pub rule: &'static str,
+}
 
 fn encode(bits: u128) -> [u8; TEXT_LEN] {
     let mut text = [b'0'; TEXT_LEN];
@@ -56,6 +60,8 @@ macro_rules! ids {
         impl $name {
             /// What stands in front of the digits.
             pub const PREFIX: &'static str = $prefix;
+            /// What every such id fits, as its schema has it.
+            pub const RULE: &'static str = concat!("pattern ^", $prefix, "[0-7][0-9a-hjkmnp-tv-z]{25}$");
 
             /// A new id from the time in milliseconds since 1970 and 80 random bits.
             pub fn from_parts(unix_ms: u64, random: u128) -> Self {
@@ -91,7 +97,8 @@ macro_rules! ids {
             type Err = InvalidId;
 
             fn from_str(text: &str) -> Result<Self, InvalidId> {
-                text.strip_prefix($prefix).and_then(decode).map(Self).ok_or(InvalidId($noun))
+                let bits = text.strip_prefix($prefix).and_then(decode);
+                bits.map(Self).ok_or(InvalidId { noun: $noun, rule: Self::RULE })
             }
         }
 
@@ -159,6 +166,8 @@ ids! {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     #[test]
@@ -189,8 +198,20 @@ mod tests {
             &good.to_uppercase(),
             &format!("{good}0"),
         ] {
-            assert_eq!(bad.parse::<RunId>(), Err(InvalidId("run")), "{bad}");
+            assert_eq!(bad.parse::<RunId>().unwrap_err().noun, "run", "{bad}");
         }
         assert!(format!("run_8{}", "0".repeat(25)).parse::<RunId>().is_err());
+    }
+
+    proptest! {
+        #[test]
+        fn every_id_reads_back_and_no_text_panics(ms in 0..1_u64 << 48, random in any::<u128>(), text in ".{0,40}") {
+            let id = ThreadId::from_parts(ms, random);
+            prop_assert_eq!(id.to_string().parse::<ThreadId>().unwrap(), id);
+            if let Ok(id) = text.parse::<ThreadId>() {
+                prop_assert_eq!(&id.to_string(), &text);
+            }
+            format!("thr_{text}").parse::<ThreadId>().ok();
+        }
     }
 }

@@ -29,7 +29,7 @@ macro_rules! limits {
 
         /// Limits in place of others: what is absent stays as it is below.
         #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, ToSchema)]
-        #[serde(default, deny_unknown_fields)]
+        #[serde(deny_unknown_fields)]
         pub struct LimitOverrides {
             $($(#[$doc])*
             #[serde(skip_serializing_if = "Option::is_none")]
@@ -40,6 +40,9 @@ macro_rules! limits {
         }
 
         impl LimitOverrides {
+            /// The least that each can be.
+            pub const LEAST: &[(&str, u64)] = &[$((stringify!($name), $least),)* ("budget_usd", 0)];
+
             /// The limits below with these in their place.
             #[must_use]
             pub fn over(&self, below: &Limits) -> Limits {
@@ -101,10 +104,10 @@ limits! {
         attempts: u32 = 3, 1;
         /// Open WebSockets.
         sockets: u32 = 20, 1;
-        /// Sign-ins per minute for a pair of account and address.
-        logins_per_minute: u32 = 5, 1;
         /// HTTP requests per minute.
         requests_per_minute: u32 = 600, 1;
+        /// HTTP requests per minute of each API key; of a service token those for all whom it acts for together.
+        key_requests_per_minute: u32 = 6_000, 1;
         /// WebSocket messages per socket in ten seconds.
         messages_per_10s: u32 = 30, 1;
         /// The largest upload, in MiB.

@@ -34,4 +34,7 @@ pub struct ModelPrice {
     pub cached_input: Option<f64>,
     /// Of answers.
     pub output: f64,
+    /// The price list that names it, with its date.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub source: Option<String>,
 }

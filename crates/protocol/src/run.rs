@@ -135,14 +135,16 @@ pub struct StartRun {
     pub agent: String,
     /// A text, or an object that fits the agent's schema.
     pub input: serde_json::Value,
-    /// Files of this user for the run.
+    /// Files of this user for the run, at most 50.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schema(max_items = 50)]
     pub files: Vec<FileId>,
     /// What the client keeps with it; at most 16 KiB.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub metadata: Option<serde_json::Map<String, serde_json::Value>>,
-    /// Queued and running time, in milliseconds.
+    /// Queued and running time, in milliseconds; at most the user's limit `run_timeout_max_ms`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(minimum = 1)]
     pub timeout_ms: Option<u64>,
     /// What to do when all slots are in use.
     #[serde(default)]
@@ -150,6 +152,21 @@ pub struct StartRun {
     /// What to do when the thread has an active run.
     #[serde(default)]
     pub on_busy: OnBusy,
+}
+
+impl StartRun {
+    /// With nothing but the agent and the input; everything else as it is when absent.
+    pub fn new(agent: impl Into<String>, input: impl Into<serde_json::Value>) -> Self {
+        Self {
+            agent: agent.into(),
+            input: input.into(),
+            files: Vec::new(),
+            metadata: None,
+            timeout_ms: None,
+            on_limit: OnLimit::default(),
+            on_busy: OnBusy::default(),
+        }
+    }
 }
 
 /// A run.

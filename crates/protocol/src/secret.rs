@@ -11,11 +11,13 @@ use crate::time::Timestamp;
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct PutSecret {
-    /// The secret itself: 8 to 16,384 bytes.
+    /// The secret itself: 8 to 16,384 bytes, none of them a control character.
+    #[schema(max_length = 16384, pattern = r"^[^\x00-\x1f\x7f-\x9f]*$")]
     pub value: String,
     /// The hosts that tools may send it to, at most 20: `api.example.com`, or `wiki.intranet:8080` where the port is not
     /// 443. Nowhere when there are none.
     #[serde(default)]
+    #[schema(max_items = 20)]
     pub hosts: Vec<String>,
 }
 

@@ -34,6 +34,7 @@ pub struct Thread {
 pub struct CreateThread {
     /// At most 200 characters.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(max_length = 200)]
     pub title: Option<String>,
     /// At most 16 KiB.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -46,6 +47,7 @@ pub struct CreateThread {
 pub struct UpdateThread {
     /// At most 200 characters.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(max_length = 200)]
     pub title: Option<String>,
     /// Replaces the whole map; at most 16 KiB.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -67,7 +67,8 @@ impl Serialize for Timestamp {
 impl<'de> Deserialize<'de> for Timestamp {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let text = std::borrow::Cow::<'de, str>::deserialize(deserializer)?;
-        text.parse().map_err(serde::de::Error::custom)
+        let read = text.parse();
+        read.map_err(|_| serde::de::Error::custom("not a valid time (format date-time)"))
     }
 }
 
@@ -91,6 +92,8 @@ impl utoipa::ToSchema for Timestamp {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     #[test]
@@ -98,5 +101,18 @@ mod tests {
         let instant = Timestamp::from_micros(1_763_834_400_000_000);
         assert_eq!(instant.to_string(), "2025-11-22T18:00:00.000000Z");
         assert_eq!(instant.to_string().parse::<Timestamp>().unwrap(), instant);
+    }
+
+    /// The years 1 to 9999, in microseconds.
+    const TIMES: std::ops::Range<i64> = -62_135_596_800_000_000..253_402_207_200_000_000;
+
+    proptest! {
+        #[test]
+        fn every_time_reads_back_and_no_text_panics(micros in TIMES, text in ".{0,40}") {
+            let time = Timestamp::from_micros(micros);
+            prop_assert_eq!(time.to_string().parse::<Timestamp>().unwrap(), time);
+            text.parse::<Timestamp>().ok();
+            serde_json::from_value::<Timestamp>(text.into()).ok();
+        }
     }
 }

@@ -19,7 +19,7 @@ use crate::idempotency::{Created, Idempotency, once};
 use crate::owner::{require, require_admin};
 use crate::sql::{Connection, Row};
 use crate::transaction::Tx;
-use crate::{NewUser, Store, account, cursor, key, session};
+use crate::{NewUser, Store, account, cursor, key, leave, session};
 
 const RUN_COLUMNS: &str = "id, user_id, thread_id, agent, status, attempt, created_at, started_at,
      ended_at, deadline, error, usage";
@@ -130,8 +130,10 @@ fn update(
     if was_admin && !is_admin(&user) && !has_other_admin(tx, id)? {
         return Err(Error::Conflict("this is the last admin"));
     }
-    tx.execute(
-        "UPDATE users SET disabled = ?2, role = ?3, plan = ?4, groups = ?5 WHERE id = ?1",
+    // Who has left since the look-up is not there any more, and above all not to be let in again.
+    let changed = tx.execute(
+        "UPDATE users SET disabled = ?2, role = ?3, plan = ?4, groups = ?5
+         WHERE id = ?1 AND NOT leaving",
         (
             id.to_bytes(),
             user.disabled,
@@ -140,6 +142,9 @@ fn update(
             serde_json::to_string(&user.groups)?,
         ),
     )?;
+    if changed == 0 {
+        return Err(Error::NotFound);
+    }
     if let Some(limits) = &change.limits {
         let sql = "UPDATE users SET limits = ?2 WHERE id = ?1";
         tx.execute(sql, (id.to_bytes(), serde_json::to_string(limits)?))?;
@@ -219,9 +224,7 @@ impl Store {
         let base = self.base_limits();
         let read = move |c: &Connection| {
             // Who is leaving is not there any more.
-            let sql = "SELECT leaving FROM users WHERE id = ?1";
-            let mut statement = c.prepare_cached(sql)?;
-            if statement.query_row([id.to_bytes()], |row| row.get(0))? {
+            if leave::is_leaving(c, id)? {
                 return Err(Error::NotFound);
             }
             user_by_id(c, id, &base)

@@ -13,7 +13,7 @@ use crate::error::Error;
 use crate::handle::Writable;
 use crate::journal::{self, JournalEntry, JournalKind};
 use crate::json;
-use crate::listing::Listing;
+use crate::listing::{Listing, Portion};
 use crate::log::Encoded;
 use crate::lookup::Lookup;
 use crate::owner::{require, require_background};
@@ -22,6 +22,12 @@ use crate::transaction::Tx;
 use crate::{Store, run};
 
 const COLUMNS: &str = "id, run_id, tool_call_id, tool_name, arguments, reason, state, expires_at";
+const LISTING: Listing<Approval> = Listing {
+    table: "approvals",
+    columns: COLUMNS,
+    read: approval,
+    id: |one| one.id.to_bytes(),
+};
 
 /// A question, with where the call stands in its run.
 #[derive(Debug, Clone)]
@@ -224,7 +230,7 @@ fn resolve(
         step: place.step,
         value: json!({ "approval_id": id, "answer": answer }),
     };
-    journal::write(tx, &handle, &entry)?;
+    journal::write(tx, handle.id, handle.owner(), &entry)?;
     if handle.status == RunStatus::Waiting && !is_pending(tx, approval.run_id)? {
         run::set_status(tx, &handle, RunStatus::Queued)?;
     }
@@ -260,13 +266,21 @@ impl Store {
         limit: u32,
         cursor: Option<&str>,
     ) -> Result<Page<Approval>, Error> {
-        let listing = Listing {
-            table: "approvals",
-            columns: COLUMNS,
-            read: approval,
-            id: |one: &Approval| one.id.to_bytes(),
-        };
-        listing.newest(self, ctx, limit, cursor).await
+        LISTING.newest(self, ctx, limit, cursor).await
+    }
+
+    /// The same, but no more at once than so many bytes as they are stored, and at least one.
+    ///
+    /// # Errors
+    /// As [`Store::approvals`].
+    pub async fn approvals_within(
+        &self,
+        ctx: &UserExecutionContext,
+        (rows, bytes): (u32, usize),
+        cursor: Option<&str>,
+    ) -> Result<Page<Approval>, Error> {
+        let portion = Portion { rows, bytes };
+        LISTING.newest(self, ctx, portion, cursor).await
     }
 
     /// Answers an approval, once. Its run, when it waits for nothing else, is `queued` then.
@@ -316,7 +330,7 @@ impl Store {
             for (user, id) in expired(tx)? {
                 let answer = ResolveApproval {
                     decision: Decision::Deny,
-                    note: None,
+                    note: Some(NOBODY.to_owned()),
                     arguments: None,
                 };
                 let resolution = Resolution {
@@ -353,6 +367,9 @@ impl Store {
         self.0.db.of_all().read(read).await
     }
 }
+
+/// What the agent is told where the time to answer is over.
+const NOBODY: &str = "nobody answered in time whether the call may be made";
 
 /// What has expired and nobody has answered; a bounded number, so that one write stays short.
 fn expired(tx: &Tx<'_>) -> Result<Vec<(UserId, ApprovalId)>, Error> {

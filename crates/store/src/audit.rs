@@ -1,7 +1,7 @@
 //! Who did what: append-only records, in a chain per user that shows every later change.
 
 mod chain;
-mod totals;
+pub(crate) mod totals;
 mod verify;
 
 use netra_context::{Origin as ContextOrigin, UserExecutionContext};

@@ -1,19 +1,11 @@
-//! What users' calls of models may use within a day and within a run: set aside before a call, in one transaction for
-//! all of the user's runs, and settled after it.
-//!
-//! A call that is never settled stays counted with what was set aside: nobody knows what it has cost.
+//! What users' calls of models may use within a day and within a run, and what they have used: the purses.
 
 use std::fmt;
 
-use netra_context::{Right, UserExecutionContext};
-use netra_protocol::id::{RunId, UserId};
-use netra_protocol::run::Run;
+use netra_protocol::id::UserId;
 
-use crate::Store;
 use crate::error::Error;
-use crate::handle::Writable;
-use crate::owner::require;
-use crate::run;
+use crate::reservation::Reserved;
 use crate::sql::OptionalExtension as _;
 use crate::transaction::Tx;
 
@@ -25,8 +17,8 @@ const MOST: u64 = 1 << 52;
 /// Tokens and money.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Amount {
-    tokens: u64,
-    nano_usd: u64,
+    pub(crate) tokens: u64,
+    pub(crate) nano_usd: u64,
 }
 
 impl Amount {
@@ -194,98 +186,7 @@ impl fmt::Display for Shortage {
     }
 }
 
-/// What was set aside for one call.
-#[derive(Debug, Clone)]
-pub struct Reserved {
-    amount: Amount,
-    /// The rows that count it.
-    purses: Vec<String>,
-    /// What the user's day and the run have used with it.
-    day: Amount,
-    run: Amount,
-}
-
-/// The end of a call that something was set aside for.
-#[derive(Debug, Clone)]
-pub struct Settlement {
-    /// What was set aside.
-    pub reserved: Reserved,
-    /// What it used.
-    pub used: Amount,
-}
-
-impl Store {
-    /// Sets aside what a call of a model may use, in the user's day and in the run.
-    ///
-    /// # Errors
-    /// `BudgetExceeded` where one of them has no room for it, and then nothing is set aside; `RunEnded`.
-    pub async fn reserve(
-        &self,
-        ctx: &UserExecutionContext,
-        handle: &Writable<Run>,
-        budgets: Budgets,
-        amount: Amount,
-    ) -> Result<Reserved, Error> {
-        if ctx.user_id() != Some(handle.owner()) {
-            return Err(Error::NotFound);
-        }
-        require(ctx, Right::Run)?;
-        let (handle, owner) = (handle.clone(), handle.owner());
-        let work = move |tx: &mut Tx<'_>| {
-            run::refuse_ended(tx, &handle)?;
-            reserve(tx, &handle, budgets, amount)
-        };
-        self.0.db.of(owner).write(work).await
-    }
-}
-
-fn today(tx: &Tx<'_>) -> String {
-    tx.now().to_string().chars().take(10).collect()
-}
-
-fn reserve(
-    tx: &Tx<'_>,
-    handle: &Writable<Run>,
-    budgets: Budgets,
-    amount: Amount,
-) -> Result<Reserved, Error> {
-    let (user, today) = (handle.owner(), today(tx));
-    let purses = [
-        (Purse::Day, today.clone(), budgets.day),
-        (Purse::Run, handle.id.to_string(), budgets.run),
-    ];
-    let mut reserved = Reserved {
-        amount,
-        purses: Vec::new(),
-        day: Amount::default(),
-        run: Amount::default(),
-    };
-    for (purse, name, bound) in purses {
-        if bound.is_none() {
-            continue;
-        }
-        let used = used(tx, user, &name)?;
-        refuse_shortage(purse, bound, used, amount)?;
-        let with = Amount {
-            tokens: used.tokens + amount.tokens,
-            nano_usd: used.nano_usd + amount.nano_usd,
-        };
-        match purse {
-            Purse::Day => reserved.day = with,
-            Purse::Run => reserved.run = with,
-        }
-        put(tx, user, &name, with)?;
-        reserved.purses.push(name);
-    }
-    // Days sort before ids of runs, and what a day that is over has used bounds nothing any more.
-    tx.put(
-        "DELETE FROM budgets WHERE user_id = ?1 AND purse < ?2",
-        (user.to_bytes(), today),
-    )?;
-    Ok(reserved)
-}
-
-fn refuse_shortage(
+pub(crate) fn refuse_shortage(
     purse: Purse,
     bound: Bound,
     used: Amount,
@@ -308,7 +209,8 @@ fn refuse_shortage(
     Ok(())
 }
 
-fn used(tx: &Tx<'_>, user: UserId, purse: &str) -> Result<Amount, Error> {
+/// What a purse counts, of calls that are under way too.
+pub(crate) fn used(tx: &Tx<'_>, user: UserId, purse: &str) -> Result<Amount, Error> {
     let sql = "SELECT tokens, nano_usd FROM budgets WHERE user_id = ?1 AND purse = ?2";
     let stored = tx
         .prepare(sql)?
@@ -322,41 +224,13 @@ fn used(tx: &Tx<'_>, user: UserId, purse: &str) -> Result<Amount, Error> {
     Ok(stored.unwrap_or_default())
 }
 
-fn put(tx: &Tx<'_>, user: UserId, purse: &str, used: Amount) -> Result<(), Error> {
+pub(crate) fn put(tx: &Tx<'_>, user: UserId, purse: &str, used: Amount) -> Result<(), Error> {
     tx.put(
         "INSERT INTO budgets (user_id, purse, tokens, nano_usd) VALUES (?1, ?2, ?3, ?4)
          ON CONFLICT (user_id, purse) DO UPDATE
          SET tokens = excluded.tokens, nano_usd = excluded.nano_usd",
         (user.to_bytes(), purse, used.tokens, used.nano_usd),
     )?;
-    Ok(())
-}
-
-/// Counts what a call used in place of what was set aside for it, on the day on which it began.
-pub(crate) fn settle(tx: &Tx<'_>, user: UserId, settlement: &Settlement) -> Result<(), Error> {
-    let Settlement { reserved, used } = settlement;
-    for purse in &reserved.purses {
-        tx.put(
-            "UPDATE budgets SET tokens = CASE WHEN tokens + ?3 > ?4 THEN tokens + ?3 - ?4 ELSE 0 END,
-                 nano_usd = CASE WHEN nano_usd + ?5 > ?6 THEN nano_usd + ?5 - ?6 ELSE 0 END
-             WHERE user_id = ?1 AND purse = ?2",
-            (
-                user.to_bytes(),
-                purse,
-                used.tokens,
-                reserved.amount.tokens,
-                used.nano_usd,
-                reserved.amount.nano_usd,
-            ),
-        )?;
-    }
-    Ok(())
-}
-
-/// A run that has ended makes no more calls.
-pub(crate) fn close_run(tx: &Tx<'_>, user: UserId, run: RunId) -> Result<(), Error> {
-    let sql = "DELETE FROM budgets WHERE user_id = ?1 AND purse = ?2";
-    tx.put(sql, (user.to_bytes(), run.to_string()))?;
     Ok(())
 }
 
@@ -401,7 +275,6 @@ mod tests {
         };
         let reserved = Reserved {
             amount: Amount::new(50, Some(9.0)),
-            purses: Vec::new(),
             day: Amount::default(),
             run: Amount::new(90, Some(9.0)),
         };

@@ -13,7 +13,6 @@ use netra_protocol::{Event, Failure, Timestamp};
 use crate::Store;
 use crate::approval::{self, Ask};
 use crate::audit::{self, AuditRecord};
-use crate::budget::{self, Settlement};
 use crate::error::Error;
 use crate::handle::Writable;
 use crate::journal::{self, JournalEntry};
@@ -21,6 +20,7 @@ use crate::json;
 use crate::log::Encoded;
 use crate::owner::require;
 use crate::rate::{self, RatedCall};
+use crate::reservation::{self, Settlement};
 use crate::sql::Connection;
 use crate::transaction::Tx;
 use crate::{message, run, thread, usage};
@@ -120,13 +120,13 @@ impl Store {
                 rate::pass(tx, handle.owner(), call)?;
             }
             for settlement in &changes.settled {
-                budget::settle(tx, handle.owner(), settlement)?;
+                reservation::settle(tx, &handle, settlement)?;
             }
             for message in &changes.messages {
                 message::put(tx, handle.owner(), message)?;
             }
             for entry in &changes.journal {
-                journal::write(tx, &handle, entry)?;
+                journal::write(tx, handle.id, handle.owner(), entry)?;
             }
             for ask in &changes.asks {
                 approval::insert(tx, &handle, ask)?;
@@ -154,7 +154,7 @@ impl Store {
                 if update.ends() {
                     thread::touch(tx, handle.owner(), handle.thread_id)?;
                     usage::add_run(tx, handle.owner(), update.usage.as_ref())?;
-                    budget::close_run(tx, handle.owner(), handle.id)?;
+                    reservation::close_run(tx, &handle)?;
                 }
             }
             Ok(seqs)

@@ -52,6 +52,8 @@ pub(crate) fn next<T>(
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     #[test]
@@ -62,6 +64,14 @@ mod tests {
         );
         for bad in ["", "01abf", "01abfz", "é1abf0", "01abff00"] {
             assert!(matches!(read::<3>(bad), Err(Error::InvalidCursor)), "{bad}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn every_key_reads_back_and_no_text_panics(key in any::<[u8; 24]>(), text in ".{0,60}") {
+            prop_assert_eq!(read::<24>(&write(&key)).unwrap(), key);
+            read::<16>(&text).ok();
         }
     }
 }

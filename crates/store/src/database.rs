@@ -40,11 +40,11 @@ impl Database {
         }
     }
 
-    /// Whether so many works wait to be written that more would wait for a place.
-    pub(crate) fn is_full(&self) -> bool {
+    /// Whether what is to be read, or also written, would wait too long.
+    pub(crate) fn is_overloaded(&self, to_write: bool) -> bool {
         match self {
-            Self::Sqlite(database) => database.is_full(),
-            Self::Postgres(database) => database.is_full(),
+            Self::Sqlite(database) => database.is_overloaded(to_write),
+            Self::Postgres(database) => database.is_overloaded(to_write),
         }
     }
 

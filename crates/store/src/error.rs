@@ -13,7 +13,7 @@ pub enum Error {
     /// There is no such object for this user; forbidden looks the same.
     #[error("not found")]
     NotFound,
-    /// The context lacks the right.
+    /// The context lacks the right, or its user is gone or disabled.
     #[error("the context does not allow this")]
     Forbidden,
     /// The state of the object does not allow this now.

@@ -4,12 +4,12 @@ use std::collections::HashMap;
 
 use netra_context::{Right, UserExecutionContext};
 use netra_protocol::Timestamp;
+use netra_protocol::id::{RunId, UserId};
 use netra_protocol::run::Run;
-use netra_protocol::thread::Thread;
 
 use crate::Store;
 use crate::error::Error;
-use crate::handle::{Readable, Writable};
+use crate::handle::Readable;
 use crate::json;
 use crate::owner::require;
 use crate::sql::Connection;
@@ -39,10 +39,14 @@ pub enum JournalKind {
     Asked,
     /// The person's answer.
     Answered,
+    /// A tool of the run was given a secret; the value is its name.
+    SecretGiven,
+    /// The run's place in its trace, where somebody is told of it.
+    Trace,
 }
 
 impl JournalKind {
-    const ALL: [Self; 10] = [
+    const ALL: [Self; 12] = [
         Self::AgentStarted,
         Self::AgentCompleted,
         Self::ToolBegun,
@@ -53,9 +57,11 @@ impl JournalKind {
         Self::Thought,
         Self::Asked,
         Self::Answered,
+        Self::SecretGiven,
+        Self::Trace,
     ];
 
-    const fn as_str(self) -> &'static str {
+    pub(crate) const fn as_str(self) -> &'static str {
         match self {
             Self::AgentStarted => "agent_started",
             Self::AgentCompleted => "agent_completed",
@@ -67,6 +73,8 @@ impl JournalKind {
             Self::Thought => "thought",
             Self::Asked => "asked",
             Self::Answered => "answered",
+            Self::SecretGiven => "secret_given",
+            Self::Trace => "trace",
         }
     }
 
@@ -114,7 +122,12 @@ impl Journal {
 
     /// Every entry of a kind, in no order.
     pub fn of_kind(&self, kind: JournalKind) -> impl Iterator<Item = &Recorded> {
-        let of_kind = move |(of, recorded)| (of == kind).then_some(recorded);
+        self.keys_of_kind(kind).map(|(_, recorded)| recorded)
+    }
+
+    /// Every entry of a kind with its key, in no order.
+    pub fn keys_of_kind(&self, kind: JournalKind) -> impl Iterator<Item = (&str, &Recorded)> {
+        let of_kind = move |(key, of, recorded)| (of == kind).then_some((key, recorded));
         self.iter().filter_map(of_kind)
     }
 
@@ -127,16 +140,16 @@ impl Journal {
     /// The last step that was taken; 0 where there was none.
     pub fn last_step(&self) -> u32 {
         self.iter()
-            .map(|(_, recorded)| recorded.step)
+            .map(|(.., recorded)| recorded.step)
             .max()
             .unwrap_or(0)
     }
 
-    fn iter(&self) -> impl Iterator<Item = (JournalKind, &Recorded)> {
-        self.0
-            .values()
-            .flatten()
-            .map(|(kind, recorded)| (*kind, recorded))
+    fn iter(&self) -> impl Iterator<Item = (&str, JournalKind, &Recorded)> {
+        self.0.iter().flat_map(|(key, entries)| {
+            let entries = entries.iter();
+            entries.map(|(kind, recorded)| (key.as_str(), *kind, recorded))
+        })
     }
 
     fn insert(&mut self, key: String, kind: JournalKind, recorded: Recorded) {
@@ -144,15 +157,20 @@ impl Journal {
     }
 }
 
-pub(crate) fn write(tx: &Tx<'_>, run: &Writable<Run>, entry: &JournalEntry) -> Result<(), Error> {
+pub(crate) fn write(
+    tx: &Tx<'_>,
+    run: RunId,
+    user: UserId,
+    entry: &JournalEntry,
+) -> Result<(), Error> {
     tx.put(
         "INSERT INTO journal (run_id, user_id, key, kind, step, value, created_at)
          VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)
          ON CONFLICT (run_id, key, kind) DO UPDATE
          SET step = excluded.step, value = excluded.value, created_at = excluded.created_at",
         (
-            run.id.to_bytes(),
-            run.owner().to_bytes(),
+            run.to_bytes(),
+            user.to_bytes(),
             &entry.key,
             entry.kind.as_str(),
             entry.step,
@@ -197,10 +215,11 @@ impl Store {
 }
 
 /// What agents keep in threads is not what runs have done: of an ended run everything else goes, and so
-/// does what its own later state has taken the place of.
+/// does what its own later state has taken the place of. A run that has not completed keeps nothing.
 pub(crate) fn fold(tx: &Tx<'_>, run: &[u8]) -> Result<(), Error> {
     tx.execute(
-        "DELETE FROM journal WHERE run_id = ?1 AND kind <> 'state'",
+        "DELETE FROM journal WHERE run_id = ?1 AND (kind <> 'state'
+         OR (SELECT status FROM runs WHERE id = ?1) <> 'completed')",
         [run],
     )?;
     tx.execute(
@@ -215,25 +234,28 @@ pub(crate) fn fold(tx: &Tx<'_>, run: &[u8]) -> Result<(), Error> {
 }
 
 impl Store {
-    /// What the agent of this name has kept in the thread; none where it has kept nothing yet.
+    /// What the agent of this name has kept in the run's thread: in this run, or else in the last one before it
+    /// that has completed. None where it has kept nothing yet.
     ///
     /// # Errors
     /// `Forbidden` without the right to read; `Unavailable`.
     pub async fn agent_state(
         &self,
         ctx: &UserExecutionContext,
-        thread: &Readable<Thread>,
+        run: &Readable<Run>,
         agent: &str,
     ) -> Result<Option<serde_json::Value>, Error> {
         let user = require(ctx, Right::Read)?;
-        let (thread, agent) = (thread.id, agent.to_owned());
+        let (run, thread, agent) = (run.id, run.thread_id, agent.to_owned());
         let sql = "SELECT journal.value FROM runs JOIN journal ON journal.run_id = runs.id
-                   AND journal.key = ?3 AND journal.kind = 'state'
+                   AND journal.key = ?4 AND journal.kind = 'state'
                    WHERE runs.thread_id = ?1 AND runs.user_id = ?2
+                   AND (runs.id = ?3 OR (runs.id < ?3 AND runs.status = 'completed'))
                    ORDER BY runs.id DESC LIMIT 1";
         let read = move |connection: &Connection| {
             let mut statement = connection.prepare_cached(sql)?;
-            let mut rows = statement.query((thread.to_bytes(), user.to_bytes(), agent))?;
+            let names = (thread.to_bytes(), user.to_bytes(), run.to_bytes(), agent);
+            let mut rows = statement.query(names)?;
             match rows.next()? {
                 None => Ok(None),
                 Some(row) => Ok(Some(json::read(&row.get::<_, String>(0)?)?)),

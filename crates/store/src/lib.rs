@@ -26,6 +26,7 @@ mod approval;
 mod budget;
 mod cursor;
 mod database;
+mod departure;
 mod error;
 mod file;
 mod fold;
@@ -44,10 +45,13 @@ mod note;
 mod owner;
 mod plans;
 mod postgres;
+mod pressure;
 mod rate;
 mod readers;
+mod reservation;
 mod retention;
 mod run;
+mod run_trace;
 mod session;
 mod sql;
 mod sqlite;
@@ -73,7 +77,7 @@ pub use admin::RunFilter;
 pub use agent_version::AgentVersion;
 pub use approval::Ask;
 pub use audit::{AuditFilter, AuditKey, AuditRecord};
-pub use budget::{Amount, Bound, Budgets, Reserved, Settlement, Shortage};
+pub use budget::{Amount, Bound, Budgets, Shortage};
 pub use commit::{Changes, Hold, RunUpdate};
 pub use error::Error;
 pub use file::FileWriter;
@@ -90,6 +94,7 @@ pub use lookup::Lookup;
 pub use note::{MAX_NOTES, Note};
 pub use postgres::{Address, Postgres};
 pub use rate::{Rate, RatedCall, Window};
+pub use reservation::{ReservationId, Reserved, Settlement};
 pub use run::{NewRun, RunInput, RunSpan, Target};
 pub use secret::Secrets;
 pub use session::Refreshed;
@@ -176,7 +181,8 @@ impl Store {
         *self.0.limits.write() = Arc::new(limits);
     }
 
-    pub(crate) fn base_limits(&self) -> Arc<Limits> {
+    /// What [`Store::set_limits`] was given last: another one after each time.
+    pub fn base_limits(&self) -> Arc<Limits> {
         self.0.limits.read().clone()
     }
 
@@ -213,10 +219,10 @@ impl Store {
         self.0.db.of_all().write(|tx| tx.touch()).await
     }
 
-    /// Whether so many writes wait that a further one would have to wait for a place among them. Whoever can come back
-    /// later is better told so at once.
-    pub fn is_full(&self) -> bool {
-        self.0.db.is_full()
+    /// Whether whoever reads, or also writes, would now wait long, because everybody does. Whoever can come back later
+    /// is better told so at once.
+    pub fn is_overloaded(&self, to_write: bool) -> bool {
+        self.0.db.is_overloaded(to_write)
     }
 
     /// One-use tickets that open a WebSocket.

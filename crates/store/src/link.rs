@@ -10,6 +10,7 @@ use serde_json::json;
 use crate::admin::Admin;
 use crate::error::Error;
 use crate::handle::Supervised;
+use crate::idempotency::{Created, Idempotency, once};
 use crate::owner::{require_admin, require_background};
 use crate::sql::{Connection, OptionalExtension as _, Row};
 use crate::transaction::Tx;
@@ -91,6 +92,38 @@ fn set_password(
         details: json!({}),
     };
     audit::insert(tx, origin, id, &record)
+}
+
+fn insert_invite(
+    tx: &mut Tx<'_>,
+    by: &Admin,
+    invite: Invite,
+    hash: [u8; 32],
+) -> Result<Invite, Error> {
+    forget_ended(tx)?;
+    let sql = "SELECT count(*) FROM links WHERE kind = 'invite'";
+    let waiting: u32 = tx.prepare(sql)?.query_row([], |row| row.get(0))?;
+    if waiting >= MOST_INVITES {
+        return Err(Error::Conflict(
+            "too many invitations wait to be taken: take some back first",
+        ));
+    }
+    tx.execute(
+        "INSERT INTO links (id, hash, kind, role, plan, created_at, expires_at)
+         VALUES (?1, ?2, 'invite', ?3, ?4, ?5, ?6)",
+        (
+            invite.id.to_bytes(),
+            hash,
+            invite.role.as_str(),
+            invite.plan.as_str(),
+            invite.created_at.as_micros(),
+            invite.expires_at.as_micros(),
+        ),
+    )?;
+    let details =
+        json!({ "role": invite.role, "plan": invite.plan, "expires_at": invite.expires_at });
+    by.record_own(tx, "invite.create", invite.id.to_string(), details)?;
+    Ok(invite)
 }
 
 impl Store {
@@ -175,46 +208,31 @@ impl Store {
     /// Makes an invitation.
     ///
     /// # Errors
-    /// `Conflict` where too many wait; `Forbidden` for anybody but an admin or the console.
+    /// `Conflict` where too many wait; `IdempotencyKeyReused`; `Forbidden` for anybody but an admin or the console.
     pub async fn invite_create(
         &self,
         ctx: &UserExecutionContext,
         (role, plan): (Role, Plan),
         new: NewLink,
-    ) -> Result<Invite, Error> {
-        let by = Admin::of(ctx)?;
-        let id = self.0.runtime.new_id(InviteId::from_parts);
+        idempotency: Option<&Idempotency>,
+    ) -> Result<Created<Invite>, Error> {
+        let (by, admin) = (Admin::of(ctx)?, ctx.user_id());
+        let invite = Invite {
+            id: self.0.runtime.new_id(InviteId::from_parts),
+            role,
+            plan,
+            created_at: self.0.runtime.now(),
+            expires_at: new.expires_at,
+            link: None,
+        };
+        let key = idempotency.cloned();
         let work = move |tx: &mut Tx<'_>| {
-            forget_ended(tx)?;
-            let sql = "SELECT count(*) FROM links WHERE kind = 'invite'";
-            let waiting: u32 = tx.prepare(sql)?.query_row([], |row| row.get(0))?;
-            if waiting >= MOST_INVITES {
-                return Err(Error::Conflict(
-                    "too many invitations wait to be taken: take some back first",
-                ));
+            let create = |tx: &mut Tx<'_>| insert_invite(tx, &by, invite, new.hash);
+            match admin {
+                Some(admin) => once(tx, admin, key.as_ref(), create),
+                // The console does what it is told as often as it is told.
+                None => Ok(Created::fresh(create(tx)?)),
             }
-            tx.execute(
-                "INSERT INTO links (id, hash, kind, role, plan, created_at, expires_at)
-                 VALUES (?1, ?2, 'invite', ?3, ?4, ?5, ?6)",
-                (
-                    id.to_bytes(),
-                    new.hash,
-                    role.as_str(),
-                    plan.as_str(),
-                    tx.now().as_micros(),
-                    new.expires_at.as_micros(),
-                ),
-            )?;
-            let details = json!({ "role": role, "plan": plan, "expires_at": new.expires_at });
-            by.record_own(tx, "invite.create", id.to_string(), details)?;
-            Ok(Invite {
-                id,
-                role,
-                plan,
-                created_at: tx.now(),
-                expires_at: new.expires_at,
-                link: None,
-            })
         };
         self.0.db.of_all().write(work).await
     }

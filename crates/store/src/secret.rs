@@ -28,6 +28,8 @@ use keyring::Sealed;
 
 /// The most secrets of one user.
 pub const MAX_SECRETS: u32 = 100;
+/// The least that a secret has, in bytes: less would be found in too much that has nothing to do with it.
+pub const MIN_SECRET_BYTES: usize = 8;
 /// How many are sealed anew in one transaction.
 const BATCH: u32 = 100;
 /// Names the key of the key file that secrets are sealed with from now on.
@@ -393,6 +395,23 @@ impl Secrets {
         }
     }
 
+    /// All that a tool of the user can have been given under this name, wherever it was sent, to be looked for in what
+    /// comes back and for nothing else. Nothing, where it has been deleted since.
+    ///
+    /// # Errors
+    /// `Forbidden` without the right to run; `Keyring` where it cannot be opened.
+    pub async fn to_conceal(
+        &self,
+        ctx: &UserExecutionContext,
+        name: &str,
+    ) -> Result<Vec<Secret>, Error> {
+        let user = require(ctx, Right::Run)?;
+        let own = self.stored(user, name).await?;
+        let own = own.map(|stored| stored.open(&self.keyring)).transpose()?;
+        let of_server = self.of_server.0.get(name).map(|found| found.value.clone());
+        Ok(own.into_iter().chain(of_server).collect())
+    }
+
     /// Whether there is a secret that [`reveal`](Self::reveal) would open.
     ///
     /// # Errors
@@ -411,7 +430,7 @@ impl Secrets {
         }
     }
 
-    async fn seek(&self, user: UserId, name: &str, place: &str) -> Result<Found, Error> {
+    async fn stored(&self, user: UserId, name: &str) -> Result<Option<Stored>, Error> {
         let wanted = name.to_owned();
         let read = move |connection: &Connection| {
             let sql = "SELECT user_id, name, places, key_id, sealed FROM secrets
@@ -420,7 +439,11 @@ impl Secrets {
             let one = statement.query_row((user.to_bytes(), wanted), Stored::read);
             Ok(one.optional()?)
         };
-        match self.store.0.db.of(user).read(read).await? {
+        self.store.0.db.of(user).read(read).await
+    }
+
+    async fn seek(&self, user: UserId, name: &str, place: &str) -> Result<Found, Error> {
+        match self.stored(user, name).await? {
             Some(stored) => {
                 let places: Vec<String> = serde_json::from_str(&stored.places)?;
                 if !places.iter().any(|one| one == place) {

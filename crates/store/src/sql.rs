@@ -18,12 +18,14 @@ use crate::postgres::session::{self, Prepared, Session};
 pub(crate) use value::{FromSql, Params, ToSql, Value};
 
 /// What went wrong between the store and its database.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) enum Error {
     /// A row was asked for and there is none.
     NoRow,
     /// The database cannot be read or written now.
     Unavailable(String),
+    /// The schema refuses to write for a user who is gone or disabled.
+    Refused,
     /// A text has the character NUL, which PostgreSQL does not keep.
     Nul,
     /// What was asked or read does not fit the schema.
@@ -43,6 +45,7 @@ impl std::fmt::Display for Error {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Self::NoRow => f.write_str("there is no such row"),
+            Self::Refused => f.write_str("the user is gone or disabled"),
             Self::Nul => f.write_str("a text with the character NUL cannot be kept"),
             Self::Unavailable(text) | Self::Bug(text) => f.write_str(text),
         }
@@ -53,6 +56,7 @@ impl From<Error> for StoreError {
     fn from(error: Error) -> Self {
         match error {
             Error::NoRow => Self::NotFound,
+            Error::Refused => Self::Forbidden,
             Error::Nul => Self::Nul,
             Error::Unavailable(text) => Self::Unavailable(text),
             Error::Bug(text) => Self::Bug(text),
@@ -297,6 +301,22 @@ impl Row<'_> {
         let column = column.number();
         let value = self.get_ref(column)?;
         T::from_sql(value).ok_or_else(|| Error::unreadable(&format!("column {column}")))
+    }
+
+    /// How much of texts and bytes the row holds.
+    pub(crate) fn stored_bytes(&self) -> Result<usize> {
+        let columns = match self {
+            Self::Sqlite(row) => row.as_ref().column_count(),
+            Self::Postgres(row) => row.columns(),
+        };
+        let bytes = |column| -> Result<usize> {
+            Ok(match self.get_ref(column)? {
+                Value::Text(text) => text.len(),
+                Value::Blob(bytes) => bytes.len(),
+                _ => 0,
+            })
+        };
+        (0..columns).map(bytes).sum()
     }
 
     /// The value as the row holds it.

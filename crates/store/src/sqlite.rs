@@ -38,6 +38,7 @@ impl Database {
     ) -> Result<Self, Error> {
         let connection = sql::Connection::Sqlite(connect(path)?);
         migrate::up(&connection)?;
+        crate::audit::totals::begin(&connection, &audit_key)?;
         let read_only = path.to_owned();
         let connect = move || {
             let connection = open_to_read(&read_only)?;
@@ -63,9 +64,9 @@ impl Database {
         self.writer.write(whose, work).await
     }
 
-    /// Whether so many works wait to be written that more would wait for a place.
-    pub(crate) fn is_full(&self) -> bool {
-        self.writer.is_full()
+    /// Whether what is to be written, or read, would wait too long.
+    pub(crate) fn is_overloaded(&self, to_write: bool) -> bool {
+        self.readers.are_overloaded() || (to_write && self.writer.is_overloaded())
     }
 
     /// Reads one snapshot.

@@ -76,24 +76,6 @@ impl<'a> Tx<'a> {
         }
     }
 
-    /// Counts over everybody's rows in a transaction that may be one user's.
-    pub(crate) fn of_everybody<T>(
-        &self,
-        count: impl FnOnce(&Connection) -> Result<T, Error>,
-    ) -> Result<T, Error> {
-        match self.connection {
-            Connection::Sqlite(_) => count(self.connection),
-            Connection::Postgres(_) => {
-                // What is set within the savepoint goes with it.
-                self.put("SAVEPOINT counting", [])?;
-                self.put("SELECT set_config('netra.everybody', 'on', true)", [])?;
-                let counted = count(self.connection);
-                self.put("ROLLBACK TO counting", [])?;
-                counted
-            }
-        }
-    }
-
     /// Writes something that nobody reads, to see whether writing works.
     pub(crate) fn touch(&self) -> Result<(), Error> {
         self.note("touched_at", self.now)

@@ -1,6 +1,7 @@
 //! Works that callers ask for: carried out by a thread of the store, then answered.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::time::Instant;
 
 use netra_context::memory::Scope;
 use netra_protocol::id::UserId;
@@ -8,6 +9,7 @@ use tokio::sync::oneshot;
 
 use crate::database::Whose;
 use crate::error::Error;
+use crate::sql;
 use crate::transaction::Tx;
 
 /// The line that a work waits in. Works of one line are carried out in the order of asking, others need not be.
@@ -19,14 +21,15 @@ pub(crate) enum Line {
     By(Scope),
 }
 
-pub(crate) type Asked = (Line, Box<dyn Work>);
+/// What was asked for, and when.
+pub(crate) type Asked = (Line, Box<dyn Work>, Instant);
 
 /// One caller's work, first carried out, then answered.
 pub(crate) trait Work: Send {
     /// Whether it succeeded, and so is to be kept.
     fn carry_out(&mut self, tx: &mut Tx<'_>) -> bool;
     /// Answers the caller, with the commit's error where there is one.
-    fn answer(self: Box<Self>, commit: Result<(), String>);
+    fn answer(self: Box<Self>, commit: sql::Result<()>);
 }
 
 struct Task<T, F> {
@@ -51,10 +54,10 @@ where
         keep
     }
 
-    fn answer(self: Box<Self>, commit: Result<(), String>) {
+    fn answer(self: Box<Self>, commit: sql::Result<()>) {
         let outcome = match (self.outcome, commit) {
             (Some(Err(error)), _) => Err(error),
-            (_, Err(error)) => Err(Error::Unavailable(error)),
+            (_, Err(error)) => Err(error.into()),
             (Some(Ok(value)), Ok(())) => Ok(value),
             (None, Ok(())) => Err(Error::Bug("a write was not carried out".into())),
         };
@@ -84,5 +87,5 @@ pub(crate) fn ask<T: Send + 'static>(
         Whose::User(user) => Line::Of(user),
         Whose::All => Line::By(scope.user()),
     };
-    ((line, Box::new(task)), answer)
+    ((line, Box::new(task), Instant::now()), answer)
 }

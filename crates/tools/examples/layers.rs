@@ -101,9 +101,12 @@ struct Bench {
 
 async fn measure(policies: &str) -> Result<HashMap<&'static str, Value>, Wrong> {
     let bench = Bench::new(policies).await?;
-    let dispatcher = bench
-        .factory
-        .create(&bench.ctx, Arc::clone(&bench.emitter), Vec::new(), 0);
+    let dispatcher = bench.factory.create(
+        &bench.ctx,
+        Arc::clone(&bench.emitter),
+        Vec::new(),
+        &Journal::default(),
+    );
     let allowed_tools = [TOOL.to_owned()];
     let caller = Caller {
         agent: "bench",

@@ -14,12 +14,13 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use futures::FutureExt as _;
-use netra_context::UserExecutionContext;
 use netra_context::memory::{self, Reservation};
+use netra_context::trace::Span;
+use netra_context::{Trace, UserExecutionContext};
 use netra_events::Emission;
 use netra_protocol::error::{ErrorCode, Failure};
 use netra_protocol::event::{EventKind, MAX_RESULT_BYTES};
-use netra_protocol::id::ToolCallId;
+use netra_protocol::id::{ToolCallId, UserId};
 use netra_store::{AuditRecord, Changes, JournalEntry, JournalKind, RatedCall};
 use parking_lot::Mutex;
 use serde_json::{Value, json};
@@ -28,13 +29,14 @@ use tokio::time::Instant;
 
 use crate::consent::Consent;
 use crate::layers::{Case, Denial, LAYERS, Layer};
-use crate::past::{Ended, Past, named};
+use crate::past::{Earlier, Ended, Past, named};
 use crate::policy::{RunPolicy, Verdict};
 use crate::registry::Registry;
 use crate::rest::Rest;
 use crate::scope::RunScope;
 use crate::shelf::{ALL_OF_USERS, Entry, OF_USERS, Shelf};
 use crate::short::{bytes_of, cut_text, held_by, shorten};
+use crate::span;
 use crate::tool::{Call, Tool, ToolSpec};
 
 /// The most bytes of arguments in an event.
@@ -79,6 +81,10 @@ pub struct Done {
     pub value: Value,
 }
 
+/// What a tool is called with: the request, its arguments, the names of the secrets that it was given, and its place in
+/// a trace.
+type Asked<'a> = (&'a Request, Value, &'a Mutex<Vec<String>>, Option<Trace>);
+
 /// Why a call gave no result.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Error {
@@ -90,10 +96,21 @@ pub enum Error {
     Waiting,
 }
 
+/// A limit of one call, held while it runs and when it ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Bound {
+    Time,
+    Output,
+    Memory,
+}
+
+pub(crate) const BOUNDS: &[Bound] = &[Bound::Time, Bound::Output, Bound::Memory];
+
 /// Calls the tools of one run. Owned by the run's engine; sub-agents share it, each with the tools
 /// of its own definition.
 pub struct Dispatcher {
     registry: Arc<Registry>,
+    user: Option<UserId>,
     /// What there was when the run began, so that a tool does not change under it.
     shelf: Arc<Shelf>,
     /// What the run's user alone has, once it has been asked for.
@@ -101,27 +118,37 @@ pub struct Dispatcher {
     policy: RunPolicy,
     scope: RunScope,
     begun: AtomicU32,
+    earlier: Earlier,
     rest: Rest,
     /// Held by a call that has to be alone, for as long as it takes: calls that change something come one
     /// after the other, whichever agents of the run make them.
     alone: tokio::sync::Mutex<()>,
     layers: &'static [Layer],
+    bounds: &'static [Bound],
 }
 
 impl Dispatcher {
-    /// Of a run whose earlier attempts have begun this many calls.
-    pub(crate) fn new(registry: Arc<Registry>, scope: RunScope, begun: u32) -> Self {
+    /// Of a run whose earlier attempts have used this.
+    pub(crate) fn new(
+        registry: Arc<Registry>,
+        user: Option<UserId>,
+        scope: RunScope,
+        earlier: Earlier,
+    ) -> Self {
         let thread = scope.emitter().run().thread_id;
         Self {
             policy: RunPolicy::new(Arc::clone(registry.policy()), thread),
-            shelf: registry.now(),
+            shelf: registry.now_for(user),
+            user,
             own: OnceCell::new(),
             registry,
             scope,
-            begun: AtomicU32::new(begun),
+            begun: AtomicU32::new(earlier.begun),
+            earlier,
             rest: Rest::default(),
             alone: tokio::sync::Mutex::default(),
             layers: LAYERS,
+            bounds: BOUNDS,
         }
     }
 
@@ -131,6 +158,16 @@ impl Dispatcher {
         Self { layers, ..self }
     }
 
+    /// The same with other limits of each call, likewise.
+    #[cfg(test)]
+    pub(crate) fn with_bounds(self, bounds: &'static [Bound]) -> Self {
+        Self { bounds, ..self }
+    }
+
+    fn holds(&self, bound: Bound) -> bool {
+        self.bounds.contains(&bound)
+    }
+
     pub(crate) fn policy(&self) -> &RunPolicy {
         &self.policy
     }
@@ -138,6 +175,25 @@ impl Dispatcher {
     /// How many calls have begun, to be counted on.
     pub(crate) fn begun(&self) -> &AtomicU32 {
         &self.begun
+    }
+
+    /// Knows again what the earlier attempts of the run were given of secrets, so that it is taken out of what comes
+    /// back now. To be called before the run goes on.
+    ///
+    /// # Errors
+    /// In words, where one cannot be opened.
+    pub async fn remember(&self, ctx: &UserExecutionContext) -> Result<(), String> {
+        for tool in &self.earlier.tools {
+            self.conceal_plain(tool);
+        }
+        self.scope.remember(ctx, &self.earlier.secrets).await
+    }
+
+    /// What the server of this tool has from the configuration is a secret to whoever calls it.
+    fn conceal_plain(&self, tool: &str) {
+        for (name, value) in self.registry.concealed_of(tool) {
+            self.scope.redaction().add(name, value);
+        }
     }
 
     /// How many calls have begun.
@@ -181,7 +237,10 @@ impl Dispatcher {
             return self.own.get()?.entry(name).map(Arc::clone);
         }
         let known = self.shelf.entry(name).map(Arc::clone);
-        known.or_else(|| self.registry.now().entry(name).map(Arc::clone))
+        known.or_else(|| {
+            let now = self.registry.now_for(self.user);
+            now.entry(name).map(Arc::clone)
+        })
     }
 
     /// Waits until it is known what there is of these tools, and asks for what the user alone has where one of them is
@@ -235,6 +294,19 @@ impl Dispatcher {
         if let Some(ended) = request.past.ended.take() {
             return ended.outcome();
         }
+        let mut span = span::begin(ctx, &request.name);
+        let result = self.make(ctx, caller, request, &mut span).await;
+        span::end(span, &result);
+        result
+    }
+
+    async fn make(
+        &self,
+        ctx: &UserExecutionContext,
+        caller: &Caller<'_>,
+        mut request: Request,
+        span: &mut Span,
+    ) -> Result<Done, Error> {
         request.id = match request.past.asked {
             Some(asked) => asked,
             // The call of this id was closed when the run went on.
@@ -262,18 +334,24 @@ impl Dispatcher {
             false => Some(self.alone.lock().await),
         };
         self.announce(ctx, caller, &request, rated).await?;
+        self.conceal_plain(&request.name);
         let began = Instant::now();
         let given = Mutex::default();
         // Nobody else needs them any more, and they may be large.
         let arguments = std::mem::take(&mut request.arguments);
-        let asked = (&request, arguments, &given);
+        span::called(span, request.id, &arguments);
+        let asked = (&request, arguments, &given, span.place());
         let result = self.perform(ctx, caller, &entry, asked).await;
         // Before anything of it is written down or told.
         let redaction = self.scope.redaction();
         let result = result
             .map(|value| redaction.value(value))
             .map_err(|failure| redaction.failure(failure));
-        let (result, _room) = with_room_to_record(result);
+        let (result, _room) = match self.holds(Bound::Memory) {
+            true => with_room_to_record(result),
+            false => (result, None),
+        };
+        span::gave(span, result.as_ref().ok());
         let duration = began.elapsed();
         let ended = (result.as_ref(), duration, given.into_inner());
         self.record(ctx, caller, &request, ended).await?;
@@ -381,7 +459,12 @@ impl Dispatcher {
                 .as_deref()
                 .map(|text| cut_text(text, MAX_MESSAGE_BYTES)),
         };
-        let begun = entry(caller, request, JournalKind::ToolBegun, named(request.id));
+        let begun = entry(
+            caller,
+            request,
+            JournalKind::ToolBegun,
+            named(request.id, &request.name),
+        );
         let changes = Changes {
             journal: vec![begun],
             rated,
@@ -399,10 +482,16 @@ impl Dispatcher {
         ctx: &UserExecutionContext,
         caller: &Caller<'_>,
         entry: &Entry,
-        (request, arguments, given): (&Request, Value, &Mutex<Vec<String>>),
+        (request, arguments, given, place): Asked<'_>,
     ) -> Result<Value, Failure> {
         let limit = Duration::from_millis(ctx.limits().map_or(0, |limits| limits.tool_call_ms));
+        let allowed = if self.holds(Bound::Time) {
+            limit
+        } else {
+            Duration::MAX
+        };
         let ctx = ctx.child(format!("tool {}", request.name)).within(limit);
+        let ctx = ctx.at(place);
         let call = Call {
             ctx: &ctx,
             id: request.id,
@@ -419,7 +508,7 @@ impl Dispatcher {
             () = ctx.cancel_token().cancelled() => {
                 return Err(Failure::new(ErrorCode::Cancelled, "the call was cancelled"));
             }
-            result = tokio::time::timeout(limit, work) => result,
+            result = tokio::time::timeout(allowed, work) => result,
         };
         match result {
             Err(_) => {
@@ -434,7 +523,9 @@ impl Dispatcher {
                 ))
             }
             Ok(Ok(Err(failure))) => Err(failure),
-            Ok(Ok(Ok(value))) if bytes_of(&value) > MAX_TOOL_RESULT_BYTES => {
+            Ok(Ok(Ok(value)))
+                if self.holds(Bound::Output) && bytes_of(&value) > MAX_TOOL_RESULT_BYTES =>
+            {
                 let words = format!("the result is larger than {MAX_TOOL_RESULT_BYTES} bytes");
                 Err(Failure::new(ErrorCode::ToolFailed, words))
             }

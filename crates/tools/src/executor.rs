@@ -5,10 +5,11 @@ use std::sync::Arc;
 use netra_context::UserExecutionContext;
 use netra_events::UserWebSocketEmitter;
 use netra_protocol::file::File;
-use netra_store::{Secrets, Store};
+use netra_store::{Journal, Secrets, Store};
 use netra_worker::{AnalysisPool, ScriptPool};
 
 use crate::dispatcher::Dispatcher;
+use crate::past::Earlier;
 use crate::registry::Registry;
 use crate::scope::{RunScope, analysis_limits};
 
@@ -47,7 +48,7 @@ impl ToolExecutorFactory {
         self.0.analyses.living_workers()
     }
 
-    /// The dispatcher of one run whose earlier attempts have `begun` calls: it owns the run's worker
+    /// The dispatcher of one run whose earlier attempts have left this journal: it owns the run's worker
     /// processes, and its events go out by the run's emitter. Cannot fail; nothing is started before
     /// the first call needs it.
     pub fn create(
@@ -55,12 +56,13 @@ impl ToolExecutorFactory {
         ctx: &UserExecutionContext,
         emitter: Arc<UserWebSocketEmitter>,
         files: Vec<File>,
-        begun: u32,
+        journal: &Journal,
     ) -> Dispatcher {
         let analysis = self.0.analyses.open(ctx, analysis_limits(ctx));
         let scripts = self.0.scripts.clone();
         let (store, secrets) = (self.0.store.clone(), self.0.secrets.clone());
         let scope = RunScope::new((store, secrets), emitter, files, analysis, scripts);
-        Dispatcher::new(Arc::clone(&self.0.registry), scope, begun)
+        let registry = Arc::clone(&self.0.registry);
+        Dispatcher::new(registry, ctx.user_id(), scope, Earlier::of(journal))
     }
 }

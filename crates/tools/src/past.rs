@@ -1,5 +1,7 @@
 //! What earlier attempts of a run did of a call: what is done is not done again, and of what was
-//! begun without a known end a person decides.
+//! begun without a known end a person decides. And what they were given that is not to be told.
+
+use std::collections::BTreeSet;
 
 use netra_protocol::approval::{Decision, ResolveApproval};
 use netra_protocol::error::Failure;
@@ -35,6 +37,33 @@ impl Ended {
                 id: self.tool_call_id,
                 value: self.result.unwrap_or_default(),
             }),
+        }
+    }
+}
+
+/// What earlier attempts of a run have used.
+#[derive(Debug, Default)]
+pub(crate) struct Earlier {
+    /// How many calls they have begun.
+    pub(crate) begun: u32,
+    /// The tools that were called.
+    pub(crate) tools: BTreeSet<String>,
+    /// The names of the secrets that tools, or an agent's endpoint, were given.
+    pub(crate) secrets: BTreeSet<String>,
+}
+
+impl Earlier {
+    pub(crate) fn of(journal: &Journal) -> Self {
+        let begun = journal.of_kind(JournalKind::ToolBegun);
+        let called = begun.chain(journal.of_kind(JournalKind::ToolEnded));
+        let tools = called.filter_map(|entry| entry.value["tool_name"].as_str());
+        let given = journal.of_kind(JournalKind::SecretGiven);
+        let secrets = given.filter_map(|entry| entry.value.as_str());
+        Self {
+            begun: u32::try_from(journal.of_kind(JournalKind::ToolBegun).count())
+                .unwrap_or(u32::MAX),
+            tools: tools.map(str::to_owned).collect(),
+            secrets: secrets.map(str::to_owned).collect(),
         }
     }
 }
@@ -89,11 +118,27 @@ impl Past {
     }
 }
 
+/// Which call a run's journal says was begun (`ToolBegun`).
+pub fn call_begun(recorded: &Recorded) -> Option<ToolCallId> {
+    read::<Named>(Some(recorded)).map(|named| named.tool_call_id)
+}
+
+/// What the journal has of a call (`ToolEnded`) that got its end from elsewhere.
+pub fn call_closed(id: ToolCallId, tool: &str, failure: &Failure) -> Value {
+    json!(Ended {
+        tool_call_id: id,
+        tool_name: tool.to_owned(),
+        result: None,
+        error: Some(failure.clone()),
+        ends_run: false,
+    })
+}
+
 fn read<T: DeserializeOwned>(recorded: Option<&Recorded>) -> Option<T> {
     T::deserialize(&recorded?.value).ok()
 }
 
-/// That a call was begun, or a person was asked for it.
-pub(crate) fn named(id: ToolCallId) -> Value {
-    json!({ "tool_call_id": id })
+/// That a call of this tool was begun.
+pub(crate) fn named(id: ToolCallId, tool: &str) -> Value {
+    json!({ "tool_call_id": id, "tool_name": tool })
 }

@@ -1,11 +1,13 @@
 //! Who may call which tool, and before which calls a person is asked: policies in Cedar, from files of the operator
 //! or as shipped. What nothing permits is refused, and so is a call for which a policy cannot be evaluated.
 
+mod place;
 mod question;
 mod source;
 mod table;
 #[cfg(test)]
 mod tests;
+mod vet;
 
 use std::path::Path;
 
@@ -18,6 +20,7 @@ use serde_json::{Value, json};
 pub use question::Question;
 pub use source::Unusable;
 pub(crate) use table::{Decided, RunPolicy};
+pub use vet::{Findings, Known};
 
 use question::{Asked, Names};
 use source::{Policies, Schema};
@@ -104,6 +107,28 @@ impl Policy {
             schema,
             environment: environment.to_owned(),
         })
+    }
+
+    /// What the policies name that a server with these tools does not have, and what may be left of them by mistake.
+    pub fn findings(&self, known: &Known) -> Findings {
+        let mut findings = Findings::default();
+        let mut known = known.clone();
+        // They are there, whether or not a tool of this server has them.
+        let shipped = source::SHIPPED.split("@permission(\"").skip(1);
+        let shipped = shipped.filter_map(|rest| rest.split('"').next());
+        known.permissions.extend(shipped.map(str::to_owned));
+        for policy in self.policies.whole.policies() {
+            if let Some(place) = self.policies.places.get(policy.id()) {
+                vet::unknown(policy, place, &known, &mut findings);
+            }
+        }
+        let empty = self.policies.empty.iter();
+        findings
+            .doubts
+            .extend(empty.map(|file| format!("{file}:1: there is no policy in it")));
+        findings.mistakes.sort();
+        findings.doubts.sort();
+        findings
     }
 
     /// How many policies there are.

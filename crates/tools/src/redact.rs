@@ -1,83 +1,35 @@
 //! The secrets that the tools of a run were given, taken out of whatever these tools give back: results, failures,
 //! progress, files. What is stored, told or shown to a model has passed here.
 
+mod escapes;
+mod form;
+
 use std::borrow::Cow;
+use std::ops::Range;
 
 use netra_context::Secret;
 use netra_protocol::Failure;
 use parking_lot::RwLock;
-use serde_json::{Map, Value};
-use zeroize::Zeroizing;
+use serde_json::{Map, Number, Value};
 
-/// A text that ends within a secret, because it was cut there, loses what it has of it, from so many bytes on.
-const MIN_CUT: usize = 6;
+use form::{Form, MIN_CUT};
 
-/// A secret as it may be written, to be looked for in time that does not grow with its length: both it and what it is
-/// looked for in may be a user's to choose.
-#[derive(PartialEq)]
-struct Form {
-    text: Zeroizing<String>,
-    /// For each length of a beginning, the longest shorter beginning that it ends with.
-    shorter: Vec<usize>,
-}
-
-impl Form {
-    fn new(text: String) -> Self {
-        let mut form = Self {
-            text: Zeroizing::new(text),
-            shorter: vec![0; 2],
-        };
-        for at in 1..form.text.len() {
-            let byte = form.text.as_bytes()[at];
-            let matched = form.matched(form.shorter[at], byte);
-            form.shorter.push(matched);
-        }
-        form
-    }
-
-    /// How much of the form has been read, one byte after so much of it.
-    fn matched(&self, mut so_far: usize, byte: u8) -> usize {
-        let bytes = self.text.as_bytes();
-        while so_far > 0 && bytes.get(so_far) != Some(&byte) {
-            so_far = self.shorter[so_far];
-        }
-        so_far + usize::from(bytes.get(so_far) == Some(&byte))
-    }
-
-    /// The content with a sign in place of the form, also where the content ends within it; none where it has none.
-    fn taken_out(&self, content: &[u8], sign: &str) -> Option<Vec<u8>> {
-        let (mut clean, mut kept, mut so_far) = (Vec::new(), 0, 0);
-        for (at, byte) in (1..).zip(content) {
-            so_far = self.matched(so_far, *byte);
-            if so_far == self.text.len() {
-                clean.extend(&content[kept..at - so_far]);
-                clean.extend(sign.as_bytes());
-                (kept, so_far) = (at, 0);
-            }
-        }
-        if so_far >= MIN_CUT {
-            clean.extend(&content[kept..content.len() - so_far]);
-            clean.extend(sign.as_bytes());
-            kept = content.len();
-        }
-        (kept > 0).then(|| {
-            clean.extend(&content[kept..]);
-            clean
-        })
-    }
-
-    /// Whether the text may have it: a quick look that spares nearly all texts the other.
-    fn may_be_in(&self, text: &str) -> bool {
-        let tail = text.len().saturating_sub(self.text.len());
-        let read = |so_far, byte: &u8| self.matched(so_far, *byte);
-        text.contains(self.text.as_str()) || text.as_bytes()[tail..].iter().fold(0, read) >= MIN_CUT
-    }
-}
+/// So many layers of escapes are seen through: JSON in JSON in a URL, and one more.
+const MAX_LAYERS: usize = 4;
 
 /// One secret in each form in which it is looked for.
 struct Given {
     name: String,
+    value: Secret,
     forms: Vec<Form>,
+    /// What it is as a number, which may be written otherwise.
+    number: Option<f64>,
+}
+
+impl Given {
+    fn sign(&self) -> String {
+        format!("[secret {}]", self.name)
+    }
 }
 
 /// Secrets that were given out, to be taken out of what comes back: those of the tools of one run, or of one instance of
@@ -88,53 +40,72 @@ pub struct Redaction(RwLock<Vec<Given>>);
 impl Redaction {
     /// From now on this secret is taken out.
     pub fn add(&self, name: &str, secret: &Secret) {
-        let forms = forms(secret.expose());
-        let mut given = self.0.write();
-        if !given
-            .iter()
-            .any(|one| one.name == name && one.forms == forms)
-        {
-            given.push(Given {
-                name: name.to_owned(),
-                forms,
-            });
+        let is_it = |one: &Given| one.name == name && one.value.expose() == secret.expose();
+        if self.0.read().iter().any(is_it) {
+            return;
         }
+        let number = secret.expose().parse().ok();
+        self.0.write().push(Given {
+            name: name.to_owned(),
+            value: secret.clone(),
+            forms: forms(secret.expose()),
+            number: number.filter(|number: &f64| number.is_finite()),
+        });
     }
 
     /// The text without secrets.
-    pub fn text(&self, mut text: String) -> String {
-        for given in self.0.read().iter() {
-            let sign = format!("[secret {}]", given.name);
-            for form in &given.forms {
-                let found = form.may_be_in(&text);
-                if let Some(clean) = found
-                    .then(|| form.taken_out(text.as_bytes(), &sign))
-                    .flatten()
-                {
-                    // Forms are whole characters, so what is left is too.
-                    text = String::from_utf8_lossy(&clean).into_owned();
-                }
-            }
+    pub fn text(&self, text: String) -> String {
+        match self.taken_out(text.as_bytes()) {
+            // Forms are whole characters, so what is left is too.
+            Some(clean) => String::from_utf8_lossy(&clean).into_owned(),
+            None => text,
         }
-        text
     }
 
     /// The content of a file without secrets.
     pub(crate) fn bytes<'a>(&self, content: &'a [u8]) -> Cow<'a, [u8]> {
-        if self.0.read().is_empty() {
-            return Cow::Borrowed(content);
+        let clean = self.taken_out(content);
+        clean.map_or(Cow::Borrowed(content), Cow::Owned)
+    }
+
+    /// The content with signs in place of secrets; none where it has none.
+    fn taken_out(&self, content: &[u8]) -> Option<Vec<u8>> {
+        let all = self.0.read();
+        let places = places(&all, content);
+        if places.is_empty() {
+            return None;
         }
-        if let Ok(text) = std::str::from_utf8(content) {
-            return self.text(text.to_owned()).into_bytes().into();
-        }
-        let mut content = content.to_vec();
-        for given in self.0.read().iter() {
-            let sign = format!("[secret {}]", given.name);
-            for form in &given.forms {
-                content = form.taken_out(&content, &sign).unwrap_or(content);
+        let (mut clean, mut kept) = (Vec::new(), 0);
+        for (place, given) in places {
+            // Two that overlap are one.
+            if place.start >= kept {
+                clean.extend(&content[kept..place.start]);
+                clean.extend(given.sign().into_bytes());
             }
+            kept = kept.max(place.end);
         }
-        content.into()
+        clean.extend(&content[kept..]);
+        Some(clean)
+    }
+
+    /// The number, or words where it is a secret or has one in its digits.
+    fn number(&self, number: Number) -> Value {
+        let all = self.0.read();
+        let mut numbers = all.iter().filter(|given| given.number.is_some()).peekable();
+        if numbers.peek().is_none() {
+            return number.into();
+        }
+        let same = numbers.find(|given| given.number == number.as_f64());
+        if let Some(given) = same {
+            return given.sign().into();
+        }
+        let digits = number.to_string();
+        let has_none = places(&all, digits.as_bytes()).is_empty();
+        drop(all);
+        match has_none {
+            true => number.into(),
+            false => self.text(digits).into(),
+        }
     }
 
     /// The value without secrets, in names of fields too.
@@ -149,8 +120,8 @@ impl Redaction {
                 let clean = |(name, value)| (self.text(name), self.value(value));
                 Value::Object(fields.into_iter().map(clean).collect::<Map<_, _>>())
             }
-            // A secret of digits alone is none in a number.
-            Value::Null | Value::Bool(_) | Value::Number(_) => value,
+            Value::Number(number) => self.number(number),
+            Value::Null | Value::Bool(_) => value,
         }
     }
 
@@ -164,7 +135,37 @@ impl Redaction {
     }
 }
 
-/// As it is, and as it stands in URLs and in common encodings of the whole.
+/// Where a text has secrets, however they are escaped in it, from the first on.
+fn places<'g>(all: &'g [Given], content: &[u8]) -> Vec<(Range<usize>, &'g Given)> {
+    let mut places = Vec::new();
+    if all.is_empty() {
+        return places;
+    }
+    let mut view = Cow::Borrowed(content);
+    for layers in 0..=MAX_LAYERS {
+        let found: Vec<_> = all
+            .iter()
+            .flat_map(|given| given.forms.iter().map(move |form| (form, given)))
+            .flat_map(|(form, given)| form.places(&view).into_iter().map(move |at| (at, given)))
+            .collect();
+        if layers == 0 {
+            places = found;
+        } else if !found.is_empty() {
+            let origins = escapes::origins(content, layers);
+            let of_content =
+                |(at, given): (Range<usize>, _)| (origins[at.start]..origins[at.end], given);
+            places.extend(found.into_iter().map(of_content));
+        }
+        match escapes::unescaped(&view) {
+            Some(bare) => view = Cow::Owned(bare),
+            None => break,
+        }
+    }
+    places.sort_by_key(|(place, _)| (place.start, std::cmp::Reverse(place.end)));
+    places
+}
+
+/// As it is and as it reads without escapes, and in common encodings of the whole.
 fn forms(secret: &str) -> Vec<Form> {
     use base64::Engine as _;
     use base64::engine::general_purpose::{STANDARD_NO_PAD, URL_SAFE_NO_PAD};
@@ -175,22 +176,22 @@ fn forms(secret: &str) -> Vec<Form> {
         };
         secret.as_bytes().iter().map(digit).collect::<String>()
     };
-    let mut escaped = String::new();
-    for byte in secret.bytes() {
-        if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) {
-            escaped.push(char::from(byte));
-        } else {
-            escaped.push_str(&format!("%{byte:02X}"));
+    let mut forms = vec![
+        secret.as_bytes().to_vec(),
+        STANDARD_NO_PAD.encode(secret).into_bytes(),
+        URL_SAFE_NO_PAD.encode(secret).into_bytes(),
+        hex(false).into_bytes(),
+        hex(true).into_bytes(),
+    ];
+    // What is looked through for it loses whatever looks like an escape, so the secrets (and base64's plus) do too.
+    for plain in 0..2 {
+        let mut bare = escapes::unescaped(&forms[plain]);
+        while let Some(less) = bare.filter(|less| less.len() > MIN_CUT) {
+            bare = escapes::unescaped(&less);
+            forms.push(less);
         }
     }
-    let mut forms = vec![
-        secret.to_owned(),
-        escaped,
-        STANDARD_NO_PAD.encode(secret),
-        URL_SAFE_NO_PAD.encode(secret),
-        hex(false),
-        hex(true),
-    ];
+    forms.sort();
     forms.dedup();
     forms.into_iter().map(Form::new).collect()
 }
@@ -202,7 +203,8 @@ mod tests {
 
     use super::*;
 
-    const CANARY: &str = "s3cr3t/canary+é";
+    /// With all that somebody or other escapes.
+    const CANARY: &str = "s3\"cr\\t/can&ary+é x";
 
     fn redaction() -> Redaction {
         let redaction = Redaction::default();
@@ -244,21 +246,83 @@ mod tests {
     fn it_is_taken_out_in_common_encodings_and_where_the_text_was_cut() {
         let redaction = redaction();
         for text in [
-            "s3cr3t%2Fcanary%2B%C3%A9",
-            "czNjcjN0L2NhbmFyeSvDqQ",
-            "7333637233742f63616e6172792bc3a9",
-            "7333637233742F63616E6172792BC3A9",
-            "s3cr3t/can",
+            "czMiY3JcdC9jYW4mYXJ5K8OpIHg",
+            "czMiY3JcdC9jYW4mYXJ5K8OpIHg=",
+            "73332263725c742f63616e266172792bc3a92078",
+            "73332263725C742F63616E266172792BC3A92078",
+            "s3\"cr\\t/can",
         ] {
-            assert_eq!(
-                redaction.text(format!("x {text}")),
-                "x [secret wiki]",
-                "{text}"
-            );
+            let clean = redaction.text(format!("x {text}"));
+            assert!(clean.starts_with("x [secret wiki]"), "{text}: {clean}");
+            assert!(clean.len() <= "x [secret wiki]=".len(), "{text}: {clean}");
         }
+        assert_eq!(redaction.text("s3\"cr is none".into()), "s3\"cr is none");
+    }
+
+    #[test]
+    fn a_secret_that_comes_back_escaped_is_taken_out() {
+        let redaction = redaction();
+        let json = json!(CANARY).to_string();
+        let json = &json[1..json.len() - 1];
+        let twice = json!(json).to_string();
+        for text in [
+            json,
+            &twice[1..twice.len() - 1],
+            "s3\\\"cr\\\\t\\/can\\u0026ary\\u002b\\u00e9 x",
+            "s3\\u0022cr\\u005Ct\\u002Fcan\\u0026ary\\u002B\\u00E9\\u0020x",
+            "s3%22cr%5Ct%2Fcan%26ary%2B%C3%A9%20x",
+            "s3%22cr%5ct%2fcan%26ary%2b%c3%a9+x",
+            "s3%2522cr%255Ct%252Fcan%2526ary%252B%25C3%25A9%2520x",
+            "s3&quot;cr\\t/can&amp;ary+é x",
+            "s3&#34;cr&#92;t&#x2F;can&#38;ary&#43;&eacute;&#32;x",
+            // Mixed: HTML in JSON, a URL in JSON.
+            "s3&quot;cr\\\\t\\/can&amp;ary+\\u00e9 x",
+            "s3%22cr%5Ct\\/can%26ary%2B%C3%A9+x",
+            // Cut within an escape.
+            "s3\\\"cr\\\\t\\/can\\u00",
+            "s3%22cr%5Ct%2",
+        ] {
+            let clean = redaction.text(format!("{{{text}"));
+            assert_eq!(clean, "{[secret wiki]", "{text}");
+            let clean = redaction.value(json!({ text: [text] }));
+            assert_eq!(clean, json!({"[secret wiki]": ["[secret wiki]"]}), "{text}");
+        }
+        let around = redaction.text(format!("a%20b {json} c&amp;d \\\" {json}."));
+        assert_eq!(around, "a%20b [secret wiki] c&amp;d \\\" [secret wiki].");
+    }
+
+    #[test]
+    fn a_secret_that_itself_looks_escaped_is_taken_out() {
+        for secret in [
+            "a%41%2542&amp;c",
+            r"back\slash\nand\u0041",
+            "plus+plus+plus",
+            r"\\\\\\\\\\",
+        ] {
+            let redaction = Redaction::default();
+            redaction.add("odd", &Secret::new(secret));
+            let json = json!(secret).to_string();
+            let url: String = secret.bytes().map(|byte| format!("%{byte:02x}")).collect();
+            for text in [secret, &json[1..json.len() - 1], &url] {
+                let clean = redaction.text(format!("<{text}>"));
+                assert_eq!(clean, "<[secret odd]>", "{secret} as {text}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_secret_of_digits_that_comes_back_as_a_number_is_taken_out() {
+        let redaction = Redaction::default();
+        redaction.add("pin", &Secret::new("8675309112"));
+        redaction.add("long", &Secret::new("123456789012345678901234"));
+        let read: Value =
+            serde_json::from_str("[8675309112, 8675309112.0, 123456789012345678901234, 7, 1.5]")
+                .unwrap();
+        let clean = json!(["[secret pin]", "[secret pin]", "[secret long]", 7, 1.5]);
+        assert_eq!(redaction.value(read), clean);
         assert_eq!(
-            redaction.text("s3cr is no secret".into()),
-            "s3cr is no secret"
+            redaction.value(json!(18_675_309_112_u64)),
+            json!("1[secret pin]")
         );
     }
 

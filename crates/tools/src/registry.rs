@@ -1,8 +1,11 @@
 //! All tools of the server: those that are built in never change, those of tool servers come and go.
 
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
-use netra_context::UserExecutionContext;
+use netra_context::{Secret, UserExecutionContext};
+use netra_protocol::id::UserId;
+use parking_lot::Mutex;
 use serde_json::Value;
 use tokio::sync::watch;
 
@@ -40,6 +43,10 @@ pub struct Registry {
     shelf: watch::Sender<Arc<Shelf>>,
     policy: Arc<Policy>,
     of_users: Arc<dyn UserTools>,
+    /// By source, what its servers are given that nobody is to see, with the names that stand for it.
+    concealed: BTreeMap<String, Vec<(String, Secret)>>,
+    /// What sources have for single users now, because the instance of that user says so.
+    changed: Mutex<HashMap<UserId, HashMap<String, Source>>>,
 }
 
 impl Registry {
@@ -52,12 +59,26 @@ impl Registry {
             shelf: watch::Sender::new(Arc::new(Shelf::of_built_in(tools)?)),
             policy: policy.into(),
             of_users: Arc::new(()),
+            concealed: BTreeMap::new(),
+            changed: Mutex::default(),
         })
     }
 
     /// With what single users have besides.
     pub fn with_tools_of_users(self, of_users: Arc<dyn UserTools>) -> Self {
         Self { of_users, ..self }
+    }
+
+    /// With what is taken out of all that the tools of a source give back.
+    pub fn with_concealed(self, concealed: BTreeMap<String, Vec<(String, Secret)>>) -> Self {
+        Self { concealed, ..self }
+    }
+
+    /// What the source of this tool is given that nobody is to see.
+    pub(crate) fn concealed_of(&self, tool: &str) -> &[(String, Secret)] {
+        let source = tool.split_once("__").map(|(source, _)| source);
+        let concealed = source.and_then(|source| self.concealed.get(source));
+        concealed.map_or(&[], Vec::as_slice)
     }
 
     /// Says that tools named `SOURCE__…` will come from these sources, so that agents may name
@@ -86,6 +107,38 @@ impl Registry {
         refused
     }
 
+    /// Puts what a source has for this user in the place of what it has for everybody, until it is forgotten. Names
+    /// what cannot be taken.
+    pub fn learn_for(
+        &self,
+        user: UserId,
+        source: &str,
+        tools: Vec<Arc<dyn Tool>>,
+    ) -> Vec<InvalidTool> {
+        let (taken, refused) = Source::here(source, tools);
+        // What each user has of one's own anyway is asked for when it is needed.
+        if self.shelf.borrow().is_of_each_user(source) {
+            return refused;
+        }
+        let mut changed = self.changed.lock();
+        changed
+            .entry(user)
+            .or_default()
+            .insert(source.to_owned(), taken);
+        refused
+    }
+
+    /// The source has for this user what it has for everybody.
+    pub fn forget_for(&self, user: UserId, source: &str) {
+        let mut changed = self.changed.lock();
+        if let Some(of_user) = changed.get_mut(&user) {
+            of_user.remove(source);
+            if of_user.is_empty() {
+                changed.remove(&user);
+            }
+        }
+    }
+
     /// Says that a source does not answer. The tools that it had stay, and are listed with this reason.
     pub fn away(&self, source: &str, why: &str) {
         self.change(|shelf| shelf.stand(source.to_owned(), Standing::Away(why.to_owned())));
@@ -100,6 +153,17 @@ impl Registry {
         Arc::clone(&self.shelf.borrow())
     }
 
+    /// What there is now for this user.
+    pub(crate) fn now_for(&self, user: Option<UserId>) -> Arc<Shelf> {
+        let mut shelf = self.now();
+        let changed = self.changed.lock();
+        let of_user = user.and_then(|user| changed.get(&user));
+        for source in of_user.into_iter().flat_map(HashMap::values) {
+            Arc::make_mut(&mut shelf).put(source.clone());
+        }
+        shelf
+    }
+
     /// Waits until every source that tools of these names would come from has been asked once. A
     /// source bounds by itself how long that takes.
     pub async fn settled(&self, names: &[String]) {
@@ -111,6 +175,15 @@ impl Registry {
     /// The policy in force.
     pub fn policy(&self) -> &Arc<Policy> {
         &self.policy
+    }
+
+    /// The tools that there are, for what is to be known of all of them.
+    pub fn specs(&self) -> Vec<ToolSpec> {
+        let shelf = self.shelf.borrow();
+        shelf
+            .entries()
+            .map(|entry| entry.tool.spec().clone())
+            .collect()
     }
 
     /// Whether there is a tool of this name, or a source that may bring it.
@@ -150,12 +223,12 @@ impl Registry {
         if self.is_of_users(name) {
             return self.own_of(ctx).await.entry(name)?.misfits(arguments);
         }
-        self.now().entry(name)?.misfits(arguments)
+        self.now_for(ctx.user_id()).entry(name)?.misfits(arguments)
     }
 
     /// Every tool, with whether this user may call it and why not, by name. What the user alone has is among them.
     pub async fn list_for(&self, ctx: &UserExecutionContext) -> Vec<netra_protocol::tool::Tool> {
-        let (shelf, own) = (self.now(), self.own_of(ctx).await);
+        let (shelf, own) = (self.now_for(ctx.user_id()), self.own_of(ctx).await);
         let shown = |shelf: &Shelf, entry: &Arc<Entry>| self.shown(ctx, shelf, entry);
         let mut tools: Vec<_> = shelf
             .entries()
@@ -303,6 +376,42 @@ mod tests {
         assert!(absence.contains("it fell over"), "{absence}");
         registry.learn("src", vec![tool("src__y", json!({}))]);
         assert!(registry.get("src__x").is_none() && registry.get("src__y").is_some());
+    }
+
+    #[test]
+    fn what_a_source_is_given_is_concealed_from_its_own_tools_only() {
+        let of_git = vec![("TOKEN".to_owned(), Secret::new("plain-key-777"))];
+        let registry = registry(vec![]).unwrap();
+        let registry = registry.with_concealed([("git".to_owned(), of_git)].into());
+        let names = |tool| -> Vec<&str> {
+            let concealed = registry.concealed_of(tool).iter();
+            concealed.map(|(name, _)| name.as_str()).collect()
+        };
+        assert_eq!(names("git__push"), ["TOKEN"]);
+        assert_eq!(names("gitlab__push"), [""; 0]);
+        assert_eq!(names("git"), [""; 0]);
+    }
+
+    #[test]
+    fn what_one_users_instance_has_is_that_users_alone() {
+        let registry = registry(vec![tool("a", json!({}))]).unwrap();
+        registry.learn("src", vec![tool("src__x", json!({}))]);
+        let (ada, bob) = (UserId::from_bytes([1; 16]), UserId::from_bytes([2; 16]));
+        let refused = registry.learn_for(ada, "src", vec![tool("src__y", json!({}))]);
+        assert_eq!(refused, []);
+        let names = |user| -> Vec<String> {
+            let shelf = registry.now_for(user);
+            shelf
+                .entries()
+                .map(|one| one.tool.spec().name.clone())
+                .collect()
+        };
+        assert_eq!(names(Some(ada)), ["a", "src__y"]);
+        assert_eq!(names(Some(bob)), ["a", "src__x"]);
+        assert_eq!(names(None), ["a", "src__x"]);
+        registry.forget_for(ada, "src");
+        assert_eq!(names(Some(ada)), ["a", "src__x"]);
+        assert!(registry.changed.lock().is_empty());
     }
 
     #[tokio::test]

@@ -1,7 +1,7 @@
 //! What the tool calls of one run share: its files, its artifacts, its workers.
 
 use std::any::Any;
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,7 +11,7 @@ use netra_protocol::error::{ErrorCode, Failure};
 use netra_protocol::event::EventKind;
 use netra_protocol::file::File;
 use netra_protocol::id::{FileId, ToolCallId};
-use netra_store::{Idempotency, Readable, Secrets, Store};
+use netra_store::{Changes, Idempotency, JournalEntry, JournalKind, Readable, Secrets, Store};
 use netra_worker::{
     Analysis, AnalysisLimits, Error as WorkerError, InputFile, Job, Limits, Meter, ScriptPool,
     Source, Step,
@@ -38,6 +38,8 @@ pub struct RunScope {
     secrets: Secrets,
     /// What its tools were given of them.
     redaction: Redaction,
+    /// The names of these, as the journal has them.
+    given: Mutex<BTreeSet<String>>,
     emitter: Arc<UserWebSocketEmitter>,
     files: Vec<File>,
     /// Files of an earlier attempt that the user has been told of.
@@ -67,6 +69,7 @@ impl RunScope {
             store,
             secrets,
             redaction: Redaction::default(),
+            given: Mutex::default(),
             emitter,
             files,
             announced: parking_lot::Mutex::default(),
@@ -125,7 +128,54 @@ impl RunScope {
             error => format!("the secret {name:?} cannot be opened: {error}"),
         })?;
         self.redaction.add(name, &secret);
+        self.note_given(ctx, name).await?;
         Ok(secret)
+    }
+
+    /// Before a secret is given out, the journal names it: whoever goes on with the run has to look for it.
+    async fn note_given(&self, ctx: &UserExecutionContext, name: &str) -> Result<(), String> {
+        let mut given = self.given.lock().await;
+        if given.contains(name) {
+            return Ok(());
+        }
+        let changes = Changes {
+            journal: vec![JournalEntry {
+                key: format!("secret/{name}"),
+                kind: JournalKind::SecretGiven,
+                step: 1,
+                value: name.into(),
+            }],
+            ..Changes::default()
+        };
+        let noted = self.emitter.commit(ctx, changes, Vec::new()).await;
+        noted
+            .map_err(|error| format!("the use of the secret {name:?} cannot be noted: {error}"))?;
+        given.insert(name.to_owned());
+        Ok(())
+    }
+
+    /// Looks for the secrets of these names from now on, which earlier attempts of the run were given.
+    pub(crate) async fn remember(
+        &self,
+        ctx: &UserExecutionContext,
+        names: &BTreeSet<String>,
+    ) -> Result<(), String> {
+        for name in names {
+            let found = self.secrets.to_conceal(ctx, name).await;
+            let found =
+                found.map_err(|error| format!("the secret {name:?} cannot be opened: {error}"))?;
+            if found.is_empty() {
+                tracing::warn!(
+                    secret = name,
+                    "a secret that the run was given has been deleted, and is not looked for any more"
+                );
+            }
+            for secret in found {
+                self.redaction.add(name, &secret);
+            }
+        }
+        self.given.lock().await.extend(names.iter().cloned());
+        Ok(())
     }
 
     /// What came from outside, without the secrets that the run has sent there.

@@ -44,8 +44,15 @@ pub trait ToolServers: Send + Sync {
 /// Why a user's tool server is not added.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum NotAdded {
-    /// This field is wrong, in words.
-    Invalid(&'static str, String),
+    /// A field is wrong.
+    Invalid {
+        /// Which.
+        field: &'static str,
+        /// The rule that it breaks, as errors of the contract name it.
+        rule: &'static str,
+        /// The same in words.
+        words: String,
+    },
     /// No policy permits it, in words.
     Forbidden(String),
 }

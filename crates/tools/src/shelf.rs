@@ -3,10 +3,10 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use jsonschema::{PatternOptions, Validator};
 use serde_json::Value;
 
 use crate::registry::InvalidTool;
+use crate::schema::Schema;
 use crate::tool::Tool;
 
 /// Names that scripts know already: a tool of that name could not be called there.
@@ -20,7 +20,7 @@ pub const ALL_OF_USERS: &str = "my_*";
 
 pub(crate) struct Entry {
     pub(crate) tool: Arc<dyn Tool>,
-    schema: Validator,
+    schema: Schema,
 }
 
 impl Entry {
@@ -29,8 +29,7 @@ impl Entry {
         if !is_name(&spec.name) {
             return Err(InvalidTool::Name(spec.name.clone()));
         }
-        // A pattern may be a stranger's, so it is held against texts in linear time.
-        let schema = validator(&spec.input_schema).map_err(|problem| InvalidTool::Schema {
+        let schema = Schema::new(&spec.input_schema).map_err(|problem| InvalidTool::Schema {
             name: spec.name.clone(),
             problem,
         })?;
@@ -39,32 +38,9 @@ impl Entry {
 
     /// The first few places where the arguments do not fit the schema.
     pub(crate) fn misfits(&self, arguments: &Value) -> Option<String> {
-        misfits(&self.schema, arguments)
+        let misfits = self.schema.misfits(arguments, 3);
+        (!misfits.is_empty()).then(|| misfits.join("; "))
     }
-}
-
-/// What holds values against a schema that may be a stranger's: patterns take linear time, and nothing is fetched.
-///
-/// # Errors
-/// In words, where the schema is none.
-pub fn validator(schema: &Value) -> Result<Validator, String> {
-    jsonschema::options()
-        .with_pattern_options(PatternOptions::regex())
-        .build(schema)
-        .map_err(|error| error.to_string())
-}
-
-/// The first few places where a value does not fit, without the value.
-pub fn misfits(schema: &Validator, value: &Value) -> Option<String> {
-    let found: Vec<String> = schema
-        .iter_errors(value)
-        .take(3)
-        .map(|error| match error.instance_path().to_string() {
-            path if path.is_empty() => error.masked().to_string(),
-            path => format!("{path}: {}", error.masked()),
-        })
-        .collect();
-    (!found.is_empty()).then(|| found.join("; "))
 }
 
 /// Where a source of tools stands.
@@ -188,6 +164,11 @@ impl Shelf {
         let Some(source) = source_of(name) else {
             return name == ALL_OF_USERS;
         };
+        self.is_of_each_user(source)
+    }
+
+    /// Whether each user has tools of one's own of this source.
+    pub(crate) fn is_of_each_user(&self, source: &str) -> bool {
         source.starts_with(OF_USERS) || self.sources.get(source) == Some(&Standing::OfUsers)
     }
 

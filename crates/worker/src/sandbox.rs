@@ -9,6 +9,7 @@
 mod cgroup;
 pub(crate) mod files;
 mod folder;
+mod leftovers;
 mod namespaces;
 mod order;
 mod policy;
@@ -21,6 +22,7 @@ pub(crate) mod syscalls;
 pub(crate) mod tree;
 mod trial;
 
+pub use leftovers::Processes;
 pub use order::Without;
 pub use policy::{Layers, Limits, Network, Policy, SYSTEM_FILES, Tier};
 pub use report::{Ended, Reason};

@@ -10,8 +10,7 @@ export function describeError(error: unknown): string {
     const known = (texts.requestErrors as Record<string, string>)[error.code];
     const words = known ?? (error.message || texts.errorStatus(error.status));
     // The server's own sentence names the file, the limit or the field; ours only the kind.
-    const detail = known && error.message && error.message !== known ? ` ${error.message}` : '';
-    return `${words}${detail}`;
+    return known && error.message && error.message !== known ? withDetail(known, error.message) : words;
   }
   // `fetch` and the upload report a broken line as a TypeError; anything else is a defect of this page.
   if (error instanceof TypeError && /fetch|network|load/i.test(error.message)) return texts.unreachable;
@@ -24,5 +23,10 @@ export function describeFailure(failure: { code: string; message?: string } | un
   if (!failure) return texts.noReason;
   const known = (texts.runErrors as Record<string, string>)[failure.code];
   if (!known) return failure.message || failure.code;
-  return failure.message ? `${known} ${failure.message}` : known;
+  return failure.message ? withDetail(known, failure.message) : known;
+}
+
+/** What the server adds need not be a sentence. */
+function withDetail(words: string, detail: string): string {
+  return `${words.replace(/\.$/, ':')} ${detail}`;
 }

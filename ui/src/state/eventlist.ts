@@ -9,10 +9,13 @@ export type EventKind = (typeof KINDS)[number];
 /** There are few types, and events by the ten thousand. */
 const kinds = new Map<string, EventKind>();
 
+/** What does not say by its first word where it belongs. */
+const ELSEWHERE: Record<string, EventKind> = { limit_warning: 'run', artifact_created: 'tool' };
+
 export function kindOf({ type }: { type: string }): EventKind {
   const known = kinds.get(type);
   if (known) return known;
-  const kind = type.startsWith('limit_') ? 'run' : (KINDS.find((one) => type.startsWith(`${one}_`)) ?? 'other');
+  const kind = ELSEWHERE[type] ?? KINDS.find((one) => type.startsWith(`${one}_`)) ?? 'other';
   kinds.set(type, kind);
   return kind;
 }

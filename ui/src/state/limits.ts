@@ -1,6 +1,6 @@
 // Limits as an admin writes them: empty fields stand for what is below, the plan or the configuration.
 
-import type { LimitOverrides, Limits, OwnLimits, Plan, Role } from '../../client';
+import type { LimitOverrides, Limits, Plan, Role } from '../../client';
 
 export const ROLES: readonly Role[] = ['user', 'developer', 'admin'];
 export const PLANS: readonly Plan[] = ['free', 'pro', 'enterprise'];
@@ -25,7 +25,7 @@ const KNOWN: Record<keyof LimitOverrides, true> = {
   sockets: true,
   messages_per_10s: true,
   requests_per_minute: true,
-  logins_per_minute: true,
+  key_requests_per_minute: true,
 };
 export type LimitKey = keyof LimitOverrides & keyof Limits;
 export const LIMITS = Object.keys(KNOWN) as LimitKey[];
@@ -33,11 +33,11 @@ export const LIMITS = Object.keys(KNOWN) as LimitKey[];
 /** What stands in the fields; an input of numbers gives numbers, or null when it is emptied. */
 export type Written = Partial<Record<LimitKey, string | number | null>>;
 
-export function written(limits: OwnLimits | undefined): Written {
+export function written(limits: LimitOverrides | undefined): Written {
   return Object.fromEntries(LIMITS.flatMap((key) => (limits?.[key] == null ? [] : [[key, limits[key]]])));
 }
 
-export function limitsOf(fields: Written): OwnLimits {
+export function limitsOf(fields: Written): LimitOverrides {
   const filled = LIMITS.filter((key) => fields[key] != null && String(fields[key]).trim() !== '');
   return Object.fromEntries(filled.map((key) => [key, Number(fields[key])]));
 }

@@ -1,7 +1,7 @@
 // What is read out of a result, and that nothing is made up.
 
 import { expect, it } from 'vitest';
-import { allArtifacts, plainText, reportOf } from './result';
+import { allArtifacts, isResultAsJson, plainText, reportOf } from './result';
 
 it('finds the report, its figures and its files', () => {
   const report = reportOf({
@@ -34,4 +34,12 @@ it('knows a plain text, and lists files once', () => {
     ['fil_1', 'text/csv'],
     ['fil_2', 'image/svg+xml'],
   ]);
+});
+
+it('knows a message that is nothing but the result', () => {
+  const result = { text: 'Forty-two.', figures: [{ name: 'answer', value: 42 }] };
+  expect(isResultAsJson(' {"text": "Forty-two.", "figures": [{"name": "answer", "value": 42.0}]}', result)).toBe(true);
+  expect(isResultAsJson('{"text": "Forty-two."}', result)).toBe(false);
+  expect(isResultAsJson('Forty-two.', result)).toBe(false);
+  expect(isResultAsJson('"a text"', 'a text')).toBe(false);
 });

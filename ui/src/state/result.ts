@@ -35,6 +35,16 @@ export function reportOf(result: Json | undefined): ReportResult | undefined {
   };
 }
 
+/** Whether a message is nothing but the result as JSON, as an agent with a schema gives it where it has no words beside it. */
+export function isResultAsJson(text: string, result: Json | undefined): boolean {
+  if (!fields(result) && !Array.isArray(result)) return false;
+  try {
+    return JSON.stringify(JSON.parse(text)) === JSON.stringify(result);
+  } catch {
+    return false;
+  }
+}
+
 /** Whether the text holds these words in this order, however they are broken into lines and paragraphs. */
 function says(text: string, words: string): boolean {
   const flat = (value: string): string => value.replace(/\s+/g, ' ').trim();

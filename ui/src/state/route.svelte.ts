@@ -17,13 +17,16 @@ export interface OneTimeLink {
   token: string;
 }
 
-/** Without a token there is no such link; an account can also be made without an invitation, where the server lets anyone in. */
-export function linkOf(path: string, query: string): OneTimeLink | undefined {
-  const asked = new URLSearchParams(query);
+/**
+ * The token stands behind the `#`, which no server is told of. Without one there is no such link; an account can also be made
+ * without an invitation, where the server lets anyone in.
+ */
+export function linkOf(path: string, fragment: string): OneTimeLink | undefined {
+  const given = new URLSearchParams(fragment.startsWith('#') ? fragment.slice(1) : '');
   const kind = /^\/(setup|reset|register)\/?$/.exec(path)?.[1] as OneTimeLink['kind'] | undefined;
-  if (kind === 'register') return { kind, token: asked.get('invite') ?? '' };
-  const token = kind ? asked.get('token') : asked.get('setup');
-  return token ? { kind: kind ?? 'setup', token } : undefined;
+  if (kind === 'register') return { kind, token: given.get('invite') ?? '' };
+  const token = given.get('token');
+  return kind && token ? { kind, token } : undefined;
 }
 
 /** The place that an address names; an empty conversation where it names none. */
@@ -58,6 +61,8 @@ class Route {
   constructor() {
     this.read();
     addEventListener('popstate', () => this.read());
+    // A link that is opened where the page is already, such as a second one after the first was used up.
+    addEventListener('hashchange', () => this.read());
   }
 
   get threadId(): string | undefined {
@@ -73,14 +78,14 @@ class Route {
     const path = pathOf(place);
     this.place = place;
     this.link = undefined;
-    if (location.pathname === path && location.search === '') return;
+    if (location.pathname + location.search + location.hash === path) return;
     if (replace) history.replaceState(null, '', path);
     else history.pushState(null, '', path);
   }
 
   private read(): void {
     this.place = placeOf(location.pathname);
-    this.link = linkOf(location.pathname, location.search);
+    this.link = linkOf(location.pathname, location.hash);
   }
 }
 

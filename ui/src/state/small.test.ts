@@ -20,10 +20,12 @@ describe('places', () => {
   });
 });
 
-it('a one-time link carries its token', () => {
-  expect(linkOf('/setup', '?token=a')).toEqual({ kind: 'setup', token: 'a' });
-  expect(linkOf('/reset', '?token=a')).toEqual({ kind: 'reset', token: 'a' });
-  expect(linkOf('/register', '?invite=a')).toEqual({ kind: 'register', token: 'a' });
+it('a one-time link carries its token where no server sees it', () => {
+  expect(linkOf('/setup', '#token=a')).toEqual({ kind: 'setup', token: 'a' });
+  expect(linkOf('/reset', '#token=a')).toEqual({ kind: 'reset', token: 'a' });
+  expect(linkOf('/register', '#invite=a')).toEqual({ kind: 'register', token: 'a' });
+  expect(linkOf('/reset', '?token=a')).toBeUndefined();
+  expect(linkOf('/', '#setup=a')).toBeUndefined();
   expect(linkOf('/register', '')).toEqual({ kind: 'register', token: '' });
   expect(linkOf('/reset', '')).toBeUndefined();
   expect(linkOf('/', '')).toBeUndefined();

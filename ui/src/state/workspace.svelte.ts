@@ -88,11 +88,14 @@ export class Workspace {
     for (const name of ['online', 'offline']) addEventListener(name, this.lineChanged);
     this.socket.start();
     await this.attempt(async () => {
-      const [agents] = await Promise.all([this.api.agents.list(), this.threads.load()]);
-      this.agents = inOrder(agents);
-      this.agentName ||= this.agents[0]?.name ?? '';
+      await Promise.all([this.readAgents(), this.threads.load()]);
       await this.open(route.threadId);
     });
+  }
+
+  private async readAgents(): Promise<void> {
+    this.agents = inOrder(await this.api.agents.list());
+    this.agentName ||= this.agents[0]?.name ?? '';
   }
 
   stop(): void {
@@ -116,8 +119,11 @@ export class Workspace {
   private changed(connection: Connection): void {
     this.connection = connection;
     if (connection.state === 'waiting') this.reloaded = false;
-    // Whoever was away may find another version of the server.
-    if (connection.state === 'live' && connection.again) void isOutdated().then((is) => (this.outdated ||= is));
+    if (connection.state !== 'live' || !connection.again) return;
+    // Whoever was away may find another version of the server, and other agents.
+    void isOutdated().then((is) => (this.outdated ||= is));
+    // Where it fails, the line is lost again, and says so.
+    void this.readAgents().catch(() => undefined);
   }
 
   get agent(): Agent | undefined {

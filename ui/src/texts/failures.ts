@@ -31,6 +31,8 @@ export const failures = {
     depth_limit_exceeded: 'Run it again. If it happens again, tell whoever wrote the agent.',
     deadline_exceeded: 'Ask for less at once, or run it again when the server is less busy.',
     agent_failed: 'Look at its last steps for the reason, then run it again. If it happens again, tell whoever wrote the agent.',
+    tool_failed: 'The tool says why. Mend that, or ask in other words; its steps show what it was asked for.',
+    tool_timeout: 'Ask for less at once, or run it again when the server is less busy.',
     model_unavailable: 'Run it again in a while. If it goes on, tell whoever runs this server: the provider may be down.',
     model_not_configured: 'Choose an agent that is ready, or ask whoever runs this server to configure a model.',
     output_invalid: 'Run it again, or ask in other words.',

@@ -30,6 +30,7 @@ export const texts = {
     busy: 'Signing in…',
     refused: 'Name or password is not right.',
     ended: 'You have been signed out. Please sign in again.',
+    first: 'Is this server new? Where it was started, it has printed a link that makes the first account. Everybody else gets theirs, or a link for a new password, from an admin.',
   },
   byLink: {
     name: 'Your name',
@@ -108,17 +109,24 @@ export const texts = {
     title: 'What would you like to know?',
     lead: 'Choose an agent, attach a file if it needs one, and ask. You see each step while it happens.',
     agents: 'Agents on this server',
-    try: 'Try it',
+    needModel: (n: number) => `${plural(n, 'agent needs', 'agents need')} a language model, and this server has none yet.`,
+    notReady: (n: number) => `${plural(n, 'agent is', 'agents are')} not ready.`,
+    setUpModel: 'How to set one up',
+    seeAgents: 'See what is missing',
     tries: {
       echo: { ask: 'Say hello to the echo', text: 'Hello, is anybody there?' },
       optimizer: {
         ask: 'Find out what would cut the cost of a log',
         text: 'Where do our tokens go, and what would cut the cost by 30 %?',
-        file: 'Attach a log',
+        file: { needs: 'It reads a log of LLM requests.', attach: 'Attach a log', sample: 'Use a sample' },
       },
-      analyst: { ask: 'Ask a table a question', text: 'What stands out in this table? Draw a chart of it.', file: 'Attach a table' },
+      analyst: {
+        ask: 'Ask a table a question',
+        text: 'What stands out in this table? Draw a chart of it.',
+        file: { needs: 'It reads tables.', attach: 'Attach a table', sample: 'Use a sample' },
+      },
       assistant: { ask: 'Ask the assistant', text: 'What can you do for me?' },
-    } as Record<string, { ask: string; text: string; file?: string }>,
+    } as Record<string, { ask: string; text: string; file?: { needs: string; attach: string; sample: string } }>,
   },
 
   composer: {
@@ -191,7 +199,15 @@ export const texts = {
       timed_out: 'The run was out of time.',
     },
     partial: 'What had been written up to then is kept below.',
-    warning: (limit: string, percent: number) => `${percent} % of the limit for ${limit} is used.`,
+    warning: (limit: string, percent: number) => `${percent} % of ${limit} is used.`,
+    limits: {
+      run_timeout_ms: 'the time for this run',
+      memory_mib: 'your memory, over all your runs,',
+      budget_usd: 'your budget for today, in money,',
+      budget_tokens: 'your budget for today, in tokens,',
+      run_budget_usd: 'this run’s budget, in money,',
+      run_budget_tokens: 'this run’s budget, in tokens,',
+    } as Record<string, string>,
     writing: 'Writing…',
   },
 
@@ -213,7 +229,15 @@ export const texts = {
     completed: 'done',
     failed: 'failed',
     denied: 'refused',
-    deniedBy: (layer: string) => `Refused by ${layer}.`,
+    deniedBy: (layer: string, reason: string) => (reason ? `Refused by ${layer}: ${reason}` : `Refused by ${layer}.`),
+    layers: {
+      agent_list: 'the agent’s list of tools',
+      policy: 'a policy',
+      schema: 'the check of its arguments',
+      limits: 'a limit',
+      rate: 'a limit on how often',
+      approval: 'a person',
+    } as Record<string, string>,
     noArguments: 'no arguments',
   },
 

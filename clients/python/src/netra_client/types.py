@@ -140,7 +140,7 @@ class ApprovalRespond(_ApprovalRespondRequired, total=False):
 
     #: Other arguments than asked for; validated again.
     arguments: Any
-    #: For the audit and the agent.
+    #: For the audit and the agent; at most 2,000 characters.
     note: str | None
 
 
@@ -236,7 +236,7 @@ class _ClientFrameRunStartRequired(TypedDict):
 class ClientFrameRunStart(_ClientFrameRunStartRequired, total=False):
     """Starts a run."""
 
-    #: Files of this user for the run.
+    #: Files of this user for the run, at most 50.
     files: list[FileId]
     #: What the client keeps with it; at most 16 KiB.
     metadata: dict[str, Any] | None
@@ -244,7 +244,7 @@ class ClientFrameRunStart(_ClientFrameRunStartRequired, total=False):
     on_busy: OnBusy
     #: What to do when all slots are in use.
     on_limit: OnLimit
-    #: Queued and running time, in milliseconds.
+    #: Queued and running time, in milliseconds; at most the user's limit `run_timeout_max_ms`.
     timeout_ms: int | None
     #: As the header of the same name.
     idempotency_key: str | None
@@ -277,7 +277,7 @@ class ClientFrameApprovalRespond(_ClientFrameApprovalRespondRequired, total=Fals
 
     #: Other arguments than asked for; validated again.
     arguments: Any
-    #: For the audit and the agent.
+    #: For the audit and the agent; at most 2,000 characters.
     note: str | None
 
 
@@ -417,8 +417,17 @@ class CreateInvite(TypedDict, total=False):
 class _CreateKeyRequired(TypedDict):
     #: For people: 1 to 100 characters.
     name: str
-    #: What the key may do: `read`, `run`, `files`, `account`, `approve`, `admin`, `metrics`, `service`; at least one, and none that its maker lacks.
-    scopes: list[str]
+    #: What the key may do: at least one scope, and none that its maker lacks.
+    scopes: list[Literal[
+    "read",
+    "run",
+    "files",
+    "account",
+    "approve",
+    "admin",
+    "metrics",
+    "service",
+]]
 
 
 class CreateKey(_CreateKeyRequired, total=False):
@@ -438,7 +447,7 @@ class CreateThread(TypedDict, total=False):
 
 
 class _CreateUserRequired(TypedDict):
-    #: The name to sign in with: 1 to 64 letters, digits, `.`, `_`, `-`, `@`.
+    #: The name to sign in with: 1 to 64 letters, digits, `.`, `_`, `-`, `@`; none that begins like an id.
     name: str
 
 
@@ -498,7 +507,7 @@ class Dependencies(TypedDict):
 class _DependencyRequired(TypedDict):
     #: How long the probe took, in milliseconds.
     duration_ms: int
-    #: What.
+    #: `store`, `workers`, `models`, or `tool_server NAME` for each that is configured.
     name: str
     #: `ok` or `failed`.
     status: str
@@ -635,6 +644,13 @@ class ForkThread(TypedDict, total=False):
     after_message_id: MessageId | None
 
 
+class Form(TypedDict):
+    """What a form has: one file, in a field of any name."""
+
+    #: With the file's name.
+    file: str
+
+
 class Health(TypedDict):
     """The state and nothing else."""
 
@@ -719,7 +735,7 @@ class Leave(TypedDict, total=False):
     password: str | None
 
 
-class LimitOverrides(TypedDict):
+class LimitOverrides(TypedDict, total=False):
     """Limits in place of others: what is absent stays as it is below."""
 
     #: How long an approval may be answered, in milliseconds.
@@ -734,8 +750,8 @@ class LimitOverrides(TypedDict):
     concurrent_runs: int | None
     #: Nesting of sub-agents.
     depth: int | None
-    #: Sign-ins per minute for a pair of account and address.
-    logins_per_minute: int | None
+    #: HTTP requests per minute of each API key; of a service token those for all whom it acts for together.
+    key_requests_per_minute: int | None
     #: Memory of all the user's runs, workers and children on one node, in MiB.
     memory_mib: int | None
     #: The longest text of a message, in characters.
@@ -779,8 +795,8 @@ class Limits(TypedDict):
     concurrent_runs: int
     #: Nesting of sub-agents.
     depth: int
-    #: Sign-ins per minute for a pair of account and address.
-    logins_per_minute: int
+    #: HTTP requests per minute of each API key; of a service token those for all whom it acts for together.
+    key_requests_per_minute: int
     #: Memory of all the user's runs, workers and children on one node, in MiB.
     memory_mib: int
     #: The longest text of a message, in characters.
@@ -927,6 +943,8 @@ class ModelPrice(_ModelPriceRequired, total=False):
 
     #: Of the part of requests that the provider had in its cache.
     cached_input: float | None
+    #: The price list that names it, with its date.
+    source: str | None
 
 
 class MustBeZero(TypedDict):
@@ -1256,7 +1274,7 @@ class Plans(TypedDict):
 
 
 class _PutSecretRequired(TypedDict):
-    #: The secret itself: 8 to 16,384 bytes.
+    #: The secret itself: 8 to 16,384 bytes, none of them a control character.
     value: str
 
 
@@ -1291,7 +1309,7 @@ class Refresh(TypedDict, total=False):
 
 
 class _RegisterRequired(TypedDict):
-    #: The name to sign in with: 1 to 64 letters, digits, `.`, `_`, `-`, `@`.
+    #: The name to sign in with: 1 to 64 letters, digits, `.`, `_`, `-`, `@`; none that begins like an id.
     name: str
     #: 12 to 128 characters.
     password: str
@@ -1326,7 +1344,7 @@ class ResolveApproval(_ResolveApprovalRequired, total=False):
 
     #: Other arguments than asked for; validated again.
     arguments: Any
-    #: For the audit and the agent.
+    #: For the audit and the agent; at most 2,000 characters.
     note: str | None
 
 
@@ -1400,7 +1418,7 @@ class _RunStartRequired(TypedDict):
 class RunStart(_RunStartRequired, total=False):
     """Fields of `run.start`."""
 
-    #: Files of this user for the run.
+    #: Files of this user for the run, at most 50.
     files: list[FileId]
     #: What the client keeps with it; at most 16 KiB.
     metadata: dict[str, Any] | None
@@ -1408,7 +1426,7 @@ class RunStart(_RunStartRequired, total=False):
     on_busy: OnBusy
     #: What to do when all slots are in use.
     on_limit: OnLimit
-    #: Queued and running time, in milliseconds.
+    #: Queued and running time, in milliseconds; at most the user's limit `run_timeout_max_ms`.
     timeout_ms: int | None
     #: As the header of the same name.
     idempotency_key: str | None
@@ -1557,7 +1575,7 @@ SessionId = str
 class Setup(TypedDict):
     """Makes the first admin."""
 
-    #: The name to sign in with: 1 to 64 letters, digits, `.`, `_`, `-`, `@`.
+    #: The name to sign in with: 1 to 64 letters, digits, `.`, `_`, `-`, `@`; none that begins like an id.
     name: str
     #: 12 to 128 characters.
     password: str
@@ -1599,7 +1617,7 @@ class _StartRunRequired(TypedDict):
 class StartRun(_StartRunRequired, total=False):
     """Starts a run."""
 
-    #: Files of this user for the run.
+    #: Files of this user for the run, at most 50.
     files: list[FileId]
     #: What the client keeps with it; at most 16 KiB.
     metadata: dict[str, Any] | None
@@ -1607,7 +1625,7 @@ class StartRun(_StartRunRequired, total=False):
     on_busy: OnBusy
     #: What to do when all slots are in use.
     on_limit: OnLimit
-    #: Queued and running time, in milliseconds.
+    #: Queued and running time, in milliseconds; at most the user's limit `run_timeout_max_ms`.
     timeout_ms: int | None
 
 

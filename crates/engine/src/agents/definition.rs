@@ -3,9 +3,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use jsonschema::Validator;
 use netra_endpoint::Endpoint;
 use netra_protocol::agent::{Agent, AgentKind};
+use netra_tools::Schema;
 use serde_json::{Value, json};
 
 use super::calls::Calls;
@@ -108,7 +108,7 @@ pub struct NeedsKey {
 pub(crate) struct Shape {
     pub(crate) schema: Value,
     /// None: everything fits.
-    validator: Option<Validator>,
+    checks: Option<Schema>,
 }
 
 impl Shape {
@@ -116,29 +116,19 @@ impl Shape {
     /// not, the tests below would say so.
     pub(crate) fn of_text() -> Self {
         let schema = text_schema();
-        let validator = jsonschema::validator_for(&schema).ok();
-        Self { schema, validator }
+        let checks = Schema::new(&schema).ok();
+        Self { schema, checks }
     }
 
     pub(crate) fn new(schema: Value) -> Result<Self, String> {
-        let validator = jsonschema::validator_for(&schema).map_err(|error| error.to_string())?;
-        Ok(Self {
-            schema,
-            validator: Some(validator),
-        })
+        let checks = Some(Schema::new(&schema)?);
+        Ok(Self { schema, checks })
     }
 
     /// The first few places where the value does not fit.
     pub(crate) fn misfits(&self, value: &Value) -> Vec<String> {
-        self.validator
-            .iter()
-            .flat_map(|validator| validator.iter_errors(value))
-            .take(5)
-            .map(|error| match error.instance_path().to_string() {
-                path if path.is_empty() => error.masked().to_string(),
-                path => format!("{path}: {}", error.masked()),
-            })
-            .collect()
+        let checks = self.checks.iter();
+        checks.flat_map(|schema| schema.misfits(value, 5)).collect()
     }
 }
 

@@ -4,6 +4,8 @@ use std::path::Path;
 
 use netra_model::{Config, Models};
 use netra_tools::{Policy, Registry};
+use proptest::prelude::*;
+use proptest::sample::Index;
 
 use super::*;
 
@@ -427,5 +429,49 @@ fn how_a_model_agent_works_is_for_model_agents_only() {
             format!("description = \"x\"\nkind = \"script\"\nscript = \"agent.py\"\n{field}\n");
         let expected = format!("agent.toml:4: only a model agent has `{name}`");
         assert_eq!(problem_of(&toml), expected);
+    }
+}
+
+/// An agent file that is right.
+const RIGHT: &str = "description = \"x\"\nkind = \"script\"\nscript = \"agent.py\"\ntools = [\"time_now\"]\n\
+    sub_agents = []\ninput_schema = { type = \"object\" }\nstate = true\nlisted = false\n";
+
+/// What a folder with this file makes, whatever is in it.
+fn made_of(text: &[u8]) -> Agents {
+    let dir = tempfile::tempdir().unwrap();
+    let folder = dir.path().join("helper");
+    std::fs::create_dir(&folder).unwrap();
+    std::fs::write(folder.join("agent.toml"), text).unwrap();
+    std::fs::write(folder.join("agent.py"), "pass\n").unwrap();
+    load(Some(dir.path()), &[])
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+
+    #[test]
+    fn a_damaged_agent_file_is_an_agent_or_a_problem(
+        places in proptest::collection::vec((any::<Index>(), any::<u8>()), 1..6),
+        bytes in proptest::collection::vec(any::<u8>(), 0..300),
+    ) {
+        let mut damaged = RIGHT.as_bytes().to_vec();
+        for (place, byte) in places {
+            let place = place.index(damaged.len());
+            damaged[place] = byte;
+        }
+        for text in [damaged, bytes] {
+            let agents = made_of(&text);
+            prop_assert!(agents.get("helper").is_some(), "it is listed, with its problem");
+        }
+    }
+
+    #[test]
+    fn what_an_agent_file_says_is_what_is_shown(words in "[^\\x00-\\x1f\\x7f]{1,60}") {
+        let told = toml::Value::String(words.clone());
+        let text = format!("description = {told}\nkind = \"script\"\nscript = \"agent.py\"\n");
+        let agents = made_of(text.as_bytes());
+        let agent = agents.get("helper").unwrap();
+        prop_assert_eq!(agent.problem.as_deref(), None);
+        prop_assert_eq!(&agent.description, words.trim());
     }
 }

@@ -1,6 +1,7 @@
 //! One call of a model: its answer is streamed to the user as it is written, counted and returned.
 
 use futures::StreamExt as _;
+use netra_context::UserExecutionContext;
 use netra_model::{
     ChatRequest, ChatStream, Chunk, Done, Keepsake, ModelRef, StopReason, ToolCall, Usage,
 };
@@ -10,35 +11,36 @@ use netra_store::{JournalEntry, JournalKind};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
-use super::call::{self, Cache};
+use super::answerer::{self, Cache};
 use crate::budget::Earmark;
 use crate::execution::{Fault, Frame, unwritten};
 use crate::message;
+use crate::spans::Asking;
 
 /// How much a model may think before the user is told, in bytes.
 const THOUGHT_BYTES: usize = 600;
 
 /// What a model answered. It is kept in the run's journal, so that it need not be asked again.
 #[derive(Serialize, Deserialize)]
-pub(super) struct Answer {
+pub(crate) struct Answer {
     /// `provider/model`.
-    model: String,
-    pub(super) text: String,
-    pub(super) tool_calls: Vec<ToolCall>,
+    pub(crate) model: String,
+    pub(crate) text: String,
+    pub(crate) tool_calls: Vec<ToolCall>,
     /// The ids of the calls, in their order.
     pub(super) call_ids: Vec<ToolCallId>,
-    pub(super) stop: StopReason,
+    pub(crate) stop: StopReason,
     /// The message that the text was streamed into; none where it was not streamed, or is empty.
     #[serde(skip)]
     pub(super) message_id: Option<MessageId>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(super) usage: Option<Usage>,
+    pub(crate) usage: Option<Usage>,
     /// What the model wants back where this answer stands in a later request.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) keepsake: Option<Keepsake>,
     /// Whether it was given before, and so has cost nothing.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
-    cached: bool,
+    pub(crate) cached: bool,
 }
 
 impl Answer {
@@ -74,7 +76,21 @@ pub(super) async fn ask(
     request: ChatRequest,
     audience: Audience,
 ) -> Result<Answer, Fault> {
-    let call = Box::pin(call::begin(frame, model, request)).await?;
+    let asking = Asking::begin(frame, model, &request);
+    let own = asking.context(frame.ctx);
+    let ctx = own.as_deref().unwrap_or(frame.ctx);
+    let answered = answer(frame, ctx, (model, request), audience).await;
+    asking.end(frame, &answered);
+    answered
+}
+
+async fn answer(
+    frame: &Frame<'_>,
+    ctx: &UserExecutionContext,
+    (model, request): (&ModelRef, ChatRequest),
+    audience: Audience,
+) -> Result<Answer, Fault> {
+    let call = Box::pin(answerer::begin(frame, ctx, model, request)).await?;
     let mut listening = Listening {
         frame,
         audience,
@@ -91,6 +107,11 @@ pub(super) async fn ask(
                 answer, earmark, ..
             } = listening;
             earmark.settle(frame, answer.usage.as_ref()).await?;
+            if answer.is_cut() {
+                let model = &answer.model;
+                let words = format!("The answer of {model} was cut at the limit of its tokens");
+                frame.think_aloud(&words).await?;
+            }
             if let Cache::Keeps(key, time) = call.cache {
                 let models = &frame.execution.infra.models;
                 models.cache(key, &answer.chunks(), time);
@@ -117,6 +138,11 @@ impl Answer {
             keepsake: None,
             cached: false,
         }
+    }
+
+    /// Whether it is not whole, for it was as long as it may be.
+    pub(super) fn is_cut(&self) -> bool {
+        self.stop == StopReason::MaxTokens
     }
 
     /// The answer as its provider gave it, but for what the model thought.

@@ -4,7 +4,7 @@ use netra_model::{Message as Said, ModelRef};
 use netra_protocol::message::{Content, Message, MessageRole};
 use serde_json::Value;
 
-use super::images;
+use super::images::{Album, Picture};
 use crate::execution::{Fault, Frame, unwritten};
 
 /// How much of a thread a model gets, counted from its end.
@@ -19,31 +19,52 @@ pub(super) async fn conversation(frame: &Frame<'_>) -> Result<Vec<Said>, Fault> 
     if let Some(handed_over) = &frame.conversation {
         return Ok(handed_over.clone());
     }
-    if !frame.is_root() {
-        return Ok(vec![Said::user(task(frame))]);
-    }
-    Ok(assemble(read_thread(frame).await?, task(frame)))
+    Ok(told(frame)
+        .await?
+        .into_iter()
+        .map(|told| told.said)
+        .collect())
 }
 
-/// [`conversation`] with the run's pictures, where this model can look at them.
+/// What a thread's agent or a sub-agent is told, its own question last.
+async fn told(frame: &Frame<'_>) -> Result<Vec<Told>, Fault> {
+    let before = match frame.is_root() {
+        true => read_thread(frame).await?,
+        false => Vec::new(),
+    };
+    Ok(assemble(before, task(frame)))
+}
+
+/// [`conversation`] with its pictures, where this model can look at them: the run's own, then those of
+/// earlier messages, the newest first.
 pub(super) async fn conversation_for(
     frame: &Frame<'_>,
     model: &ModelRef,
 ) -> Result<Vec<Said>, Fault> {
-    let mut said = conversation(frame).await?;
     if !frame.execution.infra.models.images(model) {
+        let mut said = conversation(frame).await?;
         // One that had eyes may have handed the conversation over.
         for message in &mut said {
             if let Said::User { images, .. } = message {
                 images.clear();
             }
         }
-    } else if frame.conversation.is_none()
-        && let Some(Said::User { images, .. }) = said.last_mut()
-    {
-        *images = images::of_run(frame).await?;
+        return Ok(said);
     }
-    Ok(said)
+    if let Some(handed_over) = &frame.conversation {
+        return Ok(handed_over.clone());
+    }
+    let mut told = told(frame).await?;
+    let mut album = Album::new(frame);
+    for (back, Told { said, pictures }) in told.iter_mut().rev().enumerate() {
+        if let Said::User { images, .. } = said {
+            *images = match back {
+                0 => album.of_run().await?,
+                _ => album.of_earlier(pictures).await?,
+            };
+        }
+    }
+    Ok(told.into_iter().map(|told| told.said).collect())
 }
 
 /// What the agent is asked, with the files that come with it.
@@ -94,9 +115,22 @@ async fn read_thread(frame: &Frame<'_>) -> Result<Vec<Message>, Fault> {
     Ok(found)
 }
 
-fn assemble(before: Vec<Message>, question: String) -> Vec<Said> {
+/// What was said, and the pictures that came with it.
+struct Told {
+    said: Said,
+    pictures: Vec<Picture>,
+}
+
+impl From<Said> for Told {
+    fn from(said: Said) -> Self {
+        let pictures = Vec::new();
+        Self { said, pictures }
+    }
+}
+
+fn assemble(before: Vec<Message>, question: String) -> Vec<Told> {
     let mut chars = question.chars().count();
-    let mut said = vec![Said::user(question)];
+    let mut told = vec![Told::from(Said::user(question))];
     for message in before.into_iter().rev().take(MAX_MESSAGES) {
         let text = text_of(&message.content);
         chars += text.chars().count();
@@ -105,18 +139,33 @@ fn assemble(before: Vec<Message>, question: String) -> Vec<Said> {
         }
         match message.role {
             _ if text.is_empty() => {}
-            MessageRole::User => said.push(Said::user(text)),
-            MessageRole::Assistant => said.push(Said::Assistant {
+            MessageRole::User => told.push(Told {
+                said: Said::user(text),
+                pictures: message.content.iter().filter_map(picture).collect(),
+            }),
+            MessageRole::Assistant => told.push(Told::from(Said::Assistant {
                 text,
                 tool_calls: Vec::new(),
                 keepsake: None,
-            }),
+            })),
             // Results of tools make sense only beside their calls, whose ids were for that run.
             MessageRole::Tool => {}
         }
     }
-    said.reverse();
-    said
+    told.reverse();
+    told
+}
+
+fn picture(content: &Content) -> Option<Picture> {
+    match content {
+        Content::File {
+            file_id,
+            media_type,
+            bytes,
+            ..
+        } => Picture::of(*file_id, media_type, *bytes),
+        _ => None,
+    }
 }
 
 fn text_of(content: &[Content]) -> String {

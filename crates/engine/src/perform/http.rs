@@ -2,9 +2,9 @@
 //! with calls that the server makes for it, or with its result. What a turn gave is in the run's
 //! journal, so that no turn is asked twice; what it says meanwhile reaches the user as it is said.
 
-use netra_context::Secret;
 use netra_context::memory::{self, OverLimit};
 use netra_context::runtime::TaskKind;
+use netra_context::{Secret, Trace};
 use netra_endpoint::{Answered, Endpoint, Error, Offer, PROTOCOL, Said, Step, Turn};
 use netra_model::{Message as Told, ToolSpec};
 use netra_protocol::error::{ErrorCode, Failure};
@@ -16,7 +16,7 @@ use serde::Deserialize as _;
 use serde_json::{Value, json};
 use tokio::time::Instant;
 
-use super::calls::{self, Call};
+use super::code_calls::{self, Call};
 use super::history::conversation;
 use super::say;
 use crate::ending::Last;
@@ -168,7 +168,8 @@ impl<'a> Visit<'a> {
         // The same in each attempt, so that the endpoint can know a turn again.
         let id = format!("{}/{key}", run.id);
         let endpoints = &frame.execution.infra.endpoints;
-        let answer = endpoints.ask(self.endpoint, self.secret.as_ref(), (&turn, &id));
+        let trace = frame.ctx.trace().filter(Trace::is_sampled);
+        let answer = endpoints.ask(self.endpoint, self.secret.as_ref(), (&turn, &id), trace);
         let mut answer = answer.await.map_err(|error| failed(&error))?;
         let mut spoken = None::<(MessageId, String)>;
         let scope = frame.execution.dispatcher.scope();
@@ -217,7 +218,7 @@ impl<'a> Visit<'a> {
         let mut last = Last::default();
         let spoke = spoken.is_some();
         if let Some((id, text)) = spoken {
-            let whole = message::complete(self.frame, id, &text, Vec::new()).await?;
+            let whole = message::complete(self.frame, id, &text, Vec::new(), false).await?;
             last.emissions.push(whole.emission);
             last.messages.push(whole.row);
         }
@@ -232,7 +233,7 @@ impl<'a> Visit<'a> {
     async fn make(&self, calls: Vec<netra_endpoint::Call>) -> Result<Vec<Answered>, Fault> {
         let ids: Vec<_> = calls.iter().map(|call| call.id().to_owned()).collect();
         let calls = calls.into_iter().map(call).collect();
-        let answers = calls::together(self.frame, calls).await?;
+        let answers = code_calls::together(self.frame, calls).await?;
         let answered = |(id, answer): (String, Result<Value, Failure>)| match answer {
             Ok(result) => Answered {
                 id,

@@ -6,6 +6,7 @@ use netra_context::memory;
 use netra_model::Image;
 use netra_protocol::ErrorCode;
 use netra_protocol::file::File;
+use netra_protocol::id::FileId;
 use tokio::io::AsyncReadExt as _;
 
 use crate::execution::{Fault, Frame, unwritten};
@@ -43,29 +44,77 @@ fn media_type(bytes: &[u8]) -> Option<&'static str> {
     }
 }
 
-/// Whether a file says that it is a picture, and is small enough to be shown.
-fn is_shown(file: &File) -> bool {
-    let kinds = ["image/png", "image/jpeg", "image/gif", "image/webp"];
-    kinds.contains(&file.media_type.as_str()) && file.bytes <= MAX_BYTES
+/// A file that says it is a picture, and is small enough to be shown.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(super) struct Picture {
+    id: FileId,
+    bytes: u64,
 }
 
-/// The pictures among the run's files, in their order, as many as there is room for. What is not
-/// shown still stands in the text, by its name.
-pub(super) async fn of_run(frame: &Frame<'_>) -> Result<Vec<Image>, Fault> {
-    let mut shown = Vec::new();
-    let mut left = MAX_ALL_BYTES;
-    for file in frame.execution.files.iter().filter(|file| is_shown(file)) {
-        if shown.len() == MAX_COUNT || file.bytes > left {
-            continue;
-        }
-        left -= file.bytes;
-        shown.extend(read(frame, file).await?);
+impl Picture {
+    /// The file as one, where it is one by what it says.
+    pub(super) fn of(id: FileId, media_type: &str, bytes: u64) -> Option<Self> {
+        let kinds = ["image/png", "image/jpeg", "image/gif", "image/webp"];
+        let is_shown = kinds.contains(&media_type) && bytes <= MAX_BYTES;
+        is_shown.then_some(Self { id, bytes })
     }
-    Ok(shown)
+}
+
+/// The pictures of one conversation, as many as there is room for. What is not shown still stands in the
+/// text, by its name.
+pub(super) struct Album<'f, 'e> {
+    frame: &'f Frame<'e>,
+    bytes_left: u64,
+    count_left: usize,
+}
+
+impl<'f, 'e> Album<'f, 'e> {
+    pub(super) fn new(frame: &'f Frame<'e>) -> Self {
+        Self {
+            frame,
+            bytes_left: MAX_ALL_BYTES,
+            count_left: MAX_COUNT,
+        }
+    }
+
+    /// The pictures among the run's files, in their order.
+    pub(super) async fn of_run(&mut self) -> Result<Vec<Image>, Fault> {
+        let of = |file: &File| Picture::of(file.id, &file.media_type, file.bytes);
+        let mut shown = Vec::new();
+        for picture in self.frame.execution.files.iter().filter_map(of) {
+            shown.extend(self.show(picture).await?);
+        }
+        Ok(shown)
+    }
+
+    /// The pictures of an earlier message. For these a user who is short of memory need not have room.
+    pub(super) async fn of_earlier(&mut self, pictures: &[Picture]) -> Result<Vec<Image>, Fault> {
+        let mut shown = Vec::new();
+        for picture in pictures {
+            match self.show(*picture).await {
+                Ok(image) => shown.extend(image),
+                Err(Fault::Agent(_)) => {}
+                Err(fault) => return Err(fault),
+            }
+        }
+        Ok(shown)
+    }
+
+    async fn show(&mut self, picture: Picture) -> Result<Option<Image>, Fault> {
+        if self.count_left == 0 || picture.bytes > self.bytes_left {
+            return Ok(None);
+        }
+        let image = read(self.frame, picture).await?;
+        if image.is_some() {
+            self.bytes_left -= picture.bytes;
+            self.count_left -= 1;
+        }
+        Ok(image)
+    }
 }
 
 /// One picture; none where the bytes are none, or are gone.
-async fn read(frame: &Frame<'_>, file: &File) -> Result<Option<Image>, Fault> {
+async fn read(frame: &Frame<'_>, file: Picture) -> Result<Option<Image>, Fault> {
     let bytes = usize::try_from(file.bytes).unwrap_or(usize::MAX);
     // The bytes, their base64, and the copy that is shared.
     let _room = memory::reserve(bytes.saturating_mul(4))

@@ -246,7 +246,8 @@ impl<'f, 'e> Work<'f, 'e> {
         let frame = self.frame;
         let mut finished = match answer.message_id {
             Some(id) => {
-                let whole = message::complete(frame, id, &answer.text, Vec::new()).await?;
+                let (text, is_cut) = (&answer.text, answer.is_cut());
+                let whole = message::complete(frame, id, text, Vec::new(), is_cut).await?;
                 let mut finished = Finished::new(result);
                 finished.last.emissions.push(whole.emission);
                 finished.last.messages.push(whole.row);
@@ -267,7 +268,7 @@ impl<'f, 'e> Work<'f, 'e> {
         if frame.speaks && !told {
             let text = message::text_of_result(&finished.result);
             let id = frame.new_id(MessageId::from_parts);
-            let whole = message::complete(frame, id, &text, Vec::new()).await?;
+            let whole = message::complete(frame, id, &text, Vec::new(), false).await?;
             finished.last.emissions.push(whole.emission);
             finished.last.messages.push(whole.row);
         }
@@ -316,7 +317,8 @@ async fn end_round(frame: &Frame<'_>, key: String, answer: &Answer) -> Result<()
             tool_name: call.name.clone(),
             arguments: shorten(&calls::arguments(&call.arguments), MAX_ARGUMENT_BYTES),
         });
-        let whole = message::complete(frame, id, &answer.text, wanted.collect()).await?;
+        let (text, is_cut) = (&answer.text, answer.is_cut());
+        let whole = message::complete(frame, id, text, wanted.collect(), is_cut).await?;
         emissions.push(whole.emission);
         changes.messages.push(whole.row);
     }

@@ -207,4 +207,26 @@ mod tests {
         let other = failed(traceback("something else"), Some(raised));
         assert_eq!(other.failure().unwrap().code, ErrorCode::AgentFailed);
     }
+
+    /// A run ended with a code that the contract has for calls only.
+    #[test]
+    fn an_uncaught_failure_of_a_tool_is_a_failure_of_the_agent() {
+        let raised = Failure::new(ErrorCode::ToolFailed, "no luck");
+        let traceback = WorkerError::Script(netra_worker::Traceback {
+            kind: "RuntimeError".into(),
+            message: "tool_failed: no luck".into(),
+            line: Some(3),
+            traceback: String::new(),
+        });
+        let ended = failed(traceback, Some(raised))
+            .of_agent()
+            .failure()
+            .unwrap();
+        assert_eq!(ended.code, ErrorCode::AgentFailed);
+        assert_eq!(ended.message, "tool_failed: no luck");
+        assert_eq!(ended.details.unwrap()["line"], 3);
+        let limit = Fault::agent(ErrorCode::MemoryLimitExceeded, "too much");
+        let limit = limit.of_agent().failure().unwrap();
+        assert_eq!(limit.code, ErrorCode::MemoryLimitExceeded);
+    }
 }

@@ -13,18 +13,20 @@ const MAX_BYTES: usize = 256 * 1024;
 /// What the agent has kept in this thread; an empty dictionary at first. None for one that keeps
 /// nothing.
 pub(super) async fn read(frame: &Frame<'_>) -> Result<Option<Value>, Fault> {
-    if !frame.agent.keeps_state {
-        return Ok(None);
-    }
+    Ok(match &frame.kept {
+        Some(kept) => Some(kept.clone()),
+        None if frame.agent.keeps_state => Some(of(frame, &frame.agent.name).await?),
+        None => None,
+    })
+}
+
+/// What the agent of this name has kept in the thread, as this run sees it. The run's own agent finds the same in
+/// each attempt: runs of a thread come one after the other, and no call within it may be of itself.
+pub(crate) async fn of(frame: &Frame<'_>, agent: &str) -> Result<Value, Fault> {
     let (store, run) = (&frame.execution.infra.store, frame.execution.emitter.run());
-    let read = async {
-        let thread = store.thread(frame.ctx, run.thread_id).for_read().await?;
-        store
-            .agent_state(frame.ctx, &thread, &frame.agent.name)
-            .await
-    };
-    let kept = read.await.map_err(|error| unwritten(&error))?;
-    Ok(Some(kept.unwrap_or_else(|| json!({}))))
+    let kept = store.agent_state(frame.ctx, run.as_readable(), agent).await;
+    let kept = kept.map_err(|error| unwritten(&error))?;
+    Ok(kept.unwrap_or_else(|| json!({})))
 }
 
 /// What is to be written with the agent's end; nothing where it has not changed.

@@ -4,7 +4,7 @@ use netra_protocol::error::Failure;
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
-use super::calls::{self, Call};
+use super::code_calls::{self, Call};
 use crate::execution::{Fault, Frame};
 
 /// What one call of a function of the server's wants.
@@ -44,13 +44,13 @@ impl Wish {
     /// Does it, and gives what the function returns.
     pub(super) async fn grant(self, frame: &Frame<'_>) -> Result<Value, Fault> {
         let (calls, returns_errors) = match self {
-            Self::One(call) => return calls::answer(frame, call).await,
+            Self::One(call) => return code_calls::answer(frame, call).await,
             Self::All {
                 calls,
                 returns_errors,
             } => (calls, returns_errors),
         };
-        let answers = calls::together(frame, calls).await?.into_iter();
+        let answers = code_calls::together(frame, calls).await?.into_iter();
         let told = |failure: Failure| json!({ "error": { "code": failure.code, "message": failure.message } });
         let values: Result<Value, Failure> = match returns_errors {
             true => Ok(answers.map(|answer| answer.unwrap_or_else(told)).collect()),

@@ -3,6 +3,7 @@
 use futures::StreamExt as _;
 use futures::future::join_all;
 use futures::stream::FuturesUnordered;
+use netra_context::UserExecutionContext;
 use netra_model::scripted::{Answer, ScriptedModel, gate};
 use netra_model::{Error, Price};
 use netra_protocol::Event;
@@ -38,6 +39,17 @@ async fn set_aside(house: &House) -> u64 {
     run.error.unwrap().details.unwrap()["wanted"]
         .as_f64()
         .unwrap() as u64
+}
+
+impl House {
+    /// What the user's day has used and set aside, in tokens: with one of them as its budget, it has no room.
+    pub(super) async fn used_today(&self, ctx: &UserExecutionContext) -> u64 {
+        let ctx = self.user_again_with(ctx, tokens(1)).await;
+        let run = self.start(&ctx, ask("assistant", "x")).await.unwrap().run;
+        let (run, _) = self.ended(&ctx, run.id).await;
+        let details = run.error.unwrap().details.unwrap();
+        details["used"].as_f64().unwrap() as u64
+    }
 }
 
 fn warnings(log: &[Event]) -> Vec<String> {
@@ -129,6 +141,31 @@ async fn a_run_is_warned_once_when_80_percent_are_used() {
 }
 
 #[tokio::test]
+async fn a_run_that_goes_on_after_a_restart_is_not_warned_of_the_same_budget_again() {
+    let rounds = |request: &netra_model::ChatRequest| match request.messages.len() {
+        1 => Answer::new()
+            .tool_call("c", "hold", serde_json::json!({}))
+            .usage(23_000, 1_000),
+        _ => Answer::new().text("done").usage(100, 10),
+    };
+    let model = || ScriptedModel::from_fn("test", rounds);
+    let limits = tokens(30_000);
+    let house = House::with_model(model());
+    let ctx = house.user_with(limits.clone()).await;
+    let run = house.start(&ctx, ask("assistant", "x")).await.unwrap().run;
+    house.held(1).await;
+    assert_eq!(warnings(&house.log(&ctx, run.id).await), ["budget_tokens"]);
+    let house = house.restarted_within(model(), limits);
+    let ctx = house.user_again(&ctx).await;
+    assert_eq!(house.recover().await, 1);
+    house.let_go();
+    let (run, log) = house.ended(&ctx, run.id).await;
+    assert_eq!(run.status, RunStatus::Completed, "{:?}", run.error);
+    assert_eq!(warnings(&log), ["budget_tokens"]);
+    assert_eq!(house.used_today(&ctx).await, 24_110);
+}
+
+#[tokio::test]
 async fn a_call_that_fails_costs_nothing_and_one_that_was_cut_off_what_there_was() {
     let unauthorized = Error::Unauthorized {
         provider: "test".into(),
@@ -159,6 +196,46 @@ async fn a_call_that_fails_costs_nothing_and_one_that_was_cut_off_what_there_was
     let details = run.error.unwrap().details.unwrap();
     let used = details["used"].as_f64().unwrap();
     assert!(used > 0.0 && used < 2_000.0, "{used}");
+}
+
+#[tokio::test]
+async fn a_call_that_broke_when_the_provider_had_all_of_it_counts_its_request() {
+    let broken = |sent| Error::Unavailable {
+        provider: "test".into(),
+        reason: "the connection broke".into(),
+        sent,
+    };
+    let house = House::answering([false, true].map(|sent| Answer::refuse(broken(sent))));
+    let limits = Limits {
+        // Too short for another try.
+        model_call_ms: 200,
+        ..tokens(1_000_000)
+    };
+    let ctx = house.user_with(limits).await;
+    let mut used = Vec::new();
+    for _ in 0..2 {
+        let run = house.start(&ctx, ask("assistant", "x")).await.unwrap().run;
+        let (run, _) = house.ended(&ctx, run.id).await;
+        assert_eq!(run.error.unwrap().code, ErrorCode::ModelUnavailable);
+        used.push(house.used_today(&ctx).await);
+    }
+    assert!(used[0] == 0 && (1..2_000).contains(&used[1]), "{used:?}");
+}
+
+#[tokio::test]
+async fn a_budget_cuts_no_answer_at_4096_tokens_where_the_model_gives_longer_ones_and_there_is_room()
+ {
+    for (budget, longest) in [(60_000, 50_000), (20_000, 4_096)] {
+        let answer = |_: &_| Answer::new().text("done").usage(10, 5);
+        let model = ScriptedModel::from_fn("test", answer);
+        let house = House::with_model(model.with_longest_answer(50_000));
+        let ctx = house.user_with(tokens(budget)).await;
+        let run = house.start(&ctx, ask("assistant", "x")).await.unwrap().run;
+        let (run, _) = house.ended(&ctx, run.id).await;
+        assert_eq!(run.status, RunStatus::Completed, "{:?}", run.error);
+        let asked = house.model.requests()[0].max_output_tokens;
+        assert_eq!(asked, Some(longest), "of a budget of {budget}");
+    }
 }
 
 #[tokio::test]

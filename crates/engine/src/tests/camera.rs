@@ -9,14 +9,14 @@ use netra_model::scripted::ScriptedModel;
 use netra_protocol::Event;
 use netra_protocol::approval::{ApprovalState, Decision, ResolveApproval};
 use netra_protocol::event::EventKind;
-use netra_protocol::id::RunId;
+use netra_protocol::id::{ApprovalId, RunId};
 use netra_protocol::message::MessageRole;
 use netra_protocol::run::{Run, RunStatus, StartRun};
 use netra_store::{Entry, Fanout};
 use parking_lot::Mutex;
 use tempfile::TempDir;
 
-use super::house::{Build, House};
+use super::house::{Build, House, names};
 
 /// Copies the folder after each commit, while it is told to. The store's writer waits for it, so
 /// each copy is what a server finds that was killed at that moment.
@@ -93,26 +93,24 @@ pub(super) async fn to_the_end(
     loop {
         house.until(ctx, id, over).await;
         let approvals = house.store.approvals(ctx, 100, None).await.unwrap().items;
-        let open = approvals
-            .iter()
-            .find(|one| one.state == ApprovalState::Pending);
-        let Some(open) = open else {
+        let open = approvals.iter();
+        let open = open.filter(|one| one.state == ApprovalState::Pending);
+        let open: Vec<ApprovalId> = open.map(|one| one.id).collect();
+        if open.is_empty() {
             let (run, log) = house.ended(ctx, id).await;
             return (run, log, asked);
-        };
-        asked += 1;
-        let answer = ResolveApproval {
-            decision,
-            note: None,
-            arguments: None,
-        };
-        let approval = house
-            .store
-            .approval(ctx, open.id)
-            .for_write()
-            .await
-            .unwrap();
-        house.engine.answer(ctx, &approval, answer).await.unwrap();
+        }
+        // What was asked at one moment is answered before the run goes on.
+        for one in open {
+            asked += 1;
+            let answer = ResolveApproval {
+                decision,
+                note: None,
+                arguments: None,
+            };
+            let approval = house.store.approval(ctx, one).for_write().await.unwrap();
+            house.engine.answer(ctx, &approval, answer).await.unwrap();
+        }
     }
 }
 
@@ -177,4 +175,27 @@ pub(super) async fn taken_up(
         files,
         messages,
     })
+}
+
+/// Holds what another server makes of each state that a run was in against how the run ended without a crash: what
+/// there was is still there, nothing is asked of a model twice, and the result is the same. Gives how it ended.
+pub(super) async fn every_state_taken_up(
+    model: fn() -> ScriptedModel,
+    request: StartRun,
+    mut check: impl FnMut(&Taken, &str),
+) -> Run {
+    let (ctx, whole, shots) = photographed(model, request).await;
+    for (index, shot) in shots.iter().enumerate() {
+        let taken = taken_up(model, shot, &ctx, whole.id, Decision::Approve).await;
+        let Some(taken) = taken else {
+            assert_eq!(index, shots.len() - 1, "only the last state has no run");
+            continue;
+        };
+        let at = format!("state {index}:\n{}", names(&taken.log).join("\n"));
+        assert_eq!(taken.run.result, whole.result, "{at}");
+        assert_eq!(taken.log[..taken.found.len()], taken.found[..], "{at}");
+        assert_eq!(taken.run.usage.model_calls, whole.usage.model_calls, "{at}");
+        check(&taken, &at);
+    }
+    whole
 }

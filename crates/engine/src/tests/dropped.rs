@@ -8,6 +8,7 @@ use std::task::Poll;
 use futures::FutureExt as _;
 use netra_context::{BackgroundKind, UserExecutionContext};
 use netra_model::scripted::{Answer, ScriptedModel};
+use netra_protocol::limits::Limits;
 use netra_protocol::run::{OnBusy, RunStatus, StartRun};
 use serde_json::json;
 
@@ -62,6 +63,45 @@ async fn whatever_was_done_goes_on_at_the_next_start_and_all_is_released() {
         finished > 5 && resumed > 5,
         "{finished} finished, {resumed} resumed"
     );
+    house.quiet().await;
+}
+
+#[tokio::test]
+async fn a_run_that_is_cancelled_while_its_call_is_set_aside_or_settled_does_not_stay_charged() {
+    let model = ScriptedModel::from_fn("test", |request| match request.messages.len() {
+        1 => Answer::new()
+            .tool_call("a", "time_now", json!({}))
+            .usage(10, 5),
+        _ => Answer::new().text("done").usage(10, 5),
+    });
+    let house = House::with_model(model);
+    let bounded = Limits {
+        budget_tokens: Some(1_000_000),
+        ..Limits::default()
+    };
+    let ctx = house.user_with(bounded).await;
+    let (mut before, mut cancelled, mut completed) = (0, 0, 0);
+    for times in 0..30 {
+        let (id, engine) = house.engine.for_test(&ctx, ask("assistant", "x")).await;
+        let mut driven = Box::pin(engine.drive());
+        if !polled(&mut driven, times).await {
+            house.cancel(&ctx, id).await.ok();
+            driven.await;
+        }
+        let (run, _) = house.ended(&ctx, id).await;
+        match run.status {
+            RunStatus::Cancelled => cancelled += 1,
+            _ => completed += 1,
+        }
+        let used = house.used_today(&ctx).await;
+        // Its request at the most, and what came of the answer; an answer may have 4,096 tokens.
+        assert!(
+            used - before < 4_096,
+            "cancelled at poll {times}: {before}, then {used}"
+        );
+        before = used;
+    }
+    assert!(cancelled > 5 && completed > 5, "{cancelled}, {completed}");
     house.quiet().await;
 }
 

@@ -20,7 +20,7 @@ use netra_protocol::id::{RunId, ThreadId};
 use netra_protocol::limits::Limits;
 use netra_protocol::run::{OnBusy, OnLimit, Run, StartRun};
 use netra_protocol::tool::Risk;
-use netra_store::{Config as StoreConfig, Fanout, NewUser, Store};
+use netra_store::{Config as StoreConfig, Fanout, NewUser, Secrets, Store};
 use netra_tools::{Call, Policy, Registry, Tool, ToolExecutorFactory, ToolSpec};
 use netra_worker::{AnalysisPool, Config as WorkerConfig, ScriptPool};
 use serde_json::{Value, json};
@@ -28,7 +28,7 @@ use tokio::sync::watch;
 
 use crate::agents::{Agents, EmbeddedAgent};
 use crate::order::check_order;
-use crate::{Config, Error, ExecutionEngineFactory, Infra, NodeMemory, Started};
+use crate::{Agent, Config, Error, ExecutionEngineFactory, Infra, NodeMemory, Started};
 
 /// How long anything may take before a test gives up; nothing waits for it when all is well.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -48,7 +48,7 @@ const ASSISTANT: EmbeddedAgent = EmbeddedAgent {
             "description = \"Answers\"\nkind = \"model\"\ninstructions = \"instructions.md\"\n\
              tools = [\"time_now\", \"hold\", \"boom\", \"fail\", \"large\", \"unruled\", \
              \"save_file\", \"count\", \"once\", \"consent\", \"scarce\", \"rare\", \
-             \"rare_consent\"]\n",
+             \"rare_consent\", \"sends\", \"blabs\"]\n",
         ),
         ("instructions.md", "Be brief."),
     ],
@@ -137,6 +137,24 @@ impl Tool for Fixed {
     }
 }
 
+/// The secret of the tests, with all that somebody or other escapes.
+pub(super) const CANARY: &str = "pa\"ss\\wo/rd & é+77";
+
+/// A tool that sends the secret `wiki` somewhere.
+struct Sends(ToolSpec);
+
+#[async_trait]
+impl Tool for Sends {
+    fn spec(&self) -> &ToolSpec {
+        &self.0
+    }
+
+    async fn call(&self, call: Call<'_>) -> Result<Value, Failure> {
+        let secret = call.secret("wiki", "api.example.com").await?;
+        Ok(json!({ "sent": secret.expose() }))
+    }
+}
+
 pub(super) fn spec(name: &str, permission: &str) -> ToolSpec {
     ToolSpec {
         name: name.into(),
@@ -221,6 +239,7 @@ pub(super) struct House {
     pub(super) bridge: WebSocketBridgeFactory,
     pub(super) engine: ExecutionEngineFactory,
     pub(super) model: Arc<ScriptedModel>,
+    pub(super) secrets: Secrets,
     pub(super) counts: Counts,
     hold: Arc<Hold>,
     dir: Arc<tempfile::TempDir>,
@@ -240,6 +259,8 @@ pub(super) struct Build {
     pub(super) fallback: Vec<ModelRef>,
     /// A folder of agents beside those of all houses.
     pub(super) agents: Option<tempfile::TempDir>,
+    /// Agents in Rust.
+    pub(super) native: Vec<Arc<dyn Agent>>,
 }
 
 impl Build {
@@ -254,6 +275,7 @@ impl Build {
             clock: Box::new(SystemClock),
             fallback: Vec::new(),
             agents: None,
+            native: Vec::new(),
         }
     }
 }
@@ -271,6 +293,20 @@ impl Fanout for Witnessed {
         }
         self.hub.committed(entries);
     }
+}
+
+fn open_store(
+    runtime: &Runtime,
+    dir: &tempfile::TempDir,
+    witness: Option<Arc<dyn Fanout>>,
+    hub: &Arc<Hub>,
+) -> Store {
+    let config = StoreConfig {
+        dir: dir.path().to_owned(),
+        audit_key: netra_store::AuditKey::new([7; 32]),
+    };
+    let hub = Arc::clone(hub);
+    Store::open(runtime, config, Arc::new(Witnessed { witness, hub })).unwrap()
 }
 
 impl House {
@@ -307,18 +343,11 @@ impl House {
             clock,
             fallback,
             agents: folder,
+            native,
         } = plan;
         let runtime = Runtime::with_clock(clock);
         let hub = Hub::new();
-        let config = StoreConfig {
-            dir: dir.path().to_owned(),
-            audit_key: netra_store::AuditKey::new([7; 32]),
-        };
-        let witnessed = Arc::new(Witnessed {
-            witness,
-            hub: hub.clone(),
-        });
-        let store = Store::open(&runtime, config, witnessed).unwrap();
+        let store = open_store(&runtime, &dir, witness, &hub);
         store.set_limits(limits);
         let bridge = WebSocketBridgeFactory::new(&runtime, store.clone(), hub);
         let hold = Arc::new(Hold {
@@ -333,6 +362,10 @@ impl House {
             Err(Failure::new(ErrorCode::ToolFailed, "no luck"))
         }));
         tools.push(fixed("large", "basic", || Ok(json!("x".repeat(400_000)))));
+        tools.push(Arc::new(Sends(spec("sends", "basic"))));
+        tools.push(fixed("blabs", "basic", || {
+            Ok(json!({ "of": CANARY, "within": json!({ "a": CANARY }).to_string() }))
+        }));
         tools.push(fixed("unruled", "teleport", || Ok(json!("never"))));
         tools.push(Arc::new(super::agents::Rights::new()));
         let counts = Counts::default();
@@ -349,7 +382,8 @@ impl House {
             .with(model.clone())
             .with_default("test/model".parse().unwrap())
             .with_fallback(fallback);
-        let agents = Agents::load(
+        let agents = Agents::load_with(
+            native,
             &[
                 &[ECHO, ASSISTANT, THRIFTY, BROKEN, HIDDEN],
                 super::agents::ALL,
@@ -359,6 +393,7 @@ impl House {
             &registry,
             &models,
         );
+        let secrets = Secrets::ephemeral(&store);
         let nowhere = || WorkerConfig {
             program: "/nonexistent".into(),
             workers: 1,
@@ -371,7 +406,7 @@ impl House {
             tools: ToolExecutorFactory::new(netra_tools::Infra {
                 registry,
                 store: store.clone(),
-                secrets: netra_store::Secrets::ephemeral(&store),
+                secrets: secrets.clone(),
                 analyses: AnalysisPool::new(nowhere()),
                 scripts: ScriptPool::new(nowhere()),
             }),
@@ -390,6 +425,7 @@ impl House {
             bridge,
             engine,
             model,
+            secrets,
             counts,
             hold,
             dir,
@@ -399,12 +435,25 @@ impl House {
     /// Another server on the same folder, as after a restart. This one is cut off first: nothing
     /// of it writes any more.
     pub(super) fn restarted(self, model: ScriptedModel) -> Self {
+        self.restarted_within(model, Limits::default())
+    }
+
+    /// The same with these limits for those who have no others.
+    pub(super) fn restarted_within(self, model: ScriptedModel, limits: Limits) -> Self {
         let dir = Arc::clone(&self.dir);
         drop(self);
         Self::build(Build {
             dir,
+            limits,
             ..Build::new(model)
         })
+    }
+
+    /// A copy of the data folder as it is now, to be taken while nothing is written.
+    pub(super) fn copied(&self) -> Arc<tempfile::TempDir> {
+        let dir = tempfile::tempdir().unwrap();
+        super::camera::copy(self.dir.path(), dir.path());
+        Arc::new(dir)
     }
 
     /// Takes up what an earlier server left, and says how many runs that were.

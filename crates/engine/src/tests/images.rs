@@ -4,6 +4,8 @@ use netra_context::UserExecutionContext;
 use netra_model::Message as Said;
 use netra_model::scripted::{Answer, ScriptedModel};
 use netra_protocol::file::File;
+use netra_protocol::id::ThreadId;
+use netra_protocol::run::StartRun;
 
 use super::house::{House, ask};
 
@@ -83,6 +85,74 @@ async fn all_pictures_together_have_a_limit() {
     let (_, shown) = told(&house, &ctx, &files.iter().collect::<Vec<_>>()).await;
     let lengths: Vec<_> = shown.iter().map(|(_, length)| *length).collect();
     assert_eq!(lengths, [4_933_336, 4_933_336, 4_933_336, 4_000]);
+}
+
+/// The pictures of each message that a user has sent, as the model was last told.
+fn all_shown(house: &House) -> Vec<usize> {
+    let requests = house.model.requests();
+    let of = |said: &Said| match said {
+        Said::User { images, .. } => Some(images.len()),
+        _ => None,
+    };
+    let said = requests.last().unwrap().messages.iter();
+    said.filter_map(of).collect()
+}
+
+/// Asks about these files, on a thread where there is one already.
+async fn asked(
+    house: &House,
+    ctx: &UserExecutionContext,
+    thread: Option<ThreadId>,
+    files: &[&File],
+) -> ThreadId {
+    let request = StartRun {
+        files: files.iter().map(|file| file.id).collect(),
+        ..ask("assistant", "What is it?")
+    };
+    let started = match thread {
+        None => house.start(ctx, request).await,
+        Some(thread) => house.start_on(ctx, thread, request).await,
+    };
+    let run = started.unwrap().run;
+    house.ended(ctx, run.id).await;
+    run.thread_id
+}
+
+#[tokio::test]
+async fn the_pictures_of_earlier_messages_are_shown_again_while_they_are_there() {
+    let model = ScriptedModel::from_fn("test", |_| Answer::new().text("A cat.")).with_images();
+    let house = House::with_model(model);
+    let ctx = house.user().await;
+    let cat = given(&house, &ctx, "cat.png", "image/png", picture(300)).await;
+    let dog = given(&house, &ctx, "dog.png", "image/png", picture(300)).await;
+    let mut shown = Vec::new();
+    let thread = asked(&house, &ctx, None, &[&cat]).await;
+    shown.push(all_shown(&house));
+    for files in [&[&dog][..], &[]] {
+        asked(&house, &ctx, Some(thread), files).await;
+        shown.push(all_shown(&house));
+    }
+    let file = house.store.file(&ctx, cat.id).for_write().await.unwrap();
+    house.store.file_delete(&ctx, file).await.unwrap();
+    asked(&house, &ctx, Some(thread), &[]).await;
+    shown.push(all_shown(&house));
+    let expected = [vec![1], vec![1, 1], vec![1, 1, 0], vec![0, 1, 0, 0]];
+    assert_eq!(shown, expected);
+    house.quiet().await;
+}
+
+#[tokio::test]
+async fn pictures_of_earlier_messages_have_what_the_newer_ones_leave_of_the_limit() {
+    let model = ScriptedModel::from_fn("test", |_| Answer::new().text("Cats.")).with_images();
+    let house = House::with_model(model);
+    let ctx = house.user().await;
+    let mut thread = None;
+    for name in ["a", "b", "c", "d"] {
+        let file = given(&house, &ctx, name, "image/png", picture(3_700_000)).await;
+        thread = Some(asked(&house, &ctx, thread, &[&file]).await);
+    }
+    assert_eq!(all_shown(&house), [0, 1, 1, 1], "the oldest has no room");
+    house.quiet().await;
 }
 
 #[tokio::test]

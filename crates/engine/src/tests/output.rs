@@ -200,3 +200,47 @@ async fn an_agent_stops_after_the_tool_that_it_is_to_stop_after() {
     assert_eq!(said.count(), 1, "the thread has an answer");
     house.quiet().await;
 }
+
+#[tokio::test]
+async fn a_text_that_was_cut_at_the_limit_of_its_tokens_does_not_pass_for_the_whole() {
+    let cut = Answer::new().text("one two").stop(StopReason::MaxTokens);
+    let house = House::answering([cut]);
+    let ctx = house.user().await;
+    let run = house.start(&ctx, ask("assistant", "x")).await.unwrap().run;
+    let (run, log) = house.ended(&ctx, run.id).await;
+    assert_eq!(run.status, RunStatus::Completed);
+    let result = json!({"text": "one two", "finish_reason": "max_tokens"});
+    assert_eq!(run.result, Some(result));
+    let incomplete = log.iter().find_map(|event| match &event.kind {
+        EventKind::MessageCompleted { incomplete, .. } => Some(*incomplete),
+        _ => None,
+    });
+    assert_eq!(incomplete, Some(true));
+    let told = log.iter().any(|event| match &event.kind {
+        EventKind::AgentThinking { message, .. } => message.contains("cut at the limit"),
+        _ => false,
+    });
+    assert!(told, "{:?}", names_without_deltas(&log));
+    let thread = house.store.thread(&ctx, run.thread_id).for_read();
+    let thread = thread.await.unwrap();
+    let stored = house.store.messages(&ctx, &thread, 10, None).await.unwrap();
+    assert!(!stored.items.last().unwrap().complete);
+    house.quiet().await;
+}
+
+#[tokio::test]
+async fn what_is_left_of_a_cut_result_is_no_result_even_where_it_fits() {
+    let cut = |_: &_| {
+        let answer = json!({"answer": 4});
+        let called = Answer::new().tool_call("f", "final_answer", answer);
+        called.stop(StopReason::MaxTokens)
+    };
+    let house = House::with_model(ScriptedModel::from_fn("test", cut));
+    let ctx = house.user().await;
+    let run = house.start(&ctx, ask("careful", "x")).await.unwrap().run;
+    let (_, log) = house.ended(&ctx, run.id).await;
+    let failure = failure_of(&log);
+    assert_eq!(failure.code, ErrorCode::OutputInvalid);
+    assert!(failure.message.contains("cut at the limit"), "{failure:?}");
+    house.quiet().await;
+}

@@ -4,14 +4,13 @@ use netra_model::Message as Said;
 use netra_model::scripted::{Answer, ScriptedModel};
 use netra_protocol::ErrorCode;
 use netra_protocol::Event;
-use netra_protocol::approval::Decision;
 use netra_protocol::event::EventKind;
 use netra_protocol::limits::Limits;
 use netra_protocol::run::RunStatus;
 use serde_json::json;
 
-use super::camera::{photographed, taken_up};
-use super::house::{House, ask, failure_of, names};
+use super::camera::every_state_taken_up;
+use super::house::{House, ask, failure_of};
 
 /// The calls that begin and end, in the order of the log.
 fn calls(log: &[Event]) -> Vec<String> {
@@ -130,18 +129,8 @@ fn side_by_side() -> ScriptedModel {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_crash_between_any_two_commits_of_calls_side_by_side_changes_no_result() {
-    let (ctx, whole, shots) = photographed(side_by_side, ask("assistant", "how many?")).await;
     let mut half_done = 0;
-    for (index, shot) in shots.iter().enumerate() {
-        let taken = taken_up(side_by_side, shot, &ctx, whole.id, Decision::Approve).await;
-        let Some(taken) = taken else {
-            assert_eq!(index, shots.len() - 1, "only the last state has no run");
-            continue;
-        };
-        let at = format!("state {index}:\n{}", names(&taken.log).join("\n"));
-        assert_eq!(taken.run.result, whole.result, "{at}");
-        assert_eq!(taken.log[..taken.found.len()], taken.found[..], "{at}");
-        assert_eq!(taken.run.usage.model_calls, whole.usage.model_calls, "{at}");
+    every_state_taken_up(side_by_side, ask("assistant", "how many?"), |taken, at| {
         let done = |log: &[Event]| {
             let completed = |event: &&Event| {
                 matches!(&event.kind, EventKind::ToolCompleted { tool_name, success: true, .. }
@@ -152,7 +141,8 @@ async fn a_crash_between_any_two_commits_of_calls_side_by_side_changes_no_result
         // What had ended is not done again, and what had not is.
         assert_eq!(done(&taken.log), 4, "{at}");
         half_done += usize::from((1..4).contains(&done(&taken.found)));
-    }
+    })
+    .await;
     assert!(
         half_done > 0,
         "no state had some calls ended and others not"

@@ -1,9 +1,7 @@
 //! Requests that meet: two at the same moment, and what changes while one waits.
 
-use netra_context::{Principal, UserExecutionContext};
 use netra_model::scripted::{Answer, ScriptedModel, gate};
 use netra_protocol::ErrorCode;
-use netra_protocol::id::UserId;
 use netra_protocol::limits::Limits;
 use netra_protocol::run::{OnBusy, OnLimit, RunStatus, StartRun};
 use netra_protocol::thread::CreateThread;
@@ -150,17 +148,12 @@ async fn who_rejects_a_full_limit_does_not_wait_behind_a_queue_of_the_thread() {
 }
 
 #[tokio::test]
-async fn a_queued_run_of_a_user_who_is_gone_when_its_slot_is_free_does_not_start() {
+async fn a_queued_run_of_a_user_who_has_left_when_its_slot_is_free_does_not_start() {
     let house = House::with_model(ScriptedModel::from_fn("test", |_| Answer::new().hang()));
-    let known = house.user_with(narrow(10)).await;
-    // The store knows nobody of this id: as after the account was taken away.
-    let principal = Principal {
-        user_id: house.runtime.new_id(UserId::from_parts),
-        ..known.principal().unwrap().clone()
-    };
-    let ctx = UserExecutionContext::for_test(&house.runtime, principal);
+    let ctx = house.user_with(narrow(10)).await;
     let running = house.start(&ctx, ask("assistant", "1")).await.unwrap().run;
     let queued = house.start(&ctx, ask("echo", "2")).await.unwrap().run;
+    house.store.user_leave(&ctx).await.unwrap();
     house.cancel(&ctx, running.id).await.unwrap();
     house.ended(&ctx, running.id).await;
     let (run, log) = house.ended(&ctx, queued.id).await;

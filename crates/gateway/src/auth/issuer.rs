@@ -72,6 +72,8 @@ pub(crate) struct Told {
     pub(crate) subject: String,
     pub(crate) role: Role,
     pub(crate) plan: Plan,
+    /// When it was said, where the token tells; never later than now.
+    pub(crate) issued_at: Option<Timestamp>,
     /// With the difference of clocks that is allowed.
     pub(crate) expires_at: Timestamp,
 }
@@ -90,6 +92,10 @@ fn part<T: serde::de::DeserializeOwned>(text: &str) -> Option<T> {
 fn time(claims: &Map<String, Value>, name: &str) -> Option<i64> {
     let seconds = claims.get(name)?.as_f64()?;
     seconds.is_finite().then_some(seconds.floor() as i64)
+}
+
+fn at(seconds: i64) -> Timestamp {
+    Timestamp::from_micros(seconds.saturating_mul(1_000_000))
 }
 
 /// The words of a claim: one, or a list of them. A dot leads into an object.
@@ -178,7 +184,9 @@ impl Issuer {
             subject: subject.ok_or(Refused::Invalid)?.to_owned(),
             role: most(claims, self.config.role_claim.as_deref()).unwrap_or(Role::User),
             plan: most(claims, self.config.plan_claim.as_deref()).unwrap_or(Plan::Free),
-            expires_at: Timestamp::from_micros(end.saturating_mul(1_000_000)),
+            // A clock that is ahead must not outlast the tokens that come after it.
+            issued_at: time(claims, "iat").map(|issued| at(issued.min(seconds))),
+            expires_at: at(end),
         })
     }
 }
@@ -243,6 +251,12 @@ mod tests {
         let told = read(json!({"realm": {"roles": "root"}, "plan": 7})).unwrap();
         assert_eq!((told.role, told.plan), (Role::User, Plan::Free));
         assert_eq!(read(json!({"aud": "netra"})).unwrap().subject, "u-1");
+        // Said now at the latest, whatever the issuer's clock shows.
+        for (iat, issued) in [(json!(NOW - 5), NOW - 5), (json!(NOW + 50), NOW)] {
+            let told = read(json!({ "iat": iat })).unwrap();
+            assert_eq!(told.issued_at, Some(at(issued)));
+        }
+        assert_eq!(read(json!({"iat": "now"})).unwrap().issued_at, None);
     }
 
     #[test]

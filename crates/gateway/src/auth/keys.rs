@@ -10,16 +10,15 @@ use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use ed25519_dalek::{SigningKey, VerifyingKey};
-use hmac::{Hmac, Mac as _};
-use netra_context::Runtime;
+use ed25519_dalek::SigningKey;
+use hmac::Mac as _;
+use netra_context::{Runtime, Secret};
 use netra_protocol::Timestamp;
 use netra_protocol::id::{SessionId, UserId};
 use netra_store::AuditKey;
-use sha2::Sha256;
 use zeroize::Zeroizing;
 
-use super::token::{self, Claims};
+use super::token::{self, Claims, Seal};
 
 const PREFIX: &str = "ed25519:";
 /// What the key for hashing API keys is made for: other uses would have other words here.
@@ -47,9 +46,14 @@ pub enum Error {
     Damaged(PathBuf),
 }
 
-/// The server's signing key. Cheap to clone; never shown.
+/// The server's own key, and what signs its tokens. Cheap to clone; never shown.
 #[derive(Clone)]
-pub struct Keys(Arc<SigningKey>);
+pub struct Keys(Arc<Held>);
+
+struct Held {
+    seed: Zeroizing<[u8; 32]>,
+    seal: Seal,
+}
 
 impl std::fmt::Debug for Keys {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -60,7 +64,19 @@ impl std::fmt::Debug for Keys {
 impl Keys {
     /// Keys of a server that keeps none, for tests.
     pub fn ephemeral(runtime: &Runtime) -> Self {
-        Self(Arc::new(SigningKey::from_bytes(&runtime.secret_bytes())))
+        Self::of(Zeroizing::new(runtime.secret_bytes()))
+    }
+
+    fn of(seed: Zeroizing<[u8; 32]>) -> Self {
+        let seal = Seal::EdDsa(SigningKey::from_bytes(&seed));
+        Self(Arc::new(Held { seed, seal }))
+    }
+
+    /// The same, but that tokens are signed with this secret and HS256. Tokens of before are no longer good.
+    #[must_use]
+    pub fn with_hs256(self, secret: &Secret) -> Self {
+        let (seed, seal) = (self.0.seed.clone(), Seal::hs256(secret.expose().as_bytes()));
+        Self(Arc::new(Held { seed, seal }))
     }
 
     /// Reads `dir/keys`, or makes it. Two processes that do so at once get the same key.
@@ -100,7 +116,7 @@ impl Keys {
             .and_then(|text| STANDARD.decode(text).ok().map(Zeroizing::new));
         let whole = |seed: &Zeroizing<Vec<u8>>| <[u8; 32]>::try_from(seed.as_slice()).ok();
         match seed.as_ref().and_then(whole).map(Zeroizing::new) {
-            Some(seed) => Ok(Self(Arc::new(SigningKey::from_bytes(&seed)))),
+            Some(seed) => Ok(Self::of(seed)),
             None => Err(Error::Damaged(path)),
         }
     }
@@ -117,31 +133,27 @@ impl Keys {
         now: Timestamp,
         ttl: Duration,
     ) -> Result<String, serde_json::Error> {
-        token::sign(&self.0, &Claims::new(user, session, now, ttl))
+        token::sign(&self.0.seal, &Claims::new(user, session, now, ttl))
     }
 
     /// What the store keeps of an API key: of no use to whoever has the database without `keys`.
     pub(crate) fn hash_of_api_key(&self, secret: &str) -> [u8; 32] {
-        let key = hmac(self.0.as_bytes(), API_KEYS);
+        let key = hmac(&self.0.seed, API_KEYS);
         hmac(&key, secret.as_bytes())
     }
 
     /// What the chains of audit records are keyed with.
     pub fn audit_key(&self) -> AuditKey {
-        AuditKey::new(hmac(self.0.as_bytes(), AUDIT))
+        AuditKey::new(hmac(&self.0.seed, AUDIT))
     }
 
-    pub(crate) fn verifying(&self) -> VerifyingKey {
-        self.0.verifying_key()
+    pub(crate) fn seal(&self) -> &Seal {
+        &self.0.seal
     }
 }
 
-/// HMAC with SHA-256 (RFC 2104).
 fn hmac(key: &[u8; 32], message: &[u8]) -> [u8; 32] {
-    // Shorter keys are filled up with zeros to a block of the hash.
-    let mut block = Zeroizing::new([0; 64]);
-    block[..key.len()].copy_from_slice(key);
-    let mac = Hmac::<Sha256>::new((&*block).into()).chain_update(message);
+    let mac = token::mac(&token::block(key), message);
     mac.finalize().into_bytes().into()
 }
 
@@ -177,7 +189,7 @@ mod tests {
         let runtime = Runtime::new();
         let first = Keys::load_or_create(&runtime, dir.path()).unwrap();
         let second = Keys::load_or_create(&runtime, dir.path()).unwrap();
-        assert_eq!(first.verifying(), second.verifying());
+        assert_eq!(first.hash_of_api_key("x"), second.hash_of_api_key("x"));
         let path = dir.path().join("keys");
         assert_eq!(
             fs::metadata(&path).unwrap().permissions().mode() & 0o777,
@@ -201,8 +213,8 @@ mod tests {
         assert!(!dir.path().join("keys").exists());
         let made = Keys::load_or_create(&Runtime::new(), dir.path()).unwrap();
         assert_eq!(
-            Keys::load(dir.path()).unwrap().verifying(),
-            made.verifying()
+            Keys::load(dir.path()).unwrap().hash_of_api_key("x"),
+            made.hash_of_api_key("x")
         );
     }
 

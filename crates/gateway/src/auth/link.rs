@@ -13,22 +13,27 @@ use crate::state::Gateway;
 /// How long a link to a new password is good.
 pub(crate) const RESET_LIFE: Duration = Duration::from_secs(24 * 3_600);
 
-/// What a link is for.
-#[derive(Debug, Clone, Copy)]
-pub(crate) enum Purpose {
+/// What a link is for that is good once.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum OneTimeLink {
+    /// To make the first admin.
+    Setup,
     /// To set a new password.
     Reset,
     /// To make an account.
     Invite,
 }
 
-impl Purpose {
-    /// The page that takes the token, and the parameter that carries it there.
-    fn place(self) -> &'static str {
-        match self {
-            Self::Reset => "reset?token",
-            Self::Invite => "register?invite",
-        }
+impl OneTimeLink {
+    /// The link of a server that browsers reach at `base`. Its token stands behind the `#`, which browsers keep to
+    /// themselves: no log of a server or proxy has it, and no `Referer`.
+    pub fn url(self, base: &str, token: &str) -> String {
+        let place = match self {
+            Self::Setup => "setup#token",
+            Self::Reset => "reset#token",
+            Self::Invite => "register#invite",
+        };
+        format!("{}/{place}={token}", base.trim_end_matches('/'))
     }
 }
 
@@ -42,7 +47,7 @@ fn token(runtime: &Runtime, life: Duration) -> (String, NewLink) {
     (token, kept)
 }
 
-/// A new token by which somebody sets a password, and what is kept of it. The link is `<address>/reset?token=<token>`.
+/// A new token by which somebody sets a password, and what is kept of it. [`OneTimeLink::Reset`] makes its link.
 pub fn reset_token(runtime: &Runtime) -> (String, NewLink) {
     token(runtime, RESET_LIFE)
 }
@@ -50,14 +55,14 @@ pub fn reset_token(runtime: &Runtime) -> (String, NewLink) {
 /// A new link, which is told once, and what is kept of it.
 pub(crate) fn make(
     gateway: &Gateway,
-    purpose: Purpose,
+    purpose: OneTimeLink,
     life: Duration,
     (headers, uri): (&HeaderMap, &Uri),
 ) -> (Link, NewLink) {
     let (token, kept) = token(&gateway.runtime, life);
     let base = origin::base(&gateway.config, headers, uri);
     let link = Link {
-        url: format!("{base}/{}={token}", purpose.place()),
+        url: purpose.url(&base, &token),
         token,
         expires_at: kept.expires_at,
     };

@@ -115,6 +115,25 @@ pub(crate) fn origin(headers: &HeaderMap) -> Option<&str> {
         .map(|origin| origin.to_str().unwrap_or("null"))
 }
 
+/// Whether a text is an origin as browsers send it: scheme, host, and the port where it is not the scheme's own. `*` and
+/// `null` are none.
+pub fn is_origin(text: &str) -> bool {
+    let Some((scheme, rest)) = text.split_once("://") else {
+        return false;
+    };
+    let known = |byte: u8| byte.is_ascii_alphanumeric() || b"+-.".contains(&byte);
+    let is_scheme = scheme.starts_with(|first: char| first.is_ascii_alphabetic());
+    let host = Host::parse(rest);
+    let says_usual_port = host.is_some_and(|host| {
+        host.port.is_some() && host.port == Host { port: None, ..host }.port_for(Some(scheme))
+    });
+    is_scheme
+        && scheme.bytes().all(known)
+        && host.is_some()
+        && !rest.ends_with(':')
+        && !says_usual_port
+}
+
 fn same_host(origin: &str, host: Option<Host<'_>>) -> bool {
     let Some((scheme, rest)) = origin.split_once("://") else {
         return false;
@@ -154,7 +173,8 @@ pub(crate) fn is_own(headers: &HeaderMap, uri: &Uri) -> bool {
 /// Whether the client reaches us over TLS, directly or by way of a proxy.
 pub(crate) fn is_secure(config: &Config, headers: &HeaderMap) -> bool {
     let starts = |value: Option<&str>| value.is_some_and(|value| value.starts_with("https"));
-    starts(config.public_origin.as_deref())
+    config.tls
+        || starts(config.public_origin.as_deref())
         || starts(origin(headers))
         || starts(
             headers
@@ -225,6 +245,34 @@ mod tests {
             ("x", "://x"),
         ] {
             assert!(!verdict(&config, host, Some(origin)), "{host} {origin}");
+        }
+    }
+
+    #[test]
+    fn an_origin_is_scheme_host_and_port() {
+        for good in [
+            "https://app.example",
+            "http://localhost:5173",
+            "https://[::1]:8443",
+            "capacitor://localhost",
+        ] {
+            assert!(is_origin(good), "{good}");
+        }
+        for bad in [
+            "*",
+            "null",
+            "",
+            "app.example",
+            "https://",
+            "https://*.example",
+            "https://app.example/",
+            "https://app.example/page",
+            "https://app.example:443",
+            "http://a:80",
+            "https://app.example:",
+            "https://me@app.example",
+        ] {
+            assert!(!is_origin(bad), "{bad}");
         }
     }
 

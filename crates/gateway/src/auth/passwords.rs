@@ -11,15 +11,19 @@ use crate::error::Error;
 
 /// Shortest and longest password, in characters.
 const LENGTH: std::ops::RangeInclusive<usize> = 12..=128;
+const LENGTH_WORDS: &str = "A password has 12 to 128 characters.";
 /// Checks that may wait for their turn, for each that runs; more are refused.
 const WAITING_PER_TURN: usize = 32;
 
 /// The password is not one that the contract allows.
 #[derive(Debug, thiserror::Error)]
 pub enum Refused {
-    /// Too short or too long.
+    /// Too short.
     #[error("a password has 12 to 128 characters")]
-    Length,
+    Short,
+    /// Too long.
+    #[error("a password has 12 to 128 characters")]
+    Long,
     /// Among the first that anybody would try.
     #[error(
         "this password is too common, or too much like the name: take a longer or less usual one"
@@ -48,8 +52,10 @@ fn is_common(password: &str, name: &str) -> bool {
 /// # Errors
 /// When the password is shorter or longer than allowed, or one of the common ones.
 pub fn hash_password(runtime: &Runtime, password: &str, name: &str) -> Result<String, Refused> {
-    if !LENGTH.contains(&password.chars().count()) {
-        return Err(Refused::Length);
+    match password.chars().count() {
+        short if short < *LENGTH.start() => return Err(Refused::Short),
+        long if long > *LENGTH.end() => return Err(Refused::Long),
+        _ => {}
     }
     if is_common(password, name) {
         return Err(Refused::Common);
@@ -119,12 +125,11 @@ impl Passwords {
         let hashed = self
             .blocking(move || hash_password(&runtime, &password, &name))
             .await?;
-        let refused = |message: &'static str, rule: &str| {
-            let details = serde_json::json!({ "field": "password", "rule": rule });
-            Error::invalid(message).with_details(details)
-        };
+        let refused =
+            |message: &'static str, rule: &str| Error::invalid(message).breaks("password", rule);
         hashed.map_err(|error| match error {
-            Refused::Length => refused("A password has 12 to 128 characters.", "length"),
+            Refused::Short => refused(LENGTH_WORDS, "minLength 12"),
+            Refused::Long => refused(LENGTH_WORDS, "maxLength 128"),
             Refused::Common => refused(
                 "This password is too common, or too much like the name; take another.",
                 "common",

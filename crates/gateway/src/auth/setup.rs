@@ -14,8 +14,8 @@ fn hash_text(token: &str) -> String {
     secret_text(&secret_hash(token))
 }
 
-/// Makes a new set-up token if the server has no user yet; the one before is no longer good. The
-/// link for the first admin is `<address>/setup?token=<token>`.
+/// Makes a new set-up token if the server has no user yet; the one before is no longer good.
+/// [`OneTimeLink::Setup`](crate::OneTimeLink::Setup) makes the link for the first admin.
 ///
 /// # Errors
 /// When the store cannot be read or written.

@@ -1,28 +1,33 @@
 //! From a token or an API key to a principal: verified once, then remembered until it ends or is
 //! revoked.
 
-use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
 use moka::sync::Cache;
-use netra_context::{BackgroundKind, Principal, Right, Rights, Runtime, UserExecutionContext};
+use netra_context::{
+    BackgroundKind, Limit, Principal, Right, Rights, Runtime, UserExecutionContext,
+};
 use netra_protocol::account::{Identity, Role, User};
 use netra_protocol::id::{KeyId, SessionId, UserId};
+use netra_protocol::limits::Limits;
 use netra_protocol::{ErrorCode, Timestamp};
 use netra_store::{Claimed, Grant, KeyOwner, Known, Store};
 use parking_lot::Mutex;
-use sha2::{Digest as _, Sha256};
 use tokio::sync::broadcast;
-use tokio::time::Sleep;
 
 use super::issuer::{Issuer, IssuerConfig};
 use super::keys::Keys;
 use super::token::{self, Refused};
+use super::verified::CountedKey;
+pub(crate) use super::verified::{Expiry, Passed, Presented, Revoked, Verified};
 use crate::error::Error;
+use crate::limit::{Verdict, Windows};
 
 /// Credentials that are remembered at once; others are verified again.
 const REMEMBERED: u64 = 50_000;
+/// Accounts that are remembered at once.
+const ACCOUNTS: u64 = 10_000;
 /// Revocations that a socket may be behind before it asks the store instead.
 const BEHIND: usize = 256;
 /// What the secret of an API key begins with.
@@ -32,72 +37,6 @@ const MAX_API_KEY_LEN: usize = 128;
 /// How far `last_used_at` may be behind, in milliseconds: not every request writes.
 const USED_MS: u64 = 60_000;
 
-/// Somebody whose credentials were verified.
-#[derive(Debug, Clone)]
-pub(crate) struct Verified {
-    pub(crate) principal: Principal,
-    pub(crate) grant: Grant,
-    /// None for a key without an end.
-    pub(crate) expires_at: Option<Timestamp>,
-}
-
-/// What is no longer as it was: whoever remembers it has to look again.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Revoked {
-    /// A sign-in has ended.
-    Session(SessionId),
-    /// An API key was revoked.
-    Key(KeyId),
-    /// The user was disabled, or has another role, plan or limits.
-    User(UserId),
-    /// The plans have other limits.
-    Plans,
-}
-
-impl Verified {
-    /// Whether the credentials are concerned.
-    pub(crate) fn is_concerned(&self, revoked: Revoked) -> bool {
-        match revoked {
-            Revoked::Session(session) => self.grant == Grant::Session(session),
-            Revoked::Key(revoked) => match self.grant {
-                Grant::Key(key) | Grant::Service { key, .. } => key == revoked,
-                Grant::Session(_) | Grant::Console | Grant::Issuer => false,
-            },
-            // Who was disabled has no service token any more.
-            Revoked::User(user) => match self.grant {
-                Grant::Service { owner, .. } if owner == user => true,
-                _ => self.principal.user_id == user,
-            },
-            Revoked::Plans => true,
-        }
-    }
-
-    /// How long the credentials are good; none for as long as they are not revoked.
-    fn time_left(&self, now: Timestamp) -> Option<Duration> {
-        let left_ms = |end: Timestamp| end.millis_since(now);
-        self.expires_at.map(left_ms).map(Duration::from_millis)
-    }
-
-    /// The end of the credentials, to be waited for.
-    pub(crate) fn expiry(&self, now: Timestamp) -> Expiry {
-        let left = self.time_left(now);
-        Expiry(left.map(|left| Box::pin(tokio::time::sleep(left))))
-    }
-}
-
-/// The end of credentials, where they have one.
-pub(crate) struct Expiry(Option<Pin<Box<Sleep>>>);
-
-impl Expiry {
-    /// Waits for it, or for ever where there is none.
-    pub(crate) async fn passed(&mut self) {
-        match &mut self.0 {
-            Some(end) => end.await,
-            None => std::future::pending().await,
-        }
-    }
-}
-
 /// Verifies credentials against the key, the session or API key, and the user.
 pub(crate) struct Verifier {
     runtime: Runtime,
@@ -105,40 +44,13 @@ pub(crate) struct Verifier {
     keys: Keys,
     issuer: Option<Issuer>,
     remembered: Cache<[u8; 32], Arc<Verified>>,
+    /// Accounts, for whoever asks who they are, with the server's limits that they were read under.
+    accounts: Cache<UserId, (Arc<Limits>, Arc<User>)>,
+    /// Requests by API key.
+    asked: Windows<KeyId>,
     /// Counts revocations. Whoever verifies credentials remembers them only if none came meanwhile.
     revocations: Mutex<u64>,
     revoked: broadcast::Sender<Revoked>,
-}
-
-/// The credentials of a request.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Presented<'a> {
-    /// A token or an API key.
-    pub(crate) text: &'a str,
-    /// What `X-Netra-User` says: whom a back end acts for.
-    pub(crate) acts_for: Option<&'a str>,
-}
-
-impl<'a> Presented<'a> {
-    /// A token or an API key that names nobody else.
-    pub(crate) fn of(text: &'a str) -> Self {
-        Self {
-            text,
-            acts_for: None,
-        }
-    }
-
-    fn digest(self) -> [u8; 32] {
-        let mut digest = Sha256::new();
-        // The length first, so that nothing moves from one to the other.
-        digest.update((self.text.len() as u64).to_be_bytes());
-        digest.update(self.text);
-        if let Some(subject) = self.acts_for {
-            digest.update([1]);
-            digest.update(subject);
-        }
-        digest.finalize().into()
-    }
 }
 
 /// The longest name of an end user.
@@ -150,7 +62,7 @@ fn checked_subject(subject: &str) -> Result<&str, Error> {
         return Ok(subject);
     }
     let message = "`X-Netra-User` has 1 to 128 visible ASCII characters, without spaces.";
-    Err(Error::invalid(message).at_field("X-Netra-User"))
+    Err(Error::invalid(message).breaks("X-Netra-User", "pattern ^[!-~]{1,128}$"))
 }
 
 fn is_known_to(user: &User, issuer: &str) -> bool {
@@ -200,27 +112,43 @@ impl Verifier {
                 .max_capacity(REMEMBERED)
                 .time_to_live(recheck)
                 .build(),
+            accounts: Cache::builder()
+                .max_capacity(ACCOUNTS)
+                .time_to_live(recheck)
+                .build(),
+            asked: Windows::new(),
             revocations: Mutex::new(0),
             revoked: broadcast::channel(BEHIND).0,
         }
     }
 
-    /// Who these credentials belong to, and whom they act for where they name somebody.
-    pub(crate) async fn verify(&self, presented: Presented<'_>) -> Result<Arc<Verified>, Error> {
+    /// Who these credentials belong to, and whom they act for where they name somebody. Counts an API key.
+    pub(crate) async fn verify(&self, presented: Presented<'_>) -> Result<Passed, Error> {
         let now = self.runtime.now();
         let Presented { text, acts_for } = presented;
         let digest = presented.digest();
         if let Some(known) = self.remembered.get(&digest) {
-            if known.expires_at.is_none_or(|end| end > now) {
-                return Ok(known);
+            if known.expires_at.is_some_and(|end| end <= now) {
+                return Err(expired(known.grant));
             }
-            return Err(expired(known.grant));
+            let by_key = known.key.map(|key| self.count(key)).transpose()?;
+            let verified = known;
+            return Ok(Passed { verified, by_key });
         }
         let before = *self.revocations.lock();
-        let verified = match (is_api_key(text), acts_for) {
-            (true, None) => self.verify_key(text, now).await?,
-            (true, Some(subject)) => self.verify_service(text, subject, now).await?,
-            (false, None) => self.verify_token(text, now).await?,
+        let (verified, by_key) = match (is_api_key(text), acts_for) {
+            (true, acts_for) => {
+                let found = self.find_key(text).await?;
+                // Before anything is made for whom the key names.
+                let by_key = self.count(CountedKey::of(&found))?;
+                let verified = match acts_for {
+                    None => self.verify_key(&found)?,
+                    Some(subject) => self.verify_service(&found, subject).await?,
+                };
+                self.note_use(&found, now).await;
+                (verified, Some(by_key))
+            }
+            (false, None) => (self.verify_token(text, now).await?, None),
             (false, Some(_)) => return Err(no_service()),
         };
         let verified = Arc::new(verified);
@@ -228,25 +156,37 @@ impl Verifier {
         if *revocations == before {
             self.remembered.insert(digest, verified.clone());
         }
-        Ok(verified)
+        Ok(Passed { verified, by_key })
+    }
+
+    /// Counts a request that came with the key.
+    fn count(&self, key: CountedKey) -> Result<Verdict, Error> {
+        let now = self.runtime.now();
+        let verdict = self.asked.count(key.id, key.per_minute, now);
+        if verdict.allowed {
+            return Ok(verdict);
+        }
+        self.runtime.limit_hit(key.owner, Limit::Requests);
+        Err(verdict.refusal())
     }
 
     async fn verify_token(&self, text: &str, now: Timestamp) -> Result<Verified, Error> {
         if let Some(issuer) = &self.issuer
-            && !token::is_own(text)
+            && !self.keys.seal().is_on(text)
         {
             return self.verify_of_issuer(issuer, text, now).await;
         }
-        let key = self.keys.verifying();
-        let claims = token::verify(&key, text, now).map_err(|refused| match refused {
-            Refused::Invalid => wrong(),
-            Refused::Expired => expired(Grant::Console),
-        })?;
+        let claims =
+            token::verify(self.keys.seal(), text, now).map_err(|refused| match refused {
+                Refused::Invalid => wrong(),
+                Refused::Expired => expired(Grant::Console),
+            })?;
         let grant = claims.sid.map_or(Grant::Console, Grant::Session);
         Ok(Verified {
             principal: self.look_up(claims.sub, grant).await?,
             grant,
             expires_at: Some(claims.expires_at()),
+            key: None,
         })
     }
 
@@ -270,6 +210,7 @@ impl Verifier {
         let claimed = Claimed {
             role: issuer.config.role_claim.as_ref().map(|_| told.role),
             plan: issuer.config.plan_claim.as_ref().map(|_| told.plan),
+            at: told.issued_at,
         };
         let ctx = self.ctx();
         let user = self.store.user_of_identity(&ctx, identity, claimed);
@@ -284,29 +225,22 @@ impl Verifier {
             principal: self.principal(&user, None),
             grant: Grant::Issuer,
             expires_at: Some(told.expires_at),
+            key: None,
         })
     }
 
-    async fn verify_key(&self, text: &str, now: Timestamp) -> Result<Verified, Error> {
-        let found = self.find_key(text).await?;
-        let verified = Verified {
-            principal: self.principal_of_key(&found)?,
+    fn verify_key(&self, found: &KeyOwner) -> Result<Verified, Error> {
+        Ok(Verified {
+            principal: self.principal_of_key(found)?,
             grant: Grant::Key(found.key),
             expires_at: found.expires_at,
-        };
-        self.note_use(&found, now).await;
-        Ok(verified)
+            key: Some(CountedKey::of(found)),
+        })
     }
 
     /// The end user whom a service token names, made where nobody is known by that name yet.
-    async fn verify_service(
-        &self,
-        text: &str,
-        subject: &str,
-        now: Timestamp,
-    ) -> Result<Verified, Error> {
-        let found = self.find_key(text).await?;
-        let rights = self.rights_of_service(&found)?;
+    async fn verify_service(&self, found: &KeyOwner, subject: &str) -> Result<Verified, Error> {
+        let rights = self.rights_of_service(found)?;
         let identity = Identity {
             issuer: found.user.id.to_string(),
             subject: checked_subject(subject)?.to_owned(),
@@ -320,16 +254,15 @@ impl Verifier {
         }
         let mut principal = self.principal(&user, None);
         principal.rights = principal.rights.intersect(rights);
-        let verified = Verified {
+        Ok(Verified {
             principal,
             grant: Grant::Service {
                 key: found.key,
                 owner: found.user.id,
             },
             expires_at: found.expires_at,
-        };
-        self.note_use(&found, now).await;
-        Ok(verified)
+            key: Some(CountedKey::of(found)),
+        })
     }
 
     async fn find_key(&self, text: &str) -> Result<KeyOwner, Error> {
@@ -445,6 +378,27 @@ impl Verifier {
         }
     }
 
+    /// The caller's own account. It is remembered as credentials are: what this server changes in it is seen at once.
+    pub(crate) async fn account(
+        &self,
+        ctx: &UserExecutionContext,
+        id: UserId,
+    ) -> Result<Arc<User>, Error> {
+        let limits = self.store.base_limits();
+        if let Some((under, known)) = self.accounts.get(&id)
+            && Arc::ptr_eq(&under, &limits)
+        {
+            return Ok(known);
+        }
+        let before = *self.revocations.lock();
+        let user = Arc::new(self.store.user_by_id(ctx, id).await?);
+        let revocations = self.revocations.lock();
+        if *revocations == before {
+            self.accounts.insert(id, (limits, user.clone()));
+        }
+        Ok(user)
+    }
+
     /// Forgets all credentials that are concerned, and tells their sockets and streams.
     pub(crate) fn revoke(&self, revoked: Revoked) {
         let mut revocations = self.revocations.lock();
@@ -453,6 +407,15 @@ impl Verifier {
             if verified.is_concerned(revoked) {
                 self.remembered.invalidate(&*digest);
             }
+        }
+        match revoked {
+            Revoked::User(user) => self.accounts.invalidate(&user),
+            Revoked::Plans => {
+                for (user, _) in &self.accounts {
+                    self.accounts.invalidate(&*user);
+                }
+            }
+            Revoked::Session(_) | Revoked::Key(_) => {}
         }
         drop(revocations);
         // Without a socket there is nobody to tell.

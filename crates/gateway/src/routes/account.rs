@@ -12,10 +12,11 @@ use netra_protocol::frame::Empty;
 use netra_store::{Grant, NewUser, TicketOwner};
 use sha2::{Digest as _, Sha256};
 
-use crate::address::counted;
+use crate::address::{Peer, counted};
 use crate::auth::verifier::{Presented, Revoked};
 use crate::auth::{cookie, origin, secret_hash, secret_text, session, setup};
 use crate::config::Registration;
+use crate::cors;
 use crate::error::Error;
 use crate::extract::{Caller, Visitor};
 use crate::json::Payload;
@@ -27,8 +28,8 @@ pub(crate) fn throttle(gateway: &Gateway, name: &str, visitor: &Visitor) -> Resu
     let mut key = Sha256::new();
     key.update(name.to_lowercase());
     key.update([0]);
-    key.update(visitor.address.map_or(0, counted).to_be_bytes());
-    let limit = gateway.limits.logins_per_minute;
+    key.update(visitor.peer.map_or(0, counted).to_be_bytes());
+    let limit = gateway.config.logins_per_minute.get();
     let verdict = gateway
         .logins
         .count(key.finalize().into(), limit, gateway.runtime.now());
@@ -39,21 +40,36 @@ pub(crate) fn throttle(gateway: &Gateway, name: &str, visitor: &Visitor) -> Resu
     }
 }
 
+/// As the document has it.
+const NAME_RULE: &str = "pattern ^(?![uU][sS][rR]_)[A-Za-z0-9._@-]{1,64}$";
+
 pub(crate) fn check_name(name: &str) -> Result<(), Error> {
     if is_user_name(name) {
         return Ok(());
     }
     let message = "A name has 1 to 64 letters (a to z), digits, `.`, `_`, `-` or `@`.";
-    Err(Error::invalid(message).at_field("name"))
+    Err(Error::invalid(message).breaks("name", NAME_RULE))
 }
 
 fn is_secure(gateway: &Gateway, visitor: &Visitor) -> bool {
     origin::is_secure(&gateway.config, &visitor.headers)
 }
 
+/// Whether a page of another origin asks, which holds its tokens itself.
+fn is_other_page(gateway: &Gateway, visitor: &Visitor) -> bool {
+    cors::listed(&gateway.config, &visitor.headers, &visitor.uri).is_some()
+}
+
+/// The refresh token of the browser's cookie, for the server's own page.
+fn kept(gateway: &Gateway, visitor: &Visitor) -> Option<String> {
+    let cookie = cookie::read(&visitor.headers);
+    cookie.filter(|_| !is_other_page(gateway, visitor))
+}
+
 /// The tokens, in a cookie too where a browser asks.
 fn signed_in(gateway: &Gateway, visitor: &Visitor, status: StatusCode, tokens: Tokens) -> Response {
-    let keep = origin::from_browser(&visitor.headers).then(|| {
+    let own_page = origin::from_browser(&visitor.headers) && !is_other_page(gateway, visitor);
+    let keep = own_page.then(|| {
         let life = gateway.config.refresh_ttl;
         cookie::keep(&tokens.refresh_token, life, is_secure(gateway, visitor))
     });
@@ -245,7 +261,7 @@ fn is_dev_visitor(gateway: &Gateway, visitor: &Visitor) -> bool {
         .get("sec-fetch-site")
         .and_then(|site| site.to_str().ok());
     gateway.config.dev
-        && visitor.address.is_some_and(|address| address.is_loopback())
+        && visitor.peer.is_some_and(Peer::is_loopback)
         && host.is_some_and(origin::Host::is_loopback)
         && !forwarded.iter().any(|name| headers.contains_key(*name))
         && matches!(site, None | Some("same-origin" | "none"))
@@ -265,7 +281,7 @@ pub(crate) async fn refresh(
 ) -> Result<Response, Error> {
     let Refresh { refresh_token } = body.read_or_default().await?;
     let by_cookie = refresh_token.is_none();
-    let carried = match refresh_token.or_else(|| cookie::read(&visitor.headers)) {
+    let carried = match refresh_token.or_else(|| kept(&gateway, &visitor)) {
         Some(token) => session::carry_on(&gateway, &token).await,
         None => Err(Error::unauthenticated(
             "There is no refresh token; sign in.",
@@ -296,10 +312,10 @@ pub(crate) async fn logout(
     body: Payload,
 ) -> Result<Response, Error> {
     let Refresh { refresh_token } = body.read_or_default().await?;
-    let refresh_token = refresh_token.or_else(|| cookie::read(&visitor.headers));
+    let refresh_token = refresh_token.or_else(|| kept(&gateway, &visitor));
     let caller = match presented(&visitor.headers)? {
         Some(token) => match gateway.verifier.verify(Presented::of(token)).await {
-            Ok(verified) => Some(verified),
+            Ok(passed) => Some(passed.verified),
             // A token past its end must not keep anybody from signing out.
             Err(_) if refresh_token.is_some() => None,
             Err(error) => return Err(error),
@@ -328,6 +344,7 @@ pub(crate) async fn logout(
 /// Good once, for 30 seconds, from the page that asked.
 #[utoipa::path(post, path = "/api/auth/ws-ticket", tag = "accounts",
     operation_id = "account_ws_ticket",
+    request_body = Option<Empty>,
     responses((status = 200, description = "A ticket", body = Ticket)))]
 pub(crate) async fn ws_ticket(
     State(gateway): State<Gateway>,
@@ -364,12 +381,10 @@ pub(crate) async fn ws_ticket(
 /// Tells who is signed in
 #[utoipa::path(get, path = "/api/auth/me", tag = "accounts", operation_id = "account_me",
     responses((status = 200, description = "The user", body = User)))]
-pub(crate) async fn me(
-    State(gateway): State<Gateway>,
-    caller: Caller,
-) -> Result<Answer<User>, Error> {
+pub(crate) async fn me(State(gateway): State<Gateway>, caller: Caller) -> Result<Response, Error> {
     let id = caller.verified.principal.user_id;
-    Ok(Answer(gateway.store.user_by_id(&caller.ctx, id).await?))
+    let user = gateway.verifier.account(&caller.ctx, id).await?;
+    Ok(Answer(&*user).into_response())
 }
 
 #[cfg(test)]

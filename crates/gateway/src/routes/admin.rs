@@ -4,7 +4,7 @@ use axum::Json as Answer;
 use axum::extract::State;
 use axum::http::StatusCode;
 use netra_protocol::Page;
-use netra_protocol::account::{Plan, Role, User};
+use netra_protocol::account::{Plan, Role, User, is_group_name};
 use netra_protocol::admin::{AdminRun, ChangedUser, CreateUser, Link, UpdateUser};
 use netra_protocol::frame::Empty;
 use netra_protocol::id::{RunId, UserId};
@@ -15,7 +15,7 @@ use netra_protocol::tool::ToolServer;
 use netra_store::{NewUser, RunFilter};
 use serde::{Deserialize, Serialize};
 
-use crate::auth::link::{self, Purpose};
+use crate::auth::link::{self, OneTimeLink};
 use crate::auth::verifier::Revoked;
 use crate::error::Error;
 use crate::extract::{Caller, Id, IdempotencyKey, Paging, Visitor, checked_limit};
@@ -114,7 +114,7 @@ async fn reset_link(
 ) -> Result<Link, Error> {
     let user = gateway.store.user_supervised(&caller.ctx, id).await?;
     let place = (&visitor.headers, &visitor.uri);
-    let (link, kept) = link::make(gateway, Purpose::Reset, link::RESET_LIFE, place);
+    let (link, kept) = link::make(gateway, OneTimeLink::Reset, link::RESET_LIFE, place);
     let store = &gateway.store;
     store.reset_link_create(&caller.ctx, &user, kept).await?;
     Ok(link)
@@ -127,8 +127,20 @@ pub(crate) fn check_limits(limits: &LimitOverrides, at: &str) -> Result<(), Erro
         Some((name, least)) => {
             let field = format!("{at}.{name}");
             let message = format!("`{field}` is at least {least}.");
-            Err(Error::invalid(message).at_field(&field))
+            Err(Error::invalid(message).breaks(&field, &format!("minimum {least}")))
         }
+    }
+}
+
+fn refused_groups(groups: &[String]) -> Error {
+    let message = "`groups` are at most 32 names of 1 to 64 letters, digits, `.`, `_` or `-`.";
+    let refused = Error::invalid(message);
+    match groups.iter().position(|name| !is_group_name(name)) {
+        Some(place) => {
+            let field = format!("groups[{place}]");
+            refused.breaks(&field, "pattern ^[A-Za-z0-9._-]{1,64}$")
+        }
+        None => refused.breaks("groups", "maxItems 32"),
     }
 }
 
@@ -153,8 +165,7 @@ pub(crate) async fn user_update(
     let user = gateway.store.user_supervised(&caller.ctx, id).await?;
     let change: UpdateUser = body.read().await?;
     if !change.has_good_groups() {
-        let message = "`groups` are at most 32 names of 1 to 64 letters, digits, `.`, `_` or `-`.";
-        return Err(Error::invalid(message).at_field("groups"));
+        return Err(refused_groups(&change.groups.unwrap_or_default()));
     }
     if let Some(limits) = &change.limits {
         check_limits(limits, "limits")?;
@@ -188,7 +199,7 @@ pub(crate) struct Runs {
     status: Option<RunStatus>,
     /// Items of a page, 1 to 100; 20 when absent.
     #[param(minimum = 1, maximum = 100)]
-    limit: Option<u32>,
+    limit: Option<i64>,
     /// `next_cursor` of the page before.
     cursor: Option<String>,
 }
@@ -223,6 +234,7 @@ pub(crate) async fn run_list(
 /// user's audit too.
 #[utoipa::path(post, path = "/api/admin/runs/{id}/cancel", tag = "admin",
     operation_id = "admin_run_cancel", params(("id" = RunId, Path, description = "The run")),
+    request_body = Option<Empty>,
     responses((status = 202, description = "The run, about to end", body = AdminRun)))]
 pub(crate) async fn run_cancel(
     State(gateway): State<Gateway>,

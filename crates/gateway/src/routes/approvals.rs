@@ -25,7 +25,9 @@ pub(crate) async fn resolve(
 ) -> Result<Approval, Error> {
     let note = answer.note.as_deref().unwrap_or_default();
     if note.chars().count() > MAX_NOTE_CHARS {
-        return Err(Error::invalid("`note` has at most 2000 characters.").at_field("note"));
+        return Err(
+            Error::invalid("`note` has at most 2000 characters.").breaks("note", "maxLength 2000")
+        );
     }
     Ok(gateway.engine.answer(ctx, approval, answer).await?)
 }

@@ -23,6 +23,7 @@ pub(crate) const MAX_THREADS: usize = 1_000;
 #[into_params(parameter_in = Query)]
 pub(crate) struct Stream {
     /// Go on after this event: `seq` or `epoch:seq`. The header `Last-Event-ID` wins.
+    #[param(pattern = "^([!-~]+:)?[0-9]{1,19}$")]
     after: Option<String>,
     /// Whether `message_delta` is wanted; yes when absent.
     deltas: Option<bool>,
@@ -36,13 +37,13 @@ impl Stream {
             return Ok(None);
         };
         let ids: Result<HashSet<ThreadId>, _> = text.split(',').map(str::parse).collect();
-        match ids {
-            Ok(ids) if ids.len() <= MAX_THREADS => Ok(Some(ids)),
-            _ => {
-                let message = "`threads` is up to 1000 ids of conversations, with commas between.";
-                Err(Error::invalid(message).at_field("threads"))
-            }
-        }
+        let rule = match ids {
+            Ok(ids) if ids.len() <= MAX_THREADS => return Ok(Some(ids)),
+            Ok(_) => "maxItems 1000",
+            Err(_) => ThreadId::RULE,
+        };
+        let message = "`threads` is up to 1000 ids of conversations, with commas between.";
+        Err(Error::invalid(message).breaks("threads", rule))
     }
 }
 
@@ -50,7 +51,8 @@ impl Stream {
 ///
 /// Or after a cursor. The stream ends with the access token's life, and resumes.
 #[utoipa::path(get, path = "/api/events", tag = "events", operation_id = "event_stream",
-    params(Stream, ("Last-Event-ID" = Option<String>, Header, description = "Go on after it")),
+    params(Stream, ("Last-Event-ID" = Option<String>, Header, description = "Go on after it",
+            pattern = "^(([!-~]+:)?[0-9]{1,19})?$")),
     responses((status = 200, description = "Events", content_type = "text/event-stream",
         body = netra_protocol::WireEvent)))]
 pub(crate) async fn event_stream(
@@ -81,7 +83,8 @@ pub(crate) async fn event_stream(
 #[utoipa::path(get, path = "/api/runs/{id}/events", tag = "events",
     operation_id = "run_event_stream",
     params(("id" = RunId, Path, description = "The run"), Stream,
-        ("Last-Event-ID" = Option<String>, Header, description = "Go on after it")),
+        ("Last-Event-ID" = Option<String>, Header, description = "Go on after it",
+            pattern = "^(([!-~]+:)?[0-9]{1,19})?$")),
     responses((status = 200, description = "Events", content_type = "text/event-stream",
         body = netra_protocol::WireEvent),
         (status = 204, description = "Nothing follows")))]

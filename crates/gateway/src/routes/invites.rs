@@ -9,9 +9,9 @@ use netra_protocol::Page;
 use netra_protocol::admin::{CreateInvite, Invite};
 use netra_protocol::id::InviteId;
 
-use crate::auth::link::{self, Purpose};
+use crate::auth::link::{self, OneTimeLink};
 use crate::error::Error;
-use crate::extract::{Caller, Id, Paging, Visitor};
+use crate::extract::{Caller, Id, IdempotencyKey, Paging, Visitor};
 use crate::json::Payload;
 use crate::state::Gateway;
 
@@ -22,7 +22,8 @@ const MOST_LIFE_MS: u64 = 90 * DAY_MS;
 
 /// Makes an invitation
 ///
-/// For one account, with this role and plan. The link is in this answer and nowhere else. For admins.
+/// For one account, with this role and plan. The link is in this answer and nowhere else: a repetition with the same
+/// `Idempotency-Key` gives the invitation without it. For admins.
 #[utoipa::path(post, path = "/api/admin/invites", tag = "admin", operation_id = "admin_invite_create",
     request_body = Option<CreateInvite>,
     responses((status = 201, description = "The invitation, with its link", body = Invite)))]
@@ -30,26 +31,35 @@ pub(crate) async fn invite_create(
     State(gateway): State<Gateway>,
     caller: Caller,
     visitor: Visitor,
+    idempotency: IdempotencyKey,
     body: Payload,
 ) -> Result<(StatusCode, Answer<Invite>), Error> {
+    let body: CreateInvite = body.read_or_default().await?;
+    let idempotency = idempotency.of("admin_invite_create", &body)?;
     let CreateInvite {
         role,
         plan,
         expires_in_ms,
-    } = body.read_or_default().await?;
+    } = body;
     let life_ms = expires_in_ms.unwrap_or(LIFE_MS);
     if !(1..=MOST_LIFE_MS).contains(&life_ms) {
         let message = format!("`expires_in_ms` is from 1 to {MOST_LIFE_MS}.");
-        return Err(Error::invalid(message).at_field("expires_in_ms"));
+        let rule = match life_ms {
+            0 => "minimum 1",
+            _ => "maximum 7776000000",
+        };
+        return Err(Error::invalid(message).breaks("expires_in_ms", rule));
     }
     let (life, place) = (
         Duration::from_millis(life_ms),
         (&visitor.headers, &visitor.uri),
     );
-    let (link, kept) = link::make(&gateway, Purpose::Invite, life, place);
+    let (link, kept) = link::make(&gateway, OneTimeLink::Invite, life, place);
     let store = &gateway.store;
-    let mut invite = store.invite_create(&caller.ctx, (role, plan), kept).await?;
-    invite.link = Some(link);
+    let created = store.invite_create(&caller.ctx, (role, plan), kept, idempotency.as_ref());
+    let created = created.await?;
+    let mut invite = created.value;
+    invite.link = (!created.replayed).then_some(link);
     Ok((StatusCode::CREATED, Answer(invite)))
 }
 

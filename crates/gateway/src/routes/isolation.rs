@@ -9,6 +9,7 @@ use axum::extract::State;
 use netra_context::UserExecutionContext;
 use netra_context::memory::{self, Account};
 use netra_engine::{Census, Holdings};
+use netra_protocol::account::User;
 use netra_protocol::id::UserId;
 use netra_protocol::isolation::{
     Isolation, MemoryHoldings, MustBeZero, NodeHoldings, Slots, UserHoldings,
@@ -43,8 +44,8 @@ pub(crate) async fn isolation_get(
     };
     let mut users = Vec::new();
     for id in seen.users() {
-        let name = name_of(&gateway, &caller.ctx, id).await?;
-        users.push(seen.user(&gateway, id, name));
+        let user = user_of(&gateway, &caller.ctx, id).await?;
+        users.push(seen.user(&gateway, id, user));
     }
     let bytes = |user: &UserHoldings| {
         let memory = user.memory.as_ref();
@@ -61,13 +62,13 @@ pub(crate) async fn isolation_get(
     }))
 }
 
-async fn name_of(
+async fn user_of(
     gateway: &Gateway,
     ctx: &UserExecutionContext,
     id: UserId,
-) -> Result<Option<String>, Error> {
+) -> Result<Option<User>, Error> {
     match gateway.store.user_supervised(ctx, id).await {
-        Ok(user) => Ok(Some(user.name.clone())),
+        Ok(user) => Ok(Some(user.into_inner())),
         Err(netra_store::Error::NotFound) => Ok(None),
         Err(error) => Err(error.into()),
     }
@@ -89,15 +90,17 @@ impl Seen<'_> {
         all.copied().collect()
     }
 
-    fn user(&self, gateway: &Gateway, id: UserId, name: Option<String>) -> UserHoldings {
+    fn user(&self, gateway: &Gateway, id: UserId, user: Option<User>) -> UserHoldings {
+        // Whoever has left may have no more runs.
+        let allowed = user.as_ref().map_or(0, |user| user.limits.concurrent_runs);
         let runs = self.census.users.get(&id).copied().unwrap_or_default();
         let connections = self.connections.get(&id).copied().unwrap_or_default();
         let account = self.accounts.get(&id);
         let hits = gateway.runtime.limits_hit(id).into_iter();
         UserHoldings {
             user_id: id,
-            name,
-            slots: slots(runs, u64::from(gateway.limits.concurrent_runs)),
+            name: user.map(|user| user.name),
+            slots: slots(runs, u64::from(allowed)),
             memory: account.map(|account| memory_of(account, runs.worker_bytes)),
             workers: runs.workers as u64,
             sockets: connections.sockets.into(),

@@ -5,7 +5,7 @@ use axum::extract::State;
 use axum::http::StatusCode;
 use netra_context::Rights;
 use netra_protocol::Page;
-use netra_protocol::account::{CreateKey, Key};
+use netra_protocol::account::{CreateKey, Key, SCOPES};
 use netra_protocol::id::KeyId;
 use netra_store::{Grant, NewKey};
 
@@ -19,24 +19,37 @@ use crate::state::Gateway;
 /// The longest name of a key, in characters.
 const MAX_NAME_CHARS: usize = 100;
 
+/// As the document has it.
+const NAME_RULE: &str =
+    r"pattern ^[^\x00-\x1f\x7f-\x9f]*[^\x00-\x20\x7f-\xa0][^\x00-\x1f\x7f-\x9f]*$";
+
 fn check_name(name: &str) -> Result<(), Error> {
-    let fits = !name.trim().is_empty() && name.chars().count() <= MAX_NAME_CHARS;
-    if fits && !name.chars().any(char::is_control) {
+    let rule = if name.chars().count() > MAX_NAME_CHARS {
+        "maxLength 100"
+    } else if name.trim().is_empty() || name.chars().any(char::is_control) {
+        NAME_RULE
+    } else {
         return Ok(());
-    }
+    };
     let message = "`name` has 1 to 100 characters, none of them a control character.";
-    Err(Error::invalid(message).at_field("name"))
+    Err(Error::invalid(message).breaks("name", rule))
 }
 
 /// The rights that are asked for. That the maker has them is the store's to see.
 fn read_scopes(scopes: &[String]) -> Result<Rights, Error> {
-    let refused = |message: &'static str| Err(Error::invalid(message).at_field("scopes"));
     match Rights::from_names(scopes.iter().map(String::as_str)) {
-        Ok(Rights::NONE) => refused("`scopes` names at least one scope."),
+        Ok(Rights::NONE) => {
+            let message = "`scopes` names at least one scope.";
+            Err(Error::invalid(message).breaks("scopes", "minItems 1"))
+        }
         Ok(rights) => Ok(rights),
-        Err(_) => refused(
-            "`scopes` are `read`, `run`, `files`, `account`, `approve`, `admin`, `metrics` or `service`.",
-        ),
+        Err(unknown) => {
+            let place = scopes.iter().position(|scope| scope == unknown);
+            let field = format!("scopes[{}]", place.unwrap_or_default());
+            let message = "`scopes` are `read`, `run`, `files`, `account`, `approve`, `admin`, `metrics` or `service`.";
+            let rule = format!("enum {}", SCOPES.join(", "));
+            Err(Error::invalid(message).breaks(&field, &rule))
+        }
     }
 }
 
@@ -56,7 +69,7 @@ fn check_end(gateway: &Gateway, caller: &Caller, body: &CreateKey) -> Result<(),
     let end = body.expires_at;
     if end.is_some_and(|end| end <= gateway.runtime.now()) {
         let message = "`expires_at` is in the future.";
-        return Err(Error::invalid(message).at_field("expires_at"));
+        return Err(Error::invalid(message).breaks("expires_at", "future"));
     }
     let verified = &caller.verified;
     match (verified.grant, verified.expires_at) {

@@ -34,6 +34,8 @@ const PAGE_OF_LONG: u32 = 10;
 /// Events that are read at once, and bytes of them.
 const EVENTS: usize = 1_000;
 const EVENT_BYTES: usize = 1024 * 1024;
+/// Bytes of rows whose size nothing else bounds: their JSON takes many times that when it is read.
+const ROW_BYTES: usize = 256 * 1024;
 /// Pieces in which files are read, in bytes.
 const PIECE: usize = 64 * 1024;
 /// A sign-in that is not older needs no password again, in milliseconds.
@@ -139,7 +141,7 @@ impl Export {
         pages!(
             self,
             "approvals",
-            |cursor| store.approvals(ctx, PAGE, cursor),
+            |cursor| store.approvals_within(ctx, (PAGE, ROW_BYTES), cursor),
             |_items| {}
         );
         self.events().await?;
@@ -327,5 +329,5 @@ async fn confirm(
         return Ok(());
     }
     let message = "Say the account's `password`, or sign in anew and ask again within ten minutes.";
-    Err(Error::invalid(message).at_field("password"))
+    Err(Error::invalid(message).breaks("password", "required"))
 }

@@ -22,8 +22,8 @@ async fn check(gateway: &Gateway, headers: &HeaderMap) -> Result<(), Error> {
     {
         return Ok(());
     }
-    let verified = gateway.verifier.verify(Presented::of(token)).await?;
-    if verified.principal.rights.contains(Right::Metrics) {
+    let passed = gateway.verifier.verify(Presented::of(token)).await?;
+    if passed.verified.principal.rights.contains(Right::Metrics) {
         Ok(())
     } else {
         Err(Error::forbidden())

@@ -59,7 +59,7 @@ pub(crate) struct Records {
     action: Option<String>,
     /// Items of a page, 1 to 100; 20 when absent.
     #[param(minimum = 1, maximum = 100)]
-    limit: Option<u32>,
+    limit: Option<i64>,
     /// `next_cursor` of the page before.
     cursor: Option<String>,
 }

@@ -133,8 +133,21 @@ pub(crate) async fn run_get(
 #[into_params(parameter_in = Query)]
 pub(crate) struct Wait {
     /// How long to wait, in milliseconds; 30,000 when absent.
-    #[param(maximum = 60_000)]
-    timeout_ms: Option<u64>,
+    #[param(minimum = 0, maximum = 60_000)]
+    timeout_ms: Option<i64>,
+}
+
+impl Wait {
+    fn timeout(&self) -> Result<Duration, Error> {
+        let rule = match self.timeout_ms.map(u64::try_from) {
+            None => return Ok(Duration::from_millis(DEFAULT_WAIT_MS)),
+            Some(Ok(ms)) if ms <= MAX_WAIT_MS => return Ok(Duration::from_millis(ms)),
+            Some(Ok(_)) => "maximum 60000",
+            Some(Err(_)) => "minimum 0",
+        };
+        let message = "`timeout_ms` is a number from 0 to 60000.";
+        Err(Error::invalid(message).breaks("timeout_ms", rule))
+    }
 }
 
 /// Waits until a run has ended
@@ -149,12 +162,7 @@ pub(crate) async fn run_wait(
     caller: Caller<Wait>,
     Id(id): Id<RunId>,
 ) -> Result<(StatusCode, Answer<Run>), Error> {
-    let timeout_ms = caller.query.timeout_ms.unwrap_or(DEFAULT_WAIT_MS);
-    if timeout_ms > MAX_WAIT_MS {
-        let message = "`timeout_ms` is a number from 0 to 60000.";
-        return Err(Error::invalid(message).at_field("timeout_ms"));
-    }
-    let timeout = Duration::from_millis(timeout_ms);
+    let timeout = caller.query.timeout()?;
     let run = gateway
         .bridge
         .wait_run(&caller.ctx, id, timeout)
@@ -173,6 +181,7 @@ pub(crate) async fn run_wait(
 /// Again while it ends: 202 too. After it has ended: 409 `run_ended`.
 #[utoipa::path(post, path = "/api/runs/{id}/cancel", tag = "runs", operation_id = "run_cancel",
     params(("id" = RunId, Path, description = "The run")),
+    request_body = Option<Empty>,
     responses((status = 202, description = "The run, about to end", body = Run)))]
 pub(crate) async fn run_cancel(
     State(gateway): State<Gateway>,
@@ -196,6 +205,7 @@ pub(crate) async fn run_cancel(
 /// In the same conversation, with the same input and files.
 #[utoipa::path(post, path = "/api/runs/{id}/retry", tag = "runs", operation_id = "run_retry",
     params(("id" = RunId, Path, description = "The ended run")),
+    request_body = Option<Empty>,
     responses((status = 202, description = "The new run", body = Run)))]
 pub(crate) async fn run_retry(
     State(gateway): State<Gateway>,

@@ -25,13 +25,13 @@ const MAX_SEARCH_CHARS: usize = 1_000;
 /// The text to search for; none where it is blank.
 fn checked_search(q: Option<&str>) -> Result<Option<&str>, Error> {
     let q = q.filter(|q| !q.trim().is_empty());
-    let is_bad =
-        |q: &str| q.chars().count() > MAX_SEARCH_CHARS || q.chars().any(|sign| sign.is_control());
-    if q.is_some_and(is_bad) {
-        let message = "`q` has at most 1,000 characters, none of them a control character.";
-        return Err(Error::invalid(message).at_field("q"));
-    }
-    Ok(q)
+    let rule = match q {
+        Some(q) if q.chars().count() > MAX_SEARCH_CHARS => "maxLength 1000",
+        Some(q) if q.chars().any(char::is_control) => r"pattern ^[^\x00-\x1f\x7f-\x9f]*$",
+        _ => return Ok(q),
+    };
+    let message = "`q` has at most 1,000 characters, none of them a control character.";
+    Err(Error::invalid(message).breaks("q", rule))
 }
 
 /// Refuses metadata that is too large.
@@ -41,14 +41,17 @@ pub(crate) fn check_metadata(metadata: Option<&Map<String, Value>>) -> Result<()
         .transpose()
         .map_err(Error::internal)?;
     if bytes.is_some_and(|bytes| bytes.len() > MAX_METADATA_BYTES) {
-        return Err(Error::invalid("`metadata` has at most 16 KiB of JSON.").at_field("metadata"));
+        let refused = Error::invalid("`metadata` has at most 16 KiB of JSON.");
+        return Err(refused.breaks("metadata", "maxBytes 16384"));
     }
     Ok(())
 }
 
 fn check_title(title: Option<&String>) -> Result<(), Error> {
     if title.is_some_and(|title| title.chars().count() > MAX_TITLE_CHARS) {
-        return Err(Error::invalid("`title` has at most 200 characters.").at_field("title"));
+        return Err(
+            Error::invalid("`title` has at most 200 characters.").breaks("title", "maxLength 200")
+        );
     }
     Ok(())
 }
@@ -58,11 +61,12 @@ fn check_title(title: Option<&String>) -> Result<(), Error> {
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub(crate) struct Search {
-    /// Text to look for in titles and messages, at most 1,000 characters.
+    /// Text to look for in titles and messages, at most 1,000 characters, none of them a control character.
+    #[param(max_length = 1000, pattern = r"^[^\x00-\x1f\x7f-\x9f]*$")]
     q: Option<String>,
     /// Items of a page, 1 to 100; 20 when absent.
     #[param(minimum = 1, maximum = 100)]
-    limit: Option<u32>,
+    limit: Option<i64>,
     /// `next_cursor` of the page before.
     cursor: Option<String>,
 }

@@ -16,7 +16,7 @@ use crate::state::Gateway;
 impl From<NotAdded> for Error {
     fn from(not_added: NotAdded) -> Self {
         match not_added {
-            NotAdded::Invalid(field, words) => Self::invalid(words).at_field(field),
+            NotAdded::Invalid { field, rule, words } => Self::invalid(words).breaks(field, rule),
             NotAdded::Forbidden(words) => Self::new(ErrorCode::Forbidden, words),
         }
     }
@@ -63,7 +63,8 @@ pub(crate) async fn tool_server_get(
 /// not answer. Its tools are the user's alone, named `my_NAME__tool`. 403 where no policy permits it.
 #[utoipa::path(put, path = "/api/tool-servers/{name}", tag = "agents",
     operation_id = "tool_server_put",
-    params(("name" = String, Path, description = "A lower-case letter, then letters, digits or single `_`, at most 21")),
+    params(("name" = String, Path, description = "A lower-case letter, then letters, digits or single `_`, at most 21",
+        max_length = 21, pattern = "^[a-z](_?[a-z0-9])*$")),
     request_body = PutToolServer,
     responses((status = 200, description = "The tool server", body = OwnToolServer)))]
 pub(crate) async fn tool_server_put(

@@ -37,8 +37,19 @@ const DISCARD_FOR: Duration = Duration::from_secs(30);
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub(crate) struct Upload {
-    /// The file's name, for a raw body; goes before the name in a multipart body.
+    /// The file's name, for a raw body; goes before the name in a multipart body. Of a path its last part.
+    #[param(min_length = 1)]
     name: Option<String>,
+}
+
+/// What a form has: one file, in a field of any name.
+#[derive(Deserialize, utoipa::ToSchema)]
+#[serde(deny_unknown_fields)]
+#[expect(dead_code, reason = "it is there for the document alone")]
+pub(crate) struct Form {
+    /// With the file's name.
+    #[schema(value_type = String, format = Binary)]
+    file: Vec<u8>,
 }
 
 /// A body that can be read on after whoever read it first has given up.
@@ -107,7 +118,7 @@ fn file_name(given: &str) -> Result<String, Error> {
     let name: String = name.chars().filter(|letter| !letter.is_control()).collect();
     if name.is_empty() || name == "." || name == ".." || name.chars().count() > MAX_NAME_CHARS {
         let message = "A file has a name of 1 to 255 characters (`?name=`).";
-        return Err(Error::invalid(message).at_field("name"));
+        return Err(Error::invalid(message).breaks("name", "file_name"));
     }
     Ok(name)
 }
@@ -148,7 +159,9 @@ fn broken_multipart(error: MultipartError) -> Error {
             Error::new(ErrorCode::TooLarge, "The upload is too large.")
         }
         _ if is_stalled(&error) => Error::stalled_body().caused_by(error),
-        _ => Error::invalid(message).caused_by(error),
+        _ => Error::invalid(message)
+            .breaks("", "multipart")
+            .caused_by(error),
     }
 }
 
@@ -157,7 +170,7 @@ fn broken_multipart(error: MultipartError) -> Error {
 /// As the raw body with `?name=`, or as `multipart/form-data` with one file.
 #[utoipa::path(post, path = "/api/files", tag = "files", operation_id = "file_create",
     params(Upload),
-    request_body(content_type = "application/octet-stream", content = Vec<u8>,
+    request_body(content((Vec<u8> = "application/octet-stream"), (Form = "multipart/form-data")),
         description = "The content, with any content type, or multipart/form-data with one file"),
     responses((status = 201, description = "The file", body = File)))]
 pub(crate) async fn file_create(
@@ -204,7 +217,8 @@ async fn store(
         *request.headers_mut() = headers.clone();
         let parts = Multipart::from_request(request, &()).await;
         let parts = parts.map_err(|error| {
-            Error::invalid("The multipart body has no boundary.").caused_by(error)
+            let refused = Error::invalid("The multipart body has no boundary.");
+            refused.breaks("", "multipart").caused_by(error)
         })?;
         store_multipart(gateway, caller, key, parts).await
     } else {
@@ -247,14 +261,16 @@ async fn store_multipart(
                 .take(100)
                 .collect::<String>();
             let message = format!("The field `{name}` is not known.");
-            return Err(Error::new(ErrorCode::UnknownField, message).at_field(&name));
+            return Err(Error::new(ErrorCode::UnknownField, message)
+                .breaks(&name, "additionalProperties false"));
         }
         if found.is_some() {
-            return Err(Error::invalid("One request stores one file."));
+            return Err(Error::invalid("One request stores one file.").breaks("", "one_file"));
         }
         found = Some(store_field(gateway, caller, field).await?);
     }
-    let incoming = found.ok_or_else(|| Error::invalid("The multipart body has no file."))?;
+    let incoming = found
+        .ok_or_else(|| Error::invalid("The multipart body has no file.").breaks("", "one_file"))?;
     incoming.finish(key).await
 }
 

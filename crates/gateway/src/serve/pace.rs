@@ -34,15 +34,15 @@ pub(crate) fn is_stalled(error: &(dyn StdError + 'static)) -> bool {
 
 /// Runs while something does not move.
 #[derive(Default)]
-struct Watch(Option<Pin<Box<Sleep>>>);
+pub(super) struct Watch(Option<Pin<Box<Sleep>>>);
 
 impl Watch {
-    fn moved(&mut self) {
+    pub(super) fn moved(&mut self) {
         self.0 = None;
     }
 
     /// Ready when nothing has moved for as long as allowed.
-    fn poll_stalled(&mut self, cx: &mut Context<'_>, allowed: Duration) -> Poll<()> {
+    pub(super) fn poll_stalled(&mut self, cx: &mut Context<'_>, allowed: Duration) -> Poll<()> {
         let sleep = self
             .0
             .get_or_insert_with(|| Box::pin(tokio::time::sleep(allowed)));

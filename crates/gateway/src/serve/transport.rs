@@ -1,7 +1,6 @@
 //! What connections are carried by: TCP, TLS over it, or a Unix socket.
 
 use std::io;
-use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::pin::Pin;
 use std::sync::Arc;
@@ -19,8 +18,7 @@ use tokio_rustls::rustls::server::{ClientHello, ResolvesServerCert};
 use tokio_rustls::rustls::sign::CertifiedKey;
 use tokio_rustls::server::TlsStream;
 
-/// Who connects over a Unix socket is on this machine.
-const LOCAL: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
+use crate::address::Peer;
 
 /// Certificate and key of the server, for TLS. Clones are the same.
 #[derive(Clone)]
@@ -79,13 +77,28 @@ impl Tls {
         })
     }
 
-    /// Shows new connections what stands in the files now.
+    /// Reads what stands in the files now, to be shown to new connections.
     ///
     /// # Errors
-    /// As [`Tls::read`]; what was shown before stays.
-    pub fn read_again(&self, certificate: &Path, key: &Path) -> Result<(), String> {
-        *self.current.0.write() = Arc::new(certified(certificate, key)?);
-        Ok(())
+    /// As [`Tls::read`].
+    pub fn read_again(&self, certificate: &Path, key: &Path) -> Result<FreshCertificate, String> {
+        let certified = Arc::new(certified(certificate, key)?);
+        let current = Arc::clone(&self.current);
+        Ok(FreshCertificate { current, certified })
+    }
+}
+
+/// A certificate that was read, and is not shown yet.
+#[must_use = "it is not shown by itself"]
+pub struct FreshCertificate {
+    current: Arc<Current>,
+    certified: Arc<CertifiedKey>,
+}
+
+impl FreshCertificate {
+    /// Shows it to new connections.
+    pub fn show(self) {
+        *self.current.0.write() = self.certified;
     }
 }
 
@@ -143,16 +156,16 @@ impl Door {
         }))
     }
 
-    pub(crate) async fn accept(&self) -> io::Result<(Knock, SocketAddr)> {
+    pub(crate) async fn accept(&self) -> io::Result<(Knock, Peer)> {
         match &self.0 {
             Kind::Tcp(listener, tls) => {
                 let (stream, address) = listener.accept().await?;
                 let tls = tls.clone();
-                Ok((Knock::Tcp { stream, tls }, address))
+                Ok((Knock::Tcp { stream, tls }, Peer::of(address.ip())))
             }
             Kind::Unix { listener, .. } => {
                 let (stream, _) = listener.accept().await?;
-                Ok((Knock::Unix(stream), LOCAL))
+                Ok((Knock::Unix(stream), Peer::Socket))
             }
         }
     }

@@ -110,7 +110,7 @@ async fn registration_is_closed_unless_opened() {
 #[tokio::test]
 async fn asking_where_registration_is_closed_uses_up_no_sign_ins() {
     let edge = Edge::new(Config::default());
-    for _ in 0..=Config::default().limits.logins_per_minute {
+    for _ in 0..=Config::default().logins_per_minute.get() {
         let refused = edge
             .post("/api/auth/register", None, credentials("anna"))
             .await;
@@ -311,10 +311,11 @@ async fn dev_signs_in_a_browser_on_this_machine_and_nobody_else() {
         edge.send(forwarded).await.refused(),
         (401, "unauthenticated")
     );
-    let mut remote = page(ask());
-    let peer: SocketAddr = "203.0.113.7:9".parse().unwrap();
-    remote.extensions_mut().insert(ConnectInfo(peer));
-    assert_eq!(edge.send(remote).await.refused(), (401, "unauthenticated"));
+    for elsewhere in [Peer::of("203.0.113.7".parse().unwrap()), Peer::Socket] {
+        let mut remote = page(ask());
+        remote.extensions_mut().insert(elsewhere);
+        assert_eq!(edge.send(remote).await.refused(), (401, "unauthenticated"));
+    }
 
     let normal = Edge::new(Config::default());
     assert_eq!(

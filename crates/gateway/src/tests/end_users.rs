@@ -153,6 +153,45 @@ async fn each_end_user_has_limits_of_its_own() {
 }
 
 #[tokio::test]
+async fn a_service_token_that_names_ever_new_users_has_a_limit_of_its_own_and_makes_no_more() {
+    let mut config = Config::default();
+    config.limits.key_requests_per_minute = 3;
+    let edge = Edge::new(config);
+    let (owner, admin) = edge.user("shop", Role::Admin).await;
+    let (_, other_admin) = edge.user("root", Role::Admin).await;
+    let (_, key) = edge.key(&admin, &["service"]).await;
+    for (user, left) in [("a", "2"), ("b", "1"), ("a", "0")] {
+        let answer = edge.me_of(&key, user).await;
+        assert_eq!(answer.status, 200);
+        assert_eq!(answer.headers["ratelimit-limit"], "3");
+        assert_eq!(answer.headers["ratelimit-remaining"], left);
+    }
+    // Neither one that is known nor one that is not; of the latter nothing is made.
+    let known = async || {
+        let users = edge.get("/api/admin/users?limit=100", &other_admin).await;
+        users.body["items"].as_array().unwrap().len()
+    };
+    let before = known().await;
+    for user in ["a", "new"] {
+        let refused = edge.me_of(&key, user).await;
+        assert_eq!(refused.refused(), (429, "rate_limited"), "{user}");
+        assert_eq!(refused.headers["ratelimit-limit"], "3");
+        assert!(refused.headers.contains_key(header::RETRY_AFTER));
+    }
+    assert_eq!(known().await, before);
+    // The owner is not the key, and another key of the same back end not this one.
+    assert_eq!(edge.get("/api/auth/me", &admin).await.status, 200);
+    let (_, second) = edge.key(&admin, &["service"]).await;
+    assert_eq!(edge.me_of(&second, "a").await.status, 200);
+    // An admin gives the back end more, at once.
+    let path = format!("/api/admin/users/{owner}");
+    let more = json!({"limits": {"key_requests_per_minute": 100}});
+    let change = request(Method::PATCH, &path, Some(&other_admin), Some(more));
+    assert_eq!(edge.send(change).await.status, 200);
+    assert_eq!(edge.me_of(&key, "new").await.status, 200);
+}
+
+#[tokio::test]
 async fn a_revoked_token_and_a_disabled_end_user_are_refused_at_once() {
     let edge = Edge::new(Config::default());
     let (owner, admin) = edge.user("shop", Role::Admin).await;

@@ -183,6 +183,23 @@ async fn a_token_of_the_issuer_makes_its_user_with_role_and_plan_and_they_follow
 }
 
 #[tokio::test]
+async fn an_older_token_does_not_bring_an_older_role_back() {
+    let (local, edge, pair) = world().await;
+    let mut claims = local.claims(&edge, "anna@id");
+    let now = claims["exp"].as_i64().unwrap() - 300;
+    let mut token = |role: &str, iat: i64| {
+        claims["role"] = json!(role);
+        claims["iat"] = json!(iat);
+        pair.token("first", &claims)
+    };
+    let (older, newer) = (token("developer", now - 60), token("user", now));
+    for (token, role) in [(&older, "developer"), (&newer, "user"), (&older, "user")] {
+        let me = edge.get("/api/auth/me", token).await;
+        assert_eq!(me.body["role"], json!(role), "{}", me.body);
+    }
+}
+
+#[tokio::test]
 async fn forged_foreign_and_old_tokens_are_refused() {
     let (local, edge, pair) = world().await;
     let good = local.claims(&edge, "anna");

@@ -20,6 +20,32 @@ impl Edge {
 }
 
 #[tokio::test]
+async fn one_key_has_its_own_limit_within_its_users() {
+    let mut config = Config::default();
+    config.limits.key_requests_per_minute = 2;
+    config.limits.requests_per_minute = 6;
+    let edge = Edge::new(config);
+    let (_, token) = edge.user("anna", Role::User).await;
+    let (_, one) = edge.key(&token, &["read"]).await;
+    let (_, two) = edge.key(&token, &["read"]).await;
+    for key in [&one, &two] {
+        for left in ["1", "0"] {
+            let answer = edge.get("/api/auth/me", key).await;
+            assert_eq!(answer.headers["ratelimit-remaining"], left);
+        }
+        assert_eq!(
+            edge.get("/api/auth/me", key).await.refused(),
+            (429, "rate_limited")
+        );
+    }
+    // Two made keys and four asked with them: what the keys were refused is not the user's.
+    assert_eq!(
+        edge.get("/api/auth/me", &token).await.refused(),
+        (429, "rate_limited")
+    );
+}
+
+#[tokio::test]
 async fn a_secret_is_shown_once_and_stored_nowhere() {
     let edge = Edge::new(Config::default());
     let (_, token) = edge.user("anna", Role::User).await;
@@ -120,7 +146,7 @@ async fn bad_wishes_are_told_by_field() {
         (json!({"name": "x".repeat(101), "scopes": ["read"]}), "name"),
         (json!({"name": "a\nb", "scopes": ["read"]}), "name"),
         (json!({"name": "x", "scopes": []}), "scopes"),
-        (json!({"name": "x", "scopes": ["READ"]}), "scopes"),
+        (json!({"name": "x", "scopes": ["READ"]}), "scopes[0]"),
         (
             json!({"name": "x", "scopes": ["read"], "expires_at": past}),
             "expires_at",

@@ -39,12 +39,11 @@ fn entries(mut archive: &[u8]) -> Vec<(String, Vec<u8>)> {
 }
 
 fn open() -> Config {
-    let mut config = Config {
+    Config {
         registration: Registration::Open,
+        logins_per_minute: 1_000.into(),
         ..Config::default()
-    };
-    config.limits.logins_per_minute = 1_000;
-    config
+    }
 }
 
 async fn registered(edge: &Edge, name: &str) -> Answer {
@@ -182,7 +181,7 @@ async fn a_key_needs_the_password_and_a_wrong_one_is_counted() {
     assert_eq!(asked.refused(), (400, "invalid_request"));
     assert_eq!(asked.body["error"]["details"]["field"], "password");
     // One of five is used up by the registration.
-    for _ in 1..Config::default().limits.logins_per_minute {
+    for _ in 1..Config::default().logins_per_minute.get() {
         let wrong = json!({"password": "not the right one"});
         assert_eq!(
             edge.leave(&key, Some(wrong)).await.refused(),

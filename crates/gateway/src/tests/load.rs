@@ -7,15 +7,18 @@ use super::*;
 
 /// A request of this address.
 fn from_address(mut request: Request<Body>, address: &str) -> Request<Body> {
-    let peer: SocketAddr = format!("{address}:9").parse().unwrap();
-    request.extensions_mut().insert(ConnectInfo(peer));
+    let peer = match address {
+        "unix" => Peer::Socket,
+        address => Peer::of(address.parse().unwrap()),
+    };
+    request.extensions_mut().insert(peer);
     request
 }
 
 #[tokio::test]
 async fn who_is_not_signed_in_is_counted_by_address_and_users_are_not() {
     let edge = Edge::new(Config {
-        requests_per_address: 3,
+        requests_per_address: 3.into(),
         ..Config::default()
     });
     let (_, token) = edge.user("anna", Role::User).await;
@@ -30,12 +33,16 @@ async fn who_is_not_signed_in_is_counted_by_address_and_users_are_not() {
     // Wrong credentials and none are counted with it.
     let refused = ask("/api/auth/me", Some("ntr_guess"), "192.0.2.1").await;
     assert_eq!(refused.refused(), (401, "unauthenticated"));
+    assert_eq!(refused.headers["ratelimit-remaining"], "1");
     let refused = ask("/api/auth/me", None, "192.0.2.1").await;
     assert_eq!(refused.refused(), (401, "unauthenticated"));
+    assert_eq!(refused.headers["ratelimit-remaining"], "0");
     for (path, token) in [
         ("/api/openapi.json", None),
         ("/api/auth/me", Some("ntr_guess")),
         ("/api/auth/me", None),
+        ("/api/nothing", None),
+        ("/", None),
     ] {
         let refused = ask(path, token, "192.0.2.1").await;
         assert_eq!(refused.refused(), (429, "rate_limited"), "{path}");
@@ -51,13 +58,20 @@ async fn who_is_not_signed_in_is_counted_by_address_and_users_are_not() {
         ask("/api/auth/me", Some(&token), "192.0.2.1").await.status,
         200
     );
+    // Who comes by the Unix socket is nobody at an address of this machine, nor the other way round.
+    for address in ["unix", "127.0.0.1"] {
+        for expected in [200, 200, 200, 429] {
+            let answer = ask("/api/openapi.json", None, address).await;
+            assert_eq!(answer.status, expected, "{address}");
+        }
+    }
     assert_eq!(ask("/health/live", None, "192.0.2.1").await.status, 200);
 }
 
 #[tokio::test]
 async fn behind_a_trusted_proxy_the_clients_are_counted_and_nobody_writes_their_own_address() {
     let edge = Edge::new(Config {
-        requests_per_address: 1,
+        requests_per_address: 1.into(),
         trusted_proxies: vec!["10.0.0.0/8".parse().unwrap()],
         ..Config::default()
     });
@@ -75,23 +89,26 @@ async fn behind_a_trusted_proxy_the_clients_are_counted_and_nobody_writes_their_
 }
 
 #[tokio::test]
-async fn a_server_with_more_to_write_than_it_can_says_so_at_once() {
+async fn a_server_that_is_slow_to_write_says_so_at_once_and_not_when_its_queue_is_full() {
     let edge = Edge::new(Config::default());
     let (_, token) = edge.user("anna", Role::User).await;
     edge.gate.close();
     let mut waiting = Vec::new();
-    while !edge.store.is_full() {
-        let store = edge.store.clone();
-        let mut write = Box::pin(async move { store.health().await });
-        assert!((&mut write).now_or_never().is_none());
-        waiting.push(write);
+    // One that is not answered is enough: the others would be behind it.
+    let store = edge.store.clone();
+    let mut first = Box::pin(async move { store.health().await });
+    assert!((&mut first).now_or_never().is_none());
+    waiting.push(first);
+    while !edge.store.is_overloaded(true) {
+        tokio::task::yield_now().await;
     }
-    // It does not wait for a place: nothing gets one before the gate opens.
     let refused = edge.post("/api/threads", Some(&token), json!({})).await;
     assert_eq!(refused.refused(), (503, "overloaded"));
     assert!(refused.headers.contains_key(header::RETRY_AFTER));
-    // Reading goes on.
+    // Reading goes on, and so does whoever looks after the server.
     assert_eq!(edge.get("/api/threads", &token).await.status, 200);
+    assert!(!edge.store.is_overloaded(false));
+    assert_eq!(edge.get("/health/live", &token).await.status, 200);
     edge.gate.open();
     for write in waiting {
         write.await.unwrap();
@@ -115,6 +132,30 @@ async fn a_trace_goes_through_and_a_new_one_begins_where_there_is_none() {
 }
 
 #[tokio::test]
+async fn what_bounds_sign_ins_can_be_set_while_the_server_runs_and_is_no_users_limit() {
+    let config = Config::default();
+    let logins = config.logins_per_minute.clone();
+    let edge = Edge::new(config);
+    let (_, token) = edge.user("anna", Role::Admin).await;
+    let guess = async |name: &str| {
+        let body = json!({"name": name, "password": "not the right password"});
+        let answer = edge.post("/api/auth/login", None, body).await;
+        answer.status.as_u16()
+    };
+    logins.set(1);
+    assert_eq!((guess("anna").await, guess("anna").await), (401, 429));
+    // An account that there is not is bounded alike.
+    assert_eq!((guess("bert").await, guess("bert").await), (401, 429));
+    logins.set(3);
+    assert_eq!((guess("anna").await, guess("anna").await), (401, 429));
+    let me = edge.get("/api/auth/me", &token).await;
+    assert_eq!(me.body["limits"].get("logins_per_minute"), None);
+    let plan = json!({"free": {"logins_per_minute": 9}});
+    let plans = request(Method::PUT, "/api/admin/plans", Some(&token), Some(plan));
+    assert_eq!(edge.send(plans).await.refused(), (400, "unknown_field"));
+}
+
+#[tokio::test]
 async fn guesses_at_a_password_from_one_network_of_ip_version_6_are_counted_together() {
     let edge = Edge::new(Config::default());
     let guess = async |peer: String| {
@@ -122,9 +163,9 @@ async fn guesses_at_a_password_from_one_network_of_ip_version_6_are_counted_toge
         let asked = request(Method::POST, "/api/auth/login", None, Some(body));
         edge.send(from_address(asked, &peer)).await.status.as_u16()
     };
-    for number in 0..Config::default().limits.logins_per_minute {
-        assert_eq!(guess(format!("[2001:db8::{number}]")).await, 401);
+    for number in 0..Config::default().logins_per_minute.get() {
+        assert_eq!(guess(format!("2001:db8::{number}")).await, 401);
     }
-    assert_eq!(guess("[2001:db8::ffff]".into()).await, 429);
-    assert_eq!(guess("[2001:db8:0:1::1]".into()).await, 401);
+    assert_eq!(guess("2001:db8::ffff".into()).await, 429);
+    assert_eq!(guess("2001:db8:0:1::1".into()).await, 401);
 }

@@ -31,9 +31,10 @@ impl Edge {
 }
 
 fn generous() -> Config {
-    let mut config = Config::default();
-    config.limits.logins_per_minute = 1_000;
-    config
+    Config {
+        logins_per_minute: 1_000.into(),
+        ..Config::default()
+    }
 }
 
 #[tokio::test]
@@ -55,7 +56,7 @@ async fn an_admin_makes_an_account_with_a_password_or_a_link_to_one() {
     let link = &made.body["reset_link"];
     let url = link["url"].as_str().unwrap();
     let expected = format!(
-        "http://127.0.0.1:1/reset?token={}",
+        "http://127.0.0.1:1/reset#token={}",
         link["token"].as_str().unwrap()
     );
     assert_eq!(url, expected);
@@ -164,7 +165,7 @@ async fn a_reset_ends_all_sessions_and_its_link_is_good_once() {
 #[tokio::test]
 async fn resets_are_counted_by_address() {
     let edge = Edge::new(Config::default());
-    for _ in 0..Config::default().limits.logins_per_minute {
+    for _ in 0..Config::default().logins_per_minute.get() {
         let refused = edge.reset(&json!("guess"), OTHER).await;
         assert_eq!(refused.refused(), (401, "unauthenticated"));
     }
@@ -238,6 +239,45 @@ async fn an_invitation_makes_one_account_with_what_it_promises() {
 }
 
 #[tokio::test]
+async fn an_invitation_that_is_asked_for_again_is_the_same_one_and_its_link_is_told_once() {
+    let edge = Edge::new(generous());
+    let (_, admin) = edge.user("root", Role::Admin).await;
+    let ask = async |body: Value| {
+        let asked = request(Method::POST, "/api/admin/invites", Some(&admin), Some(body));
+        edge.send(with(asked, "idempotency-key", "k")).await
+    };
+    let made = ask(json!({"plan": "pro"})).await;
+    assert_eq!(made.status, 201, "{}", made.body);
+    let url = made.body["link"]["url"].as_str().unwrap();
+    assert!(
+        url.starts_with("http://127.0.0.1:1/register#invite="),
+        "{url}"
+    );
+    let again = ask(json!({"plan": "pro"})).await;
+    assert_eq!(
+        (again.status, &again.body["id"]),
+        (StatusCode::CREATED, &made.body["id"])
+    );
+    assert_eq!(again.body.get("link"), None);
+    let other = ask(json!({"plan": "free"})).await;
+    assert_eq!(other.refused(), (409, "idempotency_key_reused"));
+    let all = edge.get("/api/admin/invites", &admin).await;
+    assert_eq!(all.body["items"].as_array().unwrap().len(), 1);
+}
+
+#[tokio::test]
+async fn links_are_https_where_the_server_speaks_tls() {
+    let edge = Edge::new(Config {
+        tls: true,
+        ..generous()
+    });
+    let (_, admin) = edge.user("root", Role::Admin).await;
+    let made = edge.create(&admin, json!({"name": "bert"})).await;
+    let url = made.body["reset_link"]["url"].as_str().unwrap();
+    assert!(url.starts_with("https://127.0.0.1:1/reset#token="), "{url}");
+}
+
+#[tokio::test]
 async fn an_invitation_past_its_time_and_closed_doors_let_nobody_in() {
     let edge = Edge::new(generous());
     let (_, admin) = edge.user("root", Role::Admin).await;
@@ -255,7 +295,7 @@ async fn an_invitation_past_its_time_and_closed_doors_let_nobody_in() {
     };
     let promised = (Role::User, Plan::Free);
     store
-        .invite_create(&edge.operator(), promised, past)
+        .invite_create(&edge.operator(), promised, past, None)
         .await
         .unwrap();
     let looking_up =

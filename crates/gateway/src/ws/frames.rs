@@ -80,7 +80,7 @@ pub(crate) fn read(text: &str) -> Read {
     let kind = match fields.remove("type") {
         Some(Value::String(kind)) => kind,
         _ => {
-            let error = Error::invalid("A frame has a `type`.").at_field("type");
+            let error = Error::invalid("A frame has a `type`.").breaks("type", "required");
             return Read {
                 id,
                 frame: Err(error),
@@ -91,7 +91,7 @@ pub(crate) fn read(text: &str) -> Read {
         let message = "A frame has an `id`: a number, or a text of at most 128 bytes.";
         return Read {
             id,
-            frame: Err(Error::invalid(message).at_field("id")),
+            frame: Err(Error::invalid(message).breaks("id", "required")),
         };
     }
     Read {
@@ -136,7 +136,9 @@ fn of_kind(kind: &str, mut fields: Map<String, Value>) -> Result<ClientFrame, Er
         "delivered" => ClientFrame::Delivered(rest::<Delivered>(fields)?),
         "auth.refresh" => ClientFrame::AuthRefresh(rest::<AuthRefresh>(fields)?),
         "ping" => ClientFrame::Ping(rest::<Empty>(fields)?),
-        _ => return Err(Error::invalid("This `type` of frame is not known.").at_field("type")),
+        _ => {
+            return Err(Error::invalid("This `type` of frame is not known.").breaks("type", "enum"));
+        }
     })
 }
 

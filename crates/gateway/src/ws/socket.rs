@@ -265,6 +265,7 @@ impl Socket {
             ref principal,
             grant,
             expires_at,
+            key,
         } = *self.verified;
         let found = self.gateway.verifier.look_up(principal.user_id, grant);
         match found.await {
@@ -273,6 +274,7 @@ impl Socket {
                     principal,
                     grant,
                     expires_at,
+                    key,
                 });
                 Ok(())
             }

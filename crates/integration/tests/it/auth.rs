@@ -26,7 +26,7 @@ async fn the_set_up_link_makes_the_first_admin_once() -> Test {
         .setup_link()
         .context("a server without users prints a link")?;
     let (address, token) = link
-        .split_once("/setup?token=")
+        .split_once("/setup#token=")
         .context("the link has a token")?;
     assert_eq!(address, server.url());
     let client = server.anonymous()?;

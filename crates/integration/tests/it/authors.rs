@@ -17,7 +17,7 @@ use tokio::io::{AsyncBufReadExt as _, BufReader};
 use tokio::process::Command;
 
 use crate::Test;
-use crate::expect::{until, with_model};
+use crate::expect::{approve, until_logged, with_model};
 use crate::http_agents::agent;
 use netra_integration::script;
 
@@ -127,17 +127,6 @@ async fn stubs_say_what_a_script_finds_set() -> Test {
     let checked = output(&["agents", "check", "--agents", &shown], "").await?;
     ensure!(checked.status.success(), "{checked:?}");
     Ok(())
-}
-
-/// Waits for the log to say this.
-async fn until_logged(server: &TestProcess, words: &str) -> Result<()> {
-    let logged = async {
-        while !server.log()?.contains(words) {
-            tokio::task::yield_now().await;
-        }
-        anyhow::Ok(())
-    };
-    soon(words, logged).await
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -337,17 +326,7 @@ async fn an_agent_in_rust_goes_on_after_a_person_was_asked() -> Test {
     let user = server.user().await?;
     let mut socket = user.socket().await?;
     let run = user.start("asking", "x").await?;
-    let asked = until(&mut socket, "approval_requested").await?;
-    let netra_protocol::event::EventKind::ApprovalRequested { approval_id, .. } =
-        asked.event.event.kind
-    else {
-        anyhow::bail!("{asked:?}");
-    };
-    until(&mut socket, "run_waiting").await?;
-    let path = format!("/api/approvals/{approval_id}");
-    let answer = user.client.request(reqwest::Method::POST, &path);
-    let answer = answer.json(&json!({"decision": "approve"}));
-    user.client.send(answer).await?;
+    approve(&user, &mut socket).await?;
     let run = user.client.run_end(run.id).await?;
     assert_eq!(run.result.context("it goes on")?["said"], 1);
     assert_eq!(run.usage.tool_calls, 2);

@@ -55,7 +55,7 @@ async fn accounts_and_tokens_are_made_with_and_without_a_server() -> Test {
 
     let server = TestProcess::start(data.path()).await?;
     ensure!(
-        !server.log()?.contains("/setup?token="),
+        !server.log()?.contains("/setup#token="),
         "there is an admin"
     );
     let client = netra_client::Client::new(server.url(), None)?;
@@ -307,6 +307,24 @@ async fn policies_are_printed_checked_and_explained_and_a_broken_one_keeps_the_s
     let told: Value = serde_json::from_str(&good(&grouped, "").await?)?;
     assert_eq!(told["rates"], serde_json::json!(["5/hour"]));
     assert_eq!(output(&explain, "").await?.status.code(), Some(1));
+
+    // What fits the schema and says nothing.
+    let silent = own.replace("save_file", "save_fil");
+    std::fs::write(policies.path().join("own.cedar"), silent)?;
+    let found = output(&["policy", "check", "--policy", &of], "").await?;
+    assert_eq!(found.status.code(), Some(2));
+    let told = String::from_utf8_lossy(&found.stderr);
+    ensure!(told.contains("own.cedar:2: there is no tool"), "{told}");
+
+    // A tool that a server brings, which is not started for this.
+    let servers = policies.path().join("servers.toml");
+    let of_git = "[mcp.servers.git]\ncommand = \"/usr/bin/false\"\npermission = \"basic\"\n\
+                  [mcp.servers.git.tools.push]\nrisk = \"high\"\n";
+    std::fs::write(&servers, of_git)?;
+    let servers = servers.to_string_lossy();
+    let asks = ["policy", "explain", "git__push", "--config", &servers];
+    let asked = good(&asks, "").await?;
+    ensure!(asked.starts_with("after_approval"), "{asked}");
 
     std::fs::write(
         policies.path().join("own.cedar"),

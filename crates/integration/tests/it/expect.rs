@@ -2,8 +2,9 @@
 
 use anyhow::{Context as _, Result, bail, ensure};
 use netra_client::{Error, Received, Socket};
-use netra_integration::{FakeModel, Options, Reply, soon};
+use netra_integration::{FakeModel, Options, Reply, TestProcess, TestUser, soon};
 use netra_protocol::ErrorCode;
+use netra_protocol::event::EventKind;
 use netra_protocol::id::RunId;
 
 /// Fails unless the call was refused with this status and code.
@@ -53,6 +54,31 @@ pub(crate) async fn until(socket: &mut Socket, name: &str) -> Result<Received> {
             return Ok(received);
         }
     }
+}
+
+/// Waits until the run of this socket asks its user, and allows what it asks.
+pub(crate) async fn approve(user: &TestUser, socket: &mut Socket) -> Result<()> {
+    let asked = until(socket, "approval_requested").await?;
+    let EventKind::ApprovalRequested { approval_id, .. } = asked.event.event.kind else {
+        bail!("{asked:?}");
+    };
+    until(socket, "run_waiting").await?;
+    let path = format!("/api/approvals/{approval_id}");
+    let answer = user.client.request(reqwest::Method::POST, &path);
+    let answer = answer.json(&serde_json::json!({"decision": "approve"}));
+    user.client.send(answer).await?;
+    Ok(())
+}
+
+/// Waits for the log to say this.
+pub(crate) async fn until_logged(server: &TestProcess, words: &str) -> Result<()> {
+    let logged = async {
+        while !server.log()?.contains(words) {
+            tokio::task::yield_now().await;
+        }
+        anyhow::Ok(())
+    };
+    soon(words, logged).await
 }
 
 /// A model that begins an answer and never ends it, and the options of a server that uses it.

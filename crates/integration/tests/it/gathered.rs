@@ -1,9 +1,10 @@
 //! What scripts do at once, what they keep from run to run, and how often they may ask.
 
+use std::path::Path;
 use std::sync::Arc;
 
 use anyhow::{Context as _, Result, ensure};
-use netra_integration::{FakeEndpoint, Options, TestServer, TestUser, soon, start};
+use netra_integration::{FakeEndpoint, Options, TestServer, TestTool, TestUser, soon, start};
 use netra_protocol::ErrorCode;
 use netra_protocol::id::ThreadId;
 use netra_protocol::run::{Run, RunStatus};
@@ -11,6 +12,7 @@ use serde_json::json;
 use tokio::sync::Barrier;
 
 use crate::Test;
+use crate::expect::approve;
 use crate::http_agents::{agent, result};
 use netra_integration::script;
 
@@ -140,9 +142,9 @@ async fn a_state_is_kept_in_its_thread_with_the_end_of_each_run() -> Test {
             "{error:?}"
         );
     }
-    // What failed has kept nothing, but for the sub-agent that had its result.
+    // What failed has kept nothing, and neither has the sub-agent that had its result by then.
     let second = again(&user, thread, "counter", "go").await?;
-    assert_eq!(second.result, Some(json!({"runs": 2, "under": 20})));
+    assert_eq!(second.result, Some(json!({"runs": 2, "under": 10})));
     // Neither another thread nor another user sees any of it.
     let elsewhere = again(&user, None, "counter", "go").await?;
     let stranger = server.user().await?;
@@ -157,7 +159,90 @@ async fn a_state_is_kept_in_its_thread_with_the_end_of_each_run() -> Test {
     let client = netra_client::Client::new(server.url(), token)?;
     let user = TestUser { client, ..user };
     let third = again(&user, thread, "counter", "go").await?;
-    assert_eq!(third.result, Some(json!({"runs": 3, "under": 30})));
+    assert_eq!(third.result, Some(json!({"runs": 3, "under": 20})));
+    Ok(())
+}
+
+/// Agents of which one calls another twice at once, which counts, and asks a person where it is told to.
+fn twice(agents: &Path) -> Result<()> {
+    script(
+        agents,
+        "twice",
+        "sub_agents = [\"under\"]\n",
+        "first = 'ask' if input['text'] == 'ask' else 'go'\n\
+         both = gather(call(agent, 'under', first), call(agent, 'under', 'go'))\n\
+         {'seen': sorted([one['seen'] for one in both])}\n",
+    )?;
+    script(
+        agents,
+        "under",
+        "state = true\nlisted = false\ntools = [\"consent\", \"time_now\"]\n",
+        "seen = state.get('seen', 0)\n\
+         consent(n=1) if input['text'] == 'ask' else time_now()\n\
+         state['seen'] = seen + 10\n{'seen': seen}\n",
+    )
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn two_calls_at_once_of_an_agent_with_a_state_lose_no_update() -> Test {
+    let agents = tempfile::tempdir()?;
+    twice(agents.path())?;
+    let options = Options::new().agents(agents.path());
+    let server = TestServer::start_with(options.tool(TestTool::consent())).await?;
+    let user = server.user().await?;
+    let first = again(&user, None, "twice", "go").await?;
+    assert_eq!(
+        first.result,
+        Some(json!({"seen": [0, 10]})),
+        "{:?}",
+        first.error
+    );
+    let second = again(&user, Some(first.thread_id), "twice", "go").await?;
+    assert_eq!(second.result, Some(json!({"seen": [20, 30]})));
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_call_that_waited_for_a_person_goes_on_with_the_state_that_it_had_read() -> Test {
+    let agents = tempfile::tempdir()?;
+    twice(agents.path())?;
+    let options = Options::new().agents(agents.path());
+    let server = TestServer::start_with(options.tool(TestTool::consent())).await?;
+    let user = server.user().await?;
+    let mut socket = user.socket().await?;
+    let run = user.start("twice", "ask").await?;
+    approve(&user, &mut socket).await?;
+    let run = user.client.run_end(run.id).await?;
+    assert_eq!(
+        run.result,
+        Some(json!({"seen": [0, 10]})),
+        "{:?}",
+        run.error
+    );
+    let next = again(&user, Some(run.thread_id), "twice", "go").await?;
+    assert_eq!(next.result, Some(json!({"seen": [20, 30]})));
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_agent_with_a_state_that_would_wait_for_itself_is_told_so() -> Test {
+    let agents = tempfile::tempdir()?;
+    script(
+        agents.path(),
+        "mirror",
+        "state = true\nsub_agents = [\"mirror\"]\n",
+        "try:\n    agent('mirror', 'x')\n    caught = None\n\
+         except RuntimeError as error:\n    caught = str(error)\n{'caught': caught}\n",
+    )?;
+    let server = TestServer::start_with(Options::new().agents(agents.path())).await?;
+    let run = server.user().await?.run("mirror", "x").await?;
+    let result = run.result.context("it goes on")?;
+    ensure!(
+        result["caught"]
+            .as_str()
+            .is_some_and(|words| words.contains("wait for itself")),
+        "{result}"
+    );
     Ok(())
 }
 

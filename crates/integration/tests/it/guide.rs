@@ -17,11 +17,31 @@ fn repository() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")
 }
 
-/// The sample log, and how many requests it has.
-fn sample() -> Result<(PathBuf, usize)> {
-    let path = repository().join("samples/synthetic-llm-log.csv");
-    let rows = std::fs::read_to_string(&path)?.lines().count() - 1;
-    Ok((path, rows))
+/// A server with the examples, and a user who has a log.
+struct Examples {
+    _server: TestServer,
+    user: TestUser,
+    log: FileId,
+    /// How many requests the log has.
+    rows: usize,
+}
+
+impl Examples {
+    async fn start(model: &FakeModel) -> Result<Self> {
+        let options = with_model(model).agents(&repository().join("docs/examples"));
+        let server = TestServer::start_with(options).await?;
+        let user = server.user().await?;
+        let path = repository().join("samples/synthetic-llm-log.csv");
+        let rows = std::fs::read_to_string(&path)?.lines().count() - 1;
+        let log = Upload::Path(&path);
+        let log = user.client.file_upload("log.csv", log).await?.id;
+        Ok(Self {
+            _server: server,
+            user,
+            log,
+            rows,
+        })
+    }
 }
 
 async fn ask(
@@ -59,45 +79,33 @@ async fn the_model_agent_uses_both_of_its_tools() -> Test {
         }
     })
     .await?;
-    let server =
-        TestServer::start_with(with_model(&model).agents(&repository().join("docs/examples")))
-            .await?;
-    let user = server.user().await?;
-    let (log, _) = sample()?;
-    let file = user
-        .client
-        .file_upload("log.csv", Upload::Path(&log))
-        .await?;
-    let run = ask(&user, None, "log-answers", &[file.id]).await?;
+    let examples = Examples::start(&model).await?;
+    let Examples { user, log, .. } = &examples;
+    let run = ask(user, None, "log-answers", &[*log]).await?;
     assert_eq!(run.status, RunStatus::Completed, "{:?}", run.error);
     assert_eq!(run.usage.tool_calls, 2);
-    assert_eq!(last_message(&user, &run).await?, "Both answered: true");
+    assert_eq!(last_message(user, &run).await?, "Both answered: true");
     Ok(())
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_pipeline_reports_each_log_and_what_has_changed() -> Test {
     let model = FakeModel::start(|_| Reply::Text(vec!["unused".into()])).await?;
-    let server =
-        TestServer::start_with(with_model(&model).agents(&repository().join("docs/examples")))
-            .await?;
-    let user = server.user().await?;
-    let (log, rows) = sample()?;
-    let file = user
-        .client
-        .file_upload("log.csv", Upload::Path(&log))
-        .await?;
+    let examples = Examples::start(&model).await?;
+    let Examples {
+        user, log, rows, ..
+    } = &examples;
     let empty = Upload::Bytes(b"".to_vec().into());
     let empty = user.client.file_upload("empty.csv", empty).await?;
-    let run = ask(&user, None, "log-report", &[file.id, empty.id]).await?;
+    let run = ask(user, None, "log-report", &[*log, empty.id]).await?;
     assert_eq!(run.status, RunStatus::Completed, "{:?}", run.error);
     let result = run.result.clone().context("it has a result")?;
-    assert_eq!(result["logs"][0]["requests"], rows);
+    assert_eq!(result["logs"][0]["requests"], *rows);
     ensure!(result["logs"][1]["problem"].is_string(), "{result}");
-    let said = last_message(&user, &run).await?;
+    let said = last_message(user, &run).await?;
     ensure!(!said.contains("last time"), "{said}");
-    let again = ask(&user, Some(run.thread_id), "log-report", &[file.id]).await?;
-    let said = last_message(&user, &again).await?;
+    let again = ask(user, Some(run.thread_id), "log-report", &[*log]).await?;
+    let said = last_message(user, &again).await?;
     ensure!(said.contains("+0.00 USD against the last time"), "{said}");
     Ok(())
 }
@@ -105,18 +113,13 @@ async fn the_pipeline_reports_each_log_and_what_has_changed() -> Test {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_supervisor_answers_with_what_its_agents_found() -> Test {
     let model = FakeModel::start(|_| Reply::Text(vec!["It is about size.".into()])).await?;
-    let server =
-        TestServer::start_with(with_model(&model).agents(&repository().join("docs/examples")))
-            .await?;
-    let user = server.user().await?;
-    let (log, rows) = sample()?;
-    let file = user
-        .client
-        .file_upload("log.csv", Upload::Path(&log))
-        .await?;
-    let run = ask(&user, None, "briefing", &[file.id]).await?;
+    let examples = Examples::start(&model).await?;
+    let Examples {
+        user, log, rows, ..
+    } = &examples;
+    let run = ask(user, None, "briefing", &[*log]).await?;
     assert_eq!(run.status, RunStatus::Completed, "{:?}", run.error);
-    let said = last_message(&user, &run).await?;
+    let said = last_message(user, &run).await?;
     let number = format!("{},{:03} requests in 1 logs", rows / 1000, rows % 1000);
     ensure!(
         said.contains(&number) && said.contains("It is about size."),
@@ -136,10 +139,10 @@ async fn the_supervisor_answers_with_what_its_agents_found() -> Test {
     // One that fails is said, and the other one is there.
     let empty = Upload::Bytes(b"".to_vec().into());
     let empty = user.client.file_upload("empty.csv", empty).await?;
-    let run = ask(&user, None, "briefing", &[empty.id]).await?;
+    let run = ask(user, None, "briefing", &[empty.id]).await?;
     let result = run.result.clone().context("it goes on")?;
     assert_eq!(result["failed"], json!(["Numbers"]));
-    let said = last_message(&user, &run).await?;
+    let said = last_message(user, &run).await?;
     ensure!(
         said.contains("Not known") && said.contains("It is about size."),
         "{said}"

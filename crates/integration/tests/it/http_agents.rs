@@ -9,14 +9,12 @@ use std::sync::Arc;
 
 use anyhow::{Context as _, Result, ensure};
 use netra_integration::{FakeEndpoint, Options, Said, TestServer, TestTool, soon, text_of};
-use netra_protocol::event::EventKind;
 use netra_protocol::run::RunStatus;
-use reqwest::Method;
 use serde_json::{Value, json};
 use tokio::sync::Barrier;
 
 use crate::Test;
-use crate::expect::{names, until};
+use crate::expect::{approve, names};
 use netra_integration::script;
 
 /// Writes an agent at this endpoint into a folder of agents.
@@ -191,15 +189,7 @@ async fn a_person_is_asked_and_no_turn_is_asked_twice() -> Test {
     let user = server.user().await?;
     let mut socket = user.socket().await?;
     let run = user.start("own", "go").await?;
-    let asked = until(&mut socket, "approval_requested").await?;
-    let EventKind::ApprovalRequested { approval_id, .. } = asked.event.event.kind else {
-        anyhow::bail!("{asked:?}");
-    };
-    until(&mut socket, "run_waiting").await?;
-    let path = format!("/api/approvals/{approval_id}");
-    let answer = user.client.request(Method::POST, &path);
-    let answer = answer.json(&json!({"decision": "approve"}));
-    user.client.send(answer).await?;
+    approve(&user, &mut socket).await?;
     let run = user.client.run_end(run.id).await?;
     let result = run.result.context("it has a result")?;
     assert_eq!(result[0]["result"]["n"], 1, "{result}");

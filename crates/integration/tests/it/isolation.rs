@@ -311,7 +311,7 @@ async fn whatever_ends_a_run_its_server_holds_nothing_of_it() -> Test {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_run_whose_tool_panics_leaves_nothing() -> Test {
     let failed = panicking("panics", TestTool::panicking(), || ()).await?;
-    assert_eq!(failed, Some(ErrorCode::ToolFailed));
+    assert_eq!(failed, Some(ErrorCode::AgentFailed));
     Ok(())
 }
 

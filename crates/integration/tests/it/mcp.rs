@@ -55,7 +55,7 @@ impl Place {
     }
 
     /// A server whose configuration has these lines in the scripted server's table.
-    async fn start(&self, lines: &str) -> Result<TestServer> {
+    pub(crate) async fn start(&self, lines: &str) -> Result<TestServer> {
         let file = self.configured(lines)?;
         let options = Options::new().file(&file).agents(&self.path("agents"));
         TestServer::start_with(options).await
@@ -375,6 +375,22 @@ async fn a_tool_that_comes_later_is_there_for_later_runs() -> Test {
     until_listed(&user, "fake__late").await
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_tool_that_only_one_users_instance_has_is_there_for_that_user_alone() -> Test {
+    let place = Place::new()?;
+    place.agent("sprout", "sprout", "fake__sprout()['text']\n")?;
+    let server = place.start("").await?;
+    let (ada, bob) = (server.user().await?, server.user().await?);
+    assert_eq!(result(&ada, "sprout").await?, "sprouted");
+    until_listed(&ada, "fake__leaf").await?;
+    let of_bob = bob.client.tools().await?.items;
+    ensure!(
+        of_bob.iter().all(|tool| tool.name != "fake__leaf"),
+        "a user has what another one's instance has"
+    );
+    Ok(())
+}
+
 /// Waits until there is a tool of this name.
 async fn until_listed(user: &TestUser, name: &str) -> Test {
     let listed = async {
@@ -437,7 +453,9 @@ async fn a_user_has_no_more_instances_than_allowed_and_strangers_no_permission()
     let free = server.user().await?;
     let run = free.run("other", "go").await?;
     let refused = run.error.context("the plan free may not")?;
-    assert_eq!(refused.code, ErrorCode::ToolDenied, "{refused:?}");
+    assert_eq!(refused.code, ErrorCode::AgentFailed, "{refused:?}");
+    let by_layer = refused.message.starts_with("tool_denied: ");
+    ensure!(by_layer, "{refused:?}");
     ensure!(
         refused.message.contains("needs the plan pro"),
         "{refused:?}"

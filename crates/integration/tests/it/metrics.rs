@@ -1,5 +1,7 @@
 //! What the metrics tell, what they must not tell, and that each of them is described.
 
+mod promtool;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
@@ -14,10 +16,32 @@ use crate::expect::{until, with_model};
 use netra_integration::script;
 
 /// The labels that there are.
-const LABELS: [&str; 17] = [
-    "method", "route", "status", "origin", "reason", "limit", "of", "tool", "outcome", "layer",
-    "provider", "model", "from", "to", "kind", "server", "le",
+const LABELS: [&str; 22] = [
+    "method",
+    "route",
+    "status",
+    "origin",
+    "reason",
+    "limit",
+    "of",
+    "tool",
+    "outcome",
+    "layer",
+    "provider",
+    "model",
+    "from",
+    "to",
+    "kind",
+    "server",
+    "le",
+    "gen_ai_operation_name",
+    "gen_ai_provider_name",
+    "gen_ai_request_model",
+    "gen_ai_token_type",
+    "error_type",
 ];
+/// What names begin with: the server's own, and those of OpenTelemetry's conventions.
+const PREFIXES: [&str; 2] = ["netra_", "gen_ai_client_"];
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn metrics_hold_nobody_and_nothing_of_what_is_said_and_all_are_described() -> Test {
@@ -86,6 +110,8 @@ async fn metrics_hold_nobody_and_nothing_of_what_is_said_and_all_are_described()
         "netra_run_wait_seconds",
         "netra_run_seconds",
         "netra_model_call_seconds",
+        "gen_ai_client_operation_duration_seconds",
+        "gen_ai_client_token_usage",
         "netra_store_commit_seconds",
     ] {
         ensure!(scraped.get(name).is_some(), "{name} was not recorded");
@@ -125,10 +151,8 @@ fn fit_for_prometheus(text: &str) -> Test {
             );
             ensure!(families.insert(name, kind).is_none(), "twice: {line}");
             let small = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_';
-            ensure!(
-                name.starts_with("netra_") && name.chars().all(small),
-                "{line}"
-            );
+            let ours = PREFIXES.iter().any(|prefix| name.starts_with(prefix));
+            ensure!(ours && name.chars().all(small), "{line}");
             ensure!(name.ends_with("_total") == (kind == "counter"), "{line}");
             ensure!(
                 !name.split('_').any(|part| BAD_PARTS.contains(&part)),
@@ -184,10 +208,49 @@ fn what_prometheus_would_object_to_is_found() {
 fn described() -> Result<BTreeSet<String>> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
     let page = std::fs::read_to_string(root.join("docs/monitoring.md"))?;
-    let rows = page.lines().filter(|line| line.starts_with("| `netra_"));
+    let is_row = |line: &&str| {
+        PREFIXES
+            .iter()
+            .any(|prefix| line.starts_with(&format!("| `{prefix}")))
+    };
+    let rows = page.lines().filter(is_row);
     let first = rows.filter_map(|row| row.split('|').nth(1));
     let names = first.flat_map(|cell| cell.split('`').skip(1).step_by(2));
     Ok(names.map(str::to_owned).collect())
+}
+
+/// The names of metrics in a text, those of the parts of a histogram as the histogram's.
+fn named(text: &str) -> BTreeSet<String> {
+    let in_name = |c: char| c.is_ascii_alphanumeric() || c == '_';
+    let words = text.split(|c| !in_name(c));
+    let names = words.filter(|word| PREFIXES.iter().any(|prefix| word.starts_with(prefix)));
+    let whole = names.map(|name| {
+        let part = ["_bucket", "_sum", "_count"]
+            .iter()
+            .find_map(|part| name.strip_suffix(part));
+        part.unwrap_or(name).to_owned()
+    });
+    whole.collect()
+}
+
+#[test]
+fn every_metric_of_the_dashboard_and_of_the_alerts_is_there() -> Test {
+    let deploy = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../deploy");
+    let described = described()?;
+    for file in [
+        "grafana/netra.json",
+        "prometheus/alerts.yml",
+        "prometheus/alerts-test.yml",
+    ] {
+        let used = named(&std::fs::read_to_string(deploy.join(file))?);
+        ensure!(used.len() >= 5, "{file} names {used:?}");
+        let unknown: Vec<_> = used.difference(&described).collect();
+        ensure!(
+            unknown.is_empty(),
+            "{file} has metrics that there are not: {unknown:?}"
+        );
+    }
+    Ok(())
 }
 
 /// The metrics that the code records.

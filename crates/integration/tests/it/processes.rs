@@ -16,7 +16,7 @@ async fn a_signal_drains_and_the_folder_is_free_again() -> Test {
     let data = tempfile::tempdir()?;
     let mut server = TestProcess::start(data.path()).await?;
     ensure!(
-        server.log()?.contains("/setup?token="),
+        server.log()?.contains("/setup#token="),
         "the first admin's link is on stderr"
     );
     let file = data.path().join("server.json");

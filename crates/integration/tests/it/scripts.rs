@@ -1,8 +1,6 @@
 //! Agents as files: scripts that call tools and agents, and files that are wrong.
 
-use std::path::Path;
-
-use anyhow::{Result, ensure};
+use anyhow::ensure;
 use netra_integration::{Options, TestServer, script};
 use netra_protocol::ErrorCode;
 use netra_protocol::event::EventKind;

@@ -1,10 +1,12 @@
 //! TLS, HTTP/2 and the Unix socket, with a client that nobody here wrote.
 
 use anyhow::{Context as _, ensure};
-use netra_integration::{Options, TestServer, soon};
+use netra_integration::{Options, ProcessOptions, TestProcess, TestServer, soon};
+use rustix::process::Signal;
 use tokio::process::Command;
 
 use crate::Test;
+use crate::expect::until_logged;
 
 /// Of 127.0.0.1, signed by itself, for tests alone.
 const CERTIFICATE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/it/tls/certificate.pem");
@@ -61,6 +63,48 @@ async fn a_server_with_a_certificate_speaks_tls_and_both_versions_of_http() -> T
     let (_, left) = server.stop().await;
     assert_eq!(left, 0);
     Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_reload_that_fails_in_one_thing_changes_nothing_and_the_log_says_so() -> Test {
+    let data = tempfile::tempdir()?;
+    let file = data.path().join("netra.toml");
+    let write = |key: &str, rest: &str| {
+        let server = format!("[server]\ntls_certificate = {CERTIFICATE:?}\ntls_key = {key:?}\n");
+        std::fs::write(&file, server + rest)
+    };
+    write(KEY, "[log]\nlevel = \"info\"\n")?;
+    let options = ProcessOptions {
+        arguments: vec!["--config".into(), file.display().to_string()],
+        ..ProcessOptions::default()
+    };
+    let server = TestProcess::start_with(data.path(), options).await?;
+    let login = format!("{}/api/auth/login", server.url());
+    let body = r#"{"name": "ada", "password": "not the right password"}"#;
+    let asked = [
+        "--cacert",
+        CERTIFICATE,
+        "-H",
+        "Content-Type: application/json",
+    ];
+    let asked = [&asked[..], &["-d", body, &login]].concat();
+    let guess = async || Ok::<_, anyhow::Error>(curl(&asked).await?.ends_with(" 401"));
+    let wanted = "[log]\nlevel = \"debug\"\n[limits]\nlogins_per_minute = 1\n";
+
+    // The certificate is the last that is read.
+    write("/none", wanted)?;
+    server.signal(Signal::HUP)?;
+    until_logged(&server, "everything stays as it was: TLS").await?;
+    for _ in 0..3 {
+        ensure!(guess().await?, "the old limit of sign-ins holds");
+    }
+    ensure!(!server.log()?.contains("request answered"), "the old level");
+
+    write(KEY, wanted)?;
+    server.signal(Signal::HUP)?;
+    until_logged(&server, "all of it is in force").await?;
+    ensure!(!guess().await?, "the new limit of sign-ins holds");
+    until_logged(&server, "request answered").await
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -86,16 +86,19 @@ struct Source<'a> {
     data: &'a str,
 }
 
+/// The longest answer of a model where a request names none: the format wants one.
+pub(super) fn longest_answer(model: &str) -> u32 {
+    if model.starts_with("claude-3") {
+        MAX_TOKENS_BEFORE_4
+    } else {
+        MAX_TOKENS
+    }
+}
+
 impl<'a> Body<'a> {
     /// The body for a request, with tool names as the wire wants them.
     pub(super) fn new(provider: &str, request: &'a ChatRequest, names: &'a ToolNames) -> Self {
-        let limit = || {
-            if request.model.starts_with("claude-3") {
-                MAX_TOKENS_BEFORE_4
-            } else {
-                MAX_TOKENS
-            }
-        };
+        let limit = || longest_answer(&request.model);
         let tool = |tool: &'a crate::ToolSpec| Tool {
             name: names.on_wire(&tool.name),
             description: &tool.description,

@@ -1,6 +1,5 @@
 //! Tests of Gemini, with bytes as the provider sends them.
 
-use proptest::prelude::*;
 use serde_json::{Value, json};
 
 use super::format::Content;
@@ -74,32 +73,10 @@ fn events_read() -> Vec<Chunk> {
     ]
 }
 
-proptest! {
-    #[test]
-    fn any_cut_of_the_bytes_gives_the_same_chunks(mut cuts in prop::collection::vec(0_usize..4096, 0..40)) {
-        let text = sse(&events());
-        cuts.iter_mut().for_each(|cut| *cut %= text.len() + 1);
-        cuts.extend([0, text.len()]);
-        cuts.sort_unstable();
-        let parts: Vec<_> = cuts.windows(2).map(|pair| &text.as_bytes()[pair[0]..pair[1]]).collect();
-        prop_assert_eq!(read(&parts), (events_read(), Ok(())));
-    }
-
-    #[test]
-    fn any_end_before_the_reason_to_stop_is_a_cut(end in 0_usize..4096) {
-        let text = sse(&events());
-        let reason = text.find("\"finishReason\"").unwrap();
-        let (chunks, result) = read(&[&text.as_bytes()[..end % reason]]);
-        prop_assert_eq!(result, Err(Error::Cut { provider: "p".to_owned() }));
-        prop_assert!(chunks.iter().all(|chunk| matches!(chunk, Chunk::Text(_) | Chunk::Thinking(_))));
-    }
-
-    #[test]
-    fn any_bytes_end_in_an_answer_or_an_error(bytes in prop::collection::vec(any::<u8>(), 0..400)) {
-        let (chunks, result) = read(&[b"data: ", &bytes, b"\n\n"]);
-        let ended = matches!(chunks.last(), Some(Chunk::Done(_)));
-        prop_assert_eq!(ended, result.is_ok());
-    }
+#[test]
+fn any_cut_any_end_and_any_bytes_are_read_or_refused() {
+    let whole = (&*sse(&events()), &*events_read());
+    trial::hold_against_any_bytes::<Content>(whole, "\"finishReason\"");
 }
 
 #[test]

@@ -1,7 +1,8 @@
 //! How the events of chat completions are read.
 
-use serde_json::{Value, json};
+use serde_json::{Map, Value};
 
+use super::details::Details;
 use super::wire::{CallDelta, Choice, Content, Delta, Event, WireUsage};
 use crate::answer::{Draft, Format, Tokens};
 use crate::{Error, StopReason};
@@ -11,6 +12,8 @@ use crate::{Error, StopReason};
 pub(crate) struct ChatCompletion {
     /// Thoughts in the field that its servers want back where tool calls follow.
     reasoning: String,
+    /// The same in blocks.
+    details: Details,
 }
 
 impl Format for ChatCompletion {
@@ -35,7 +38,16 @@ impl Format for ChatCompletion {
 
     fn keepsake(&mut self) -> Option<Value> {
         let reasoning = std::mem::take(&mut self.reasoning);
-        (!reasoning.is_empty()).then(|| json!({ "reasoning_content": reasoning }))
+        let reasoning = (!reasoning.is_empty()).then_some(Value::String(reasoning));
+        let kept = [
+            ("reasoning_content", reasoning),
+            ("reasoning_details", self.details.whole()),
+        ];
+        let kept = kept.into_iter();
+        let kept: Map<String, Value> = kept
+            .filter_map(|(name, value)| Some((name.to_owned(), value?)))
+            .collect();
+        (!kept.is_empty()).then_some(Value::Object(kept))
     }
 }
 
@@ -51,6 +63,10 @@ impl ChatCompletion {
     }
 
     fn delta(&mut self, delta: Delta, draft: &mut Draft) -> Result<(), Error> {
+        let in_blocks = match delta.reasoning_details {
+            Some(Value::Array(pieces)) => self.details.take(pieces, draft)?,
+            _ => String::new(),
+        };
         match (delta.reasoning_content, delta.reasoning) {
             (Some(Value::String(thought)), _) => {
                 // Kept twice: as a chunk, and to be sent back.
@@ -59,7 +75,8 @@ impl ChatCompletion {
                 draft.thinking(thought)?;
             }
             (_, Some(Value::String(thought))) => draft.thinking(thought)?,
-            _ => {}
+            // Who sends them otherwise too has told them by that.
+            _ => draft.thinking(in_blocks)?,
         }
         match delta.content {
             Some(Content::Text(text)) => draft.text(text)?,

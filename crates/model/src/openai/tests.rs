@@ -1,11 +1,15 @@
 //! Tests of how answers are put together, from the bytes that servers send.
 
-use proptest::prelude::*;
 use serde_json::{Value, json};
 
 use super::ChatCompletion;
+use super::wire::{Body, Options};
 use crate::answer::trial::{self, sse};
-use crate::{Arguments, Chunk, Done, Error, Keepsake, StopReason, ToolCall, Usage};
+use crate::names::ToolNames;
+use crate::{
+    Arguments, ChatRequest, Chunk, Done, Error, Keepsake, MaxTokensField, Message, StopReason,
+    ToolCall, Usage,
+};
 
 fn read(parts: &[&[u8]]) -> (Vec<Chunk>, Result<(), Error>) {
     trial::read(ChatCompletion::default(), parts)
@@ -104,32 +108,10 @@ fn everything_read() -> Vec<Chunk> {
     ]
 }
 
-proptest! {
-    #[test]
-    fn any_cut_of_the_bytes_gives_the_same_chunks(mut cuts in prop::collection::vec(0_usize..4096, 0..40)) {
-        let text = everything();
-        cuts.iter_mut().for_each(|cut| *cut %= text.len() + 1);
-        cuts.extend([0, text.len()]);
-        cuts.sort_unstable();
-        let parts: Vec<_> = cuts.windows(2).map(|pair| &text.as_bytes()[pair[0]..pair[1]]).collect();
-        prop_assert_eq!(read(&parts), (everything_read(), Ok(())));
-    }
-
-    #[test]
-    fn any_end_before_the_reason_to_stop_is_a_cut(end in 0_usize..4096) {
-        let text = everything();
-        let reason = text.find("\"finish_reason\":\"tool_calls\"").unwrap();
-        let (chunks, result) = read(&[&text.as_bytes()[..end % reason]]);
-        prop_assert_eq!(result, Err(Error::Cut { provider: "p".to_owned() }));
-        prop_assert!(chunks.iter().all(|chunk| matches!(chunk, Chunk::Text(_) | Chunk::Thinking(_))));
-    }
-
-    #[test]
-    fn any_bytes_end_in_an_answer_or_an_error(bytes in prop::collection::vec(any::<u8>(), 0..400)) {
-        let (chunks, result) = read(&[b"data: ", &bytes, b"\n\n"]);
-        let ended = matches!(chunks.last(), Some(Chunk::Done(_)));
-        prop_assert_eq!(ended, result.is_ok());
-    }
+#[test]
+fn any_cut_any_end_and_any_bytes_are_read_or_refused() {
+    let whole = (&*everything(), &*everything_read());
+    trial::hold_against_any_bytes::<ChatCompletion>(whole, "\"finish_reason\":\"tool_calls\"");
 }
 
 #[test]
@@ -212,6 +194,49 @@ fn thoughts_refusals_and_typed_parts() {
         done(StopReason::Refusal),
     ];
     assert_eq!(chunks, expected);
+}
+
+#[test]
+fn thoughts_in_blocks_go_back_with_the_calls_that_they_led_to() {
+    let details = |block: Value| json!({ "reasoning": "hm", "reasoning_details": [block] });
+    let text = json!({ "type": "reasoning.text", "text": "hm", "index": 0 });
+    let signed = json!({ "type": "reasoning.text", "signature": "s", "index": 0 });
+    let chunks = complete(&[
+        delta(details(text)),
+        delta(json!({ "reasoning_details": [signed] })),
+        piece(json!({ "index": 0, "id": "a", "function": { "name": "f", "arguments": "{}" } })),
+        finish("tool_calls"),
+    ]);
+    assert_eq!(chunks[0], Chunk::Thinking("hm".to_owned()), "told once");
+    let Some(Chunk::Done(Done { keepsake, .. })) = chunks.last() else {
+        panic!("{chunks:?}");
+    };
+    let blocks = json!([{ "type": "reasoning.text", "text": "hm", "index": 0, "signature": "s" }]);
+    let kept = json!({ "reasoning_details": blocks });
+    assert_eq!(
+        keepsake.as_ref().map(|keepsake| &keepsake.value),
+        Some(&kept)
+    );
+    let [Chunk::Thinking(_), Chunk::ToolCall(call), _] = &chunks[..] else {
+        panic!("{chunks:?}");
+    };
+    let request = ChatRequest {
+        messages: vec![Message::Assistant {
+            text: String::new(),
+            tool_calls: vec![call.clone()],
+            keepsake: keepsake.clone(),
+        }],
+        ..ChatRequest::default()
+    };
+    let names = ToolNames::of(&request);
+    let options = Options {
+        max_tokens: MaxTokensField::MaxTokens,
+        usage: false,
+    };
+    let sent = |provider| json!(Body::new(provider, &request, &names, options));
+    assert_eq!(sent("p")["messages"][0]["reasoning_details"], blocks);
+    let stranger = &sent("another")["messages"][0];
+    assert!(stranger.get("reasoning_details").is_none(), "{stranger}");
 }
 
 #[test]

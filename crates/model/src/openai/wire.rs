@@ -65,7 +65,9 @@ enum Turn<'a> {
     Assistant {
         content: Option<&'a str>,
         #[serde(skip_serializing_if = "Option::is_none")]
-        reasoning_content: Option<&'a str>,
+        reasoning_content: Option<&'a Value>,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        reasoning_details: Option<&'a Value>,
         #[serde(skip_serializing_if = "Vec::is_empty")]
         tool_calls: Vec<Call<'a>>,
     },
@@ -209,7 +211,8 @@ fn turn<'a>(provider: &str, message: &'a Message, names: &'a ToolNames) -> Turn<
             tool_calls,
             keepsake,
         } => Turn::Assistant {
-            reasoning_content: reasoning(provider, keepsake.as_ref()),
+            reasoning_content: kept(provider, keepsake.as_ref(), "reasoning_content"),
+            reasoning_details: kept(provider, keepsake.as_ref(), "reasoning_details"),
             content: (!text.is_empty() || tool_calls.is_empty()).then_some(text),
             tool_calls: tool_calls.iter().map(|call| called(call, names)).collect(),
         },
@@ -223,10 +226,10 @@ fn turn<'a>(provider: &str, message: &'a Message, names: &'a ToolNames) -> Turn<
     }
 }
 
-/// The thoughts that a server sent and wants back.
-fn reasoning<'a>(provider: &str, keepsake: Option<&'a Keepsake>) -> Option<&'a str> {
+/// The thoughts that a server sent in this field and wants back.
+fn kept<'a>(provider: &str, keepsake: Option<&'a Keepsake>, field: &str) -> Option<&'a Value> {
     let own = keepsake.filter(|keepsake| keepsake.provider == provider)?;
-    own.value.get("reasoning_content")?.as_str()
+    own.value.get(field)
 }
 
 fn called<'a>(call: &'a ToolCall, names: &'a ToolNames) -> Call<'a> {
@@ -268,6 +271,7 @@ pub(super) struct Delta {
     pub(super) refusal: Option<String>,
     pub(super) reasoning_content: Option<Value>,
     pub(super) reasoning: Option<Value>,
+    pub(super) reasoning_details: Option<Value>,
     pub(super) tool_calls: Option<Vec<CallDelta>>,
 }
 

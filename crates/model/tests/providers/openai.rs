@@ -183,6 +183,7 @@ async fn every_status_becomes_its_error() {
             Error::Unavailable {
                 provider: provider(),
                 reason: "it answered with status 500".to_owned(),
+                sent: true,
             },
         ),
         (
@@ -257,7 +258,8 @@ async fn nobody_listens() {
         error,
         Error::Unavailable {
             provider: "local".to_owned(),
-            reason
+            reason,
+            sent: false,
         }
     );
 }

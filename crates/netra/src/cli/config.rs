@@ -1,6 +1,7 @@
 //! `netra config`: what is in force, and why.
 
 use clap::Subcommand;
+use netra_mcp::Place;
 
 use super::{Folder, output};
 use crate::exit::{Exit, Problem};
@@ -38,11 +39,26 @@ fn check(folder: &Folder) -> Result<Exit, Problem> {
     let config = folder.load()?;
     node::registry(&config)?;
     node::models(&config)?;
+    programs(&config.mcp)?;
     if let Some(path) = &config.server_secrets {
         server_secrets::read(path).map_err(node::Error::Secrets)?;
     }
     output::line("the configuration is good")?;
     Ok(Exit::Success)
+}
+
+/// A server would start without them, and say of each tool server that it is away.
+fn programs(config: &netra_mcp::Config) -> Result<(), Problem> {
+    for (name, server) in &config.servers {
+        if let Place::Stdio(command) = &server.place
+            && !command.program.is_file()
+        {
+            let path = command.program.display();
+            let words = format!("mcp.servers.{name}: command: there is no file {path}");
+            return Err(Problem::message(Exit::Usage, words));
+        }
+    }
+    Ok(())
 }
 
 pub(super) fn config(args: &Args) -> Result<Exit, Problem> {

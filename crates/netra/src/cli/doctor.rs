@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use netra_context::Runtime;
+use netra_mcp::Place;
 use netra_store::DirLock;
 use netra_worker::sandbox::{Attempt, Layers, Sandbox, Tier, Trial};
 use serde::Serialize;
@@ -135,6 +136,7 @@ async fn sandbox(config: &Config) -> SandboxFindings {
         checks: std::iter::once(met)
             .chain(layers(&trial.layers, config))
             .chain(attempts(&trial))
+            .chain(network(config))
             .collect(),
         attempts: trial.attempts,
     }
@@ -150,6 +152,24 @@ fn layers(found: &Layers, config: &Config) -> Vec<Check> {
     };
     let layers = machine_layers::layers(found, config);
     layers.into_iter().map(shown).collect()
+}
+
+/// No layer narrows a network that is granted.
+fn network(config: &Config) -> Option<Check> {
+    let reaches = |server: &&netra_mcp::ServerConfig| matches!(&server.place, Place::Stdio(command) if command.network);
+    let servers = config.mcp.servers.iter();
+    let granted: Vec<&str> = servers
+        .filter(|(_, server)| reaches(server))
+        .map(|(name, _)| name.as_str())
+        .collect();
+    (!granted.is_empty()).then(|| {
+        let words = format!(
+            "granted to {}: they reach what this machine reaches, with 127.0.0.1 (this server too) and \
+             169.254.169.254 (the metadata of clouds)",
+            granted.join(", ")
+        );
+        Check::new("network", State::Missing, words)
+    })
 }
 
 /// What holds by name must hold in fact.

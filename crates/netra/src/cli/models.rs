@@ -1,5 +1,7 @@
 //! `netra models`: which models are configured, and whether one answers.
 
+use std::collections::BTreeSet;
+
 use clap::Subcommand;
 use netra_context::{BackgroundKind, Runtime, UserExecutionContext};
 use netra_model::{Finding, ModelRef, Trial};
@@ -83,6 +85,12 @@ fn list(folder: &Folder, json: bool) -> Result<Exit, Problem> {
         .chain(models.iter().map(row))
         .collect();
     output::line(output::table(&rows))?;
+    let sources = models
+        .iter()
+        .filter_map(|model| model.price.as_ref()?.source.as_deref());
+    for source in sources.collect::<BTreeSet<_>>() {
+        output::line(format!("prices: {source}"))?;
+    }
     Ok(Exit::Success)
 }
 

@@ -8,7 +8,7 @@ use netra_context::{Principal, Rights};
 use netra_protocol::account::{Plan, Role};
 use netra_protocol::id::UserId;
 use netra_store::Rate;
-use netra_tools::{Explained, Policy, Question, Verdict};
+use netra_tools::{Explained, Policy, Question, Registry, ToolSpec, Verdict};
 use serde_json::{Value, json};
 
 use super::{Folder, output};
@@ -105,7 +105,11 @@ pub(super) async fn policy(args: Args) -> Result<Exit, Problem> {
 
 fn check(place: &Place) -> Result<(), Problem> {
     let config = place.load()?;
-    let policy = node::policy(&config).map_err(|error| Problem::new(Exit::Usage, error))?;
+    let registry = node::registry(&config).map_err(|error| Problem::new(Exit::Usage, error))?;
+    for doubt in node::findings(&config, &registry).doubts {
+        output::note(format!("perhaps a mistake: {doubt}"));
+    }
+    let policy = registry.policy();
     let from = config.policy.as_deref();
     let from = from.map_or_else(|| "built in".into(), |dir| dir.display().to_string());
     output::note(format!("{} policies ({from}), nothing wrong", policy.len()));
@@ -118,14 +122,11 @@ impl Explain {
             .map_err(|error| Problem::message(Exit::Usage, format!("--arguments: {error}")))?;
         let config = self.place.load()?;
         let registry = node::registry(&config).map_err(|error| Problem::new(Exit::Usage, error))?;
-        let Some(tool) = registry.get(&self.tool) else {
-            let words = format!("there is no tool `{}`", self.tool);
-            return Err(Problem::message(Exit::Usage, words));
-        };
+        let tool = self.spec(&config, &registry)?;
         let principal = self.principal(&config).await?;
         let question = Question {
             principal: &principal,
-            tool: tool.spec(),
+            tool: &tool,
             agent: &self.agent,
             thread: None,
         };
@@ -136,6 +137,29 @@ impl Explain {
         } else {
             Exit::Failure
         })
+    }
+
+    /// The tool as it describes itself, or as the configuration describes it where a tool server brings it.
+    fn spec(&self, config: &Config, registry: &Registry) -> Result<ToolSpec, Problem> {
+        if let Some(tool) = registry.get(&self.tool) {
+            return Ok(tool.spec().clone());
+        }
+        let of_server = self.tool.split_once("__");
+        let of_server = of_server.and_then(|(name, own)| {
+            let server = config.mcp.servers.get(name)?;
+            Some((server, server.declared(name, own)?))
+        });
+        let Some((server, spec)) = of_server else {
+            let words = format!("there is no tool `{}`", self.tool);
+            return Err(Problem::message(Exit::Usage, words));
+        };
+        output::note(match server.trusts_hints {
+            true => {
+                "by the configuration alone; the server may say that the tool is riskier, or less so"
+            }
+            false => "by the configuration alone: the server was not asked whether it has the tool",
+        });
+        Ok(spec)
     }
 
     async fn principal(&self, config: &Config) -> Result<Principal, Problem> {

@@ -14,7 +14,7 @@ use crate::node::Node;
 #[command(
     after_help = "When it is ready it prints one line: ready http://ADDRESS:PORT. \
     Logs go to standard error. SIGTERM or Ctrl-C ends it after the runs had time to end; \
-    SIGHUP has the agents' files read again.\n\n\
+    SIGHUP has the configuration and the agents' files read again.\n\n\
     Examples:\n  netra serve\n  \
     netra serve --listen 127.0.0.1:0 --data /var/lib/netra --agents ./agents\n  \
     NETRA__AUTH__REGISTRATION=open netra serve"
@@ -60,17 +60,30 @@ fn program() -> String {
     short.unwrap_or(&called).display().to_string()
 }
 
-/// Reads the configuration again. One that cannot be used changes nothing.
-fn reload(node: &Node, level: &Level, layers: &Layers) {
-    let config = Config::load(layers.clone()).map_err(|error| error.to_string());
-    let taken = config.and_then(|config| {
-        let set = level.set(&config.log_level);
-        set.map_err(|error| error.to_string())?;
-        node.reload(&config).map_err(|error| error.to_string())
-    });
-    match taken {
-        Ok(()) => tracing::info!("the configuration was read again"),
-        Err(problem) => tracing::error!("the configuration stays as it was: {problem}"),
+/// Reads the configuration again, and takes all of it over that a running server can, or nothing.
+fn take_over(node: &Node, level: &Level, layers: &Layers) -> Result<(), Problem> {
+    let config = Config::load(layers.clone())?;
+    let filter = Level::read(&config.log_level)?;
+    let read = node.reload(&config)?;
+    // The last that can fail.
+    level.set(filter)?;
+    read.take_over();
+    Ok(())
+}
+
+/// Takes the configuration and the agents' files over again, or leaves everything as it was; the log says which.
+async fn reload(node: &Node, level: &Level, layers: &Layers) {
+    match take_over(node, level, layers) {
+        Ok(()) => {
+            tracing::info!("the configuration was read again, and all of it is in force");
+            node.reload_agents().await;
+        }
+        Err(problem) => {
+            tracing::error!(
+                "nothing is reloaded, everything stays as it was: {}",
+                problem.error
+            )
+        }
     }
 }
 
@@ -97,10 +110,7 @@ pub(super) async fn serve(args: Args) -> Result<Exit, Problem> {
         tokio::select! {
             _ = terminate.recv() => break,
             _ = interrupt.recv() => break,
-            _ = hang_up.recv() => {
-                reload(&node, &level, &args.layers());
-                node.reload_agents().await;
-            }
+            _ = hang_up.recv() => reload(&node, &level, &args.layers()).await,
         }
     }
     tracing::info!("stopping: no new runs; the running ones have time to end");

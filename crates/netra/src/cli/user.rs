@@ -3,6 +3,7 @@
 use std::io::Read as _;
 
 use clap::Subcommand;
+use netra_gateway::OneTimeLink;
 use netra_protocol::account::{Plan, Role};
 
 use super::{Folder, output};
@@ -187,7 +188,7 @@ async fn reset(folder: &Folder, name: &str) -> Result<(), Problem> {
     let token = Accounts::open(&config)?.reset_token(name).await?;
     let server = ServerFile::read(&config.data).map(|file| file.address);
     let base = config.public_origin.or(server).unwrap_or_default();
-    Ok(output::line(format!("{base}/reset?token={token}"))?)
+    Ok(output::line(OneTimeLink::Reset.url(&base, &token))?)
 }
 
 /// One line, without its line end.

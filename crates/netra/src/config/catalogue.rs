@@ -178,6 +178,10 @@ pub const CATALOGUE: &[Key] = &[
         "sign-ins per pair of account and address",
     ),
     value("limits.requests_per_minute", "requests per user"),
+    value(
+        "limits.key_requests_per_minute",
+        "requests per API key; of a service token for all whom it acts for",
+    ),
     value("limits.messages_per_10s", "WebSocket messages per socket"),
     value(
         "limits.budget_usd",
@@ -197,6 +201,14 @@ pub const CATALOGUE: &[Key] = &[
     value(
         "auth.refresh_ttl_ms",
         "life of a sign-in that is not refreshed",
+    ),
+    text(
+        "auth.algorithm",
+        "what access tokens are signed with: EdDSA, with the server's own key, or HS256",
+    ),
+    text(
+        "auth.hs256_secret_file",
+        "file with the secret of HS256, mode 0600, at least 32 bytes",
     ),
     text(
         "auth.issuer.url",
@@ -234,6 +246,10 @@ pub const CATALOGUE: &[Key] = &[
         "memory for answers that agents with a cache give again; 0: none",
     ),
     text(
+        "models.price_file",
+        "prices of your own, for models of the built-in list and others",
+    ),
+    text(
         "models.providers.*.kind",
         "how it is spoken to: openai, azure, anthropic, gemini or ollama",
     ),
@@ -257,6 +273,10 @@ pub const CATALOGUE: &[Key] = &[
     value(
         "models.providers.*.context_tokens",
         "tokens that its models take, question and answer together",
+    ),
+    value(
+        "models.providers.*.max_output_tokens",
+        "tokens of the longest answer, where an agent names none",
     ),
     secret("models.providers.*.headers.*", "a further header"),
     secret(
@@ -290,6 +310,10 @@ pub const CATALOGUE: &[Key] = &[
     value(
         "models.providers.*.user_keys",
         "send a user's own key in place of the server's, for users who have one",
+    ),
+    value(
+        "models.providers.*.trace_context",
+        "tell the provider which trace a call belongs to (traceparent)",
     ),
     text("agents.dir", "folder of agents besides the built-in ones"),
     value(
@@ -432,6 +456,26 @@ pub const CATALOGUE: &[Key] = &[
         "error, warn, info, debug, trace, or directives by module",
     ),
     secret("metrics.token", "bearer token that may read /api/metrics"),
+    text(
+        "telemetry.endpoint",
+        "collector that traces and metrics go to by OTLP over HTTP, such as http://127.0.0.1:4318; unset: none",
+    ),
+    secret("telemetry.headers.*", "a header that is sent to it"),
+    text("telemetry.service_name", "what the server is called there"),
+    value("telemetry.traces", "whether traces go there"),
+    value("telemetry.metrics", "whether metrics go there"),
+    value(
+        "telemetry.sample",
+        "part of the traces that begin here which go there, from 0 to 1",
+    ),
+    value(
+        "telemetry.content",
+        "whether what users, models and tools say goes there too",
+    ),
+    value(
+        "telemetry.metrics_interval_ms",
+        "between two exports of the metrics; at least 1000",
+    ),
     text(
         "workers.program",
         "program of the worker processes; unset: this one",

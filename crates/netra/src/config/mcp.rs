@@ -228,6 +228,9 @@ impl Server {
                 value(name).ok_or_else(|| format!("env_from: the variable {name} is not set"))?;
             environment.insert(name.clone(), value);
         }
+        if self.memory_mib == Some(0) {
+            return Err("memory_mib must be at least 1".to_owned());
+        }
         let search = value("PATH").unwrap_or_else(|| "/usr/local/bin:/usr/bin:/bin".to_owned());
         let program = program(command, &search)
             .ok_or_else(|| format!("command: there is no program `{command}` in {search}"))?;
@@ -244,7 +247,7 @@ impl Server {
             read: self.read.clone(),
             write: self.write.clone(),
             network: self.network.unwrap_or(false),
-            memory_mib: self.memory_mib.unwrap_or(512).max(1),
+            memory_mib: self.memory_mib.unwrap_or(512),
         })
     }
 }
@@ -328,6 +331,10 @@ mod tests {
             (
                 "[mcp.servers.a]\ncommand = \"no-such-program\"\n",
                 "no program",
+            ),
+            (
+                "[mcp.servers.a]\ncommand = \"sh\"\nmemory_mib = 0\n",
+                "memory_mib must be at least 1",
             ),
             (
                 "[mcp.servers.a]\ncommand = \"sh\"\nenv_from = [\"B\"]\n",

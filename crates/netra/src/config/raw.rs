@@ -1,15 +1,16 @@
 //! The shape of the configuration as it is written, before it is checked.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
-use netra_model::{Kind, MaxTokensField, ProviderConfig, Secret};
+use netra_model::{Kind, MaxTokensField, PriceList, ProviderConfig, Secret};
 use netra_protocol::frame::HEARTBEAT_INTERVAL_MS;
 use netra_protocol::limits::Limits;
 use netra_worker::sandbox::Tier;
 use serde::{Deserialize, Serialize};
 
 use super::Error;
+use crate::server_secrets::private_text;
 
 /// Who may make an account.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -72,17 +73,31 @@ pub(super) struct Raw {
     pub(super) mcp: super::mcp::Mcp,
     pub(super) log: Log,
     pub(super) metrics: Metrics,
+    pub(super) telemetry: super::telemetry::Telemetry,
     pub(super) workers: Workers,
 }
 
 /// What stands under `limits`: a user's, and the node's.
-#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub(super) struct LimitKeys {
     pub(super) engines: Option<usize>,
     pub(super) node_memory_mib: Option<u64>,
     pub(super) requests_per_minute_and_address: Option<u32>,
+    pub(super) logins_per_minute: u32,
     #[serde(flatten)]
     pub(super) user: Limits,
+}
+
+impl Default for LimitKeys {
+    fn default() -> Self {
+        Self {
+            engines: None,
+            node_memory_mib: None,
+            requests_per_minute_and_address: None,
+            logins_per_minute: netra_gateway::LOGINS_PER_MINUTE,
+            user: Limits::default(),
+        }
+    }
 }
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -185,8 +200,50 @@ pub(super) struct Auth {
     pub(super) registration: Registration,
     pub(super) access_ttl_ms: u64,
     pub(super) refresh_ttl_ms: u64,
+    pub(super) algorithm: Algorithm,
+    pub(super) hs256_secret_file: Option<PathBuf>,
     pub(super) issuer: Issuer,
 }
+
+/// What access tokens are signed with.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) enum Algorithm {
+    /// With the server's own key.
+    #[default]
+    #[serde(rename = "EdDSA")]
+    EdDsa,
+    /// With a secret that others may have too.
+    #[serde(rename = "HS256")]
+    Hs256,
+}
+
+impl Auth {
+    /// The secret of HS256, where tokens are signed with it.
+    pub(super) fn hs256_secret(&self) -> Result<Option<Secret>, Error> {
+        let invalid = |words: String| Error::Invalid(format!("auth.hs256_secret_file: {words}"));
+        let file = match (self.algorithm, &self.hs256_secret_file) {
+            (Algorithm::EdDsa, None) => return Ok(None),
+            (Algorithm::EdDsa, Some(_)) => {
+                return Err(invalid("it belongs to auth.algorithm = \"HS256\"".into()));
+            }
+            (Algorithm::Hs256, None) => {
+                return Err(invalid("HS256 needs a file with the secret".into()));
+            }
+            (Algorithm::Hs256, Some(file)) => file,
+        };
+        let text = private_text(file).map_err(invalid)?;
+        match text.trim() {
+            short if short.len() < LEAST_SECRET => Err(invalid(format!(
+                "{}: a secret has at least {LEAST_SECRET} bytes",
+                file.display()
+            ))),
+            secret => Ok(Some(Secret::new(secret))),
+        }
+    }
+}
+
+/// As long as the hash (RFC 7518, 3.2), in bytes.
+const LEAST_SECRET: usize = 32;
 
 /// Somebody else whose tokens are taken.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -247,6 +304,8 @@ impl Default for Auth {
             registration: Registration::Closed,
             access_ttl_ms: 15 * 60 * 1000,
             refresh_ttl_ms: 30 * 24 * 60 * 60 * 1000,
+            algorithm: Algorithm::default(),
+            hs256_secret_file: None,
             issuer: Issuer::default(),
         }
     }
@@ -258,6 +317,7 @@ pub(super) struct Models {
     pub(super) fallback: Vec<String>,
     pub(super) retries: u32,
     pub(super) cache_mib: u64,
+    pub(super) price_file: Option<PathBuf>,
     pub(super) providers: BTreeMap<String, ModelProvider>,
 }
 
@@ -278,6 +338,8 @@ pub(super) struct ModelProvider {
     #[serde(default)]
     context_tokens: Option<u32>,
     #[serde(default)]
+    max_output_tokens: Option<u32>,
+    #[serde(default)]
     headers: BTreeMap<String, String>,
     #[serde(default)]
     proxy: Option<String>,
@@ -295,6 +357,8 @@ pub(super) struct ModelProvider {
     prices: Option<String>,
     #[serde(default)]
     user_keys: Option<bool>,
+    #[serde(default)]
+    trace_context: Option<bool>,
 }
 
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
@@ -395,12 +459,24 @@ impl Default for Models {
             fallback,
             retries,
             cache_mib,
+            price_file: None,
             providers: BTreeMap::new(),
         }
     }
 }
 
 impl Models {
+    /// The file with the operator's own prices, wherever a worker is started.
+    pub(super) fn price_file(&self) -> Result<Option<PathBuf>, Error> {
+        let absolute = |path: &PathBuf| {
+            path.canonicalize().map_err(|source| Error::File {
+                path: path.display().to_string(),
+                source,
+            })
+        };
+        self.price_file.as_ref().map(absolute).transpose()
+    }
+
     /// Reads the keys that stand in files and puts the types of the model crate together.
     pub(super) fn resolve(self) -> Result<netra_model::Config, Error> {
         let mut config = netra_model::Config {
@@ -408,6 +484,7 @@ impl Models {
             fallback: self.fallback,
             retries: self.retries,
             cache_mib: self.cache_mib,
+            prices: self.price_file.as_deref().map(price_list).transpose()?,
             ..netra_model::Config::default()
         };
         for (name, provider) in self.providers {
@@ -416,6 +493,17 @@ impl Models {
         }
         Ok(config)
     }
+}
+
+/// The operator's own prices.
+fn price_list(path: &Path) -> Result<PriceList, Error> {
+    let text = std::fs::read_to_string(path).map_err(|source| Error::File {
+        path: path.display().to_string(),
+        source,
+    })?;
+    let origin = format!("file {}", path.display());
+    PriceList::parse(&text, &origin)
+        .map_err(|error| Error::Invalid(format!("models.price_file: {}: {error}", path.display())))
 }
 
 impl ModelProvider {
@@ -458,6 +546,7 @@ impl ModelProvider {
         Ok(ProviderConfig {
             models: self.models,
             context_tokens: self.context_tokens,
+            max_output_tokens: self.max_output_tokens,
             headers: self
                 .headers
                 .into_iter()
@@ -467,6 +556,7 @@ impl ModelProvider {
             max_tokens_field,
             usage_in_stream: self.usage_in_stream.unwrap_or(true),
             user_keys: self.user_keys.unwrap_or(true),
+            trace_context: self.trace_context.unwrap_or(false),
             base_url: self.base_url,
             api_version: self.api_version,
             native_schema: self.native_schema,

@@ -3,6 +3,7 @@
 //! chain unseen, and `totals` show that a whole chain was taken away.
 
 use hmac::{Hmac, Mac as _};
+use netra_protocol::account::Identity;
 use netra_protocol::id::UserId;
 use sha2::Sha256;
 use zeroize::Zeroizing;
@@ -85,6 +86,15 @@ impl AuditKey {
     /// The same of an end that was written before there were totals.
     pub(super) fn seal_before_totals(&self, user: UserId, seq: u64, hash: &Hash) -> Hash {
         self.hash(&[b"end", &user.to_bytes(), &seq.to_be_bytes(), hash])
+    }
+
+    /// What stands for somebody who was known elsewhere: from the database alone nobody can tell who that was.
+    pub(crate) fn of_identity(&self, identity: &Identity) -> [u8; 16] {
+        let Identity { issuer, subject } = identity;
+        let hash = self.hash(&[b"identity", issuer.as_bytes(), subject.as_bytes()]);
+        let mut key = [0; 16];
+        key.copy_from_slice(&hash[..16]);
+        key
     }
 
     pub(super) fn seal_of_totals(&self, parts: [u64; 3]) -> Hash {

@@ -1,5 +1,6 @@
 //! How many chains and records there are over all users, sealed: what shows that a whole chain was taken away, or records
-//! of before there were chains. Kept in the transaction that appends.
+//! of before there were chains. Written when a store is opened for the first time, and kept in the transaction that
+//! appends: a store without them has lost them.
 
 use super::chain::{AuditKey, Hash};
 use crate::cursor;
@@ -51,10 +52,10 @@ impl Totals {
         [self.chains, self.records, self.unchained]
     }
 
-    fn write(self, tx: &Tx<'_>) -> Result<(), Error> {
-        let seal = cursor::write(&tx.audit_key().seal_of_totals(self.parts()));
+    fn sealed(self, key: &AuditKey) -> String {
+        let seal = cursor::write(&key.seal_of_totals(self.parts()));
         let [chains, records, unchained] = self.parts();
-        keep(tx, &format!("{chains}:{records}:{unchained}:{seal}"))
+        format!("{chains}:{records}:{unchained}:{seal}")
     }
 
     fn read(text: &str, key: &AuditKey) -> Option<Self> {
@@ -89,8 +90,38 @@ pub(super) fn written(connection: &Connection, key: &AuditKey) -> Result<Written
     })
 }
 
+/// Writes the first totals of a store that is new, or from before there were totals.
+pub(crate) fn begin(connection: &Connection, key: &AuditKey) -> Result<(), Error> {
+    if !matches!(written(connection, key)?, Written::None) {
+        return Ok(());
+    }
+    let counted = Totals::counted(connection)?;
+    // Making a user is recorded.
+    let has_users: bool = connection
+        .prepare_cached("SELECT EXISTS (SELECT 1 FROM users)")?
+        .query_row([], |row| row.get(0))?;
+    let lost = are_due(connection, key)? || (has_users && counted == Totals::default());
+    let first = match lost {
+        true => TAKEN.to_owned(),
+        false => counted.sealed(key),
+    };
+    // Another process may have been faster.
+    connection
+        .prepare_cached(
+            "INSERT INTO meta (key, value) VALUES (?1, ?2) ON CONFLICT (key) DO NOTHING",
+        )?
+        .execute((TOTALS, first))?;
+    Ok(())
+}
+
+/// Whether a store without totals must have had some, as far as its records tell: where a chain has an end that was
+/// written since there are totals, or where there is nothing at all. What else there is was never opened since.
+pub(super) fn were_taken(connection: &Connection, key: &AuditKey) -> Result<bool, Error> {
+    Ok(Totals::counted(connection)? == Totals::default() || are_due(connection, key)?)
+}
+
 /// Whether a chain has an end that was written since there are totals: then there must be some.
-pub(super) fn are_due(connection: &Connection, key: &AuditKey) -> Result<bool, Error> {
+fn are_due(connection: &Connection, key: &AuditKey) -> Result<bool, Error> {
     let mut statement =
         connection.prepare_cached("SELECT user_id, seq, hash, seal FROM audit_heads")?;
     let mut rows = statement.query([])?;
@@ -111,19 +142,10 @@ pub(super) fn add(tx: &Tx<'_>, is_first: bool) -> Result<(), Error> {
     let mut totals = match written(tx.connection(), tx.audit_key())? {
         Written::Whole(totals) => totals,
         Written::Broken => return Ok(()),
-        // Once in a server's life, and of everybody's chains, whoever is the first to be recorded.
-        Written::None => {
-            let key = tx.audit_key();
-            let count = |connection: &Connection| {
-                Ok((are_due(connection, key)?, Totals::counted(connection)?))
-            };
-            match tx.of_everybody(count)? {
-                (true, _) => return keep(tx, TAKEN),
-                (false, counted) => counted,
-            }
-        }
+        // They were there when the store was opened.
+        Written::None => return keep(tx, TAKEN),
     };
     totals.chains += u64::from(is_first);
     totals.records += 1;
-    totals.write(tx)
+    keep(tx, &totals.sealed(tx.audit_key()))
 }

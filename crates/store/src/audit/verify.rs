@@ -139,10 +139,10 @@ impl Audit {
     /// As [`Audit::owners`].
     pub fn verify_totals(&self, key: &AuditKey) -> Result<Vec<&'static str>, Error> {
         let totals = match totals::written(&self.0, key)? {
-            Written::None if totals::are_due(&self.0, key)? => {
+            Written::None if totals::were_taken(&self.0, key)? => {
                 return Ok(vec!["the numbers of chains and records were taken away"]);
             }
-            // Nothing was recorded since there are totals.
+            // It is from before there were totals, and was not opened since.
             Written::None => return Ok(Vec::new()),
             Written::Broken => {
                 return Ok(vec![

@@ -10,10 +10,20 @@ use crate::migration::{self, Migration};
 use crate::sql::{Connection, OptionalExtension as _};
 
 /// Every migration, in order. Only ever append.
-const MIGRATIONS: &[Migration] = &[(
-    "first",
-    include_str!("../migrations/postgres/0001_first.sql"),
-)];
+const MIGRATIONS: &[Migration] = &[
+    (
+        "first",
+        include_str!("../migrations/postgres/0001_first.sql"),
+    ),
+    (
+        "departures",
+        include_str!("../migrations/postgres/0002_departures.sql"),
+    ),
+    (
+        "logins",
+        include_str!("../migrations/postgres/0003_logins.sql"),
+    ),
+];
 
 /// Brings the schema up to date, as its owner, and lets the server's role work with it. Returns the version.
 pub(super) fn up(owner: &Address, server: &Address) -> Result<u32, Error> {
@@ -21,6 +31,8 @@ pub(super) fn up(owner: &Address, server: &Address) -> Result<u32, Error> {
     // The lock goes with the transaction, and so does what a broken migration has done.
     session.batch("BEGIN")?;
     scope::lock_schema(&session)?;
+    // A migration may change what users have.
+    session.batch("SET LOCAL netra.everybody = 'on'")?;
     let connection = Connection::Postgres(session);
     let version = migration::apply(&connection, MIGRATIONS)?;
     connection.batch(&grants(&server.user))?;

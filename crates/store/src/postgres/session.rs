@@ -61,6 +61,11 @@ pub(crate) struct Row {
 }
 
 impl Row {
+    /// How many columns it has.
+    pub(crate) fn columns(&self) -> usize {
+        self.cells.len()
+    }
+
     pub(crate) fn get(&self, column: usize) -> Result<Value<'_>> {
         let both = self.cells.get(column).zip(self.columns.get(column));
         let (cell, oid) = both.ok_or_else(|| Error::Bug(format!("there is no column {column}")))?;

@@ -18,6 +18,8 @@ use crate::sql::{Error, Result};
 /// How long a server may take to accept a connection.
 const CONNECT: Duration = Duration::from_secs(5);
 const BUFFER: usize = 16 * 1024;
+/// What the schema's triggers say to whoever writes for a user who is gone or disabled.
+const REFUSED: &str = "NETRA";
 
 enum Stream {
     Tcp(TcpStream),
@@ -237,6 +239,9 @@ pub(super) fn refusal(body: &ErrorResponseBody) -> Error {
             b'M' => text = value(),
             _ => {}
         }
+    }
+    if code == REFUSED {
+        return Error::Refused;
     }
     let words = format!("{text} ({code})");
     // Connections, resources, a server that stops, and transactions that stood in each other's way.

@@ -21,6 +21,7 @@ use crate::audit::AuditKey;
 use crate::database::Whose;
 use crate::error::Error;
 use crate::lines::Lines;
+use crate::pressure::Pressure;
 use crate::sql::{self, Connection};
 use crate::transaction::Tx;
 use crate::work::{self, Line, Work};
@@ -50,7 +51,25 @@ struct Queue {
     lines: Lines<Line, Waiting>,
     /// Lines of which a work is being carried out.
     busy: HashSet<Line>,
+    /// Threads that have nothing to do.
+    idle: usize,
+    pressure: Pressure,
     is_closed: bool,
+}
+
+impl Queue {
+    /// The first work of who has used the least, of those of whom none is being carried out.
+    fn next(&mut self, now: Instant) -> Option<(Line, Waiting)> {
+        let (line, waiting, since) = self.lines.next(&self.busy, now)?;
+        self.busy.insert(line);
+        if self.lines.is_empty() {
+            self.pressure.rested();
+        } else {
+            self.pressure
+                .served(now.saturating_duration_since(since), now);
+        }
+        Some((line, waiting))
+    }
 }
 
 impl Writers {
@@ -82,8 +101,12 @@ impl Writers {
         })
     }
 
-    pub(super) fn is_full(&self) -> bool {
+    /// Whether further callers would wait too long for a connection, or even for a place. Whoever waits while a
+    /// thread is idle waits for a work of its own line.
+    pub(super) fn are_overloaded(&self) -> bool {
+        let queue = self.shared.queue.lock();
         self.places.available_permits() == 0
+            || (queue.idle == 0 && queue.pressure.is_high(Instant::now()))
     }
 
     pub(super) async fn write<T: Send + 'static>(
@@ -91,12 +114,11 @@ impl Writers {
         whose: Whose,
         work: impl FnOnce(&mut Tx<'_>) -> Result<T, Error> + Send + 'static,
     ) -> Result<T, Error> {
-        let ((line, work), answer) = work::ask(whose, work);
+        let ((line, work, asked), answer) = work::ask(whose, work);
         let gone = || Error::Unavailable("the store's writers have stopped".into());
         let place = Arc::clone(&self.places).acquire_owned().await;
         let place = place.map_err(|_| gone())?;
-        self.shared.queue.lock().lines.push(line, (work, place));
-        self.shared.changed.notify_one();
+        self.shared.push(line, (work, place), asked);
         answer.await.map_err(|_| gone())?
     }
 }
@@ -123,18 +145,26 @@ impl Shared {
         }
     }
 
+    fn push(&self, line: Line, waiting: Waiting, asked: Instant) {
+        let mut queue = self.queue.lock();
+        queue.pressure.began(Instant::now());
+        queue.lines.push(line, waiting, asked);
+        drop(queue);
+        self.changed.notify_one();
+    }
+
     fn next(&self) -> Option<(Line, Waiting)> {
         let mut queue = self.queue.lock();
         loop {
-            let Queue { lines, busy, .. } = &mut *queue;
-            match lines.next(busy) {
-                Some((line, waiting)) => {
-                    busy.insert(line);
-                    return Some((line, waiting));
-                }
-                None if queue.is_closed && queue.lines.is_empty() => return None,
-                None => self.changed.wait(&mut queue),
+            if let Some(next) = queue.next(Instant::now()) {
+                return Some(next);
             }
+            if queue.is_closed && queue.lines.is_empty() {
+                return None;
+            }
+            queue.idle += 1;
+            self.changed.wait(&mut queue);
+            queue.idle -= 1;
         }
     }
 
@@ -142,6 +172,7 @@ impl Shared {
         let mut queue = self.queue.lock();
         queue.busy.remove(&line);
         queue.lines.took(line, took);
+        queue.lines.forget();
     }
 
     fn carry_out(&self, kept: &mut Option<Connection>, line: Line, mut work: Box<dyn Work>) {
@@ -151,7 +182,7 @@ impl Shared {
         };
         let connection = match self.begin(kept.take(), whose) {
             Ok(connection) => connection,
-            Err(error) => return work.answer(Err(error.to_string())),
+            Err(error) => return work.answer(Err(unavailable(error))),
         };
         let (mut appended, mut place) = (Vec::new(), self.turns.place());
         let (now, key) = (self.runtime.now(), &self.audit_key);
@@ -167,7 +198,7 @@ impl Shared {
                 Err(error) => {
                     tracing::error!(%error, "a commit failed");
                     drop(place);
-                    work.answer(Err(error.to_string()));
+                    work.answer(Err(unavailable(error)));
                 }
             }
         } else {
@@ -189,6 +220,15 @@ impl Shared {
         };
         connection.begin_write(whose)?;
         Ok(connection)
+    }
+}
+
+/// A transaction that could not begin or end. What the schema refuses it tells with the last answer, when nobody waited
+/// for that of the statement.
+fn unavailable(error: sql::Error) -> sql::Error {
+    match error {
+        sql::Error::Refused => error,
+        error => sql::Error::Unavailable(error.to_string()),
     }
 }
 

@@ -1,5 +1,6 @@
 //! Values and errors as SQLite has them.
 
+use rusqlite::ffi;
 use rusqlite::types::{ToSqlOutput, ValueRef};
 
 use super::{Error, Params, Result, Value};
@@ -11,6 +12,8 @@ impl From<rusqlite::Error> for Error {
             rusqlite::Error::SqliteFailure(failure, message) => {
                 let text = message.unwrap_or_else(|| failure.to_string());
                 match failure.code {
+                    // The schema's triggers refuse one thing alone: to write for who is gone or disabled.
+                    _ if failure.extended_code == ffi::SQLITE_CONSTRAINT_TRIGGER => Self::Refused,
                     rusqlite::ErrorCode::ConstraintViolation => Self::Bug(text),
                     _ => Self::Unavailable(text),
                 }

@@ -166,24 +166,24 @@ impl<T: ToSql + ?Sized> ToSql for &T {
 
 /// What a statement is given, in the order of its parameters.
 pub(crate) trait Params {
-    fn each(&self, take: &mut dyn FnMut(Value<'_>) -> Result<()>) -> Result<()>;
+    fn each<F: FnMut(Value<'_>) -> Result<()>>(&self, take: &mut F) -> Result<()>;
 }
 
 /// Nothing.
 impl Params for [&dyn ToSql; 0] {
-    fn each(&self, _: &mut dyn FnMut(Value<'_>) -> Result<()>) -> Result<()> {
+    fn each<F: FnMut(Value<'_>) -> Result<()>>(&self, _: &mut F) -> Result<()> {
         Ok(())
     }
 }
 
 impl<P: Params> Params for &P {
-    fn each(&self, take: &mut dyn FnMut(Value<'_>) -> Result<()>) -> Result<()> {
+    fn each<F: FnMut(Value<'_>) -> Result<()>>(&self, take: &mut F) -> Result<()> {
         (**self).each(take)
     }
 }
 
 impl Params for &[&dyn ToSql] {
-    fn each(&self, take: &mut dyn FnMut(Value<'_>) -> Result<()>) -> Result<()> {
+    fn each<F: FnMut(Value<'_>) -> Result<()>>(&self, take: &mut F) -> Result<()> {
         self.iter().try_for_each(|value| take(value.to_sql()?))
     }
 }
@@ -191,7 +191,7 @@ impl Params for &[&dyn ToSql] {
 macro_rules! arrays {
     ($($length:literal),*) => {$(
         impl<T: ToSql> Params for [T; $length] {
-            fn each(&self, take: &mut dyn FnMut(Value<'_>) -> Result<()>) -> Result<()> {
+            fn each<F: FnMut(Value<'_>) -> Result<()>>(&self, take: &mut F) -> Result<()> {
                 self.iter().try_for_each(|value| take(value.to_sql()?))
             }
         }
@@ -203,7 +203,7 @@ arrays!(1, 2, 3);
 macro_rules! tuples {
     ($(($($name:ident $place:tt),*))*) => {$(
         impl<$($name: ToSql),*> Params for ($($name,)*) {
-            fn each(&self, take: &mut dyn FnMut(Value<'_>) -> Result<()>) -> Result<()> {
+            fn each<Take: FnMut(Value<'_>) -> Result<()>>(&self, take: &mut Take) -> Result<()> {
                 $(take(self.$place.to_sql()?)?;)*
                 Ok(())
             }

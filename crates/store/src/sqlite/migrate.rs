@@ -22,6 +22,11 @@ const MIGRATIONS: &[Migration] = &[
         include_str!("../migrations/0009_tool_servers.sql"),
     ),
     ("accounts", include_str!("../migrations/0010_accounts.sql")),
+    (
+        "departures",
+        include_str!("../migrations/0011_departures.sql"),
+    ),
+    ("logins", include_str!("../migrations/0012_logins.sql")),
 ];
 
 /// Brings the schema up to date and returns its version. Another process that does the same waits.
@@ -87,6 +92,39 @@ mod tests {
             .batch("UPDATE migrations SET sha256 = 'other'")
             .unwrap();
         assert!(matches!(up(&connection), Err(Error::Migration(_))));
+    }
+
+    #[test]
+    fn a_limit_that_is_nobodys_any_more_is_forgotten_wherever_it_stands() {
+        let connection = memory();
+        let before = MIGRATIONS.iter().position(|(name, _)| *name == "logins");
+        apply(&connection, &MIGRATIONS[..before.unwrap()]).unwrap();
+        let stored = r#"{"steps":7,"logins_per_minute":9}"#;
+        let answer = format!(r#"{{"id":"u","limits":{stored}}}"#);
+        let changes = [
+            format!("INSERT INTO plans VALUES ('free', '{stored}')"),
+            format!(
+                "INSERT INTO users (id, name, role, plan, created_at, limits)
+                 VALUES (x'01', 'ada', 'user', 'free', 1, '{stored}')"
+            ),
+            format!(
+                "INSERT INTO idempotency (user_id, key, operation, body_hash, answer, created_at)
+                 VALUES (x'01', 'k', 'admin_user_create', x'00', '{answer}', 1)"
+            ),
+        ];
+        connection.batch(&changes.join(";")).unwrap();
+        up(&connection).unwrap();
+        for (of, left) in [
+            ("SELECT limits FROM plans", r#"{"steps":7}"#),
+            ("SELECT limits FROM users", r#"{"steps":7}"#),
+            (
+                "SELECT answer FROM idempotency",
+                r#"{"id":"u","limits":{"steps":7}}"#,
+            ),
+        ] {
+            let text: String = one(&connection, of);
+            assert_eq!(text, left, "{of}");
+        }
     }
 
     #[test]

@@ -13,7 +13,9 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use netra_context::Runtime;
+use parking_lot::Mutex;
 use tokio::sync::mpsc;
+use tokio::sync::mpsc::error::TryRecvError;
 
 use super::checkpoint::Checkpoints;
 use crate::audit::AuditKey;
@@ -21,6 +23,7 @@ use crate::database::Whose;
 use crate::error::Error;
 use crate::lines::Lines;
 use crate::log::{Entry, Fanout};
+use crate::pressure::Pressure;
 use crate::sql::{self, Connection};
 use crate::transaction::Tx;
 use crate::work::{self, Asked, Line, Work};
@@ -39,6 +42,7 @@ const MUCH_LARGER: u32 = 4;
 
 pub(crate) struct Writer {
     queue: mpsc::Sender<Asked>,
+    pressure: Arc<Mutex<Pressure>>,
 }
 
 impl Writer {
@@ -50,6 +54,7 @@ impl Writer {
         checkpoints: Checkpoints,
     ) -> Result<Self, Error> {
         let (queue, works) = mpsc::channel(QUEUE);
+        let pressure = Arc::<Mutex<Pressure>>::default();
         let thread = Thread {
             runtime,
             audit_key,
@@ -57,6 +62,8 @@ impl Writer {
             checkpoints,
             works,
             waiting: Lines::default(),
+            pressure: Arc::clone(&pressure),
+            batch_began: Instant::now(),
             #[cfg(feature = "failpoints")]
             death: connection.path().with_file_name("die-after-commit"),
             connection,
@@ -65,12 +72,12 @@ impl Writer {
             .name("netra-writer".into())
             .spawn(move || thread.run())
             .map_err(Error::from)?;
-        Ok(Self { queue })
+        Ok(Self { queue, pressure })
     }
 
-    /// Whether so many works wait that further callers would have to wait for a place.
-    pub(crate) fn is_full(&self) -> bool {
-        self.queue.capacity() == 0
+    /// Whether further callers would wait too long for their turn, or even for a place.
+    pub(crate) fn is_overloaded(&self) -> bool {
+        self.queue.capacity() == 0 || self.pressure.lock().is_high(Instant::now())
     }
 
     /// Carries the work out, after all that was asked for before it of the same user's where it is of one.
@@ -94,6 +101,9 @@ struct Thread {
     checkpoints: Checkpoints,
     works: mpsc::Receiver<Asked>,
     waiting: Lines<Line, Box<dyn Work>>,
+    pressure: Arc<Mutex<Pressure>>,
+    /// When the last batch began.
+    batch_began: Instant,
     /// The file that asks for a crash.
     #[cfg(feature = "failpoints")]
     death: std::path::PathBuf,
@@ -126,8 +136,15 @@ impl Thread {
     /// Waits for work. False when there will be none.
     fn wait(&mut self) -> bool {
         if self.waiting.is_empty() {
-            match self.works.blocking_recv() {
-                Some((line, work)) => self.waiting.push(line, work),
+            let next = match self.works.try_recv() {
+                Err(TryRecvError::Empty) => {
+                    self.pressure.lock().rested();
+                    self.works.blocking_recv()
+                }
+                next => next.ok(),
+            };
+            match next {
+                Some((line, work, asked)) => self.waiting.push(line, work, asked),
                 None => return false,
             }
         }
@@ -138,9 +155,9 @@ impl Thread {
     /// Those who have come meanwhile get into their users' lines. Together they are as many as may wait outside.
     fn let_in(&mut self) {
         while self.waiting.len() < QUEUE
-            && let Ok((line, work)) = self.works.try_recv()
+            && let Ok((line, work, asked)) = self.works.try_recv()
         {
-            self.waiting.push(line, work);
+            self.waiting.push(line, work, asked);
         }
     }
 
@@ -158,7 +175,7 @@ impl Thread {
         &mut self,
         batch: &mut Vec<Box<dyn Work>>,
         appended: &mut Vec<Arc<Entry>>,
-    ) -> Result<(), String> {
+    ) -> sql::Result<()> {
         let outcome = self.transact(batch, appended);
         outcome.map_err(|error| {
             tracing::error!(error = %error, works = batch.len(), "a commit failed");
@@ -167,7 +184,7 @@ impl Thread {
             {
                 tracing::error!(error = %error, "the failed commit could not be rolled back");
             }
-            error.to_string()
+            sql::Error::Unavailable(error.to_string())
         })
     }
 
@@ -179,10 +196,15 @@ impl Thread {
     ) -> sql::Result<()> {
         let is_alone = self.waiting.len() == 1;
         let mut shares = Shares::default();
-        while let Some((line, work)) = shares.next(&mut self.waiting) {
+        loop {
+            let now = Instant::now();
+            let Some((line, work, since)) = shares.next(&mut self.waiting, now) else {
+                break;
+            };
             let is_first = batch.is_empty();
             batch.push(work);
             if is_first {
+                self.begin_batch(since, now);
                 self.connection.begin_write(Whose::All)?;
             }
             let Some(work) = batch.last_mut() else { break };
@@ -193,7 +215,7 @@ impl Thread {
             let time = began.elapsed();
             shares.took(line, time);
             self.waiting.took(line, time);
-            if is_alone || batch.len() >= BATCH || shares.sum() > BATCH_TIME {
+            if is_alone || batch.len() >= BATCH || shares.sum > BATCH_TIME {
                 break;
             }
             self.let_in();
@@ -202,6 +224,14 @@ impl Thread {
         self.connection.commit()?;
         shares.settle(began.elapsed(), &mut self.waiting);
         Ok(())
+    }
+
+    /// Notes how long the first work of a batch has waited for its turn. To wait for the batch before is the price of
+    /// sharing commits, however long the disk takes; what counts is how long it had waited when that one began.
+    fn begin_batch(&mut self, since: Instant, now: Instant) {
+        let waited = self.batch_began.saturating_duration_since(since);
+        self.pressure.lock().served(waited, now);
+        self.batch_began = now;
     }
 
     /// Carries out one work, or leaves everything as it was. False when there is nothing left to commit.
@@ -244,37 +274,37 @@ impl Thread {
 /// What each line has used of a batch.
 #[derive(Default)]
 struct Shares {
-    used: HashMap<Line, (Duration, u32)>,
+    used: HashMap<Line, Duration>,
+    /// Of all lines together.
+    sum: Duration,
+    works: u32,
     /// Lines that this batch takes nothing more of.
     closed: HashSet<Line>,
 }
 
 impl Shares {
-    fn sum(&self) -> Duration {
-        self.used.values().map(|(used, _)| *used).sum()
-    }
-
-    fn works(&self) -> u32 {
-        self.used.values().map(|(_, works)| *works).sum()
-    }
-
     /// The next work that belongs into this batch.
-    fn next<T>(&mut self, waiting: &mut Lines<Line, T>) -> Option<(Line, T)> {
+    fn next<T>(
+        &mut self,
+        waiting: &mut Lines<Line, T>,
+        now: Instant,
+    ) -> Option<(Line, T, Instant)> {
         loop {
             let (line, expected) = waiting.expected(&self.closed)?;
             // In the mean; nothing has been carried out yet for the first.
-            let rest = self.sum().checked_div(self.works());
+            let rest = self.sum.checked_div(self.works);
             if rest.is_none_or(|rest| expected <= rest * MUCH_LARGER) {
-                return waiting.next(&self.closed);
+                return waiting.next(&self.closed, now);
             }
             self.closed.insert(line);
         }
     }
 
     fn took(&mut self, line: Line, time: Duration) {
-        let (used, works) = self.used.entry(line).or_default();
+        self.sum += time;
+        self.works += 1;
+        let used = self.used.entry(line).or_default();
         *used += time;
-        *works += 1;
         if *used > SHARE {
             self.closed.insert(line);
         }
@@ -282,10 +312,11 @@ impl Shares {
 
     /// Everyone pays as large a part of the commit's time as it used of the batch.
     fn settle<T>(&self, commit: Duration, waiting: &mut Lines<Line, T>) {
-        let sum = self.sum().max(Duration::from_nanos(1));
-        for (line, (used, _)) in &self.used {
+        let sum = self.sum.max(Duration::from_nanos(1));
+        for (line, used) in &self.used {
             waiting.charge(*line, commit.mul_f64(used.div_duration_f64(sum)));
         }
+        waiting.forget();
     }
 }
 
@@ -296,7 +327,6 @@ mod tests {
     use futures::future::{LocalBoxFuture, join_all};
     use netra_context::memory::{Account, Scope};
     use netra_protocol::id::UserId;
-    use parking_lot::Mutex;
 
     use super::*;
     use crate::sqlite::Database;

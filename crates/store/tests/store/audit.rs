@@ -140,13 +140,19 @@ async fn a_chain_that_was_taken_away_whole_is_found() {
             "UPDATE meta SET value = replace(value, '2:', '1:') WHERE key = 'audit_totals'".into(),
             "not what was written",
         ),
+        (
+            "DELETE FROM audit; DELETE FROM audit_heads; DELETE FROM meta WHERE key = 'audit_totals'".into(),
+            "taken away",
+        ),
         ("DELETE FROM audit WHERE seq IS NULL".into(), "from before"),
     ] {
         let fixture = Fixture::new();
-        let unchained = "INSERT INTO audit
+        // As a store has it that is older than chains.
+        let older = "DELETE FROM meta WHERE key = 'audit_totals'; INSERT INTO audit
              (id, user_id, at, actor, action, object, outcome, details, request_id)
              VALUES (x'00', x'00', 0, '', '', '', '', '{}', x'00')";
-        fixture.sql(&in_its_words(&fixture, unchained));
+        fixture.sql(&in_its_words(&fixture, older));
+        let fixture = fixture.reopened();
         recorded(&fixture, "ada", 3).await;
         recorded(&fixture, "bob", 2).await;
         assert_eq!(totals(&fixture), [""; 0]);
@@ -170,4 +176,21 @@ fn in_its_words(fixture: &Fixture, sql: &str) -> String {
             .replace("x'00'", "'00000000-0000-0000-0000-000000000000'")
             .replace(", 0, ''", ", 'epoch', ''"),
     }
+}
+
+/// A store whose audit was wiped out to the last trace was taken for a new one, by whoever opened it next, too.
+#[tokio::test]
+async fn an_audit_that_was_wiped_out_is_not_taken_for_a_new_one() {
+    let fixture = Fixture::new();
+    let totals = |fixture: &Fixture| fixture.audit().verify_totals(&AuditKey::new(KEY)).unwrap();
+    assert_eq!(totals(&fixture), [""; 0], "a new store");
+    recorded(&fixture, "ada", 3).await;
+    let wipe =
+        "DELETE FROM audit; DELETE FROM audit_heads; DELETE FROM meta WHERE key = 'audit_totals'";
+    fixture.sql(wipe);
+    assert!(totals(&fixture).concat().contains("taken away"));
+    let fixture = fixture.reopened();
+    assert!(!totals(&fixture).is_empty(), "opening it made new numbers");
+    recorded(&fixture, "bob", 1).await;
+    assert!(!totals(&fixture).is_empty(), "a record healed it");
 }

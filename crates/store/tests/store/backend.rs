@@ -3,8 +3,9 @@
 //!
 //! The variable is `postgres://netra_owner@host:port`: a role that makes databases. The role `netra_app` is the server's.
 
+use std::io::{Read as _, Write as _};
 use std::path::Path;
-use std::process::Command;
+use std::process::{Child, ChildStdin, Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use netra_store::{Address, Postgres};
@@ -70,6 +71,27 @@ impl Server {
         }
     }
 
+    /// A session of the server's role that has carried this out and goes on until it is dropped.
+    pub(crate) fn session(&self, sql: &str) -> Session {
+        let mut psql = Command::new("psql");
+        psql.args(["-X", "-q", "-A", "-t", "-d"]);
+        psql.arg(self.address("netra_app", &self.name));
+        psql.stdin(Stdio::piped()).stdout(Stdio::piped());
+        let mut child = psql.spawn().unwrap();
+        let (mut input, mut output) = (child.stdin.take().unwrap(), child.stdout.take().unwrap());
+        writeln!(input, "{sql}; SELECT 'done';").unwrap();
+        let mut said = String::new();
+        while !said.ends_with("done\n") {
+            let mut byte = [0];
+            output.read_exact(&mut byte).unwrap();
+            said.push(byte[0].into());
+        }
+        Session {
+            input: Some(input),
+            child,
+        }
+    }
+
     /// As the server's role, which sees nobody's rows until it says whose.
     pub(crate) fn as_app(&self, sql: &str) -> Result<String, String> {
         self.psql("netra_app", &self.name, sql)
@@ -87,6 +109,20 @@ impl Server {
         let all = self.as_owner(tables).unwrap();
         self.as_owner(&format!("SET netra.everybody = 'on'; {all}"))
             .unwrap()
+    }
+}
+
+/// Another program's session.
+pub(crate) struct Session {
+    input: Option<ChildStdin>,
+    child: Child,
+}
+
+impl Drop for Session {
+    fn drop(&mut self) {
+        // It ends with its input.
+        drop(self.input.take());
+        self.child.wait().ok();
     }
 }
 

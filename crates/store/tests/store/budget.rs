@@ -1,11 +1,11 @@
-//! Budgets of model calls: what many calls at once get, what a day and a run are, and what a call that is never settled
-//! costs.
+//! Budgets of model calls: what many calls at once get, what a day and a run are, and what a call costs that is settled
+//! twice, or never.
 
 use std::time::Duration;
 
-use netra_context::UserExecutionContext;
+use netra_context::{BackgroundKind, UserExecutionContext};
 use netra_protocol::run::Run;
-use netra_store::{Amount, Bound, Budgets, Changes, Error, Reserved, Settlement, Writable};
+use netra_store::{Amount, Bound, Budgets, Changes, Error, ReservationId, Settlement, Writable};
 
 use crate::fixture::Fixture;
 
@@ -23,15 +23,28 @@ fn day(tokens: u64) -> Budgets {
 }
 
 impl Fixture {
+    /// What names it, once it is set aside.
+    async fn reserve(
+        &self,
+        ctx: &UserExecutionContext,
+        run: &Writable<Run>,
+        budgets: Budgets,
+        amount: Amount,
+    ) -> Result<ReservationId, Error> {
+        let id = ReservationId::new(&self.runtime);
+        let reserved = self.store.reserve(ctx, run, id, budgets, amount).await;
+        reserved.map(|_| id)
+    }
+
     async fn settle(
         &self,
         ctx: &UserExecutionContext,
         run: &Writable<Run>,
-        reserved: Reserved,
+        id: ReservationId,
         used: Amount,
     ) {
         let changes = Changes {
-            settled: vec![Settlement { reserved, used }],
+            settled: vec![Settlement { id, used }],
             ..Changes::default()
         };
         self.store
@@ -48,10 +61,14 @@ impl Fixture {
         };
         rows.iter().map(purse).collect()
     }
+
+    fn open_reservations(&self) -> u64 {
+        self.counted("reservations")
+    }
 }
 
 /// The limit that has no room, and what is used of it.
-fn shortage(outcome: Result<Reserved, Error>) -> (&'static str, f64) {
+fn shortage(outcome: Result<ReservationId, Error>) -> (&'static str, f64) {
     let refused = match outcome.unwrap_err() {
         Error::BudgetExceeded(shortage) => Some((shortage.limit, shortage.used)),
         _ => None,
@@ -67,10 +84,9 @@ async fn of_ten_calls_at_once_a_budget_for_six_lets_six_begin() {
     for _ in 0..10 {
         runs.push(fixture.run(&ctx).await);
     }
-    let store = &fixture.store;
     let all = runs
         .iter()
-        .map(|run| store.reserve(&ctx, run, day(60), tokens(10)));
+        .map(|run| fixture.reserve(&ctx, run, day(60), tokens(10)));
     let outcomes = futures::future::join_all(all).await;
     assert_eq!(outcomes.iter().filter(|one| one.is_ok()).count(), 6);
     let refused = outcomes.into_iter().find(Result::is_err).unwrap();
@@ -78,7 +94,7 @@ async fn of_ten_calls_at_once_a_budget_for_six_lets_six_begin() {
     // Another user has another day.
     let other = fixture.user("bob").await;
     let run = fixture.run(&other).await;
-    store
+    fixture
         .reserve(&other, &run, day(60), tokens(60))
         .await
         .unwrap();
@@ -89,7 +105,7 @@ async fn what_a_call_did_not_use_others_may_and_what_is_never_settled_is_used() 
     let fixture = Fixture::new();
     let ctx = fixture.user("ada").await;
     let run = fixture.run(&ctx).await;
-    let reserve = |amount| fixture.store.reserve(&ctx, &run, day(100), tokens(amount));
+    let reserve = |amount| fixture.reserve(&ctx, &run, day(100), tokens(amount));
     let first = reserve(90).await.unwrap();
     assert_eq!(shortage(reserve(11).await), ("budget_tokens", 90.0));
     fixture.settle(&ctx, &run, first, tokens(20)).await;
@@ -99,11 +115,69 @@ async fn what_a_call_did_not_use_others_may_and_what_is_never_settled_is_used() 
 }
 
 #[tokio::test]
+async fn a_call_that_is_dropped_while_it_is_set_aside_does_not_stay_charged() {
+    let fixture = Fixture::new();
+    let ctx = fixture.user("ada").await;
+    let run = fixture.run(&ctx).await;
+    let id = ReservationId::new(&fixture.runtime);
+    {
+        let reserving = fixture.store.reserve(&ctx, &run, id, day(100), tokens(100));
+        let mut reserving = std::pin::pin!(reserving);
+        // It is on its way to the store, and whoever asked is gone.
+        assert!(futures::poll!(&mut reserving).is_pending());
+    }
+    // Asked for after it, this is written after it, whatever else the writer does.
+    fixture.settle(&ctx, &run, id, tokens(0)).await;
+    fixture
+        .reserve(&ctx, &run, day(100), tokens(100))
+        .await
+        .unwrap();
+    assert_eq!(fixture.open_reservations(), 1);
+}
+
+#[tokio::test]
+async fn a_call_that_is_settled_twice_is_counted_once_and_one_that_was_refused_not_at_all() {
+    let fixture = Fixture::new();
+    let ctx = fixture.user("ada").await;
+    let run = fixture.run(&ctx).await;
+    let first = fixture.reserve(&ctx, &run, day(100), tokens(90)).await;
+    let refused = ReservationId::new(&fixture.runtime);
+    let outcome = fixture
+        .store
+        .reserve(&ctx, &run, refused, day(100), tokens(20));
+    assert!(matches!(outcome.await, Err(Error::BudgetExceeded(_))));
+    let first = first.unwrap();
+    for id in [first, first, refused] {
+        fixture.settle(&ctx, &run, id, tokens(30)).await;
+    }
+    let used: Vec<u64> = fixture.purses().into_iter().map(|(_, used)| used).collect();
+    assert_eq!((used, fixture.open_reservations()), (vec![30], 0));
+}
+
+#[tokio::test]
+async fn what_a_stopped_server_left_behind_is_settled_at_the_next_start_in_full_and_for_good() {
+    let fixture = Fixture::new();
+    let ctx = fixture.user("ada").await;
+    let run = fixture.run(&ctx).await;
+    let call = fixture.reserve(&ctx, &run, day(100), tokens(40)).await;
+    let recovery = BackgroundKind::Recovery;
+    let recovery = UserExecutionContext::for_background(&fixture.runtime, recovery);
+    let store = &fixture.store;
+    assert_eq!(store.reservations_abandoned(&recovery).await.unwrap(), 1);
+    // Nobody of before can change it any more.
+    fixture.settle(&ctx, &run, call.unwrap(), tokens(0)).await;
+    let refused = fixture.reserve(&ctx, &run, day(100), tokens(61)).await;
+    assert_eq!(shortage(refused), ("budget_tokens", 40.0));
+    let refused = store.reservations_abandoned(&ctx).await;
+    assert!(matches!(refused, Err(Error::Forbidden)));
+}
+
+#[tokio::test]
 async fn a_day_begins_with_nothing_used_and_a_late_settlement_does_not_change_that() {
     let fixture = Fixture::new();
     let ctx = fixture.user("ada").await;
     let run = fixture.run(&ctx).await;
-    let reserve = |amount| fixture.store.reserve(&ctx, &run, day(100), tokens(amount));
+    let reserve = |amount| fixture.reserve(&ctx, &run, day(100), tokens(amount));
     let yesterday = reserve(100).await.unwrap();
     fixture.pass(DAY);
     reserve(100).await.unwrap();
@@ -123,7 +197,7 @@ async fn a_refusal_by_one_purse_leaves_the_other_as_it_was_and_a_runs_goes_with_
         run: Bound::new(None, Some(0.5)),
     };
     let cents = |cents: f64| Amount::new(10, Some(cents / 100.0));
-    let reserve = |run, amount| fixture.store.reserve(&ctx, run, both, amount);
+    let reserve = |run, amount| fixture.reserve(&ctx, run, both, amount);
     reserve(&run, cents(50.0)).await.unwrap();
     let refused = shortage(reserve(&run, cents(1.0)).await);
     assert_eq!(refused, ("run_budget_usd", 0.5));
@@ -140,6 +214,7 @@ async fn a_refusal_by_one_purse_leaves_the_other_as_it_was_and_a_runs_goes_with_
         .unwrap();
     let left = fixture.purses();
     assert_eq!(left.len(), 2, "{left:?}");
+    assert_eq!(fixture.open_reservations(), 1, "of the run that goes on");
     assert!(!left.iter().any(|(purse, _)| *purse == run.id.to_string()));
     let ended = reserve(&run, cents(1.0)).await;
     assert!(matches!(ended, Err(Error::RunEnded)), "{ended:?}");

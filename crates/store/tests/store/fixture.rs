@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use netra_context::runtime::{Clock, SystemClock};
 use netra_context::{BackgroundKind, Principal, Rights, Runtime, UserExecutionContext};
-use netra_protocol::account::{Plan, Role};
+use netra_protocol::account::{Plan, Role, User};
 use netra_protocol::event::EventKind;
 use netra_protocol::id::{EventId, MessageId, RunId, ThreadId};
 use netra_protocol::limits::Limits;
@@ -56,7 +56,16 @@ impl Fixture {
     }
 
     pub(crate) fn new() -> Self {
-        let dir = tempfile::tempdir().unwrap();
+        Self::open(tempfile::tempdir().unwrap(), Server::of_environment())
+    }
+
+    /// The same folder and database, as another process finds them.
+    pub(crate) fn reopened(self) -> Self {
+        drop(self.store);
+        Self::open(self.dir, self.server)
+    }
+
+    fn open(dir: tempfile::TempDir, server: Option<Server>) -> Self {
         let ahead = Arc::new(AtomicI64::new(0));
         let runtime = Runtime::with_clock(Box::new(Ahead(ahead.clone())));
         let seen = Arc::new(Seen::default());
@@ -64,7 +73,6 @@ impl Fixture {
             dir: dir.path().to_owned(),
             audit_key: netra_store::AuditKey::new([7; 32]),
         };
-        let server = Server::of_environment();
         let store = match &server {
             Some(server) => Store::open_on(&runtime, config, &server.config(), seen.clone()),
             None => Store::open(&runtime, config, seen.clone()),
@@ -98,6 +106,12 @@ impl Fixture {
         backend::read(self.server(), self.dir(), sql)
     }
 
+    /// How many rows a table has.
+    pub(crate) fn counted(&self, table: &str) -> u64 {
+        let rows = self.rows(&format!("SELECT count(*) FROM {table}"));
+        rows.concat().parse().unwrap()
+    }
+
     /// Everything that the database holds.
     pub(crate) fn bytes(&self) -> Vec<u8> {
         backend::bytes(self.server(), self.dir())
@@ -128,6 +142,10 @@ impl Fixture {
             .user_create(&self.background(), new)
             .await
             .unwrap();
+        self.in_name_of(&user)
+    }
+
+    pub(crate) fn in_name_of(&self, user: &User) -> UserExecutionContext {
         let principal = Principal {
             user_id: user.id,
             role: user.role,

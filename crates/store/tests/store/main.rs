@@ -3,14 +3,19 @@
 
 #![expect(clippy::unwrap_used, reason = "a test may fail this way")]
 
+mod approval;
 mod audit;
 mod backend;
 mod budget;
+mod erased;
 mod fixture;
+mod identity;
 mod isolation;
+mod kept;
 mod note;
 mod past;
 mod rate;
+mod schema;
 mod secret;
 mod server;
 

@@ -6,15 +6,14 @@ use netra_context::{BackgroundKind, UserExecutionContext};
 use netra_protocol::event::EventKind;
 use netra_protocol::id::MessageId;
 use netra_protocol::run::Run;
-use netra_store::{Changes, Error, JournalEntry, JournalKind, Target, Writable};
-use serde_json::json;
+use netra_store::{Changes, Error, Writable};
 
 use crate::fixture::Fixture;
 
 const DAY: Duration = Duration::from_secs(24 * 3_600);
 
 impl Fixture {
-    fn sweeper(&self) -> UserExecutionContext {
+    pub(crate) fn sweeper(&self) -> UserExecutionContext {
         UserExecutionContext::for_background(&self.runtime, BackgroundKind::Sweep)
     }
 
@@ -37,7 +36,7 @@ impl Fixture {
         run
     }
 
-    async fn end(&self, ctx: &UserExecutionContext, run: &Writable<Run>) {
+    pub(crate) async fn end(&self, ctx: &UserExecutionContext, run: &Writable<Run>) {
         let (changes, event) = self.ending(run);
         self.store
             .commit(ctx, run, changes, vec![event])
@@ -69,60 +68,6 @@ async fn the_pieces_of_an_ended_run_are_folded_after_a_minute_and_those_of_other
     assert_eq!((bounds.oldest_seq, bounds.latest_seq), (1, 9));
     let refused = fixture.store.fold(&alice).await;
     assert!(matches!(refused, Err(Error::Forbidden)));
-}
-
-#[tokio::test]
-async fn what_an_agent_keeps_in_a_thread_outlives_the_journal_until_it_keeps_something_else() {
-    let fixture = Fixture::new();
-    let alice = fixture.user("alice").await;
-    let keep = async |run: &Writable<Run>, n: u32| {
-        let entry = |key: &str, kind, value| JournalEntry {
-            key: key.into(),
-            kind,
-            step: 1,
-            value,
-        };
-        let changes = Changes {
-            journal: vec![
-                entry("1", JournalKind::ModelCall, json!({})),
-                entry("counter", JournalKind::State, json!({ "n": n })),
-            ],
-            ..Changes::default()
-        };
-        let commit = fixture.store.commit(&alice, run, changes, Vec::new());
-        commit.await.unwrap();
-        fixture.end(&alice, run).await;
-    };
-    let state = async |run: &Writable<Run>, agent: &str| {
-        let thread = fixture.store.thread(&alice, run.thread_id);
-        let thread = thread.for_read().await.unwrap();
-        let state = fixture.store.agent_state(&alice, &thread, agent).await;
-        state.unwrap()
-    };
-    let first = fixture.run(&alice).await;
-    keep(&first, 1).await;
-    let thread = fixture.store.thread(&alice, first.thread_id);
-    let target = Target::Thread(thread.for_write().await.unwrap());
-    let second = fixture
-        .store
-        .run_create(&alice, target, fixture.new_run(), None);
-    let second = second.await.unwrap().value;
-    assert_eq!(state(&second, "counter").await, Some(json!({"n": 1})));
-    keep(&second, 2).await;
-    fixture.pass(Duration::from_secs(61));
-    fixture.store.fold(&fixture.sweeper()).await.unwrap();
-    assert_eq!(state(&second, "counter").await, Some(json!({"n": 2})));
-    assert_eq!(state(&second, "another").await, None);
-    let left = async |run: &Writable<Run>| {
-        let run = fixture.store.run(&alice, run.id).for_read().await.unwrap();
-        let journal = fixture.store.journal(&alice, &run).await.unwrap();
-        let count = |kind| journal.of_kind(kind).count();
-        (count(JournalKind::ModelCall), count(JournalKind::State))
-    };
-    assert_eq!((left(&first).await, left(&second).await), ((0, 0), (0, 1)));
-    // Another thread, and with it another user, has nothing of it.
-    let other = fixture.run(&alice).await;
-    assert_eq!(state(&other, "counter").await, None);
 }
 
 #[tokio::test]

@@ -37,6 +37,24 @@ async fn both_databases_have_the_same_tables_and_columns() {
     assert_eq!(of_both(embedded), of_both(served));
 }
 
+/// As in the embedded store: what is written with a row that is guarded itself needs no guard, and all else has one.
+#[tokio::test]
+#[ignore = "of PostgreSQL: `cargo xtask test postgres`"]
+async fn the_same_tables_refuse_rows_of_users_who_are_gone_as_in_the_embedded_store() {
+    let fixture = Fixture::new();
+    let dir = tempfile::tempdir().unwrap();
+    Store::migrate(dir.path()).unwrap();
+    let sql =
+        "SELECT DISTINCT tbl_name FROM sqlite_master WHERE type = 'trigger' AND sql LIKE '%RAISE%'";
+    let embedded = crate::backend::read(None, dir.path(), sql);
+    let sql = "SELECT DISTINCT c.relname FROM pg_class c JOIN pg_trigger t ON t.tgrelid = c.oid
+               WHERE NOT t.tgisinternal";
+    let guarded = |names: Vec<String>| names.into_iter().collect::<BTreeSet<_>>();
+    let served = guarded(fixture.rows(sql));
+    assert!(served.contains("runs"));
+    assert_eq!(guarded(embedded), served);
+}
+
 #[tokio::test]
 #[ignore = "of PostgreSQL: `cargo xtask test postgres`"]
 async fn a_connection_that_the_server_has_closed_is_not_used_again() {
@@ -71,14 +89,15 @@ async fn several_servers_may_begin_at_once_on_an_empty_database() {
         .as_owner("DROP OWNED BY netra_owner; GRANT ALL ON SCHEMA public TO netra_owner")
         .unwrap();
     let config = server.config();
-    std::thread::scope(|scope| {
+    let versions: Vec<u32> = std::thread::scope(|scope| {
         let all: Vec<_> = (0..4)
             .map(|_| scope.spawn(|| Store::migrate_on(&config)))
             .collect();
-        for one in all {
-            assert_eq!(one.join().unwrap().unwrap(), 1);
-        }
+        let versions = all.into_iter().map(|one| one.join().unwrap().unwrap());
+        versions.collect()
     });
+    let newest = server.as_owner("SELECT count(*) FROM migrations").unwrap();
+    assert_eq!(versions, [newest.parse().unwrap(); 4]);
 }
 
 #[tokio::test]
@@ -96,6 +115,36 @@ async fn a_server_that_may_not_migrate_says_what_is_missing() {
     };
     let refused = Store::open_on(&fixture.runtime, store, &config, fixture.seen.clone());
     assert!(matches!(refused, Err(Error::Migration(why)) if why.contains("database.owner_url")));
+}
+
+/// As many works as there are connections wait for a lock, and one more for a connection.
+#[tokio::test]
+#[ignore = "of PostgreSQL: `cargo xtask test postgres`"]
+async fn a_database_that_lets_nobody_write_is_overloaded_until_it_does() {
+    let fixture = Fixture::new();
+    let mut users = Vec::new();
+    for number in 0..=fixture.server().unwrap().config().connections {
+        users.push(fixture.user(&format!("user-{number}")).await);
+    }
+    // What the server's own transactions hold, and all others wait for.
+    let lock = "SELECT pg_advisory_lock(x'6e657472'::int, 1)";
+    let lock = fixture.server().unwrap().session(lock);
+    let writes: Vec<_> = users
+        .into_iter()
+        .map(|ctx| {
+            let store = fixture.store.clone();
+            tokio::spawn(async move { store.note_keep(&ctx, "a".into(), "b".into()).await })
+        })
+        .collect();
+    while !fixture.store.is_overloaded(true) {
+        tokio::task::yield_now().await;
+    }
+    assert!(!fixture.store.is_overloaded(false), "it can be read");
+    drop(lock);
+    for write in writes {
+        write.await.unwrap().unwrap();
+    }
+    assert!(!fixture.store.is_overloaded(true));
 }
 
 #[tokio::test]

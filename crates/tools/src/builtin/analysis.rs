@@ -27,10 +27,14 @@ pub struct AnalysisOperation {
     pub names_files: bool,
 }
 
-/// A tool for each operation.
-pub fn analysis_tools(operations: Vec<AnalysisOperation>) -> Vec<Arc<dyn Tool>> {
+/// A tool for each operation. `prices` is the server's own price list, which each has beside the user's files.
+pub fn analysis_tools(
+    operations: Vec<AnalysisOperation>,
+    prices: Option<InputFile>,
+) -> Vec<Arc<dyn Tool>> {
     let tool = |operation: AnalysisOperation| -> Arc<dyn Tool> {
         Arc::new(Analyse {
+            prices: prices.clone(),
             artifact: operation.artifact,
             names_files: operation.names_files,
             spec: ToolSpec {
@@ -52,6 +56,7 @@ struct Analyse {
     spec: ToolSpec,
     artifact: bool,
     names_files: bool,
+    prices: Option<InputFile>,
 }
 
 #[async_trait]
@@ -67,7 +72,8 @@ impl Tool for Analyse {
     }
 
     async fn call(&self, call: Call<'_>) -> Result<Value, Failure> {
-        let inputs = self.inputs(&call).await?;
+        let mut inputs = self.inputs(&call).await?;
+        inputs.extend(self.prices.clone());
         let result = call.scope.analyse(&call, &self.spec.name, inputs).await?;
         if self.artifact {
             store_content(&call, result).await

@@ -1,6 +1,7 @@
 //! The layers as a golden table: which one refuses what. Without any one of them the table is another.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use netra_context::{BackgroundKind, Principal, Rights, Runtime, UserExecutionContext};
@@ -15,6 +16,7 @@ use netra_worker::{AnalysisPool, ScriptPool};
 use serde_json::{Map, Value, json};
 
 use super::*;
+use crate::dispatcher::{BOUNDS, Bound};
 use crate::{Call, Error, Infra, Past, Policy, Registry, Tool, ToolExecutorFactory, ToolSpec};
 
 /// The tools of these tests need no worker.
@@ -73,19 +75,20 @@ fn tool(name: &str) -> Arc<dyn Tool> {
     }))
 }
 
-async fn user(runtime: &Runtime, store: &Store) -> UserExecutionContext {
+async fn user(
+    runtime: &Runtime,
+    store: &Store,
+    (role, plan): (Role, Plan),
+    limits: Limits,
+) -> UserExecutionContext {
     let console = UserExecutionContext::for_background(runtime, BackgroundKind::Console);
     let new = NewUser {
         name: "ada".into(),
-        role: Role::User,
-        plan: Plan::Free,
+        role,
+        plan,
         password_hash: None,
     };
     let user = store.user_create(&console, new).await.unwrap();
-    let limits = Limits {
-        tool_calls: 5,
-        ..Limits::default()
-    };
     let principal = Principal {
         user_id: user.id,
         role: user.role,
@@ -114,57 +117,72 @@ fn new_run(runtime: &Runtime) -> NewRun {
     }
 }
 
-/// What becomes of each call of the table where these are the layers.
-async fn table(layers: &'static [Layer]) -> Vec<String> {
-    let dir = tempfile::tempdir().unwrap();
-    let (runtime, hub) = (Runtime::new(), Hub::new());
-    let config = netra_store::Config {
-        dir: dir.path().to_owned(),
-        audit_key: AuditKey::new([7; 32]),
-    };
-    let store = Store::open(&runtime, config, hub.clone()).unwrap();
-    let bridge = WebSocketBridgeFactory::new(&runtime, store.clone(), hub);
-    let tools = ["plain", "unlisted", "forbidden", "rare", "careful"]
-        .map(tool)
-        .to_vec();
-    let policy = Policy::of(&[("golden.cedar".into(), POLICY.into())], "production").unwrap();
-    let ctx = user(&runtime, &store).await;
-    let target = Target::New {
-        id: runtime.new_id(ThreadId::from_parts),
-        title: "t".into(),
-    };
-    let run = store
-        .run_create(&ctx, target, new_run(&runtime), None)
-        .await
-        .unwrap()
-        .value;
-    let factory = ToolExecutorFactory::new(Infra {
-        registry: Arc::new(Registry::new(tools, policy).unwrap()),
-        store: store.clone(),
-        secrets: Secrets::ephemeral(&store),
-        analyses: AnalysisPool::new(no_workers()),
-        scripts: ScriptPool::new(no_workers()),
-    });
-    let emitter = Arc::new(bridge.create_emitter(&run));
-    let dispatcher = factory
-        .create(&ctx, emitter, Vec::new(), 0)
-        .with_layers(layers);
-    let allowed_tools = ["plain", "forbidden", "rare", "careful"].map(str::to_owned);
-    let caller = Caller {
-        agent: "a",
-        step: 1,
-        allowed_tools: &allowed_tools,
-    };
-    let mut outcomes = Vec::new();
-    for (number, (name, arguments, _)) in GOLDEN.iter().enumerate() {
+/// A run of a user, and what calls its tools.
+struct World {
+    _dir: tempfile::TempDir,
+    runtime: Runtime,
+    ctx: UserExecutionContext,
+    dispatcher: Dispatcher,
+}
+
+impl World {
+    async fn new(
+        tools: Vec<Arc<dyn Tool>>,
+        policy: Policy,
+        (role, plan): (Role, Plan),
+        limits: Limits,
+    ) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let (runtime, hub) = (Runtime::new(), Hub::new());
+        let config = netra_store::Config {
+            dir: dir.path().to_owned(),
+            audit_key: AuditKey::new([7; 32]),
+        };
+        let store = Store::open(&runtime, config, hub.clone()).unwrap();
+        let bridge = WebSocketBridgeFactory::new(&runtime, store.clone(), hub);
+        let ctx = user(&runtime, &store, (role, plan), limits).await;
+        let target = Target::New {
+            id: runtime.new_id(ThreadId::from_parts),
+            title: "t".into(),
+        };
+        let run = store.run_create(&ctx, target, new_run(&runtime), None);
+        let run = run.await.unwrap().value;
+        let factory = ToolExecutorFactory::new(Infra {
+            registry: Arc::new(Registry::new(tools, policy).unwrap()),
+            store: store.clone(),
+            secrets: Secrets::ephemeral(&store),
+            analyses: AnalysisPool::new(no_workers()),
+            scripts: ScriptPool::new(no_workers()),
+        });
+        let emitter = Arc::new(bridge.create_emitter(&run));
+        Self {
+            dispatcher: factory.create(&ctx, emitter, Vec::new(), &Journal::default()),
+            _dir: dir,
+            runtime,
+            ctx,
+        }
+    }
+
+    /// Makes a call, and says what became of it: that it ran, the layer that refused it, or why it failed.
+    async fn call(
+        &self,
+        allowed_tools: &[String],
+        (number, name): (usize, &str),
+        arguments: &str,
+    ) -> String {
+        let caller = Caller {
+            agent: "a",
+            step: 1,
+            allowed_tools,
+        };
         let request = Request {
-            id: runtime.new_id(ToolCallId::from_parts),
-            name: (*name).into(),
+            id: self.runtime.new_id(ToolCallId::from_parts),
+            name: name.into(),
             arguments: serde_json::from_str(arguments).unwrap(),
             purpose: None,
             past: Past::of(&Journal::default(), number.to_string()),
         };
-        outcomes.push(match dispatcher.call(&ctx, &caller, request).await {
+        match self.dispatcher.call(&self.ctx, &caller, request).await {
             Ok(_) => "ran".to_owned(),
             Err(Error::Waiting) => "approval".to_owned(),
             Err(Error::Run(failure)) => match failure.code {
@@ -172,13 +190,30 @@ async fn table(layers: &'static [Layer]) -> Vec<String> {
                 _ => failure.message,
             },
             Err(Error::Call(failure)) => {
-                let layer = failure
-                    .details
-                    .as_ref()
-                    .and_then(|details| details["layer"].as_str());
-                layer.map_or(failure.message.clone(), str::to_owned)
+                let details = failure.details.as_ref();
+                let layer = details.and_then(|details| details["layer"].as_str());
+                layer.map_or(failure.code.to_string(), str::to_owned)
             }
-        });
+        }
+    }
+}
+
+/// What becomes of each call of the table where these are the layers.
+async fn table(layers: &'static [Layer]) -> Vec<String> {
+    let tools = ["plain", "unlisted", "forbidden", "rare", "careful"];
+    let policy = Policy::of(&[("golden.cedar".into(), POLICY.into())], "production").unwrap();
+    let limits = Limits {
+        tool_calls: 5,
+        ..Limits::default()
+    };
+    let who = (Role::User, Plan::Free);
+    let mut world = World::new(tools.map(tool).to_vec(), policy, who, limits).await;
+    world.dispatcher = world.dispatcher.with_layers(layers);
+    let allowed_tools = ["plain", "forbidden", "rare", "careful"].map(str::to_owned);
+    let mut outcomes = Vec::new();
+    for (number, (name, arguments, _)) in GOLDEN.iter().enumerate() {
+        let called = world.call(&allowed_tools, (number, name), arguments);
+        outcomes.push(called.await);
     }
     outcomes
 }
@@ -210,4 +245,160 @@ async fn each_layer_refuses_what_is_its_own_and_none_can_be_left_out() {
             .any(|(with, without)| *with == name && without == "ran");
         assert!(passed, "without {name} the table is {without:?}");
     }
+}
+
+/// A tool that takes its time, or gives much back.
+struct Hungry(ToolSpec);
+
+#[async_trait]
+impl Tool for Hungry {
+    fn spec(&self) -> &ToolSpec {
+        &self.0
+    }
+
+    async fn call(&self, _: Call<'_>) -> Result<Value, Failure> {
+        const MIB: usize = 1024 * 1024;
+        match self.0.name.as_str() {
+            // Longer than a call may take.
+            "slow" => tokio::time::sleep(Duration::from_millis(300)).await,
+            "long" => return Ok("x".repeat(9 * MIB).into()),
+            "heavy" => return Ok("x".repeat(7 * MIB).into()),
+            _ => {}
+        }
+        Ok(Value::Null)
+    }
+}
+
+/// What becomes of a call that takes too long, gives too much back, or more than its user has memory for.
+async fn bounded(bounds: &'static [Bound]) -> Vec<String> {
+    let names = ["slow", "long", "heavy"].map(str::to_owned);
+    let hungry = |name: &String| {
+        let spec = ToolSpec {
+            name: name.clone(),
+            description: String::new(),
+            input_schema: json!({}),
+            permission: "basic".into(),
+            risk: Risk::Low,
+            idempotent: true,
+            needs_approval: false,
+        };
+        Arc::new(Hungry(spec)) as Arc<dyn Tool>
+    };
+    let limits = Limits {
+        tool_call_ms: 50,
+        ..Limits::default()
+    };
+    let policy = Policy::shipped("production").unwrap();
+    let who = (Role::User, Plan::Free);
+    let tools = names.iter().map(hungry).collect();
+    let mut world = World::new(tools, policy, who, limits).await;
+    world.dispatcher = world.dispatcher.with_bounds(bounds);
+    let account = world.runtime.account_of(world.ctx.user_id().unwrap(), 16);
+    let mut outcomes = Vec::new();
+    for (number, name) in names.iter().enumerate() {
+        // Of the others the memory is nobody's.
+        let entered = (name == "heavy").then(|| account.scope().enter());
+        outcomes.push(world.call(&names, (number, name), "{}").await);
+        drop(entered);
+    }
+    outcomes
+}
+
+#[tokio::test]
+async fn each_limit_of_a_call_stops_what_is_its_own_and_none_can_be_left_out() {
+    let golden = ["tool_timeout", "tool_failed", "memory_limit_exceeded"];
+    assert_eq!(bounded(BOUNDS).await, golden);
+    assert_eq!(
+        golden.len(),
+        BOUNDS.len(),
+        "a new limit needs a tool that it alone stops"
+    );
+    for left_out in 0..BOUNDS.len() {
+        let mut bounds = BOUNDS.to_vec();
+        bounds.remove(left_out);
+        let without = bounded(bounds.leak()).await;
+        assert_eq!(
+            without[left_out], "ran",
+            "without {:?}: {without:?}",
+            BOUNDS[left_out]
+        );
+    }
+}
+
+/// A tool of each permission, one that harms and one that asks.
+const TOOLS: [(&str, &str, Risk, bool); 13] = [
+    ("basic", "basic", Risk::Low, false),
+    ("risky", "basic", Risk::High, false),
+    ("asks", "basic", Risk::Low, true),
+    ("artifacts", "artifacts", Risk::Low, false),
+    ("memory", "memory", Risk::Low, false),
+    ("web", "web", Risk::Medium, false),
+    ("external", "external", Risk::Medium, false),
+    ("analytics", "analytics", Risk::Low, false),
+    ("data", "data_management", Risk::Medium, false),
+    ("advanced", "advanced_optimization", Risk::Medium, false),
+    ("system", "system_management", Risk::High, false),
+    ("developer", "developer_tools", Risk::Medium, false),
+    ("unruled", "teleport", Risk::Low, false),
+];
+
+/// By tool what becomes of a call, of user, developer, admin of each plan: `+` it ran, else the first letter of the layer
+/// that refused it (`p`olicy) or made it wait (`a`pproval).
+async fn decisions(environment: &str) -> Vec<String> {
+    let mut rows = TOOLS.map(|(name, ..)| format!("{name:<10}")).to_vec();
+    let names: Vec<String> = TOOLS.iter().map(|(name, ..)| (*name).to_owned()).collect();
+    for plan in [Plan::Free, Plan::Pro, Plan::Enterprise] {
+        for row in &mut rows {
+            row.push(' ');
+        }
+        for role in [Role::User, Role::Developer, Role::Admin] {
+            let tools = TOOLS.map(|(name, permission, risk, needs_approval)| {
+                Arc::new(Plain(ToolSpec {
+                    name: name.into(),
+                    description: String::new(),
+                    input_schema: json!({}),
+                    permission: permission.into(),
+                    risk,
+                    idempotent: true,
+                    needs_approval,
+                })) as Arc<dyn Tool>
+            });
+            let policy = Policy::shipped(environment).unwrap();
+            let world = World::new(tools.to_vec(), policy, (role, plan), Limits::default()).await;
+            for (number, (row, name)) in rows.iter_mut().zip(&names).enumerate() {
+                let outcome = world.call(&names, (number, name), "{}").await;
+                row.push(match outcome.as_str() {
+                    "ran" => '+',
+                    layer => layer.chars().next().unwrap(),
+                });
+            }
+        }
+    }
+    rows
+}
+
+#[tokio::test]
+async fn the_golden_table_of_role_plan_tool_and_environment() {
+    let outside_production = [
+        "basic      +++ +++ +++",
+        "risky      aaa aaa aaa",
+        "asks       aaa aaa aaa",
+        "artifacts  +++ +++ +++",
+        "memory     +++ +++ +++",
+        "web        ppp +++ +++",
+        "external   ppp +++ +++",
+        "analytics  +++ +++ +++",
+        "data       ppp +++ +++",
+        "advanced   ppp ppp +++",
+        "system     ppp ppp ppa",
+        "developer  p++ p++ p++",
+        "unruled    ppp ppp ppp",
+    ];
+    assert_eq!(decisions("development").await, outside_production);
+    assert_eq!(decisions("staging").await, outside_production);
+    let in_production = outside_production.map(|row| match row.starts_with("developer") {
+        true => "developer  ppp ppp ppp",
+        false => row,
+    });
+    assert_eq!(decisions("production").await, in_production);
 }

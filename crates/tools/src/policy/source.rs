@@ -11,6 +11,9 @@ use miette::Diagnostic as _;
 use netra_store::Rate;
 use serde_json::Value;
 
+use super::place::{Place, Places, line_of};
+use super::vet::vet;
+
 /// What the server has where the operator gives no files.
 pub(super) const SHIPPED: &str = include_str!("default.cedar");
 const SCHEMA: &str = include_str!("netra.cedarschema");
@@ -73,6 +76,10 @@ pub(super) struct Policies {
     pub(super) reads_arguments: bool,
     /// How often the calls that a policy permits may be made, where its `@rate` says so.
     pub(super) rates: HashMap<PolicyId, Vec<Rate>>,
+    /// Where each stands.
+    pub(super) places: HashMap<PolicyId, Place>,
+    /// The files that have none.
+    pub(super) empty: Vec<String>,
 }
 
 /// The `*.cedar` files of a folder, in the order of their names.
@@ -108,12 +115,21 @@ impl Policies {
     /// Of these files, by name and text; every mistake in them is told at once.
     pub(super) fn parse(schema: &Schema, files: &[(String, String)]) -> Result<Self, Unusable> {
         let (mut wrong, mut whole) = (Vec::new(), PolicySet::new());
-        let mut rates = HashMap::new();
+        let (mut rates, mut places, mut empty) = (HashMap::new(), HashMap::new(), Vec::new());
         for (file, text) in files {
             match PolicySet::from_str(text) {
                 Ok(set) => {
-                    take(&mut whole, file, &set, &mut wrong);
-                    take_rates(&mut rates, (file, text), &set, &mut wrong);
+                    if set.is_empty() {
+                        empty.push(file.clone());
+                    }
+                    let of_file = Places::of(file, text);
+                    take(&mut whole, (file.as_str(), &of_file), &set, &mut wrong);
+                    take_rates(&mut rates, (file.as_str(), &of_file), &set, &mut wrong);
+                    for policy in set.policies() {
+                        let place = of_file.find(policy);
+                        vet(policy, &place, &mut wrong);
+                        places.insert(PolicyId::new(id_of(file, policy)), place);
+                    }
                 }
                 Err(errors) => wrong.extend(errors.iter().map(|error| {
                     let offset = error.labels().and_then(|mut labels| labels.next());
@@ -124,14 +140,26 @@ impl Policies {
         }
         let checked =
             Validator::new(schema.cedar().clone()).validate(&whole, ValidationMode::Strict);
-        wrong.extend(checked.validation_errors().map(|error| error.to_string()));
+        wrong.extend(checked.validation_errors().map(|error| {
+            let place = places.get(error.policy_id()).map(Place::start);
+            format!("{}: {error}", place.unwrap_or_default())
+        }));
+        if wrong.is_empty() && whole.is_empty() {
+            let words = "no policy in it, and no other file has one: every call would be refused";
+            wrong.extend(empty.iter().map(|file| format!("{file}:1: {words}")));
+        }
         if !wrong.is_empty() {
             return Err(Unusable::Wrong(wrong));
         }
-        Self::sort(whole, rates)
+        Ok(Self {
+            rates,
+            places,
+            empty,
+            ..Self::sort(whole)?
+        })
     }
 
-    fn sort(whole: PolicySet, rates: HashMap<PolicyId, Vec<Rate>>) -> Result<Self, Unusable> {
+    fn sort(whole: PolicySet) -> Result<Self, Unusable> {
         let mut fixed = PolicySet::new();
         let (mut permits_by_arguments, mut reads_arguments) = (false, false);
         // Those for servers of users' own are always asked whole, and say nothing of calls.
@@ -153,7 +181,9 @@ impl Policies {
             fixed,
             permits_by_arguments,
             reads_arguments,
-            rates,
+            rates: HashMap::new(),
+            places: HashMap::new(),
+            empty: Vec::new(),
         })
     }
 }
@@ -167,14 +197,21 @@ fn id_of(file: &str, policy: &Policy) -> String {
 }
 
 /// Takes the policies of one file in, each under its `@id`, or under file and place.
-fn take(whole: &mut PolicySet, file: &str, set: &PolicySet, wrong: &mut Vec<String>) {
+fn take(
+    whole: &mut PolicySet,
+    (file, places): (&str, &Places<'_>),
+    set: &PolicySet,
+    wrong: &mut Vec<String>,
+) {
     if set.templates().next().is_some() {
-        wrong.push(format!("{file}: templates have no use here"));
+        let line = places.line_of("?");
+        wrong.push(format!("{file}:{line}: templates have no use here"));
     }
     for policy in set.policies() {
         let id = id_of(file, policy);
         if whole.add(policy.new_id(PolicyId::new(&id))).is_err() {
-            wrong.push(format!("{file}: there are two policies with the id {id:?}"));
+            let at = places.find(policy).of("@id");
+            wrong.push(format!("{at}: there are two policies with the id {id:?}"));
         }
     }
 }
@@ -182,7 +219,7 @@ fn take(whole: &mut PolicySet, file: &str, set: &PolicySet, wrong: &mut Vec<Stri
 /// Takes the rates of one file's policies in, each under the name of its policy.
 fn take_rates(
     rates: &mut HashMap<PolicyId, Vec<Rate>>,
-    (file, text): (&str, &str),
+    (file, places): (&str, &Places<'_>),
     set: &PolicySet,
     wrong: &mut Vec<String>,
 ) {
@@ -194,10 +231,8 @@ fn take_rates(
         match rates_of(policy, written) {
             Ok(all) => drop(rates.insert(PolicyId::new(&id), all)),
             Err(problem) => {
-                let line = line_of(text, place_of_rate(text, written));
-                wrong.push(format!(
-                    "{file}:{line}: @rate of the policy {id:?}: {problem}"
-                ));
+                let at = places.find(policy).of("@rate");
+                wrong.push(format!("{at}: @rate of the policy {id:?}: {problem}"));
             }
         }
     }
@@ -220,22 +255,6 @@ fn rates_of(policy: &Policy, written: &str) -> Result<Vec<Rate>, String> {
         Some(rate) => Err(format!("it has two rates for one {}", rate.window.as_str())),
         None => Ok(all),
     }
-}
-
-/// Where the annotation with this text stands; the beginning where it cannot be found.
-fn place_of_rate(text: &str, written: &str) -> usize {
-    let has_it = |(at, _): &(usize, &str)| {
-        let after = text[at + "@rate".len()..].trim_start();
-        let value = after.strip_prefix('(').map(str::trim_start);
-        value.is_some_and(|value| value.starts_with(&format!("{written:?}")))
-    };
-    let found = text.match_indices("@rate").find(has_it);
-    found.map_or(0, |(at, _)| at)
-}
-
-fn line_of(text: &str, offset: usize) -> usize {
-    let before = text.as_bytes().iter().take(offset);
-    before.filter(|byte| **byte == b'\n').count() + 1
 }
 
 /// Whether a policy, in Cedar's JSON, looks at `context.text` or `context.number`, or at the context as a whole.

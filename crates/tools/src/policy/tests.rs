@@ -266,7 +266,92 @@ fn mistakes_are_told_with_file_and_line() {
     assert!(twice.contains("two policies with the id \"a\""), "{twice}");
     let template = mistakes("permit (principal == ?principal, action, resource);");
     assert!(template.contains("templates"), "{template}");
-    assert!(policies("").is_empty());
+    assert!(template.starts_with("own.cedar:1: "), "{template}");
+    let lines = mistakes(
+        "// one\npermit (principal, action, resource);\n\n@id(\"a\")\npermit (principal, action, resource)\nwhen { principal.rank == 1 };",
+    );
+    assert!(lines.starts_with("own.cedar:4: "), "{lines}");
+}
+
+/// The bound of a misspelt annotation was silently gone, and a plan that there is not permitted or forbade nothing.
+#[test]
+fn what_fits_the_schema_and_says_nothing_is_a_mistake() {
+    for (policy, words) in [
+        (
+            "permit (principal, action, resource);\n// ;\n@id(\"a;b\")\n@rates(\"5/hour\")\npermit (principal, action, resource);",
+            "own.cedar:4: there is no annotation @rates",
+        ),
+        (
+            "permit (principal, action, resource)\nwhen { principal.plan == \"gold\" };",
+            "own.cedar:2: plan is never \"gold\"",
+        ),
+        (
+            "permit (principal, action, resource)\nwhen { [\"pro\", \"gold\"].contains(principal.plan) };",
+            "own.cedar:2: plan is never \"gold\"",
+        ),
+        (
+            "forbid (principal, action, resource)\nunless { \"root\" == principal.role };",
+            "own.cedar:2: role is never \"root\"",
+        ),
+        (
+            "forbid (principal, action, resource)\nwhen { resource.risk != \"hgih\" };",
+            "own.cedar:2: risk is never \"hgih\"",
+        ),
+        (
+            "forbid (principal, action, resource)\nwhen { context.environment == \"prod\" };",
+            "own.cedar:2: environment is never \"prod\"",
+        ),
+        ("// nothing", "own.cedar:1: no policy in it"),
+    ] {
+        let told = mistakes(policy);
+        assert!(told.starts_with(words), "{policy}: {told}");
+    }
+}
+
+#[test]
+fn tools_and_permissions_that_there_are_not_are_found_with_their_line() {
+    let known = Known {
+        tools: ["save_file".to_owned()].into(),
+        servers: ["git".to_owned()].into(),
+        permissions: ["basic".to_owned(), "house".to_owned()].into(),
+    };
+    let findings = |text: &str| policies(text).findings(&known);
+    let forbid =
+        |tool: &str| format!("\nforbid (principal, action,\nresource == Netra::Tool::\"{tool}\");");
+    for (policy, mistakes, doubts) in [
+        (forbid("save_file"), "", ""),
+        (forbid("my_notes"), "", ""),
+        (forbid("save_fil"), "own.cedar:3: there is no tool \"save_fil\"", ""),
+        (forbid("git__push"), "", "own.cedar:3: whether there is a tool \"git__push\""),
+        (forbid("gti__push"), "", "own.cedar:3: there is no tool \"gti__push\""),
+        (
+            "forbid (principal, action, resource) when { resource.name == \"gone\" };".into(),
+            "own.cedar:1: there is no tool \"gone\"",
+            "",
+        ),
+        (
+            "permit (principal, action, resource) when {\n[\"web\", \"house\", \"webb\"].contains(resource.permission) };".into(),
+            "own.cedar:2: no tool has the permission \"webb\"",
+            "",
+        ),
+    ] {
+        let found = findings(&policy);
+        for (found, wanted) in [(found.mistakes, mistakes), (found.doubts, doubts)] {
+            let fits = found.len() == usize::from(!wanted.is_empty()) && found.concat().starts_with(wanted);
+            assert!(fits, "{policy}: {found:?}");
+        }
+    }
+    let shipped = Policy::shipped("production")
+        .unwrap()
+        .findings(&Known::default());
+    assert_eq!(shipped, Findings::default());
+    let beside = [
+        ("a.cedar", "permit (principal, action, resource);"),
+        ("b.cedar", "// later"),
+    ];
+    let beside = beside.map(|(name, text)| (name.to_owned(), text.to_owned()));
+    let found = Policy::of(&beside, "production").unwrap().findings(&known);
+    assert_eq!(found.doubts, ["b.cedar:1: there is no policy in it"]);
 }
 
 #[test]

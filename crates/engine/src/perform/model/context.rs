@@ -20,6 +20,8 @@ const IMAGE_BYTES: usize = 4_800;
 const ANSWER_PART: u64 = 8;
 /// What stands in place of a result that was left out.
 const LEFT_OUT: &str = "{\"omitted\":\"an old result; call the tool again if you need it\"}";
+/// What stands in place of pictures that are not shown again.
+const NOT_SHOWN: &str = "\n[the pictures of this message are not shown any more]";
 /// The least that is left of a result that is cut, in bytes.
 const MIN_RESULT_BYTES: usize = 512;
 /// The most of one message in what is to be summed up, in bytes.
@@ -37,6 +39,9 @@ pub(super) struct Talk {
 /// What is left out of a conversation, by the places in it.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub(super) struct Cut {
+    /// Messages before the question whose pictures are not shown any more.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(super) pictures: Vec<usize>,
     /// Results of tools, one by one.
     pub(super) results: Vec<usize>,
     /// Whole messages, before the question and after it.
@@ -51,7 +56,10 @@ pub(super) struct Cut {
 
 impl Cut {
     pub(super) fn is_nothing(&self) -> bool {
-        self.results.is_empty() && self.messages.is_empty() && self.last_results_bytes.is_none()
+        self.pictures.is_empty()
+            && self.results.is_empty()
+            && self.messages.is_empty()
+            && self.last_results_bytes.is_none()
     }
 
     /// What the user is told.
@@ -62,6 +70,12 @@ impl Cut {
             (_, 0) => {}
             (true, n) => parts.push(format!("{n} older messages were summed up")),
             (false, n) => parts.push(format!("{n} older messages were left out")),
+        }
+        match self.pictures.len() {
+            0 => {}
+            n => parts.push(format!(
+                "the pictures of {n} older messages are not shown any more"
+            )),
         }
         match self.results.len() {
             0 => {}
@@ -149,6 +163,14 @@ fn size(said: &Said) -> usize {
         }
 }
 
+/// What the pictures of a message take beside what stands in their place, in bytes.
+fn pictures(said: &Said) -> usize {
+    match said {
+        Said::User { images, .. } => (images.len() * IMAGE_BYTES).saturating_sub(NOT_SHOWN.len()),
+        _ => 0,
+    }
+}
+
 impl Talk {
     /// A conversation whose last message is the agent's question.
     pub(super) fn new(said: Vec<Said>) -> Self {
@@ -169,7 +191,8 @@ impl Talk {
         let freed = if sums_up {
             self.sum_up(&mut cut, room)
         } else {
-            let freed = self.leave_out_results(&mut cut, over);
+            let freed = self.leave_out_pictures(&mut cut, over);
+            let freed = freed + self.leave_out_results(&mut cut, over.saturating_sub(freed));
             freed + self.leave_out_messages(&mut cut, over, freed)
         };
         if freed < over {
@@ -200,6 +223,18 @@ impl Talk {
         freed
     }
 
+    fn leave_out_pictures(&self, cut: &mut Cut, over: usize) -> usize {
+        let mut freed = 0;
+        for (index, said) in self.said[..self.question].iter().enumerate() {
+            let shown = pictures(said);
+            if shown > 0 && freed < over {
+                freed += shown;
+                cut.pictures.push(index);
+            }
+        }
+        freed
+    }
+
     fn leave_out_results(&self, cut: &mut Cut, over: usize) -> usize {
         let mut freed = 0;
         for index in self.question..self.last_round() {
@@ -227,6 +262,9 @@ impl Talk {
             let emptied: usize = emptied
                 .map(|index| size(&self.said[index]) - MESSAGE_BYTES - LEFT_OUT.len())
                 .sum();
+            let hidden = cut.pictures.extract_if(.., |index| unit.contains(index));
+            let hidden: usize = hidden.map(|index| pictures(&self.said[index])).sum();
+            let emptied = emptied + hidden;
             more += bytes_of(&self.said[unit.clone()]) - emptied;
             cut.messages.push(unit);
         }
@@ -284,6 +322,12 @@ impl Talk {
                 if let Said::ToolResult { content, .. } = said {
                     *content = cut_result(content, most);
                 }
+            }
+        }
+        for index in &cut.pictures {
+            if let Some(Said::User { text, images }) = self.said.get_mut(*index) {
+                images.clear();
+                text.push_str(NOT_SHOWN);
             }
         }
         for index in &cut.results {
@@ -436,6 +480,36 @@ mod tests {
         assert!(talk.too_long(&window(1_040), false).is_nothing(), "{cut:?}");
         assert!(matches!(&talk.said[0], Said::User { text, .. } if text == "the question"));
         assert_eq!(talk.said[1..], round(2, 3_000));
+    }
+
+    #[test]
+    fn pictures_of_earlier_messages_go_before_anything_else_and_leave_a_word() {
+        let image = || netra_model::Image {
+            media_type: "image/png".into(),
+            base64: "".into(),
+        };
+        let mut talk = talk(1_000);
+        for index in [0, 2, 4] {
+            if let Said::User { images, .. } = &mut talk.said[index] {
+                images.push(image());
+            }
+        }
+        let cut = talk.too_long(&window(4_500), false);
+        assert_eq!((&cut.pictures[..], cut.results.len()), (&[0][..], 0));
+        talk.apply(&cut, None);
+        let shown = |index: usize| match &talk.said[index] {
+            Said::User { text, images } => (images.len(), text.contains("not shown any more")),
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(
+            [shown(0), shown(2), shown(4)],
+            [(0, true), (1, false), (1, false)]
+        );
+        assert!(talk.too_long(&window(4_500), false).is_nothing());
+        // A message that goes as a whole takes its pictures with it, and is counted once.
+        let cut = talk.too_long(&window(2_600), false);
+        talk.apply(&cut, None);
+        assert!(talk.too_long(&window(2_600), false).is_nothing(), "{cut:?}");
     }
 
     #[test]

@@ -12,6 +12,10 @@ use super::no_room;
 use super::offer::of_object;
 use crate::agents::{Definition, FINAL_ANSWER, Shape};
 use crate::execution::Fault;
+use crate::message::FINISH_REASON;
+
+/// Why a result is not whole.
+const CUT: &str = "it was cut at the limit of its tokens";
 
 /// How the model is made to give a result that fits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -115,10 +119,12 @@ impl<'a> Output<'a> {
             check_text(answer)?;
         }
         let Some(shape) = self.shape else {
-            return Ok(Judged::Result(json!({ "text": answer.text })));
+            return Ok(Judged::Result(text(answer)));
         };
         let misfits = match candidate(answer)? {
             Err(words) => vec![words],
+            // What is left of a value may be one that fits.
+            Ok(_) if answer.is_cut() => vec![CUT.to_owned()],
             Ok(value) => match shape.misfits(&value) {
                 misfits if misfits.is_empty() => {
                     let outcome = if self.first_try {
@@ -160,6 +166,14 @@ impl<'a> Output<'a> {
             content: failure.to_string(),
         };
         answer.tool_calls.iter().map(told).collect()
+    }
+}
+
+/// A text as a result, which says where it is not whole.
+fn text(answer: &Answer) -> Value {
+    match answer.is_cut() {
+        true => json!({ "text": answer.text, FINISH_REASON: answer.stop }),
+        false => json!({ "text": answer.text }),
     }
 }
 
@@ -206,11 +220,11 @@ fn candidate(answer: &Answer) -> Result<Result<Value, String>, Fault> {
     };
     let _room = memory::reserve_for_json(text.as_bytes()).map_err(|over| no_room(&over))?;
     Ok(serde_json::from_str(text).map_err(|error| {
-        let cut = match answer.stop {
-            StopReason::MaxTokens => ", it was cut at the limit of its tokens",
-            _ => "",
-        };
-        format!("it is not JSON: {error}{cut}")
+        let words = format!("it is not JSON: {error}");
+        match answer.is_cut() {
+            true => format!("{words}, {CUT}"),
+            false => words,
+        }
     }))
 }
 

@@ -11,6 +11,7 @@ use super::{Socket, no_fields};
 use crate::auth::verifier::Presented;
 use crate::error::Error;
 use crate::extract::IdempotencyKey;
+use crate::layers::refuse_if_overloaded;
 use crate::routes::events::MAX_THREADS;
 use crate::routes::{approvals, runs};
 
@@ -74,6 +75,7 @@ impl Socket {
         frame: RunStart,
     ) -> Result<Done, Error> {
         require(ctx, Right::Run)?;
+        refuse_if_overloaded(&self.gateway, true)?;
         let RunStart {
             thread_id,
             idempotency_key,
@@ -109,7 +111,8 @@ impl Socket {
             .as_ref()
             .is_some_and(|threads| threads.len() > MAX_THREADS)
         {
-            return Err(Error::invalid("`threads` has at most 1000 ids.").at_field("threads"));
+            return Err(Error::invalid("`threads` has at most 1000 ids.")
+                .breaks("threads", "maxItems 1000"));
         }
         let filter = Filter {
             threads: threads.map(|threads| threads.into_iter().collect()),
@@ -134,7 +137,8 @@ impl Socket {
     }
 
     async fn refresh(&mut self, token: &str) -> Result<Done, Error> {
-        let verified = self.gateway.verifier.verify(Presented::of(token)).await?;
+        let passed = self.gateway.verifier.verify(Presented::of(token)).await?;
+        let verified = passed.verified;
         if verified.principal.user_id != self.verified.principal.user_id {
             let message = "A socket goes on with a token of the same user only.";
             return Err(Error::new(ErrorCode::Forbidden, message));

@@ -4,9 +4,11 @@ mod bare;
 mod events;
 mod greed;
 mod growth;
+mod http;
 mod isolation;
 mod model;
 mod noise;
+mod overload;
 mod report;
 mod runs;
 mod server;
@@ -127,9 +129,36 @@ enum Command {
         #[arg(long)]
         json: bool,
     },
+    /// What the edge costs: `GET /api/auth/me`, signed in, against a bare handler; fails where it is not 0.6 of that.
+    Http {
+        /// The program wrk.
+        #[arg(long)]
+        wrk: PathBuf,
+        /// How long to measure each time.
+        #[arg(long, default_value_t = 5)]
+        seconds: u64,
+        /// As JSON.
+        #[arg(long)]
+        json: bool,
+    },
+    /// What a server answers of which more is asked than it can do, and after how long.
+    Overload {
+        /// How many clients at the same time; each is a user of its own.
+        #[arg(long, value_delimiter = ',', default_value = "50,500,2000")]
+        clients: Vec<usize>,
+        /// How long to measure each.
+        #[arg(long, default_value_t = 10)]
+        seconds: u64,
+        /// As JSON.
+        #[arg(long)]
+        json: bool,
+    },
     /// The bare prototype of a socket server.
     #[command(hide = true)]
     Bare,
+    /// The bare handler, and what it answers.
+    #[command(hide = true)]
+    BareHttp { answer: String },
 }
 
 /// As the server's: whoever measures has a machine of its own elsewhere, and does not wait there for the noise.
@@ -190,7 +219,16 @@ fn main() -> ExitCode {
                         seconds,
                         json,
                     } => Box::pin(model::model(calls, Duration::from_secs(seconds), json)).await,
+                    Command::Http { wrk, seconds, json } => {
+                        Box::pin(http::http(&wrk, Duration::from_secs(seconds), json)).await
+                    }
+                    Command::Overload {
+                        clients,
+                        seconds,
+                        json,
+                    } => overload::overload(&clients, Duration::from_secs(seconds), json).await,
                     Command::Bare => bare::serve().await,
+                    Command::BareHttp { answer } => http::bare(&answer).await,
                 }
             })
         });

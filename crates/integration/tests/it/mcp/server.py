@@ -23,6 +23,7 @@ tools = {
     "long-line": {"type": "object"},
     "long_line": {"type": "object"},
     "grow": {"type": "object"},
+    "sprout": {"type": "object"},
     "token": {"type": "object"},
     "bad": {"type": "object", "properties": {"text": {"type": 7}}},
 }
@@ -85,6 +86,11 @@ def call(request, name, arguments):
         open(os.path.join(folder, "grown"), "w").close()
         send({"method": "notifications/tools/list_changed"})
         return text("grown")
+    if name == "sprout":
+        # No other instance has it.
+        tools["leaf"] = {"type": "object"}
+        send({"method": "notifications/tools/list_changed"})
+        return text("sprouted")
     note(f"began {name}")
     return None
 

@@ -11,7 +11,7 @@ guarded = "guarded" in sys.argv
 # Where tokens are to be had: none are asked for, here, or with somebody else.
 tokens_of = next((word.split("=")[1] for word in sys.argv if word.startswith("tokens=")), None)
 issued = []
-tools = ["who", "mirror", "count", "wrong", "shape", "misshape", "grow", "forget"]
+tools = ["who", "mirror", "count", "wrong", "shape", "misshape", "grow", "forget", "traced"]
 counts = {}
 SHAPE = {"type": "object", "properties": {"n": {"type": "integer"}}, "required": ["n"]}
 
@@ -113,7 +113,10 @@ class Requests(BaseHTTPRequestHandler):
         if message["method"] == "tools/list":
             return {"tools": [described(name, key) for name in tools]}
         if message["method"] == "tools/call":
-            return call(message["params"]["name"], key, session)
+            params = message["params"]
+            if params["name"] == "traced":
+                return text(params.get("_meta", {}).get("traceparent", "none"))
+            return call(params["name"], key, session)
         return None
 
 

@@ -287,3 +287,43 @@ async fn where_the_log_has_prompts_the_share_of_caching_is_measured() -> Test {
     );
     Ok(())
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn many_logs_are_analysed_as_deep_as_the_steps_allow_and_the_rest_is_told() -> Test {
+    let server = TestServer::start().await?;
+    let user = server.user().await?;
+    let path = sample();
+    let question = "Cut the cost by 30 % with gpt-4o-mini, and do not make it slower";
+    for (names, studies_of_each) in [
+        (&["a.csv", "b.csv", "c.csv"][..], 4),
+        (&["a.csv", "b.csv", "c.csv", "d.csv"], 2),
+    ] {
+        let mut files = Vec::new();
+        for name in names {
+            let file = user.client.file_upload(name, Upload::Path(&path)).await?;
+            files.push(file.id);
+        }
+        let start = start_with_files("optimizer", question, files);
+        let run = user.client.run_start(None, &start, None).await?;
+        let run = user.client.run_end(run.id).await?;
+        ensure!(run.status == RunStatus::Completed, "{:?}", run.error);
+        let told = run.result.context("a completed run has a result")?;
+        assert_eq!(told["workflow"]["failed"], serde_json::json!([]));
+        let studies = told["analysis"].as_array().context("studies")?;
+        for name in names {
+            let of_file = studies.iter().filter(|study| study["file"] == *name);
+            let tools: Vec<_> = of_file.filter_map(|study| study["tool"].as_str()).collect();
+            assert_eq!(tools[..2], ["cost_drivers", "latency_drivers"], "{name}");
+            assert_eq!(tools.len(), studies_of_each, "{name}: {tools:?}");
+            let left_out = told["missing"].as_array().into_iter().flatten();
+            let mut left_out = left_out.filter_map(|one| one["what"].as_str());
+            ensure!(
+                left_out.any(|what| what.contains("a forecast") && what.contains(name)),
+                "{name}: {}",
+                told["missing"]
+            );
+        }
+        assert_eq!(told["options"].as_array().map(Vec::is_empty), Some(false));
+    }
+    Ok(())
+}

@@ -45,7 +45,7 @@ pub(super) struct Frame {
 
 /// Parameters that hold ids and are texts in the document, and those that hold none.
 const ID_PARAMETERS: [(&str, &str); 1] = [("threads", "ThreadId")];
-const PLAIN_PARAMETERS: [&str; 11] = [
+const PLAIN_PARAMETERS: [&str; 12] = [
     "action",
     "status",
     "limit",
@@ -57,6 +57,7 @@ const PLAIN_PARAMETERS: [&str; 11] = [
     "name",
     "ticket",
     "Last-Event-ID",
+    "Idempotency-Key",
 ];
 
 /// The document that the server itself hands out.

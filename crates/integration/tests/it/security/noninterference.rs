@@ -317,7 +317,8 @@ async fn harm(user: &TestUser, victim: &TestUser, over: &AtomicBool) -> Test {
         let large = "x".repeat(90_000);
         let mut refused = 0;
         while on() {
-            let starts = (0..30).map(|_| user.start("echo", large.as_str()));
+            // More than the five that are executed and the hundred that may wait.
+            let starts = (0..200).map(|_| user.start("echo", large.as_str()));
             let answers = futures::future::join_all(starts).await;
             refused += answers.iter().filter(|answer| answer.is_err()).count();
         }

@@ -322,6 +322,26 @@ async fn a_program_gets_its_users_secret_by_name_and_a_new_one_makes_a_new_insta
     Ok(())
 }
 
+/// A tool that writes its environment down told users what the operator had configured.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_stands_in_the_configuration_of_a_tool_server_is_told_to_nobody() -> Test {
+    let place = Place::new()?;
+    let tools = "tools = [\"fake__token\"]\n";
+    let code = "fake__token()['text']\n";
+    script(&place.path("agents"), "teller", tools, code)?;
+    let server = place
+        .start("env = { TOKEN = \"plain/of \\\"the\\\" operator\" }\n")
+        .await?;
+    let ada = server.user().await?;
+    let run = ada.run("teller", "go").await?;
+    assert_eq!(run.result, Some(json!("[secret TOKEN]")), "{:?}", run.error);
+    for received in ada.events(run.id).await? {
+        let told = &received.text;
+        ensure!(!told.contains("plain/of"), "{told}");
+    }
+    Ok(())
+}
+
 /// A server with a tool server `crm` that it signs in to by OAuth, and an agent that uses it.
 async fn with_oauth(folder: &Path, http: &Http) -> Result<TestProcess> {
     let configuration = format!(

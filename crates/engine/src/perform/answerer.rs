@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
+use netra_context::UserExecutionContext;
 use netra_model::{ChatRequest, ChatStream, Key, ModelRef, Retry, Witness};
 
 use super::ask::fault;
@@ -33,6 +34,7 @@ pub(super) enum Cache {
 /// Asks until somebody answers.
 pub(super) async fn begin<'e>(
     frame: &Frame<'e>,
+    ctx: &UserExecutionContext,
     own: &ModelRef,
     mut request: ChatRequest,
 ) -> Result<Call<'e>, Fault> {
@@ -45,6 +47,7 @@ pub(super) async fn begin<'e>(
     // What a budget makes of it is for one model's call only.
     let wanted = request.max_output_tokens;
     loop {
+        request.max_output_tokens = wanted;
         let cache = match frame.agent.calls.cache {
             Some(time) => look_up(frame, &model, &request, time),
             None => Err(Cache::Off),
@@ -56,14 +59,12 @@ pub(super) async fn begin<'e>(
         if !std::mem::replace(&mut asked, true) {
             frame.execution.counters.model_called();
         }
-        request.max_output_tokens = wanted;
-        let price = models.price(&model);
-        let mut earmark = budget.set_aside(frame, price, &mut request).await?;
+        let mut earmark = budget.set_aside(frame, &model, &mut request).await?;
         let told = Told {
             frame,
             costly: AtomicU32::new(0),
         };
-        let called = models.call(frame.ctx, &model, &request, &told).await;
+        let called = models.call(ctx, &model, &request, &told).await;
         let costly = told.costly.into_inner();
         earmark.lost(costly);
         let error = match called {

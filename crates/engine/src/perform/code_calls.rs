@@ -63,13 +63,18 @@ pub(crate) async fn together(
     frame: &Frame<'_>,
     calls: Vec<Call>,
 ) -> Result<Vec<Result<Value, Failure>>, Fault> {
-    let part = |call| {
-        // Keys go by the order of the calls, whoever is faster.
-        let key = frame.next_key();
-        async move { for_agent(Box::pin(answer_as(frame, key, call)).await) }
-    };
-    let parts = calls.into_iter().map(part).collect();
-    side_by_side(frame.rest(), parts).await
+    // Keys go by the order of the calls, whoever is faster.
+    let keyed = calls.into_iter().map(|call| (frame.next_key(), call));
+    together_as(frame, keyed.collect()).await
+}
+
+/// The same, each with this key.
+pub(super) async fn together_as(
+    frame: &Frame<'_>,
+    calls: Vec<(String, Call)>,
+) -> Result<Vec<Result<Value, Failure>>, Fault> {
+    let part = |(key, call)| async move { for_agent(Box::pin(answer_as(frame, key, call)).await) };
+    side_by_side(frame.rest(), calls.into_iter().map(part).collect()).await
 }
 
 /// A failure that is the agent's to deal with is an answer.
@@ -83,7 +88,7 @@ fn for_agent(answered: Result<Value, Fault>) -> Result<Result<Value, Failure>, F
 
 /// The step that the call is made in has to be taken before anything is awaited: another call may be
 /// at work beside it.
-async fn answer_as(frame: &Frame<'_>, key: String, call: Call) -> Result<Value, Fault> {
+pub(super) async fn answer_as(frame: &Frame<'_>, key: String, call: Call) -> Result<Value, Fault> {
     match call {
         Call::Think { message, progress } => {
             frame.think(key, &message, progress).await?;

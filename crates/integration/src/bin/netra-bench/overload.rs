@@ -1,0 +1,120 @@
+//! `overload`: what a server answers of which more is asked than it can do, and how long its answers take.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result, ensure};
+use hdrhistogram::Histogram;
+use netra_client::Client;
+use netra_integration::start;
+use serde_json::json;
+
+use crate::report::Report;
+use crate::{note, server};
+
+/// What a refusal may take.
+const MUST_REACH: Duration = Duration::from_millis(50);
+
+struct Times {
+    accepted: Histogram<u64>,
+    refused: Histogram<u64>,
+    without_a_time: u64,
+}
+
+impl Times {
+    fn new() -> Result<Self> {
+        Ok(Self {
+            accepted: Histogram::new(3)?,
+            refused: Histogram::new(3)?,
+            without_a_time: 0,
+        })
+    }
+
+    fn add(&mut self, other: &Self) -> Result<()> {
+        self.accepted.add(&other.accepted)?;
+        self.refused.add(&other.refused)?;
+        self.without_a_time += other.without_a_time;
+        Ok(())
+    }
+}
+
+/// Starts runs and waits for none of them, again after a refusal as soon as this is told to be over.
+async fn start_runs(client: &Client, ends: &AtomicBool) -> Result<Times> {
+    let mut times = Times::new()?;
+    while !ends.load(Ordering::Relaxed) {
+        let began = Instant::now();
+        let answer = client.run_start(None, &start("echo", "hello"), None).await;
+        let took = u64::try_from(began.elapsed().as_micros())?;
+        match answer {
+            Ok(_) => times.accepted.record(took)?,
+            Err(error) if error.status() == Some(503) => {
+                times.refused.record(took)?;
+                let Some(pause) = error.retry_after() else {
+                    times.without_a_time += 1;
+                    continue;
+                };
+                tokio::time::sleep(pause).await;
+            }
+            // The user's own queue is full, which is the user's affair.
+            Err(error) if error.status() == Some(429) => {
+                tokio::time::sleep(error.retry_after().context("a time")?).await;
+            }
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Ok(times)
+}
+
+fn shown(times: &Histogram<u64>, seconds: f64) -> serde_json::Value {
+    let at = |quantile: f64| times.value_at_quantile(quantile) as f64 / 1000.0;
+    json!({
+        "requests": times.len(),
+        "requests/s": times.len() as f64 / seconds,
+        "p50 ms": at(0.5),
+        "p99 ms": at(0.99),
+        "max ms": times.max() as f64 / 1000.0,
+    })
+}
+
+pub(crate) async fn overload(clients: &[usize], time: Duration, json: bool) -> Result<()> {
+    let mut report = Report::new(json);
+    for &count in clients {
+        let data = tempfile::tempdir()?;
+        let server = server::start(data.path(), &[]).await?;
+        let users = server::users(&server, data.path(), count).await?;
+        note(&format!(
+            "{count} users start runs of echo and wait for none of them, {} s; a refusal is heeded",
+            time.as_secs()
+        ));
+        let ends = Arc::new(AtomicBool::new(false));
+        let stop = async {
+            tokio::time::sleep(time).await;
+            ends.store(true, Ordering::Relaxed);
+            anyhow::Ok(())
+        };
+        let all = users.iter().map(|client| start_runs(client, &ends));
+        let (parts, ()) = futures::try_join!(futures::future::try_join_all(all), stop)?;
+        let mut times = Times::new()?;
+        for part in &parts {
+            times.add(part)?;
+        }
+        ensure!(times.without_a_time == 0, "a 503 without Retry-After");
+        let seconds = time.as_secs_f64();
+        report.add(
+            &format!("{count} clients, accepted"),
+            shown(&times.accepted, seconds),
+        );
+        report.add(
+            &format!("{count} clients, refused"),
+            shown(&times.refused, seconds),
+        );
+        let late = Duration::from_micros(times.refused.value_at_quantile(0.99));
+        if late > MUST_REACH {
+            note(&format!(
+                "one refusal in a hundred took more than {MUST_REACH:?}"
+            ));
+        }
+    }
+    report.end()
+}

@@ -1,0 +1,3 @@
+//! The server and its document say the same.
+
+mod real;
