@@ -128,9 +128,11 @@ fn unit(workspace: &Workspace) -> Result<Outcome> {
 fn valgrind(workspace: &Workspace) -> Result<Outcome> {
     process::require("cc")?;
     let valgrind = debian::program(workspace, &["valgrind"], "valgrind")?;
+    let known = workspace.root().join("crates/memory/tests/valgrind.supp");
     let runner = format!(
-        "target.'cfg(all())'.runner = ['{valgrind}', '--quiet', '--error-exitcode=99', \
-         '--leak-check=full', '--show-leak-kinds=definite', '--errors-for-leak-kinds=definite']"
+        "target.'cfg(all())'.runner = ['{valgrind}', '--quiet', '--error-exitcode=99', '--suppressions={}', \
+         '--leak-check=full', '--show-leak-kinds=definite', '--errors-for-leak-kinds=definite']",
+        known.display()
     );
     let args = [
         "--config",

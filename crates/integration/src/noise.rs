@@ -4,24 +4,34 @@
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
-use anyhow::Result;
-use netra_client::{Client, Socket, Upload};
+use anyhow::{Context as _, Result, ensure};
+use futures::future::join_all;
+use netra_client::{Client, Error as ClientError, Socket, Upload};
+use netra_protocol::ErrorCode;
 use netra_protocol::frame::RunStart;
-use netra_protocol::run::StartRun;
+use netra_protocol::run::{Run, RunStatus, StartRun};
 
 use crate::agents::script;
 use crate::process::TestProcess;
 use crate::server::Options;
 use crate::{ProcessOptions, TestUser, soon, start};
 
-/// Sockets of users who want one run after the other, and the runs of each in a round: together as
-/// many as each may ask for in ten seconds.
+/// Sockets of users who want one run after the other.
 const SOCKETS: usize = 16;
-const RUNS: usize = 6;
+/// How long a round lasts: long enough that the beginning of the noise is a small part of it. What happens once in a
+/// round of a tenth of a second is one in a hundred, so the 99th percentile told of nothing but that.
+const ROUND: Duration = Duration::from_millis(1_500);
 /// What a user can be noisy with.
 pub const WAYS: [&str; 6] = ["scripts", "memory", "events", "queue", "sockets", "uploads"];
+/// Runs that a user may have at once.
+const SLOTS: usize = 5;
+/// A rate that nobody reaches: a noisy user who is told to wait makes no noise.
+const UNLIMITED: u32 = 1_000_000_000;
+/// How long the noise may take to end.
+const PATIENCE: Duration = Duration::from_secs(120);
 
 /// From asking for a run to its first event, over one socket.
 async fn first_event(socket: &mut Socket) -> Result<Duration> {
@@ -45,7 +55,8 @@ async fn first_event(socket: &mut Socket) -> Result<Duration> {
 }
 
 async fn round(sockets: &mut [Socket], into: &mut Vec<Duration>) -> Result<()> {
-    for _ in 0..RUNS {
+    let began = Instant::now();
+    while began.elapsed() < ROUND {
         for socket in sockets.iter_mut() {
             into.push(first_event(socket).await?);
         }
@@ -57,13 +68,15 @@ async fn round(sockets: &mut [Socket], into: &mut Vec<Duration>) -> Result<()> {
 /// noisy user's own processor is not the server's.
 struct Noise {
     over: Arc<AtomicBool>,
-    thread: std::thread::JoinHandle<Result<()>>,
+    thread: std::thread::JoinHandle<Result<Vec<u64>>>,
 }
 
 impl Noise {
+    /// Comes back when the noise begins.
     fn start(user: &TestUser, ways: Vec<&'static str>) -> Self {
         let (user, over) = (user.clone(), Arc::new(AtomicBool::new(false)));
         let until = Arc::clone(&over);
+        let (begins, begun) = mpsc::channel();
         let thread = std::thread::spawn(move || {
             rustix::process::nice(19)?;
             netra_memory::take_turns_of(None)?;
@@ -72,15 +85,30 @@ impl Noise {
                 .build()?;
             // A client's connections belong to the runtime that made them.
             let client = Client::new(user.client.base(), user.client.token())?;
-            let user = TestUser { client, ..user };
-            let noises = ways.iter().map(|way| noise(&user, way, &until));
-            runtime.block_on(futures::future::try_join_all(noises))?;
-            Ok(())
+            let noisy = Noisy {
+                user: TestUser { client, ..user },
+                // So that several ways do not keep each other from the slots.
+                at_once: if ways.len() == 1 { SLOTS } else { 2 },
+                over: until,
+            };
+            begins.send(()).ok();
+            let noisy = &noisy;
+            let noises = ways.iter().map(|way| async move {
+                let noise = tokio::time::timeout(PATIENCE, noisy.noise(way)).await;
+                noise
+                    .context("it does not end")
+                    .flatten()
+                    .with_context(|| format!("the noise by {way}"))
+            });
+            runtime.block_on(futures::future::try_join_all(noises))
         });
+        // Nothing comes from a thread that could not begin; why, it says at its end.
+        begun.recv().ok();
         Self { over, thread }
     }
 
-    fn stop(self) -> Result<()> {
+    /// How often each way did what it is there for.
+    fn stop(self) -> Result<Vec<u64>> {
         self.over.store(true, Ordering::SeqCst);
         self.thread
             .join()
@@ -88,54 +116,124 @@ impl Noise {
     }
 }
 
-/// One way to be noisy, again and again until it is quiet again.
-async fn noise(user: &TestUser, way: &str, over: &AtomicBool) -> Result<()> {
-    let on = || !over.load(Ordering::SeqCst);
-    let brief = |agent: &str, ms| StartRun {
-        timeout_ms: Some(ms),
-        ..start(agent, "noise")
+/// What was done; nothing, where it was refused as a server refuses who wants too much at once. Another refusal, such as
+/// that of somebody who asks too often, would be the end of the noise.
+fn granted<T>(tried: Result<T, ClientError>) -> Result<Option<T>> {
+    let of_memory = |error: &ClientError| match error {
+        ClientError::Refused { detail, .. } => {
+            let details = detail.details.as_ref();
+            details.is_some_and(|details| details["limit"] == "memory_mib")
+        }
+        _ => false,
     };
-    let large = "x".repeat(90_000);
-    while on() {
-        match way {
-            "scripts" | "memory" => {
-                let agent = if way == "scripts" {
-                    "forever"
-                } else {
-                    "hungry"
-                };
-                let five = (0..5).map(|_| async {
-                    let run = user
-                        .client
-                        .run_start(None, &brief(agent, 1_000), None)
-                        .await?;
-                    user.client.run_end(run.id).await
-                });
-                futures::future::join_all(five).await;
-            }
-            "events" => {
-                let five = (0..5).map(|_| user.run("echo", large.as_str()));
-                futures::future::join_all(five).await;
-            }
-            "queue" => {
-                let many = (0..110).map(|_| user.start("echo", "queued"));
-                futures::future::join_all(many).await;
-            }
-            "sockets" => {
-                let mut sockets = Vec::new();
-                for _ in 0..20 {
-                    sockets.push(user.socket().await);
+    match tried {
+        Ok(done) => Ok(Some(done)),
+        Err(ClientError::Closed { code: 4009, .. }) => Ok(None),
+        Err(error) if of_memory(&error) => Ok(None),
+        Err(error) => match error.code() {
+            Some(ErrorCode::QueueFull | ErrorCode::Overloaded) => Ok(None),
+            _ => Err(error.into()),
+        },
+    }
+}
+
+/// Who makes the noise.
+struct Noisy {
+    user: TestUser,
+    at_once: usize,
+    over: Arc<AtomicBool>,
+}
+
+impl Noisy {
+    /// One way to be noisy, again and again until it is quiet again: how often it succeeded.
+    async fn noise(&self, way: &str) -> Result<u64> {
+        let large = "x".repeat(90_000);
+        let mut times = 0;
+        while !self.over.load(Ordering::SeqCst) {
+            times += match way {
+                "scripts" => {
+                    let computed = |run: &Run| {
+                        run.started_at.is_some() && failed(run, ErrorCode::DeadlineExceeded)
+                    };
+                    self.runs("forever", "noise", 1_000, computed).await?
                 }
-            }
-            _ => {
-                let content = Upload::Bytes(vec![b'x'; 32 << 20].into());
-                if let Ok(file) = user.client.file_upload("large", content).await {
-                    user.client.file_delete(file.id).await.ok();
+                "memory" => {
+                    let filled = |run: &Run| failed(run, ErrorCode::MemoryLimitExceeded);
+                    self.runs("hungry", "noise", 5_000, filled).await?
                 }
+                "events" => {
+                    let told = |run: &Run| run.status == RunStatus::Completed;
+                    self.runs("echo", &large, 60_000, told).await?
+                }
+                "queue" => self.queue().await?,
+                "sockets" => self.sockets().await?,
+                _ => self.upload().await?,
+            };
+        }
+        Ok(times)
+    }
+
+    /// Runs at once, to their ends: how many of them ended as they should.
+    async fn runs(
+        &self,
+        agent: &str,
+        input: &str,
+        timeout_ms: u64,
+        as_wanted: impl Fn(&Run) -> bool,
+    ) -> Result<u64> {
+        let client = &self.user.client;
+        let one = async || {
+            let wish = StartRun {
+                timeout_ms: Some(timeout_ms),
+                ..start(agent, input)
+            };
+            let Some(run) = granted(client.run_start(None, &wish, None).await)? else {
+                return Ok(0);
+            };
+            Ok::<_, anyhow::Error>(u64::from(as_wanted(&client.run_end(run.id).await?)))
+        };
+        let all = join_all((0..self.at_once).map(|_| one())).await;
+        all.into_iter().sum()
+    }
+
+    /// More runs than may wait.
+    async fn queue(&self) -> Result<u64> {
+        let many = join_all((0..110).map(|_| self.user.start("echo", "queued"))).await;
+        let mut last = None;
+        let mut accepted = 0;
+        for tried in many {
+            if let Some(run) = granted(tried)? {
+                last = Some(run.id);
+                accepted += 1;
             }
         }
+        // What still waits would be noise in the quiet.
+        if let (true, Some(last)) = (self.over.load(Ordering::SeqCst), last) {
+            self.user.client.run_end(last).await?;
+        }
+        Ok(accepted)
     }
-    Ok(())
+
+    async fn sockets(&self) -> Result<u64> {
+        let mut sockets = Vec::new();
+        for _ in 0..20 {
+            sockets.extend(granted(self.user.socket().await)?);
+        }
+        Ok(sockets.len() as u64)
+    }
+
+    async fn upload(&self) -> Result<u64> {
+        let content = Upload::Bytes(vec![b'x'; 32 << 20].into());
+        let Some(file) = granted(self.user.client.file_upload("large", content).await)? else {
+            return Ok(0);
+        };
+        self.user.client.file_delete(file.id).await?;
+        Ok(1)
+    }
+}
+
+fn failed(run: &Run, with: ErrorCode) -> bool {
+    run.error.as_ref().is_some_and(|error| error.code == with)
 }
 
 fn percentile(sorted: &[Duration], part: f64) -> f64 {
@@ -168,6 +266,17 @@ impl Waits {
     }
 }
 
+/// Others' waits without and with noise.
+#[derive(Debug, Clone)]
+pub struct Compared {
+    /// When it is quiet.
+    pub quiet: Waits,
+    /// Beside the noise.
+    pub beside: Waits,
+    /// How often each way did what it is there for, in all rounds together.
+    pub done: Vec<u64>,
+}
+
 /// A server, and the agents of whoever is noisy.
 pub struct Scene {
     /// The server beside whoever measures.
@@ -176,11 +285,11 @@ pub struct Scene {
 }
 
 impl Scene {
-    /// Starts the server over this folder.
+    /// Starts the server over this folder, without limits of the rate.
     ///
     /// # Errors
     /// When it does not start.
-    pub async fn start(data: &Path, options: Options) -> Result<Self> {
+    pub async fn start(data: &Path) -> Result<Self> {
         let agents = tempfile::tempdir()?;
         let agent = |name, code| script(agents.path(), name, "", code);
         agent("forever", "while True:\n    pass\n")?;
@@ -188,7 +297,10 @@ impl Scene {
             "hungry",
             "all = []\nwhile True:\n    all.append('x' * 1000000)\n",
         )?;
-        let options = options.set("agents.dir", agents.path().display());
+        let options = Options::new()
+            .set("limits.requests_per_minute", UNLIMITED)
+            .set("limits.messages_per_10s", UNLIMITED)
+            .set("agents.dir", agents.path().display());
         let options = ProcessOptions {
             environment: options.environment(),
             ..ProcessOptions::default()
@@ -202,8 +314,8 @@ impl Scene {
     /// The waits when it is quiet and beside this noise, in turns, so that what else the machine does falls on both.
     ///
     /// # Errors
-    /// When a run does not come to its end, or the noise fails.
-    pub async fn compare(&self, ways: &[&'static str], rounds: usize) -> Result<(Waits, Waits)> {
+    /// When a run does not come to its end, or the noise fails, or one of its ways did nothing in one of the rounds.
+    pub async fn compare(&self, ways: &[&'static str], rounds: usize) -> Result<Compared> {
         let name = ways.join("-");
         let noisy = self.server.user(&format!("noisy-{name}")).await?;
         let mut sockets = Vec::new();
@@ -212,12 +324,23 @@ impl Scene {
             sockets.push(user.socket().await?);
         }
         let (mut quiet, mut beside) = (Vec::new(), Vec::new());
-        for _ in 0..rounds {
+        let mut done = vec![0; ways.len()];
+        for number in 0..rounds {
             round(&mut sockets, &mut quiet).await?;
             let noise = Noise::start(&noisy, ways.to_vec());
-            round(&mut sockets, &mut beside).await?;
-            noise.stop()?;
+            let measured = round(&mut sockets, &mut beside).await;
+            // Also where the round failed: the noise may have ended for the same reason, and no thread is left behind.
+            let times = noise.stop()?;
+            measured?;
+            for ((way, times), all) in ways.iter().zip(times).zip(&mut done) {
+                ensure!(times > 0, "round {number}: no noise by {way}");
+                *all += times;
+            }
         }
-        Ok((Waits::of(quiet), Waits::of(beside)))
+        Ok(Compared {
+            quiet: Waits::of(quiet),
+            beside: Waits::of(beside),
+            done,
+        })
     }
 }

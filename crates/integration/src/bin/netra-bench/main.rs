@@ -82,8 +82,8 @@ enum Command {
         /// Only these: scripts, memory, events, queue, sockets, uploads.
         #[arg(long, value_delimiter = ',')]
         only: Vec<String>,
-        /// Turns of each; 96 runs on each side of one.
-        #[arg(long, default_value_t = 10)]
+        /// Turns of each; a second and a half on each side of one.
+        #[arg(long, default_value_t = 6)]
         rounds: usize,
         /// As JSON.
         #[arg(long)]

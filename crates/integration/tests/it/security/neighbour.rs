@@ -3,9 +3,8 @@
 
 use anyhow::{Context as _, Result, ensure};
 use netra_integration::noise::{Scene, WAYS};
-use netra_integration::{Options, soon};
+use netra_integration::soon;
 
-use super::world::unlimited;
 use crate::Test;
 
 const ROUNDS: usize = 2;
@@ -15,13 +14,15 @@ const ROUNDS: usize = 2;
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn beside_a_noisy_neighbour_nobody_waits_long() -> Test {
     let data = tempfile::tempdir()?;
-    let scene = Scene::start(data.path(), Options::new()).await?;
+    let scene = Scene::start(data.path()).await?;
     let single = WAYS.map(|way| vec![way]);
     for ways in single.into_iter().chain([WAYS.to_vec()]) {
-        let (quiet, beside) = scene.compare(&ways, ROUNDS).await?;
+        let compared = scene.compare(&ways, ROUNDS).await?;
+        let (quiet, beside) = (compared.quiet, compared.beside);
         let told = format!(
-            "{}: median {:.1} -> {:.1} ms, p99 {:.1} -> {:.1} ms",
+            "{}: {:?} times, median {:.1} -> {:.1} ms, p99 {:.1} -> {:.1} ms",
             ways.join(", "),
+            compared.done,
             quiet.median,
             beside.median,
             quiet.p99,
@@ -60,7 +61,7 @@ fn niceness_of_children(pid: u32) -> Result<Vec<i32>> {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_script_that_computes_stands_back_behind_the_server() -> Test {
     let data = tempfile::tempdir()?;
-    let scene = Scene::start(data.path(), unlimited()).await?;
+    let scene = Scene::start(data.path()).await?;
     let server = &scene.server;
     let user = server.user("ada").await?;
     let run = user.start("forever", "x").await?;
