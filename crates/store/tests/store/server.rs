@@ -97,7 +97,7 @@ async fn several_servers_may_begin_at_once_on_an_empty_database() {
         versions.collect()
     });
     let newest = server.as_owner("SELECT count(*) FROM migrations").unwrap();
-    assert_eq!(versions, [newest.parse().unwrap(); 4]);
+    assert_eq!(versions, [newest.parse::<u32>().unwrap(); 4]);
 }
 
 #[tokio::test]
