@@ -13,6 +13,7 @@ pub mod trace;
 mod accounts;
 mod limit_hits;
 mod secret;
+mod turn;
 mod user_execution_context;
 
 pub use limit_hits::Limit;

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use futures::FutureExt as _;
-use netra_memory::{Account, Scope};
+use netra_memory::{Account, Scope, Scoped};
 use netra_protocol::Timestamp;
 use netra_protocol::id::UserId;
 use tokio::task::JoinHandle;
@@ -17,6 +17,7 @@ use tokio_util::task::TaskTracker;
 use crate::accounts::Accounts;
 use crate::limit_hits::{Limit, LimitHits};
 use crate::trace::Tracer;
+use crate::turn::{InTurn, Lines};
 
 /// Tells the time. A trait, so that tests and replay can give times of their own.
 pub trait Clock: Send + Sync {
@@ -89,6 +90,7 @@ struct Shared {
     live: Arc<LiveTasks>,
     shutdown: CancellationToken,
     accounts: Accounts,
+    lines: Lines,
     limit_hits: LimitHits,
     tracer: Option<Arc<dyn Tracer>>,
 }
@@ -147,6 +149,7 @@ impl Runtime {
             live: Arc::default(),
             shutdown: CancellationToken::new(),
             accounts: Accounts::default(),
+            lines: Lines::default(),
             limit_hits: LimitHits::default(),
             tracer,
         }))
@@ -207,7 +210,8 @@ impl Runtime {
 
     /// Starts a task that the server's shutdown waits for. A panic in it is logged and ends this
     /// task only; the handle then yields `None`. What it allocates is charged to the account that
-    /// this is called on, or to the system where the task is the server's own.
+    /// this is called on, or to the system where the task is the server's own. It is polled in turn
+    /// with its user's other tasks, so that many of one user do not stand before those of another.
     pub fn spawn<F>(&self, kind: TaskKind, future: F) -> JoinHandle<Option<F::Output>>
     where
         F: Future + Send + 'static,
@@ -226,7 +230,13 @@ impl Runtime {
         });
         let scope = kind.scope();
         let _entered = scope.enter();
-        self.0.tasks.spawn(scope.wrap(guarded))
+        self.0.tasks.spawn(self.on_account(scope, guarded))
+    }
+
+    /// The future on this account, in turn with the tasks of its user: for what is no task of its
+    /// own, such as a request on a connection.
+    pub fn on_account<F: Future>(&self, scope: Scope, future: F) -> Scoped<InTurn<F>> {
+        scope.wrap(self.0.lines.in_turn(scope, future))
     }
 
     /// Runs blocking work on tokio's blocking threads, tracked like a task, on the account that

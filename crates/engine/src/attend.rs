@@ -32,7 +32,8 @@ impl ExecutionEngineFactory {
         // Also while it waits: what a queued run holds is its user's.
         let account = self.account_of(&principal);
         let attended = self.bring_to_end(request_id, principal, commission, place);
-        account.scope().wrap(attended).await;
+        let runtime = &self.0.infra.runtime;
+        runtime.on_account(account.scope(), attended).await;
     }
 
     pub(crate) fn account_of(&self, principal: &Principal) -> Arc<Account> {

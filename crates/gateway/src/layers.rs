@@ -411,7 +411,8 @@ pub(crate) async fn authenticate(
     }
     let (verdict, account) = charge::admit(&gateway, &passed)?;
     request.extensions_mut().insert(passed.verified);
-    let answered = account.scope().wrap(next.run(request)).await;
+    let answering = next.run(request);
+    let answered = gateway.runtime.on_account(account.scope(), answering).await;
     let mut response = answered.map(|body| charge::body(account, body));
     verdict.write_to(response.headers_mut());
     Ok(response)

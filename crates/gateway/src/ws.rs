@@ -142,7 +142,8 @@ pub(crate) async fn socket_open(
                 socket::serve(gateway, opened, verified, place, connection).await;
                 drop(account);
             };
-            runtime.spawn(TaskKind::Socket, scope.wrap(serve));
+            let _entered = scope.enter();
+            runtime.spawn(TaskKind::Socket, serve);
         }))
 }
 

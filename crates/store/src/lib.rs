@@ -27,6 +27,7 @@ mod budget;
 mod cursor;
 mod database;
 mod departure;
+mod door;
 mod error;
 mod file;
 mod fold;

@@ -1,4 +1,5 @@
-//! Reading: a bounded pool of connections, used on tokio's blocking threads.
+//! Reading: a bounded pool of connections, used on tokio's blocking threads, by whoever has used them least
+//! ([`Door`]).
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -6,9 +7,9 @@ use std::time::Instant;
 use netra_context::Runtime;
 use netra_context::memory::Scope;
 use parking_lot::Mutex;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::database::Whose;
+use crate::door::{Door, Permit};
 use crate::error::Error;
 use crate::pressure::Pressure;
 use crate::sql::{self, Connection};
@@ -21,7 +22,7 @@ type Connect = Box<dyn Fn() -> sql::Result<Connection> + Send + Sync>;
 
 pub(crate) struct Readers {
     pool: Arc<Pool>,
-    permits: Arc<Semaphore>,
+    door: Arc<Door<Scope>>,
     waiting: Mutex<Waiting>,
     runtime: Runtime,
 }
@@ -78,7 +79,7 @@ impl Readers {
                 connect,
                 idle: Mutex::new(Vec::new()),
             }),
-            permits: Arc::new(Semaphore::new(connections)),
+            door: Door::new(connections),
             waiting: Mutex::default(),
             runtime: runtime.clone(),
         }
@@ -90,13 +91,14 @@ impl Readers {
         among.number >= WAITING || among.pressure.is_high(Instant::now())
     }
 
-    async fn permit(&self) -> Result<OwnedSemaphorePermit, Error> {
-        let permits = || Arc::clone(&self.permits);
-        if let Ok(permit) = permits().try_acquire_owned() {
-            return Ok(permit);
-        }
+    /// A connection's place, for the user on whose account whoever asks works.
+    async fn permit(&self) -> Result<Permit<Scope>, Error> {
+        let waits = match self.door.knock(Scope::current().user()) {
+            Ok(permit) => return Ok(permit),
+            Err(waits) => waits,
+        };
         let waiter = Waiter::new(&self.waiting);
-        let permit = permits().acquire_owned().await;
+        let permit = waits.await;
         waiter.served();
         permit.map_err(|_| Error::Unavailable("the store is closing".into()))
     }
