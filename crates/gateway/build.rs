@@ -17,8 +17,17 @@ fn files(dir: &Path, found: &mut Vec<PathBuf>) -> io::Result<()> {
     Ok(())
 }
 
+fn variable(name: &str) -> Result<String, std::env::VarError> {
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "cargo tells a build script its folders this way only"
+    )]
+    std::env::var(name)
+}
+
 fn main() -> Result<(), Box<dyn std::error::Error>> {
-    let dist = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../ui/dist");
+    // Asked when it runs: a folder that was written down when it was built may be that of another checkout.
+    let dist = Path::new(&variable("CARGO_MANIFEST_DIR")?).join("../../ui/dist");
     // An empty folder is what cargo can watch; where it cannot be made, this runs at each build.
     fs::create_dir_all(&dist).ok();
     let mut found = Vec::new();
@@ -39,11 +48,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         )?;
     }
     list.push_str("];\n");
-    #[expect(
-        clippy::disallowed_methods,
-        reason = "cargo tells a build script its folder this way only"
-    )]
-    let out = std::env::var("OUT_DIR")?;
+    let out = variable("OUT_DIR")?;
     fs::write(Path::new(&out).join("ui_assets.rs"), list)?;
     println!("cargo::rerun-if-changed=../../ui/dist");
     Ok(())

@@ -24,6 +24,7 @@ it.each<[string, (netra: Netra) => Promise<unknown>, unknown]>([
   ['GET /api/keys?limit=5', (netra) => netra.keys.list({ limit: 5 }), undefined],
   ['DELETE /api/keys/key_1', (netra) => netra.keys.revoke('key_1'), undefined],
   ['GET /api/auth/sessions', (netra) => netra.sessions.list(), undefined],
+  ['DELETE /api/auth/sessions', (netra) => netra.sessions.revokeAll(), undefined],
   ['DELETE /api/auth/sessions/ses_1', (netra) => netra.sessions.revoke('ses_1'), undefined],
   ['PUT /api/secrets/my.key', (netra) => netra.secrets.put('my.key', { value: 'long enough', hosts: ['a.test'] }), { value: 'long enough', hosts: ['a.test'] }],
   ['GET /api/secrets/a%20b', (netra) => netra.secrets.get('a b'), undefined],

@@ -31,6 +31,11 @@ export class Sessions {
   async revoke(id: string): Promise<void> {
     await this.http.call('DELETE', `/api/auth/sessions/${id}`);
   }
+
+  /** All of them, this one too. */
+  async revokeAll(): Promise<void> {
+    await this.http.call('DELETE', '/api/auth/sessions');
+  }
 }
 
 /** Values go in and never come out. The contract lists no names: who wants a secret asks for it by name. */

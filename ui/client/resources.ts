@@ -74,8 +74,11 @@ export class Runs {
     }
   }
 
-  /** The events of a run from its start, or from after a place, to its last one. Ends early when the signal fires. */
-  events(id: string, options: { after?: Place; deltas?: boolean; signal?: AbortSignal } = {}): AsyncGenerator<WireEvent, void> {
+  /**
+   * The events of a run from its start, or from after a place, to its last one, or to `until`, which is for who reads what has been
+   * and has a socket for the rest. Ends early when the signal fires.
+   */
+  events(id: string, options: { after?: Place | undefined; until?: Place | undefined; deltas?: boolean; signal?: AbortSignal } = {}): AsyncGenerator<WireEvent, void> {
     return follow({
       ...options,
       clock: this.http.clock,

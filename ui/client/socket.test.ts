@@ -165,6 +165,26 @@ describe('after a break', () => {
     expect(state()).toMatchObject({ state: 'waiting', closeCode: code, retryInMs: 7_000 });
   });
 
+  it('keeps what the server has said last while nobody answers, and forgets it when there is a line again', async () => {
+    await live();
+    const up = open;
+    open = () => Promise.reject(new TypeError('fetch failed'));
+    wire().onclose?.({ code: 1001 });
+    await wait();
+    expect(state()).toMatchObject({ state: 'waiting', closeCode: 1001 });
+    open = () => Promise.reject(new ApiError(503, { code: 'overloaded', message: '' }));
+    await wait();
+    open = () => Promise.reject(new ApiError(502, { code: 'http_502', message: '' }));
+    await wait();
+    expect(state()).toMatchObject({ state: 'waiting', reason: 'overloaded' });
+    open = up;
+    await wait();
+    wire().welcome(10);
+    wire().acknowledge(10, 10);
+    wire().onclose?.({ code: 1006 });
+    expect(state()).toEqual({ state: 'waiting', closeCode: 1006, retryInMs: 250 });
+  });
+
   it('waits as long as the server has said', async () => {
     open = () => Promise.reject(new ApiError(503, { code: 'draining', message: '' }, 20_000));
     socket.start();

@@ -10,7 +10,10 @@ import type { WireEvent, AsOf, ClientFrame, ErrorDetail, RunStart } from './type
 export type Connection =
   | { state: 'connecting' }
   | { state: 'live'; replayed: number; again: boolean }
-  /** `reason` is the error code of a refusal: `overloaded` when the node is full, for instance. */
+  /**
+   * `reason` is the error code of a refusal: `overloaded` when the node is full, for instance. What the server has said of itself
+   * stands until there is a line again: that nobody answers meanwhile says nothing new.
+   */
   | { state: 'waiting'; retryInMs: number; closeCode: number; reason?: string }
   | { state: 'stopped' };
 
@@ -64,6 +67,8 @@ const SLOWER_MS = 5_000;
 const SLOWER_ATTEMPT = 3;
 
 const NO_CODE = 1006;
+/** The server did not say why: there was no line at all, or one that ended without a word. */
+const WORDLESS = new Set([0, 1005, NO_CODE]);
 const TOO_BIG = 1009;
 /** The server could make nothing of what it was sent. */
 const BROKEN = new Set([1002, 1003, 1007, 1010]);
@@ -113,6 +118,8 @@ export class EventSocket {
   private everLive = false;
   private heartbeatMs = HEARTBEAT_MS;
   private replay: { until: number; count: number } | undefined;
+  /** Why there is no line, in the server's own words. */
+  private said: { closeCode: number; reason?: string } | undefined;
   /** Where the subscription was renewed last because of a gap. */
   private gap: number | undefined;
   private confirmed = 0;
@@ -132,6 +139,7 @@ export class EventSocket {
   stop(): void {
     this.wanted = false;
     this.everLive = false;
+    this.said = undefined;
     this.cursor = new Cursor();
     this.pause();
     for (const { reject } of this.asked.values()) reject(new NetraError({ code: 'closed', message: 'The socket was closed.' }));
@@ -242,7 +250,10 @@ export class EventSocket {
   private retry(code: number, least: number, refused: boolean, reason?: string): void {
     const retryInMs = backoffMs(this.attempt, this.clock.random(), least);
     this.attempt += 1;
-    this.tell({ state: 'waiting', retryInMs, closeCode: code, ...(reason === undefined ? {} : { reason }) });
+    const told = { closeCode: code, ...(reason === undefined ? {} : { reason }) };
+    // A proxy's answer in the server's place has a code of another kind.
+    if (reason === undefined ? !WORDLESS.has(code) : PASSING.has(reason)) this.said = told;
+    this.tell({ state: 'waiting', retryInMs, ...(this.said ?? told) });
     this.after('retry', retryInMs, () => void this.connect(refused));
   }
 
@@ -327,6 +338,7 @@ export class EventSocket {
     const { count } = this.replay;
     this.replay = undefined;
     this.attempt = 0;
+    this.said = undefined;
     this.tell({ state: 'live', replayed: count, again: this.everLive });
     this.everLive = true;
   }

@@ -80,6 +80,17 @@ function played(answers: Answer[], options: Partial<StreamSource> = {}) {
 }
 
 describe('a stream', () => {
+  it('ends where it was to be read up to, by an event or by a position alone', async () => {
+    const until = { epoch: 'e1', seq: 7 };
+    const moved = played([{ text: eventText(3, 2) + 'id: e1:6\n\n' + 'id: e1:7\n\n' + eventText(8, 7), end: 'hang' }], { until });
+    await moved.run();
+    await moved.done;
+    const told = played([{ text: eventText(3, 2) + eventText(7, 3) + eventText(8, 7), end: 'hang' }], { until });
+    await told.run();
+    await told.done;
+    expect([moved.seen, told.seen]).toEqual([[3], [3, 7]]);
+  });
+
   it('goes on after the last event when it breaks, and ends with the run', async () => {
     const { asked, seen, done, run } = played([
       { text: eventText(3, 2) + eventText(4, 3), end: 'break' },

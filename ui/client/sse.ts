@@ -63,13 +63,16 @@ export interface StreamSource {
   /** Whether the stream is one run's, and ends with it. */
   oneRun: boolean;
   after?: Place | undefined;
+  /** Where to end, when only what has been is wanted. */
+  until?: Place | undefined;
   signal?: AbortSignal | undefined;
 }
 
-/** Events of a stream over as many connections as it takes. Ends after a run's last event, or when the signal fires. */
+/** Events of a stream over as many connections as it takes. Ends after a run's last event, at `until`, or when the signal fires. */
 export async function* follow(source: StreamSource): AsyncGenerator<WireEvent, void> {
-  const { clock, signal } = source;
+  const { clock, signal, until } = source;
   const cursor = new Cursor(source.after);
+  const isThere = (): boolean => until !== undefined && (cursor.seq ?? -1) >= until.seq;
   for (let attempt = 0; !signal?.aborted; attempt++) {
     const line = new Line(clock, signal);
     let least = 0;
@@ -86,12 +89,14 @@ export async function* follow(source: StreamSource): AsyncGenerator<WireEvent, v
         // From here on a break costs no more than the first wait.
         attempt = -1;
         if (block.id !== undefined) cursor.epoch = block.id.slice(0, block.id.lastIndexOf(':'));
-        if (!event || step === 'duplicate') continue;
-        // How long the caller takes is not the server's silence.
-        line.rest();
-        yield event;
-        line.heard();
-        if (signal?.aborted || (source.oneRun && isTerminal(event.type))) return;
+        if (event && step !== 'duplicate') {
+          // How long the caller takes is not the server's silence.
+          line.rest();
+          yield event;
+          line.heard();
+          if (signal?.aborted || (source.oneRun && isTerminal(event.type))) return;
+        }
+        if (isThere()) return;
       }
     } catch (error) {
       if (signal?.aborted) return;

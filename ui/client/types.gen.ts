@@ -628,8 +628,10 @@ export interface MemoryHoldings {
   heap_bytes?: number | null;
   /** The most that the user may hold. */
   limit_bytes: number;
-  /** The most bytes of both since the user's memory was last empty; none as above. */
+  /** The most bytes of all three since the user's memory was last empty; none as above. */
   peak_bytes?: number | null;
+  /** Bytes in programs of tool servers. */
+  program_bytes?: number;
   /** Bytes in worker processes. */
   worker_bytes: number;
 }
@@ -725,6 +727,8 @@ export interface NodeHoldings {
   connections: number;
   /** Bytes in the server that are accounted for; none where the server does not count them. */
   heap_bytes?: number | null;
+  /** Bytes in programs of tool servers, those included that serve everybody. */
+  program_bytes?: number;
   /** Slots of the node; `allowed` is the most engines at once. */
   slots: Slots;
   /** Those of them that belong to no user; none as above. */
@@ -1097,6 +1101,8 @@ export interface RunUsage {
   output_tokens: number;
   /** The most memory that it held, in bytes; null where the server does not count it. */
   peak_memory_bytes: number | null;
+  /** The price lists that `cost_usd` is by, with their dates; absent where no price is known. */
+  price_sources?: string[];
   /** Tool calls made. */
   tool_calls: number;
 }
@@ -1337,6 +1343,22 @@ export type ToolServerState = 'starting' | 'ready' | 'away' | 'per_user';
 /** How a tool server is reached. */
 export type ToolServerTransport = 'stdio' | 'http';
 
+/** What a user's calls of one tool used. Each call counts when it ends, once. */
+export interface ToolUsage {
+  /** Calls that ran. */
+  calls: number;
+  /** Calls that were refused, and did not run. */
+  denied: number;
+  /** How long the calls took together, in milliseconds. */
+  duration_ms: number;
+  /** Those of them that gave no result. */
+  failed: number;
+  /** What they gave together, in bytes of JSON. */
+  result_bytes: number;
+  /** The tool's name; empty for calls of what the agent does not have, whatever they named. */
+  tool: string;
+}
+
 /** Changes a thread; what is absent stays. */
 export interface UpdateThread {
   /** Replaces the whole map; at most 16 KiB. */
@@ -1367,6 +1389,8 @@ export interface Usage {
   days: DayUsage[];
   /** Slots in use and allowed, now. */
   slots: SlotUsage;
+  /** The tools that were called in the last 90 days, the most called first; at most 100. */
+  tools?: ToolUsage[];
 }
 
 /** A user, as the user and admins see it. */
@@ -1395,7 +1419,7 @@ export interface User {
 export interface UserHoldings {
   /** How often the user has reached each limit since the start, by its key in the configuration. Limits that were never reached are absent. */
   limits_hit: Record<string, number>;
-  /** Memory; none where the user has no request, socket or run here. */
+  /** Memory; none where the user has no request, socket, run or program here. */
   memory?: null | MemoryHoldings;
   /** Whose name it is; none where the account is gone. */
   name?: string | null;

@@ -109,7 +109,7 @@ it('asks a question anew in other words, and forks, without touching what was sa
   expect(await page.locator('.question').count()).toBe(1);
 });
 
-it('looks into a file before anybody has read it, and keeps a draft for each conversation', async () => {
+it('looks into a file before anybody has read it', async () => {
   const server = await stage.server({ users: ['ada'] });
   const ada = await stage.user(server, 'ada');
   const { page } = ada;
@@ -132,17 +132,86 @@ it('looks into a file before anybody has read it, and keeps a draft for each con
   await page.getByText('dropped.jsonl is attached.').waitFor({ state: 'attached' });
   await ada.sees('2 rows, 1 column');
   await page.getByRole('button', { name: 'Remove dropped.jsonl' }).click();
+});
 
+it('keeps what is begun, words and files, in the conversation that it was begun in', async () => {
+  const server = await stage.server({ users: ['ada'] });
+  const ada = await stage.user(server, 'ada');
+  const { page } = ada;
+  const written = () => page.getByLabel('Your question').inputValue();
+  const file = page.getByRole('button', { name: 'Remove notes.csv' });
   await ada.choose('echo');
   await ada.ask('a question');
   await ada.run('Done');
   await page.getByLabel('Your question').fill('half a thought');
+  await ada.attach({ name: 'notes.csv', mimeType: 'text/csv', buffer: Buffer.from('a,b\n1,2\n') });
   await page.keyboard.press('Alt+n');
   await page.waitForURL(`${server.url}/`);
-  expect(await page.getByLabel('Your question').inputValue()).toBe('');
-  await ada.conversations.getByText('a question').click();
+  expect([await written(), await file.count()]).toEqual(['', 0]);
+  await ada.ask('another question');
+  const other = await ada.run('Done');
+  expect(await other.locator('..').getByText('notes.csv').count()).toBe(0);
+  await ada.conversations.getByText('a question', { exact: true }).click();
+  await page.locator('.question', { hasText: 'a question' }).waitFor();
+  expect([await written(), await file.count()]).toEqual(['half a thought', 1]);
+  // Nor is it lost on a way to another page and back.
+  await page.getByRole('link', { name: 'Account' }).click();
+  await ada.sees('You have no keys.');
+  await ada.conversations.getByText('a question', { exact: true }).click();
   await ada.run('Done');
-  expect(await page.getByLabel('Your question').inputValue()).toBe('half a thought');
+  expect([await written(), await file.count()]).toEqual(['half a thought', 1]);
+  await page.getByLabel('Your question').press('Enter');
+  await ada.run('Done', 1);
+  await page.locator('article').nth(1).getByText('notes.csv').waitFor();
+  await page.keyboard.press('Alt+n');
+  await page.waitForURL(`${server.url}/`);
+  expect([await written(), await file.count()]).toEqual(['', 0]);
+});
+
+it('brings no draft back that was sent, and loses none of where a person goes while a question is on its way', async () => {
+  const server = await stage.server({ users: ['ada'] });
+  const ada = await stage.user(server, 'ada');
+  const { page } = ada;
+  const box = page.getByLabel('Your question');
+  const fresh = async () => {
+    await page.keyboard.press('Alt+n');
+    await page.waitForURL(`${server.url}/`);
+  };
+  const old = async () => {
+    await ada.conversations.getByText('an old question').click();
+    await page.locator('.question', { hasText: 'an old question' }).waitFor();
+  };
+  await ada.choose('echo');
+  await ada.ask('an old question');
+  await ada.run('Done');
+  await fresh();
+  await box.fill('a first thought');
+  await old();
+  await fresh();
+  expect(await box.inputValue()).toBe('a first thought');
+  await box.press('Enter');
+  await page.waitForURL(/threads/);
+  await ada.run('Done');
+  await fresh();
+  expect(await box.inputValue()).toBe('');
+
+  await old();
+  await box.fill('half a thought');
+  const held = [];
+  await page.route('**/api/runs', (route) => (route.request().method() === 'POST' ? held.push(route) : route.continue()));
+  ada.expectTrouble(/net::ERR_FAILED/);
+  for (const passes of [true, false]) {
+    await fresh();
+    await ada.ask('a slow thought');
+    await expect.poll(() => held.length).toBe(1);
+    await old();
+    const request = held.pop();
+    await (passes ? request.continue() : request.abort());
+    await (passes ? ada.conversations.getByText('a slow thought').waitFor() : ada.sees('The server cannot be reached.'));
+    await expect.poll(() => box.inputValue()).toBe('half a thought');
+  }
+  await fresh();
+  expect(await box.inputValue()).toBe('a slow thought');
 });
 
 it('lets a person approve a call with other arguments, or deny it with a word', async () => {

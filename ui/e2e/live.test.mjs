@@ -39,6 +39,31 @@ it('shows words and tools as they come, also after a reload in the middle', asyn
   await done.getByRole('list', { name: 'Usage of this run' }).getByText('2 model calls').waitFor();
 });
 
+it('stays at the end while there is more and more, until the reader scrolls up', async () => {
+  const server = await stage.server({ users: ['ada'] });
+  const ada = await stage.user(server, 'ada');
+  await ada.choose('echo');
+  await ada.ask('hello');
+  await ada.run('Done');
+  const scroller = ada.page.locator('.scroller');
+  const below = () => scroller.evaluate((node) => Math.round(node.scrollHeight - node.scrollTop - node.clientHeight));
+  // On a busy machine there is more already when the view is told that it has moved.
+  const grow = () => scroller.evaluate((node) => {
+    node.firstElementChild.append(Object.assign(document.createElement('p'), { style: 'height: 1000px' }));
+    node.dispatchEvent(new Event('scroll'));
+  });
+  for (let time = 1; time <= 3; time++) {
+    await grow();
+    await expect.poll(below).toBe(0);
+  }
+  await scroller.evaluate((node) => (node.scrollTop -= 500));
+  await expect.poll(below).toBe(500);
+  const frames = () => ada.page.evaluate(() => new Promise((resolve) => requestAnimationFrame(() => requestAnimationFrame(resolve))));
+  await grow();
+  await frames();
+  expect(await below()).toBeGreaterThan(1_500);
+});
+
 it('stops a run at once, keeps what was written, and runs it again', async () => {
   const model = await stage.model();
   const server = await stage.server({ users: ['ada'], model });

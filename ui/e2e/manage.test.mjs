@@ -222,7 +222,7 @@ it('shows a run in time, filters its events, and leads from a bar to its event',
   await page.getByRole('link', { name: 'Inspect' }).click();
   await page.waitForURL(/\/runs\/run_/);
   const timeline = page.getByRole('group', { name: 'Timeline' });
-  await timeline.getByText('optimizer-data', { exact: true }).waitFor();
+  await timeline.getByRole('button', { name: /^optimizer-data Agent/ }).waitFor();
   await timeline.getByRole('button', { name: /^log_profile/ }).first().click();
   expect(JSON.parse(await page.getByLabel('The event as JSON').innerText())).toMatchObject({ type: 'tool_executing', data: { tool_name: 'log_profile' } });
   await page.getByLabel('Search in events').fill('artifact_created');
@@ -230,4 +230,26 @@ it('shows a run in time, filters its events, and leads from a bar to its event',
   expect(new Set(await page.getByRole('group', { name: 'Events' }).locator('code').allInnerTexts())).toEqual(new Set(['artifact_created']));
   await page.getByRole('link', { name: '← To the conversation' }).click();
   await ada.run('Done');
+});
+
+it('says which price list a cost is by, of a run and of a model', async () => {
+  const model = await stage.model();
+  const prices = new URL('./prices.toml', import.meta.url).pathname;
+  const settings = { NETRA__MODELS__PRICE_FILE: prices, NETRA__MODELS__PROVIDERS__SCRIPTED__PRICES: 'scripted' };
+  const server = await stage.server({ users: ['bob'], admins: ['ada'], model, settings });
+  const bob = await stage.user(server, 'bob');
+  await bob.choose('assistant');
+  await bob.ask('What is the time?');
+  const call = await model.next();
+  call.say('Late.');
+  call.end();
+  await bob.run('Done');
+  await bob.page.getByRole('link', { name: 'Inspect' }).click();
+  await bob.sees("by our contract (2026-11-01, the server's)");
+  expect(await bob.barriers()).toEqual([]);
+
+  const ada = await stage.user(server, 'ada');
+  await ada.page.goto(`${server.url}/admin/models`);
+  await ada.sees(`by our contract (2026-11-01, file ${prices})`);
+  expect(await ada.barriers()).toEqual([]);
 });

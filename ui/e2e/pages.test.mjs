@@ -25,8 +25,7 @@ async function look(visitor, name, widths = WIDTHS) {
     for (const colorScheme of ['light', 'dark']) {
       await page.emulateMedia({ colorScheme, reducedMotion: 'reduce' });
       if (PICTURES) await page.screenshot({ path: `${PICTURES}/${name}-${width}-${colorScheme}.png` });
-      // What can be seen differs between wide and narrow; in between nothing is new.
-      if (width !== 900) expect(await visitor.barriers(), `${name} ${width} ${colorScheme}`).toEqual([]);
+      expect(await visitor.barriers(), `${name} ${width} ${colorScheme}`).toEqual([]);
       expect(await visitor.scrollsSideways(), `${name} ${width} ${colorScheme}`).toBe(false);
       expect(await visitor.cutOff(), `${name} ${width} ${colorScheme}`).toEqual([]);
       expect(await visitor.outgrows(), `${name} ${width} ${colorScheme}`).toBe(false);
@@ -135,6 +134,41 @@ it('a run at work, one that waits, one that was stopped, and a question that is 
   await ada.sees('You are offline.');
   await look(ada, 'offline');
   await ada.context.setOffline(false);
+});
+
+it('a server that is full, one that restarts, and one with a newer page', async () => {
+  const server = await stage.server({ users: ['ada'] });
+  const ada = await stage.user(server, 'ada');
+  const { page } = ada;
+  await ada.choose('echo');
+  await ada.ask('hello');
+  await ada.run('Done');
+  ada.expectTrouble(/status of 503|net::ERR_|WebSocket connection to .* failed/);
+  let refusal;
+  await page.route('**/api/auth/ws-ticket', (route) => {
+    if (!refusal) return route.continue();
+    const error = { code: refusal, message: 'Not now.', request_id: 'req_0', docs: '' };
+    return route.fulfill({ status: 503, headers: { 'Retry-After': '600', 'Content-Type': 'application/json' }, body: JSON.stringify({ error }) });
+  });
+  for (const [code, words] of [['overloaded', /^The server is full; trying again in \d+ s/], ['draining', /^The server is restarting, trying again in \d+ s/]]) {
+    refusal = code;
+    await page.reload();
+    await ada.run('Done');
+    await ada.sees(words);
+    await look(ada, code);
+  }
+  refusal = undefined;
+  await page.route(`${server.url}/`, async (route) => {
+    const answer = await route.fetch();
+    return route.fulfill({ response: answer, body: (await answer.text()).replace(/assets\/index-[\w-]+\.js/, 'assets/index-newer.js') });
+  });
+  await page.getByRole('button', { name: 'Connect now' }).click();
+  await page.getByTitle('Connected').waitFor();
+  await server.end('SIGKILL');
+  await page.getByRole('button', { name: 'Connect now' }).waitFor();
+  await server.restart();
+  await ada.sees('The server has a newer version of this page.');
+  await look(ada, 'newer');
 });
 
 it('the inspector and the account', async () => {

@@ -24,6 +24,12 @@ it('says that the line is lost, and goes on after a restart', async () => {
   await server.end('SIGTERM');
   await ada.page.getByRole('button', { name: 'Connect now' }).waitFor();
   await ada.sees(/^The server is restarting, trying again in \d+ s$/);
+  // Whoever tries finds nobody, and the server's word still stands.
+  const refused = ada.page.waitForEvent('requestfailed', (request) => request.url().endsWith('/api/auth/ws-ticket'));
+  await ada.page.getByRole('button', { name: 'Connect now' }).click();
+  await refused;
+  await ada.sees(/^The server is restarting, trying again in \d+ s$/);
+  expect(await ada.page.getByText(/^Connection lost/).count()).toBe(0);
   await ada.ask('nobody hears this');
   await ada.sees('The server cannot be reached.');
   expect(await ada.page.getByLabel('Your question').inputValue()).toBe('nobody hears this');

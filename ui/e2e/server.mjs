@@ -42,8 +42,9 @@ export class Server {
       await writeFile(file, config);
       server.#args = [...args, '--config', file];
     }
-    // Many signing in from one address within seconds is what a test does, not what a person does.
-    server.#settings = environment({ NETRA__LIMITS__LOGINS_PER_MINUTE: '100', ...settings });
+    // Many signing in from one address within seconds is what a test does, not what a person does; and browsers and
+    // servers of tests share the processors.
+    server.#settings = environment({ NETRA__LIMITS__LOGINS_PER_MINUTE: '100', NETRA__LIMITS__TURN_WAIT_MS: '60000', ...settings });
     await server.#run('127.0.0.1:0');
     const page = process.env.NETRA_E2E_PAGE;
     if (page) {

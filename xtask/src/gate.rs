@@ -148,7 +148,7 @@ fn summary(rows: &[Row], left_out: usize) -> (String, bool) {
     if left_out > 0 {
         text.push_str(&format!("{left_out} parts were not run (--fail-fast)\n"));
     }
-    text.push_str(&format!("{} passed, {} failed\n", sum.passed, sum.failed));
+    text.push_str(&format!("{sum}\n"));
     (text, rows.iter().all(|row| row.good))
 }
 
@@ -158,7 +158,11 @@ mod tests {
 
     fn outcome(passed: u64, failed: u64, good: bool) -> Result<Outcome> {
         Ok(Outcome {
-            tally: Tally { passed, failed },
+            tally: Tally {
+                passed,
+                failed,
+                skipped: 0,
+            },
             good,
         })
     }

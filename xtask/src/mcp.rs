@@ -152,11 +152,6 @@ impl Scenario {
     fn went_well(&self) -> bool {
         self.passed > 0 && self.failed == 0
     }
-
-    /// Whether the list speaks of it: by its name, or by its folder, which ends in `/`.
-    fn is_named(&self, entry: &str) -> bool {
-        self.name == entry || (entry.ends_with('/') && self.name.starts_with(entry))
-    }
 }
 
 /// What went well counts as a test that passed, what fails without a reason as one that failed. A list that says more
@@ -164,24 +159,28 @@ impl Scenario {
 fn judge(scenarios: &[Scenario], reasons: &Table) -> (Tally, Vec<String>) {
     let mut tally = Tally::default();
     let mut problems = Vec::new();
+    let mut listed = Vec::new();
+    for (reason, names) in reasons {
+        if reason.trim().is_empty() {
+            problems.push(format!("{EXPECTED} gives no reason for {names}"));
+        }
+        match names.as_array() {
+            Some(names) => listed.extend(names.iter().map(|name| name.as_str().unwrap_or("?"))),
+            None => problems.push(format!("{EXPECTED} has no list of names for: {reason}")),
+        }
+    }
     for scenario in scenarios {
-        let listed = reasons.keys().any(|entry| scenario.is_named(entry));
         if scenario.went_well() {
             tally.passed += 1;
-        } else if !listed {
+        } else if !listed.contains(&scenario.name.as_str()) {
             tally.failed += 1;
             problems.push(format!("{} fails, and no reason is listed", scenario.name));
         }
     }
-    for (entry, reason) in reasons {
-        if !scenarios
-            .iter()
-            .any(|scenario| scenario.is_named(entry) && !scenario.went_well())
-        {
-            problems.push(format!("{EXPECTED} lists {entry}, of which nothing fails"));
-        }
-        if reason.as_str().is_none_or(str::is_empty) {
-            problems.push(format!("{EXPECTED} gives no reason for {entry}"));
+    for name in listed {
+        let fails = |scenario: &Scenario| scenario.name == name && !scenario.went_well();
+        if !scenarios.iter().any(fails) {
+            problems.push(format!("{EXPECTED} lists {name}, which does not fail"));
         }
     }
     (tally, problems)
@@ -227,7 +226,7 @@ mod tests {
             scenario("auth/b", 1, 0),
         ];
         let judged = |list: &str| judge(&ran, &list.parse().unwrap());
-        let (tally, problems) = judged("\"auth/\" = \"why\"");
+        let (tally, problems) = judged("why = [\"auth/a\"]");
         assert_eq!(
             (tally.passed, tally.failed, problems.len()),
             (2, 0, 0),
@@ -236,9 +235,11 @@ mod tests {
         let (tally, problems) = judged("");
         assert_eq!((tally.passed, tally.failed, problems.len()), (2, 1, 1));
         for list in [
-            "\"auth/\" = \"\"",
-            "\"auth/a\" = \"why\"\ninitialize = \"why\"",
-            "\"auth/a\" = \"why\"\ngone = \"why\"",
+            "\"\" = [\"auth/a\"]",
+            "why = \"auth/a\"",
+            "why = [\"auth/\"]",
+            "why = [\"auth/a\", \"initialize\"]",
+            "why = [\"auth/a\", \"gone\"]",
         ] {
             assert!(!judged(list).1.is_empty(), "{list}");
         }

@@ -1,10 +1,23 @@
 //! Adds up what test programs say about their tests.
 
-/// How many tests ran, and whether any runner gave a count at all.
+use std::fmt;
+
+/// How many tests ran, how many were left out for want of something, and whether any runner gave a count at all.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Tally {
     pub(crate) passed: u64,
     pub(crate) failed: u64,
+    pub(crate) skipped: u64,
+}
+
+impl fmt::Display for Tally {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} passed, {} failed", self.passed, self.failed)?;
+        match self.skipped {
+            0 => Ok(()),
+            skipped => write!(f, ", {skipped} skipped"),
+        }
+    }
 }
 
 impl Tally {
@@ -16,11 +29,13 @@ impl Tally {
             self.passed += number_before(counts, "passed");
             self.failed += number_before(counts, "failed");
         } else if let Some(counts) = line.strip_prefix("Tests ") {
-            // The line of vitest: `Tests  1 failed | 11 passed (12)`.
+            // The line of vitest: `Tests  1 failed | 11 passed | 1 skipped (13)`.
             self.passed += number_before(counts, "passed");
             self.failed += number_before(counts, "failed");
+            self.skipped += number_before(counts, "skipped");
         } else if let Some(counts) = pytest(line) {
             self.passed += number_before(counts, "passed");
+            self.skipped += number_before(counts, "skipped");
             // What a fixture or a file breaks on, pytest calls an error.
             let broken = ["failed", "error", "errors"];
             self.failed += broken
@@ -37,6 +52,7 @@ impl Tally {
     pub(crate) fn add(&mut self, other: Self) {
         self.passed += other.passed;
         self.failed += other.failed;
+        self.skipped += other.skipped;
     }
 }
 
@@ -84,7 +100,18 @@ mod tests {
         for line in lines {
             tally.read(line);
         }
-        assert_eq!(tally, Tally { passed, failed });
+        assert_eq!((tally.passed, tally.failed), (passed, failed));
+    }
+
+    #[test]
+    fn what_was_left_out_is_said() {
+        let mut tally = Tally::default();
+        tally.read("      Tests  2 failed | 11 passed | 1 skipped (14)");
+        tally.read("== 3 passed, 2 skipped in 0.35s ==");
+        assert_eq!(tally.to_string(), "14 passed, 2 failed, 3 skipped");
+        assert_eq!(tally.ran(), 16);
+        tally.skipped = 0;
+        assert_eq!(tally.to_string(), "14 passed, 2 failed");
     }
 
     #[test]

@@ -25,7 +25,7 @@ pub(crate) fn run(workspace: &Workspace, args: &[String]) -> Result<ExitCode> {
         }
         [flag] if flag == "--check" => {
             let (tally, good) = check(workspace)?;
-            println!("{} passed, {} failed", tally.passed, tally.failed);
+            println!("{tally}");
             Ok(if good {
                 ExitCode::SUCCESS
             } else {

@@ -124,6 +124,12 @@ impl Client {
             .await
     }
 
+    /// Ends all sign-ins, the one that asks too.
+    pub async fn sessions_revoke(&self) -> Result<(), Error> {
+        self.unit(self.ask(Method::DELETE, "/api/auth/sessions"))
+            .await
+    }
+
     /// Makes an API key. Its secret is in this answer alone.
     pub async fn key_create(&self, key: &CreateKey) -> Result<Key, Error> {
         self.post("/api/keys", key).await

@@ -16,6 +16,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::accounts::Accounts;
 use crate::limit_hits::{Limit, LimitHits};
+use crate::programs::{Charged, Owner, Program, Programs};
 use crate::trace::Tracer;
 use crate::turn::{InTurn, Lines};
 
@@ -91,6 +92,7 @@ struct Shared {
     shutdown: CancellationToken,
     accounts: Accounts,
     lines: Lines,
+    programs: Programs,
     limit_hits: LimitHits,
     tracer: Option<Arc<dyn Tracer>>,
 }
@@ -150,6 +152,7 @@ impl Runtime {
             shutdown: CancellationToken::new(),
             accounts: Accounts::default(),
             lines: Lines::default(),
+            programs: Programs::default(),
             limit_hits: LimitHits::default(),
             tracer,
         }))
@@ -191,6 +194,22 @@ impl Runtime {
     /// The users' memory accounts that are open now.
     pub fn open_accounts(&self) -> Vec<(UserId, Arc<Account>)> {
         self.0.accounts.open()
+    }
+
+    /// Counts a program that goes on when runs have ended, and that can hold so many bytes at the most, on its owner's
+    /// account; on nobody's where it serves everybody.
+    pub fn charge_program(
+        &self,
+        owner: Option<Owner>,
+        most: u64,
+        program: Box<dyn Program>,
+    ) -> Arc<Charged> {
+        self.0.programs.charge(owner, most, program)
+    }
+
+    /// The programs that are counted now.
+    pub fn programs(&self) -> Vec<Arc<Charged>> {
+        self.0.programs.all()
     }
 
     /// Notes that a limit has refused the user something or ended a run of theirs.
@@ -289,6 +308,27 @@ mod tests {
         assert!(broken.await.unwrap().is_none());
         assert_eq!(sound.await.unwrap(), Some(7));
         assert_eq!(runtime.live_tasks_of(TaskKind::Part), 0);
+    }
+
+    /// What is set aside stands for what is allocated: this program does not count that.
+    #[tokio::test]
+    async fn work_is_on_the_account_of_whoever_starts_it_unless_it_is_the_servers_own() {
+        let (runtime, account) = (Runtime::new(), Account::user());
+        let takes = || Scope::current().reserve(1000).unwrap();
+        let entered = account.scope().enter();
+        let own = [TaskKind::Run, TaskKind::Socket, TaskKind::Part]
+            .map(|kind| runtime.spawn(kind, async move { takes() }));
+        let blocking = runtime.spawn_blocking(takes);
+        let servers = [TaskKind::Sweep, TaskKind::Pool, TaskKind::Listener]
+            .map(|kind| runtime.spawn(kind, async move { takes() }));
+        drop(entered);
+        let mut taken = vec![blocking.await.unwrap()];
+        for task in own.into_iter().chain(servers) {
+            taken.push(task.await.unwrap().unwrap());
+        }
+        assert_eq!(account.current_bytes(), 4000);
+        drop(taken);
+        assert_eq!(account.current_bytes(), 0);
     }
 
     #[tokio::test]

@@ -2,32 +2,26 @@
 //! beside a user with a hundred ready tasks everybody waits for a hundred. Here a few of one user's tasks stand in the
 //! runtime's queue at once; all others stand in the user's own line, and are called from there.
 
-use std::cell::Cell;
-use std::collections::{HashMap, VecDeque};
+use std::collections::VecDeque;
 use std::future::Future;
 use std::pin::Pin;
-use std::sync::{Arc, Weak};
+use std::sync::Arc;
 use std::task::{Context, Poll, Wake, Waker};
 
 use netra_memory::Scope;
 use parking_lot::Mutex;
 use pin_project_lite::pin_project;
 
+use crate::in_use::InUse;
+
 /// How many of a user's tasks stand in the runtime's queue at once, for each of its threads: one that is carried out,
 /// and one that is next. With fewer, a user alone on the machine would leave threads idle.
 const FOR_EACH_THREAD: usize = 2;
-/// How many users may come before those who have no task are forgotten.
-const SWEEP_EVERY: usize = 256;
-
-thread_local! {
-    /// Whether this thread carries out a task whose turn it is: what that polls needs no turn of its own.
-    static IN_TURN: Cell<bool> = const { Cell::new(false) };
-}
 
 /// The users' lines.
 pub(crate) struct Lines {
     at_once: usize,
-    of: Mutex<HashMap<Scope, Weak<Line>>>,
+    of: InUse<Scope, Line>,
 }
 
 impl Default for Lines {
@@ -41,28 +35,15 @@ impl Lines {
     fn of_width(at_once: usize) -> Self {
         Self {
             at_once,
-            of: Mutex::default(),
+            of: InUse::default(),
         }
     }
 
     /// The line of the user on whose account this is; none for what is the server's own.
     fn of(&self, scope: Scope) -> Option<Arc<Line>> {
         let user = scope.user();
-        if user == Scope::system() {
-            return None;
-        }
-        // The table is everybody's.
-        let _system = Scope::system().enter();
-        let mut lines = self.of.lock();
-        if let Some(line) = lines.get(&user).and_then(Weak::upgrade) {
-            return Some(line);
-        }
-        if lines.len() >= SWEEP_EVERY && lines.len().is_multiple_of(SWEEP_EVERY) {
-            lines.retain(|_, line| line.strong_count() > 0);
-        }
-        let line = Arc::new(Line::of_width(self.at_once));
-        lines.insert(user, Arc::downgrade(&line));
-        Some(line)
+        let has_one = user != Scope::system();
+        has_one.then(|| self.of.of(user, || Line::of_width(self.at_once)))
     }
 
     /// The future, which is polled when it is the turn of whoever is on this account.
@@ -249,24 +230,9 @@ impl Drop for Place {
     }
 }
 
-/// The time of a poll; over when this is dropped, also by a panic.
-struct Polling;
-
-impl Polling {
-    fn begin() -> Self {
-        IN_TURN.set(true);
-        Self
-    }
-}
-
-impl Drop for Polling {
-    fn drop(&mut self) {
-        IN_TURN.set(false);
-    }
-}
-
 pin_project! {
-    /// A future that is polled when it is its user's turn.
+    /// A future that is polled when it is its user's turn. Never inside of another one: each would wait for the other's
+    /// place.
     #[must_use = "futures do nothing unless polled"]
     pub struct InTurn<F> {
         line: Option<Arc<Line>>,
@@ -281,12 +247,8 @@ impl<F: Future> Future for InTurn<F> {
 
     fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<F::Output> {
         let this = self.project();
-        let line = match this.line {
-            Some(line) if !IN_TURN.get() => line,
-            _ => {
-                *this.place = None;
-                return this.future.poll(context);
-            }
+        let Some(line) = this.line else {
+            return this.future.poll(context);
         };
         let is_first = this.place.is_none();
         let place = this
@@ -295,10 +257,7 @@ impl<F: Future> Future for InTurn<F> {
         if !place.ticket.begin(context.waker(), is_first) {
             return Poll::Pending;
         }
-        let polled = {
-            let _polling = Polling::begin();
-            this.future.poll(&mut Context::from_waker(&place.waker))
-        };
+        let polled = this.future.poll(&mut Context::from_waker(&place.waker));
         match polled {
             Poll::Ready(_) => *this.place = None,
             Poll::Pending => place.ticket.end(false),

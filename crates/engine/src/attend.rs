@@ -32,8 +32,7 @@ impl ExecutionEngineFactory {
         // Also while it waits: what a queued run holds is its user's.
         let account = self.account_of(&principal);
         let attended = self.bring_to_end(request_id, principal, commission, place);
-        let runtime = &self.0.infra.runtime;
-        runtime.on_account(account.scope(), attended).await;
+        account.scope().wrap(attended).await;
     }
 
     pub(crate) fn account_of(&self, principal: &Principal) -> Arc<Account> {

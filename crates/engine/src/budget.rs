@@ -1,6 +1,7 @@
 //! What the calls of a run's models may come to: set aside in the store before each, and settled after it.
 
 use std::collections::BTreeSet;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use netra_events::Emission;
 use netra_model::{ChatRequest, Chunk, ModelRef, Price, Usage, tokens_in, tokens_of};
@@ -62,7 +63,7 @@ impl Budget {
             reserved: None,
             used: None,
             input_tokens: 0,
-            lost_tokens: 0,
+            sent: AtomicU64::new(0),
             heard_bytes: 0,
         }
     }
@@ -135,7 +136,8 @@ fn refused(shortage: &Shortage) -> Fault {
     })))
 }
 
-/// What is set aside for one call. Dropped, it is settled with the run's next commit.
+/// What is set aside for one call, and all that is known of what the call costs, its tries before the last one too.
+/// Dropped, it is settled with the run's next commit.
 pub(crate) struct Earmark<'b> {
     budget: &'b Budget,
     price: Option<Price>,
@@ -147,8 +149,8 @@ pub(crate) struct Earmark<'b> {
     used: Option<Amount>,
     /// About what the request has.
     input_tokens: u64,
-    /// What requests had that were read, and not answered to the end.
-    lost_tokens: u64,
+    /// How often the provider may have read the request by now.
+    sent: AtomicU64,
     /// What came of the answer.
     heard_bytes: u64,
 }
@@ -164,14 +166,12 @@ impl Earmark<'_> {
         let run = frame.execution.emitter.run();
         let store = &frame.execution.infra.store;
         let id = ReservationId::new(frame.ctx.runtime());
-        // Dropped before the store has answered, or failed, the call is not made and uses nothing.
+        // Dropped before the store has answered, or failed, the call is not made: the request was never sent.
         self.open = Some(id);
-        self.used = Some(Amount::default());
         let budgets = self.budget.budgets;
         match store.reserve(frame.ctx, run, id, budgets, amount).await {
             Ok(reserved) => {
                 self.reserved = Some(reserved);
-                self.used = None;
                 Ok(None)
             }
             Err(Error::BudgetExceeded(shortage)) => {
@@ -182,9 +182,16 @@ impl Earmark<'_> {
         }
     }
 
-    /// So many tries before have failed when the provider had read the request, and may have cost that.
-    pub(crate) fn lost(&mut self, tries: u32) {
-        self.lost_tokens = self.input_tokens.saturating_mul(u64::from(tries));
+    /// The request goes out: dropped from here on, it counts.
+    pub(crate) fn sent(&self) {
+        self.sent.fetch_add(1, Relaxed);
+    }
+
+    /// The request that went out last has come to nothing. It counts only where the provider may have worked on it.
+    pub(crate) fn failed(&self, error: &netra_model::Error) {
+        if !error.may_have_cost() {
+            self.sent.fetch_sub(1, Relaxed);
+        }
     }
 
     /// Notes a piece of the answer.
@@ -197,7 +204,8 @@ impl Earmark<'_> {
         self.heard_bytes += bytes as u64;
     }
 
-    /// The call has ended: what it used, as its provider counted it, or else about what there was.
+    /// The call has ended: what it used, as its provider counted it, or else about what there was, which is nothing where
+    /// no request counts.
     pub(crate) async fn settle(
         mut self,
         frame: &Frame<'_>,
@@ -208,11 +216,6 @@ impl Earmark<'_> {
             None => self.about(),
         };
         self.close(frame, used).await
-    }
-
-    /// The call has failed and has cost nothing.
-    pub(crate) async fn give_back(mut self, frame: &Frame<'_>) -> Result<(), Fault> {
-        self.close(frame, Amount::default()).await
     }
 
     /// Whoever is dropped here leaves it to the run's next commit; a second settlement changes nothing.
@@ -239,23 +242,28 @@ impl Earmark<'_> {
         Amount::new(input_tokens.saturating_add(output_tokens), price)
     }
 
+    /// What so many requests of the call have.
+    fn requests(&self, number: u64) -> u64 {
+        self.input_tokens.saturating_mul(number)
+    }
+
+    /// The last request was answered, and its provider counted that; those before were read perhaps.
     fn told(&self, usage: &Usage) -> Amount {
-        let input = usage.input_tokens.saturating_add(self.lost_tokens);
+        let lost = self.requests(self.sent.load(Relaxed).saturating_sub(1));
+        let input = usage.input_tokens.saturating_add(lost);
         let output = usage.output_tokens;
         match usage.cost_usd {
             Some(usd) => {
-                let lost = self
-                    .price
-                    .map_or(0.0, |price| price.of(self.lost_tokens, 0));
+                let lost = self.price.map_or(0.0, |price| price.of(lost, 0));
                 Amount::new(input.saturating_add(output), Some(usd + lost))
             }
             None => self.amount(input, output),
         }
     }
 
-    /// The request was sent, and a part of the answer came.
+    /// The requests that count, and the part of an answer that came.
     fn about(&self) -> Amount {
-        let input = self.input_tokens.saturating_add(self.lost_tokens);
+        let input = self.requests(self.sent.load(Relaxed));
         self.amount(input, tokens_in(self.heard_bytes))
     }
 }

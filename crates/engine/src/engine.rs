@@ -31,7 +31,7 @@ use crate::request::{Begin, Commission, Resumption};
 use crate::spans::AgentSpan;
 
 /// How often memory is looked at while nothing else happens.
-const SAMPLE_EVERY: Duration = Duration::from_millis(200);
+pub(crate) const SAMPLE_EVERY: Duration = Duration::from_millis(200);
 /// From which part of a limit the user is warned.
 pub(crate) const WARN_AT: f64 = 0.8;
 

@@ -122,8 +122,8 @@ impl ExecutionEngineFactory {
     pub fn new(infra: Infra) -> Self {
         Self(Arc::new(Shared {
             admission: Admission::new(infra.config.engines),
+            runs: LiveRuns::new(&infra.runtime),
             infra: Arc::new(infra),
-            runs: LiveRuns::default(),
             turns: Turns::default(),
             waiting: Waiting::default(),
             pressure: Pressure::default(),

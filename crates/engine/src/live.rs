@@ -3,14 +3,18 @@
 use std::collections::hash_map::Entry;
 use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
-use netra_memory::{Account, External};
+use netra_context::programs::{Charged, Shortage};
+use netra_context::{Limit, Runtime};
+use netra_memory::{Account, External, OverLimit};
 use netra_protocol::error::{ErrorCode, Failure};
 use netra_protocol::id::{RunId, ThreadId, UserId};
 use netra_worker::Meter;
 use parking_lot::Mutex;
 use serde_json::json;
 use tokio::sync::Notify;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::admission::Ticket;
@@ -20,6 +24,9 @@ use crate::ending::Ending;
 const MOST_BEYOND: u64 = 20;
 /// One part in as many of the limit is no growth.
 const GROWTH: u64 = 100;
+/// How long after one run of a user was ended for memory the next one is, where what is held does not grow: what gives
+/// nothing back is not ended all at once, however often anybody looks.
+pub(crate) const RELIEVE_EVERY: Duration = Duration::from_millis(40);
 
 /// Why a run has to stop before its agent is done.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -164,15 +171,35 @@ impl Live {
     }
 }
 
-#[derive(Default)]
 struct Shared {
     runs: Mutex<HashMap<RunId, Arc<Live>>>,
     changed: Notify,
+    /// When something of a user was last ended because that user holds too much.
+    relieved: Mutex<HashMap<UserId, Instant>>,
+    /// Knows the programs that hold memory beside the runs.
+    runtime: Runtime,
 }
 
 /// The runs on this node.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 pub(crate) struct LiveRuns(Arc<Shared>);
+
+/// What a user has that holds the most.
+enum Largest<'a> {
+    Run(&'a Live),
+    Program(Arc<Charged>),
+}
+
+/// What came of ending what holds the most.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Stopped {
+    /// One more was ended.
+    Another,
+    /// What is on its way out gives back as much as is wanted.
+    Enough,
+    /// There is nothing that could be ended.
+    Nothing,
+}
 
 /// Takes its run off the list when dropped.
 pub(crate) struct Listed {
@@ -181,6 +208,15 @@ pub(crate) struct Listed {
 }
 
 impl LiveRuns {
+    pub(crate) fn new(runtime: &Runtime) -> Self {
+        Self(Arc::new(Shared {
+            runs: Mutex::default(),
+            changed: Notify::new(),
+            relieved: Mutex::default(),
+            runtime: runtime.clone(),
+        }))
+    }
+
     /// Lists the run that `enter` lets in. Both are one step for everybody else, so whoever looks
     /// at the list finds every run with an earlier ticket.
     pub(crate) fn list<T, E>(
@@ -274,59 +310,131 @@ impl LiveRuns {
         held.map(|held| held.counted.bytes()).sum()
     }
 
-    /// Ends the largest run of a user who holds more than allowed, and where that is not enough in
-    /// time another. False where the user has none.
-    pub(crate) fn relieve(&self, user: UserId, account: &Account) -> bool {
+    /// Whether the user has anything that the watch over memory ends where the user holds too much.
+    pub(crate) fn can_relieve(&self, user: UserId) -> bool {
+        let runs = self.0.runs.lock();
+        let mut own = runs.values().filter(|live| live.user_id == user);
+        let gives_back = |live: &Arc<Live>| {
+            live.held.get().is_some() && (!live.is_giving_back() || live.bytes() > 0)
+        };
+        let by_run = own.any(gives_back);
+        drop(runs);
+        by_run || self.programs_of(Some(user)).any(|one| one.bytes() > 0)
+    }
+
+    /// Ends what holds the most of a user who holds more than allowed, and where that is not enough in time the next.
+    pub(crate) fn relieve(&self, user: UserId, account: &Account) {
         let (used, limit) = (account.current_bytes(), account.limit());
+        // What was over when the caller looked may have been given back since. An account that counts nothing, for want
+        // of a line, has no limit either, and is always over.
+        if used <= limit && limit > 0 {
+            return;
+        }
         let grows = self
             .used_at_last_stop(user)
             .is_some_and(|before| used > before.saturating_add(limit / GROWTH));
+        let mut relieved = self.0.relieved.lock();
+        relieved.retain(|_, at| at.elapsed() < RELIEVE_EVERY);
         let excess = match used.saturating_sub(limit) {
             // What comes back does not come soon enough for this.
             beyond if grows && beyond > limit / MOST_BEYOND => u64::MAX,
+            _ if relieved.contains_key(&user) => return,
             beyond => beyond,
         };
-        self.stop_largest(user, excess, StopReason::Memory { used, limit })
+        let reason = StopReason::Memory { used, limit };
+        if self.stop_largest(Some(user), excess, reason) == Stopped::Another {
+            relieved.insert(user, Instant::now());
+        }
     }
 
-    /// What the user held when a run was last stopped for it that is still on its way out.
+    /// What the user held when something was last ended for it that is still on its way out.
     fn used_at_last_stop(&self, user: UserId) -> Option<u64> {
+        let by_program = self
+            .programs_of(Some(user))
+            .filter(|one| one.bytes() > 0)
+            .filter_map(|one| match one.ended() {
+                Some(Shortage::OfUser(over)) => Some(over.used),
+                _ => None,
+            })
+            .max();
         let runs = self.0.runs.lock();
         let own = runs.values().filter(|live| live.user_id == user);
-        own.filter_map(|live| match live.stop.reason() {
+        let by_run = own.filter_map(|live| match live.stop.reason() {
             Some(StopReason::Memory { used, .. }) => Some(used),
             _ => None,
-        })
-        .max()
+        });
+        by_run.max().max(by_program)
     }
 
-    /// Stops the run of the user that holds the most memory, unless the end of those that were
-    /// stopped before gives back the `excess`. False where the user has no run that holds any.
-    pub(crate) fn stop_largest(&self, user: UserId, excess: u64, reason: StopReason) -> bool {
+    /// The programs of this user, or those that serve everybody.
+    fn programs_of(&self, user: Option<UserId>) -> impl Iterator<Item = Arc<Charged>> {
+        let all = self.0.runtime.programs().into_iter();
+        all.filter(move |one| one.user() == user)
+    }
+
+    /// Ends the run or the program of this owner that holds the most memory, unless the end of those that were ended
+    /// before gives back the `excess`. Nobody owns the programs that serve everybody.
+    pub(crate) fn stop_largest(
+        &self,
+        owner: Option<UserId>,
+        excess: u64,
+        reason: StopReason,
+    ) -> Stopped {
+        let programs: Vec<_> = self.programs_of(owner).collect();
+        let (leaving, staying): (Vec<_>, Vec<_>) =
+            programs.into_iter().partition(|one| one.ended().is_some());
         let runs = self.0.runs.lock();
         let own = || {
             runs.values()
-                .filter(|live| live.user_id == user && live.held.get().is_some())
+                .filter(|live| Some(live.user_id) == owner && live.held.get().is_some())
         };
         let coming: u64 = own()
             .filter(|live| live.is_giving_back())
             .map(|live| live.bytes())
+            .chain(leaving.iter().map(|one| one.bytes()))
             .sum();
         if coming > 0 && coming >= excess {
-            return true;
+            return Stopped::Enough;
         }
         let others = own().filter(|live| !live.is_giving_back());
-        match others.max_by_key(|live| live.bytes()) {
+        let run = others.max_by_key(|live| live.bytes());
+        let program = staying
+            .into_iter()
+            .filter(|one| one.bytes() > run.map_or(0, |run| run.bytes()))
+            .max_by_key(|one| one.bytes());
+        let largest = program
+            .map(Largest::Program)
+            .or(run.map(|run| Largest::Run(run)));
+        match largest {
             Some(largest) => {
-                let of = match reason {
-                    StopReason::NodeMemory => "node",
-                    _ => "user",
-                };
-                metrics::counter!("netra_memory_runs_ended_total", "limit" => of).increment(1);
-                largest.stop.stop(reason);
-                true
+                self.stop(&largest, owner, reason);
+                Stopped::Another
             }
-            None => coming > 0,
+            None if coming > 0 => Stopped::Enough,
+            None => Stopped::Nothing,
+        }
+    }
+
+    fn stop(&self, largest: &Largest<'_>, owner: Option<UserId>, reason: StopReason) {
+        let (of, limit, why) = match reason {
+            StopReason::Memory { used, limit } => {
+                let over = OverLimit { used, limit };
+                ("user", Limit::Memory, Shortage::OfUser(over))
+            }
+            _ => ("node", Limit::NodeMemory, Shortage::OfNode),
+        };
+        match largest {
+            Largest::Run(run) => {
+                metrics::counter!("netra_memory_runs_ended_total", "limit" => of).increment(1);
+                run.stop.stop(reason);
+            }
+            Largest::Program(program) => {
+                metrics::counter!("netra_memory_programs_ended_total", "limit" => of).increment(1);
+                if let Some(owner) = owner {
+                    self.0.runtime.limit_hit(owner, limit);
+                }
+                program.end(why);
+            }
         }
     }
 

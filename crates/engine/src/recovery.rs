@@ -141,8 +141,8 @@ impl ExecutionEngineFactory {
                 tracing::error!(run.id = %run, %error, "a run cannot be taken up");
             }
         };
-        // Looking at the run is the server's work; what it holds from then on is its user's.
-        let take_up = Scope::system().wrap(take_up);
+        // Looking at the run is the server's work, whoever asked for it; what it holds from then on is its user's.
+        let _system = Scope::system().enter();
         self.infra().runtime.spawn(TaskKind::Run, take_up);
     }
 
@@ -209,8 +209,9 @@ impl ExecutionEngineFactory {
             listed,
         };
         drop(reader);
-        self.attend(input.request_id, principal, Box::new(commission), place)
-            .await;
+        let attended = self.attend(input.request_id, principal, Box::new(commission), place);
+        let runtime = &self.infra().runtime;
+        runtime.on_account(account.scope(), attended).await;
         Ok(())
     }
 

@@ -1,5 +1,6 @@
 //! What one run uses, counted while it goes on.
 
+use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
 
 use netra_protocol::usage::RunUsage;
@@ -13,9 +14,17 @@ pub(crate) struct Counters {
     input_tokens: AtomicU64,
     output_tokens: AtomicU64,
     model_calls: AtomicU64,
-    /// Of the calls whose cost is known; none where that is none of them.
-    cost_usd: Mutex<Option<f64>>,
+    cost: Mutex<Cost>,
     steps: AtomicU32,
+}
+
+/// What the calls cost whose price is known.
+#[derive(Debug, Default)]
+struct Cost {
+    /// None where that is none of them.
+    usd: Option<f64>,
+    /// The price lists that it is by.
+    by: BTreeSet<String>,
 }
 
 impl Counters {
@@ -33,7 +42,7 @@ impl Counters {
             }
             counters.model_called();
             if let Ok(usage) = netra_model::Usage::deserialize(&call.value["usage"]) {
-                counters.model_used(&usage);
+                counters.model_used(&usage, call.value["price_source"].as_str());
             }
         }
         counters
@@ -46,15 +55,17 @@ impl Counters {
 
     /// An answer was given before, and has cost nothing.
     pub(crate) fn model_spared(&self) {
-        self.cost_usd.lock().get_or_insert_default();
+        self.cost.lock().usd.get_or_insert_default();
     }
 
-    /// A model's provider told what a call used.
-    pub(crate) fn model_used(&self, usage: &netra_model::Usage) {
+    /// A model's provider told what a call used; its price, where it has one, is by this list.
+    pub(crate) fn model_used(&self, usage: &netra_model::Usage, price_source: Option<&str>) {
         self.input_tokens.fetch_add(usage.input_tokens, Relaxed);
         self.output_tokens.fetch_add(usage.output_tokens, Relaxed);
         if let Some(usd) = usage.cost_usd {
-            *self.cost_usd.lock().get_or_insert_default() += usd;
+            let mut cost = self.cost.lock();
+            *cost.usd.get_or_insert_default() += usd;
+            cost.by.extend(price_source.map(str::to_owned));
         }
     }
 
@@ -68,11 +79,13 @@ impl Counters {
 
     /// All counters. What others measure (tool calls, memory, time) is added by the engine.
     pub(crate) fn read(&self) -> RunUsage {
+        let cost = self.cost.lock();
         RunUsage {
             input_tokens: self.input_tokens.load(Relaxed),
             output_tokens: self.output_tokens.load(Relaxed),
             model_calls: self.model_calls.load(Relaxed),
-            cost_usd: *self.cost_usd.lock(),
+            cost_usd: cost.usd,
+            price_sources: cost.by.iter().cloned().collect(),
             ..RunUsage::default()
         }
     }

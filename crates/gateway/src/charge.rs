@@ -25,8 +25,9 @@ const AGAIN_S: u64 = 1;
 fn account(gateway: &Gateway, principal: &Principal) -> Result<Arc<Account>, Error> {
     let (user, limit_mib) = (principal.user_id, principal.limits.memory_mib);
     let account = gateway.runtime.account_of(user, limit_mib);
-    // Asked again: the last of the runs may just have ended.
-    if account.is_over() && !gateway.engine.relieve(user, &account) && account.is_over() {
+    // Nothing is ended here: requests come as often as somebody likes, and the watch ends one thing after the other. Asked
+    // again: the last of the runs may just have ended.
+    if account.is_over() && !gateway.engine.can_relieve(user) && account.is_over() {
         gateway.runtime.limit_hit(user, Limit::Memory);
         return Err(refusal(OverLimit {
             used: account.current_bytes(),

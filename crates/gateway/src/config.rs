@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use netra_context::Secret;
-use netra_protocol::limits::Limits;
+use parking_lot::RwLock;
 
 use crate::address::Net;
 use crate::auth::issuer::IssuerConfig;
@@ -57,6 +57,36 @@ impl PerMinute {
     }
 }
 
+/// Origins of other pages that may use the interface. They can be set while the server runs; clones are the same.
+#[derive(Debug, Clone, Default)]
+pub struct Origins(Arc<RwLock<Vec<String>>>);
+
+impl From<Vec<String>> for Origins {
+    fn from(origins: Vec<String>) -> Self {
+        Self(Arc::new(RwLock::new(origins)))
+    }
+}
+
+impl Origins {
+    /// These from now on.
+    pub fn set(&self, origins: Vec<String>) {
+        *self.0.write() = origins;
+    }
+
+    /// Whether there are none.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.0.read().is_empty()
+    }
+
+    /// Whether this is one of them. Neither schemes nor hosts have a case.
+    pub(crate) fn have(&self, origin: &str) -> bool {
+        let origins = self.0.read();
+        origins
+            .iter()
+            .any(|listed| listed.eq_ignore_ascii_case(origin))
+    }
+}
+
 /// Settings of the edge, already checked.
 #[derive(Clone)]
 pub struct Config {
@@ -66,7 +96,7 @@ pub struct Config {
     /// Whether the server itself speaks TLS, so that its own address is `https://…`.
     pub tls: bool,
     /// Origins of other pages that may use the interface.
-    pub allowed_origins: Vec<String>,
+    pub allowed_origins: Origins,
     /// Who may make an account.
     pub registration: Registration,
     /// Whose tokens are taken besides the server's own.
@@ -82,8 +112,6 @@ pub struct Config {
     /// How long a verified token is believed before its session and user are looked up again. What
     /// this server itself revokes, it forgets at once; this bounds what another process revokes.
     pub recheck: Duration,
-    /// The limits of every user.
-    pub limits: Limits,
     /// WebSockets of all users on this node.
     pub max_sockets: usize,
     /// Connections of all kinds on this node; beyond it the oldest on which nobody has signed in
@@ -98,7 +126,7 @@ pub struct Config {
     pub trusted_proxies: Vec<Net>,
     /// How long a new connection may take to bring the head of its first request.
     pub header_timeout: Duration,
-    /// How long the body of a request may bring nothing.
+    /// How long the body of a request may bring nothing, or less than 16 KiB.
     pub body_stall: Duration,
     /// Password checks that may run at once; each holds 19 MiB.
     pub password_checks: usize,
@@ -122,7 +150,7 @@ impl Default for Config {
         Self {
             public_origin: None,
             tls: false,
-            allowed_origins: Vec::new(),
+            allowed_origins: Origins::default(),
             registration: Registration::Closed,
             issuer: None,
             dev: false,
@@ -130,7 +158,6 @@ impl Default for Config {
             refresh_ttl: Duration::from_secs(30 * 24 * 3600),
             ticket_ttl: Duration::from_secs(30),
             recheck: Duration::from_secs(60),
-            limits: Limits::default(),
             max_sockets: 20_000,
             max_connections: 30_000,
             requests_per_address: REQUESTS_PER_ADDRESS.into(),

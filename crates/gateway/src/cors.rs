@@ -26,13 +26,13 @@ const MAX_AGE: HeaderValue = HeaderValue::from_static("600");
 pub(crate) fn listed(config: &Config, headers: &HeaderMap, uri: &Uri) -> Option<HeaderValue> {
     let page = headers.get(header::ORIGIN)?;
     let named = page.to_str().ok()?;
-    let is_named = |allowed: &String| allowed.eq_ignore_ascii_case(named);
     // The list first: mostly it is empty, and then nothing has to be parsed.
-    if !config.allowed_origins.iter().any(is_named) {
+    if !config.allowed_origins.have(named) {
         return None;
     }
-    let is_own =
-        origin::is_own(headers, uri) || config.public_origin.as_ref().is_some_and(is_named);
+    let public = config.public_origin.as_ref();
+    let is_own = origin::is_own(headers, uri)
+        || public.is_some_and(|public| public.eq_ignore_ascii_case(named));
     (!is_own).then(|| page.clone())
 }
 

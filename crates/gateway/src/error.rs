@@ -87,9 +87,9 @@ impl Error {
         error
     }
 
-    /// The body of the request brought nothing for too long.
+    /// The body of the request brought nothing, or next to nothing, for too long.
     pub(crate) fn stalled_body() -> Self {
-        let mut error = Self::invalid("The body brought nothing for too long.");
+        let mut error = Self::invalid("The body brought nothing, or too little, for too long.");
         error.status = Some(StatusCode::REQUEST_TIMEOUT);
         error
     }
@@ -185,6 +185,10 @@ impl Error {
         let code = self.code.as_str();
         match self.status().as_u16() {
             500 => tracing::error!(request.id = %request_id, error.code = code, "{}", self.chain()),
+            // There may be thousands a second, and each of them is counted.
+            503 if self.code == ErrorCode::Overloaded => {
+                tracing::debug!(request.id = %request_id, error.code = code, "{}", self.chain())
+            }
             501.. => {
                 tracing::warn!(request.id = %request_id, error.code = code, "{}", self.chain())
             }

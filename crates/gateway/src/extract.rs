@@ -18,6 +18,7 @@ use sha2::{Digest as _, Sha256};
 
 use crate::address::Peer;
 use crate::auth::verifier::Verified;
+use crate::cursor::Cursor;
 use crate::error::Error;
 use crate::json;
 use crate::serve::places::Place;
@@ -39,9 +40,14 @@ pub(crate) fn request_id(parts: &Parts) -> Result<RequestId, Error> {
     given.ok_or_else(|| Error::internal("a request without an id"))
 }
 
+/// Who was let in. A route outside the authenticated part of the router that asks for them refuses everybody.
+pub(crate) fn verified(parts: &Parts) -> Result<Arc<Verified>, Error> {
+    let verified = parts.extensions.get::<Arc<Verified>>().cloned();
+    verified.ok_or_else(|| Error::unauthenticated("The credentials are missing."))
+}
+
 /// The signed-in user of the request, and its parameters behind the `?`; none are known unless the
-/// handler names their type. A route outside the authenticated part of the router that asks for
-/// it refuses everybody.
+/// handler names their type.
 pub(crate) struct Caller<Q = Nothing> {
     pub(crate) ctx: UserExecutionContext,
     pub(crate) verified: Arc<Verified>,
@@ -54,9 +60,7 @@ impl<Q: DeserializeOwned> FromRequestParts<Gateway> for Caller<Q> {
     type Rejection = Error;
 
     async fn from_request_parts(parts: &mut Parts, gateway: &Gateway) -> Result<Self, Error> {
-        let verified = parts.extensions.get::<Arc<Verified>>().cloned();
-        let verified =
-            verified.ok_or_else(|| Error::unauthenticated("The credentials are missing."))?;
+        let verified = verified(parts)?;
         let query = parse_query(parts.uri.query().unwrap_or_default())?;
         let request_id = request_id(parts)?;
         let ctx = context(gateway, verified.principal.clone(), request_id, "request");
@@ -127,7 +131,8 @@ pub(crate) struct Paging {
     #[param(minimum = 1, maximum = 100)]
     limit: Option<i64>,
     /// `next_cursor` of the page before.
-    pub(crate) cursor: Option<String>,
+    #[param(value_type = Option<String>)]
+    pub(crate) cursor: Option<Cursor>,
 }
 
 impl Paging {
@@ -206,7 +211,7 @@ mod tests {
     fn unknown_and_wrong_parameters_are_named() {
         let paging: Paging = parse_query("limit=7&cursor=a%20b").unwrap();
         assert_eq!(paging.limit().unwrap(), 7);
-        assert_eq!(paging.cursor.as_deref(), Some("a b"));
+        assert_eq!(paging.cursor, Some("a b".into()));
 
         let error = parse_query::<Paging>("limt=7").unwrap_err();
         assert_eq!(error.code(), ErrorCode::UnknownField);

@@ -3,6 +3,8 @@
 //! The body is an argument like others but read by the handler, not before it: what depends on an
 //! object is validated after the object was looked up.
 
+mod named;
+
 use axum::body::Body;
 use axum::extract::{FromRequest, Request};
 use axum::http::{HeaderMap, header};
@@ -11,6 +13,7 @@ use netra_context::memory;
 use netra_protocol::ErrorCode;
 use serde::de::{DeserializeOwned, IgnoredAny};
 
+use self::named::Named;
 use crate::charge;
 use crate::error::Error;
 use crate::serve::pace::is_stalled;
@@ -135,13 +138,9 @@ fn is_json(headers: &HeaderMap) -> bool {
 
 /// Reads `T` from JSON text.
 pub(crate) fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Error> {
-    // A list would be taken for the fields of an object, in their order.
-    if bytes.trim_ascii_start().starts_with(b"[") {
-        return Err(refusal("", "invalid type: sequence, expected a map"));
-    }
     let _room = memory::reserve_for_json(bytes).map_err(charge::refusal)?;
     let mut deserializer = serde_json::Deserializer::from_slice(bytes);
-    let read = serde_path_to_error::deserialize(&mut deserializer);
+    let read = serde_path_to_error::deserialize(Named(&mut deserializer));
     let value = read.map_err(|error| {
         let inner = error.inner();
         if inner.is_data() {
@@ -162,7 +161,7 @@ pub(crate) fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Error> {
 
 /// Reads `T` from a JSON value.
 pub(crate) fn from_value<T: DeserializeOwned>(value: serde_json::Value) -> Result<T, Error> {
-    serde_path_to_error::deserialize(value)
+    serde_path_to_error::deserialize(Named(value))
         .map_err(|error| refusal(&error.path().to_string(), &error.inner().to_string()))
 }
 

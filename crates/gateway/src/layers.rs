@@ -21,6 +21,7 @@ use crate::charge;
 use crate::cors;
 use crate::error::Error;
 use crate::limit::Verdict;
+use crate::overload::{self, HEALTH};
 use crate::serve::places::Place;
 use crate::state::Gateway;
 use crate::trace::{self, TRACEPARENT};
@@ -28,8 +29,6 @@ use crate::trace::{self, TRACEPARENT};
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 const X_API_KEY: HeaderName = HeaderName::from_static("x-api-key");
 const X_NETRA_USER: HeaderName = HeaderName::from_static("x-netra-user");
-/// Whoever looks after the server asks here, overloaded or not.
-const HEALTH: &str = "/health/";
 
 /// Gives the request its id, catches panics, writes the body of errors, counts and logs.
 pub(crate) async fn finish(
@@ -185,7 +184,7 @@ fn credential_in_query(uri: &Uri) -> bool {
     })
 }
 
-fn is_interface(path: &str) -> bool {
+pub(crate) fn is_interface(path: &str) -> bool {
     path == "/ws" || path.starts_with("/api/") || path.starts_with(HEALTH)
 }
 
@@ -275,17 +274,6 @@ pub(crate) async fn count_strangers(
     Ok(response)
 }
 
-/// Refuses what would wait long because everything does: whoever asks can come back, and those who were let in get
-/// on. Also for frames of sockets.
-pub(crate) fn refuse_if_overloaded(gateway: &Gateway, to_write: bool) -> Result<(), Error> {
-    if !gateway.store.is_overloaded(to_write) {
-        return Ok(());
-    }
-    metrics::counter!("netra_overloaded_total").increment(1);
-    let message = "The server has more to do than it can; try again.";
-    Err(Error::new(ErrorCode::Overloaded, message))
-}
-
 /// Refuses what would wait too long, and carries out what changes something in a task of its own, so that it is done to
 /// its end where the client hangs up meanwhile: a session that the store has ended must be forgotten here too.
 ///
@@ -295,11 +283,8 @@ pub(crate) async fn to_the_end(
     request: Request,
     next: Next,
 ) -> Result<Response, Error> {
-    let (is_safe, path) = (request.method().is_safe(), request.uri().path());
-    if is_interface(path) && !path.starts_with(HEALTH) {
-        refuse_if_overloaded(&gateway, !is_safe)?;
-    }
-    if is_safe {
+    overload::check_request(&gateway, &request)?;
+    if request.method().is_safe() {
         return Ok(next.run(request).await);
     }
     let carried_out = gateway.runtime.spawn(TaskKind::Part, next.run(request));

@@ -11,12 +11,14 @@ mod auth;
 mod charge;
 mod config;
 mod cors;
+mod cursor;
 mod error;
 mod extract;
 mod json;
 mod layers;
 mod limit;
 mod openapi;
+mod overload;
 mod router;
 mod routes;
 mod serve;
@@ -33,7 +35,9 @@ pub use auth::link::{OneTimeLink, reset_token};
 pub use auth::origin::is_origin;
 pub use auth::passwords::{Refused as PasswordRefused, hash_password};
 pub use auth::setup::setup_token;
-pub use config::{Config, LOGINS_PER_MINUTE, PerMinute, REQUESTS_PER_ADDRESS, Registration};
+pub use config::{
+    Config, LOGINS_PER_MINUTE, Origins, PerMinute, REQUESTS_PER_ADDRESS, Registration,
+};
 pub use openapi::openapi;
 pub use router::router;
 pub use serve::transport::{Door, FreshCertificate, Tls};

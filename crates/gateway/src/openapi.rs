@@ -43,6 +43,7 @@ const KEY_SCHEME: &str = "api_key";
         account::ws_ticket,
         account::me,
         sessions::session_list,
+        sessions::session_delete_all,
         sessions::session_delete,
         me::me_export,
         me::me_delete,
@@ -132,7 +133,7 @@ pub fn openapi() -> utoipa::openapi::OpenApi {
     components.add_security_scheme(SCHEME, SecurityScheme::Http(scheme));
     let key = SecurityScheme::ApiKey(ApiKey::Header(ApiKeyValue::new("X-Api-Key")));
     components.add_security_scheme(KEY_SCHEME, key);
-    components.schemas.values_mut().for_each(bound);
+    components.schemas.values_mut().for_each(correct);
     if let Some(RefOr::T(Schema::Object(limits))) = components.schemas.get_mut("LimitOverrides") {
         // Not `int64`, which ends where a sign would begin.
         for limit in limits.properties.values_mut() {
@@ -250,18 +251,20 @@ fn idempotency_key() -> Parameter {
         .build()
 }
 
-/// A number of 32 bits without a sign has an upper bound, which its format does not say.
-fn bound(schema: &mut RefOr<Schema>) {
+/// A number of 32 bits without a sign has an upper bound, which its format does not say. A list is left out where it is
+/// empty, and a field with a default is one that is always there.
+fn correct(schema: &mut RefOr<Schema>) {
     match schema {
         RefOr::T(Schema::Object(object)) => {
             let of_32_bits = Some(SchemaFormat::KnownFormat(KnownFormat::Int32));
             if object.format == of_32_bits && object.minimum.is_some() && object.maximum.is_none() {
                 object.maximum = Some(u32::MAX.into());
             }
-            object.properties.values_mut().for_each(bound);
+            object.properties.values_mut().for_each(correct);
         }
-        RefOr::T(Schema::AllOf(all)) => all.items.iter_mut().for_each(bound),
-        RefOr::T(Schema::OneOf(one)) => one.items.iter_mut().for_each(bound),
+        RefOr::T(Schema::AllOf(all)) => all.items.iter_mut().for_each(correct),
+        RefOr::T(Schema::OneOf(one)) => one.items.iter_mut().for_each(correct),
+        RefOr::T(Schema::Array(list)) => list.default = None,
         RefOr::T(_) | RefOr::Ref(_) => {}
     }
 }

@@ -60,6 +60,11 @@ fn account_routes() -> Vec<Route> {
         (ACCOUNT, "/api/auth/sessions", get(sessions::session_list)),
         (
             ACCOUNT,
+            "/api/auth/sessions",
+            delete(sessions::session_delete_all),
+        ),
+        (
+            ACCOUNT,
             "/api/auth/sessions/{id}",
             delete(sessions::session_delete),
         ),

@@ -3,7 +3,7 @@
 use std::ops::Deref;
 use std::sync::Arc;
 
-use netra_context::Runtime;
+use netra_context::{Lag, Runtime};
 use netra_engine::ExecutionEngineFactory;
 use netra_events::WebSocketBridgeFactory;
 use netra_protocol::admin::MetricsHistory;
@@ -30,6 +30,8 @@ pub struct Parts {
     pub runtime: Runtime,
     /// State.
     pub store: Store,
+    /// How late the process is.
+    pub lag: Lag,
     /// Events.
     pub bridge: WebSocketBridgeFactory,
     /// Runs and agents.
@@ -57,6 +59,7 @@ pub(crate) struct Gateway(Arc<Inner>);
 pub(crate) struct Inner {
     pub(crate) runtime: Runtime,
     pub(crate) store: Store,
+    pub(crate) lag: Lag,
     pub(crate) bridge: WebSocketBridgeFactory,
     pub(crate) engine: ExecutionEngineFactory,
     pub(crate) tools: Arc<Registry>,
@@ -81,6 +84,7 @@ impl Gateway {
         let Parts {
             runtime,
             store,
+            lag,
             bridge,
             engine,
             tools,
@@ -110,6 +114,7 @@ impl Gateway {
             ),
             runtime,
             store,
+            lag,
             bridge,
             engine,
             tools,

@@ -10,6 +10,7 @@ mod http2;
 mod issuers;
 mod keys;
 mod leaving;
+mod lists;
 mod load;
 mod memory;
 mod parsers;
@@ -29,13 +30,14 @@ use axum::body::Body;
 use axum::http::{HeaderMap, Method, Request, StatusCode, header};
 use http_body_util::BodyExt as _;
 use netra_context::runtime::{Clock, SystemClock};
-use netra_context::{BackgroundKind, Runtime, UserExecutionContext};
+use netra_context::{BackgroundKind, Lag, Runtime, UserExecutionContext};
 use netra_engine::{Agents, EmbeddedAgent, ExecutionEngineFactory};
 use netra_events::{Hub, WebSocketBridgeFactory};
 use netra_model::Models;
 use netra_protocol::Timestamp;
 use netra_protocol::account::{Plan, Role};
 use netra_protocol::id::UserId;
+use netra_protocol::limits::Limits;
 use netra_store::{Entry, Fanout, NewUser, Store};
 use netra_tools::{Policy, Registry, ToolExecutorFactory};
 use netra_worker::{AnalysisPool, ScriptPool};
@@ -76,6 +78,8 @@ struct Edge {
     router: Router,
     parts: Box<dyn Fn() -> Parts>,
     gate: Arc<Gate>,
+    /// Nobody looks at it but a test.
+    lag: Lag,
     _dir: TempDir,
 }
 
@@ -190,7 +194,6 @@ impl Edge {
         let gate = Arc::new(Gate::default());
         let gated = Arc::new(Gated(gate.clone(), hub.clone()));
         let store = Store::open(&runtime, place, gated).unwrap();
-        store.set_limits(config.limits.clone());
         let bridge = WebSocketBridgeFactory::new(&runtime, store.clone(), hub);
         let registry = Arc::new(
             Registry::new(
@@ -200,12 +203,17 @@ impl Edge {
             .unwrap(),
         );
         let engine = engine(&runtime, &store, &bridge, registry.clone());
-        let keys = Keys::ephemeral(&runtime);
+        let (keys, lag) = (
+            Keys::ephemeral(&runtime),
+            Lag::new(std::time::Duration::from_millis(20)),
+        );
         let parts = {
             let (runtime, store, keys) = (runtime.clone(), store.clone(), keys.clone());
+            let lag = lag.clone();
             move || Parts {
                 runtime: runtime.clone(),
                 store: store.clone(),
+                lag: lag.clone(),
                 bridge: bridge.clone(),
                 engine: engine.clone(),
                 tools: registry.clone(),
@@ -231,8 +239,16 @@ impl Edge {
             router,
             parts: Box::new(parts),
             gate,
+            lag,
             _dir: dir,
         }
+    }
+
+    /// Other limits for everybody than those that nobody has set.
+    fn limit(&self, change: impl FnOnce(&mut Limits)) {
+        let mut limits = Limits::default();
+        change(&mut limits);
+        self.store.set_limits(limits);
     }
 
     fn operator(&self) -> UserExecutionContext {

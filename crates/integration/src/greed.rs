@@ -8,7 +8,10 @@ use anyhow::{Context as _, Result, bail, ensure};
 use futures::future::{join_all, try_join_all};
 use netra_client::{Client, Error as ClientError, Method, Socket, Upload};
 use netra_protocol::ErrorCode;
+use netra_protocol::account::Role;
 use netra_protocol::frame::{After, Subscribe};
+use netra_protocol::id::{FileId, UserId};
+use netra_protocol::isolation::MemoryHoldings;
 use netra_protocol::run::{RunStatus, StartRun};
 use serde_json::{Value, json};
 use tokio::sync::watch;
@@ -16,6 +19,7 @@ use tokio::sync::watch;
 use crate::agents::script;
 use crate::fake_model::{FakeModel, Reply};
 use crate::process::{Options, TestProcess};
+use crate::resident::Resident;
 use crate::user::start;
 
 /// The token that may read the metrics.
@@ -32,7 +36,7 @@ pub struct Plan {
     pub means: Vec<&'static str>,
     /// How often each means is tried, in a row.
     pub rounds: usize,
-    /// The user's limit.
+    /// The user's limit; means that come nowhere near it have a part of it ([`SMALLER`]).
     pub limit_mib: u64,
     /// Users who want nothing but their runs of `echo`.
     pub others: usize,
@@ -43,8 +47,12 @@ pub struct Plan {
 pub struct Tried {
     /// By what.
     pub means: &'static str,
+    /// The user's limit meanwhile.
+    pub limit_mib: u64,
     /// The most that the user held at once, as a part of the limit.
     pub peak: f64,
+    /// By how much the server's own memory grew at the most, as the system says.
+    pub grown_mib: u64,
     /// How often it was stopped: runs ended, requests refused.
     pub stopped: u64,
     /// How long all rounds took.
@@ -60,6 +68,23 @@ pub struct Outcome {
     pub others_runs: u64,
 }
 
+impl Tried {
+    /// # Errors
+    /// When more was held than may be, or the means has tried nothing, or was not stopped.
+    pub fn judge(&self) -> Result<()> {
+        ensure!(self.peak < MOST, "more than {MOST} of the limit: {self:?}");
+        ensure!(self.peak > LEAST, "it tried nothing: {self:?}");
+        let most = self.limit_mib as f64 * MOST + BESIDE_MIB;
+        ensure!(
+            (self.grown_mib as f64) < most,
+            "the system says more: {self:?}"
+        );
+        let stops = !STOPPED.contains(&self.means) || self.stopped > 0;
+        ensure!(stops, "it was never stopped: {self:?}");
+        Ok(())
+    }
+}
+
 /// Every means.
 pub const MEANS: [&str; 8] = [
     "script",
@@ -71,6 +96,26 @@ pub const MEANS: [&str; 8] = [
     "event flood",
     "sockets",
 ];
+
+/// Means by which a user comes nowhere near a large limit, because of what else bounds them; with the part of the limit
+/// that the user has meanwhile.
+const SMALLER: [(&str, u64); 4] = [
+    ("query", 4),
+    ("upload", 16),
+    ("event flood", 8),
+    ("sockets", 32),
+];
+
+/// Means that nothing but memory stops; the others are held by bounds of their own before, and a query by its time where
+/// the server was built without optimisation.
+const STOPPED: [&str; 4] = ["script", "upload", "tool result", "model output"];
+/// What a means has to hold at the least, as a part of the limit: else it tried nothing.
+const LEAST: f64 = 0.25;
+/// What nobody may hold, as a part of the limit.
+const MOST: f64 = 1.1;
+/// By how much the server may grow besides, as the system says: its own caches, the others, and pages that the
+/// allocator has not given back.
+const BESIDE_MIB: f64 = 128.0;
 
 /// The agents of the greedy user, as name, manifest and code.
 const AGENTS: [(&str, &str, &str); 4] = [
@@ -94,11 +139,15 @@ const AGENTS: [(&str, &str, &str); 4] = [
     ),
 ];
 
-struct Scene {
+struct Scene<'a> {
+    admin: &'a Client,
     greedy: Client,
+    id: UserId,
+    /// As long as it is open, so is the account, and what was held at most is remembered.
+    _anchor: Socket,
     /// Runs that ended for want of memory: by the watch, or at the limit of their own worker.
     ended: AtomicU64,
-    file: Option<netra_protocol::id::FileId>,
+    file: Option<FileId>,
 }
 
 /// Tries every means `rounds` times, while the others' runs go on.
@@ -111,35 +160,17 @@ pub async fn try_all(data: &Path, agents: &Path, plan: Plan) -> Result<Outcome> 
     }
     let model = FakeModel::start(talk).await?;
     let server = TestProcess::start_with(data, options(agents, model.url(), &plan)).await?;
-    let greedy = server.user("greedy").await?.client;
+    let admin = server.user_as("watcher", Role::Admin).await?.client;
     let others = Others::start(&server, data, plan.others).await?;
-    let mut scene = Scene {
-        greedy,
-        ended: AtomicU64::new(0),
-        file: None,
-    };
-    // As long as it is open, so is the account, and what was held at most is remembered.
-    let anchor = Socket::connect(&scene.greedy).await?;
+    let resident = Resident::watch(server.pid().context("it runs")?)?;
     let mut tried = Vec::new();
-    for means in plan.means {
-        let (before, began) = (scene.stopped().await?, Instant::now());
-        for round in 0..plan.rounds {
-            let attack = tokio::time::timeout(PATIENCE, scene.attack(means));
-            let attacked = attack
-                .await
-                .with_context(|| format!("{means}, round {round}"))?;
-            attacked.with_context(|| format!("{means}, round {round}"))?;
-        }
-        tried.push(Tried {
-            means,
-            peak: scene.metric("netra_memory_user_peak_ratio").await?,
-            stopped: scene.stopped().await? - before,
-            seconds: began.elapsed().as_secs_f64(),
-        });
+    for means in &plan.means {
+        let scene = Scene::open(&server, &admin, means, &plan).await?;
+        let one = scene.try_out(means, &plan, &resident).await;
+        tried.push(one.with_context(|| (*means).to_owned())?);
     }
-    drop(anchor);
     let others_runs = others.end().await?;
-    drop(server);
+    drop((resident, server));
     Ok(Outcome { tried, others_runs })
 }
 
@@ -171,7 +202,68 @@ fn talk(request: &Value) -> Reply {
     Reply::ToolCall("time_now".into(), json!({ "numbers": numbers }))
 }
 
-impl Scene {
+impl<'a> Scene<'a> {
+    /// A user of its own for each means, who holds nothing yet.
+    async fn open(
+        server: &TestProcess,
+        admin: &'a Client,
+        means: &str,
+        plan: &Plan,
+    ) -> Result<Self> {
+        let user = server
+            .user(&format!("greedy-{}", means.replace(' ', "-")))
+            .await?;
+        let part = SMALLER.iter().find(|(name, _)| *name == means);
+        let limit_mib = plan.limit_mib / part.map_or(1, |(_, part)| *part);
+        let request = admin.request(Method::PATCH, &format!("/api/admin/users/{}", user.id));
+        let limits = json!({ "limits": { "memory_mib": limit_mib } });
+        admin.send(request.json(&limits)).await?;
+        Ok(Self {
+            admin,
+            _anchor: Socket::connect(&user.client).await?,
+            greedy: user.client,
+            id: user.id,
+            ended: AtomicU64::new(0),
+            file: None,
+        })
+    }
+
+    async fn try_out(
+        mut self,
+        means: &'static str,
+        plan: &Plan,
+        resident: &Resident,
+    ) -> Result<Tried> {
+        let (before, began) = (self.stopped().await?, Instant::now());
+        let at_first = resident.begin()?;
+        for round in 0..plan.rounds {
+            let attack = tokio::time::timeout(PATIENCE, self.attack(means));
+            let attacked = attack.await.with_context(|| format!("round {round}"))?;
+            attacked.with_context(|| format!("round {round}"))?;
+        }
+        let grown = resident.most().saturating_sub(at_first);
+        let memory = self.held().await?;
+        let peak = memory.peak_bytes.context("the server counts")?;
+        let watched = self.metric("netra_memory_user_peak_ratio").await?;
+        ensure!(watched > 0.0, "nobody watches over memory");
+        Ok(Tried {
+            means,
+            limit_mib: memory.limit_bytes >> 20,
+            peak: peak as f64 / memory.limit_bytes as f64,
+            grown_mib: grown >> 20,
+            stopped: self.stopped().await? - before,
+            seconds: began.elapsed().as_secs_f64(),
+        })
+    }
+
+    /// What the user holds, and has held at the most.
+    async fn held(&self) -> Result<MemoryHoldings> {
+        let seen = self.admin.isolation().await?;
+        let own = seen.users.iter().find(|holds| holds.user_id == self.id);
+        own.and_then(|own| own.memory)
+            .context("the account is open")
+    }
+
     async fn attack(&mut self, means: &str) -> Result<()> {
         match means {
             "script" => self.runs("hoarder", Vec::new()).await,
@@ -190,7 +282,7 @@ impl Scene {
     }
 
     /// Runs at once, to their ends, whatever these are.
-    async fn runs(&self, agent: &str, files: Vec<netra_protocol::id::FileId>) -> Result<()> {
+    async fn runs(&self, agent: &str, files: Vec<FileId>) -> Result<()> {
         let one = async || {
             let wish = StartRun {
                 files: files.clone(),
@@ -218,7 +310,7 @@ impl Scene {
     }
 
     /// A log in which no two lines are alike.
-    async fn log_file(&mut self) -> Result<netra_protocol::id::FileId> {
+    async fn log_file(&mut self) -> Result<FileId> {
         if let Some(file) = self.file {
             return Ok(file);
         }

@@ -17,6 +17,8 @@ pub mod greed;
 pub mod noise;
 mod process;
 mod proxy;
+mod real_log;
+mod resident;
 mod server;
 mod tool;
 mod user;
@@ -31,12 +33,18 @@ pub use fake_endpoint::{FakeEndpoint, Request, Said};
 pub use fake_model::{FakeModel, Reply};
 pub use process::{Options as ProcessOptions, TestProcess};
 pub use proxy::{Damage, Proxy};
+pub use real_log::real_log;
 pub use server::{Options, TestServer};
 pub use tool::TestTool;
 pub use user::{TestUser, start, start_with_files, text_of};
 
 /// How long a test waits for what must come; only a broken test waits so long.
 pub const PATIENCE: std::time::Duration = std::time::Duration::from_secs(30);
+
+/// How late the servers of tests may be, in milliseconds, before they refuse work: there are more of them at once than
+/// their machine has processors for.
+pub(crate) const TURN_WAIT_MS: &str = "60000";
+pub(crate) const TURN_WAIT: &str = "NETRA__LIMITS__TURN_WAIT_MS";
 
 /// The result of `future`, or a failure that says what did not come.
 pub async fn soon<T>(what: &str, future: impl Future<Output = T>) -> T {

@@ -76,7 +76,7 @@ impl Noise {
     fn start(user: &TestUser, ways: Vec<&'static str>) -> Self {
         let (user, over) = (user.clone(), Arc::new(AtomicBool::new(false)));
         let until = Arc::clone(&over);
-        let (begins, begun) = mpsc::channel();
+        let (begins, begun) = mpsc::sync_channel(1);
         let thread = std::thread::spawn(move || {
             rustix::process::nice(19)?;
             netra_memory::take_turns_of(None)?;

@@ -157,6 +157,7 @@ fn command(data: &Path, options: &Options) -> Result<Command> {
             command
         }
     };
+    command.env(crate::TURN_WAIT, crate::TURN_WAIT_MS);
     command.envs(
         options
             .environment

@@ -18,6 +18,7 @@ use crate::binary::binary;
 use crate::database;
 use crate::tool::TestTool;
 use crate::user::TestUser;
+use crate::{TURN_WAIT, TURN_WAIT_MS};
 
 /// How a server is set up; everything else as by default.
 #[derive(Default, Clone)]
@@ -77,9 +78,12 @@ impl Options {
     }
 
     fn config(&self, data: &Path) -> Result<Config> {
+        let mut settings = vec![(TURN_WAIT.to_owned(), TURN_WAIT_MS.to_owned())];
+        settings.retain(|(name, _)| self.settings.iter().all(|(set, _)| set != name));
+        settings.extend(self.settings.clone());
         let mut layers = Layers::new()
             .file(self.file.as_deref())
-            .environment([database::settings(data)?, self.settings.clone()].concat())
+            .environment([database::settings(data)?, settings].concat())
             .flag("server.listen", "listen", "127.0.0.1:0")
             .flag("data.dir", "data", data.display().to_string())
             // Workers are processes of the binary, not of this test program.

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use netra_context::memory::OverLimit;
+use netra_context::programs::Shortage;
 use parking_lot::Mutex;
 
 use crate::lines::MAX_MESSAGE_BYTES;
@@ -25,6 +26,9 @@ pub(crate) enum Why {
     /// The user has no memory left for what it sent.
     #[error("no memory is left for what it sent: {0}")]
     Memory(OverLimit),
+    /// It held the most where there was too little.
+    #[error("{0}")]
+    Shortage(Shortage),
     /// It did not answer, again and again.
     #[error("it did not answer in time {0} times in a row")]
     Hung(u32),

@@ -4,8 +4,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use netra_context::Secret;
-use netra_context::memory::{Account, Scope};
-use netra_memory::External;
+use netra_context::memory::Scope;
+use netra_context::programs::{Charged, Owner, Program as Counted, Shortage};
 use netra_tools::{Redaction, cut_text};
 use netra_worker::sandbox::Processes;
 use rmcp::transport::StreamableHttpClientTransport;
@@ -39,37 +39,50 @@ pub(crate) struct Instance {
     pub(crate) connection: Connection,
     ending: Ending,
     /// None for a server of HTTP.
-    program: Option<Box<dyn Program>>,
-    charge: Option<Charge>,
+    program: Option<Arc<dyn Program>>,
+    /// Its memory.
+    charged: Option<Arc<Charged>>,
     /// The processes that it had before a run began to use it; none while no run does.
-    kept: Mutex<Option<Processes>>,
-    /// Whoever listens to it hears that it is gone.
+    pub(crate) kept: Mutex<Option<Processes>>,
+    /// Ends with it, which is what others wait for.
     life: watch::Sender<()>,
     /// What it was given.
     pub(crate) opened: Opened,
     sign_in: Option<Arc<SignIn>>,
 }
 
-/// The memory of the program on its user's account, which stays open for it.
-struct Charge {
-    held: External,
-    account: Arc<Account>,
+/// A program whose memory is counted, and that ends where it holds the most.
+struct Held {
+    program: Arc<dyn Program>,
+    ending: Ending,
+}
+
+impl Counted for Held {
+    fn memory_bytes(&self) -> u64 {
+        self.program.memory_bytes()
+    }
+
+    fn end(&self, why: Shortage) {
+        // First, so that whoever finds the connection closed is told of this.
+        self.ending.note(Why::Shortage(why));
+        self.program.end();
+    }
 }
 
 impl Instance {
-    /// Starts one, on this account where it is a user's.
+    /// Starts one, on its owner's account where it is a user's.
     ///
     /// # Errors
     /// In words.
     pub(crate) async fn start(
         server: &Server,
-        account: Option<Arc<Account>>,
+        owner: Option<Owner>,
         opened: &Opened,
     ) -> Result<Self, String> {
         let era = server.era();
         // One time for both askings: whoever waits was told of one.
         let end = Instant::now() + server.config.start;
-        let why = match Self::start_as(server, account.clone(), opened, (era, end)).await {
+        let why = match Self::start_as(server, owner.clone(), opened, (era, end)).await {
             Ok(started) => return Ok(started),
             Err(why) => why,
         };
@@ -77,7 +90,7 @@ impl Instance {
             return Err(why);
         }
         // Some servers of the older era stumble over the question which eras they know.
-        match Self::start_as(server, account, opened, (Era::Sessions, end)).await {
+        match Self::start_as(server, owner, opened, (Era::Sessions, end)).await {
             Ok(started) => {
                 server.note_older();
                 Ok(started)
@@ -89,14 +102,14 @@ impl Instance {
 
     async fn start_as(
         server: &Server,
-        account: Option<Arc<Account>>,
+        owner: Option<Owner>,
         opened: &Opened,
         (era, end): (Era, Instant),
     ) -> Result<Self, String> {
         let started = async {
             match &server.config.place {
                 Place::Stdio(command) => {
-                    Self::of_program(server, command, account, (opened, era)).await
+                    Self::of_program(server, command, owner, (opened, era)).await
                 }
                 Place::Http(address) => Self::of_address(server, address, (opened, era)).await,
             }
@@ -112,7 +125,7 @@ impl Instance {
     async fn of_program(
         server: &Server,
         command: &Command,
-        account: Option<Arc<Account>>,
+        owner: Option<Owner>,
         (opened, era): (&Opened, Era),
     ) -> Result<Self, String> {
         let Started {
@@ -123,21 +136,23 @@ impl Instance {
             .programs
             .start(&with_secrets(command, opened)?)
             .await?;
-        let charge = account.map(|account| Charge {
-            held: account.add_external(),
-            account,
-        });
-        let scope = charge
+        let (program, ending) = (Arc::<dyn Program>::from(program), Ending::default());
+        let scope = owner
             .as_ref()
-            .map_or_else(Scope::system, |charge| charge.account.scope());
-        let ending = Ending::default();
+            .map_or_else(Scope::system, |owner| owner.account.scope());
+        let held = Held {
+            program: Arc::clone(&program),
+            ending: ending.clone(),
+        };
+        let most = command.memory_mib.saturating_mul(1024 * 1024);
+        let charged = server.runtime().charge_program(owner, most, Box::new(held));
         let lines = Lines::new((read, write), scope, ending.clone());
         match server.connect(lines, era).await {
             Ok(connection) => Ok(Self {
                 connection,
                 ending,
                 program: Some(program),
-                charge,
+                charged: Some(charged),
                 kept: Mutex::default(),
                 life: watch::Sender::default(),
                 opened: opened.clone(),
@@ -181,7 +196,7 @@ impl Instance {
             connection,
             ending: Ending::default(),
             program: None,
-            charge: None,
+            charged: None,
             kept: Mutex::default(),
             life: watch::Sender::default(),
             opened: opened.clone(),
@@ -209,9 +224,13 @@ impl Instance {
         self.sign_in.as_ref()?.token().await
     }
 
-    /// Says by its end that the instance is gone.
-    pub(crate) fn life(&self) -> watch::Receiver<()> {
-        self.life.subscribe()
+    /// Waits until it is gone, without being what keeps it.
+    pub(crate) fn gone(&self) -> impl Future<Output = ()> + Send + use<> {
+        let mut life = self.life.subscribe();
+        async move {
+            // Nothing is ever sent there: it ends with the instance.
+            life.changed().await.ok();
+        }
     }
 
     /// Notes why it is going to be ended.
@@ -219,20 +238,17 @@ impl Instance {
         self.ending.note(why);
     }
 
-    /// Counts its memory for its user. False where the user holds more than allowed.
-    pub(crate) fn measure(&self) -> bool {
-        let (Some(program), Some(charge)) = (&self.program, &self.charge) else {
-            return true;
-        };
-        charge.held.set(program.memory_bytes());
-        !charge.account.is_over()
+    /// Whether it is a program whose user holds more memory than allowed.
+    pub(crate) fn is_over(&self) -> bool {
+        self.charged.as_ref().is_some_and(|held| held.is_over())
     }
 
-    /// A run is going to use it, the first of those that do where `is_first`.
-    pub(crate) async fn begin_use(&self, is_first: bool) {
+    /// A run is going to use it. Whether it is the first of those that do is asked when nobody else is at it: else what
+    /// another one has begun meanwhile would be ended.
+    pub(crate) async fn begin_use(&self, is_first: impl FnOnce() -> bool + Send) {
         let Some(program) = &self.program else { return };
         let mut kept = self.kept.lock().await;
-        if kept.is_some() && !is_first {
+        if !is_first() && kept.is_some() {
             return;
         }
         // What the runs before have left, if nobody had the time to look.
@@ -313,72 +329,21 @@ pub(crate) fn chain(error: &(dyn std::error::Error + 'static)) -> String {
 
 #[cfg(test)]
 mod tests {
-    use async_trait::async_trait;
     use netra_context::Runtime;
-    use tokio::io::DuplexStream;
+    use netra_protocol::tool::ToolServerScope;
 
     use super::*;
-    use crate::config::ServerConfig;
-    use crate::program::Programs;
-
-    /// A program that says nothing, as long as its other end is there.
-    struct Mute(#[expect(dead_code, reason = "it is there to be dropped")] DuplexStream);
-
-    #[async_trait]
-    impl Program for Mute {
-        fn memory_bytes(&self) -> u64 {
-            0
-        }
-
-        fn process_id(&self) -> Option<u32> {
-            None
-        }
-
-        fn processes(&self) -> Processes {
-            Processes::default()
-        }
-
-        async fn end_others(&self, _: &Processes) {}
-
-        async fn ended(&self) -> String {
-            std::future::pending().await
-        }
-
-        fn said(&self) -> String {
-            String::new()
-        }
-    }
-
-    struct Mutes;
-
-    #[async_trait]
-    impl Programs for Mutes {
-        async fn start(&self, _: &Command) -> Result<Started, String> {
-            let (near, far) = tokio::io::duplex(64 * 1024);
-            let (read, write) = tokio::io::split(near);
-            Ok(Started {
-                read: Box::new(read),
-                write: Box::new(write),
-                program: Box::new(Mute(far)),
-            })
-        }
-    }
+    use crate::scripted_tests;
 
     #[tokio::test(start_paused = true)]
     async fn a_server_that_hangs_is_given_up_after_one_time_for_both_eras() {
-        let command = Command {
-            program: "/bin/mute".into(),
-            arguments: Vec::new(),
-            environment: Default::default(),
-            secrets: Default::default(),
-            read: Vec::new(),
-            write: Vec::new(),
-            network: false,
-            memory_mib: 1,
-        };
-        let config = ServerConfig::new(Place::Stdio(command));
+        let runtime = Runtime::new();
+        let (mut config, programs, scripted) =
+            scripted_tests::server(&runtime, ToolServerScope::User);
+        config.era = Era::Newest;
+        scripted.fall_silent();
         let most = config.start + Duration::from_secs(1);
-        let server = Server::new(&Runtime::new(), "mute".into(), config, Arc::new(Mutes));
+        let server = Server::new(&runtime, "mute".into(), config, programs);
         let begun = Instant::now();
         let started = server.start(None, &Opened::default()).await;
         let why = started.err().unwrap();

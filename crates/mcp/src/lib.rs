@@ -16,6 +16,8 @@ mod opened;
 mod own;
 mod program;
 mod sandboxed;
+#[cfg(test)]
+mod scripted_tests;
 mod seat;
 mod seats;
 mod server;

@@ -1,13 +1,12 @@
-//! Listening to an instance that users call: where it says that its tools are others now, it is asked itself, because
-//! a server may keep for each instance which tools it has. What it answers holds for whom it serves.
+//! Listening to an instance that serves one user: where it says that its tools are others now, it is asked itself,
+//! because a server may keep for each instance which tools it has. What it answers holds for that user.
 
 use std::sync::{Arc, Weak};
 
 use netra_context::runtime::TaskKind;
-use netra_protocol::id::UserId;
 use netra_protocol::tool::ToolServerScope;
-use netra_tools::Registry;
-use tokio::sync::{Notify, watch};
+use netra_tools::Voice;
+use tokio::sync::Notify;
 
 use crate::instance::Instance;
 use crate::seat::Seat;
@@ -15,49 +14,43 @@ use crate::seats::Seats;
 use crate::server::Server;
 use crate::servers::{CALM, tools};
 
-/// Listens as long as the instance is there. That of a run is not listened to: a run keeps the tools that it began
-/// with.
+/// Listens as long as the instance is there. Others are not listened to: everybody's is asked by whoever learns for
+/// everybody, a run keeps the tools that it began with, and what is of each user anyway is asked for when it is needed.
 pub(crate) fn begin(seats: &Arc<Seats>, seat: &Seat, instance: &Arc<Instance>) {
-    let is_of_run = seat.server.config.scope == ToolServerScope::Run;
-    let Some(registry) = seats.registry().filter(|_| !is_of_run) else {
+    let server = &seat.server;
+    let (Some(registry), Some(user), ToolServerScope::User) =
+        (seats.registry(), seat.user, server.config.scope)
+    else {
         return;
     };
+    if registry.is_of_each_user(&server.name) {
+        return;
+    }
     let listening = Listening {
-        registry: Arc::clone(registry),
+        voice: registry.voice(user, &server.name),
         seats: Arc::downgrade(seats),
-        server: Arc::clone(&seat.server),
-        user: seat.user,
+        server: Arc::clone(server),
         instance: Arc::downgrade(instance),
         changed: instance.connection.changed(),
-        life: instance.life(),
     };
-    seats.runtime().spawn(TaskKind::Part, listening.go_on());
+    let gone = instance.gone();
+    seats.runtime().spawn(TaskKind::Part, async move {
+        tokio::select! {
+            () = gone => {}
+            () = listening.hear() => {}
+        }
+    });
 }
 
 struct Listening {
-    registry: Arc<Registry>,
+    voice: Voice,
     seats: Weak<Seats>,
     server: Arc<Server>,
-    /// None where the instance is everybody's.
-    user: Option<UserId>,
     instance: Weak<Instance>,
     changed: Arc<Notify>,
-    life: watch::Receiver<()>,
 }
 
 impl Listening {
-    async fn go_on(self) {
-        let mut life = self.life.clone();
-        // Nothing is ever sent there: it ends with the instance.
-        tokio::select! {
-            _ = life.changed() => {}
-            () = self.hear() => {}
-        }
-        if let Some(user) = self.user {
-            self.registry.forget_for(user, &self.server.name);
-        }
-    }
-
     async fn hear(&self) {
         loop {
             self.changed.notified().await;
@@ -67,12 +60,7 @@ impl Listening {
             };
             match self.server.offers_now(&instance).await {
                 Ok(offers) => {
-                    let name = &self.server.name;
-                    let tools = tools(&self.server, &seats, offers);
-                    match self.user {
-                        Some(user) => self.registry.learn_for(user, name, tools),
-                        None => self.registry.learn(name, tools),
-                    };
+                    self.voice.say(tools(&self.server, &seats, offers));
                 }
                 Err(why) => {
                     let name = &self.server.name;

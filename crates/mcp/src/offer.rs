@@ -49,6 +49,10 @@ pub(crate) struct Offers {
     pub(crate) taken: Vec<Offer>,
     /// Each with the reason.
     pub(crate) left_out: Vec<String>,
+    /// The server's name and version, as it says.
+    pub(crate) title: Option<String>,
+    /// The version of the protocol that is spoken.
+    pub(crate) protocol: Option<String>,
 }
 
 impl Offers {

@@ -1,6 +1,7 @@
 //! The secrets that an instance of a tool server is given: opened for it, compared, and taken out of what is told of it.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use netra_context::{Secret, UserExecutionContext};
 use netra_protocol::error::Failure;
@@ -18,14 +19,14 @@ pub(crate) struct Opened {
     /// Secrets by their names.
     secrets: BTreeMap<String, Secret>,
     /// What stands in the configuration, and is not to be seen either.
-    plain: Vec<(String, Secret)>,
+    plain: Arc<[(String, Secret)]>,
 }
 
 impl Opened {
     fn nothing(server: &Server) -> Self {
         Self {
             secrets: BTreeMap::new(),
-            plain: server.config.place.plain_values(),
+            plain: server.plain(),
         }
     }
 
@@ -76,13 +77,9 @@ impl Opened {
 
     /// Whether an instance that has these need not be replaced by one with those.
     pub(crate) fn is_same_as(&self, other: &Self) -> bool {
-        let texts = |opened: &Self| -> Vec<_> {
-            let pair = |(name, secret): (&String, &Secret)| {
-                (name.clone(), Zeroizing::new(secret.expose().to_owned()))
-            };
-            opened.secrets.iter().map(pair).collect()
-        };
-        texts(self) == texts(other)
+        let text = |(name, secret)| (name, Secret::expose(secret));
+        let others = other.secrets.iter().map(text);
+        self.secrets.iter().map(text).eq(others)
     }
 
     /// Takes them out of what is told.

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use futures::FutureExt as _;
 use futures::future::join_all;
+use netra_context::programs::Owner;
 use netra_context::{Principal, Runtime, UserExecutionContext};
 use netra_protocol::id::UserId;
 use netra_protocol::tool::{OwnToolServer, PutToolServer, ToolServer, ToolServerState};
@@ -18,11 +19,10 @@ use parking_lot::Mutex;
 use tokio::time::Instant;
 
 use crate::config::{Address, MAX_OWN_NAME, Place, ServerConfig, check_own_name};
-use crate::instance::Instance;
 use crate::opened::Opened;
 use crate::program::Programs;
 use crate::seats::Seats;
-use crate::server::Server;
+use crate::server::{Known, Server};
 use crate::servers::{left_out, tools};
 
 /// How long what a server has said is taken for what it would say now.
@@ -262,10 +262,13 @@ impl Own {
             return Source::away(&server.name, &why);
         }
         let mut learnt = link.learnt.lock().await;
-        let changed = server.changed.notified().now_or_never().is_some();
-        if let Some(known) = learnt.as_ref().filter(|known| Instant::now() < known.until)
-            && !(changed && known.pause.is_none())
+        if server.changed.notified().now_or_never().is_some()
+            && let Some(known) = learnt.as_mut().filter(|known| known.pause.is_none())
         {
+            // Until it has been asked for that, however often that takes.
+            known.until = Instant::now();
+        }
+        if let Some(known) = learnt.as_ref().filter(|known| Instant::now() < known.until) {
             if known.pause.is_none() {
                 server.note_here();
             }
@@ -279,23 +282,13 @@ impl Own {
                 return Source::away(&server.name, &why);
             }
         };
-        let account = ctx.limits().map(|limits| {
-            ctx.runtime()
-                .account_of(principal.user_id, limits.memory_mib)
-        });
-        // A server may keep for each instance which tools it has.
-        let seated = || self.seats.seated(server, principal.user_id);
-        let is_good =
-            |one: &Arc<Instance>| !one.connection.is_closed() && one.opened.is_same_as(&opened);
-        let offers = match changed.then(seated).flatten().filter(is_good) {
-            Some(instance) => server.offers_now(&instance).await,
-            None => server.offers(account, &opened).await,
-        };
-        let (source, pause) = match offers {
+        let seated = self.seats.seated(server, Some(principal.user_id)).await;
+        let (source, pause) = match server.offers(seated, Owner::of(ctx), &opened).await {
             Ok(offers) => {
+                let known = Known::of(&offers);
                 let tools = tools(server, &self.seats, offers);
                 let (source, refused) = Source::here(&server.name, tools);
-                server.note_left_out(left_out(&refused));
+                server.note_known(known, left_out(&refused));
                 (source, None)
             }
             Err(why) => {

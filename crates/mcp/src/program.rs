@@ -41,6 +41,9 @@ pub trait Program: Send + Sync {
     /// Ends what it has started and is not among these; the program itself stays.
     async fn end_others(&self, kept: &Processes);
 
+    /// Ends it and all that it has started, at once.
+    fn end(&self);
+
     /// Waits until it has ended, and says how.
     async fn ended(&self) -> String;
 

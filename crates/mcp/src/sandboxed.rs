@@ -84,6 +84,10 @@ impl Program for Running {
         Self::end_others(self, kept).await;
     }
 
+    fn end(&self) {
+        Self::end(self);
+    }
+
     async fn ended(&self) -> String {
         match Self::ended(self).await.reason {
             Reason::Exited(code @ 129..) => format!("ended by the signal {}", code - 128),

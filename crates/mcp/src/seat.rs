@@ -4,6 +4,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use netra_context::programs::Owner;
 use netra_context::runtime::TaskKind;
 use netra_context::{Runtime, Secret, UserExecutionContext};
 use netra_protocol::error::{ErrorCode, Failure};
@@ -31,6 +32,14 @@ const MAX_PAUSE: Duration = Duration::from_secs(60);
 const LEAST: Duration = Duration::from_millis(1);
 /// How long before the end of a call's own time it is given up, so that the reason is told.
 const BEFORE_THE_END: Duration = Duration::from_millis(50);
+
+/// How long after so many failures in a row nothing is started: at first not at all, then later and later.
+fn pause_after(failures: u32) -> Duration {
+    match failures {
+        0 => Duration::ZERO,
+        before => Duration::from_secs(1 << (before - 1).min(6)).min(MAX_PAUSE),
+    }
+}
 
 /// The place of one owner at one server. Dropping it ends its instance.
 pub(crate) struct Seat {
@@ -88,7 +97,7 @@ impl Seat {
     ) -> Result<ServerResult, Failure> {
         let _busy = Busy::new(self);
         let instance = self.instance(ctx, seats, opened).await?;
-        let is_first = std::mem::take(&mut self.usage.lock().is_taken_up);
+        let is_first = || std::mem::take(&mut self.usage.lock().is_taken_up);
         instance.begin_use(is_first).await;
         instance.token().await.iter().for_each(conceal);
         let limit = self.limit(ctx);
@@ -151,11 +160,8 @@ impl Seat {
             }
         }
         let place = Seats::take_place(seats, self)?;
-        let account = self.user.and_then(|user| {
-            let limits = ctx.limits()?;
-            Some(ctx.runtime().account_of(user, limits.memory_mib))
-        });
-        match self.server.start_for_calls(account, opened).await {
+        let owner = self.user.and_then(|_| Owner::of(ctx));
+        match self.server.start_for_calls(owner, opened).await {
             Ok(instance) => {
                 let instance = Arc::new(instance);
                 listening::begin(seats, self, &instance);
@@ -185,10 +191,7 @@ impl Seat {
     /// The first time it may be started again at once, then later and later.
     fn pause(&self, state: &mut State, why: String) {
         let mut usage = self.usage.lock();
-        let pause = match usage.failures {
-            0 => Duration::ZERO,
-            before => Duration::from_secs(1 << (before - 1).min(6)).min(MAX_PAUSE),
-        };
+        let pause = pause_after(usage.failures);
         usage.failures = usage.failures.saturating_add(1);
         state.waits = Some((Instant::now() + pause, why));
     }
@@ -232,7 +235,7 @@ impl Seat {
         }
         let why = instance.why().await;
         self.let_fall(instance, &why).await;
-        if let Why::Memory(_) = why {
+        if let Why::Memory(_) | Why::Shortage(_) = why {
             let words = format!("the tool server {name} was ended: {why}");
             return Failure::new(ErrorCode::MemoryLimitExceeded, words);
         }
@@ -263,9 +266,9 @@ impl Seat {
         (usage.calls == 0).then_some(usage.last)
     }
 
-    /// The instance, where nobody is busy with its place.
-    pub(crate) fn seated(&self) -> Option<Arc<Instance>> {
-        let state = self.state.try_lock().ok()?;
+    /// The instance, once nobody is busy with its place.
+    pub(crate) async fn seated(&self) -> Option<Arc<Instance>> {
+        let state = self.state.lock().await;
         state.seated.as_ref().map(|(one, _)| Arc::clone(one))
     }
 
@@ -274,15 +277,11 @@ impl Seat {
         self.state.try_lock().ok()?.seated.take()
     }
 
-    /// Whether there is an instance, and whether its user has memory for it.
-    pub(crate) fn measure(&self) -> bool {
-        let Ok(state) = self.state.try_lock() else {
-            return true;
-        };
-        match &state.seated {
-            Some((instance, _)) => instance.measure(),
-            None => true,
-        }
+    /// Whether there is an instance whose user holds more memory than allowed, and nobody is busy with its place.
+    pub(crate) fn is_over(&self) -> bool {
+        let state = self.state.try_lock().ok();
+        let seated = state.as_ref().and_then(|state| state.seated.as_ref());
+        seated.is_some_and(|(instance, _)| instance.is_over())
     }
 }
 
@@ -315,14 +314,7 @@ impl Drop for Stay {
         drop(usage);
         let seat = Arc::clone(&self.seat);
         self.runtime.spawn(TaskKind::Part, async move {
-            let seated = seat
-                .state
-                .lock()
-                .await
-                .seated
-                .as_ref()
-                .map(|(one, _)| Arc::clone(one));
-            if let Some(instance) = seated {
+            if let Some(instance) = seat.seated().await {
                 instance.end_use(|| seat.usage.lock().runs > 0).await;
             }
         });
@@ -344,5 +336,59 @@ impl Drop for Busy<'_> {
         let mut usage = self.0.usage.lock();
         usage.calls -= 1;
         usage.last = Instant::now();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures::poll;
+    use netra_protocol::tool::ToolServerScope;
+
+    use super::*;
+    use crate::scripted_tests::{NAME, server, sprout, user};
+
+    /// A seat with an instance, which is a user's.
+    async fn taken(runtime: &Runtime) -> (UserExecutionContext, Arc<Seats>, Arc<Seat>) {
+        let (config, programs, _) = server(runtime, ToolServerScope::User);
+        let server = Arc::new(Server::new(runtime, NAME.into(), config, programs));
+        let seats = Arc::new(Seats::new(runtime, 8, 8));
+        let ctx = user(runtime);
+        let seat = seats.of(&server, ctx.user_id());
+        sprout(&ctx, &seats, &seat).await;
+        (ctx, seats, seat)
+    }
+
+    #[test]
+    fn what_ends_again_and_again_is_started_later_and_later_and_at_least_once_a_minute() {
+        let pauses = [0, 1, 2, 3, 4, 5, 6, 7, 8, u32::MAX];
+        let pauses = pauses.map(|failures| pause_after(failures).as_secs());
+        assert_eq!(pauses, [0, 1, 2, 4, 8, 16, 32, 60, 60, 60]);
+    }
+
+    #[tokio::test]
+    async fn an_instance_is_seen_while_a_call_begins() {
+        let (_, _, seat) = taken(&Runtime::new()).await;
+        let busy = seat.state.lock().await;
+        let mut seen = std::pin::pin!(seat.seated());
+        assert!(poll!(&mut seen).is_pending());
+        drop(busy);
+        assert!(seen.await.is_some());
+    }
+
+    /// Where two runs began at once, the second could be at work when what was there before the first was ended, and
+    /// the second's programs with it.
+    #[tokio::test]
+    async fn who_is_first_at_an_instance_is_known_when_nobody_else_is_at_it() {
+        let runtime = Runtime::new();
+        let (ctx, seats, seat) = taken(&runtime).await;
+        let _stay = Stay::new(&seat, &runtime);
+        let instance = seat.seated().await.unwrap();
+        let at_it = instance.kept.lock().await;
+        let mut call = std::pin::pin!(sprout(&ctx, &seats, &seat));
+        assert!(poll!(&mut call).is_pending());
+        assert!(seat.usage.lock().is_taken_up, "it is not there yet");
+        drop(at_it);
+        call.await;
+        assert!(!seat.usage.lock().is_taken_up);
     }
 }

@@ -97,11 +97,15 @@ impl Seats {
         &self.runtime
     }
 
-    /// The instance that this user has at the server now.
-    pub(crate) fn seated(&self, server: &Arc<Server>, user: UserId) -> Option<Arc<Instance>> {
-        let table = self.table.lock();
-        let key = (Arc::as_ptr(server) as usize, Some(user));
-        table.held.get(&key)?.seated()
+    /// The instance that this user has at the server now, or everybody.
+    pub(crate) async fn seated(
+        &self,
+        server: &Arc<Server>,
+        user: Option<UserId>,
+    ) -> Option<Arc<Instance>> {
+        let key = (Arc::as_ptr(server) as usize, user);
+        let seat = self.table.lock().held.get(&key).map(Arc::clone)?;
+        seat.seated().await
     }
 
     /// The seat of this user at the server, or of everybody.
@@ -203,13 +207,12 @@ impl Seats {
             .collect()
     }
 
-    /// Counts everybody's memory, and ends what nobody has called for long, or what idles while
-    /// its user has no memory left.
+    /// Ends what nobody has called for long, or what idles while its user has no memory left. The watch over memory
+    /// ends what is at work.
     pub(crate) fn sweep(&self) {
         for seat in self.all() {
-            let has_memory = seat.measure();
             let idle = seat.server.config.idle;
-            if seat.is_idle(idle) || (!has_memory && seat.last_used().is_some()) {
+            if seat.is_idle(idle) || (seat.last_used().is_some() && seat.is_over()) {
                 self.end(&seat);
             }
         }

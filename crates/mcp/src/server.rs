@@ -4,11 +4,11 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-use netra_context::Runtime;
-use netra_context::memory::Account;
+use netra_context::programs::Owner;
+use netra_context::{Runtime, Secret};
 use netra_protocol::tool::{OwnToolServer, ToolServer, ToolServerState};
 use netra_store::UserToolServer;
-use netra_tools::{OF_USERS, Redaction, bytes_of, cut_text};
+use netra_tools::{OF_USERS, bytes_of, cut_text};
 use parking_lot::Mutex;
 use rmcp::model::{
     CallToolRequest, CallToolRequestParams, ClientRequest, JsonObject, ListToolsRequest,
@@ -23,7 +23,7 @@ use tokio::time::Instant;
 use crate::config::{Era, Place, ServerConfig};
 use crate::connection::Connection;
 use crate::ending::Why;
-use crate::instance::Instance;
+use crate::instance::{Instance, TOKEN};
 use crate::offer::{Asks, MAX_TOOLS, Offers};
 use crate::opened::Opened;
 use crate::program::Programs;
@@ -39,6 +39,8 @@ pub(crate) struct Server {
     is_own: bool,
     /// The names of the secrets that an instance is given, each with what it is bound to.
     secrets: BTreeSet<(String, String)>,
+    /// What it is given besides that nobody is to see.
+    plain: Arc<[(String, Secret)]>,
     pub(crate) config: ServerConfig,
     pub(crate) programs: Arc<dyn Programs>,
     runtime: Runtime,
@@ -52,13 +54,28 @@ pub(crate) struct Server {
 }
 
 /// What is known of a server.
-struct Known {
+pub(crate) struct Known {
     state: ToolServerState,
     problem: Option<String>,
     title: Option<String>,
     protocol: Option<String>,
     tools: Vec<String>,
     left_out: Vec<String>,
+}
+
+impl Known {
+    /// Of one that has answered.
+    pub(crate) fn of(offers: &Offers) -> Self {
+        let names = offers.taken.iter().map(|offer| offer.spec.name.clone());
+        Self {
+            state: ToolServerState::Ready,
+            problem: None,
+            title: offers.title.clone(),
+            protocol: offers.protocol.clone(),
+            tools: names.collect(),
+            left_out: offers.left_out.clone(),
+        }
+    }
 }
 
 impl Server {
@@ -69,11 +86,13 @@ impl Server {
         programs: Arc<dyn Programs>,
     ) -> Self {
         let secrets = config.place.secrets(&name);
+        let plain = config.place.plain_values().into();
         let is_own = matches!(&config.place, Place::Http(address) if address.judged.is_some());
         Self {
             name,
             is_own,
             secrets,
+            plain,
             config,
             programs,
             runtime: runtime.clone(),
@@ -82,11 +101,7 @@ impl Server {
             is_older: AtomicBool::new(false),
             known: Mutex::new(Known {
                 state: ToolServerState::Starting,
-                problem: None,
-                title: None,
-                protocol: None,
-                tools: Vec::new(),
-                left_out: Vec::new(),
+                ..Known::of(&Offers::default())
             }),
             said: Mutex::default(),
         }
@@ -113,6 +128,11 @@ impl Server {
             .map(|(name, place)| (name.as_str(), place.as_str()))
     }
 
+    /// What an instance is given as it stands in the configuration, which nobody is to see.
+    pub(crate) fn plain(&self) -> Arc<[(String, Secret)]> {
+        Arc::clone(&self.plain)
+    }
+
     /// The era that is spoken first.
     pub(crate) fn era(&self) -> Era {
         match self.config.era {
@@ -124,6 +144,10 @@ impl Server {
     /// It speaks the older era only, and does not know how to say so.
     pub(crate) fn note_older(&self) {
         self.is_older.store(true, Ordering::Relaxed);
+    }
+
+    pub(crate) const fn runtime(&self) -> &Runtime {
+        &self.runtime
     }
 
     /// Opens a connection over this transport.
@@ -146,10 +170,10 @@ impl Server {
     /// In words.
     pub(crate) async fn start(
         &self,
-        account: Option<Arc<Account>>,
+        owner: Option<Owner>,
         opened: &Opened,
     ) -> Result<Instance, String> {
-        let started = Box::pin(Instance::start(self, account, opened)).await;
+        let started = Box::pin(Instance::start(self, owner, opened)).await;
         let outcome = if started.is_ok() { "ok" } else { "failed" };
         metrics::counter!("netra_mcp_starts_total",
             "server" => self.label().to_owned(), "outcome" => outcome)
@@ -163,10 +187,10 @@ impl Server {
     /// In words.
     pub(crate) async fn start_for_calls(
         &self,
-        account: Option<Arc<Account>>,
+        owner: Option<Owner>,
         opened: &Opened,
     ) -> Result<Instance, String> {
-        let instance = self.start(account, opened).await?;
+        let instance = self.start(owner, opened).await?;
         // In the newer era some arguments go into headers too. The transport makes them from the
         // list of tools that the same connection has seen.
         let wants_list = |info: &ServerPeerInfo| {
@@ -199,25 +223,30 @@ impl Server {
         tracing::warn!(mcp.server = self.name, %why, "an instance of a tool server has ended");
     }
 
-    /// Asks the server what it offers, by an instance that is there for this question only.
+    /// Asks the server what it offers: the instance that serves its owner now, as a server may keep for each which tools
+    /// it has; where there is none, or it does not say, one that is there for this question only.
     ///
     /// # Errors
     /// In words.
     pub(crate) async fn offers(
         &self,
-        account: Option<Arc<Account>>,
+        seated: Option<Arc<Instance>>,
+        owner: Option<Owner>,
         opened: &Opened,
     ) -> Result<Offers, String> {
+        let is_good =
+            |one: &Arc<Instance>| !one.connection.is_closed() && one.opened.is_same_as(opened);
+        if let Some(instance) = seated.filter(is_good)
+            && let Ok(offers) = self.offers_now(&instance).await
+        {
+            return Ok(offers);
+        }
         // Starting it and listing its tools share one time.
         let end = Instant::now() + self.config.start;
-        let instance = self.start(account, opened).await?;
+        let instance = self.start(owner, opened).await?;
         let offers = self.offers_until(&instance, end).await;
-        let info = instance.connection.server();
-        let redaction = instance.redaction().await;
         instance.stop().await;
-        let offers = offers?;
-        self.note_offers(info.as_deref(), &offers, &redaction);
-        Ok(offers)
+        offers
     }
 
     /// Asks an instance that is there already what it offers now.
@@ -249,12 +278,8 @@ impl Server {
             Some(said) => format!("{why}\nit wrote to its standard error:\n{said}"),
             None => why,
         })?;
-        let redaction = instance.redaction().await;
         let offers = self.offers_of(&instance).await;
-        if let Ok(offers) = &offers {
-            let info = instance.connection.server();
-            self.note_offers(info.as_deref(), offers, &redaction);
-        }
+        let redaction = instance.redaction().await;
         let mut answers = Vec::new();
         for (name, arguments) in calls {
             let mut params = CallToolRequestParams::new(name);
@@ -283,45 +308,39 @@ impl Server {
         if can.is_some_and(|can| can.prompts.is_some()) {
             further.extend([Asks::ListPrompts, Asks::GetPrompt]);
         }
-        let tools = match can {
-            Some(can) if can.tools.is_none() => Vec::new(),
-            _ => {
-                let listed = tools_of(connection, self.config.list_bytes).await;
-                listed.map_err(|words| redaction.text(words))?
-            }
+        let listed = match can {
+            Some(can) if can.tools.is_none() => Ok(Vec::new()),
+            _ => tools_of(connection, self.config.list_bytes).await,
         };
+        // It may have been signed in for that, or anew.
+        let token = instance.token().await;
+        token.iter().for_each(|token| redaction.add(TOKEN, token));
+        let tools = listed.map_err(|words| redaction.text(words))?;
         // A server can write what it was given into what it says of its tools.
         let tools: Vec<Value> = tools
             .into_iter()
             .map(|tool| redaction.value(tool))
             .collect();
-        Ok(Offers::of(&self.name, &self.config, &tools, further))
+        let own = info.as_deref().and_then(|info| info.server_info.as_ref());
+        let title = own.map(|own| redaction.text(format!("{} {}", own.name, own.version)));
+        Ok(Offers {
+            title: title.map(|title| cut_text(&title, 256)),
+            protocol: info.map(|info| info.protocol_version.to_string()),
+            ..Offers::of(&self.name, &self.config, &tools, further)
+        })
     }
 
-    fn note_offers(&self, info: Option<&ServerPeerInfo>, offers: &Offers, redaction: &Redaction) {
-        let mut known = self.known.lock();
-        known.state = ToolServerState::Ready;
-        known.problem = None;
-        known.protocol = info.map(|info| info.protocol_version.to_string());
-        known.title = info
-            .and_then(|info| info.server_info.as_ref())
-            .map(|own| redaction.text(format!("{} {}", own.name, own.version)))
-            .map(|title| cut_text(&title, 256));
-        known.tools = offers
-            .taken
-            .iter()
-            .map(|offer| offer.spec.name.clone())
-            .collect();
-        known.left_out.clone_from(&offers.left_out);
-    }
-
-    /// The registry has not taken these.
-    pub(crate) fn note_left_out(&self, refused: impl IntoIterator<Item = (String, String)>) {
-        let mut known = self.known.lock();
+    /// This is there now, but for what was refused. Not to be said before: whoever hears of it looks for the tools.
+    pub(crate) fn note_known(
+        &self,
+        mut known: Known,
+        refused: impl IntoIterator<Item = (String, String)>,
+    ) {
         for (name, why) in refused {
             known.tools.retain(|tool| *tool != name);
             known.left_out.push(cut_text(&why, 512));
         }
+        *self.known.lock() = known;
     }
 
     /// What it has said still holds.

@@ -5,25 +5,28 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use futures::future::OptionFuture;
 use netra_context::runtime::TaskKind;
 use netra_context::{Runtime, UserExecutionContext};
 use netra_protocol::id::UserId;
-use netra_protocol::tool::{OwnToolServer, PutToolServer, ToolServer};
+use netra_protocol::tool::{OwnToolServer, PutToolServer, ToolServer, ToolServerScope};
 use netra_store::NewToolServer;
 use netra_store::secret::ServerSecrets;
 use netra_tools::{InvalidTool, NotAdded, Policy, Registry, Source, Tool, ToolSpec};
 use serde_json::{Map, Value};
+use tokio::time::Instant;
 
 use crate::config::Config;
+use crate::instance::Instance;
 use crate::offer::Offers;
 use crate::opened::Opened;
 use crate::own::{Own, Users};
 use crate::program::Programs;
 use crate::seats::Seats;
-use crate::server::Server;
+use crate::server::{Known, Server};
 use crate::tool::ServerTool;
 
-/// How often memory is counted and idle instances are looked for.
+/// How often idle instances are looked for.
 const SWEEP_EVERY: Duration = Duration::from_secs(1);
 /// How long until a server that did not answer is asked again, and at most.
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
@@ -136,6 +139,7 @@ impl Servers {
         let server = found.ok_or_else(|| format!("there is no tool server `{name}`"))?;
         let opened = Opened::for_nobody(server, &self.secrets)?;
         let (offers, answers) = server.tried(calls, &opened).await?;
+        let known = Known::of(&offers);
         let tools = tools(server, &self.seats, offers);
         let mut specs: Vec<ToolSpec> = tools.iter().map(|tool| tool.spec().clone()).collect();
         // The registry's checks are the last word on what is a tool.
@@ -143,7 +147,7 @@ impl Servers {
         let registry = Registry::new(Vec::new(), policy).map_err(|error| error.to_string())?;
         let refused = left_out(&registry.learn(name, tools));
         specs.retain(|spec| refused.iter().all(|(name, _)| *name != spec.name));
-        server.note_left_out(refused);
+        server.note_known(known, refused);
         Ok(Trial {
             server: server.shown(0),
             specs,
@@ -242,23 +246,25 @@ impl Learning {
     async fn go_on(self) {
         let mut pause = FIRST_PAUSE;
         loop {
-            let opened = Opened::for_nobody(&self.server, &self.secrets);
-            let offers = match &opened {
-                Ok(opened) => self.server.offers(None, opened).await,
-                Err(why) => Err(why.clone()),
-            };
-            match offers {
+            let seated = self.seated().await;
+            let gone = seated.as_ref().map(|instance| instance.gone());
+            match self.ask(seated).await {
                 Ok(offers) => {
                     self.learn(offers);
                     pause = FIRST_PAUSE;
-                    self.server.changed.notified().await;
-                    tokio::time::sleep(CALM).await;
+                    let calm = Instant::now() + CALM;
+                    tokio::select! {
+                        () = self.server.changed.notified() => {}
+                        // What an instance has said of itself holds as long as it is there.
+                        Some(()) = OptionFuture::from(gone) => {}
+                    }
+                    tokio::time::sleep_until(calm).await;
                 }
                 Err(why) => {
                     let name = &self.server.name;
                     tracing::warn!(mcp.server = name, why, "a tool server does not answer");
-                    self.server.note_away(&why);
                     self.registry.away(name, &why);
+                    self.server.note_away(&why);
                     tokio::time::sleep(pause).await;
                     pause = (pause * 2).min(MAX_PAUSE);
                 }
@@ -266,11 +272,24 @@ impl Learning {
         }
     }
 
+    /// The instance that everybody has, where there is one.
+    async fn seated(&self) -> Option<Arc<Instance>> {
+        match self.server.config.scope {
+            ToolServerScope::Shared => self.seats.seated(&self.server, None).await,
+            ToolServerScope::User | ToolServerScope::Run => None,
+        }
+    }
+
+    async fn ask(&self, seated: Option<Arc<Instance>>) -> Result<Offers, String> {
+        let opened = Opened::for_nobody(&self.server, &self.secrets)?;
+        self.server.offers(seated, None, &opened).await
+    }
+
     fn learn(&self, offers: Offers) {
-        let count = offers.taken.len();
+        let (known, count) = (Known::of(&offers), offers.taken.len());
         let tools = tools(&self.server, &self.seats, offers);
         let refused = self.registry.learn(&self.server.name, tools);
-        self.server.note_left_out(left_out(&refused));
+        self.server.note_known(known, left_out(&refused));
         tracing::info!(
             mcp.server = self.server.name,
             tools = count,
@@ -287,4 +306,109 @@ pub(crate) fn left_out(refused: &[InvalidTool]) -> Vec<(String, String)> {
         | InvalidTool::Schema { name, .. } => (name.clone(), problem.to_string()),
     };
     refused.iter().map(named).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use netra_protocol::tool::ToolServerState;
+
+    use super::*;
+    use crate::scripted_tests::{self, NAME, Scripted, registry, sprout, user};
+
+    /// Longer than whatever is asked because of a change takes.
+    const LONG: Duration = CALM.saturating_mul(4);
+    const LEAF: &str = "fake__leaf";
+
+    fn servers(runtime: &Runtime, scope: ToolServerScope) -> (Servers, Arc<Scripted>) {
+        let (config, programs, scripted) = scripted_tests::server(runtime, scope);
+        let config = Config {
+            servers: [(NAME.to_owned(), config)].into(),
+            ..Config::default()
+        };
+        let secrets = Arc::new(ServerSecrets::default());
+        (Servers::new(runtime, config, &programs, &secrets), scripted)
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_tool_of_everybodys_instance_is_there_until_that_ends() {
+        let runtime = Runtime::new();
+        let (servers, scripted) = servers(&runtime, ToolServerScope::Shared);
+        let registry = registry();
+        servers.expect(&registry);
+        servers.begin(&registry);
+        registry.settled(&[LEAF.to_owned()]).await;
+        let seat = servers.seats.of(&servers.servers[0], None);
+        sprout(&user(&runtime), &servers.seats, &seat).await;
+        tokio::time::sleep(LONG).await;
+        assert!(registry.get(LEAF).is_some(), "the tool has vanished");
+        assert_eq!(scripted.listed(), [0, 1], "it was asked twice");
+        servers.seats.clear();
+        tokio::time::sleep(LONG).await;
+        assert!(registry.get(LEAF).is_none(), "nobody has the tool any more");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_tool_of_one_users_instance_is_there_until_that_ends() {
+        let runtime = Runtime::new();
+        let (servers, scripted) = servers(&runtime, ToolServerScope::User);
+        let registry = registry();
+        servers.expect(&registry);
+        servers.begin(&registry);
+        registry.settled(&[LEAF.to_owned()]).await;
+        let (ada, bob) = (user(&runtime), user(&runtime));
+        let seat = servers.seats.of(&servers.servers[0], ada.user_id());
+        sprout(&ada, &servers.seats, &seat).await;
+        drop(seat);
+        tokio::time::sleep(LONG).await;
+        let has = async |ctx: &UserExecutionContext| {
+            let tools = registry.list_for(ctx).await;
+            tools.iter().any(|tool| tool.name == LEAF)
+        };
+        assert!(has(&ada).await && !has(&bob).await);
+        let mut listed = scripted.listed();
+        listed.sort_unstable();
+        assert_eq!(listed, [0, 1, 2], "the user's one, and a fresh one again");
+        servers.seats.clear();
+        tokio::time::sleep(LONG).await;
+        assert!(!has(&ada).await, "nobody has the tool any more");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_instance_whose_answer_nobody_takes_is_not_asked() {
+        let runtime = Runtime::new();
+        let (servers, scripted) = servers(&runtime, ToolServerScope::User);
+        let registry = registry();
+        registry.expect_of_users([NAME.to_owned()]);
+        servers.seats.tell(&registry);
+        let ctx = user(&runtime);
+        let seat = servers.seats.of(&servers.servers[0], ctx.user_id());
+        sprout(&ctx, &servers.seats, &seat).await;
+        tokio::time::sleep(LONG).await;
+        assert!(scripted.listed().is_empty(), "{:?}", scripted.listed());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_server_is_not_shown_as_ready_before_its_tools_are_there() {
+        let runtime = Runtime::new();
+        let (servers, _) = servers(&runtime, ToolServerScope::User);
+        let server = &servers.servers[0];
+        let state = || server.shown(0).state;
+        let offers = server.offers(None, None, &Opened::default()).await;
+        assert_eq!(offers.unwrap().taken.len(), 1);
+        assert_eq!(state(), ToolServerState::Starting);
+        let registry = registry();
+        servers.expect(&registry);
+        servers.begin(&registry);
+        registry.settled(&[LEAF.to_owned()]).await;
+        assert!(registry.get("fake__sprout").is_some());
+        assert_eq!(state(), ToolServerState::Ready);
+        assert_eq!(server.shown(0).title.as_deref(), Some("scripted 1"));
+    }
+
+    #[test]
+    fn what_instances_are_given_is_not_made_anew_for_each_call() {
+        let (servers, _) = servers(&Runtime::new(), ToolServerScope::User);
+        let server = &servers.servers[0];
+        assert!(Arc::ptr_eq(&server.plain(), &server.plain()));
+    }
 }

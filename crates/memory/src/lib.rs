@@ -6,7 +6,7 @@
 //! to another account, so a number read from outside can be off by 8 KiB for each thread that is inside the account
 //! at that moment, and by nothing when none is.
 //!
-//! A limit is checked between the polls of a future ([`Scope::limit`]) and by whoever asks before taking much
+//! A limit is looked at by whoever drives a future, between its polls ([`Scope::is_over`]), and by whoever asks before taking much
 //! ([`Scope::reserve`], with [`json_room`] for JSON); an allocator in Rust cannot refuse. Worker processes, which run what is not trusted, have
 //! a hard limit instead: [`worker`].
 //!
@@ -22,6 +22,7 @@ mod pages;
 mod reservation;
 mod resident;
 mod scope;
+mod searched;
 mod sqlite;
 mod sync;
 mod table;
@@ -36,7 +37,8 @@ pub use measured::{Measured, measured_bytes};
 pub use pages::use_small_pages;
 pub use reservation::{Reservation, reserved_bytes};
 pub use resident::resident_bytes;
-pub use scope::{Entered, Limited, Scope, Scoped};
+pub use scope::{Entered, Scope, Scoped};
+pub use searched::{Searched, found_in_freed, search_for};
 pub use turns::take_turns_of;
 
 use ledger::{LEDGER, Tag};

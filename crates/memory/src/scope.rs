@@ -62,15 +62,6 @@ impl Scope {
         }
     }
 
-    /// Like [`Scope::wrap`], and ends with [`OverLimit`] as soon as the account or its user is found over its limit
-    /// before or after a poll, or is closed. What one single poll allocates is not limited.
-    pub fn limit<F: Future>(self, future: F) -> Limited<F> {
-        Limited {
-            scope: self,
-            future,
-        }
-    }
-
     /// Sets bytes aside before something large is allocated, or fails if they do not fit within the limits of the
     /// account and its user. They count until the reservation is dropped: drop it once the buffer exists.
     ///
@@ -95,16 +86,7 @@ impl Scope {
     /// Whether the account, or the user it belongs to, holds more than its limit, or is closed.
     pub fn is_over(self) -> bool {
         tally::flush();
-        self.over().is_some()
-    }
-
-    pub(crate) fn over(self) -> Option<OverLimit> {
-        let Some(tag) = self.tag else {
-            return Some(OverLimit { used: 0, limit: 0 });
-        };
-        LEDGER
-            .over(tag)
-            .map(|(used, limit)| OverLimit { used, limit })
+        self.tag.is_none_or(|tag| LEDGER.over(tag).is_some())
     }
 }
 
@@ -140,39 +122,5 @@ impl<F: Future> Future for Scoped<F> {
         let this = self.project();
         let _entered = this.scope.enter();
         this.future.poll(context)
-    }
-}
-
-pin_project! {
-    /// A future that ends when its account is over its limit; see [`Scope::limit`].
-    #[derive(Debug)]
-    #[must_use = "futures do nothing unless polled"]
-    pub struct Limited<F> {
-        scope: Scope,
-        #[pin]
-        future: F,
-    }
-}
-
-impl<F: Future> Future for Limited<F> {
-    type Output = Result<F::Output, OverLimit>;
-
-    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
-        let this = self.project();
-        if let Some(over) = this.scope.over() {
-            return Poll::Ready(Err(over));
-        }
-        let polled = {
-            let _entered = this.scope.enter();
-            this.future.poll(context)
-        };
-        match polled {
-            Poll::Ready(output) => Poll::Ready(Ok(output)),
-            // Leaving the scope has entered what this poll allocated, so this sees all of it.
-            Poll::Pending => match this.scope.over() {
-                Some(over) => Poll::Ready(Err(over)),
-                None => Poll::Pending,
-            },
-        }
     }
 }

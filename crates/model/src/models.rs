@@ -92,7 +92,7 @@ pub trait Provider: Send + Sync {
     }
 
     /// Which price list that stands in.
-    fn price_source(&self, _model: &str) -> Option<String> {
+    fn price_list(&self, _model: &str) -> Option<&PriceList> {
         None
     }
 
@@ -345,6 +345,15 @@ impl Models {
         self.providers.get(&model.provider)?.price(&model.model)
     }
 
+    /// Which price list that is by, with its date, as users are told; none where the price is not known.
+    pub fn price_source(&self, model: &ModelRef) -> Option<String> {
+        let list = self
+            .providers
+            .get(&model.provider)?
+            .price_list(&model.model)?;
+        Some(list.title_for_users())
+    }
+
     /// Calls a model until its answer has begun: what fails before that and may go better is tried again after a
     /// pause, within the bounds of one call; a model that fails again and again is left alone for a while. The stream
     /// is as that of [`Models::chat`].
@@ -375,10 +384,12 @@ impl Models {
         loop {
             let pass = self.circuits.enter(circuit.clone())?;
             let begin = provider.stream(ctx, copy());
+            witness.begins();
             let error = match begun(bounds.again().hold(begin).await).await {
                 Ok(stream) => return Ok(pass.watch(stream)),
                 Err(error) => error,
             };
+            witness.failed(&error);
             pass.failed(&error);
             let pause = self.retries.pause(&error, attempt);
             let Some(pause) = pause.filter(|pause| bounds.outlast(*pause)) else {
@@ -445,7 +456,7 @@ impl Models {
                 input: price.input,
                 cached_input: price.cached_input,
                 output: price.output,
-                source: provider.and_then(|known| known.price_source(&model.model)),
+                source: provider.and_then(|known| Some(known.price_list(&model.model)?.title())),
             }
         };
         Model {

@@ -259,8 +259,8 @@ impl<W: Wire> Provider for Remote<W> {
         self.listed(model).map(|(listed, _)| listed.tariff())
     }
 
-    fn price_source(&self, model: &str) -> Option<String> {
-        self.listed(model).map(|(_, list)| list.title())
+    fn price_list(&self, model: &str) -> Option<&PriceList> {
+        self.listed(model).map(|(_, list)| list)
     }
 
     fn place(&self) -> Option<String> {

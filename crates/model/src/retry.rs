@@ -78,6 +78,12 @@ pub struct Retry<'a> {
 /// Is told of what happens to a call before its answer begins.
 #[async_trait]
 pub trait Witness: Send + Sync {
+    /// A try begins: from here on the provider may read the request.
+    fn begins(&self);
+
+    /// The try that has begun has failed.
+    fn failed(&self, error: &Error);
+
     /// The call failed and is made again after a pause.
     async fn retries(&self, retry: Retry<'_>);
 }
@@ -85,6 +91,10 @@ pub trait Witness: Send + Sync {
 /// Nobody is told.
 #[async_trait]
 impl Witness for () {
+    fn begins(&self) {}
+
+    fn failed(&self, _error: &Error) {}
+
     async fn retries(&self, _retry: Retry<'_>) {}
 }
 

@@ -5,6 +5,7 @@
 use std::sync::Arc;
 
 use futures::{FutureExt, StreamExt};
+use netra_context::memory::Account;
 use netra_context::{BackgroundKind, Runtime, UserExecutionContext};
 use netra_model::scripted::{Answer, ScriptedModel, gate};
 use netra_model::{
@@ -240,4 +241,26 @@ async fn the_limit_of_the_configuration_holds_where_there_is_no_user() {
     assert_eq!(stream.next().await, Some(Err(timeout)));
     let taken = begun.elapsed().as_millis();
     assert!((1_499..=1_502).contains(&taken), "{taken} ms");
+}
+
+#[tokio::test]
+async fn a_request_that_there_is_no_room_to_copy_is_not_sent() {
+    let (script, models, model) = scripted([Answer::new().text("ok")]);
+    let account = Account::user();
+    account.set_limit(1 << 20);
+    let request = |bytes: usize| ChatRequest {
+        messages: vec![Message::user("x".repeat(bytes))],
+        ..ChatRequest::default()
+    };
+    let ctx = context();
+    let call = async |bytes| {
+        let request = request(bytes);
+        let call = models.call(&ctx, &model, &request, &());
+        account.scope().wrap(call).await
+    };
+    let refused = call(1 << 20).await;
+    assert!(matches!(refused.err(), Some(Error::NoRoom(_))));
+    assert!(script.requests().is_empty());
+    assert!(call(1 << 19).await.is_ok());
+    assert_eq!(account.current_bytes(), 0);
 }

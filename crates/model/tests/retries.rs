@@ -14,14 +14,31 @@ use netra_model::{ChatRequest, Chunk, Config, Error, ModelRef, Models, Retry, Wi
 use parking_lot::Mutex;
 use tokio::time::Instant;
 
-/// What was told, in order: the next try and the pause before it.
+/// What was told, in order.
+#[derive(Debug, Clone, PartialEq)]
+enum Told {
+    Begins,
+    Failed(Error),
+    /// The next try and the pause before it.
+    Retries(u32, Duration),
+}
+
 #[derive(Default)]
-struct Heard(Mutex<Vec<(u32, Duration)>>);
+struct Heard(Mutex<Vec<Told>>);
 
 #[async_trait]
 impl Witness for Heard {
+    fn begins(&self) {
+        self.0.lock().push(Told::Begins);
+    }
+
+    fn failed(&self, error: &Error) {
+        self.0.lock().push(Told::Failed(error.clone()));
+    }
+
     async fn retries(&self, retry: Retry<'_>) {
-        self.0.lock().push((retry.attempt, retry.pause));
+        let told = Told::Retries(retry.attempt, retry.pause);
+        self.0.lock().push(told);
     }
 }
 
@@ -55,7 +72,19 @@ impl Bench {
     }
 
     fn pauses(&self) -> Vec<(u32, Duration)> {
-        self.heard.0.lock().clone()
+        let heard = self.heard.0.lock();
+        let pauses = heard.iter().filter_map(|told| match told {
+            Told::Retries(next, pause) => Some((*next, *pause)),
+            Told::Begins | Told::Failed(_) => None,
+        });
+        pauses.collect()
+    }
+
+    /// What was told without the pauses.
+    fn tries(&self) -> Vec<Told> {
+        let mut heard = self.heard.0.lock().clone();
+        heard.retain(|told| !matches!(told, Told::Retries(..)));
+        heard
     }
 }
 
@@ -173,6 +202,22 @@ async fn once_the_answer_has_begun_nothing_is_tried_again() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn each_try_is_told_when_it_begins_and_when_it_fails_and_what_is_no_try_is_not() {
+    let bench = Bench::new([Answer::refuse(unavailable()), Answer::new().text("hi")]);
+    bench.call().await.unwrap();
+    let failed = Told::Failed(unavailable());
+    let expected = [Told::Begins, failed.clone(), Told::Begins];
+    assert_eq!(bench.tries(), expected);
+    // A circuit that has opened lets nothing through: three tries here, and two there.
+    let bench = Bench::new([(); 5].map(|()| Answer::refuse(unavailable())));
+    for _ in 0..3 {
+        bench.call().await.unwrap_err();
+    }
+    let five = [(); 5].map(|()| [Told::Begins, failed.clone()]).concat();
+    assert_eq!(bench.tries(), five);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_cancel_ends_a_pause() {
     let bench = Bench::new([Answer::refuse(limited(Some(60)))]);
     let cancel = bench.ctx.cancel_token().clone();
@@ -183,6 +228,10 @@ async fn a_cancel_ends_a_pause() {
     });
     assert_eq!(outcome.unwrap_err(), Error::Cancelled);
     assert!(began.elapsed() < Duration::from_secs(2));
+    assert_eq!(
+        bench.tries(),
+        [Told::Begins, Told::Failed(limited(Some(60)))]
+    );
 }
 
 #[tokio::test(start_paused = true)]

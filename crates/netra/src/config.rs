@@ -106,6 +106,8 @@ pub struct Config {
     pub requests_per_address: u32,
     /// Sign-ins in a minute of each pair of account and address.
     pub logins_per_minute: u32,
+    /// How long a task may wait for its turn before work is refused.
+    pub turn_wait: Duration,
     /// Who may make an account.
     pub registration: Registration,
     /// What access tokens are signed with in place of the server's own key.
@@ -248,6 +250,10 @@ impl Config {
             let words = "limits.logins_per_minute must be at least 1";
             return Err(Error::Invalid(words.into()));
         }
+        if raw.limits.turn_wait_ms == 0 {
+            let words = "limits.turn_wait_ms must be at least 1";
+            return Err(Error::Invalid(words.into()));
+        }
         if raw.limits.node_memory_mib == Some(0) {
             let words = "limits.node_memory_mib must be at least 1";
             return Err(Error::Invalid(words.into()));
@@ -280,6 +286,7 @@ impl Config {
                 .requests_per_minute_and_address
                 .unwrap_or(netra_gateway::REQUESTS_PER_ADDRESS),
             logins_per_minute: raw.limits.logins_per_minute,
+            turn_wait: Duration::from_millis(raw.limits.turn_wait_ms),
             registration: raw.auth.registration,
             hs256_secret: raw.auth.hs256_secret()?,
             issuer: raw.auth.issuer.resolve()?,

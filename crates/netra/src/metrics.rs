@@ -10,7 +10,7 @@ use netra_memory::Scope;
 use serde_json::{Map, Value, json};
 
 /// The `metrics` crate knows one recorder per process, so its handle is one per process too.
-static HANDLE: OnceLock<PrometheusHandle> = OnceLock::new();
+static HANDLE: OnceLock<Result<PrometheusHandle, String>> = OnceLock::new();
 
 /// Bounds of histograms in seconds, from a fast answer to a long run.
 const SECONDS: [f64; 13] = [
@@ -45,11 +45,15 @@ const DESCRIPTIONS: &str = include_str!("../../../docs/monitoring.md");
 #[derive(Clone)]
 pub struct Recorded(PrometheusHandle);
 
-/// Installs the recorder where that has not happened, and gives the handle to it.
+/// Installs the recorder where that has not happened, and gives the handle to it. Servers that
+/// start at once in one process wait here for the first of them: a handle that is not the handle
+/// of what is installed would show nothing for ever.
 pub fn install() -> anyhow::Result<Recorded> {
-    if let Some(handle) = HANDLE.get() {
-        return Ok(Recorded(handle.clone()));
-    }
+    let installed = HANDLE.get_or_init(|| build().map_err(|error| format!("{error:#}")));
+    installed.clone().map(Recorded).map_err(anyhow::Error::msg)
+}
+
+fn build() -> anyhow::Result<PrometheusHandle> {
     let recorder = PrometheusBuilder::new()
         .set_buckets(&SECONDS)?
         .set_buckets_for_metric(
@@ -58,10 +62,11 @@ pub fn install() -> anyhow::Result<Recorded> {
         )?
         .build_recorder();
     describe(&recorder);
-    let handle = HANDLE.get_or_init(|| recorder.handle()).clone();
-    // Two servers that start at once in one process: the second finds the first's recorder.
-    metrics::set_global_recorder(OfTheSystem(recorder)).ok();
-    Ok(Recorded(handle))
+    let handle = recorder.handle();
+    metrics::set_global_recorder(OfTheSystem(recorder)).map_err(|_| {
+        anyhow::anyhow!("this process has a recorder of metrics that is not Netra's")
+    })?;
+    Ok(handle)
 }
 
 /// Gives each metric the meaning that the documents have, as its help text.
@@ -229,7 +234,27 @@ fn read_labels(text: &str) -> Option<Map<String, Value>> {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Barrier;
+
     use super::*;
+
+    #[test]
+    fn servers_that_start_at_once_all_show_what_is_counted() {
+        let together = Barrier::new(8);
+        let all: Vec<Recorded> = std::thread::scope(|scope| {
+            let start = || {
+                together.wait();
+                install().unwrap()
+            };
+            let threads: Vec<_> = (0..8).map(|_| scope.spawn(start)).collect();
+            threads.into_iter().map(|it| it.join().unwrap()).collect()
+        });
+        metrics::counter!("netra_test_of_starts_total").increment(1);
+        for recorded in all {
+            let text = recorded.render(false);
+            assert!(text.contains("netra_test_of_starts_total 1"), "{text}");
+        }
+    }
 
     #[test]
     fn text_becomes_json_with_its_labels() {

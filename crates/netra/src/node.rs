@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use netra_context::runtime::TaskKind;
-use netra_context::{BackgroundKind, Runtime, UserExecutionContext};
+use netra_context::{BackgroundKind, Lag, Runtime, UserExecutionContext};
 use netra_engine::agents::Agents;
 use netra_engine::{Agent, ExecutionEngineFactory, Infra, NodeMemory};
 use netra_events::{Hub, WebSocketBridgeFactory};
@@ -216,15 +216,11 @@ impl Node {
         sweep::start(&runtime, &store, config.events_days);
         let history = History::default();
         let edge = gateway_config(&config);
-        let settable = Settable {
-            store: store.clone(),
-            tls,
-            requests: edge.requests_per_address.clone(),
-            logins: edge.logins_per_minute.clone(),
-        };
+        let settable = Settable::of(&store, tls, &edge);
         let parts = Parts {
             runtime: runtime.clone(),
             store: store.clone(),
+            lag: late(&config, &runtime),
             bridge,
             engine: engine.clone(),
             tools: Arc::clone(&registry),
@@ -274,7 +270,7 @@ impl Node {
     }
 
     /// Reads what a running server can take over of another configuration: the limits, those of users for all within a
-    /// minute, and the certificate. All else is for the next start. Nothing is changed before [`Reload::take_over`].
+    /// minute, the origins of other pages, and the certificate. All else is for the next start. Nothing is changed before [`Reload::take_over`].
     ///
     /// # Errors
     /// Where the certificate or its key cannot be used.
@@ -526,10 +522,17 @@ fn engine_config(config: &Config) -> netra_engine::Config {
     }
 }
 
+/// How late the process is, looked at from now on.
+fn late(config: &Config, runtime: &Runtime) -> Lag {
+    let lag = Lag::new(config.turn_wait);
+    lag.watch(runtime);
+    lag
+}
+
 fn gateway_config(config: &Config) -> netra_gateway::Config {
     netra_gateway::Config {
         public_origin: config.public_origin.clone(),
-        allowed_origins: config.allowed_origins.clone(),
+        allowed_origins: config.allowed_origins.clone().into(),
         registration: match config.registration {
             Registration::Open => netra_gateway::Registration::Open,
             Registration::Invite => netra_gateway::Registration::Invite,
@@ -543,7 +546,6 @@ fn gateway_config(config: &Config) -> netra_gateway::Config {
         dev: config.dev,
         access_ttl: config.access_ttl,
         refresh_ttl: config.refresh_ttl,
-        limits: config.limits.clone(),
         heartbeat: config.heartbeat,
         metrics_token: config.metrics_token.clone(),
         max_connections: for_connections(open_files()),

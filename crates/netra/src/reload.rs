@@ -1,6 +1,6 @@
 //! What a running server takes over of a configuration that was read again: all of it, or nothing.
 
-use netra_gateway::{FreshCertificate, PerMinute, Tls};
+use netra_gateway::{FreshCertificate, Origins, PerMinute, Tls};
 use netra_protocol::limits::Limits;
 use netra_store::Store;
 
@@ -14,6 +14,20 @@ pub(crate) struct Settable {
     /// Of whoever is not signed in.
     pub(crate) requests: PerMinute,
     pub(crate) logins: PerMinute,
+    /// Of other pages.
+    pub(crate) origins: Origins,
+}
+
+impl Settable {
+    pub(crate) fn of(store: &Store, tls: Option<Tls>, edge: &netra_gateway::Config) -> Self {
+        Self {
+            store: store.clone(),
+            tls,
+            requests: edge.requests_per_address.clone(),
+            logins: edge.logins_per_minute.clone(),
+            origins: edge.allowed_origins.clone(),
+        }
+    }
 }
 
 /// What was read, and can be used as it is.
@@ -24,6 +38,7 @@ pub struct Reload<'a> {
     limits: Limits,
     requests: u32,
     logins: u32,
+    origins: Vec<String>,
 }
 
 impl Settable {
@@ -40,6 +55,7 @@ impl Settable {
             limits: config.limits.clone(),
             requests: config.requests_per_address,
             logins: config.logins_per_minute,
+            origins: config.allowed_origins.clone(),
         })
     }
 }
@@ -53,5 +69,6 @@ impl Reload<'_> {
         self.of.store.set_limits(self.limits);
         self.of.requests.set(self.requests);
         self.of.logins.set(self.logins);
+        self.of.origins.set(self.origins);
     }
 }

@@ -15,6 +15,8 @@ pub struct Error(String);
 
 /// The list that is used when the user gives none; its head names source and date.
 const BUILT_IN: &str = include_str!("../prices.toml");
+/// Where it comes from.
+const BUILT_IN_ORIGIN: &str = "built-in";
 /// The longest price list that is read, in bytes.
 pub const MAX_LIST_BYTES: usize = 1 << 20;
 
@@ -122,7 +124,7 @@ struct RawLong {
 impl PriceList {
     /// The list of the crate.
     pub fn built_in() -> Result<Self, Error> {
-        Self::parse(BUILT_IN, "built-in")
+        Self::parse(BUILT_IN, BUILT_IN_ORIGIN)
     }
 
     /// Reads a list in TOML, or in JSON when it starts with a brace.
@@ -176,8 +178,20 @@ impl PriceList {
 
     /// Its name and date, and where it comes from.
     pub fn title(&self) -> String {
+        self.titled(&self.origin)
+    }
+
+    /// The same for users of a server, who are not told which file a list of its operator's is in.
+    pub fn title_for_users(&self) -> String {
+        self.titled(match &*self.origin {
+            BUILT_IN_ORIGIN => BUILT_IN_ORIGIN,
+            _ => "the server's",
+        })
+    }
+
+    fn titled(&self, origin: &str) -> String {
         let date = self.date.as_deref().unwrap_or("no date");
-        format!("{} ({date}, {})", self.name, self.origin)
+        format!("{} ({date}, {origin})", self.name)
     }
 
     /// The model of a name as logs write it: `gpt-4o-2024-08-06`, `openai/gpt-4o`, `GPT-4`. `None` rather than a guess.
@@ -504,6 +518,9 @@ mod tests {
         }
         assert!(both.find_of("q", "a").is_none());
         assert_eq!(both.title(), "own (2026-11-01, argument)");
+        assert_eq!(both.title_for_users(), "own (2026-11-01, the server's)");
+        let built_in = PriceList::built_in().unwrap();
+        assert_eq!(built_in.title_for_users(), built_in.title());
         assert_eq!(both.describe()["others"]["name"], "base");
         assert!(both.assumption().contains("else by base (2026-11-01"));
     }

@@ -32,7 +32,7 @@ pub struct UserHoldings {
     pub name: Option<String>,
     /// Execution slots.
     pub slots: Slots,
-    /// Memory; none where the user has no request, socket or run here.
+    /// Memory; none where the user has no request, socket, run or program here.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub memory: Option<MemoryHoldings>,
     /// Worker processes.
@@ -67,7 +67,10 @@ pub struct MemoryHoldings {
     pub heap_bytes: Option<u64>,
     /// Bytes in worker processes.
     pub worker_bytes: u64,
-    /// The most bytes of both since the user's memory was last empty; none as above.
+    /// Bytes in programs of tool servers.
+    #[serde(default)]
+    pub program_bytes: u64,
+    /// The most bytes of all three since the user's memory was last empty; none as above.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub peak_bytes: Option<u64>,
     /// The most that the user may hold.
@@ -85,6 +88,9 @@ pub struct NodeHoldings {
     /// Those of them that belong to no user; none as above.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub system_bytes: Option<u64>,
+    /// Bytes in programs of tool servers, those included that serve everybody.
+    #[serde(default)]
+    pub program_bytes: u64,
     /// Worker processes with a run.
     pub workers: u64,
     /// Open WebSockets and event streams.

@@ -13,6 +13,9 @@ pub struct RunUsage {
     pub output_tokens: u64,
     /// Cost of the models in US dollars; null where a price is not known.
     pub cost_usd: Option<f64>,
+    /// The price lists that `cost_usd` is by, with their dates; absent where no price is known.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub price_sources: Vec<String>,
     /// Tool calls made.
     pub tool_calls: u64,
     /// Model calls made.
@@ -21,21 +24,6 @@ pub struct RunUsage {
     pub peak_memory_bytes: Option<u64>,
     /// From acceptance to end, in milliseconds.
     pub duration_ms: u64,
-}
-
-impl RunUsage {
-    /// Adds what another call or run used; durations are not added.
-    pub fn add(&mut self, other: &RunUsage) {
-        self.input_tokens += other.input_tokens;
-        self.output_tokens += other.output_tokens;
-        self.tool_calls += other.tool_calls;
-        self.model_calls += other.model_calls;
-        self.cost_usd = match (self.cost_usd, other.cost_usd) {
-            (None, cost) | (cost, None) => cost,
-            (Some(a), Some(b)) => Some(a + b),
-        };
-        self.peak_memory_bytes = self.peak_memory_bytes.max(other.peak_memory_bytes);
-    }
 }
 
 /// What a user used in a day.
@@ -57,6 +45,23 @@ pub struct DayUsage {
     pub model_calls: u64,
 }
 
+/// What a user's calls of one tool used. Each call counts when it ends, once.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct ToolUsage {
+    /// The tool's name; empty for calls of what the agent does not have, whatever they named.
+    pub tool: String,
+    /// Calls that ran.
+    pub calls: u64,
+    /// Those of them that gave no result.
+    pub failed: u64,
+    /// Calls that were refused, and did not run.
+    pub denied: u64,
+    /// How long the calls took together, in milliseconds.
+    pub duration_ms: u64,
+    /// What they gave together, in bytes of JSON.
+    pub result_bytes: u64,
+}
+
 /// A user's own figures.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct Usage {
@@ -64,6 +69,9 @@ pub struct Usage {
     pub days: Vec<DayUsage>,
     /// Slots in use and allowed, now.
     pub slots: SlotUsage,
+    /// The tools that were called in the last 90 days, the most called first; at most 100.
+    #[serde(default)]
+    pub tools: Vec<ToolUsage>,
 }
 
 /// Slots of a user, now.

@@ -275,7 +275,7 @@ impl Store {
             if tx.execute(sql, (id.to_bytes(), hash))? == 0 {
                 return Err(Error::NotFound);
             }
-            session::revoke_all(tx, id)
+            session::revoke_all(tx, id).map(drop)
         };
         self.0.db.of(id).write(work).await
     }

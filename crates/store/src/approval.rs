@@ -109,33 +109,70 @@ pub(crate) fn withdraw(
     tx: &Tx<'_>,
     run: &Writable<Run>,
     runtime: &Runtime,
+    origin: &audit::Origin,
 ) -> Result<Vec<Encoded>, Error> {
-    let asked: Vec<(ApprovalId, ToolCallId)> = {
+    let asked: Vec<(ApprovalId, ToolCallId, String)> = {
         let sql = "UPDATE approvals SET state = 'denied'
                    WHERE run_id = ?1 AND user_id = ?2 AND state = 'pending'
-                   RETURNING id, tool_call_id";
+                   RETURNING id, tool_call_id, tool_name";
         let mut statement = tx.prepare(sql)?;
         let both = (run.id.to_bytes(), run.owner().to_bytes());
         let rows = statement.query_map(both, |row| {
             Ok((
                 ApprovalId::from_bytes(row.get(0)?),
                 ToolCallId::from_bytes(row.get(1)?),
+                row.get(2)?,
             ))
         })?;
         rows.collect::<Result<_, _>>()?
     };
-    let event = |(approval_id, tool_call_id)| {
+    let answer = ResolveApproval {
+        decision: Decision::Deny,
+        note: None,
+        arguments: None,
+    };
+    let by = ResolvedBy("cancel".to_owned());
+    let event = |(approval_id, tool_call_id, tool_name): (_, _, String)| {
+        let record = record(approval_id, &tool_name, &by, &answer);
+        audit::insert(tx, origin, run.owner(), &record)?;
         let resolved = EventKind::ApprovalResolved {
             approval_id,
             tool_call_id,
-            decision: Decision::Deny,
-            by: ResolvedBy("cancel".to_owned()),
+            decision: answer.decision,
+            by: by.clone(),
         };
         let id = runtime.new_id(EventId::from_parts);
         let place = place(tx, approval_id)?;
         Encoded::new(&place.event(id, tx.now(), run.id, resolved))
     };
     asked.into_iter().map(event).collect()
+}
+
+/// Who has answered, how, and with which words; the arguments are not in it.
+fn record(
+    id: ApprovalId,
+    tool_name: &str,
+    by: &ResolvedBy,
+    answer: &ResolveApproval,
+) -> AuditRecord {
+    let edited = answer.arguments.is_some();
+    let mut details = json!({ "tool_name": tool_name, "by": by, "edited": edited });
+    if let Some(note) = &answer.note {
+        details["note"] = json!(note);
+    }
+    AuditRecord {
+        action: "approval.resolve",
+        object: id.to_string(),
+        outcome: as_str(state_after(answer.decision)),
+        details,
+    }
+}
+
+const fn state_after(decision: Decision) -> ApprovalState {
+    match decision {
+        Decision::Approve => ApprovalState::Approved,
+        Decision::Deny => ApprovalState::Denied,
+    }
 }
 
 /// Where the call that is asked for stands.
@@ -178,7 +215,7 @@ struct Resolution {
     user: UserId,
     id: ApprovalId,
     event_id: EventId,
-    by: String,
+    by: ResolvedBy,
     answer: ResolveApproval,
 }
 
@@ -199,29 +236,21 @@ fn resolve(
     if approval.state != ApprovalState::Pending {
         return Err(Error::ApprovalResolved);
     }
-    approval.state = match answer.decision {
-        Decision::Approve => ApprovalState::Approved,
-        Decision::Deny => ApprovalState::Denied,
-    };
+    approval.state = state_after(answer.decision);
     tx.execute(
         "UPDATE approvals SET state = ?2 WHERE id = ?1",
         (id.to_bytes(), as_str(approval.state)),
     )?;
+    let record = record(id, &approval.tool_name, &by, &answer);
     let place = place(tx, id)?;
     let resolved = EventKind::ApprovalResolved {
         approval_id: id,
         tool_call_id: approval.tool_call_id,
         decision: answer.decision,
-        by: ResolvedBy(by),
+        by,
     };
     let event = place.event(event_id, tx.now(), approval.run_id, resolved);
     tx.append(user, vec![Encoded::new(&event)?])?;
-    let record = AuditRecord {
-        action: "approval.resolve",
-        object: id.to_string(),
-        outcome: as_str(approval.state),
-        details: json!({ "tool_name": approval.tool_name, "edited": answer.arguments.is_some() }),
-    };
     audit::insert(tx, origin, user, &record)?;
     let handle = Writable::new(user, run::find(tx.connection(), user, approval.run_id)?);
     let entry = JournalEntry {
@@ -302,7 +331,7 @@ impl Store {
             user,
             id: approval.id,
             event_id: self.0.runtime.new_id(EventId::from_parts),
-            by: user.to_string(),
+            by: ResolvedBy(user.to_string()),
             answer,
         };
         let work = move |tx: &mut Tx<'_>| {
@@ -337,7 +366,7 @@ impl Store {
                     user,
                     id,
                     event_id: runtime.new_id(EventId::from_parts),
-                    by: "expiry".to_owned(),
+                    by: ResolvedBy("expiry".to_owned()),
                     answer,
                 };
                 runs.push((user, resolve(tx, &origin, resolution)?.run_id));

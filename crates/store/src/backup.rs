@@ -13,6 +13,7 @@ use rusqlite::backup::Backup;
 use sha2::{Digest as _, Sha256};
 
 use crate::error::Error;
+use crate::file::removed;
 use crate::{cursor, lock, sqlite};
 
 /// The database, in a data folder and in a backup alike.
@@ -160,7 +161,7 @@ fn stage(
 /// with one is a whole one.
 fn swap(staged: &Path, dir: &Path) -> Result<(), Error> {
     for name in [DATABASE, "netra.db-wal", "netra.db-shm"] {
-        remove(&dir.join(name))?;
+        removed(fs::remove_file(dir.join(name)))?;
     }
     if dir.join(FILES).exists() {
         fs::remove_dir_all(dir.join(FILES))?;
@@ -175,15 +176,8 @@ fn broken(words: &str) -> Error {
     Error::Unavailable(format!("the backup is broken: {words}"))
 }
 
-fn remove(path: &Path) -> Result<(), Error> {
-    match fs::remove_file(path) {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(error.into()),
-        _ => Ok(()),
-    }
-}
-
 fn copy_database(from: &Path, to: &Path) -> Result<(), Error> {
-    remove(to)?;
+    removed(fs::remove_file(to))?;
     let source = sqlite::open_to_read(from)?;
     // One snapshot for all steps: without it each commit of a server would begin the copy anew.
     source.execute_batch("BEGIN DEFERRED; SELECT count(*) FROM meta;")?;
@@ -248,7 +242,7 @@ fn drop_others(files: &Path, named: &HashSet<String>) -> Result<(), Error> {
     for entry in fs::read_dir(files)? {
         let entry = entry?;
         if !named.contains(&*entry.file_name().to_string_lossy()) {
-            remove(&entry.path())?;
+            removed(fs::remove_file(entry.path()))?;
         }
     }
     Ok(())

@@ -23,7 +23,8 @@ use crate::rate::{self, RatedCall};
 use crate::reservation::{self, Settlement};
 use crate::sql::Connection;
 use crate::transaction::Tx;
-use crate::{message, run, thread, usage};
+use crate::usage::{self, EndedCall};
+use crate::{message, run, thread};
 
 /// What changes besides the log.
 #[derive(Debug, Default)]
@@ -106,6 +107,7 @@ impl Store {
             return Err(Error::NotFound);
         }
         require(ctx, Right::Run)?;
+        let ended_calls: Vec<_> = events.iter().filter_map(EndedCall::of).collect();
         let encoded = events
             .iter()
             .map(Encoded::new)
@@ -134,9 +136,12 @@ impl Store {
             for record in &changes.audit {
                 audit::insert(tx, &audit, handle.owner(), record)?;
             }
+            for call in &ended_calls {
+                usage::add_call(tx, handle.owner(), call)?;
+            }
             let ends = encoded.iter().any(Encoded::is_terminal);
             let mut events = if ends {
-                approval::withdraw(tx, &handle, &runtime)?
+                approval::withdraw(tx, &handle, &runtime, &audit)?
             } else {
                 Vec::new()
             };

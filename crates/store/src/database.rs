@@ -1,5 +1,8 @@
 //! The database of a store, and whose part of it a transaction works on.
 
+use std::time::Duration;
+
+use netra_context::pressure::Bounds;
 use netra_protocol::id::UserId;
 
 use crate::error::Error;
@@ -7,6 +10,13 @@ use crate::postgres;
 use crate::sql::{Connection, OptionalExtension as _};
 use crate::sqlite;
 use crate::transaction::Tx;
+
+/// How long somebody may wait for the database, and how long everybody, before others are refused for it.
+pub(crate) const WAITS: Bounds = Bounds {
+    target: Duration::from_millis(50),
+    patience: Duration::from_millis(450),
+    memory: Duration::ZERO,
+};
 
 /// Whose rows a transaction sees and changes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

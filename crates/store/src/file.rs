@@ -82,6 +82,14 @@ fn insert(tx: &Tx<'_>, user: UserId, file: &File) -> Result<(), Error> {
     Ok(())
 }
 
+/// Whether a file was removed; one that is not there any more is gone as well, for whoever else removes it was faster.
+pub(crate) fn removed(outcome: std::io::Result<()>) -> std::io::Result<bool> {
+    match outcome {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(false),
+        outcome => outcome.map(|()| true),
+    }
+}
+
 /// A file that is being written. Dropping it leaves nothing behind.
 pub struct FileWriter {
     store: Store,
@@ -308,7 +316,7 @@ impl Store {
             }
         };
         self.0.db.of(user).write(work).await?;
-        tokio::fs::remove_file(self.content_path(id)).await?;
+        removed(tokio::fs::remove_file(self.content_path(id)).await)?;
         Ok(())
     }
 }

@@ -12,6 +12,7 @@ use crate::account::by_id;
 use crate::admin::has_other_admin;
 use crate::audit::{self, AuditRecord, Origin};
 use crate::error::Error;
+use crate::file::removed;
 use crate::owner::{require, require_background};
 use crate::postgres::piece;
 use crate::sql::Connection;
@@ -82,6 +83,7 @@ const OWNED: &[(&str, &str)] = &[
     ("secrets", "user_id = ?1 AND ?2"),
     ("tool_rates", "user_id = ?1 AND ?2"),
     ("usage_days", "user_id = ?1 AND ?2"),
+    ("tool_usage", "user_id = ?1 AND ?2"),
     ("budgets", "user_id = ?1 AND ?2"),
     ("reservations", "user_id = ?1 AND ?2"),
     ("tool_servers", "user_id = ?1 AND ?2"),
@@ -248,12 +250,7 @@ impl Store {
     /// Removes the content of files, for good when it returns.
     async fn remove_content(&self, files: &[FileId]) -> Result<(), Error> {
         for file in files {
-            match tokio::fs::remove_file(self.content_path(*file)).await {
-                Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-                    return Err(error.into());
-                }
-                _ => {}
-            }
+            removed(tokio::fs::remove_file(self.content_path(*file)).await)?;
         }
         let folder = tokio::fs::File::open(self.content_dir()).await?;
         Ok(folder.sync_all().await?)
@@ -269,7 +266,7 @@ mod tests {
 
     /// What is written with a row of a run that has not ended, or of a session, a thread or a note that is there, and so
     /// for nobody who is gone; the audit is written about those too.
-    const WITH_ANOTHER: [&str; 12] = [
+    const WITH_ANOTHER: [&str; 13] = [
         "approvals",
         "audit",
         "audit_heads",
@@ -281,6 +278,7 @@ mod tests {
         "messages",
         "reservations",
         "tool_rates",
+        "tool_usage",
         "usage_days",
     ];
 

@@ -46,7 +46,6 @@ mod note;
 mod owner;
 mod plans;
 mod postgres;
-mod pressure;
 mod rate;
 mod readers;
 mod reservation;

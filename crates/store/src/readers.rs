@@ -6,12 +6,12 @@ use std::time::Instant;
 
 use netra_context::Runtime;
 use netra_context::memory::Scope;
+use netra_context::pressure::Pressure;
 use parking_lot::Mutex;
 
-use crate::database::Whose;
+use crate::database::{WAITS, Whose};
 use crate::door::{Door, Permit};
 use crate::error::Error;
-use crate::pressure::Pressure;
 use crate::sql::{self, Connection};
 
 /// Those who may wait for a connection before whoever can come back later is refused, however short their wait is.
@@ -27,7 +27,6 @@ pub(crate) struct Readers {
     runtime: Runtime,
 }
 
-#[derive(Default)]
 struct Waiting {
     number: usize,
     pressure: Pressure,
@@ -80,7 +79,10 @@ impl Readers {
                 idle: Mutex::new(Vec::new()),
             }),
             door: Door::new(connections),
-            waiting: Mutex::default(),
+            waiting: Mutex::new(Waiting {
+                number: 0,
+                pressure: Pressure::new(WAITS),
+            }),
             runtime: runtime.clone(),
         }
     }

@@ -31,13 +31,15 @@ fn revoke(tx: &Tx<'_>, session: SessionId) -> Result<usize, Error> {
     )
 }
 
-/// Ends every session of a user.
-pub(crate) fn revoke_all(tx: &Tx<'_>, user: UserId) -> Result<(), Error> {
-    tx.execute(
-        "UPDATE sessions SET revoked_at = ?2 WHERE user_id = ?1 AND revoked_at IS NULL",
-        (user.to_bytes(), tx.now().as_micros()),
+/// Ends every session of a user, and says which.
+pub(crate) fn revoke_all(tx: &Tx<'_>, user: UserId) -> Result<Vec<SessionId>, Error> {
+    let mut statement = tx.connection().prepare_cached(
+        "UPDATE sessions SET revoked_at = ?2 WHERE user_id = ?1 AND revoked_at IS NULL RETURNING id",
     )?;
-    Ok(())
+    let ended = statement.query_map((user.to_bytes(), tx.now().as_micros()), |row| {
+        Ok(SessionId::from_bytes(row.get(0)?))
+    })?;
+    Ok(ended.collect::<Result<_, _>>()?)
 }
 
 /// The owner of a session that is neither revoked nor past its end.
@@ -243,6 +245,19 @@ impl Store {
             Ok(())
         };
         self.0.db.of_all().write(work).await
+    }
+
+    /// Ends all of the user's own sessions, and says which.
+    ///
+    /// # Errors
+    /// `Forbidden` without the right over the account.
+    pub async fn sessions_revoke(
+        &self,
+        ctx: &UserExecutionContext,
+    ) -> Result<Vec<SessionId>, Error> {
+        let user = require(ctx, Right::Account)?;
+        let work = move |tx: &mut Tx<'_>| revoke_all(tx, user);
+        self.0.db.of(user).write(work).await
     }
 
     /// The user's own sessions that are still good, newest first.

@@ -46,7 +46,7 @@ impl Consent {
             }
             None => {}
         }
-        let unknown = request.past.unknown && !tool.tool.spec().idempotent;
+        let unknown = request.past.is_unknown() && !tool.tool.spec().idempotent;
         let reason = if unknown {
             Some(UNKNOWN.to_owned())
         } else {

@@ -28,13 +28,13 @@ use tokio::sync::OnceCell;
 use tokio::time::Instant;
 
 use crate::consent::Consent;
-use crate::layers::{Case, Denial, LAYERS, Layer};
-use crate::past::{Earlier, Ended, Past, named};
+use crate::layers::{Case, Denial, LAYERS, Layer, Passed};
+use crate::past::{Earlier, Ended, Past, begun};
 use crate::policy::{RunPolicy, Verdict};
 use crate::registry::Registry;
 use crate::rest::Rest;
 use crate::scope::RunScope;
-use crate::shelf::{ALL_OF_USERS, Entry, OF_USERS, Shelf};
+use crate::shelf::{ALL_OF_USERS, Entry, OF_USERS, Shelf, label};
 use crate::short::{bytes_of, cut_text, held_by, shorten};
 use crate::span;
 use crate::tool::{Call, Tool, ToolSpec};
@@ -117,7 +117,7 @@ pub struct Dispatcher {
     own: OnceCell<Shelf>,
     policy: RunPolicy,
     scope: RunScope,
-    begun: AtomicU32,
+    begun: Arc<AtomicU32>,
     earlier: Earlier,
     rest: Rest,
     /// Held by a call that has to be alone, for as long as it takes: calls that change something come one
@@ -143,7 +143,7 @@ impl Dispatcher {
             own: OnceCell::new(),
             registry,
             scope,
-            begun: AtomicU32::new(earlier.begun),
+            begun: Arc::new(AtomicU32::new(earlier.begun)),
             earlier,
             rest: Rest::default(),
             alone: tokio::sync::Mutex::default(),
@@ -170,11 +170,6 @@ impl Dispatcher {
 
     pub(crate) fn policy(&self) -> &RunPolicy {
         &self.policy
-    }
-
-    /// How many calls have begun, to be counted on.
-    pub(crate) fn begun(&self) -> &AtomicU32 {
-        &self.begun
     }
 
     /// Knows again what the earlier attempts of the run were given of secrets, so that it is taken out of what comes
@@ -237,10 +232,7 @@ impl Dispatcher {
             return self.own.get()?.entry(name).map(Arc::clone);
         }
         let known = self.shelf.entry(name).map(Arc::clone);
-        known.or_else(|| {
-            let now = self.registry.now_for(self.user);
-            now.entry(name).map(Arc::clone)
-        })
+        known.or_else(|| self.registry.entry_for(self.user, name))
     }
 
     /// Waits until it is known what there is of these tools, and asks for what the user alone has where one of them is
@@ -310,7 +302,7 @@ impl Dispatcher {
         request.id = match request.past.asked {
             Some(asked) => asked,
             // The call of this id was closed when the run went on.
-            None if request.past.unknown => ctx.runtime().new_id(ToolCallId::from_parts),
+            None if request.past.is_unknown() => ctx.runtime().new_id(ToolCallId::from_parts),
             None => request.id,
         };
         // A person may have edited the arguments: every layer sees what the tool will see.
@@ -321,11 +313,17 @@ impl Dispatcher {
             Ok(entry) => entry,
             Err(denial) => return Err(self.deny(ctx, caller, &request, denial).await),
         };
-        let (rated, consent) = match self.judge(ctx, caller, &request, &entry) {
+        let judged = self.judge(ctx, caller, &request, &entry);
+        let Passed {
+            room,
+            rated,
+            consent,
+        } = match judged {
             Ok(passed) => passed,
             Err(denial) => return Err(self.deny(ctx, caller, &request, denial).await),
         };
         if let Consent::Wanted(reason) = consent {
+            drop(room);
             return Err(Box::pin(self.ask(ctx, caller, &request, &reason, rated)).await);
         }
         let beside = entry.tool.beside() && request.past.answer.is_none();
@@ -333,7 +331,8 @@ impl Dispatcher {
             true => None,
             false => Some(self.alone.lock().await),
         };
-        self.announce(ctx, caller, &request, rated).await?;
+        let announced = self.announce(ctx, caller, &request, rated);
+        room.begin(announced).await?;
         self.conceal_plain(&request.name);
         let began = Instant::now();
         let given = Mutex::default();
@@ -375,26 +374,26 @@ impl Dispatcher {
             let absence = if self.registry.is_of_users(name) {
                 self.own.get().and_then(|own| own.absence_of_own(name))
             } else {
-                self.registry.absence(name)
+                self.registry.absence_for(self.user, name)
             };
             let absence = absence.filter(|_| listed);
             absence.map_or_else(Denial::of_list, |why| Denial::new("agent_list", why))
         })
     }
 
-    /// Sends a call through the layers. Gives what is to be counted, and whether a person is to be asked.
+    /// Sends a call through the layers.
     fn judge(
         &self,
         ctx: &UserExecutionContext,
         caller: &Caller<'_>,
         request: &Request,
         entry: &Entry,
-    ) -> Result<(Option<Box<RatedCall>>, Consent), Denial> {
-        let mut case = Case::new(ctx, caller, request, entry);
+    ) -> Result<Passed, Denial> {
+        let mut case = Case::new(ctx, caller, request, entry, &self.begun);
         for layer in self.layers {
             layer(self, &mut case)?;
         }
-        Ok((case.rated, case.consent))
+        Ok(case.passed)
     }
 
     async fn deny(
@@ -463,7 +462,7 @@ impl Dispatcher {
             caller,
             request,
             JournalKind::ToolBegun,
-            named(request.id, &request.name),
+            begun(request.id, &request.name, request.past.begun + 1),
         );
         let changes = Changes {
             journal: vec![begun],
@@ -546,9 +545,10 @@ impl Dispatcher {
             "failed"
         };
         let name = request.name.clone();
-        metrics::counter!("netra_tool_calls_total", "tool" => name.clone(), "outcome" => outcome)
+        let label = label(&name).to_owned();
+        metrics::counter!("netra_tool_calls_total", "tool" => label.clone(), "outcome" => outcome)
             .increment(1);
-        metrics::histogram!("netra_tool_call_seconds", "tool" => name.clone())
+        metrics::histogram!("netra_tool_call_seconds", "tool" => label)
             .record(duration.as_secs_f64());
         let ended = Ended {
             tool_call_id: request.id,
@@ -603,8 +603,6 @@ impl Dispatcher {
         match self.scope.emitter().commit(ctx, changes, emissions).await {
             Ok(_) => Ok(()),
             Err(netra_store::Error::RateExceeded { rate, until }) => {
-                // It has not begun.
-                self.begun.fetch_sub(1, Ordering::Relaxed);
                 let denial = Denial::of_rate(rate, until);
                 // In a box: what is rare is not to make every run larger.
                 Err(Box::pin(self.deny(ctx, caller, request, denial)).await)

@@ -4,7 +4,8 @@
 #[cfg(test)]
 mod tests;
 
-use std::sync::atomic::Ordering;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use netra_context::UserExecutionContext;
 use netra_protocol::Timestamp;
@@ -57,6 +58,48 @@ impl Denial {
     }
 }
 
+/// One of the calls that a run may make. It goes back where the call does not begin.
+#[derive(Default)]
+pub(crate) struct Room(Option<Arc<AtomicU32>>);
+
+impl Room {
+    fn take(begun: &Arc<AtomicU32>, allowed: u32) -> Option<Self> {
+        let one_more = |begun: u32| (begun < allowed).then_some(begun + 1);
+        let taken = begun.fetch_update(Ordering::Relaxed, Ordering::Relaxed, one_more);
+        taken.is_ok().then(|| Self(Some(Arc::clone(begun))))
+    }
+
+    /// Uses it up, where the call begins. So does whoever lets go of this: the commit may be on its way.
+    pub(crate) async fn begin<T, E>(
+        mut self,
+        begins: impl Future<Output = Result<T, E>>,
+    ) -> Result<T, E> {
+        let used = self.0.take();
+        let result = begins.await;
+        if result.is_err() {
+            self.0 = used;
+        }
+        result
+    }
+}
+
+impl Drop for Room {
+    fn drop(&mut self) {
+        if let Some(begun) = &self.0 {
+            begun.fetch_sub(1, Ordering::Relaxed);
+        }
+    }
+}
+
+/// What the layers leave of a call that none of them has refused.
+pub(crate) struct Passed {
+    pub(crate) room: Room,
+    /// What the commit that begins the call, or asks for it, is to count.
+    pub(crate) rated: Option<Box<RatedCall>>,
+    /// What the person has said, or is to be asked.
+    pub(crate) consent: Consent,
+}
+
 /// A call on its way through the layers.
 pub(crate) struct Case<'a> {
     pub(crate) ctx: &'a UserExecutionContext,
@@ -67,10 +110,9 @@ pub(crate) struct Case<'a> {
     asks: Option<String>,
     /// How often the call may be made, as the policy gives it.
     rates: Vec<Vec<Rate>>,
-    /// What the commit that begins the call, or asks for it, is to count.
-    pub(crate) rated: Option<Box<RatedCall>>,
-    /// What the person has said, or is to be asked.
-    pub(crate) consent: Consent,
+    /// How many calls of the run have begun.
+    begun: &'a Arc<AtomicU32>,
+    pub(crate) passed: Passed,
 }
 
 impl<'a> Case<'a> {
@@ -79,6 +121,7 @@ impl<'a> Case<'a> {
         caller: &'a Caller<'a>,
         request: &'a Request,
         entry: &'a Entry,
+        begun: &'a Arc<AtomicU32>,
     ) -> Self {
         Self {
             ctx,
@@ -87,8 +130,12 @@ impl<'a> Case<'a> {
             entry,
             asks: None,
             rates: Vec::new(),
-            rated: None,
-            consent: Consent::Given,
+            begun,
+            passed: Passed {
+                room: Room::default(),
+                rated: None,
+                consent: Consent::Given,
+            },
         }
     }
 }
@@ -123,30 +170,36 @@ fn schema(_: &Dispatcher, case: &mut Case<'_>) -> Result<(), Denial> {
     }
 }
 
-fn limits(dispatcher: &Dispatcher, case: &mut Case<'_>) -> Result<(), Denial> {
-    let allowed = case.ctx.limits().map_or(0, |limits| limits.tool_calls);
-    let begun = dispatcher.begun();
-    let one_more = |begun: u32| (begun < allowed).then_some(begun + 1);
-    match begun.fetch_update(Ordering::Relaxed, Ordering::Relaxed, one_more) {
-        Ok(_) => Ok(()),
-        Err(_) => {
-            let reason = format!("the run may make {allowed} tool calls, and has made them");
-            Err(Denial {
-                ends_run: Some(ErrorCode::ToolCallLimitExceeded),
-                ..Denial::new("limits", reason)
-            })
-        }
+fn limits(_: &Dispatcher, case: &mut Case<'_>) -> Result<(), Denial> {
+    let past = &case.request.past;
+    // That one is not made: it needs no room, and must not end the run for want of it.
+    if past.is_refused() {
+        return Ok(());
     }
+    let allowed = case.ctx.limits().map_or(0, |limits| limits.tool_calls);
+    // One that a crash has cut off was let in before. That it is made again counts, and is not refused.
+    let room = match past.is_unknown() {
+        true => Room::take(case.begun, u32::MAX),
+        false => Room::take(case.begun, allowed),
+    };
+    case.passed.room = room.ok_or_else(|| Denial {
+        ends_run: Some(ErrorCode::ToolCallLimitExceeded),
+        ..Denial::new(
+            "limits",
+            format!("the run may make {allowed} tool calls, and has made them"),
+        )
+    })?;
+    Ok(())
 }
 
 /// Leaves what is to be counted to the commit that begins the call, where it is counted or the call refused. A call that
 /// was begun before the server stopped was counted then, unless a person has made another call of it.
 fn rate(_: &Dispatcher, case: &mut Case<'_>) -> Result<(), Denial> {
     let past = &case.request.past;
-    let counted = past.unknown && past.edited().is_none();
+    let counted = past.is_unknown() && past.edited().is_none();
     let permissions = std::mem::take(&mut case.rates);
     if !counted && !permissions.is_empty() {
-        case.rated = Some(Box::new(RatedCall {
+        case.passed.rated = Some(Box::new(RatedCall {
             tool: case.request.name.clone(),
             permissions,
             begins: true,
@@ -157,8 +210,9 @@ fn rate(_: &Dispatcher, case: &mut Case<'_>) -> Result<(), Denial> {
 
 /// A call that a person is asked for counts when it begins; so far it is only looked at whether there is room.
 fn approval(_: &Dispatcher, case: &mut Case<'_>) -> Result<(), Denial> {
-    case.consent = Consent::of(case.entry, case.request, case.asks.take())?;
-    if let (Consent::Wanted(_), Some(rated)) = (&case.consent, &mut case.rated) {
+    let passed = &mut case.passed;
+    passed.consent = Consent::of(case.entry, case.request, case.asks.take())?;
+    if let (Consent::Wanted(_), Some(rated)) = (&passed.consent, &mut passed.rated) {
         rated.begins = false;
     }
     Ok(())

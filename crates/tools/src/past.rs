@@ -59,9 +59,9 @@ impl Earlier {
         let tools = called.filter_map(|entry| entry.value["tool_name"].as_str());
         let given = journal.of_kind(JournalKind::SecretGiven);
         let secrets = given.filter_map(|entry| entry.value.as_str());
+        let times = journal.of_kind(JournalKind::ToolBegun).map(times_begun);
         Self {
-            begun: u32::try_from(journal.of_kind(JournalKind::ToolBegun).count())
-                .unwrap_or(u32::MAX),
+            begun: times.fold(0, u32::saturating_add),
             tools: tools.map(str::to_owned).collect(),
             secrets: secrets.map(str::to_owned).collect(),
         }
@@ -84,8 +84,8 @@ pub struct Past {
     /// The call's key in the run's journal.
     pub(crate) key: String,
     pub(crate) ended: Option<Ended>,
-    /// It was begun, and nobody knows whether it did its work.
-    pub(crate) unknown: bool,
+    /// How often it was begun. Where it has not ended, nobody knows whether it did its work.
+    pub(crate) begun: u32,
     /// What the call is named that a person was asked for, and that has not begun.
     pub(crate) asked: Option<ToolCallId>,
     pub(crate) answer: Option<ResolveApproval>,
@@ -96,13 +96,14 @@ impl Past {
     pub fn of(journal: &Journal, key: String) -> Self {
         let id = |kind| read::<Named>(journal.get(&key, kind)).map(|named| named.tool_call_id);
         let ended = read::<Ended>(journal.get(&key, JournalKind::ToolEnded));
+        let entry = journal.get(&key, JournalKind::ToolBegun);
         let begun = id(JournalKind::ToolBegun);
         // A consent is for one call: once that has begun, it is used up.
         let asked = id(JournalKind::Asked).filter(|asked| begun != Some(*asked));
         let answer = asked.and_then(|_| read::<Answered>(journal.get(&key, JournalKind::Answered)));
         Self {
             ended,
-            unknown: begun.is_some(),
+            begun: entry.map_or(0, times_begun),
             asked,
             answer: answer.map(|answered| answered.answer),
             key,
@@ -111,6 +112,17 @@ impl Past {
 }
 
 impl Past {
+    /// Whether it was begun, and nobody knows whether it did its work.
+    pub(crate) const fn is_unknown(&self) -> bool {
+        self.begun > 0
+    }
+
+    /// Whether a person has said no.
+    pub(crate) fn is_refused(&self) -> bool {
+        let answer = self.answer.as_ref();
+        answer.is_some_and(|answer| answer.decision == Decision::Deny)
+    }
+
     /// The arguments that a person has put in place of those asked for.
     pub(crate) fn edited(&self) -> Option<Value> {
         let answer = self.answer.as_ref()?;
@@ -138,7 +150,13 @@ fn read<T: DeserializeOwned>(recorded: Option<&Recorded>) -> Option<T> {
     T::deserialize(&recorded?.value).ok()
 }
 
-/// That a call of this tool was begun.
-pub(crate) fn named(id: ToolCallId, tool: &str) -> Value {
-    json!({ "tool_call_id": id, "tool_name": tool })
+/// That a call of this tool was begun, and how often so far.
+pub(crate) fn begun(id: ToolCallId, tool: &str, times: u32) -> Value {
+    json!({ "tool_call_id": id, "tool_name": tool, "times": times })
+}
+
+/// How often the call was begun: a call that is made again takes the place of the earlier one in the journal.
+fn times_begun(recorded: &Recorded) -> u32 {
+    let times = recorded.value["times"].as_u64();
+    times.map_or(1, |times| u32::try_from(times).unwrap_or(u32::MAX))
 }

@@ -9,6 +9,7 @@ mod table;
 mod tests;
 mod vet;
 
+use std::collections::BTreeSet;
 use std::path::Path;
 
 use cedar_policy::{Authorizer, Decision, EntityUid, PolicyId, PolicySet, Response};
@@ -67,6 +68,8 @@ pub struct Policy {
     schema: Schema,
     names: Names,
     policies: Policies,
+    /// The permissions that the shipped policies grant, whatever those in force are.
+    shipped: BTreeSet<String>,
     environment: String,
 }
 
@@ -104,6 +107,7 @@ impl Policy {
         Ok(Self {
             names: Names::new()?,
             policies: Policies::parse(&schema, files)?,
+            shipped: source::shipped_permissions()?,
             schema,
             environment: environment.to_owned(),
         })
@@ -114,9 +118,7 @@ impl Policy {
         let mut findings = Findings::default();
         let mut known = known.clone();
         // They are there, whether or not a tool of this server has them.
-        let shipped = source::SHIPPED.split("@permission(\"").skip(1);
-        let shipped = shipped.filter_map(|rest| rest.split('"').next());
-        known.permissions.extend(shipped.map(str::to_owned));
+        known.permissions.extend(self.shipped.iter().cloned());
         for policy in self.policies.whole.policies() {
             if let Some(place) = self.policies.places.get(policy.id()) {
                 vet::unknown(policy, place, &known, &mut findings);

@@ -7,10 +7,12 @@ mod form;
 use std::borrow::Cow;
 use std::ops::Range;
 
+use base64::Engine;
 use netra_context::Secret;
 use netra_protocol::Failure;
 use parking_lot::RwLock;
 use serde_json::{Map, Number, Value};
+use zeroize::Zeroizing;
 
 use form::{Form, MIN_CUT};
 
@@ -143,11 +145,7 @@ fn places<'g>(all: &'g [Given], content: &[u8]) -> Vec<(Range<usize>, &'g Given)
     }
     let mut view = Cow::Borrowed(content);
     for layers in 0..=MAX_LAYERS {
-        let found: Vec<_> = all
-            .iter()
-            .flat_map(|given| given.forms.iter().map(move |form| (form, given)))
-            .flat_map(|(form, given)| form.places(&view).into_iter().map(move |at| (at, given)))
-            .collect();
+        let found = places_in_lines(all, &view);
         if layers == 0 {
             places = found;
         } else if !found.is_empty() {
@@ -165,9 +163,38 @@ fn places<'g>(all: &'g [Given], content: &[u8]) -> Vec<(Range<usize>, &'g Given)
     places
 }
 
-/// As it is and as it reads without escapes, and in common encodings of the whole.
+/// The same of the text as it stands, also where it was broken into lines, as base64 often is.
+fn places_in_lines<'g>(all: &'g [Given], text: &[u8]) -> Vec<(Range<usize>, &'g Given)> {
+    let is_break = |byte: &u8| matches!(byte, b'\r' | b'\n');
+    let find = |text: &[u8]| {
+        let forms = all
+            .iter()
+            .flat_map(|given| given.forms.iter().map(move |form| (form, given)));
+        let places =
+            |(form, given): (&Form, _)| form.places(text).into_iter().map(move |at| (at, given));
+        forms.flat_map(places).collect::<Vec<_>>()
+    };
+    let mut found = find(text);
+    if text.iter().any(is_break) {
+        let joined: Vec<u8> = text
+            .iter()
+            .copied()
+            .filter(|byte| !is_break(byte))
+            .collect();
+        let broken = find(&joined);
+        if !broken.is_empty() {
+            let bytes = text.iter().enumerate().filter(|(_, byte)| !is_break(byte));
+            let begins: Vec<usize> = bytes.map(|(at, _)| at).collect();
+            let of_text =
+                |(at, given): (Range<usize>, _)| (begins[at.start]..begins[at.end - 1] + 1, given);
+            found.extend(broken.into_iter().map(of_text));
+        }
+    }
+    found
+}
+
+/// As it is and as it reads without escapes, and in common encodings.
 fn forms(secret: &str) -> Vec<Form> {
-    use base64::Engine as _;
     use base64::engine::general_purpose::{STANDARD_NO_PAD, URL_SAFE_NO_PAD};
     let hex = |upper: bool| {
         let digit = |byte: &u8| match upper {
@@ -176,15 +203,13 @@ fn forms(secret: &str) -> Vec<Form> {
         };
         secret.as_bytes().iter().map(digit).collect::<String>()
     };
-    let mut forms = vec![
-        secret.as_bytes().to_vec(),
-        STANDARD_NO_PAD.encode(secret).into_bytes(),
-        URL_SAFE_NO_PAD.encode(secret).into_bytes(),
-        hex(false).into_bytes(),
-        hex(true).into_bytes(),
-    ];
+    let mut forms = vec![secret.as_bytes().to_vec()];
+    forms.extend(in_base64(&STANDARD_NO_PAD, secret));
+    let with_escapes = forms.len();
+    forms.extend(in_base64(&URL_SAFE_NO_PAD, secret));
+    forms.extend([false, true].map(|upper| hex(upper).into_bytes()));
     // What is looked through for it loses whatever looks like an escape, so the secrets (and base64's plus) do too.
-    for plain in 0..2 {
+    for plain in 0..with_escapes {
         let mut bare = escapes::unescaped(&forms[plain]);
         while let Some(less) = bare.filter(|less| less.len() > MIN_CUT) {
             bare = escapes::unescaped(&less);
@@ -193,12 +218,32 @@ fn forms(secret: &str) -> Vec<Form> {
     }
     forms.sort();
     forms.dedup();
+    forms.retain(|form| !form.is_empty());
     forms.into_iter().map(Form::new).collect()
+}
+
+/// The secret in base64: by itself, and in a longer text that was encoded as a whole, after any number of bytes. There the
+/// digits at its edges are its neighbours' too, and are left out.
+fn in_base64(alphabet: &impl Engine, secret: &str) -> impl Iterator<Item = Vec<u8>> {
+    let within = |before: usize| {
+        let text = Zeroizing::new([&[0; 2][..before], secret.as_bytes()].concat());
+        let mut digits = alphabet.encode(&*text).into_bytes();
+        // A digit says 6 bits.
+        digits.truncate(text.len() * 8 / 6);
+        digits.drain(..digits.len().min((before * 8).div_ceil(6)));
+        digits
+    };
+    let inner = [0, 1, 2].map(within).into_iter();
+    let whole = alphabet.encode(secret).into_bytes();
+    // Less would be found by chance.
+    std::iter::once(whole).chain(inner.filter(|digits| digits.len() > MIN_CUT))
 }
 
 #[cfg(test)]
 mod tests {
+    use base64::engine::general_purpose::{STANDARD, STANDARD_NO_PAD, URL_SAFE, URL_SAFE_NO_PAD};
     use netra_protocol::ErrorCode;
+    use proptest::prelude::*;
     use serde_json::json;
 
     use super::*;
@@ -257,6 +302,63 @@ mod tests {
             assert!(clean.len() <= "x [secret wiki]=".len(), "{text}: {clean}");
         }
         assert_eq!(redaction.text("s3\"cr is none".into()), "s3\"cr is none");
+    }
+
+    #[test]
+    fn a_secret_in_the_middle_of_what_was_encoded_is_taken_out() {
+        let redaction = Redaction::default();
+        redaction.add("key", &Secret::new("hunter2!"));
+        for (said, clean) in [
+            // After user:, me: and bob:, and before two points.
+            ("Basic dXNlcjpodW50ZXIyIQ==", "Basic dXNlcjp[secret key]Q=="),
+            ("Basic bWU6aHVudGVyMiE=", "Basic bWU6[secret key]="),
+            ("Basic Ym9iOmh1bnRlcjIh", "Basic Ym9iOm[secret key]"),
+            (
+                r#"{"a": "bWU6aHVu\ndGVyMiEuLg=="}"#,
+                r#"{"a": "bWU6[secret key]uLg=="}"#,
+            ),
+        ] {
+            assert_eq!(redaction.text(said.into()), clean);
+        }
+    }
+
+    proptest! {
+        /// Of a text in base64, in lines or not, what is before and after the secret stays, and of the secret's digits at
+        /// most the one at each edge that its neighbour shares.
+        #[test]
+        fn whatever_stands_before_and_after_a_secret_base64_does_not_hide_it(
+            before in prop::collection::vec(any::<u8>(), 0..40),
+            secret in "[!-~]{8}[ -~é€]{0,40}",
+            after in prop::collection::vec(any::<u8>(), 0..40),
+            alphabet in 0..4_usize,
+            line in prop::option::of(1..80_usize),
+            line_end in prop::sample::select(vec!["\n", "\r\n"]),
+        ) {
+            let text = [&before[..], secret.as_bytes(), &after].concat();
+            let encoded = match alphabet {
+                0 => STANDARD.encode(text),
+                1 => STANDARD_NO_PAD.encode(text),
+                2 => URL_SAFE.encode(text),
+                _ => URL_SAFE_NO_PAD.encode(text),
+            };
+            let said = match line {
+                None => encoded.clone(),
+                Some(length) => {
+                    let lines = encoded.as_bytes().chunks(length);
+                    let lines: Vec<_> = lines.map(String::from_utf8_lossy).collect();
+                    lines.join(line_end)
+                }
+            };
+            let redaction = Redaction::default();
+            redaction.add("x", &Secret::new(secret.as_str()));
+            let clean = redaction.text(said).replace(['\r', '\n'], "");
+            let begins = (before.len() * 8).div_ceil(6);
+            let ends = (before.len() + secret.len()) * 8 / 6;
+            let rest = encoded.get(ends + 1..).unwrap_or_default();
+            let found = clean.strip_prefix(&encoded[..begins]).and_then(|rest| rest.strip_prefix("[secret x]"));
+            let left = found.and_then(|found| found.strip_suffix(rest));
+            prop_assert!(left.is_some_and(|left| left.len() <= 1), "{encoded} became {clean}");
+        }
     }
 
     #[test]

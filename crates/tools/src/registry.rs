@@ -1,6 +1,6 @@
 //! All tools of the server: those that are built in never change, those of tool servers come and go.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use netra_context::{Secret, UserExecutionContext};
@@ -10,8 +10,9 @@ use serde_json::Value;
 use tokio::sync::watch;
 
 use crate::policy::{Policy, Question, Verdict};
+use crate::said::{Said, Voice};
 use crate::servers::UserTools;
-use crate::shelf::{Entry, Shelf, Source, Standing};
+use crate::shelf::{Entry, Shelf, Source, Standing, source_of};
 use crate::tool::{Tool, ToolSpec};
 
 /// A tool that the registry does not take. The server does not start with one that is built in.
@@ -46,7 +47,7 @@ pub struct Registry {
     /// By source, what its servers are given that nobody is to see, with the names that stand for it.
     concealed: BTreeMap<String, Vec<(String, Secret)>>,
     /// What sources have for single users now, because the instance of that user says so.
-    changed: Mutex<HashMap<UserId, HashMap<String, Source>>>,
+    said: Mutex<Said>,
 }
 
 impl Registry {
@@ -60,7 +61,7 @@ impl Registry {
             policy: policy.into(),
             of_users: Arc::new(()),
             concealed: BTreeMap::new(),
-            changed: Mutex::default(),
+            said: Mutex::default(),
         })
     }
 
@@ -76,8 +77,7 @@ impl Registry {
 
     /// What the source of this tool is given that nobody is to see.
     pub(crate) fn concealed_of(&self, tool: &str) -> &[(String, Secret)] {
-        let source = tool.split_once("__").map(|(source, _)| source);
-        let concealed = source.and_then(|source| self.concealed.get(source));
+        let concealed = source_of(tool).and_then(|source| self.concealed.get(source));
         concealed.map_or(&[], Vec::as_slice)
     }
 
@@ -103,40 +103,22 @@ impl Registry {
     /// taken, which are named.
     pub fn learn(&self, source: &str, tools: Vec<Arc<dyn Tool>>) -> Vec<InvalidTool> {
         let (source, refused) = Source::here(source, tools);
-        self.change(|shelf| shelf.put(source));
+        self.change(|shelf| shelf.lay(source.into()));
         refused
     }
 
-    /// Puts what a source has for this user in the place of what it has for everybody, until it is forgotten. Names
-    /// what cannot be taken.
-    pub fn learn_for(
-        &self,
-        user: UserId,
-        source: &str,
-        tools: Vec<Arc<dyn Tool>>,
-    ) -> Vec<InvalidTool> {
-        let (taken, refused) = Source::here(source, tools);
-        // What each user has of one's own anyway is asked for when it is needed.
-        if self.shelf.borrow().is_of_each_user(source) {
-            return refused;
-        }
-        let mut changed = self.changed.lock();
-        changed
-            .entry(user)
-            .or_default()
-            .insert(source.to_owned(), taken);
-        refused
+    /// Of an instance that begins to serve this user: what one before has said of the source for the user is forgotten.
+    pub fn voice(self: &Arc<Self>, user: UserId, source: &str) -> Voice {
+        Voice::new(self, user, source)
     }
 
-    /// The source has for this user what it has for everybody.
-    pub fn forget_for(&self, user: UserId, source: &str) {
-        let mut changed = self.changed.lock();
-        if let Some(of_user) = changed.get_mut(&user) {
-            of_user.remove(source);
-            if of_user.is_empty() {
-                changed.remove(&user);
-            }
-        }
+    pub(crate) const fn said(&self) -> &Mutex<Said> {
+        &self.said
+    }
+
+    /// Whether each user has tools of one's own of this source, which are asked for when they are needed.
+    pub fn is_of_each_user(&self, source: &str) -> bool {
+        self.shelf.borrow().is_of_each_user(source)
     }
 
     /// Says that a source does not answer. The tools that it had stay, and are listed with this reason.
@@ -156,12 +138,28 @@ impl Registry {
     /// What there is now for this user.
     pub(crate) fn now_for(&self, user: Option<UserId>) -> Arc<Shelf> {
         let mut shelf = self.now();
-        let changed = self.changed.lock();
-        let of_user = user.and_then(|user| changed.get(&user));
-        for source in of_user.into_iter().flat_map(HashMap::values) {
-            Arc::make_mut(&mut shelf).put(source.clone());
-        }
+        let said = self.said.lock();
+        said.of(user)
+            .for_each(|one| Arc::make_mut(&mut shelf).lay(one.clone()));
         shelf
+    }
+
+    /// Looks this name up in what its source has for this user now.
+    fn look_up<T>(
+        &self,
+        user: Option<UserId>,
+        name: &str,
+        look: impl FnOnce(&Shelf) -> Option<T>,
+    ) -> Option<T> {
+        match self.said.lock().about(user, name) {
+            Some(shelf) => look(shelf),
+            None => look(&self.shelf.borrow()),
+        }
+    }
+
+    /// What there is of this name now for this user.
+    pub(crate) fn entry_for(&self, user: Option<UserId>, name: &str) -> Option<Arc<Entry>> {
+        self.look_up(user, name, |shelf| shelf.entry(name).map(Arc::clone))
     }
 
     /// Waits until every source that tools of these names would come from has been asked once. A
@@ -207,9 +205,9 @@ impl Registry {
         Shelf::of(self.of_users.of(ctx).await)
     }
 
-    /// Why there is nothing of this name now, where it would come from a tool server.
-    pub(crate) fn absence(&self, name: &str) -> Option<String> {
-        self.shelf.borrow().absence(name)
+    /// Why there is nothing of this name now for this user, where it would come from a tool server.
+    pub(crate) fn absence_for(&self, user: Option<UserId>, name: &str) -> Option<String> {
+        self.look_up(user, name, |shelf| shelf.absence(name))
     }
 
     /// Where the arguments do not fit the schema of the tool as this user has it; none where they fit, or there is no
@@ -223,7 +221,7 @@ impl Registry {
         if self.is_of_users(name) {
             return self.own_of(ctx).await.entry(name)?.misfits(arguments);
         }
-        self.now_for(ctx.user_id()).entry(name)?.misfits(arguments)
+        self.entry_for(ctx.user_id(), name)?.misfits(arguments)
     }
 
     /// Every tool, with whether this user may call it and why not, by name. What the user alone has is among them.
@@ -372,7 +370,7 @@ mod tests {
         assert!(before.entry("src__x").is_none());
 
         registry.away("src", "it fell over");
-        let absence = registry.absence("src__x").unwrap();
+        let absence = registry.absence_for(None, "src__x").unwrap();
         assert!(absence.contains("it fell over"), "{absence}");
         registry.learn("src", vec![tool("src__y", json!({}))]);
         assert!(registry.get("src__x").is_none() && registry.get("src__y").is_some());
@@ -392,26 +390,69 @@ mod tests {
         assert_eq!(names("git"), [""; 0]);
     }
 
-    #[test]
-    fn what_one_users_instance_has_is_that_users_alone() {
+    fn user(number: u8) -> UserId {
+        UserId::from_bytes([number; 16])
+    }
+
+    /// A registry whose source has `src__x` for everybody.
+    fn with_source() -> Arc<Registry> {
         let registry = registry(vec![tool("a", json!({}))]).unwrap();
         registry.learn("src", vec![tool("src__x", json!({}))]);
-        let (ada, bob) = (UserId::from_bytes([1; 16]), UserId::from_bytes([2; 16]));
-        let refused = registry.learn_for(ada, "src", vec![tool("src__y", json!({}))]);
-        assert_eq!(refused, []);
-        let names = |user| -> Vec<String> {
-            let shelf = registry.now_for(user);
-            shelf
-                .entries()
-                .map(|one| one.tool.spec().name.clone())
-                .collect()
-        };
-        assert_eq!(names(Some(ada)), ["a", "src__y"]);
-        assert_eq!(names(Some(bob)), ["a", "src__x"]);
-        assert_eq!(names(None), ["a", "src__x"]);
-        registry.forget_for(ada, "src");
-        assert_eq!(names(Some(ada)), ["a", "src__x"]);
-        assert!(registry.changed.lock().is_empty());
+        Arc::new(registry)
+    }
+
+    fn names(registry: &Registry, user: Option<UserId>) -> Vec<String> {
+        let shelf = registry.now_for(user);
+        let entries = shelf.entries();
+        entries.map(|one| one.tool.spec().name.clone()).collect()
+    }
+
+    #[test]
+    fn what_one_users_instance_has_is_that_users_alone() {
+        let (registry, ada) = (with_source(), user(1));
+        let voice = registry.voice(ada, "src");
+        assert_eq!(names(&registry, Some(ada)), ["a", "src__x"]);
+        assert_eq!(voice.say(vec![tool("src__y", json!({}))]), []);
+        assert_eq!(names(&registry, Some(ada)), ["a", "src__y"]);
+        assert_eq!(names(&registry, Some(user(2))), ["a", "src__x"]);
+        assert_eq!(names(&registry, None), ["a", "src__x"]);
+        drop(voice);
+        assert_eq!(names(&registry, Some(ada)), ["a", "src__x"]);
+        assert!(registry.said.lock().is_empty());
+    }
+
+    #[test]
+    fn the_end_of_an_old_instance_does_not_forget_what_the_new_one_has_said() {
+        let (registry, ada) = (with_source(), user(1));
+        let old = registry.voice(ada, "src");
+        old.say(vec![tool("src__old", json!({}))]);
+        let new = registry.voice(ada, "src");
+        assert_eq!(names(&registry, Some(ada)), ["a", "src__x"]);
+        new.say(vec![tool("src__new", json!({}))]);
+        // It has calls to answer, and is heard no more.
+        old.say(vec![tool("src__late", json!({}))]);
+        assert_eq!(names(&registry, Some(ada)), ["a", "src__new"]);
+        drop(old);
+        assert_eq!(names(&registry, Some(ada)), ["a", "src__new"]);
+    }
+
+    #[test]
+    fn a_tool_that_a_users_instance_has_not_is_missed_there_and_by_nobody_else() {
+        let registry = with_source();
+        let (ada, bob) = (Some(user(1)), Some(user(2)));
+        let voice = registry.voice(user(1), "src");
+        voice.say(vec![tool("src__y", json!({}))]);
+        let has = |user, name| registry.entry_for(user, name).is_some();
+        assert!(has(ada, "src__y") && !has(ada, "src__x") && has(ada, "a"));
+        assert!(has(bob, "src__x") && !has(bob, "src__y") && has(bob, "a"));
+        let absence = |user, name| registry.absence_for(user, name);
+        let missing = absence(ada, "src__x").unwrap();
+        assert!(missing.contains("no tool of this name"), "{missing}");
+        assert_eq!(absence(ada, "src__y"), None);
+        assert_eq!(absence(bob, "src__x"), None);
+        registry.away("src", "it fell over");
+        assert_eq!(absence(ada, "src__y"), None);
+        assert!(absence(bob, "src__x").unwrap().contains("it fell over"));
     }
 
     #[tokio::test]

@@ -112,7 +112,8 @@ impl Shelf {
     /// Of these sources alone.
     pub(crate) fn of(sources: impl IntoIterator<Item = Source>) -> Self {
         let mut shelf = Self::default();
-        sources.into_iter().for_each(|source| shelf.put(source));
+        let shelves = sources.into_iter().map(Self::from);
+        shelves.for_each(|one| shelf.lay(one));
         shelf
     }
 
@@ -134,12 +135,16 @@ impl Shelf {
         self.sources.insert(source, standing);
     }
 
-    /// In the place of what the source had.
-    pub(crate) fn put(&mut self, mut source: Source) {
-        self.tools
-            .retain(|name, _| source_of(name) != Some(&source.name));
-        self.tools.append(&mut source.tools);
-        self.sources.insert(source.name, source.standing);
+    /// In the place of what these sources had.
+    pub(crate) fn lay(&mut self, mut other: Self) {
+        let stays = |name: &str| !source_of(name).is_some_and(|one| other.has_source(one));
+        self.tools.retain(|name, _| stays(name));
+        self.tools.append(&mut other.tools);
+        self.sources.append(&mut other.sources);
+    }
+
+    pub(crate) fn has_source(&self, source: &str) -> bool {
+        self.sources.contains_key(source)
     }
 
     pub(crate) fn entries(&self) -> impl Iterator<Item = &Arc<Entry>> {
@@ -204,9 +209,27 @@ impl Shelf {
     }
 }
 
+impl From<Source> for Shelf {
+    fn from(source: Source) -> Self {
+        Self {
+            tools: source.tools,
+            sources: BTreeMap::from([(source.name, source.standing)]),
+        }
+    }
+}
+
 /// The source that a tool of this name comes from; none for one that is built in.
 pub(crate) fn source_of(name: &str) -> Option<&str> {
     name.split_once(OF_SOURCE).map(|(source, _)| source)
+}
+
+/// What the tool of this name is called where all tools of users' own are one, so that users cannot make up names there.
+pub(crate) fn label(name: &str) -> &str {
+    if name.starts_with(OF_USERS) && source_of(name).is_some() {
+        ALL_OF_USERS
+    } else {
+        name
+    }
 }
 
 fn is_name(name: &str) -> bool {

@@ -18,7 +18,7 @@ import {
 type Acting = Pick<WireEvent, 'agent' | 'step'>;
 
 /** What comes out of JSON is JSON; the contract does not say which. */
-function json(value: unknown): Json {
+export function json(value: unknown): Json {
   return (value ?? null) as Json;
 }
 
@@ -111,6 +111,8 @@ export interface RunState {
   durationMs: number | undefined;
   /** Keyed by our own id, as one agent may run several times in a run. */
   agents: Record<string, AgentNode>;
+  /** Whose a step is, by the agent's name and the step's number. */
+  takers: Record<string, string>;
   roots: string[];
   /** What belongs to the run itself and to no agent. */
   items: Item[];
@@ -146,6 +148,7 @@ export function newRun(id: string, threadId: string, agent: string, createdAt: s
     startedAt: undefined,
     durationMs: undefined,
     agents: {},
+    takers: {},
     roots: [],
     items: [],
     tools: {},
@@ -328,6 +331,7 @@ function agentStarted(run: RunState, event: WireEvent, data: EventData['agent_st
     result: null,
     items: [],
   };
+  take(run, event.step, run.agents[id]);
   if (parent) parent.items.push({ kind: 'agent', id });
   else {
     run.roots.push(id);
@@ -345,21 +349,23 @@ function agentCompleted(run: RunState, event: WireEvent, data: EventData['agent_
   node.result = json(data.result);
 }
 
-/** Whether an agent has begun with this step, or has called a tool in it. */
-function took(run: RunState, node: AgentNode, step: number): boolean {
-  return node.step === step || node.items.some((item) => item.kind === 'tool' && run.tools[item.id]?.step === step);
+/** An agent has begun with this step, or has called a tool in it. */
+function take(run: RunState, step: number | null | undefined, node: AgentNode | undefined): void {
+  if (step != null && node) run.takers[`${node.name} ${step}`] = node.id;
 }
 
 /** The agent that an event belongs to: the one of that name whose step it is, else the innermost open one, else the last. */
 function owner(run: RunState, { agent, step }: Acting): AgentNode | undefined {
   if (agent == null) return undefined;
   const named = Object.values(run.agents).filter((node) => node.name === agent);
-  const stepped = step == null || named.length < 2 ? undefined : named.findLast((node) => took(run, node, step));
-  return stepped ?? named.findLast((node) => node.state === 'running') ?? named.at(-1);
+  const taker = step == null ? undefined : run.agents[run.takers[`${agent} ${step}`] ?? ''];
+  return taker ?? named.findLast((node) => node.state === 'running') ?? named.at(-1);
 }
 
-function add(run: RunState, event: Acting, item: Item): void {
-  (owner(run, event)?.items ?? run.items).push(item);
+function add(run: RunState, event: Acting, item: Item): AgentNode | undefined {
+  const node = owner(run, event);
+  (node?.items ?? run.items).push(item);
+  return node;
 }
 
 /** How far back a line that is told again is looked for: all of a long run would be looked through for each event. */
@@ -411,7 +417,7 @@ function toolOf(run: RunState, event: ToolEvent): ToolCall {
     error: undefined,
     deniedBy: undefined,
   };
-  add(run, event, { kind: 'tool', id });
+  take(run, event.step, add(run, event, { kind: 'tool', id }));
   return run.tools[id] as ToolCall;
 }
 

@@ -50,6 +50,13 @@ export function pathOf(place: Place): string {
   }
 }
 
+/** A click on a link within the page goes there without loading it anew; with a key held it is the browser's, which opens a tab or a window. */
+export function follow(event: MouseEvent, go: () => void): void {
+  if (event.ctrlKey || event.metaKey || event.shiftKey) return;
+  event.preventDefault();
+  go();
+}
+
 function oneOf<T extends string>(all: readonly T[], wanted: string | undefined): T {
   return all.find((one) => one === wanted) ?? (all[0] as T);
 }

@@ -1,6 +1,6 @@
 // The runs that the page knows, each folded from its events: live ones from the socket, earlier ones from their start.
 
-import { hasEnded, isTerminal, type WireEvent, type Netra, type Run } from '../../client';
+import { hasEnded, isTerminal, type AsOf, type WireEvent, type Netra, type Run } from '../../client';
 import { breather } from './intake';
 import { applyEvent, mergeRun, newRun, type RunState } from './reducer';
 
@@ -19,7 +19,11 @@ export class Runs {
   private feeds = new Map<string, Feed>();
   private asked = new Set<string>();
 
-  constructor(private readonly api: Netra) {}
+  /** `place` tells how far the socket has got. */
+  constructor(
+    private readonly api: Netra,
+    private readonly place: () => AsOf | undefined,
+  ) {}
 
   hasSteps(id: string): boolean {
     return this.whole[id] === true;
@@ -53,7 +57,7 @@ export class Runs {
     this.apply(this.states[event.run_id] as RunState, event);
   }
 
-  /** Reads the run's events from its start. With an active run, goes on until the socket has taken over. */
+  /** Reads the run's events from its start. With an active run, up to where the socket has taken over. */
   async readSteps(id: string): Promise<void> {
     const known = this.states[id];
     if (this.feeds.has(id) || this.whole[id] || !known) return;
@@ -79,17 +83,23 @@ export class Runs {
     this.loading[id] = false;
   }
 
-  /** Until the run's past is complete: its last event is here, or the first that came live. */
+  /**
+   * Until the run's past is complete: its last event is here, or the first that came live, or all that the socket was past
+   * already. To wait for more than that would hold a connection for each run that waits, and a browser has few.
+   */
   private async follow(state: RunState, feed: Feed): Promise<boolean> {
     const breathe = breather();
+    const { signal } = feed.abort;
+    const until = hasEnded(state.status) ? undefined : this.place();
     try {
-      for await (const event of this.api.runs.events(state.id, { signal: feed.abort.signal })) {
+      for await (const event of this.api.runs.events(state.id, { signal, until })) {
         await breathe();
         if (this.feeds.get(state.id) !== feed) return false;
         this.apply(state, event);
         const first = feed.live[0];
         if (isTerminal(event.type) || (first && event.seq >= first.seq)) return true;
       }
+      return until !== undefined && !signal.aborted;
     } catch {
       // The run is not there any more, or not for this user: what the socket brings is all there is.
     }

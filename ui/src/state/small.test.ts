@@ -5,7 +5,7 @@ import { matches, type Command } from './commands';
 import { differs } from './edition';
 import type { Json } from '../../client';
 import { historyOf, labelled, rate, sampleOf } from './metrics';
-import { linkOf, pathOf, placeOf } from './route.svelte';
+import { follow, linkOf, pathOf, placeOf } from './route.svelte';
 import { everyDay, valueOf } from './usage';
 
 describe('places', () => {
@@ -18,6 +18,17 @@ describe('places', () => {
     expect(pathOf(placeOf('/admin/nothing'))).toBe('/admin/users');
     expect(pathOf(placeOf('/threads/run_1'))).toBe('/');
   });
+});
+
+it('a click on a link stays in the page, and one with a key held is the browser’s', () => {
+  const click = (held: MouseEventInit): [boolean, boolean] => {
+    let went = false;
+    const event = new MouseEvent('click', { ...held, cancelable: true });
+    follow(event, () => (went = true));
+    return [went, event.defaultPrevented];
+  };
+  expect(click({})).toEqual([true, true]);
+  for (const held of ['ctrlKey', 'metaKey', 'shiftKey']) expect(click({ [held]: true })).toEqual([false, false]);
 });
 
 it('a one-time link carries its token where no server sees it', () => {

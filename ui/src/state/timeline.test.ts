@@ -39,14 +39,58 @@ it('nests agents, and closes what a cancel leaves open', () => {
     s.event('run_cancelled', { duration_ms: 1 }),
   ]);
   expect(ended).toBe(true);
-  expect(spans.map(({ kind, label, depth }) => `${depth} ${kind} ${label}`)).toEqual(['0 run a', '1 agent a', '2 agent b', '3 tool query', '2 model a']);
-  expect(spans.every((span) => span.to !== undefined && span.state === 'bad')).toBe(true);
+  expect(spans.map(({ kind, label, depth }) => `${depth} ${kind} ${label}`)).toEqual(['0 run a', '1 agent a', '2 thought a', '2 agent b', '3 thought b', '3 tool query', '2 model a']);
+  expect(spans.filter(({ kind }) => kind !== 'thought').every((span) => span.to !== undefined && span.state === 'bad')).toBe(true);
+});
+
+it('shows the time in which a model only decides on its tools', () => {
+  const s = script();
+  const { spans } = timelineOf([
+    s.event('run_started', { agent: 'a' }),
+    s.event('agent_started', { agent: 'a', task: '' }, 'a', 1),
+    s.event('agent_thinking', { message: 'It is long.' }, 'a', 1),
+    s.event('tool_executing', { tool_call_id: 't', tool_name: 'query' }, 'a', 1),
+    s.event('tool_completed', { tool_call_id: 't', tool_name: 'query', success: true, duration_ms: 1 }, 'a', 1),
+    s.event('agent_started', { agent: 'b', task: '', parent_step: 2 }, 'b', 3),
+    s.event('agent_started', { agent: 'c', task: '', parent_step: 2 }, 'c', 4),
+    s.event('agent_completed', { agent: 'c', success: true, duration_ms: 1 }, 'c', 4),
+    s.event('agent_completed', { agent: 'b', success: true, duration_ms: 1 }, 'b', 3),
+    s.event('message_completed', { message_id: 'm', role: 'assistant', content: [] }, 'a', 5),
+    s.event('agent_completed', { agent: 'a', success: true, duration_ms: 1 }, 'a', 1),
+    s.event('run_completed', { result: 1, duration_ms: 1 }),
+  ]);
+  const thoughts = spans.filter(({ kind }) => kind === 'thought');
+  expect(thoughts.map(({ label, depth, from, to }) => [label, depth, from, to])).toEqual([
+    ['a', 2, 1_000, 3_000],
+    ['a', 2, 4_000, 5_000],
+    ['c', 3, 6_000, 7_000],
+    ['b', 3, 5_000, 8_000],
+    ['a', 2, 8_000, 9_000],
+    ['a', 2, 9_000, 10_000],
+  ]);
+});
+
+it('lets nobody think while the run waits for a person or for its turn', () => {
+  const s = script();
+  const { spans } = timelineOf([
+    s.event('run_started', { agent: 'a' }),
+    s.event('agent_started', { agent: 'a', task: '' }, 'a', 1),
+    s.event('approval_requested', { approval_id: 'apr', tool_call_id: 't' }, 'a', 1),
+    s.event('run_waiting', { reason: 'approval' }),
+    s.event('approval_resolved', { approval_id: 'apr', decision: 'approve', by: 'usr_1' }),
+    s.event('run_queued', { queue_position: 1, reason: 'slots' }),
+    s.event('run_resumed', { reason: 'approval', attempt: 1 }),
+    s.event('tool_executing', { tool_call_id: 't', tool_name: 'send' }, 'a', 1),
+  ]);
+  const thoughts = spans.filter(({ kind }) => kind === 'thought');
+  expect(thoughts.map(({ from, to }) => [from, to])).toEqual([[1_000, 2_000], [6_000, 7_000]]);
 });
 
 it('goes on while the run does', () => {
   const s = script();
   const { spans, ended } = timelineOf([s.event('run_started', { agent: 'a' }), s.event('agent_started', { agent: 'a', task: '' })]);
   expect(ended).toBe(false);
+  expect(spans.map(({ kind }) => kind)).toEqual(['run', 'agent', 'thought']);
   expect(spans.every((span) => span.to === undefined && span.state === 'open')).toBe(true);
 });
 

@@ -2,7 +2,7 @@
 
 import { isKnown, isTerminal, type WireEvent } from '../../client';
 
-export type SpanKind = 'queue' | 'run' | 'agent' | 'model' | 'tool' | 'wait' | 'approval';
+export type SpanKind = 'queue' | 'run' | 'agent' | 'thought' | 'model' | 'tool' | 'wait' | 'approval';
 
 export interface Span {
   id: string;
@@ -29,18 +29,30 @@ export interface Timeline {
   ended: boolean;
 }
 
+/** An agent at work. */
+interface Work {
+  span: Span;
+  /** The step of its caller. Agents that one step has called work side by side. */
+  calledIn: number | undefined;
+  caller: Work | undefined;
+  /** How much of what it has begun goes on: tools, questions, messages, other agents. */
+  begun: number;
+  /** Since when nothing of it goes on that an event tells of, and that event. */
+  idle: { at: number; seq: number } | undefined;
+}
+
 interface Fold {
   line: Timeline;
-  byId: Map<string, Span>;
-  agents: Span[];
-  /** The text that is being written, by agent. */
+  byId: Map<string, { span: Span; work: Work | undefined }>;
+  agents: Work[];
   queue: Span | undefined;
   wait: Span | undefined;
 }
 
 /**
  * The contract has no event for a call of a model. What it has are the words that a model writes: from the first piece
- * of a message to its end, which is what `model` spans show.
+ * of a message to its end, which is what `model` spans show. `thought` spans are derived: the time in which an agent is at
+ * work and nothing that it has begun is, so that it computes by itself or waits for its model.
  */
 export class TimelineFold {
   private readonly fold: Fold;
@@ -62,8 +74,9 @@ export class TimelineFold {
 
   /** As it is now: what is added later changes nothing of it. */
   get now(): Timeline {
-    const { line } = this.fold;
-    return { ...line, spans: line.spans.map((span) => ({ ...span })) };
+    const { line, agents } = this.fold;
+    const thoughts = agents.filter(({ span }) => span.to === undefined).flatMap((work) => thoughtOf(work) ?? []);
+    return { ...line, spans: [...line.spans.map((span) => ({ ...span })), ...thoughts] };
   }
 }
 
@@ -73,11 +86,16 @@ export function timelineOf(events: WireEvent[]): Timeline {
   return fold.now;
 }
 
-function begin(fold: Fold, span: Omit<Span, 'to' | 'state' | 'note'> & { note?: string | undefined }): Span {
-  const begun: Span = { note: undefined, ...span, to: undefined, state: 'open' };
-  fold.line.spans.push(begun);
-  fold.byId.set(begun.id, begun);
-  return begun;
+type Begun = Omit<Span, 'to' | 'state' | 'note' | 'depth'> & { note?: string | undefined };
+
+/** A span of the run itself, or of the agent that has begun it. */
+function begin(fold: Fold, begun: Begun, work?: Work): Span {
+  pause(fold, work, begun.from);
+  const depth = work ? work.span.depth + 1 : 0;
+  const span: Span = { note: undefined, ...begun, depth, to: undefined, state: 'open' };
+  fold.line.spans.push(span);
+  fold.byId.set(span.id, { span, work });
+  return span;
 }
 
 function end(span: Span | undefined, at: number, state: Span['state'] = 'good', note?: string): void {
@@ -87,38 +105,79 @@ function end(span: Span | undefined, at: number, state: Span['state'] = 'good', 
   if (note) span.note = note;
 }
 
-function depthOf(fold: Fold, agent: string | null | undefined): number {
-  const open = fold.agents.filter((span) => span.to === undefined);
-  return (open.findLast((span) => span.label === agent) ?? open.at(-1))?.depth ?? 0;
+/** Ends what an agent has begun. */
+function endById(fold: Fold, id: string, event: WireEvent, at: number, state: Span['state'], note?: string): void {
+  const found = fold.byId.get(id);
+  if (!found || found.span.to !== undefined) return;
+  end(found.span, at, state, note);
+  resume(fold, found.work, at, event.seq);
+}
+
+/** Something that the agent has begun goes on: what it does by itself is over. */
+function pause(fold: Fold, work: Work | undefined, at: number): void {
+  if (!work) return;
+  work.begun += 1;
+  closeThought(fold, work, at);
+}
+
+function resume(fold: Fold, work: Work | undefined, at: number, seq: number): void {
+  if (!work) return;
+  work.begun -= 1;
+  // While the run waits for a person or for its turn there is nobody who could think.
+  if (work.begun === 0 && work.span.to === undefined && !fold.wait && !fold.queue) work.idle = { at, seq };
+}
+
+function thoughtOf({ span, idle }: Work): Span | undefined {
+  if (!idle) return undefined;
+  const { label, depth } = span;
+  return { id: `thought${idle.seq}${span.id}`, kind: 'thought', label, depth: depth + 1, from: idle.at, to: undefined, state: 'open', note: undefined, seq: idle.seq };
+}
+
+function closeThought(fold: Fold, work: Work, at: number): void {
+  const span = thoughtOf(work);
+  work.idle = undefined;
+  if (!span || at <= span.from) return;
+  end(span, at);
+  fold.line.spans.push(span);
+}
+
+function openAgents(fold: Fold): Work[] {
+  return fold.agents.filter(({ span }) => span.to === undefined);
+}
+
+/** Who acts in an event: the agent of that name, or the innermost one that is at work. */
+function actor(fold: Fold, agent: string | null | undefined): Work | undefined {
+  const open = openAgents(fold);
+  return open.findLast(({ span }) => span.label === agent) ?? open.at(-1);
 }
 
 function take(fold: Fold, event: WireEvent, at: number): void {
+  const { seq } = event;
   switch (event.type) {
     case 'run_queued':
-      fold.queue ??= begin(fold, { id: `queue${event.seq}`, kind: 'queue', label: event.data.reason, depth: 0, from: at, seq: event.seq });
+      fold.queue ??= begin(fold, { id: `queue${seq}`, kind: 'queue', label: event.data.reason, from: at, seq });
       return;
     case 'run_started':
       leaveQueue(fold, at);
-      begin(fold, { id: 'run', kind: 'run', label: event.data.agent, depth: 0, from: at, seq: event.seq });
+      begin(fold, { id: 'run', kind: 'run', label: event.data.agent, from: at, seq });
       return;
     case 'run_waiting':
-      fold.wait = begin(fold, { id: `wait${event.seq}`, kind: 'wait', label: event.data.reason, depth: 0, from: at, seq: event.seq });
+      fold.wait = begin(fold, { id: `wait${seq}`, kind: 'wait', label: event.data.reason, from: at, seq });
       return;
     case 'run_resumed':
       leaveQueue(fold, at);
       end(fold.wait, at);
       fold.wait = undefined;
+      for (const work of openAgents(fold)) if (work.begun === 0) work.idle ??= { at, seq };
       return;
-    case 'agent_started': {
-      const open = fold.agents.filter((span) => span.to === undefined);
-      const depth = (open.at(-1)?.depth ?? 0) + 1;
-      const id = `agent${event.seq}`;
-      fold.agents.push(begin(fold, { id, kind: 'agent', label: event.data.agent, depth, from: at, seq: event.seq, note: event.data.task }));
-      return;
-    }
+    case 'agent_started':
+      return agentStarted(fold, event, at);
     case 'agent_completed': {
-      const span = fold.agents.findLast((open) => open.to === undefined && open.label === event.data.agent);
-      return end(span, at, event.data.success ? 'good' : 'bad');
+      const work = openAgents(fold).findLast(({ span }) => span.label === event.data.agent);
+      if (!work) return;
+      closeThought(fold, work, at);
+      end(work.span, at, event.data.success ? 'good' : 'bad');
+      return resume(fold, work.caller, at, seq);
     }
     default:
       return takeWork(fold, event, at);
@@ -130,34 +189,48 @@ function leaveQueue(fold: Fold, at: number): void {
   fold.queue = undefined;
 }
 
+function agentStarted(fold: Fold, event: Extract<WireEvent, { type: 'agent_started' }>, at: number): void {
+  const calledIn = event.data.parent_step ?? undefined;
+  const open = openAgents(fold);
+  const beside = calledIn === undefined ? undefined : open.findLast((work) => work.calledIn === calledIn);
+  const caller = beside ? beside.caller : open.at(-1);
+  const { seq } = event;
+  pause(fold, caller, at);
+  const depth = (caller?.span.depth ?? 0) + 1;
+  const span: Span = { id: `agent${seq}`, kind: 'agent', label: event.data.agent, depth, from: at, to: undefined, state: 'open', note: event.data.task, seq };
+  fold.line.spans.push(span);
+  fold.agents.push({ span, calledIn, caller, begun: 0, idle: { at, seq } });
+}
+
 function takeWork(fold: Fold, event: WireEvent, at: number): void {
   const { seq } = event;
-  const depth = depthOf(fold, event.agent) + 1;
+  const work = actor(fold, event.agent);
   switch (event.type) {
     case 'message_delta':
       if (fold.byId.has(event.data.message_id)) return;
-      begin(fold, { id: event.data.message_id, kind: 'model', label: event.agent ?? '', depth, from: at, seq });
+      begin(fold, { id: event.data.message_id, kind: 'model', label: event.agent ?? '', from: at, seq }, work);
       return;
     case 'message_completed':
       // Folded away deltas leave a message that was there at once.
       if (!fold.byId.has(event.data.message_id)) {
-        begin(fold, { id: event.data.message_id, kind: 'model', label: event.agent ?? '', depth, from: at, seq });
+        begin(fold, { id: event.data.message_id, kind: 'model', label: event.agent ?? '', from: at, seq }, work);
       }
-      return end(fold.byId.get(event.data.message_id), at, event.data.incomplete ? 'bad' : 'good');
+      return endById(fold, event.data.message_id, event, at, event.data.incomplete ? 'bad' : 'good');
     case 'tool_executing':
-      begin(fold, { id: event.data.tool_call_id, kind: 'tool', label: event.data.tool_name, depth, from: at, seq, note: event.data.purpose ?? undefined });
+      begin(fold, { id: event.data.tool_call_id, kind: 'tool', label: event.data.tool_name, from: at, seq, note: event.data.purpose ?? undefined }, work);
       return;
     case 'tool_completed':
-      return end(fold.byId.get(event.data.tool_call_id), at, event.data.success ? 'good' : 'bad', event.data.error?.message);
+      return endById(fold, event.data.tool_call_id, event, at, event.data.success ? 'good' : 'bad', event.data.error?.message);
     case 'tool_denied': {
-      const span = begin(fold, { id: `${event.data.tool_call_id}!`, kind: 'tool', label: event.data.tool_name, depth, from: at, seq });
-      return end(span, at, 'refused', event.data.reason);
+      const id = `${event.data.tool_call_id}!`;
+      begin(fold, { id, kind: 'tool', label: event.data.tool_name, from: at, seq }, work);
+      return endById(fold, id, event, at, 'refused', event.data.reason);
     }
     case 'approval_requested':
-      begin(fold, { id: event.data.approval_id, kind: 'approval', label: '', depth, from: at, seq });
+      begin(fold, { id: event.data.approval_id, kind: 'approval', label: '', from: at, seq }, work);
       return;
     case 'approval_resolved':
-      return end(fold.byId.get(event.data.approval_id), at, event.data.decision === 'approve' ? 'good' : 'refused', event.data.by);
+      return endById(fold, event.data.approval_id, event, at, event.data.decision === 'approve' ? 'good' : 'refused', event.data.by);
     default:
       if (isTerminal(event.type)) closeAll(fold, event, at);
   }
@@ -165,6 +238,7 @@ function takeWork(fold: Fold, event: WireEvent, at: number): void {
 
 function closeAll(fold: Fold, event: WireEvent, at: number): void {
   const good = event.type === 'run_completed';
+  for (const work of openAgents(fold)) closeThought(fold, work, at);
   for (const span of fold.line.spans) end(span, at, good || span.kind === 'queue' ? 'good' : 'bad');
   fold.line.ended = true;
 }

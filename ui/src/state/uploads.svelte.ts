@@ -1,8 +1,9 @@
-// The files that are attached to the question being written: uploaded at once, sent by id.
+// The files that are attached to the question being written: uploaded at once, sent by id. Each conversation has its own.
 
 import { ApiError, type Netra } from '../../client';
 import { describeError } from './errors';
 import { previewOf, type Preview } from './preview';
+import { route } from './route.svelte';
 import type { AttachedFile } from './turns';
 
 export interface Upload {
@@ -18,12 +19,20 @@ export interface Upload {
   preview: Preview | undefined;
 }
 
+/** A conversation that is not begun yet has no id. */
+type Conversation = string | undefined;
+
 export class Uploads {
-  items = $state<Upload[]>([]);
+  private readonly piles = $state<Record<string, Upload[]>>({});
   private next = 0;
   private aborts = new Map<number, AbortController>();
 
   constructor(private readonly api: Netra) {}
+
+  /** Those of the open conversation. */
+  get items(): Upload[] {
+    return this.piles[route.threadId ?? ''] ?? [];
+  }
 
   get busy(): boolean {
     return this.items.some((item) => item.state === 'uploading');
@@ -35,32 +44,47 @@ export class Uploads {
 
   remove(key: number): void {
     this.aborts.get(key)?.abort();
-    this.items = this.items.filter((item) => item.key !== key);
+    for (const [place, pile] of Object.entries(this.piles)) this.piles[place] = pile.filter((item) => item.key !== key);
   }
 
   /** Files that are on the server already, of a question that is asked again. */
   attach(files: AttachedFile[]): void {
     for (const { id, name = id, bytes = 0 } of files) {
-      this.items.push({ key: this.next++, name, bytes, progress: 1, state: 'done', fileId: id, problem: undefined, preview: undefined });
+      this.put({ key: this.next++, name, bytes, progress: 1, state: 'done', fileId: id, problem: undefined, preview: undefined });
     }
   }
 
-  clear(): void {
-    for (const { key } of [...this.items]) this.remove(key);
+  clear(conversation: Conversation = route.threadId): void {
+    for (const { key } of this.piles[conversation ?? ''] ?? []) this.remove(key);
   }
 
   /** The finished files, which then belong to the question that was sent. */
   take(): Upload[] {
-    const done = this.items.filter((item) => item.state === 'done');
-    this.items = this.items.filter((item) => item.state !== 'done');
-    return done;
+    const { items } = this;
+    this.piles[route.threadId ?? ''] = items.filter((item) => item.state !== 'done');
+    return items.filter((item) => item.state === 'done');
+  }
+
+  /** They were not sent after all. */
+  giveBack(uploads: Upload[], conversation: Conversation): void {
+    this.piles[conversation ?? ''] = [...uploads, ...(this.piles[conversation ?? ''] ?? [])];
+  }
+
+  /** A new conversation has got its id: what is attached to it meanwhile goes along. */
+  carry(to: string): void {
+    this.piles[to] = [...(this.piles[to] ?? []), ...(this.piles[''] ?? [])];
+    this.piles[''] = [];
+  }
+
+  private put(upload: Upload): void {
+    this.piles[route.threadId ?? ''] = [...this.items, upload];
   }
 
   private async upload(file: File): Promise<void> {
     const key = this.next++;
     const abort = new AbortController();
     this.aborts.set(key, abort);
-    this.items.push({
+    this.put({
       key,
       name: file.name,
       bytes: file.size,
@@ -71,7 +95,7 @@ export class Uploads {
       preview: undefined,
     });
     const change = (part: Partial<Upload>): void => {
-      const item = this.items.find((other) => other.key === key);
+      const item = Object.values(this.piles).flat().find((other) => other.key === key);
       if (item) Object.assign(item, part);
     };
     void previewOf(file).then((preview) => change({ preview }));

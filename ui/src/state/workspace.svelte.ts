@@ -64,12 +64,13 @@ export class Workspace {
 
   private readonly socket: EventSocket;
   private readonly intake = new Intake<WireEvent>((event) => this.receive(event));
+  private editedIn: string | undefined;
   private visits = 0;
   private subscribed = false;
 
   constructor(readonly session: Session) {
     this.api = new Netra({ credentials: session, attempts: 1 });
-    this.runs = new Runs(this.api);
+    this.runs = new Runs(this.api, () => this.socket.place);
     this.threads = new Threads(this.api);
     this.uploads = new Uploads(this.api);
     this.socket = this.api.socket({
@@ -163,6 +164,7 @@ export class Workspace {
   }
 
   async send(text: string): Promise<boolean> {
+    const from = route.threadId;
     const files = this.uploads.take();
     const ids = files.flatMap((file) => file.fileId ?? []);
     const sent = await this.attempt(async () => {
@@ -178,7 +180,7 @@ export class Workspace {
       const shown = files.map((file) => ({ id: file.fileId ?? '', name: file.name, bytes: file.bytes }));
       this.show(run, text, shown, threadId);
     });
-    if (!sent) this.uploads.items = [...files, ...this.uploads.items];
+    if (!sent) this.uploads.giveBack(files, from);
     return sent;
   }
 
@@ -203,10 +205,16 @@ export class Workspace {
     return this.attempt(() => this.api.approvals.resolve(approvalId, answer));
   }
 
-  /** What the server says of an approval; undefined when it cannot be asked. */
+  /** What the server says of an approval, with all its arguments; undefined when it knows of none (any more). */
   async asked(approvalId: string): Promise<Approval | undefined> {
-    const page = await this.api.approvals.list({ limit: 100 }).catch(() => undefined);
-    return page?.items.find(({ id }) => id === approvalId);
+    let cursor: string | undefined;
+    do {
+      const page = await this.api.approvals.list({ limit: 100, cursor });
+      const found = page.items.find(({ id }) => id === approvalId);
+      if (found) return found;
+      cursor = page.next_cursor ?? undefined;
+    } while (cursor !== undefined);
+    return undefined;
   }
 
   /** A new conversation with everything up to the end of this turn. */
@@ -222,13 +230,14 @@ export class Workspace {
   /** Takes a question back into the composer. It is sent in a conversation of its own, as what was said stays said. */
   edit(turn: Turn): void {
     this.editing = turn;
+    this.editedIn = route.threadId;
     this.uploads.clear();
     this.uploads.attach(turn.question?.files ?? []);
   }
 
   stopEditing(): void {
     this.editing = undefined;
-    this.uploads.clear();
+    this.uploads.clear(this.editedIn);
   }
 
   /** The conversation that an edited question goes into: what was said before it, or a new one when it was the first. */
@@ -276,6 +285,7 @@ export class Workspace {
     if (from === undefined) {
       this.visits += 1;
       route.open(run.thread_id, true);
+      this.uploads.carry(run.thread_id);
     }
     if (this.turns.some((turn) => turn.runId === run.id)) return;
     const question = text || files.length > 0 ? { text, files, at: run.created_at } : undefined;
@@ -297,24 +307,24 @@ export class Workspace {
       ids.push(thread.active_run_id);
       turns.push({ key: thread.active_run_id, runId: thread.active_run_id, question: undefined, replies: [] });
     }
-    if (!this.subscribed) this.subscribe(asOf);
+    // Without a place of the socket nobody could say up to where the runs are to be read.
+    if (!this.subscribed || !this.socket.place) this.subscribe(asOf);
     await this.readRuns(ids.filter((id) => this.runs.states[id] === undefined).slice(-RUNS_READ_AT_ONCE));
     if (visit !== this.visits) return;
     this.turns = turns;
     this.agentName = this.runs.states[ids.at(-1) ?? '']?.agent || this.agentName;
-    for (const id of ids) {
-      const run = this.runs.states[id];
-      if (run && !hasEnded(run.status)) void this.runs.readSteps(id);
-    }
     void this.readRecentSteps(ids, visit);
   }
 
-  /** The steps of the latest runs, one run after the other; those of older ones are read when asked for. */
+  /** The steps of what goes on and of the latest runs, one run after the other; those of older ones are read when asked for. */
   private async readRecentSteps(ids: string[], visit: number): Promise<void> {
-    for (const id of ids.slice(-STEPS_READ).reverse()) {
-      if (visit !== this.visits) return;
+    const goesOn = ids.filter((id) => {
       const run = this.runs.states[id];
-      if (run && hasEnded(run.status)) await this.runs.readSteps(id);
+      return run && !hasEnded(run.status);
+    });
+    for (const id of new Set([...goesOn, ...ids.slice(-STEPS_READ).reverse()])) {
+      if (visit !== this.visits) return;
+      if (this.runs.states[id]) await this.runs.readSteps(id);
     }
   }
 

@@ -185,7 +185,9 @@ export const admin = {
     none: 'No model is configured.',
     how: 'How to add a model',
     howAbout: 'Stop the server, give it the key of a provider and the name of a model, and start it again. Agents that need a model are ready then. The server chooses none by itself, as each call of a model may cost money.',
+    howCommands: 'export ANTHROPIC_API_KEY=…\nexport NETRA__MODELS__DEFAULT=anthropic/claude-sonnet-4-5',
     howLocal: 'A model on this machine needs no key. Ollama’s, for one:',
+    howLocalCommands: 'export OLLAMA_HOST=127.0.0.1\nexport NETRA__MODELS__DEFAULT=ollama/qwen3',
     howMore: 'OPENAI_API_KEY and GEMINI_API_KEY work the same way. Other addresses, prices and fallbacks stand in the configuration (models.providers).',
     commands: 'Commands',
     name: 'Model',
@@ -197,6 +199,7 @@ export const admin = {
     schema: 'results by schema',
     images: 'pictures',
     prices: (input: string, cached: string | undefined, output: string) => `${input} in${cached === undefined ? '' : `, ${cached} from the cache`}, ${output} out`,
+    source: (list: string) => `by ${list}`,
     noPrice: 'not known',
   },
 } as const;

@@ -11,7 +11,7 @@ export const inspector = {
   facts: 'About this run',
   limits: 'Limits in force',
   timeline: 'Timeline',
-  timelineAbout: 'Agents, what they write, tools, waiting and approvals on one axis. Choose a bar to see its event.',
+  timelineAbout: 'Agents, what they write, tools, waiting and approvals on one axis. Choose a bar to see its event. “Thinks” is no event but the time between those of an agent: it works by itself then, or waits for its model.',
   events: 'Events',
   eventsShown: (shown: number, all: number) => (shown === all ? `${count(all)} events` : `${count(shown)} of ${count(all)} events`),
   filter: 'Search in events',
@@ -22,6 +22,7 @@ export const inspector = {
     queue: 'In the queue',
     run: 'Run',
     agent: 'Agent',
+    thought: 'Thinks',
     model: 'Writes',
     tool: 'Tool',
     wait: 'Waits for a person',
@@ -55,5 +56,6 @@ export const inspector = {
     error: 'Error',
   },
   notKnown: 'not known',
+  pricedBy: (lists: string[]) => `by ${lists.join(' and ')}`,
   of: (used: string, allowed: string) => `${used} of ${allowed}`,
 } as const;

@@ -1,6 +1,7 @@
 // Texts of the palette and of what can be done with the keyboard.
 
 export const palette = {
+  key: 'Ctrl K',
   label: 'Go to or do',
   placeholder: 'Where to, or what to do?',
   none: 'Nothing goes by this name.',

@@ -163,6 +163,10 @@ class AsyncClient:
         """Ends a session: its tokens are refused and its sockets closed."""
         await self._transport.call("DELETE", _path("auth", "sessions", session_id))
 
+    async def end_sessions(self) -> None:
+        """Ends all of the user's sessions, this one too."""
+        await self._transport.call("DELETE", _path("auth", "sessions"))
+
     # Agents and tools
 
     async def agents(self, *, limit: int | None = None, cursor: str | None = None) -> PageAgent:

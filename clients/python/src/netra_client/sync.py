@@ -205,6 +205,10 @@ class Client:
         """Ends a session: its tokens are refused and its sockets closed."""
         self._loop.wait(self._client.end_session(session_id))
 
+    def end_sessions(self) -> None:
+        """Ends all of the user's sessions, this one too."""
+        self._loop.wait(self._client.end_sessions())
+
     # Agents and tools
 
     def agents(self, *, limit: int | None = None, cursor: str | None = None) -> PageAgent:

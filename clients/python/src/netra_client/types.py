@@ -857,8 +857,10 @@ class MemoryHoldings(_MemoryHoldingsRequired, total=False):
 
     #: Bytes in the server; none where the server does not count them.
     heap_bytes: int | None
-    #: The most bytes of both since the user's memory was last empty; none as above.
+    #: The most bytes of all three since the user's memory was last empty; none as above.
     peak_bytes: int | None
+    #: Bytes in programs of tool servers.
+    program_bytes: int
 
 
 class _MessageRequired(TypedDict):
@@ -979,6 +981,8 @@ class NodeHoldings(_NodeHoldingsRequired, total=False):
 
     #: Bytes in the server that are accounted for; none where the server does not count them.
     heap_bytes: int | None
+    #: Bytes in programs of tool servers, those included that serve everybody.
+    program_bytes: int
     #: Those of them that belong to no user; none as above.
     system_bytes: int | None
 
@@ -1446,9 +1450,7 @@ RunStatus = Literal[
 """Where a run stands: `queued → running ⇄ waiting → completed | failed | cancelled | timed_out`."""
 
 
-class RunUsage(TypedDict):
-    """What one run used. Absent numbers were not measured."""
-
+class _RunUsageRequired(TypedDict):
     #: Cost of the models in US dollars; null where a price is not known.
     cost_usd: float | None
     #: From acceptance to end, in milliseconds.
@@ -1463,6 +1465,13 @@ class RunUsage(TypedDict):
     peak_memory_bytes: int | None
     #: Tool calls made.
     tool_calls: int
+
+
+class RunUsage(_RunUsageRequired, total=False):
+    """What one run used. Absent numbers were not measured."""
+
+    #: The price lists that `cost_usd` is by, with their dates; absent where no price is known.
+    price_sources: list[str]
 
 
 class SecretInfo(TypedDict):
@@ -1761,6 +1770,23 @@ ToolServerTransport = Literal["stdio", "http"]
 """How a tool server is reached."""
 
 
+class ToolUsage(TypedDict):
+    """What a user's calls of one tool used. Each call counts when it ends, once."""
+
+    #: Calls that ran.
+    calls: int
+    #: Calls that were refused, and did not run.
+    denied: int
+    #: How long the calls took together, in milliseconds.
+    duration_ms: int
+    #: Those of them that gave no result.
+    failed: int
+    #: What they gave together, in bytes of JSON.
+    result_bytes: int
+    #: The tool's name; empty for calls of what the agent does not have, whatever they named.
+    tool: str
+
+
 class UpdateThread(TypedDict, total=False):
     """Changes a thread; what is absent stays."""
 
@@ -1787,13 +1813,18 @@ class UpdateUser(TypedDict, total=False):
     role: Role | None
 
 
-class Usage(TypedDict):
-    """A user's own figures."""
-
+class _UsageRequired(TypedDict):
     #: The last 90 days on which something was used, newest first.
     days: list[DayUsage]
     #: Slots in use and allowed, now.
     slots: SlotUsage
+
+
+class Usage(_UsageRequired, total=False):
+    """A user's own figures."""
+
+    #: The tools that were called in the last 90 days, the most called first; at most 100.
+    tools: list[ToolUsage]
 
 
 class _UserRequired(TypedDict):
@@ -1840,7 +1871,7 @@ class _UserHoldingsRequired(TypedDict):
 class UserHoldings(_UserHoldingsRequired, total=False):
     """What one user holds."""
 
-    #: Memory; none where the user has no request, socket or run here.
+    #: Memory; none where the user has no request, socket, run or program here.
     memory: MemoryHoldings | None
     #: Whose name it is; none where the account is gone.
     name: str | None

@@ -1,7 +1,6 @@
 //! Who answers a call of a model: the agent's own model, or else those in its place, in order, each within the run's
 //! budgets. What happens on the way there the user is told.
 
-use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -59,15 +58,12 @@ pub(super) async fn begin<'e>(
         if !std::mem::replace(&mut asked, true) {
             frame.execution.counters.model_called();
         }
-        let mut earmark = budget.set_aside(frame, &model, &mut request).await?;
+        let earmark = budget.set_aside(frame, &model, &mut request).await?;
         let told = Told {
             frame,
-            costly: AtomicU32::new(0),
+            earmark: &earmark,
         };
-        let called = models.call(ctx, &model, &request, &told).await;
-        let costly = told.costly.into_inner();
-        earmark.lost(costly);
-        let error = match called {
+        let error = match models.call(ctx, &model, &request, &told).await {
             Ok(stream) => {
                 return Ok(Call {
                     model,
@@ -78,11 +74,7 @@ pub(super) async fn begin<'e>(
             }
             Err(error) => error,
         };
-        if error.may_have_cost() || costly > 0 {
-            earmark.settle(frame, None).await?;
-        } else {
-            earmark.give_back(frame).await?;
-        }
+        earmark.settle(frame, None).await?;
         // What is shown to a model cannot be shown to one that has no eyes.
         let can = |next: &ModelRef| request.images().next().is_none() || models.images(next);
         let next = match error.is_of_model() {
@@ -135,15 +127,22 @@ async fn cached<'e>(
     })
 }
 
-/// Tells the user, and nobody else.
+/// Tells the user, and nobody else; what the tries cost is the earmark's affair.
 struct Told<'a, 'e> {
     frame: &'a Frame<'e>,
-    /// Tries that failed when the provider had read the request.
-    costly: AtomicU32,
+    earmark: &'a Earmark<'e>,
 }
 
 #[async_trait]
 impl Witness for Told<'_, '_> {
+    fn begins(&self) {
+        self.earmark.sent();
+    }
+
+    fn failed(&self, error: &netra_model::Error) {
+        self.earmark.failed(error);
+    }
+
     async fn retries(&self, retry: Retry<'_>) {
         let Retry {
             model,
@@ -157,9 +156,6 @@ impl Witness for Told<'_, '_> {
             sentence(error),
             seconds(pause)
         );
-        if error.may_have_cost() {
-            self.costly.fetch_add(1, Ordering::Relaxed);
-        }
         // Where the log cannot be written, the call's own next commit says so.
         self.frame.think_aloud(&words).await.ok();
     }

@@ -35,6 +35,9 @@ pub(crate) struct Answer {
     pub(super) message_id: Option<MessageId>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) usage: Option<Usage>,
+    /// The price list that its cost is by.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    price_source: Option<String>,
     /// What the model wants back where this answer stands in a later request.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) keepsake: Option<Keepsake>,
@@ -96,6 +99,7 @@ async fn answer(
         audience,
         thought: String::new(),
         answer: Answer {
+            price_source: frame.execution.infra.models.price_source(&call.model),
             cached: matches!(call.cache, Cache::Gives),
             ..Answer::empty(&call.model)
         },
@@ -135,6 +139,7 @@ impl Answer {
             stop: StopReason::Unknown,
             message_id: None,
             usage: None,
+            price_source: None,
             keepsake: None,
             cached: false,
         }
@@ -224,7 +229,9 @@ impl Listening<'_, '_> {
                 let counters = &self.frame.execution.counters;
                 match &done.usage {
                     _ if self.answer.cached => counters.model_spared(),
-                    Some(usage) => counters.model_used(usage),
+                    Some(usage) => {
+                        counters.model_used(usage, self.answer.price_source.as_deref());
+                    }
                     None => {}
                 }
                 self.answer.usage = done.usage;

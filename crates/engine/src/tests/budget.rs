@@ -1,18 +1,20 @@
 //! Budgets of model calls: over all runs of a user, in one run, and what failures, cancels and crashes cost.
 
+use std::time::Duration;
+
 use futures::StreamExt as _;
 use futures::future::join_all;
 use futures::stream::FuturesUnordered;
 use netra_context::UserExecutionContext;
 use netra_model::scripted::{Answer, ScriptedModel, gate};
-use netra_model::{Error, Price};
+use netra_model::{Error, Price, tokens_of};
 use netra_protocol::Event;
 use netra_protocol::error::ErrorCode;
 use netra_protocol::event::EventKind;
 use netra_protocol::limits::Limits;
 use netra_protocol::run::{Run, RunStatus};
 
-use super::house::{House, ask};
+use super::house::{Build, House, ask};
 
 /// What is set aside for the assistant's call: its answer may have as much, and its request is small.
 const CALL: u64 = 5_000;
@@ -23,6 +25,29 @@ fn tokens(budget: u64) -> Limits {
         budget_tokens: Some(budget),
         ..Limits::default()
     }
+}
+
+fn failing(sent: bool) -> Answer {
+    Answer::refuse(Error::Unavailable {
+        provider: "test".into(),
+        reason: "the connection broke".into(),
+        sent,
+    })
+}
+
+/// Asks for a pause that only a cancel ends within a test.
+fn limited() -> Answer {
+    Answer::refuse(Error::RateLimited {
+        provider: "test".into(),
+        retry_after: Some(Duration::from_secs(60)),
+    })
+}
+
+fn unauthorized() -> Answer {
+    Answer::refuse(Error::Unauthorized {
+        provider: "test".into(),
+        status: 401,
+    })
 }
 
 fn error_of(run: &Run) -> (ErrorCode, String) {
@@ -167,16 +192,11 @@ async fn a_run_that_goes_on_after_a_restart_is_not_warned_of_the_same_budget_aga
 
 #[tokio::test]
 async fn a_call_that_fails_costs_nothing_and_one_that_was_cut_off_what_there_was() {
-    let unauthorized = Error::Unauthorized {
-        provider: "test".into(),
-        status: 401,
-    };
-    let refused = Answer::refuse(unauthorized);
     let (hold, opener) = gate();
     let hanging = Answer::new().text("so far").wait(hold).text("never");
     let house = House::answering([
-        refused.clone(),
-        refused,
+        unauthorized(),
+        unauthorized(),
         hanging,
         Answer::new().text("done"),
     ]);
@@ -200,12 +220,7 @@ async fn a_call_that_fails_costs_nothing_and_one_that_was_cut_off_what_there_was
 
 #[tokio::test]
 async fn a_call_that_broke_when_the_provider_had_all_of_it_counts_its_request() {
-    let broken = |sent| Error::Unavailable {
-        provider: "test".into(),
-        reason: "the connection broke".into(),
-        sent,
-    };
-    let house = House::answering([false, true].map(|sent| Answer::refuse(broken(sent))));
+    let house = House::answering([false, true].map(failing));
     let limits = Limits {
         // Too short for another try.
         model_call_ms: 200,
@@ -220,6 +235,86 @@ async fn a_call_that_broke_when_the_provider_had_all_of_it_counts_its_request() 
         used.push(house.used_today(&ctx).await);
     }
     assert!(used[0] == 0 && (1..2_000).contains(&used[1]), "{used:?}");
+}
+
+/// What the assistant's request counts as, in tokens.
+async fn request() -> u64 {
+    let house = House::answering([Answer::new().text("done")]);
+    let ctx = house.user().await;
+    let run = house.start(&ctx, ask("assistant", "x")).await.unwrap().run;
+    house.ended(&ctx, run.id).await;
+    // It is reckoned before it is any model's.
+    let mut asked = house.model.requests().swap_remove(0);
+    asked.model.clear();
+    tokens_of(&asked)
+}
+
+#[tokio::test]
+async fn a_call_that_is_dropped_during_its_second_try_counts_the_first_one_too() {
+    let (hold, opener) = gate();
+    let house = House::answering([failing(true), Answer::new().wait(hold)]);
+    let ctx = house.user_with(tokens(1_000_000)).await;
+    let run = house.start(&ctx, ask("assistant", "x")).await.unwrap().run;
+    opener.reached().await;
+    house.cancel(&ctx, run.id).await.unwrap();
+    house.ended(&ctx, run.id).await;
+    assert_eq!(house.used_today(&ctx).await, 2 * request().await);
+}
+
+#[tokio::test]
+async fn a_call_that_is_dropped_between_two_tries_counts_those_that_were_read() {
+    let request = request().await;
+    for (tries, read) in [
+        (vec![limited()], 0),
+        (vec![failing(false), limited()], 0),
+        (vec![failing(true), limited()], 1),
+    ] {
+        let pauses = tries.len();
+        let house = House::answering(tries);
+        let ctx = house.user_with(tokens(1_000_000)).await;
+        let run = house.start(&ctx, ask("assistant", "x")).await.unwrap().run;
+        let told = |log: &[Event]| {
+            let thoughts = log.iter().filter(|one| one.kind.name() == "agent_thinking");
+            thoughts.count() == pauses
+        };
+        house.until(&ctx, run.id, told).await;
+        house.cancel(&ctx, run.id).await.unwrap();
+        house.ended(&ctx, run.id).await;
+        assert_eq!(house.used_today(&ctx).await, read * request);
+    }
+}
+
+#[tokio::test]
+async fn the_model_that_answers_in_anothers_place_adds_its_own_to_the_tries_that_were_read() {
+    let request = request().await;
+    for (tries, read) in [
+        (vec![unauthorized()], 0),
+        (vec![failing(true), unauthorized()], 1),
+        (vec![failing(true), failing(false), failing(true)], 2),
+    ] {
+        let answer = Answer::new().text("done").usage(10, 5);
+        let script = tries.into_iter().chain([answer]);
+        let house = House::build(Build {
+            fallback: vec!["test/second".parse().unwrap()],
+            ..Build::new(ScriptedModel::new("test", script))
+        });
+        let ctx = house.user_with(tokens(1_000_000)).await;
+        let run = house.start(&ctx, ask("assistant", "x")).await.unwrap().run;
+        let (run, _) = house.ended(&ctx, run.id).await;
+        assert_eq!(run.status, RunStatus::Completed, "{:?}", run.error);
+        assert_eq!(house.used_today(&ctx).await, read * request + 15);
+    }
+}
+
+#[tokio::test]
+async fn an_answer_after_tries_that_were_read_counts_as_its_provider_says_and_each_of_them_once() {
+    let answer = Answer::new().text("done").usage(10, 5);
+    let house = House::answering([failing(true), failing(true), answer]);
+    let ctx = house.user_with(tokens(1_000_000)).await;
+    let run = house.start(&ctx, ask("assistant", "x")).await.unwrap().run;
+    let (run, _) = house.ended(&ctx, run.id).await;
+    assert_eq!(run.status, RunStatus::Completed, "{:?}", run.error);
+    assert_eq!(house.used_today(&ctx).await, 2 * request().await + 15);
 }
 
 #[tokio::test]

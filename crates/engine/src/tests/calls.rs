@@ -134,6 +134,41 @@ async fn the_same_request_of_the_same_user_is_answered_from_the_cache_and_nobody
     }
 }
 
+#[tokio::test]
+async fn an_answer_that_stood_in_under_a_budget_is_found_again_without_one() {
+    let calls = AtomicUsize::new(0);
+    let model = ScriptedModel::from_fn("test", move |request: &ChatRequest| {
+        if request.model == "second" {
+            let call = calls.fetch_add(1, Ordering::SeqCst);
+            return Answer::new().text(format!("answer {call}")).usage(10, 5);
+        }
+        Answer::refuse(Error::Unauthorized {
+            provider: "test".into(),
+            status: 401,
+        })
+    });
+    let house = House::build(Build {
+        fallback: vec!["test/second".parse().unwrap()],
+        ..Build::new(model)
+    });
+    let bounded = house
+        .user_with(Limits {
+            budget_tokens: Some(100_000),
+            ..Limits::default()
+        })
+        .await;
+    // The budget bounds the answer of the model that refuses, and with it the call, not what is asked.
+    let (first, _) = run_of(&house, &bounded, "thrifty", "x").await;
+    assert!(house.model.requests()[0].max_output_tokens.is_some());
+    let unbounded = house.user_again(&bounded).await;
+    let (again, _) = run_of(&house, &unbounded, "thrifty", "x").await;
+    assert_eq!(
+        (text(&first), text(&again)),
+        (json!("answer 0"), json!("answer 0"))
+    );
+    assert_eq!(again.usage.input_tokens, 0);
+}
+
 /// Wants a tool, and then hangs where it can.
 fn two_rounds(hold: Option<Gate>) -> ScriptedModel {
     ScriptedModel::from_fn("test", move |request: &ChatRequest| {

@@ -12,6 +12,7 @@ use netra_protocol::event::EventKind;
 use netra_protocol::id::{ApprovalId, RunId};
 use netra_protocol::message::MessageRole;
 use netra_protocol::run::{Run, RunStatus, StartRun};
+use netra_protocol::usage::ToolUsage;
 use netra_store::{Entry, Fanout};
 use parking_lot::Mutex;
 use tempfile::TempDir;
@@ -124,6 +125,10 @@ pub(super) struct Taken {
     pub(super) files: usize,
     /// Whole messages of the assistant in the thread.
     pub(super) messages: usize,
+    /// What the user's calls of tools used.
+    pub(super) used: Vec<ToolUsage>,
+    /// Audit records of calls of tools.
+    pub(super) audited: usize,
 }
 
 pub(super) async fn taken_up(
@@ -166,6 +171,10 @@ pub(super) async fn taken_up(
         .unwrap()
         .items
         .len();
+    let used = house.store.tool_usage(&ctx).await.unwrap();
+    let audit = house.store.audit(&ctx, 100, None).await.unwrap().items;
+    let of_calls = audit.iter().filter(|record| record.action == "tool.call");
+    let audited = of_calls.count();
     Some(Taken {
         run,
         log,
@@ -174,6 +183,8 @@ pub(super) async fn taken_up(
         found,
         files,
         messages,
+        used,
+        audited,
     })
 }
 

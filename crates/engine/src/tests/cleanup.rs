@@ -3,15 +3,17 @@
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
+use netra_context::runtime::TaskKind;
 use netra_context::{Limit, UserExecutionContext};
 use netra_memory::Account;
 use netra_model::scripted::{Answer, ScriptedModel};
 use netra_protocol::event::EventKind;
+use netra_protocol::id::ThreadId;
 use netra_protocol::limits::Limits;
 use netra_protocol::run::{Run, RunStatus, StartRun};
 use serde_json::json;
 
-use super::house::{House, ask};
+use super::house::{House, WORKER, ask};
 use crate::Census;
 
 /// By what a run ends that is in the middle of a tool call.
@@ -234,4 +236,58 @@ async fn limits_that_refuse_a_run_are_counted_for_its_user() {
     house.cancel(&ctx, run.id).await.unwrap();
     house.ended(&ctx, run.id).await;
     house.quiet().await;
+}
+
+/// That they are 0 says something only where they are not when something is lost.
+#[tokio::test]
+async fn what_is_lost_is_seen_by_the_counter_that_is_there_for_it() {
+    let house = House::plain();
+    let ctx = house.user().await;
+    let (shared, census) = (&house.engine.0, || house.engine.census());
+    assert_eq!(census().engines_lost(), 0);
+    let engine = shared.engines.begin();
+    assert_eq!(census().engines_lost(), 1);
+    drop(engine);
+
+    let thread = house.runtime.new_id(ThreadId::from_parts);
+    let parked = shared
+        .admission
+        .enter_parked(ctx.user_id().unwrap(), thread, 5);
+    assert_eq!(census().seats_without_run, 1);
+    // A place in the queue, or a slot.
+    let place = parked.rejoin();
+    assert_eq!(census().seats_without_run, 1);
+    drop(place);
+
+    let (end, ended) = tokio::sync::oneshot::channel::<()>();
+    let task = house.runtime.spawn(TaskKind::Run, ended);
+    assert_eq!(census().tasks_without_run, 1);
+    end.send(()).unwrap();
+    task.await.unwrap();
+
+    put_worker(&house);
+    let source = netra_worker::Source {
+        name: "lost.py".into(),
+        code: "x".into(),
+        inputs: serde_json::Map::new(),
+        functions: Vec::new(),
+        keeps: None,
+    };
+    let limits = netra_worker::Limits::default();
+    let script = shared.infra.scripts.start(&ctx, source, limits);
+    let script = script.await.unwrap();
+    assert_eq!(census().workers_without_run, 1);
+    drop(script);
+    while census().workers_without_run > 0 {
+        tokio::task::yield_now().await;
+    }
+    house.quiet().await;
+}
+
+/// A worker that says nothing and stays.
+fn put_worker(house: &House) {
+    use std::os::unix::fs::PermissionsExt as _;
+    let worker = house.dir.path().join(WORKER);
+    std::fs::write(&worker, "#!/bin/sh\nexec sleep 600\n").unwrap();
+    std::fs::set_permissions(&worker, std::fs::Permissions::from_mode(0o755)).unwrap();
 }

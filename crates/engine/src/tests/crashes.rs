@@ -1,6 +1,7 @@
 //! A crash between any two commits of a run: each state that the store was ever in is taken up by
 //! another server, and each gives the result that the run would have had.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
@@ -9,12 +10,15 @@ use netra_model::scripted::{Answer, ScriptedModel};
 use netra_protocol::approval::Decision;
 use netra_protocol::event::EventKind;
 use netra_protocol::run::RunStatus;
+use netra_protocol::usage::ToolUsage;
 use netra_protocol::{ErrorCode, Event};
 use parking_lot::Mutex;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use super::camera::{Camera, copy, photographed, taken_up, to_the_end};
+use super::camera::{
+    Camera, Taken, copy, every_state_taken_up, photographed, taken_up, to_the_end,
+};
 use super::house::{Build, House, ask, names};
 
 /// Two rounds of tools, with a call that must not be made twice, and an answer.
@@ -97,6 +101,7 @@ async fn a_call_of_unknown_outcome_that_a_person_denies_is_not_made_again() {
             continue;
         }
         denied += 1;
+        is_counted_once(&taken, "denied");
         assert_eq!(taken.once, 0);
         assert_eq!(taken.run.status, RunStatus::Completed);
         let layer = taken.log.iter().find_map(|event| match &event.kind {
@@ -106,6 +111,80 @@ async fn a_call_of_unknown_outcome_that_a_person_denies_is_not_made_again() {
         assert_eq!(layer, Some("approval"));
     }
     assert!(denied > 0);
+}
+
+/// What the log says that calls of tools used, and how many of them ended or were refused.
+fn used_in(log: &[Event]) -> (Vec<ToolUsage>, usize) {
+    let mut used = BTreeMap::<&str, ToolUsage>::new();
+    let mut ends = 0;
+    for event in log {
+        let (EventKind::ToolCompleted { tool_name, .. } | EventKind::ToolDenied { tool_name, .. }) =
+            &event.kind
+        else {
+            continue;
+        };
+        ends += 1;
+        let of_tool = used.entry(tool_name).or_insert_with(|| ToolUsage {
+            tool: tool_name.clone(),
+            calls: 0,
+            failed: 0,
+            denied: 0,
+            duration_ms: 0,
+            result_bytes: 0,
+        });
+        match &event.kind {
+            EventKind::ToolCompleted {
+                success,
+                duration_ms,
+                result_bytes,
+                error,
+                ..
+            } => {
+                of_tool.calls += 1;
+                of_tool.failed += u64::from(!success);
+                // How long one took that a crash cut off nobody knows.
+                let cut_off =
+                    matches!(error, Some(error) if error.code == ErrorCode::OutcomeUnknown);
+                of_tool.duration_ms += if cut_off { 0 } else { *duration_ms };
+                of_tool.result_bytes += result_bytes;
+            }
+            _ => of_tool.denied += 1,
+        }
+    }
+    (used.into_values().collect(), ends)
+}
+
+/// Each call has one audit record, and is counted as what its one end says.
+fn is_counted_once(taken: &Taken, at: &str) {
+    let (used, ends) = used_in(&taken.log);
+    let mut counted = taken.used.clone();
+    counted.sort_by(|one, other| one.tool.cmp(&other.tool));
+    assert_eq!((counted, taken.audited), (used, ends), "{at}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_call_is_counted_once_wherever_a_crash_cut_its_run_off() {
+    let mut cut_off = 0;
+    let asked = ask("assistant", "how many?");
+    let whole = every_state_taken_up(model, asked, |taken, at| {
+        is_counted_once(taken, at);
+        let open = named(&taken.found, "tool_executing") - named(&taken.found, "tool_completed");
+        let calls: u64 = taken.used.iter().map(|tool| tool.calls).sum();
+        // One that was cut off has ended, and is made again as another one.
+        assert_eq!(calls, 4 + open as u64, "{at}");
+        cut_off += open;
+    })
+    .await;
+    assert_eq!(whole.usage.tool_calls, 4);
+    assert!(
+        cut_off > 0,
+        "no state had a call that was begun and not ended"
+    );
+}
+
+fn named(log: &[Event], name: &str) -> usize {
+    let named = log.iter().filter(|event| event.kind.name() == name);
+    named.count()
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

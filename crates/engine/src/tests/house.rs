@@ -242,8 +242,11 @@ pub(super) struct House {
     pub(super) secrets: Secrets,
     pub(super) counts: Counts,
     hold: Arc<Hold>,
-    dir: Arc<tempfile::TempDir>,
+    pub(super) dir: Arc<tempfile::TempDir>,
 }
+
+/// The file in a house's folder that would be its workers' program.
+pub(super) const WORKER: &str = "worker";
 
 /// What a house is made of.
 pub(super) struct Build {
@@ -292,6 +295,15 @@ impl Fanout for Witnessed {
             witness.committed(entries);
         }
         self.hub.committed(entries);
+    }
+}
+
+/// Workers whose program is not there, unless a test puts it there.
+fn workers(dir: &tempfile::TempDir) -> WorkerConfig {
+    WorkerConfig {
+        program: dir.path().join(WORKER),
+        workers: 1,
+        warm: 0,
     }
 }
 
@@ -394,11 +406,6 @@ impl House {
             &models,
         );
         let secrets = Secrets::ephemeral(&store);
-        let nowhere = || WorkerConfig {
-            program: "/nonexistent".into(),
-            workers: 1,
-            warm: 0,
-        };
         let engine = ExecutionEngineFactory::new(Infra {
             runtime: runtime.clone(),
             store: store.clone(),
@@ -407,12 +414,12 @@ impl House {
                 registry,
                 store: store.clone(),
                 secrets: secrets.clone(),
-                analyses: AnalysisPool::new(nowhere()),
-                scripts: ScriptPool::new(nowhere()),
+                analyses: AnalysisPool::new(workers(&dir)),
+                scripts: ScriptPool::new(workers(&dir)),
             }),
             models: Arc::new(models),
             agents: Arc::new(agents),
-            scripts: ScriptPool::new(nowhere()),
+            scripts: ScriptPool::new(workers(&dir)),
             endpoints: netra_endpoint::Endpoints::new().unwrap(),
             config: Config {
                 engines,

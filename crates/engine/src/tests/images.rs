@@ -3,11 +3,13 @@
 use netra_context::UserExecutionContext;
 use netra_model::Message as Said;
 use netra_model::scripted::{Answer, ScriptedModel};
+use netra_protocol::ErrorCode;
 use netra_protocol::file::File;
 use netra_protocol::id::ThreadId;
+use netra_protocol::limits::Limits;
 use netra_protocol::run::StartRun;
 
-use super::house::{House, ask};
+use super::house::{House, ask, failure_of};
 
 /// A picture by its first bytes, of this length.
 fn picture(bytes: usize) -> Vec<u8> {
@@ -166,4 +168,24 @@ async fn a_model_that_is_shown_no_pictures_is_told_their_names() {
         text.contains("[file: a.png, image/png, 300 bytes]"),
         "{text}"
     );
+}
+
+#[tokio::test]
+async fn a_picture_that_the_user_has_no_memory_for_fails_the_run_and_is_shown_to_nobody() {
+    let model = ScriptedModel::from_fn("test", |_| Answer::new().text("A cat.")).with_images();
+    let house = House::with_model(model);
+    let limits = Limits {
+        memory_mib: 2,
+        ..Limits::default()
+    };
+    let ctx = house.user_with(limits).await;
+    // Its four copies are more than that.
+    let large = given(&house, &ctx, "a.png", "image/png", picture(600_000)).await;
+    let mut request = ask("assistant", "What is it?");
+    request.files = vec![large.id];
+    let run = house.start(&ctx, request).await.unwrap().run;
+    let (_, log) = house.ended(&ctx, run.id).await;
+    assert_eq!(failure_of(&log).code, ErrorCode::MemoryLimitExceeded);
+    assert!(house.model.requests().is_empty());
+    house.quiet().await;
 }

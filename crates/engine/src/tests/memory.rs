@@ -7,6 +7,7 @@ use netra_protocol::limits::Limits;
 use netra_protocol::run::RunStatus;
 
 use super::house::{House, ask, failure_of, names};
+use crate::engine::SAMPLE_EVERY;
 
 const MIB: u64 = 1024 * 1024;
 
@@ -81,7 +82,14 @@ async fn the_user_is_warned_before() {
         .await
         .unwrap();
     let bytes = house.engine.account(run.id).unwrap().add_external();
-    bytes.set(85 * MIB);
+    bytes.set(79 * MIB);
+    // It is looked at several times, and nobody is told.
+    tokio::time::pause();
+    for _ in 0..4 {
+        tokio::time::advance(SAMPLE_EVERY).await;
+    }
+    tokio::time::resume();
+    bytes.set(81 * MIB);
     house.seen(&ctx, run.id, "limit_warning").await;
     house.cancel(&ctx, run.id).await.unwrap();
     let (_, log) = house.ended(&ctx, run.id).await;
@@ -94,9 +102,15 @@ async fn the_user_is_warned_before() {
         .iter()
         .find(|event| event.kind.name() == "limit_warning")
         .unwrap();
-    let EventKind::LimitWarning { limit, allowed, .. } = &warning.kind else {
+    let EventKind::LimitWarning {
+        limit,
+        allowed,
+        used,
+    } = &warning.kind
+    else {
         panic!()
     };
     assert_eq!((limit.as_str(), *allowed), ("memory_mib", 100.0));
+    assert!((81.0..82.0).contains(used), "told at {used} %");
     house.quiet().await;
 }

@@ -11,10 +11,14 @@ use std::task::Poll;
 
 use async_trait::async_trait;
 use futures::future::join;
+use netra_context::UserExecutionContext;
 use netra_model::scripted::{Answer, ScriptedModel};
-use netra_protocol::Event;
 use netra_protocol::approval::Decision;
 use netra_protocol::event::EventKind;
+use netra_protocol::id::{RunId, ToolCallId};
+use netra_protocol::run::Run;
+use netra_protocol::{ErrorCode, Event, Failure};
+use netra_store::JournalKind;
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
@@ -107,11 +111,7 @@ fn perform<'a>(work: Work<'a>, act: &'a Act) -> Doing<'a> {
         match act {
             Act::Fail => {
                 let words = "as planned";
-                return Err(netra_protocol::Failure::new(
-                    netra_protocol::ErrorCode::AgentFailed,
-                    words,
-                )
-                .into());
+                return Err(Failure::new(ErrorCode::AgentFailed, words).into());
             }
             Act::Together(acts) => {
                 work.together(acts.iter().map(call).collect()).await?;
@@ -181,6 +181,98 @@ fn model() -> ScriptedModel {
     })
 }
 
+/// The calls of these events by what became of them, in the order of their ids.
+fn calls_of(log: &[Event], of: impl Fn(&EventKind) -> Option<ToolCallId>) -> Vec<String> {
+    let ids = log.iter().filter_map(|event| of(&event.kind));
+    let mut ids: Vec<String> = ids.map(|id| id.to_string()).collect();
+    ids.sort();
+    ids
+}
+
+fn begun(kind: &EventKind) -> Option<ToolCallId> {
+    match kind {
+        EventKind::ToolExecuting { tool_call_id, .. } => Some(*tool_call_id),
+        _ => None,
+    }
+}
+
+fn ended(kind: &EventKind) -> Option<ToolCallId> {
+    match kind {
+        EventKind::ToolCompleted { tool_call_id, .. }
+        | EventKind::ToolDenied { tool_call_id, .. } => Some(*tool_call_id),
+        _ => None,
+    }
+}
+
+/// Each call that was made or refused has one record in its user's audit, and what was not called has none.
+async fn assert_audited(house: &House, ctx: &UserExecutionContext, logs: &[Event], at: &str) {
+    let (mut audited, mut cursor) = (Vec::new(), None);
+    loop {
+        let page = house
+            .store
+            .audit(ctx, 100, cursor.as_deref())
+            .await
+            .unwrap();
+        let calls = page.items.into_iter();
+        let calls = calls.filter(|entry| entry.action == "tool.call");
+        audited.extend(calls.map(|entry| entry.object));
+        cursor = page.next_cursor;
+        if cursor.is_none() {
+            break;
+        }
+    }
+    audited.sort();
+    assert_eq!(audited, calls_of(logs, ended), "{at}");
+}
+
+fn lost(kind: &EventKind) -> Option<ToolCallId> {
+    match kind {
+        EventKind::ToolCompleted {
+            tool_call_id,
+            error: Some(error),
+            ..
+        } if error.code == ErrorCode::OutcomeUnknown => Some(*tool_call_id),
+        _ => None,
+    }
+}
+
+/// The journal of a run that goes on has one entry for each call that has begun, and one for each that has ended. Of one
+/// whose end nobody knows it may have none.
+async fn assert_journalled(house: &House, ctx: &UserExecutionContext, id: RunId, at: &str) {
+    let run = house.store.run(ctx, id).for_read().await.unwrap();
+    if run.status.is_terminal() {
+        return;
+    }
+    let journal = house.store.journal(ctx, &run).await.unwrap();
+    let log = house.log(ctx, id).await;
+    let unknown = calls_of(&log, lost);
+    let known = |mut ids: Vec<String>| {
+        ids.retain(|id| !unknown.contains(id));
+        ids.sort();
+        ids
+    };
+    for (kind, told) in [
+        (JournalKind::ToolBegun, calls_of(&log, begun)),
+        (JournalKind::ToolEnded, calls_of(&log, ended)),
+    ] {
+        let ids = journal
+            .of_kind(kind)
+            .map(|entry| &entry.value["tool_call_id"]);
+        let journalled = ids.map(|id| id.as_str().unwrap().to_owned()).collect();
+        assert_eq!(known(journalled), known(told), "{kind:?} {at}");
+    }
+}
+
+/// What counts as a call is what has begun. One that is let go of on its way to the log has perhaps.
+fn assert_counted(run: &Run, log: &[Event], plan: &str, at: &str) {
+    let begun = calls_of(log, begun).len() as u64;
+    let counted = run.usage.tool_calls;
+    assert!(
+        begun == counted || (plan.contains("Drop") && begun < counted),
+        "{at}: {begun} began, {counted} counted"
+    );
+}
+
 /// With this version of the helper.
 fn build(version: &'static str) -> Build {
     let native = |name, version| Arc::new(Planned { name, version }) as Arc<dyn Agent>;
@@ -217,23 +309,23 @@ fn assert_balanced(log: &[Event], at: &str) {
 async fn whatever_agents_do_with_their_calls_the_log_of_an_ended_run_is_balanced() {
     let house = House::build(build("1"));
     let ctx = house.user().await;
-    let (mut let_go, mut asked) = (0, 0);
+    let (mut let_go, mut asked, mut all) = (0, 0, Vec::new());
     for seed in 1..=150 {
         let plan = Draw(seed).plan(3);
         let at = format!("seed {seed}: {plan:?}");
         let text = serde_json::to_string(&plan).unwrap();
-        let run = house.start(&ctx, ask("planned", text)).await.unwrap().run;
-        let (_, log, questions) = to_the_end(&house, &ctx, run.id, Decision::Approve).await;
+        let request = ask("planned", text.clone());
+        let run = house.start(&ctx, request).await.unwrap().run;
+        let (run, log, questions) = to_the_end(&house, &ctx, run.id, Decision::Approve).await;
         assert_balanced(&log, &at);
+        assert_counted(&run, &log, &text, &at);
         asked += questions;
-        let lost = |event: &&Event| {
-            matches!(&event.kind, EventKind::ToolCompleted { error: Some(error), .. }
-                if error.code == netra_protocol::ErrorCode::OutcomeUnknown)
-        };
-        let_go += log.iter().filter(lost).count();
+        let_go += calls_of(&log, lost).len();
+        all.extend(log);
         house.quiet().await;
     }
     assert!(let_go > 5 && asked > 5, "{let_go} let go of, {asked} asked");
+    assert_audited(&house, &ctx, &all, "all runs").await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -255,7 +347,8 @@ async fn wherever_a_run_is_cut_off_and_whichever_version_is_gone_then_its_log_is
         let ctx = house.user().await;
         house.recover().await;
         camera.on.store(true, SeqCst);
-        let run = house.start(&ctx, ask("planned", text)).await.unwrap().run;
+        let request = ask("planned", text.clone());
+        let run = house.start(&ctx, request).await.unwrap().run;
         let (run, ..) = to_the_end(&house, &ctx, run.id, Decision::Approve).await;
         house.quiet().await;
         camera.on.store(false, SeqCst);
@@ -267,11 +360,14 @@ async fn wherever_a_run_is_cut_off_and_whichever_version_is_gone_then_its_log_is
                 ..build("2")
             });
             let ctx = house.user_again(&ctx).await;
+            assert_journalled(&house, &ctx, run.id, &at).await;
             if house.recover().await == 0 {
                 continue;
             }
-            let (_, log, _) = to_the_end(&house, &ctx, run.id, Decision::Deny).await;
+            let (run, log, _) = to_the_end(&house, &ctx, run.id, Decision::Deny).await;
             assert_balanced(&log, &at);
+            assert_counted(&run, &log, &text, &at);
+            assert_audited(&house, &ctx, &log, &at).await;
             gone += usize::from(log.iter().any(|event| {
                 matches!(&event.kind, EventKind::AgentCompleted { agent, success: false, .. } if agent == "helper")
             }));

@@ -1,9 +1,11 @@
 //! The watch over memory: users over their limit, whatever holds it, and a node that runs short.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
+use std::time::{Duration, Instant};
 
-use netra_context::UserExecutionContext;
+use netra_context::programs::{Owner, Program, Shortage};
+use netra_context::{Limit, UserExecutionContext};
 use netra_memory::{Account, External};
 use netra_model::scripted::{Answer, ScriptedModel, gate};
 use netra_protocol::ErrorCode;
@@ -12,6 +14,7 @@ use netra_protocol::limits::Limits;
 use netra_protocol::run::RunStatus;
 
 use super::house::{Build, House, ask, failure_of, names};
+use crate::live::RELIEVE_EVERY;
 use crate::{Error, NodeMemory};
 
 const MIB: u64 = 1024 * 1024;
@@ -56,7 +59,7 @@ async fn what_grows_outside_of_runs_ends_the_users_largest_run_at_the_next_look(
     let (_, log) = house.ended(&ctx, run.id).await;
     assert_eq!(failure_of(&log).code, ErrorCode::MemoryLimitExceeded);
     // Now there is none left to end, and whoever lets requests in is told so.
-    while house.engine.relieve(ctx.user_id().unwrap(), &account) {
+    while house.engine.can_relieve(ctx.user_id().unwrap()) {
         tokio::task::yield_now().await;
     }
     house.cancel(&other, theirs.id).await.unwrap();
@@ -66,25 +69,11 @@ async fn what_grows_outside_of_runs_ends_the_users_largest_run_at_the_next_look(
 
 #[tokio::test]
 async fn one_run_ends_where_its_end_is_enough() {
-    let house = House::with_model(ScriptedModel::from_fn("test", |_| Answer::new().hang()));
     let limits = Limits {
         concurrent_runs: 3,
         ..small()
     };
-    let ctx = house.user_with(limits).await;
-    let mut runs = Vec::new();
-    for _ in 0..3 {
-        runs.push(
-            house
-                .start(&ctx, ask("assistant", "x"))
-                .await
-                .unwrap()
-                .run
-                .id,
-        );
-    }
-    let mut streams = house.model.open_streams();
-    streams.wait_for(|open| *open == 3).await.unwrap();
+    let (house, ctx, runs) = with_runs(limits, 3).await;
     let _held: Vec<_> = [(0, 20), (1, 24), (2, 22)]
         .map(|(run, mib)| holds(&house, runs[run], mib))
         .into();
@@ -98,6 +87,190 @@ async fn one_run_ends_where_its_end_is_enough() {
         house.cancel(&ctx, id).await.unwrap();
         assert_eq!(house.ended(&ctx, id).await.0.status, RunStatus::Cancelled);
     }
+    house.quiet().await;
+}
+
+/// A house with runs of one user that wait for their model.
+async fn with_runs(limits: Limits, count: usize) -> (House, UserExecutionContext, Vec<RunId>) {
+    let house = House::with_model(ScriptedModel::from_fn("test", |_| Answer::new().hang()));
+    let ctx = house.user_with(limits).await;
+    let mut runs = Vec::new();
+    for _ in 0..count {
+        let run = house.start(&ctx, ask("assistant", "x")).await.unwrap().run;
+        runs.push(run.id);
+    }
+    let mut streams = house.model.open_streams();
+    streams.wait_for(|open| *open == count).await.unwrap();
+    (house, ctx, runs)
+}
+
+fn stopped(house: &House, runs: &[RunId]) -> usize {
+    let live = runs.iter().filter_map(|id| house.engine.0.runs.get(*id));
+    let gone = runs.len() - live.clone().count();
+    gone + live.filter(|live| live.stop.reason().is_some()).count()
+}
+
+async fn end_all(house: &House, ctx: &UserExecutionContext, runs: &[RunId]) {
+    for id in runs {
+        house.cancel(ctx, *id).await.ok();
+        house.ended(ctx, *id).await;
+    }
+    house.quiet().await;
+}
+
+#[tokio::test]
+async fn a_user_who_is_within_the_limit_again_loses_no_run() {
+    let (house, ctx, runs) = with_runs(small(), 1).await;
+    let account = account_of(&house, &ctx);
+    let request = account.add_external();
+    request.set(65 * MIB);
+    assert!(account.is_over());
+    // What was over when somebody looked has been given back before anything was ended for it.
+    request.set(10 * MIB);
+    house
+        .engine
+        .0
+        .runs
+        .relieve(ctx.user_id().unwrap(), &account);
+    assert_eq!(stopped(&house, &runs), 0);
+    request.set(65 * MIB);
+    house
+        .engine
+        .0
+        .runs
+        .relieve(ctx.user_id().unwrap(), &account);
+    assert_eq!(stopped(&house, &runs), 1);
+    drop(request);
+    end_all(&house, &ctx, &runs).await;
+}
+
+#[tokio::test]
+async fn many_looks_at_what_gives_nothing_back_do_not_end_as_many_runs() {
+    let limits = Limits {
+        concurrent_runs: 5,
+        ..small()
+    };
+    let (house, ctx, runs) = with_runs(limits, 5).await;
+    let (user, account) = (ctx.user_id().unwrap(), account_of(&house, &ctx));
+    let uploads = account.add_external();
+    uploads.set(80 * MIB);
+    for _ in 0..20 {
+        assert!(house.engine.can_relieve(user), "there are runs to end");
+        house.engine.0.runs.relieve(user, &account);
+    }
+    assert_eq!(stopped(&house, &runs), 1);
+    tokio::time::pause();
+    tokio::time::advance(RELIEVE_EVERY).await;
+    house.engine.0.runs.relieve(user, &account);
+    assert_eq!(stopped(&house, &runs), 2);
+    tokio::time::resume();
+    drop(uploads);
+    end_all(&house, &ctx, &runs).await;
+}
+
+#[tokio::test]
+async fn what_is_over_the_limit_has_ended_within_100_ms() {
+    // However busy the machine is, it gets to this once in five times.
+    let mut fastest = Duration::MAX;
+    for _ in 0..5 {
+        let (house, ctx, runs) = with_runs(small(), 1).await;
+        house.engine.watch_memory();
+        let request = account_of(&house, &ctx).add_external();
+        let began = Instant::now();
+        request.set(65 * MIB);
+        let (run, log) = house.ended(&ctx, runs[0]).await;
+        fastest = fastest.min(began.elapsed());
+        assert_eq!(run.status, RunStatus::Failed);
+        assert_eq!(failure_of(&log).code, ErrorCode::MemoryLimitExceeded);
+        drop(request);
+        house.quiet().await;
+    }
+    assert!(fastest < Duration::from_millis(100), "{fastest:?}");
+}
+
+/// A program that holds as much as it is told to, until it is ended.
+#[derive(Clone, Default)]
+struct Hoard {
+    bytes: Arc<AtomicU64>,
+    ended: Arc<OnceLock<Shortage>>,
+}
+
+impl Program for Hoard {
+    fn memory_bytes(&self) -> u64 {
+        self.bytes.load(Ordering::SeqCst)
+    }
+
+    fn end(&self, why: Shortage) {
+        self.bytes.store(0, Ordering::SeqCst);
+        self.ended.set(why).unwrap();
+    }
+}
+
+#[tokio::test]
+async fn a_tool_servers_program_that_holds_too_much_is_ended_itself_and_no_run_for_it() {
+    let limits = Limits {
+        concurrent_runs: 2,
+        ..small()
+    };
+    let (house, ctx, runs) = with_runs(limits, 2).await;
+    let _held = runs
+        .iter()
+        .map(|run| holds(&house, *run, 5))
+        .collect::<Vec<_>>();
+    let (large, little) = (Hoard::default(), Hoard::default());
+    let charged = [&large, &little].map(|program| {
+        let owner = Owner {
+            user: ctx.user_id().unwrap(),
+            account: account_of(&house, &ctx),
+        };
+        let most = 512 * MIB;
+        let program = Box::new(program.clone());
+        house.runtime.charge_program(Some(owner), most, program)
+    });
+    little.bytes.store(8 * MIB, Ordering::SeqCst);
+    house.engine.look_at_memory();
+    assert_eq!(charged[1].bytes(), 8 * MIB);
+    // It grows between two looks, and is seen at the next one.
+    large.bytes.store(60 * MIB, Ordering::SeqCst);
+    for _ in 0..5 {
+        house.engine.look_at_memory();
+    }
+    let why = large.ended.get().copied().unwrap();
+    assert!(
+        matches!(why, Shortage::OfUser(over) if over.limit == 64 * MIB),
+        "{why}"
+    );
+    assert_eq!(little.ended.get(), None);
+    assert_eq!(stopped(&house, &runs), 0);
+    assert_eq!(charged[0].bytes(), 0, "what is on its way out is counted");
+    let hits = house.runtime.limits_hit(ctx.user_id().unwrap());
+    assert_eq!(hits, [(Limit::Memory, 1)]);
+    end_all(&house, &ctx, &runs).await;
+}
+
+#[tokio::test]
+async fn a_program_that_serves_everybody_counts_for_the_node() {
+    let model = ScriptedModel::from_fn("test", |_| Answer::new().hang());
+    let house = House::build(Build {
+        node_memory: NodeMemory::measured(1000, |outside| outside),
+        ..Build::new(model)
+    });
+    let shared = Hoard::default();
+    shared.bytes.store(801, Ordering::SeqCst);
+    let program = Box::new(shared.clone());
+    let charged = house.runtime.charge_program(None, 5000, program);
+    house.engine.look_at_memory();
+    assert!(house.engine.is_short_of_memory());
+    assert_eq!(shared.ended.get(), None);
+    drop(charged);
+    // Counted once a second; a new one at once.
+    let program = Box::new(shared.clone());
+    shared.bytes.store(901, Ordering::SeqCst);
+    let _charged = house.runtime.charge_program(None, 5000, program);
+    house.engine.look_at_memory();
+    assert_eq!(shared.ended.get(), Some(&Shortage::OfNode));
+    house.engine.look_at_memory();
+    assert!(!house.engine.is_short_of_memory());
     house.quiet().await;
 }
 

@@ -6,6 +6,7 @@ use netra_protocol::ErrorCode;
 use netra_protocol::event::{EventKind, MAX_RESULT_BYTES};
 use netra_protocol::limits::Limits;
 use netra_protocol::run::RunStatus;
+use netra_protocol::usage::ToolUsage;
 use serde_json::{Value, json};
 
 use super::house::{House, ask, failure_of, names_without_deltas};
@@ -48,6 +49,16 @@ async fn each_layer_names_itself_and_the_run_goes_on() {
         };
         assert_eq!(named, layer);
         assert_eq!(run.usage.tool_calls, 0);
+        // It is counted as refused and as nothing else; of what is no tool the name is not kept.
+        let refused = ToolUsage {
+            tool: if layer == "agent_list" { "" } else { tool }.into(),
+            calls: 0,
+            failed: 0,
+            denied: 1,
+            duration_ms: 0,
+            result_bytes: 0,
+        };
+        assert_eq!(house.store.tool_usage(&ctx).await.unwrap(), [refused]);
         assert_eq!(last_result(&house)["error"]["code"], "tool_denied");
         house.quiet().await;
     }

@@ -4,20 +4,20 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicI64;
 use std::sync::atomic::Ordering::SeqCst;
 
+use netra_context::UserExecutionContext;
 use netra_context::runtime::{Clock, SystemClock};
-use netra_context::{Secret, UserExecutionContext};
 use netra_model::scripted::{Answer, ScriptedModel, gate};
 use netra_protocol::approval::{Approval, ApprovalState, Decision, ResolveApproval};
+use netra_protocol::audit::AuditEntry;
 use netra_protocol::event::EventKind;
-use netra_protocol::id::RunId;
+use netra_protocol::id::{ApprovalId, RunId};
 use netra_protocol::limits::Limits;
 use netra_protocol::run::{OnBusy, Run, RunStatus, StartRun};
 use netra_protocol::{ErrorCode, Timestamp};
 use netra_store::Writable;
-use netra_store::secret::NewSecret;
 use serde_json::{Value, json};
 
-use super::house::{Build, CANARY, House, ask, failure_of, names};
+use super::house::{Build, House, ask, failure_of, names};
 
 /// Asks for the tool that asks a person, and answers with what it gave.
 fn model() -> ScriptedModel {
@@ -27,7 +27,7 @@ fn model() -> ScriptedModel {
     })
 }
 
-fn yes() -> ResolveApproval {
+pub(super) fn yes() -> ResolveApproval {
     ResolveApproval {
         decision: Decision::Approve,
         note: None,
@@ -43,7 +43,7 @@ fn no() -> ResolveApproval {
 }
 
 /// A run that waits, and what it asks.
-async fn waiting(
+pub(super) async fn waiting(
     house: &House,
     ctx: &UserExecutionContext,
     request: StartRun,
@@ -62,6 +62,17 @@ async fn asked(house: &House, ctx: &UserExecutionContext, run: RunId) -> Writabl
         .for_write()
         .await
         .unwrap()
+}
+
+/// The one record that the audit has of the answer.
+async fn resolved(house: &House, ctx: &UserExecutionContext, id: ApprovalId) -> AuditEntry {
+    let page = house.store.audit(ctx, 100, None).await.unwrap();
+    let mut records = page.items.into_iter().filter(|entry| {
+        (entry.action.as_str(), entry.object.as_str()) == ("approval.resolve", &id.to_string())
+    });
+    let record = records.next().expect("the answer is not in the audit");
+    assert!(records.next().is_none(), "one answer, one record");
+    record
 }
 
 async fn status(house: &House, ctx: &UserExecutionContext, run: RunId) -> RunStatus {
@@ -165,7 +176,16 @@ async fn an_answer_no_is_told_to_the_agent_and_other_arguments_are_used() {
         _ => None,
     });
     assert_eq!(denied, Some(("approval", "not today")));
+    let told = serde_json::to_string(&house.model.requests().last().unwrap().messages).unwrap();
+    assert!(told.contains("not today"), "{told}");
     assert_eq!(house.counts.consent.load(SeqCst), 0);
+    let user = ctx.user_id().unwrap().to_string();
+    let record = resolved(&house, &ctx, approval.id).await;
+    assert_eq!((&record.actor, record.outcome.as_str()), (&user, "denied"));
+    assert_eq!(
+        record.details,
+        json!({"tool_name": "consent", "by": user, "edited": false, "note": "not today"})
+    );
 
     let (run, approval) = waiting(&house, &ctx, ask("assistant", "x")).await;
     let with = |arguments: Value| ResolveApproval {
@@ -189,6 +209,15 @@ async fn an_answer_no_is_told_to_the_agent_and_other_arguments_are_used() {
         _ => None,
     });
     assert_eq!(used, Some(json!({"n": 7})));
+    let record = resolved(&house, &ctx, approval.id).await;
+    assert_eq!(
+        (&record.actor, record.outcome.as_str()),
+        (&user, "approved")
+    );
+    assert_eq!(
+        record.details,
+        json!({"tool_name": "consent", "by": user, "edited": true})
+    );
 }
 
 #[tokio::test]
@@ -231,6 +260,12 @@ async fn a_waiting_run_that_is_cancelled_or_replaced_ends_and_asks_nobody_any_mo
         panic!()
     };
     assert_eq!(by.0, "cancel");
+    let record = resolved(&house, &ctx, approval.id).await;
+    assert_eq!(record.outcome, "denied");
+    assert_eq!(
+        record.details,
+        json!({"tool_name": "consent", "by": "cancel", "edited": false})
+    );
     let late = house
         .engine
         .answer(&ctx, &approval, yes())
@@ -279,6 +314,13 @@ async fn what_nobody_answers_in_time_is_denied_by_expiry() {
     });
     let denied = denied.unwrap();
     assert!(denied.contains("nobody answered in time"), "{denied}");
+    let asked = asked(&house, &ctx, run.id).await;
+    let record = resolved(&house, &ctx, asked.id).await;
+    assert_eq!(
+        (record.actor.as_str(), record.outcome.as_str()),
+        ("recovery", "denied")
+    );
+    assert_eq!(record.details["by"], "expiry");
     assert_eq!(house.counts.consent.load(SeqCst), 0);
 }
 
@@ -399,70 +441,4 @@ async fn time_in_which_a_run_waits_does_not_count_for_its_deadline() {
         waited >= u64::from(HOUR_MS) && moved.abs_diff(waited) < 1_000,
         "moved by {moved} ms, waited for {waited} ms"
     );
-}
-
-/// Keeps the secret `wiki`, bound to where the tool of the tests sends it.
-async fn keep_secret(house: &House, ctx: &UserExecutionContext) {
-    let new = NewSecret {
-        name: "wiki".into(),
-        value: Secret::new(CANARY),
-        places: vec!["api.example.com".into()],
-    };
-    house.secrets.put(ctx, new).await.unwrap();
-}
-
-/// Sends a secret, asks a person, and calls what gives the secret back.
-fn careless() -> ScriptedModel {
-    ScriptedModel::from_fn("test", |request| match request.messages.len() {
-        1 => Answer::new().tool_call("a", "sends", json!({})),
-        3 => Answer::new().tool_call("b", "consent", json!({"n": 1})),
-        5 => Answer::new().tool_call("c", "blabs", json!({})),
-        _ => Answer::new().text("done"),
-    })
-}
-
-/// What was left of a run's secrets was forgotten with its engine.
-#[tokio::test]
-async fn a_secret_that_was_given_before_an_approval_is_taken_out_after_it() {
-    let house = House::with_model(careless());
-    let ctx = house.user().await;
-    keep_secret(&house, &ctx).await;
-    let (run, approval) = waiting(&house, &ctx, ask("assistant", "x")).await;
-    house.quiet().await;
-    house.engine.answer(&ctx, &approval, yes()).await.unwrap();
-    let (run, log) = house.ended(&ctx, run.id).await;
-    assert_eq!(run.status, RunStatus::Completed, "{:?}", run.error);
-    let given: Vec<&Value> = log
-        .iter()
-        .filter_map(|event| match &event.kind {
-            EventKind::ToolCompleted {
-                tool_name, result, ..
-            } if tool_name == "blabs" => Some(result),
-            _ => None,
-        })
-        .collect();
-    let clean = json!({ "of": "[secret wiki]", "within": r#"{"a":"[secret wiki]"}"# });
-    assert_eq!(given, [&clean]);
-    let told = serde_json::to_string(&log).unwrap();
-    assert!(!told.contains("rd & é"), "{told}");
-}
-
-/// Of a secret that is gone there is nothing left to look for; the run goes on.
-#[tokio::test]
-async fn a_run_goes_on_when_its_secret_was_deleted_while_it_waited() {
-    let house = House::with_model(careless());
-    let ctx = house.user().await;
-    keep_secret(&house, &ctx).await;
-    let (run, approval) = waiting(&house, &ctx, ask("assistant", "x")).await;
-    house.quiet().await;
-    let secret = house
-        .secrets
-        .find(&ctx, "wiki".into())
-        .for_write()
-        .await
-        .unwrap();
-    house.secrets.delete(&ctx, secret).await.unwrap();
-    house.engine.answer(&ctx, &approval, yes()).await.unwrap();
-    let (run, _) = house.ended(&ctx, run.id).await;
-    assert_eq!(run.status, RunStatus::Completed, "{:?}", run.error);
 }

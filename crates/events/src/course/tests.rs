@@ -3,6 +3,7 @@
 
 use std::sync::Arc;
 
+use netra_context::memory::Account;
 use netra_context::{BackgroundKind, Principal, Rights, Runtime, UserExecutionContext};
 use netra_protocol::Event;
 use netra_protocol::account::{Plan, Role};
@@ -14,7 +15,7 @@ use netra_store::{Changes, Config, Entry, NewRun, NewUser, Store, Target};
 use super::{Course, Mode};
 use crate::filter::Filter;
 use crate::hub::Hub;
-use crate::mailbox::{MAX_BYTES, Mailbox};
+use crate::mailbox::{MAX_BYTES, Mailbox, Taken};
 use crate::subscription::Delivery;
 
 /// How many entries each commit of the writer has.
@@ -276,4 +277,20 @@ async fn an_entry_of_another_user_is_stopped_at_the_door_and_counted() {
     assert!(own.owns(&entries[0]) && hub.foreign_events() == 0);
     assert!(!foreign.owns(&entries[0]));
     assert_eq!(hub.foreign_events(), 1);
+}
+
+#[tokio::test]
+async fn a_mailbox_that_its_listener_has_no_memory_for_loses_what_waits_and_holds_nothing() {
+    let entries = entries().await;
+    let account = Account::user();
+    account.set_limit(entries[0].bytes() as u64 + 1);
+    let mailbox = {
+        let _entered = account.scope().enter();
+        Mailbox::new(Filter::all())
+    };
+    mailbox.put(&entries[0]);
+    assert_eq!(account.current_bytes(), entries[0].bytes() as u64);
+    mailbox.put(&entries[1]);
+    assert!(matches!(mailbox.take(), Taken::Lagging));
+    assert_eq!(account.current_bytes(), 0);
 }

@@ -1,5 +1,5 @@
 //! The server's key, in `DIR/keys`, readable by its owner only: it signs access tokens, and what
-//! API keys are hashed with is made from it.
+//! API keys are hashed and cursors sealed with is made from it.
 
 use std::fs;
 use std::io::Write as _;
@@ -23,6 +23,8 @@ use super::token::{self, Claims, Seal};
 const PREFIX: &str = "ed25519:";
 /// What the key for hashing API keys is made for: other uses would have other words here.
 const API_KEYS: &[u8] = b"netra: hashes of API keys, 1";
+/// The same for seals of cursors.
+const CURSORS: &[u8] = b"netra: cursors of lists, 1";
 /// The same for chains of audit records.
 const AUDIT: &[u8] = b"netra: chains of audit records, 1";
 
@@ -140,6 +142,18 @@ impl Keys {
     pub(crate) fn hash_of_api_key(&self, secret: &str) -> [u8; 32] {
         let key = hmac(&self.0.seed, API_KEYS);
         hmac(&key, secret.as_bytes())
+    }
+
+    /// What shows that this server has made a cursor.
+    pub(crate) fn seal_of_cursor(&self, sealed: &[u8]) -> [u8; 32] {
+        hmac(&hmac(&self.0.seed, CURSORS), sealed)
+    }
+
+    /// Whether that is the beginning of the seal. In constant time.
+    pub(crate) fn sealed_cursor(&self, sealed: &[u8], seal: &[u8]) -> bool {
+        let key = hmac(&self.0.seed, CURSORS);
+        let mac = token::mac(&token::block(&key), sealed);
+        mac.verify_truncated_left(seal).is_ok()
     }
 
     /// What the chains of audit records are keyed with.

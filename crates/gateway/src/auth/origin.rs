@@ -152,11 +152,9 @@ pub(crate) fn check(config: &Config, headers: &HeaderMap, uri: &Uri) -> Result<(
     let Some(origin) = origin(headers) else {
         return Ok(());
     };
-    let listed = config.allowed_origins.iter().chain(&config.public_origin);
-    let listed = listed
-        .into_iter()
-        .any(|allowed| allowed.eq_ignore_ascii_case(origin));
-    if listed || same_host(origin, host(headers, uri)) {
+    let public = config.public_origin.as_ref();
+    let is_public = public.is_some_and(|public| public.eq_ignore_ascii_case(origin));
+    if is_public || config.allowed_origins.have(origin) || same_host(origin, host(headers, uri)) {
         return Ok(());
     }
     Err(Error::new(
@@ -222,7 +220,7 @@ mod tests {
     fn own_and_listed_origins_pass() {
         let config = Config {
             public_origin: Some("https://netra.example".into()),
-            allowed_origins: vec!["https://app.example".into()],
+            allowed_origins: vec!["https://app.example".into()].into(),
             ..Config::default()
         };
         for (host, origin) in [

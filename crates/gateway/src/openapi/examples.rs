@@ -25,7 +25,7 @@ const NAME: &str = "anna";
 const PASSWORD: &str = "correct horse battery";
 const TOKEN: &str = "mZ7yR4uE9oSdLfHjPzQvCxBnMVb1c2Xw0n6q5aGk3t8";
 /// What a cursor looks like.
-const CURSOR: &str = "01935b7a2c6e5eed0fa11e7a3b1ed500";
+const CURSOR: &str = "MDE5MzViN2EyYzZlNWVlZDBmYTExZTdhM2IxZWQ1MDCQtzy6HCx2UF91yyVxwo2F";
 
 /// Types of the contract become JSON always; a test reads every example.
 fn value(of: impl Serialize + Debug) -> Value {

@@ -22,7 +22,7 @@ use netra_protocol::tool::{
     OwnToolServer, Risk, SecretUse, Tool, ToolServer, ToolServerScope, ToolServerState,
     ToolServerTransport,
 };
-use netra_protocol::usage::{DayUsage, RunUsage, SlotUsage, Usage};
+use netra_protocol::usage::{DayUsage, RunUsage, SlotUsage, ToolUsage, Usage};
 use netra_protocol::{AsOf, Page, Timestamp};
 use serde_json::{Map, Value, json};
 
@@ -380,6 +380,14 @@ pub(super) fn figures() -> Usage {
             queued: 0,
             allowed: 5,
         },
+        tools: vec![ToolUsage {
+            tool: "http_fetch".into(),
+            calls: 2,
+            failed: 1,
+            denied: 0,
+            duration_ms: 824,
+            result_bytes: 5_310,
+        }],
     }
 }
 

@@ -17,11 +17,12 @@ use serde::{Deserialize, Serialize};
 
 use crate::auth::link::{self, OneTimeLink};
 use crate::auth::verifier::Revoked;
+use crate::cursor::{Cursor, List};
 use crate::error::Error;
 use crate::extract::{Caller, Id, IdempotencyKey, Paging, Visitor, checked_limit};
 use crate::json::Payload;
 use crate::routes::account::check_name;
-use crate::routes::agents::page_by_name;
+use crate::routes::agents::by_name;
 use crate::state::Gateway;
 
 fn shown(gateway: &Gateway, mut run: AdminRun) -> AdminRun {
@@ -39,11 +40,12 @@ fn shown(gateway: &Gateway, mut run: AdminRun) -> AdminRun {
 pub(crate) async fn user_list(
     State(gateway): State<Gateway>,
     caller: Caller<Paging>,
+    list: List,
 ) -> Result<Answer<Page<User>>, Error> {
     let limit = caller.query.limit()?;
-    let cursor = caller.query.cursor.as_deref();
-    let page = gateway.store.users(&caller.ctx, limit, cursor).await?;
-    Ok(Answer(page))
+    let from = list.position(caller.query.cursor.as_ref())?;
+    let page = gateway.store.users(&caller.ctx, limit, from.as_deref());
+    Ok(list.answer(page.await?))
 }
 
 /// What of a new account a repetition has to say again. Not the password: a fast hash of it must not be kept.
@@ -201,7 +203,8 @@ pub(crate) struct Runs {
     #[param(minimum = 1, maximum = 100)]
     limit: Option<i64>,
     /// `next_cursor` of the page before.
-    cursor: Option<String>,
+    #[param(value_type = Option<String>)]
+    cursor: Option<Cursor>,
 }
 
 /// Lists everybody's runs
@@ -212,6 +215,7 @@ pub(crate) struct Runs {
 pub(crate) async fn run_list(
     State(gateway): State<Gateway>,
     caller: Caller<Runs>,
+    list: List,
 ) -> Result<Answer<Page<AdminRun>>, Error> {
     let Runs {
         user,
@@ -220,12 +224,12 @@ pub(crate) async fn run_list(
         cursor,
     } = caller.query;
     let (filter, limit) = (RunFilter { user, status }, checked_limit(limit)?);
-    let store = &gateway.store;
-    let page = store.runs_of_all(&caller.ctx, filter, limit, cursor.as_deref());
+    let (store, from) = (&gateway.store, list.position(cursor.as_ref())?);
+    let page = store.runs_of_all(&caller.ctx, filter, limit, from.as_deref());
     let mut page = page.await?;
     let runs = page.items.into_iter();
     page.items = runs.map(|run| shown(&gateway, run)).collect();
-    Ok(Answer(page))
+    Ok(list.answer(page))
 }
 
 /// Cancels anybody's run
@@ -262,11 +266,10 @@ pub(crate) async fn run_cancel(
 pub(crate) async fn model_list(
     State(gateway): State<Gateway>,
     caller: Caller<Paging>,
+    list: List,
 ) -> Result<Answer<Page<Model>>, Error> {
     let models = gateway.engine.models().list();
-    Ok(Answer(page_by_name(models, &caller.query, |model| {
-        &model.name
-    })?))
+    by_name(models, (&caller.query, &list), |model| &model.name)
 }
 
 /// Lists the tool servers
@@ -279,9 +282,8 @@ pub(crate) async fn model_list(
 pub(crate) async fn tool_server_list(
     State(gateway): State<Gateway>,
     caller: Caller<Paging>,
+    list: List,
 ) -> Result<Answer<Page<ToolServer>>, Error> {
     let servers = gateway.tool_servers.list();
-    Ok(Answer(page_by_name(servers, &caller.query, |server| {
-        &server.name
-    })?))
+    by_name(servers, (&caller.query, &list), |server| &server.name)
 }

@@ -6,20 +6,21 @@ use netra_protocol::Page;
 use netra_protocol::agent::Agent;
 use netra_protocol::tool::Tool;
 
+use crate::cursor::List;
 use crate::error::Error;
 use crate::extract::{Caller, Id, Paging};
 use crate::state::Gateway;
 
-/// A page of a list that is in memory, by name; the cursor is the last name of the page before.
-pub(crate) fn page_by_name<T>(
+/// A page of a list that is in memory, by name; its position is the last name of the page before.
+pub(crate) fn by_name<T>(
     mut all: Vec<T>,
-    paging: &Paging,
+    (paging, list): (&Paging, &List),
     name: impl Fn(&T) -> &str,
-) -> Result<Page<T>, Error> {
+) -> Result<Answer<Page<T>>, Error> {
     let limit = paging.limit()? as usize;
     all.sort_by(|a, b| name(a).cmp(name(b)));
-    if let Some(cursor) = &paging.cursor {
-        all.retain(|item| name(item) > cursor.as_str());
+    if let Some(last) = list.position(paging.cursor.as_ref())? {
+        all.retain(|item| name(item) > last.as_str());
     }
     let more = all.len() > limit;
     all.truncate(limit);
@@ -27,11 +28,11 @@ pub(crate) fn page_by_name<T>(
         .last()
         .filter(|_| more)
         .map(|item| name(item).to_owned());
-    Ok(Page {
+    Ok(list.answer(Page {
         items: all,
         next_cursor,
         as_of: None,
-    })
+    }))
 }
 
 /// Lists the agents that this user may run
@@ -42,11 +43,10 @@ pub(crate) fn page_by_name<T>(
 pub(crate) async fn agent_list(
     State(gateway): State<Gateway>,
     caller: Caller<Paging>,
+    list: List,
 ) -> Result<Answer<Page<Agent>>, Error> {
     let agents = gateway.engine.agents_for(&caller.ctx).await?;
-    Ok(Answer(page_by_name(agents, &caller.query, |agent| {
-        &agent.name
-    })?))
+    by_name(agents, (&caller.query, &list), |agent| &agent.name)
 }
 
 /// Tells about one agent
@@ -71,9 +71,8 @@ pub(crate) async fn agent_get(
 pub(crate) async fn tool_list(
     State(gateway): State<Gateway>,
     caller: Caller<Paging>,
+    list: List,
 ) -> Result<Answer<Page<Tool>>, Error> {
     let tools = gateway.tools.list_for(&caller.ctx).await;
-    Ok(Answer(page_by_name(tools, &caller.query, |tool| {
-        &tool.name
-    })?))
+    by_name(tools, (&caller.query, &list), |tool| &tool.name)
 }

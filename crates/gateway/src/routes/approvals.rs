@@ -8,6 +8,7 @@ use netra_protocol::approval::{Approval, ResolveApproval};
 use netra_protocol::id::ApprovalId;
 use netra_store::Writable;
 
+use crate::cursor::List;
 use crate::error::Error;
 use crate::extract::{Caller, Id, Paging};
 use crate::json::Payload;
@@ -40,12 +41,12 @@ pub(crate) async fn resolve(
 pub(crate) async fn approval_list(
     State(gateway): State<Gateway>,
     caller: Caller<Paging>,
+    list: List,
 ) -> Result<Answer<Page<Approval>>, Error> {
     let limit = caller.query.limit()?;
-    let cursor = caller.query.cursor.as_deref();
-    Ok(Answer(
-        gateway.store.approvals(&caller.ctx, limit, cursor).await?,
-    ))
+    let from = list.position(caller.query.cursor.as_ref())?;
+    let page = gateway.store.approvals(&caller.ctx, limit, from.as_deref());
+    Ok(list.answer(page.await?))
 }
 
 /// Answers an approval

@@ -5,6 +5,7 @@ use axum::extract::State;
 use netra_protocol::Page;
 use netra_protocol::audit::AuditEntry;
 
+use crate::cursor::List;
 use crate::error::Error;
 use crate::extract::{Caller, Paging};
 use crate::state::Gateway;
@@ -18,10 +19,10 @@ use crate::state::Gateway;
 pub(crate) async fn audit_list(
     State(gateway): State<Gateway>,
     caller: Caller<Paging>,
+    list: List,
 ) -> Result<Answer<Page<AuditEntry>>, Error> {
     let limit = caller.query.limit()?;
-    let cursor = caller.query.cursor.as_deref();
-    Ok(Answer(
-        gateway.store.audit(&caller.ctx, limit, cursor).await?,
-    ))
+    let from = list.position(caller.query.cursor.as_ref())?;
+    let page = gateway.store.audit(&caller.ctx, limit, from.as_deref());
+    Ok(list.answer(page.await?))
 }

@@ -12,6 +12,7 @@ use netra_protocol::file::File;
 use netra_protocol::id::FileId;
 use tokio_util::io::ReaderStream;
 
+use crate::cursor::List;
 use crate::error::Error;
 use crate::extract::{Caller, Id, Paging};
 use crate::state::Gateway;
@@ -27,12 +28,12 @@ const PIECE: usize = 64 * 1024;
 pub(crate) async fn file_list(
     State(gateway): State<Gateway>,
     caller: Caller<Paging>,
+    list: List,
 ) -> Result<Answer<Page<File>>, Error> {
     let limit = caller.query.limit()?;
-    let cursor = caller.query.cursor.as_deref();
-    Ok(Answer(
-        gateway.store.files(&caller.ctx, limit, cursor).await?,
-    ))
+    let from = list.position(caller.query.cursor.as_ref())?;
+    let page = gateway.store.files(&caller.ctx, limit, from.as_deref());
+    Ok(list.answer(page.await?))
 }
 
 /// Tells about a file

@@ -10,6 +10,7 @@ use netra_protocol::admin::{CreateInvite, Invite};
 use netra_protocol::id::InviteId;
 
 use crate::auth::link::{self, OneTimeLink};
+use crate::cursor::List;
 use crate::error::Error;
 use crate::extract::{Caller, Id, IdempotencyKey, Paging, Visitor};
 use crate::json::Payload;
@@ -71,12 +72,12 @@ pub(crate) async fn invite_create(
 pub(crate) async fn invite_list(
     State(gateway): State<Gateway>,
     caller: Caller<Paging>,
+    list: List,
 ) -> Result<Answer<Page<Invite>>, Error> {
     let limit = caller.query.limit()?;
-    let cursor = caller.query.cursor.as_deref();
-    Ok(Answer(
-        gateway.store.invites(&caller.ctx, limit, cursor).await?,
-    ))
+    let from = list.position(caller.query.cursor.as_ref())?;
+    let page = gateway.store.invites(&caller.ctx, limit, from.as_deref());
+    Ok(list.answer(page.await?))
 }
 
 /// Takes an invitation back

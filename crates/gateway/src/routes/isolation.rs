@@ -40,6 +40,7 @@ pub(crate) async fn isolation_get(
         accounts: gateway.runtime.open_accounts().into_iter().collect(),
         connections: gateway.connections.by_user(),
         at_limits: gateway.runtime.users_at_limits(),
+        programs: programs(&gateway),
         census: &census,
     };
     let mut users = Vec::new();
@@ -50,16 +51,25 @@ pub(crate) async fn isolation_get(
     let bytes = |user: &UserHoldings| {
         let memory = user.memory.as_ref();
         memory.map_or(0, |memory| {
-            memory.worker_bytes + memory.heap_bytes.unwrap_or(0)
+            memory.worker_bytes + memory.program_bytes + memory.heap_bytes.unwrap_or(0)
         })
     };
     users.sort_by_key(|user| std::cmp::Reverse(bytes(user)));
     Ok(Answer(Isolation {
         at: gateway.runtime.now(),
-        node: node(&gateway, &census, &users),
+        node: node(&gateway, &seen, &users),
         users,
         must_be_zero: must_be_zero(&gateway, &census).await,
     }))
+}
+
+/// What programs of tool servers hold, by the user whose they are.
+fn programs(gateway: &Gateway) -> HashMap<Option<UserId>, u64> {
+    let mut bytes = HashMap::new();
+    for program in gateway.runtime.programs() {
+        *bytes.entry(program.user()).or_default() += program.bytes();
+    }
+    bytes
 }
 
 async fn user_of(
@@ -79,6 +89,7 @@ struct Seen<'a> {
     accounts: HashMap<UserId, Arc<Account>>,
     connections: HashMap<UserId, UserCount>,
     at_limits: Vec<UserId>,
+    programs: HashMap<Option<UserId>, u64>,
     census: &'a Census,
 }
 
@@ -97,11 +108,15 @@ impl Seen<'_> {
         let connections = self.connections.get(&id).copied().unwrap_or_default();
         let account = self.accounts.get(&id);
         let hits = gateway.runtime.limits_hit(id).into_iter();
+        let outside = Outside {
+            workers: runs.worker_bytes,
+            programs: self.programs.get(&Some(id)).copied().unwrap_or(0),
+        };
         UserHoldings {
             user_id: id,
             name: user.map(|user| user.name),
             slots: slots(runs, u64::from(allowed)),
-            memory: account.map(|account| memory_of(account, runs.worker_bytes)),
+            memory: account.map(|account| memory_of(account, outside)),
             workers: runs.workers as u64,
             sockets: connections.sockets.into(),
             streams: connections.streams.into(),
@@ -121,29 +136,55 @@ fn slots(runs: Holdings, allowed: u64) -> Slots {
     }
 }
 
-fn memory_of(account: &Account, worker_bytes: u64) -> MemoryHoldings {
+/// What an account answers for that is not in the server's own memory.
+#[derive(Debug, Clone, Copy)]
+struct Outside {
+    workers: u64,
+    programs: u64,
+}
+
+impl Outside {
+    /// What is left of these bytes for the server's own memory.
+    fn of(self, all: u64) -> u64 {
+        all.saturating_sub(self.workers.saturating_add(self.programs))
+    }
+}
+
+fn memory_of(account: &Account, outside: Outside) -> MemoryHoldings {
     let counted = memory::is_counting();
-    let heap = account.current_bytes().saturating_sub(worker_bytes);
     MemoryHoldings {
-        heap_bytes: counted.then_some(heap),
-        worker_bytes,
+        heap_bytes: counted.then(|| outside.of(account.current_bytes())),
+        worker_bytes: outside.workers,
+        program_bytes: outside.programs,
         peak_bytes: counted.then(|| account.peak_bytes()),
         limit_bytes: account.limit(),
     }
 }
 
-fn node(gateway: &Gateway, census: &Census, users: &[UserHoldings]) -> NodeHoldings {
+fn node(gateway: &Gateway, seen: &Seen<'_>, users: &[UserHoldings]) -> NodeHoldings {
     let sum = |of: fn(&UserHoldings) -> u64| users.iter().map(of).sum();
     let counted = memory::is_counting();
+    // A program that serves everybody is on no account.
+    let of_users = seen.programs.iter().filter(|(user, _)| user.is_some());
+    let on_accounts = Outside {
+        workers: seen
+            .census
+            .users
+            .values()
+            .map(|user| user.worker_bytes)
+            .sum(),
+        programs: of_users.map(|(_, bytes)| bytes).sum(),
+    };
     NodeHoldings {
         slots: Slots {
             running: sum(|user| user.slots.running),
             queued: sum(|user| user.slots.queued),
             waiting: sum(|user| user.slots.waiting),
-            allowed: census.engines_allowed as u64,
+            allowed: seen.census.engines_allowed as u64,
         },
-        heap_bytes: counted.then(memory::node_bytes),
+        heap_bytes: counted.then(|| on_accounts.of(memory::node_bytes())),
         system_bytes: counted.then(memory::system_bytes),
+        program_bytes: seen.programs.values().sum(),
         workers: sum(|user| user.workers),
         connections: sum(|user| user.sockets + user.streams),
         tasks: gateway.runtime.live_tasks() as u64,

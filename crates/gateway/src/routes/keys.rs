@@ -11,6 +11,7 @@ use netra_store::{Grant, NewKey};
 
 use crate::auth::secret_text;
 use crate::auth::verifier::{API_KEY, Revoked};
+use crate::cursor::List;
 use crate::error::Error;
 use crate::extract::{Caller, Id, IdempotencyKey, Paging};
 use crate::json::Payload;
@@ -124,12 +125,12 @@ pub(crate) async fn key_create(
 pub(crate) async fn key_list(
     State(gateway): State<Gateway>,
     caller: Caller<Paging>,
+    list: List,
 ) -> Result<Answer<Page<Key>>, Error> {
     let limit = caller.query.limit()?;
-    let cursor = caller.query.cursor.as_deref();
-    Ok(Answer(
-        gateway.store.keys(&caller.ctx, limit, cursor).await?,
-    ))
+    let from = list.position(caller.query.cursor.as_ref())?;
+    let page = gateway.store.keys(&caller.ctx, limit, from.as_deref());
+    Ok(list.answer(page.await?))
 }
 
 /// Revokes an API key

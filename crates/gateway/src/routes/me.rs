@@ -183,6 +183,8 @@ impl Export {
         self.archive.lines("tool-servers.jsonl", &servers).await?;
         let days = store.usage(ctx).await?;
         self.archive.lines("usage.jsonl", &days).await?;
+        let tools = store.tool_usage(ctx).await?;
+        self.archive.lines("tool-usage.jsonl", &tools).await?;
         let (notes, _) = store.notes(ctx, None, MAX_NOTES as usize).await?;
         let notes: Vec<_> = notes
             .into_iter()

@@ -9,6 +9,7 @@ use netra_store::AuditFilter;
 use serde::Deserialize;
 
 use crate::auth::verifier::Revoked;
+use crate::cursor::{Cursor, List};
 use crate::error::Error;
 use crate::extract::{Caller, checked_limit};
 use crate::json::Payload;
@@ -61,7 +62,8 @@ pub(crate) struct Records {
     #[param(minimum = 1, maximum = 100)]
     limit: Option<i64>,
     /// `next_cursor` of the page before.
-    cursor: Option<String>,
+    #[param(value_type = Option<String>)]
+    cursor: Option<Cursor>,
 }
 
 /// Lists everybody's audit records
@@ -73,6 +75,7 @@ pub(crate) struct Records {
 pub(crate) async fn audit_list(
     State(gateway): State<Gateway>,
     caller: Caller<Records>,
+    list: List,
 ) -> Result<Answer<Page<AdminAuditEntry>>, Error> {
     let Records {
         user,
@@ -81,9 +84,9 @@ pub(crate) async fn audit_list(
         cursor,
     } = caller.query;
     let (filter, limit) = (AuditFilter { user, action }, checked_limit(limit)?);
-    let store = &gateway.store;
-    let page = store.audit_of_all(&caller.ctx, filter, limit, cursor.as_deref());
-    Ok(Answer(page.await?))
+    let (store, from) = (&gateway.store, list.position(cursor.as_ref())?);
+    let page = store.audit_of_all(&caller.ctx, filter, limit, from.as_deref());
+    Ok(list.answer(page.await?))
 }
 
 /// Shows how the server was in the last hour

@@ -15,6 +15,7 @@ use netra_store::Idempotency;
 use serde::Deserialize;
 
 use super::threads::check_metadata;
+use crate::cursor::List;
 use crate::error::Error;
 use crate::extract::{Caller, Id, IdempotencyKey, Paging};
 use crate::json::Payload;
@@ -102,16 +103,18 @@ pub(crate) async fn thread_run_create(
 pub(crate) async fn run_list(
     State(gateway): State<Gateway>,
     caller: Caller<Paging>,
+    list: List,
 ) -> Result<Answer<Page<Run>>, Error> {
     let limit = caller.query.limit()?;
-    let cursor = caller.query.cursor.as_deref();
-    let mut page = gateway.store.runs(&caller.ctx, limit, cursor).await?;
+    let from = list.position(caller.query.cursor.as_ref())?;
+    let page = gateway.store.runs(&caller.ctx, limit, from.as_deref());
+    let mut page = page.await?;
     page.items = page
         .items
         .into_iter()
         .map(|run| shown(&gateway, run))
         .collect();
-    Ok(Answer(page))
+    Ok(list.answer(page))
 }
 
 /// Reads a run

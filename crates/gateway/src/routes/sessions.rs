@@ -8,6 +8,7 @@ use netra_protocol::account::Session;
 use netra_protocol::id::SessionId;
 
 use crate::auth::verifier::Revoked;
+use crate::cursor::List;
 use crate::error::Error;
 use crate::extract::{Caller, Id, Paging};
 use crate::state::Gateway;
@@ -20,13 +21,12 @@ use crate::state::Gateway;
 pub(crate) async fn session_list(
     State(gateway): State<Gateway>,
     caller: Caller<Paging>,
+    list: List,
 ) -> Result<Answer<Page<Session>>, Error> {
     let limit = caller.query.limit()? as usize;
     let mut items = gateway.store.sessions(&caller.ctx).await?;
-    if let Some(cursor) = &caller.query.cursor {
-        let last: SessionId = cursor
-            .parse()
-            .map_err(|_| netra_store::Error::InvalidCursor)?;
+    if let Some(last) = list.position(caller.query.cursor.as_ref())? {
+        let last: SessionId = last.parse().map_err(Error::internal)?;
         items.retain(|session| session.id < last);
     }
     let more = items.len() > limit;
@@ -35,11 +35,26 @@ pub(crate) async fn session_list(
         .last()
         .filter(|_| more)
         .map(|session| session.id.to_string());
-    Ok(Answer(Page {
+    Ok(list.answer(Page {
         items,
         next_cursor,
         as_of: None,
     }))
+}
+
+/// Ends all sign-ins
+///
+/// The one that asks too: tokens of all of them are refused and their sockets closed from now on. API keys stay.
+#[utoipa::path(delete, path = "/api/auth/sessions", tag = "accounts",
+    operation_id = "session_delete_all", responses((status = 204, description = "Ended")))]
+pub(crate) async fn session_delete_all(
+    State(gateway): State<Gateway>,
+    caller: Caller,
+) -> Result<StatusCode, Error> {
+    for ended in gateway.store.sessions_revoke(&caller.ctx).await? {
+        gateway.verifier.revoke(Revoked::Session(ended));
+    }
+    Ok(StatusCode::NO_CONTENT)
 }
 
 /// Ends a sign-in

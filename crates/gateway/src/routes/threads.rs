@@ -10,6 +10,7 @@ use netra_protocol::thread::{CreateThread, ForkThread, Thread, UpdateThread};
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
+use crate::cursor::{Cursor, List};
 use crate::error::Error;
 use crate::extract::{Caller, Id, IdempotencyKey, Paging, checked_limit};
 use crate::json::Payload;
@@ -68,7 +69,8 @@ pub(crate) struct Search {
     #[param(minimum = 1, maximum = 100)]
     limit: Option<i64>,
     /// `next_cursor` of the page before.
-    cursor: Option<String>,
+    #[param(value_type = Option<String>)]
+    cursor: Option<Cursor>,
 }
 
 /// Lists or searches conversations
@@ -79,15 +81,14 @@ pub(crate) struct Search {
 pub(crate) async fn thread_list(
     State(gateway): State<Gateway>,
     caller: Caller<Search>,
+    list: List,
 ) -> Result<Answer<Page<Thread>>, Error> {
     let Search { q, limit, cursor } = &caller.query;
     let limit = checked_limit(*limit)?;
     let q = checked_search(q.as_deref())?;
-    let page = gateway
-        .store
-        .threads(&caller.ctx, q, limit, cursor.as_deref())
-        .await?;
-    Ok(Answer(page))
+    let (store, from) = (&gateway.store, list.position(cursor.as_ref())?);
+    let page = store.threads(&caller.ctx, q, limit, from.as_deref());
+    Ok(list.answer(page.await?))
 }
 
 /// Makes a conversation
@@ -176,16 +177,14 @@ pub(crate) async fn message_list(
     State(gateway): State<Gateway>,
     caller: Caller<Paging>,
     Id(id): Id<ThreadId>,
+    list: List,
 ) -> Result<Answer<Page<Message>>, Error> {
     let thread = gateway.store.thread(&caller.ctx, id).for_read().await?;
     let limit = caller.query.limit()?;
-    let cursor = caller.query.cursor.as_deref();
-    Ok(Answer(
-        gateway
-            .store
-            .messages(&caller.ctx, &thread, limit, cursor)
-            .await?,
-    ))
+    let from = list.position(caller.query.cursor.as_ref())?;
+    let store = &gateway.store;
+    let page = store.messages(&caller.ctx, &thread, limit, from.as_deref());
+    Ok(list.answer(page.await?))
 }
 
 /// Makes a new conversation of an old one's messages

@@ -7,10 +7,11 @@ use netra_protocol::tool::{OwnToolServer, PutToolServer};
 use netra_protocol::{ErrorCode, Page};
 use netra_tools::NotAdded;
 
+use crate::cursor::List;
 use crate::error::Error;
 use crate::extract::{Caller, Id, Paging};
 use crate::json::Payload;
-use crate::routes::agents::page_by_name;
+use crate::routes::agents::by_name;
 use crate::state::Gateway;
 
 impl From<NotAdded> for Error {
@@ -37,11 +38,10 @@ async fn own(gateway: &Gateway, caller: &Caller, name: &str) -> Result<OwnToolSe
 pub(crate) async fn tool_server_list(
     State(gateway): State<Gateway>,
     caller: Caller<Paging>,
+    list: List,
 ) -> Result<Answer<Page<OwnToolServer>>, Error> {
     let servers = gateway.tool_servers.own(&caller.ctx).await?;
-    Ok(Answer(page_by_name(servers, &caller.query, |server| {
-        &server.name
-    })?))
+    by_name(servers, (&caller.query, &list), |server| &server.name)
 }
 
 /// Tells about one of the user's own tool servers

@@ -50,11 +50,16 @@ impl Watch {
     }
 }
 
-/// A body that fails with [`Stalled`] when it brings nothing for too long while it is read.
+/// What a body has to bring at least in the time in which it may bring nothing: one byte now and then is no more.
+const LEAST: usize = 16 * 1024;
+
+/// A body that fails with [`Stalled`] when it brings too little for too long while it is read.
 pub(crate) struct PacedBody {
     /// None once it has failed.
     body: Option<Incoming>,
     allowed: Duration,
+    /// Bytes since the time began.
+    brought: usize,
     watch: Watch,
 }
 
@@ -63,6 +68,7 @@ impl PacedBody {
         Self {
             body: Some(body),
             allowed,
+            brought: 0,
             watch: Watch::default(),
         }
     }
@@ -81,7 +87,14 @@ impl HttpBody for PacedBody {
             return Poll::Ready(None);
         };
         if let Poll::Ready(frame) = Pin::new(body).poll_frame(cx) {
-            this.watch.moved();
+            let data = frame
+                .as_ref()
+                .and_then(|frame| frame.as_ref().ok()?.data_ref());
+            this.brought += data.map_or(0, Bytes::len);
+            if this.brought >= LEAST {
+                this.brought = 0;
+                this.watch.moved();
+            }
             return Poll::Ready(frame.map(|frame| frame.map_err(Into::into)));
         }
         ready!(this.watch.poll_stalled(cx, this.allowed));

@@ -250,6 +250,31 @@ async fn ending_a_session_ends_its_tokens_at_once() {
 }
 
 #[tokio::test]
+async fn all_sessions_of_a_user_end_at_once_and_nobody_elses_and_no_key() {
+    let edge = Edge::new(open());
+    let sign_in = async |path: &str, name: &str| {
+        let answer = edge.post(path, None, credentials(name)).await;
+        answer.body["access_token"].as_str().unwrap().to_owned()
+    };
+    let bert = sign_in("/api/auth/register", "bert").await;
+    let first = sign_in("/api/auth/register", "anna").await;
+    let second = sign_in("/api/auth/login", "anna").await;
+    let (_, key) = edge.key(&first, &["account", "read"]).await;
+    let me = async |token: &str| edge.get("/api/auth/me", token).await.status.as_u16();
+    let end = async |token: &str| {
+        let end = request(Method::DELETE, "/api/auth/sessions", Some(token), None);
+        edge.send(end).await.status.as_u16()
+    };
+    assert_eq!((me(&first).await, me(&second).await), (200, 200));
+    assert_eq!(end(&second).await, 204);
+    assert_eq!((me(&first).await, me(&second).await), (401, 401));
+    assert_eq!((me(&bert).await, me(&key).await), (200, 200));
+    let left = edge.get("/api/auth/sessions", &key).await;
+    assert_eq!(left.body["items"], serde_json::json!([]));
+    assert_eq!(end(&key).await, 204, "none is no error");
+}
+
+#[tokio::test]
 async fn a_client_that_hangs_up_while_it_signs_out_is_signed_out() {
     let edge = Edge::new(open());
     let signed_in = edge

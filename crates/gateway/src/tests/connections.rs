@@ -88,6 +88,33 @@ async fn a_body_that_brings_nothing_is_refused() {
 }
 
 #[tokio::test]
+async fn a_body_that_brings_a_byte_now_and_then_is_refused() {
+    let edge = Edge::new(Config {
+        body_stall: Duration::from_millis(200),
+        ..Config::default()
+    });
+    let address = listen(&edge).await;
+    let head = "POST /api/auth/login HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n\
+                Content-Length: 1000000\r\n\r\n{";
+    let mut stream = open(address, head).await;
+    let (mut answers, mut body) = stream.split();
+    let trickle = async {
+        let mut now_and_then = tokio::time::interval(Duration::from_millis(10));
+        while body.write_all(b" ").await.is_ok() {
+            now_and_then.tick().await;
+        }
+        std::future::pending::<()>().await;
+    };
+    let mut answer = [0; 12];
+    let read = answers.read_exact(&mut answer);
+    tokio::select! {
+        read = tokio::time::timeout(SOON, read) => read.unwrap().unwrap(),
+        () = trickle => 0,
+    };
+    assert_eq!(&answer, b"HTTP/1.1 408");
+}
+
+#[tokio::test]
 async fn silent_connections_make_room_for_whoever_asks() {
     let edge = Edge::new(Config {
         max_connections: 3,

@@ -6,9 +6,13 @@ use super::*;
 
 const PAGE: &str = "https://app.example";
 
+fn named(origins: &[&str]) -> Vec<String> {
+    origins.iter().map(|origin| (*origin).to_owned()).collect()
+}
+
 fn listing(origins: &[&str]) -> Config {
     Config {
-        allowed_origins: origins.iter().map(|origin| (*origin).to_owned()).collect(),
+        allowed_origins: named(origins).into(),
         ..Config::default()
     }
 }
@@ -121,6 +125,23 @@ async fn a_listed_page_gets_no_word_on_what_is_there_and_nothing_outside_the_int
         options.status, 405,
         "OPTIONS that asks for nothing is no preflight"
     );
+}
+
+#[tokio::test]
+async fn the_list_can_be_another_one_while_the_server_runs() {
+    let config = listing(&[PAGE]);
+    let origins = config.allowed_origins.clone();
+    let edge = Edge::new(config);
+    let asked = async || edge.send(preflight("/api/threads", PAGE, "POST")).await;
+    assert_eq!(asked().await.status, 204);
+    for others in [&["https://other.example"][..], &[]] {
+        origins.set(named(others));
+        let refused = asked().await;
+        assert_eq!(refused.refused(), (403, "origin_refused"));
+        assert_eq!(cors(&refused), [""; 0]);
+    }
+    origins.set(named(&["https://APP.example"]));
+    assert_eq!(asked().await.headers["access-control-allow-origin"], PAGE);
 }
 
 #[tokio::test]

@@ -128,9 +128,8 @@ async fn nobody_else_acts_for_others() {
 
 #[tokio::test]
 async fn each_end_user_has_limits_of_its_own() {
-    let mut config = Config::default();
-    config.limits.requests_per_minute = 3;
-    let edge = Edge::new(config);
+    let edge = Edge::new(Config::default());
+    edge.limit(|limits| limits.requests_per_minute = 3);
     let (_, admin) = edge.user("root", Role::Admin).await;
     let key = edge.service("shop").await;
     for _ in 0..3 {
@@ -154,9 +153,8 @@ async fn each_end_user_has_limits_of_its_own() {
 
 #[tokio::test]
 async fn a_service_token_that_names_ever_new_users_has_a_limit_of_its_own_and_makes_no_more() {
-    let mut config = Config::default();
-    config.limits.key_requests_per_minute = 3;
-    let edge = Edge::new(config);
+    let edge = Edge::new(Config::default());
+    edge.limit(|limits| limits.key_requests_per_minute = 3);
     let (owner, admin) = edge.user("shop", Role::Admin).await;
     let (_, other_admin) = edge.user("root", Role::Admin).await;
     let (_, key) = edge.key(&admin, &["service"]).await;
@@ -240,7 +238,7 @@ async fn a_revoked_token_and_a_disabled_end_user_are_refused_at_once() {
 #[tokio::test]
 async fn a_ticket_of_an_end_user_opens_the_end_users_socket_until_the_token_is_revoked() {
     let edge = Edge::new(Config {
-        allowed_origins: vec!["https://shop.example".into()],
+        allowed_origins: vec!["https://shop.example".into()].into(),
         ..Config::default()
     });
     let (_, admin) = edge.user("shop", Role::Admin).await;

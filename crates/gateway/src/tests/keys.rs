@@ -21,10 +21,11 @@ impl Edge {
 
 #[tokio::test]
 async fn one_key_has_its_own_limit_within_its_users() {
-    let mut config = Config::default();
-    config.limits.key_requests_per_minute = 2;
-    config.limits.requests_per_minute = 6;
-    let edge = Edge::new(config);
+    let edge = Edge::new(Config::default());
+    edge.limit(|limits| {
+        limits.key_requests_per_minute = 2;
+        limits.requests_per_minute = 6;
+    });
     let (_, token) = edge.user("anna", Role::User).await;
     let (_, one) = edge.key(&token, &["read"]).await;
     let (_, two) = edge.key(&token, &["read"]).await;
@@ -189,19 +190,15 @@ async fn anothers_key_is_as_one_that_is_not_there() {
 }
 
 /// For tests that ask more often than a user may.
-fn often() -> Config {
-    Config {
-        limits: netra_protocol::limits::Limits {
-            requests_per_minute: 1_000_000,
-            ..Default::default()
-        },
-        ..Config::default()
-    }
+fn often() -> Edge {
+    let edge = Edge::new(Config::default());
+    edge.limit(|limits| limits.requests_per_minute = 1_000_000);
+    edge
 }
 
 #[tokio::test]
 async fn a_key_past_its_end_is_refused_though_it_was_remembered() {
-    let edge = Edge::new(often());
+    let edge = often();
     let (_, token) = edge.user("anna", Role::User).await;
     let end = edge.runtime.now().plus_millis(300);
     let body = json!({"name": "x", "scopes": ["read"], "expires_at": end});
@@ -224,7 +221,7 @@ async fn a_key_past_its_end_is_refused_though_it_was_remembered() {
 /// From the contract, so that a new operation cannot be forgotten.
 #[tokio::test]
 async fn no_operation_lets_a_key_in_that_lacks_its_scope() {
-    let edge = Edge::new(often());
+    let edge = often();
     let (_, token) = edge.user("anna", Role::Admin).await;
     let (_, useless) = edge.key(&token, &["metrics"]).await;
     let mut tried = 0;

@@ -108,9 +108,8 @@ async fn an_export_has_all_that_is_the_users_and_nothing_of_others() {
 
 #[tokio::test]
 async fn an_export_is_refused_to_who_has_no_room_and_to_half_a_key() {
-    let mut config = open();
-    config.limits.memory_mib = 4;
-    let edge = Edge::new(config);
+    let edge = Edge::new(open());
+    edge.limit(|limits| limits.memory_mib = 4);
     let (_, token) = edge.user("anna", Role::User).await;
     let refused = edge.get("/api/me/export", &token).await;
     assert_eq!(refused.refused(), (429, "rate_limited"));

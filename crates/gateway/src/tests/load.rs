@@ -1,8 +1,11 @@
 //! Too many requests: of one address, and of all together.
 
+use std::time::{Duration, Instant};
+
 use futures::FutureExt as _;
 use serde_json::json;
 
+use super::sockets::{listen, open};
 use super::*;
 
 /// A request of this address.
@@ -113,8 +116,90 @@ async fn a_server_that_is_slow_to_write_says_so_at_once_and_not_when_its_queue_i
     for write in waiting {
         write.await.unwrap();
     }
+    // The writer answers before it sees that nobody waits any more.
+    while edge.store.is_overloaded(true) {
+        tokio::task::yield_now().await;
+    }
     let made = edge.post("/api/threads", Some(&token), json!({})).await;
     assert_eq!(made.status, 201);
+}
+
+/// The server waits for a turn for a second already.
+fn make_late(edge: &Edge) -> Instant {
+    let since = Instant::now() - Duration::from_secs(1);
+    edge.lag.asked(since);
+    since
+}
+
+#[tokio::test]
+async fn a_server_that_gets_to_its_tasks_late_refuses_all_but_what_ends_something() {
+    let edge = Edge::new(Config::default());
+    let (_, token) = edge.user("root", Role::Admin).await;
+    let ask = async |method: Method, path: &str| {
+        let body = (method == Method::POST).then(|| json!({}));
+        edge.send(request(method, path, Some(&token), body)).await
+    };
+    let since = make_late(&edge);
+    for (method, path) in [
+        (Method::GET, "/api/auth/me"),
+        (Method::GET, "/api/openapi.json"),
+        (Method::GET, "/ws"),
+        (Method::POST, "/api/auth/login"),
+        (Method::POST, "/api/threads"),
+        (Method::POST, "/api/runs"),
+    ] {
+        let refused = ask(method, path).await;
+        assert_eq!(refused.refused(), (503, "overloaded"), "{path}");
+        let after = refused.headers[header::RETRY_AFTER].to_str().unwrap();
+        assert!((1..=3).contains(&after.parse::<u8>().unwrap()), "{after}");
+    }
+    let key = netra_protocol::id::KeyId::from_parts(1, 1);
+    let session = netra_protocol::id::SessionId::from_parts(1, 1);
+    let run = netra_protocol::id::RunId::from_parts(1, 1);
+    let approval = netra_protocol::id::ApprovalId::from_parts(1, 1);
+    for (method, path, expected) in [
+        (Method::GET, "/health/live".to_owned(), 200),
+        (Method::GET, "/health/ready".to_owned(), 200),
+        (Method::GET, "/api/metrics".to_owned(), 200),
+        (Method::POST, "/api/auth/refresh".to_owned(), 401),
+        (Method::POST, "/api/auth/logout".to_owned(), 204),
+        (Method::DELETE, format!("/api/auth/sessions/{session}"), 404),
+        (Method::DELETE, format!("/api/keys/{key}"), 404),
+        (Method::POST, format!("/api/runs/{run}/cancel"), 404),
+        (Method::POST, format!("/api/admin/runs/{run}/cancel"), 404),
+        (Method::POST, format!("/api/approvals/{approval}"), 404),
+    ] {
+        let answer = ask(method, &path).await;
+        assert_eq!(answer.status, expected, "{path} {}", answer.body);
+    }
+    // The page too, whether or not it was built into this program.
+    assert_ne!(ask(Method::GET, "/").await.code(), "overloaded");
+    // It had its turn, after a second; the next one at once.
+    let now = Instant::now();
+    edge.lag.served(since, now);
+    assert_eq!(ask(Method::POST, "/api/threads").await.status, 503);
+    edge.lag.served(now, now);
+    assert_eq!(ask(Method::POST, "/api/threads").await.status, 201);
+    assert_eq!(ask(Method::GET, "/api/auth/me").await.status, 200);
+    // A little late, so soon after that: what is small is let in.
+    let late = now - Duration::from_millis(30);
+    edge.lag.served(late, now);
+    assert_eq!(ask(Method::POST, "/api/threads").await.status, 503);
+    assert_eq!(ask(Method::GET, "/api/auth/me").await.status, 200);
+}
+
+#[tokio::test]
+async fn a_socket_of_a_server_that_is_late_starts_nothing_and_cancels() {
+    let edge = Edge::new(Config::default());
+    let (_, token) = edge.user("anna", Role::User).await;
+    let (run, _) = edge.asked(&token).await;
+    let mut client = open(listen(&edge).await, &token).await;
+    make_late(&edge);
+    let start = json!({"type": "run.start", "id": 1, "agent": "echo", "input": "x"});
+    let refused = client.ask(start).await;
+    assert_eq!(refused["error"]["code"], "overloaded");
+    let cancel = json!({"type": "run.cancel", "id": 2, "run_id": run});
+    assert_eq!(client.ask(cancel).await["type"], "ack");
 }
 
 #[tokio::test]

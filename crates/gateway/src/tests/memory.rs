@@ -2,7 +2,6 @@
 
 use axum::http::Method;
 use netra_protocol::account::Role;
-use netra_protocol::limits::Limits;
 use serde_json::json;
 
 use super::{Edge, request};
@@ -11,13 +10,9 @@ use crate::Config;
 const MIB: u64 = 1024 * 1024;
 
 fn small(memory_mib: u64) -> Edge {
-    Edge::new(Config {
-        limits: Limits {
-            memory_mib,
-            ..Limits::default()
-        },
-        ..Config::default()
-    })
+    let edge = Edge::new(Config::default());
+    edge.limit(|limits| limits.memory_mib = memory_mib);
+    edge
 }
 
 #[tokio::test]

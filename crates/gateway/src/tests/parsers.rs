@@ -11,7 +11,7 @@ use netra_protocol::frame::{
     Subscribe,
 };
 use netra_protocol::id::{ApprovalId, FileId, RunId, ThreadId};
-use netra_protocol::limits::{LimitOverrides, Limits};
+use netra_protocol::limits::LimitOverrides;
 use netra_protocol::run::{OnBusy, OnLimit, StartRun};
 use netra_protocol::tool::{PutToolServer, SecretUse};
 use proptest::collection::vec;
@@ -191,7 +191,7 @@ proptest! {
             .finish();
         let paging: Paging = parse_query(&query).unwrap();
         prop_assert_eq!(i64::from(paging.limit().unwrap()), limit);
-        prop_assert_eq!(paging.cursor, Some(cursor));
+        prop_assert_eq!(paging.cursor, Some(cursor.as_str().into()));
         parse_query::<Paging>(&garbage).ok();
     }
 
@@ -278,14 +278,10 @@ async fn sent(
 
 /// A user who may send as many forms as these tests have.
 async fn uploader() -> (Edge, String) {
-    let limits = Limits {
-        requests_per_minute: 1_000_000,
-        upload_mib: 1,
-        ..Limits::default()
-    };
-    let edge = Edge::new(Config {
-        limits,
-        ..Config::default()
+    let edge = Edge::new(Config::default());
+    edge.limit(|limits| {
+        limits.requests_per_minute = 1_000_000;
+        limits.upload_mib = 1;
     });
     let (_, token) = edge.user("anna", Role::User).await;
     (edge, token)

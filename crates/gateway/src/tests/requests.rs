@@ -1,7 +1,6 @@
 //! Error bodies, parameters, limits, files: the letter of the contract over HTTP.
 
 use netra_protocol::id::{FileId, RequestId, RunId, ThreadId};
-use netra_protocol::limits::Limits;
 use serde_json::json;
 
 use super::*;
@@ -78,6 +77,42 @@ async fn what_has_no_route_has_an_error_body_too() {
         let id = answer.headers["x-request-id"].to_str().unwrap();
         assert_eq!(answer.body["error"]["request_id"], id);
         assert_eq!(answer.headers["x-content-type-options"], "nosniff");
+    }
+}
+
+#[tokio::test]
+async fn every_answer_says_what_a_page_may_do_and_that_nobody_may_frame_it() {
+    let edge = Edge::new(Config::default());
+    let (_, token) = edge.user("anna", Role::User).await;
+    for path in [
+        "/",
+        "/threads/thr_1",
+        "/api/threads",
+        "/api/nothing",
+        "/health/live",
+    ] {
+        let answer = edge.get(path, &token).await;
+        assert_eq!(answer.headers["x-frame-options"], "DENY", "{path}");
+        let policy = answer.headers["content-security-policy"].to_str().unwrap();
+        let allowed = |name: &str| {
+            let mut rules = policy.split(';').map(str::trim);
+            rules
+                .find_map(|rule| rule.strip_prefix(name))
+                .map(str::trim)
+        };
+        assert_eq!(allowed("default-src"), Some("'none'"), "{path}");
+        assert_eq!(allowed("frame-ancestors"), Some("'none'"), "{path}");
+        assert_eq!(allowed("base-uri"), Some("'none'"), "{path}");
+        // The word on how to get the page has its style within it, and no script.
+        let is_word = answer.body.to_string().contains("cargo xtask ui");
+        let (script, style) = if is_word {
+            (None, Some("'unsafe-inline'"))
+        } else {
+            (Some("'self'"), Some("'self'"))
+        };
+        assert_eq!(allowed("script-src"), script, "{path}: {policy}");
+        assert_eq!(allowed("style-src"), style, "{path}: {policy}");
+        assert!(!policy.contains("eval") && !policy.contains('*'), "{path}");
     }
 }
 
@@ -173,15 +208,46 @@ async fn credentials_in_an_address_and_foreign_origins_are_refused() {
 }
 
 #[tokio::test]
+async fn every_answer_says_what_browsers_must_not_do_with_it() {
+    let edge = Edge::new(Config::default());
+    let (_, token) = edge.user("anna", Role::User).await;
+    for path in [
+        "/",
+        "/no/such/page",
+        "/assets/none.js",
+        "/health/live",
+        "/api/auth/me",
+        "/api/docs",
+        "/api/openapi.json",
+        "/api/nothing",
+    ] {
+        for token in [None, Some(token.as_str())] {
+            let answer = edge.send(request(Method::GET, path, token, None)).await;
+            let says = |name: &str| answer.headers[name].to_str().unwrap();
+            assert_eq!(says("x-content-type-options"), "nosniff", "{path}");
+            assert_eq!(says("referrer-policy"), "no-referrer", "{path}");
+            assert_eq!(says("x-frame-options"), "DENY", "{path}");
+            let policy = says("content-security-policy");
+            assert!(policy.starts_with("default-src 'none'"), "{path} {policy}");
+            for part in policy.split(';').map(str::trim) {
+                // Scripts come from the server's own files, and a page without any may have its style in it.
+                let is_strict = match part.split_once(' ') {
+                    Some(("script-src", from)) => from == "'self'",
+                    Some(("style-src" | "img-src", from)) => !from.contains('*'),
+                    _ => !["unsafe", "*", "data:"]
+                        .iter()
+                        .any(|word| part.contains(word)),
+                };
+                assert!(is_strict, "{path} {policy}");
+            }
+        }
+    }
+}
+
+#[tokio::test]
 async fn a_signed_in_user_is_told_the_rate_and_held_to_it() {
-    let limits = Limits {
-        requests_per_minute: 3,
-        ..Limits::default()
-    };
-    let edge = Edge::new(Config {
-        limits,
-        ..Config::default()
-    });
+    let edge = Edge::new(Config::default());
+    edge.limit(|limits| limits.requests_per_minute = 3);
     let (_, anna) = edge.user("anna", Role::User).await;
     let (_, bert) = edge.user("bert", Role::User).await;
     for left in ["2", "1", "0"] {
@@ -274,14 +340,8 @@ async fn a_file_comes_back_as_it_was_and_can_only_be_saved() {
 
 #[tokio::test]
 async fn an_upload_past_the_limit_is_refused_and_leaves_nothing() {
-    let limits = Limits {
-        upload_mib: 1,
-        ..Limits::default()
-    };
-    let edge = Edge::new(Config {
-        limits,
-        ..Config::default()
-    });
+    let edge = Edge::new(Config::default());
+    edge.limit(|limits| limits.upload_mib = 1);
     let (_, token) = edge.user("anna", Role::User).await;
     let path = "/api/files?name=x.csv";
     let declared = with(

@@ -1,6 +1,5 @@
 //! Every rule that the document has for a body is the server's rule, and whoever breaks it is told the field and the rule.
 
-use netra_protocol::limits::Limits;
 use serde_json::json;
 
 use super::*;
@@ -66,16 +65,30 @@ impl<'a> Breaker<'a> {
         let Some(kind) = kind else { return };
         let other = match kind {
             "string" | "array" => json!(7),
-            "object" => json!("x"),
             _ => json!("x"),
         };
         self.put(pointer, other, format!("type {kind}"));
+        if kind == "object" {
+            self.by_place(pointer);
+        }
         match kind {
             "string" => self.text(schema, pointer),
             "integer" => self.number(schema, pointer),
             "array" => self.list(schema, pointer),
             "object" => self.object(schema, pointer),
             _ => {}
+        }
+    }
+
+    /// An object as the list of its fields' values, in their order, and as an empty list.
+    fn by_place(&mut self, pointer: &str) {
+        let fields = self.body.pointer(pointer).and_then(Value::as_object);
+        let values: Vec<&Value> = fields
+            .into_iter()
+            .flat_map(|fields| fields.values())
+            .collect();
+        for list in [json!(values), json!([])] {
+            self.put(pointer, list, "type object");
         }
     }
 
@@ -150,6 +163,13 @@ impl<'a> Breaker<'a> {
         for (name, property) in schema["properties"].as_object().into_iter().flatten() {
             self.value(property, &format!("{pointer}/{name}"));
         }
+        // One of the names that the example has.
+        let any = &schema["additionalProperties"];
+        let named = self.body.pointer(pointer).and_then(Value::as_object);
+        let named = named.and_then(|named| named.keys().next());
+        if let Some(name) = named.filter(|_| any.is_object()) {
+            self.value(any, &format!("{pointer}/{name}"));
+        }
     }
 }
 
@@ -194,18 +214,14 @@ fn right(example: &Value, file: &str) -> Value {
 
 #[tokio::test]
 async fn every_rule_of_a_body_is_enforced_and_named() {
-    let limits = Limits {
-        requests_per_minute: 1_000_000,
-        ..Limits::default()
-    };
     let config = Config {
         registration: crate::Registration::Open,
         requests_per_address: 1_000_000.into(),
         logins_per_minute: 1_000_000.into(),
-        limits,
         ..Config::default()
     };
     let edge = Edge::new(config);
+    edge.limit(|limits| limits.requests_per_minute = 1_000_000);
     let (user, token) = edge.user("root", Role::Admin).await;
     let (run, approval) = edge.asked(&token).await;
     let run_of = edge.get(&format!("/api/runs/{run}"), &token).await;

@@ -3,7 +3,6 @@
 use std::time::Duration;
 
 use futures::SinkExt as _;
-use netra_protocol::limits::Limits;
 use serde_json::json;
 use tokio_tungstenite::MaybeTlsStream;
 use tokio_tungstenite::tungstenite::Message;
@@ -92,15 +91,11 @@ impl metrics::Recorder for Reasons {
 
 #[tokio::test]
 async fn a_client_that_takes_nothing_is_let_go() {
-    let limits = Limits {
-        messages_per_10s: u32::MAX,
-        ..Limits::default()
-    };
     let edge = Edge::new(Config {
         write_stall: Duration::from_millis(200),
-        limits,
         ..Config::default()
     });
+    edge.limit(|limits| limits.messages_per_10s = u32::MAX);
     let (_, token) = edge.user("anna", Role::User).await;
     let address = listen(&edge).await;
     let mut client = open(address, &token).await;

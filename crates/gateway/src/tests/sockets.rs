@@ -3,7 +3,6 @@
 use std::time::Duration;
 
 use futures::{SinkExt as _, StreamExt as _};
-use netra_protocol::limits::Limits;
 use serde_json::json;
 use tokio::net::{TcpListener, TcpStream};
 use tokio_tungstenite::tungstenite::client::IntoClientRequest as _;
@@ -303,14 +302,8 @@ async fn too_many_messages_close_with_4003_and_delivered_does_not_count() {
 
 #[tokio::test]
 async fn one_socket_too_many_is_closed_with_4009_and_the_others_live() {
-    let limits = Limits {
-        sockets: 1,
-        ..Limits::default()
-    };
-    let edge = Edge::new(Config {
-        limits,
-        ..Config::default()
-    });
+    let edge = Edge::new(Config::default());
+    edge.limit(|limits| limits.sockets = 1);
     let (_, token) = edge.user("anna", Role::User).await;
     let address = listen(&edge).await;
     let mut first = open(address, &token).await;

@@ -3,7 +3,6 @@
 use std::time::Duration;
 
 use axum::response::Response;
-use netra_protocol::limits::Limits;
 use serde_json::json;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpSocket;
@@ -51,14 +50,8 @@ async fn an_event_says_what_was_sent_before_it() {
 
 #[tokio::test]
 async fn streams_count_like_sockets() {
-    let limits = Limits {
-        sockets: 2,
-        ..Limits::default()
-    };
-    let edge = Edge::new(Config {
-        limits,
-        ..Config::default()
-    });
+    let edge = Edge::new(Config::default());
+    edge.limit(|limits| limits.sockets = 2);
     let (_, anna) = edge.user("anna", Role::User).await;
     let (_, bert) = edge.user("bert", Role::User).await;
     let first = stream(&edge, "/api/events", &anna).await;

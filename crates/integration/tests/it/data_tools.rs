@@ -1,13 +1,14 @@
 //! SQL, charts and Python over the user's own files: right numbers, and nothing that one can break out with.
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
 use netra_client::Upload;
 use netra_integration::{
-    FakeModel, Options, ProcessOptions, Reply, TestProcess, TestServer, TestUser, start_with_files,
+    FakeModel, Options, ProcessOptions, Reply, TestProcess, TestServer, TestUser, real_log,
+    start_with_files,
 };
 use netra_protocol::event::EventKind;
 use netra_protocol::id::FileId;
@@ -134,16 +135,9 @@ async fn sums_by_model_are_those_of_the_file() -> Test {
     Ok(())
 }
 
-fn real_log() -> Option<PathBuf> {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR"))
-        .join("../../../shared/data/azure-llm-inference-2023-code.csv");
-    path.is_file().then_some(path)
-}
-
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn sql_and_python_find_the_same_in_a_real_log_as_rust() -> Test {
-    let Some(path) = real_log() else {
-        eprintln!("not checked: the real log is not beside the repository (../shared/data)");
+    let Some(path) = real_log()? else {
         return Ok(());
     };
     let (mut input, mut output, mut minutes) = (0_u64, 0_u64, BTreeMap::<String, u64>::new());

@@ -1,12 +1,14 @@
 //! Who holds what, as an admin sees it, and that nothing is held when all is over.
 
+mod growth;
+
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 
 use anyhow::{Context as _, Result, ensure};
-use netra_client::{Client, Method};
+use netra_client::Client;
 use netra_integration::{
     FakeModel, Options, PATIENCE, ProcessOptions, Reply, TestProcess, TestServer, TestTool,
     TestUser, output, start,
@@ -459,52 +461,5 @@ async fn the_command_line_shows_it_to_people_and_to_programs() -> Test {
     let ended = output(&isolation, "").await?;
     assert_eq!(ended.status.code(), Some(1));
     ensure!(String::from_utf8(ended.stderr)?.contains("no server runs on"));
-    Ok(())
-}
-
-/// Runs of `echo`, a few at a time.
-async fn echo(user: &TestUser, runs: usize) -> Result<()> {
-    for _ in 0..runs / 5 {
-        let five = (0..5).map(|_| user.run("echo", "hello"));
-        for run in futures::future::try_join_all(five).await? {
-            ensure!(run.status == RunStatus::Completed);
-        }
-    }
-    Ok(())
-}
-
-/// The least heap of a few looks: buffers come and go, what was left behind stays. What histograms
-/// have collected is folded by whoever reads them.
-async fn heap(admin: &Client) -> Result<u64> {
-    let mut least = u64::MAX;
-    for _ in 0..10 {
-        let metrics = admin.request(Method::GET, "/api/metrics");
-        admin.send(metrics).await?;
-        let seen = until_at_rest(admin).await?;
-        least = least.min(seen.node.heap_bytes.context("the server counts")?);
-    }
-    Ok(least)
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn two_thousand_runs_leave_the_heap_where_it_was() -> Test {
-    let data = tempfile::tempdir()?;
-    let fast = (
-        "NETRA__LIMITS__REQUESTS_PER_MINUTE".into(),
-        "1000000".into(),
-    );
-    let options = ProcessOptions {
-        environment: vec![fast],
-        ..ProcessOptions::default()
-    };
-    let server = TestProcess::start_with(data.path(), options).await?;
-    let admin = admin_of(&server, data.path()).await?;
-    let user = server.user("ada").await?;
-    echo(&user, 500).await?;
-    let before = heap(&admin).await?;
-    echo(&user, 2_000).await?;
-    let after = heap(&admin).await?;
-    // 32 bytes for each run are less than the smallest block that it could leave behind.
-    ensure!(after < before + 64 * 1024, "{before} bytes, then {after}");
     Ok(())
 }

@@ -3,6 +3,7 @@
 mod admin;
 mod api_guide;
 mod approvals;
+mod audit;
 mod auth;
 mod authors;
 mod backend;

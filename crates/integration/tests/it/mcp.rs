@@ -2,6 +2,8 @@
 //! are in `real`, which the part `mcp` of the gate runs.
 
 pub(crate) mod http;
+mod left;
+mod memory;
 mod real;
 mod weakened;
 
@@ -71,6 +73,14 @@ impl Place {
         let file = self.path("netra.toml");
         std::fs::write(&file, text)?;
         Ok(file)
+    }
+
+    /// A folder for what programs write.
+    fn temp(&self) -> Result<PathBuf> {
+        let temp = self.path("temp");
+        std::fs::create_dir(&temp)?;
+        open_to_all(&temp, 0o755)?;
+        Ok(temp)
     }
 
     /// How many programs of the scripted server there are.

@@ -17,11 +17,10 @@ mod security {
             others: 50,
         };
         let outcome = Box::pin(greed::try_all(data.path(), agents.path(), plan)).await?;
+        println!("{outcome:#?}");
         for tried in &outcome.tried {
-            assert!(tried.peak < 1.1, "{tried:?} of {outcome:#?}");
+            tried.judge()?;
         }
-        let stopped: u64 = outcome.tried.iter().map(|tried| tried.stopped).sum();
-        assert!(stopped > 0, "nothing had to be stopped: {outcome:?}");
         assert!(outcome.others_runs >= 50, "{outcome:?}");
         Ok(())
     }

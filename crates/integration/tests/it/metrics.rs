@@ -7,12 +7,13 @@ use std::path::Path;
 
 use anyhow::{Context as _, Result, ensure};
 use netra_client::Method;
-use netra_integration::{FakeModel, Reply, TestServer};
-use netra_protocol::account::Role;
-use serde_json::Value;
+use netra_integration::{FakeModel, Options, Reply, TestServer};
+use netra_protocol::account::{Plan, Role};
+use serde_json::{Value, json};
 
 use crate::Test;
 use crate::expect::{until, with_model};
+use crate::mcp::http::Http;
 use netra_integration::script;
 
 /// The labels that there are.
@@ -113,9 +114,43 @@ async fn metrics_hold_nobody_and_nothing_of_what_is_said_and_all_are_described()
         "gen_ai_client_operation_duration_seconds",
         "gen_ai_client_token_usage",
         "netra_store_commit_seconds",
+        "netra_turn_wait_seconds",
     ] {
         ensure!(scraped.get(name).is_some(), "{name} was not recorded");
     }
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_users_own_tool_server_makes_no_series_by_its_names() -> Test {
+    const CANARY: &str = "canary5f1d";
+    let (folder, http) = (tempfile::tempdir()?, Http::open()?);
+    let calls = format!("my_{CANARY}__count()['text']\n");
+    script(folder.path(), "counts", "tools = [\"my_*\"]\n", &calls)?;
+    let options = Options::new()
+        .agents(folder.path())
+        .set("tools.fetch.allow", http.place());
+    let server = TestServer::start_with(options).await?;
+    let admin = server.user_as(Role::Admin, None).await?;
+    let user = server.user_on(Role::User, Plan::Pro, None).await?;
+    let path = format!("/api/tool-servers/{CANARY}");
+    let put = user.client.request(Method::PUT, &path);
+    user.client
+        .send(put.json(&json!({ "url": http.url() })))
+        .await?;
+    let run = user.run("counts", "go").await?;
+    assert_eq!(run.result, Some(json!("1")), "{:?}", run.error);
+    let request = admin.client.request(Method::GET, "/api/metrics");
+    let text = admin.client.send(request).await?.text().await?;
+    ensure!(
+        text.contains(r#"netra_tool_calls_total{tool="my_*",outcome="completed"}"#)
+            && text.contains(r#"netra_tool_call_seconds_count{tool="my_*"}"#),
+        "{text}"
+    );
+    ensure!(
+        !text.contains(CANARY),
+        "a user's word in the metrics: {text}"
+    );
     Ok(())
 }
 

@@ -5,6 +5,7 @@ use std::path::Path;
 use anyhow::{Context as _, Result, ensure};
 use netra_client::Client;
 use netra_integration::{ProcessOptions, TestProcess, output, soon};
+use netra_protocol::ErrorCode;
 use netra_protocol::account::{Plan, Role, User};
 use rustix::process::Signal;
 
@@ -120,6 +121,80 @@ async fn a_hang_up_takes_new_limits_and_a_broken_file_changes_nothing() -> Test 
         anyhow::Ok(())
     })
     .await
+}
+
+/// Whether a page of another origin is let in.
+async fn lets_in(server: &TestProcess, page: &str) -> Result<bool> {
+    let client = Client::new(server.url(), None)?;
+    let asked = client.request(netra_client::Method::GET, "/api/openapi.json");
+    match client.send(asked.header("origin", page)).await {
+        Ok(_) => Ok(true),
+        Err(error) if error.code() == Some(ErrorCode::OriginRefused) => Ok(false),
+        Err(error) => Err(error.into()),
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_hang_up_lets_other_pages_in_and_no_longer_those_of_before() -> Test {
+    let folder = tempfile::tempdir()?;
+    let file = folder.path().join("netra.toml");
+    let settings = |origins: &str| {
+        format!(
+            "[server]\nallowed_origins = [{origins}]\n\
+             [limits]\nrequests_per_minute_and_address = 1000000\n"
+        )
+    };
+    let (old, new) = ("https://old.example", "https://new.example");
+    std::fs::write(&file, settings(&format!("{old:?}")))?;
+    let options = ProcessOptions {
+        arguments: vec!["--config".into(), file.display().to_string()],
+        ..ProcessOptions::default()
+    };
+    let server = TestProcess::start_with(&folder.path().join("data"), options).await?;
+    ensure!(lets_in(&server, old).await? && !lets_in(&server, new).await?);
+
+    std::fs::write(&file, settings(&format!("{new:?}, \"*\"")))?;
+    server.signal(Signal::HUP)?;
+    until_logged(&server, "`*` is no origin").await?;
+    ensure!(lets_in(&server, old).await? && !lets_in(&server, new).await?);
+
+    std::fs::write(&file, settings(&format!("{new:?}")))?;
+    server.signal(Signal::HUP)?;
+    soon("the new list", async {
+        while !lets_in(&server, new).await? {}
+        anyhow::Ok(())
+    })
+    .await?;
+    ensure!(!lets_in(&server, old).await?);
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_log_in_json_has_an_object_in_each_line_that_names_request_and_trace() -> Test {
+    let folder = tempfile::tempdir()?;
+    let environment = [("FORMAT", "json"), ("LEVEL", "debug")];
+    let environment = environment.map(|(key, value)| (format!("NETRA__LOG__{key}"), value.into()));
+    let options = ProcessOptions {
+        environment: environment.into(),
+        ..ProcessOptions::default()
+    };
+    let server = TestProcess::start_with(folder.path(), options).await?;
+    ensure!(lets_in(&server, server.url()).await?);
+    until_logged(&server, "request answered").await?;
+    let log = server.log()?;
+    let line = log.lines().find(|line| line.contains("request answered"));
+    let line: serde_json::Value = serde_json::from_str(line.context("a line")?)?;
+    assert_eq!(line["message"], "request answered");
+    assert_eq!(line["http.status"], 200);
+    for (field, start) in [
+        ("request.id", "req_"),
+        ("trace.id", ""),
+        ("timestamp", "20"),
+    ] {
+        let text = line[field].as_str().with_context(|| field.to_owned())?;
+        ensure!(!text.is_empty() && text.starts_with(start), "{line}");
+    }
+    Ok(())
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -5,11 +5,11 @@ mod numbers;
 mod words;
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use anyhow::{Context as _, Result, ensure};
 use netra_client::Upload;
-use netra_integration::{TestServer, start_with_files};
+use netra_integration::{TestServer, real_log, start_with_files};
 use netra_protocol::event::EventKind;
 use netra_protocol::run::RunStatus;
 use serde_json::Value;
@@ -24,12 +24,6 @@ struct Truth {
     output: Vec<u64>,
     peak_minute: String,
     peak_requests: u64,
-}
-
-fn real_log() -> Option<PathBuf> {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR"))
-        .join("../../../shared/data/azure-llm-inference-2023-code.csv");
-    path.is_file().then_some(path)
 }
 
 fn truth(path: &Path) -> Result<Truth> {
@@ -84,8 +78,7 @@ fn holds(value: &Value, wanted: &Value) -> bool {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn its_numbers_are_those_of_the_log() -> Test {
-    let Some(path) = real_log() else {
-        eprintln!("not checked: the real log is not beside the repository (../shared/data)");
+    let Some(path) = real_log()? else {
         return Ok(());
     };
     let truth = truth(&path)?;

@@ -112,6 +112,8 @@ async fn the_assistant_answers_by_way_of_its_tools() -> Test {
     ensure!(text_of(last).starts_with("It is late"), "{last:?}");
     let usage = user.client.usage().await?;
     assert_eq!(usage.days[0].model_calls, 2);
+    let tools = usage.tools.iter().map(|tool| (&*tool.tool, tool.calls));
+    assert_eq!(tools.collect::<Vec<_>>(), [("time_now", 1)]);
     Ok(())
 }
 

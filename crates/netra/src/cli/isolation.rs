@@ -78,6 +78,7 @@ fn users(seen: &Isolation) -> Vec<Vec<String>> {
         "WAITING",
         "HEAP",
         "WORKERS",
+        "PROGRAMS",
         "PEAK",
         "LIMIT",
         "SOCKETS",
@@ -110,6 +111,7 @@ fn user(user: &UserHoldings) -> Vec<String> {
         user.slots.waiting.to_string(),
         or_dash(memory.and_then(|memory| memory.heap_bytes)),
         workers,
+        bytes(memory.map_or(0, |memory| memory.program_bytes)),
         or_dash(memory.and_then(|memory| memory.peak_bytes)),
         or_dash(memory.map(|memory| memory.limit_bytes)),
         user.sockets.to_string(),
@@ -132,10 +134,11 @@ fn node(seen: &Isolation) -> String {
         },
     );
     format!(
-        "node: {} running, {} queued, {} waiting; heap {heap}; {} workers, {} connections, {} tasks",
+        "node: {} running, {} queued, {} waiting; heap {heap}; programs {}; {} workers, {} connections, {} tasks",
         of_allowed(&node.slots),
         node.slots.queued,
         node.slots.waiting,
+        bytes(node.program_bytes),
         node.workers,
         node.connections,
         node.tasks,

@@ -100,7 +100,7 @@ pub const CATALOGUE: &[Key] = &[
     ),
     texts(
         "server.allowed_origins",
-        "browsers' origins besides the server's own",
+        "browsers' origins besides the server's own; SIGHUP takes another list over",
     ),
     texts(
         "server.trusted_proxies",
@@ -152,6 +152,10 @@ pub const CATALOGUE: &[Key] = &[
     value(
         "limits.requests_per_minute_and_address",
         "requests without good credentials per address; unset: 3000",
+    ),
+    value(
+        "limits.turn_wait_ms",
+        "how long a task may wait for its turn on a processor before new work is refused",
     ),
     value(
         "limits.memory_mib",

@@ -84,6 +84,7 @@ pub(super) struct LimitKeys {
     pub(super) node_memory_mib: Option<u64>,
     pub(super) requests_per_minute_and_address: Option<u32>,
     pub(super) logins_per_minute: u32,
+    pub(super) turn_wait_ms: u64,
     #[serde(flatten)]
     pub(super) user: Limits,
 }
@@ -95,6 +96,7 @@ impl Default for LimitKeys {
             node_memory_mib: None,
             requests_per_minute_and_address: None,
             logins_per_minute: netra_gateway::LOGINS_PER_MINUTE,
+            turn_wait_ms: 50,
             user: Limits::default(),
         }
     }

@@ -115,7 +115,7 @@ impl Line {
     async fn go_on(&mut self) {
         loop {
             self.gather().await;
-            self.send().await;
+            self.send(PAUSES).await;
         }
     }
 
@@ -135,10 +135,10 @@ impl Line {
         }
     }
 
-    /// Sends the batch, again where that may help; what the collector does not take is dropped.
-    async fn send(&mut self) {
+    /// Sends the batch, again after each pause where that may help; what the collector does not take is dropped.
+    async fn send(&mut self, pauses: [Duration; 3]) {
         let mut sent = self.post().await;
-        for pause in PAUSES {
+        for pause in pauses {
             if !matches!(sent, Err(Unsent::ForNow)) {
                 break;
             }
@@ -197,9 +197,14 @@ impl Line {
 
 #[cfg(test)]
 mod tests {
+    use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+    use std::net::{TcpListener, TcpStream};
+
+    use metrics_exporter_prometheus::PrometheusBuilder;
     use netra_context::trace::SpanKind;
 
     use super::*;
+    use crate::config::Collector;
 
     fn spans(runtime: &Runtime, count: usize, text: &str) {
         let place = runtime.place_within(None);
@@ -235,6 +240,69 @@ mod tests {
         assert!((900..1_100).contains(&waited), "{waited}");
         line.done();
         assert_eq!(line.bytes.load(Ordering::Relaxed), 0);
+    }
+
+    /// A collector that gives these answers, one for each request.
+    fn collector(statuses: [u16; 4]) -> Collector {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        std::thread::spawn(move || {
+            for status in statuses {
+                let stream = listener.accept().unwrap().0;
+                answer(&mut BufReader::new(stream), status);
+            }
+        });
+        Collector {
+            endpoint: format!("http://{address}").parse().unwrap(),
+            headers: Default::default(),
+            service_name: "netra".into(),
+            traces: true,
+            metrics: false,
+            sample: 1.0,
+            content: false,
+            metrics_interval: Duration::from_secs(60),
+        }
+    }
+
+    /// Reads a request to its end, and answers.
+    fn answer(stream: &mut BufReader<TcpStream>, status: u16) {
+        let (mut line, mut length) = (String::new(), 0);
+        while line != "\r\n" {
+            line.clear();
+            stream.read_line(&mut line).unwrap();
+            let header = line.to_lowercase();
+            if let Some(said) = header.strip_prefix("content-length:") {
+                length = said.trim().parse().unwrap();
+            }
+        }
+        stream.read_exact(&mut vec![0; length]).unwrap();
+        let answer = "Said\r\nContent-Length: 0\r\nConnection: close\r\n\r\n";
+        write!(stream.get_mut(), "HTTP/1.1 {status} {answer}").unwrap();
+    }
+
+    #[test]
+    fn spans_that_are_refused_after_tries_that_might_have_helped_are_counted_once() {
+        let recorder = PrometheusBuilder::new().build_recorder();
+        let counted = recorder.handle();
+        let (queue, mut line) = new(1.0, false);
+        spans(&Runtime::traced(Arc::new(queue)), 3, "");
+        while let Ok(span) = line.spans.try_recv() {
+            line.batch.push(span);
+        }
+        let post = Post::new(&collector([503, 503, 503, 400])).unwrap();
+        line.to = Some((post, Resource::default()));
+        let mut runtime = tokio::runtime::Builder::new_current_thread();
+        let runtime = runtime.enable_all().build().unwrap();
+        metrics::with_local_recorder(&recorder, || {
+            runtime.block_on(line.send([Duration::ZERO; 3]));
+        });
+        let counted = counted.render();
+        for told in [
+            "netra_telemetry_requests_failed_total 4",
+            "netra_telemetry_spans_dropped_total{reason=\"not_sent\"} 3",
+        ] {
+            assert!(counted.lines().any(|line| line == told), "{counted}");
+        }
     }
 
     #[test]

@@ -23,6 +23,10 @@ const MIGRATIONS: &[Migration] = &[
         "logins",
         include_str!("../migrations/postgres/0003_logins.sql"),
     ),
+    (
+        "tool_usage",
+        include_str!("../migrations/postgres/0004_tool_usage.sql"),
+    ),
 ];
 
 /// Brings the schema up to date, as its owner, and lets the server's role work with it. Returns the version.

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 
 use netra_context::Runtime;
 use netra_context::memory::Scope;
+use netra_context::pressure::Pressure;
 use netra_protocol::id::UserId;
 use parking_lot::{Condvar, Mutex};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
@@ -18,10 +19,9 @@ use super::address::Address;
 use super::session::Session;
 use super::turns::Turns;
 use crate::audit::AuditKey;
-use crate::database::Whose;
+use crate::database::{WAITS, Whose};
 use crate::error::Error;
 use crate::lines::Lines;
-use crate::pressure::Pressure;
 use crate::sql::{self, Connection};
 use crate::transaction::Tx;
 use crate::work::{self, Line, Work};
@@ -46,7 +46,6 @@ struct Shared {
     changed: Condvar,
 }
 
-#[derive(Default)]
 struct Queue {
     lines: Lines<Line, Waiting>,
     /// Lines of which a work is being carried out.
@@ -58,6 +57,16 @@ struct Queue {
 }
 
 impl Queue {
+    fn new() -> Self {
+        Self {
+            lines: Lines::default(),
+            busy: HashSet::new(),
+            idle: 0,
+            pressure: Pressure::new(WAITS),
+            is_closed: false,
+        }
+    }
+
     /// The first work of who has used the least, of those of whom none is being carried out.
     fn next(&mut self, now: Instant) -> Option<(Line, Waiting)> {
         let (line, waiting, since) = self.lines.next(&self.busy, now)?;
@@ -85,7 +94,7 @@ impl Writers {
             runtime: runtime.clone(),
             audit_key,
             turns,
-            queue: Mutex::default(),
+            queue: Mutex::new(Queue::new()),
             changed: Condvar::new(),
         });
         for number in 0..connections.max(1) {

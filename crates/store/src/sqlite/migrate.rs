@@ -27,6 +27,10 @@ const MIGRATIONS: &[Migration] = &[
         include_str!("../migrations/0011_departures.sql"),
     ),
     ("logins", include_str!("../migrations/0012_logins.sql")),
+    (
+        "tool_usage",
+        include_str!("../migrations/0013_tool_usage.sql"),
+    ),
 ];
 
 /// Brings the schema up to date and returns its version. Another process that does the same waits.

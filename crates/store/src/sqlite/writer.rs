@@ -13,17 +13,17 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use netra_context::Runtime;
+use netra_context::pressure::Pressure;
 use parking_lot::Mutex;
 use tokio::sync::mpsc;
 use tokio::sync::mpsc::error::TryRecvError;
 
 use super::checkpoint::Checkpoints;
 use crate::audit::AuditKey;
-use crate::database::Whose;
+use crate::database::{WAITS, Whose};
 use crate::error::Error;
 use crate::lines::Lines;
 use crate::log::{Entry, Fanout};
-use crate::pressure::Pressure;
 use crate::sql::{self, Connection};
 use crate::transaction::Tx;
 use crate::work::{self, Asked, Line, Work};
@@ -54,7 +54,7 @@ impl Writer {
         checkpoints: Checkpoints,
     ) -> Result<Self, Error> {
         let (queue, works) = mpsc::channel(QUEUE);
-        let pressure = Arc::<Mutex<Pressure>>::default();
+        let pressure = Arc::new(Mutex::new(Pressure::new(WAITS)));
         let thread = Thread {
             runtime,
             audit_key,

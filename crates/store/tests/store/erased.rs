@@ -18,7 +18,7 @@ impl Fixture {
         UserExecutionContext::for_background(&self.runtime, BackgroundKind::Sweep)
     }
 
-    async fn upload(&self, ctx: &UserExecutionContext) -> FileWriter {
+    pub(crate) async fn upload(&self, ctx: &UserExecutionContext) -> FileWriter {
         let (name, media_type) = ("a.txt".into(), "text/plain".into());
         let writer = self.store.file_begin(ctx, name, media_type, None, 100);
         let mut writer = writer.await.unwrap();
@@ -48,7 +48,7 @@ impl Fixture {
         counted.filter(|(_, rows)| *rows > 0).collect()
     }
 
-    fn contents(&self) -> usize {
+    pub(crate) fn contents(&self) -> usize {
         std::fs::read_dir(self.dir().join("files")).unwrap().count()
     }
 }

@@ -59,6 +59,11 @@ impl Fixture {
         Self::open(tempfile::tempdir().unwrap(), Server::of_environment())
     }
 
+    /// On SQLite, whatever the other tests are on.
+    pub(crate) fn embedded() -> Self {
+        Self::open(tempfile::tempdir().unwrap(), None)
+    }
+
     /// The same folder and database, as another process finds them.
     pub(crate) fn reopened(self) -> Self {
         drop(self.store);

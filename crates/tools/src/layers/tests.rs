@@ -8,6 +8,7 @@ use netra_context::{BackgroundKind, Principal, Rights, Runtime, UserExecutionCon
 use netra_events::{Hub, WebSocketBridgeFactory};
 use netra_protocol::Failure;
 use netra_protocol::account::{Plan, Role};
+use netra_protocol::approval::{Decision, ResolveApproval};
 use netra_protocol::id::{MessageId, RunId, ThreadId, ToolCallId};
 use netra_protocol::limits::Limits;
 use netra_protocol::tool::Risk;
@@ -28,26 +29,47 @@ fn no_workers() -> netra_worker::Config {
     }
 }
 
-/// What is called, and what becomes of it. The run may make five calls; a call of `rare` is permitted once an hour.
+/// What is called, and what becomes of it. The run may make five calls; a call of `rare` is permitted once an hour; a
+/// person is asked before `careful`, and where `n` is 9. Where two layers would refuse, the earlier one does.
 const GOLDEN: &[(&str, &str, &str)] = &[
     ("plain", "{}", "ran"),
     ("unlisted", "{}", "agent_list"),
     ("forbidden", "{}", "policy"),
     ("plain", r#"{"n": "three"}"#, "schema"),
+    ("strange", "{}", "agent_list"),
+    ("forbidden", r#"{"n": "three"}"#, "policy"),
+    // Asked for, and not counted yet.
+    ("rare", r#"{"n": 9}"#, "approval"),
     ("rare", "{}", "ran"),
     ("rare", "{}", "rate"),
+    ("rare", r#"{"n": 9}"#, "rate"),
     ("careful", "{}", "approval"),
     ("plain", "{}", "ran"),
     ("plain", "{}", "ran"),
+    ("plain", "{}", "ran"),
     ("plain", "{}", "limits"),
+    ("plain", r#"{"n": "three"}"#, "schema"),
+    ("rare", "{}", "limits"),
+    ("careful", "{}", "limits"),
+];
+
+/// The layers by their names.
+const NAMES: [&str; 6] = [
+    "agent_list",
+    "policy",
+    "schema",
+    "limits",
+    "rate",
+    "approval",
 ];
 
 const POLICY: &str = r#"
     permit (principal, action == Netra::Action::"call", resource)
-    unless { ["forbidden", "rare"].contains(resource.name) };
+    unless { ["forbidden", "strange", "rare"].contains(resource.name) };
     @rate("1/hour")
     permit (principal, action == Netra::Action::"call", resource == Netra::Tool::"rare");
-    permit (principal, action == Netra::Action::"call_unasked", resource) unless { resource.needs_approval };
+    permit (principal, action == Netra::Action::"call_unasked", resource)
+    unless { resource.needs_approval || (context.number.hasTag("n") && context.number.getTag("n") == 9) };
 "#;
 
 struct Plain(ToolSpec);
@@ -170,6 +192,18 @@ impl World {
         (number, name): (usize, &str),
         arguments: &str,
     ) -> String {
+        let past = Past::of(&Journal::default(), number.to_string());
+        self.call_again(allowed_tools, name, arguments, past).await
+    }
+
+    /// The same of a call with a past.
+    async fn call_again(
+        &self,
+        allowed_tools: &[String],
+        name: &str,
+        arguments: &str,
+        past: Past,
+    ) -> String {
         let caller = Caller {
             agent: "a",
             step: 1,
@@ -180,7 +214,7 @@ impl World {
             name: name.into(),
             arguments: serde_json::from_str(arguments).unwrap(),
             purpose: None,
-            past: Past::of(&Journal::default(), number.to_string()),
+            past,
         };
         match self.dispatcher.call(&self.ctx, &caller, request).await {
             Ok(_) => "ran".to_owned(),
@@ -200,7 +234,14 @@ impl World {
 
 /// What becomes of each call of the table where these are the layers.
 async fn table(layers: &'static [Layer]) -> Vec<String> {
-    let tools = ["plain", "unlisted", "forbidden", "rare", "careful"];
+    let tools = [
+        "plain",
+        "unlisted",
+        "strange",
+        "forbidden",
+        "rare",
+        "careful",
+    ];
     let policy = Policy::of(&[("golden.cedar".into(), POLICY.into())], "production").unwrap();
     let limits = Limits {
         tool_calls: 5,
@@ -222,20 +263,12 @@ async fn table(layers: &'static [Layer]) -> Vec<String> {
 async fn each_layer_refuses_what_is_its_own_and_none_can_be_left_out() {
     let golden: Vec<&str> = GOLDEN.iter().map(|(_, _, outcome)| *outcome).collect();
     assert_eq!(table(LAYERS).await, golden);
-    let names = [
-        "agent_list",
-        "policy",
-        "schema",
-        "limits",
-        "rate",
-        "approval",
-    ];
     assert_eq!(
-        names.len(),
+        NAMES.len(),
         LAYERS.len(),
         "a new layer needs a row that it alone refuses"
     );
-    for (left_out, name) in names.into_iter().enumerate() {
+    for (left_out, name) in NAMES.into_iter().enumerate() {
         let mut layers = LAYERS.to_vec();
         layers.remove(left_out);
         let without = table(layers.leak()).await;
@@ -245,6 +278,49 @@ async fn each_layer_refuses_what_is_its_own_and_none_can_be_left_out() {
             .any(|(with, without)| *with == name && without == "ran");
         assert!(passed, "without {name} the table is {without:?}");
     }
+}
+
+#[tokio::test]
+async fn of_two_layers_that_would_refuse_a_call_the_earlier_one_does() {
+    let golden: Vec<&str> = GOLDEN.iter().map(|(_, _, outcome)| *outcome).collect();
+    let last = LAYERS.len() - 1;
+    // The rate says no in the commit that begins the call, after all layers.
+    let named = NAMES.into_iter().enumerate().take(last);
+    for (earlier, name) in named.filter(|(_, name)| *name != "limits") {
+        let mut layers = LAYERS.to_vec();
+        layers.swap(earlier, earlier + 1);
+        let swapped = table(layers.leak()).await;
+        assert_ne!(swapped, golden, "{name} after the next");
+    }
+}
+
+/// It took one of the run's calls, and with the last one it ended the run.
+#[tokio::test]
+async fn a_call_that_a_person_has_refused_needs_no_room_and_takes_none() {
+    let policy = Policy::of(&[("golden.cedar".into(), POLICY.into())], "production").unwrap();
+    let limits = Limits {
+        tool_calls: 1,
+        ..Limits::default()
+    };
+    let names = ["plain", "careful"].map(str::to_owned);
+    let tools = names.iter().map(|name| tool(name)).collect();
+    let world = World::new(tools, policy, (Role::User, Plan::Free), limits).await;
+    let refused = |key: &str| Past {
+        asked: Some(world.runtime.new_id(ToolCallId::from_parts)),
+        answer: Some(ResolveApproval {
+            decision: Decision::Deny,
+            note: None,
+            arguments: None,
+        }),
+        ..Past::of(&Journal::default(), key.to_owned())
+    };
+    let denied = |key: &'static str| world.call_again(&names, "careful", "{}", refused(key));
+    assert_eq!(denied("1").await, "approval");
+    assert_eq!(world.dispatcher.calls(), 0);
+    assert_eq!(world.call(&names, (2, "plain"), "{}").await, "ran");
+    assert_eq!(denied("3").await, "approval");
+    assert_eq!(world.call(&names, (4, "plain"), "{}").await, "limits");
+    assert_eq!(world.dispatcher.calls(), 1);
 }
 
 /// A tool that takes its time, or gives much back.

@@ -1,6 +1,6 @@
 //! Policy files: read, parsed, and held against the schema, before the server starts.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::Path;
 use std::str::FromStr as _;
 
@@ -12,7 +12,7 @@ use netra_store::Rate;
 use serde_json::Value;
 
 use super::place::{Place, Places, line_of};
-use super::vet::vet;
+use super::vet::{ARGUMENTS, vet};
 
 /// What the server has where the operator gives no files.
 pub(super) const SHIPPED: &str = include_str!("default.cedar");
@@ -80,6 +80,15 @@ pub(super) struct Policies {
     pub(super) places: HashMap<PolicyId, Place>,
     /// The files that have none.
     pub(super) empty: Vec<String>,
+}
+
+/// The permissions that the shipped policies say they grant.
+pub(super) fn shipped_permissions() -> Result<BTreeSet<String>, Unusable> {
+    let shipped = PolicySet::from_str(SHIPPED).map_err(Unusable::shipped)?;
+    let granted = shipped
+        .policies()
+        .filter_map(|policy| policy.annotation("permission"));
+    Ok(granted.map(str::to_owned).collect())
 }
 
 /// The `*.cedar` files of a folder, in the order of their names.
@@ -257,15 +266,19 @@ fn rates_of(policy: &Policy, written: &str) -> Result<Vec<Rate>, String> {
     }
 }
 
-/// Whether a policy, in Cedar's JSON, looks at `context.text` or `context.number`, or at the context as a whole.
+/// Whether a policy, in Cedar's JSON, looks at `context.text` or `context.number`, at the context as a whole, or at what
+/// these two are by its name: `Netra::Text::"arguments"`.
 fn asks_about_arguments(json: &Value) -> bool {
     let is_context = |value: &Value| value["Var"] == "context";
+    let of_arguments = |kind: &Value| ARGUMENTS.iter().any(|one| kind == one);
     match json {
         Value::Object(fields) => fields.iter().any(|(key, value)| {
             if matches!(key.as_str(), "." | "has") && is_context(&value["left"]) {
                 return matches!(value["attr"].as_str(), None | Some("text" | "number"));
             }
-            (key == "Var" && value == "context") || asks_about_arguments(value)
+            (key == "Var" && value == "context")
+                || (key == "__entity" && of_arguments(&value["type"]))
+                || asks_about_arguments(value)
         }),
         Value::Array(items) => items.iter().any(asks_about_arguments),
         _ => false,

@@ -206,6 +206,35 @@ fn policies_see_arguments_by_their_paths() {
     assert_eq!(secret, Verdict::Refused("secrets stay here".into()));
 }
 
+/// Such a policy passed every check and was taken for one that asks about no argument, so that it was given none.
+#[test]
+fn a_policy_that_names_the_arguments_by_their_entity_forbids_what_it_says() {
+    let user = principal(Role::User, Plan::Free);
+    let spec = tool("t", "x", Risk::Low);
+    for (entity, secret) in [
+        (
+            "Netra::Text::\"arguments\"",
+            json!({"path": "my-secret.txt"}),
+        ),
+        ("Netra::Number::\"arguments\"", json!({"path": 7})),
+    ] {
+        let says = match entity.contains("Text") {
+            true => "like \"*secret*\"",
+            false => "== 7",
+        };
+        let policy = policies(&format!(
+            "permit (principal, action, resource);\nforbid (principal, action, resource)\n\
+             when {{ {entity}.hasTag(\"path\") && {entity}.getTag(\"path\") {says} }};"
+        ));
+        let decide = |arguments| policy.decide(&ask(&user, &spec), &arguments);
+        assert!(!decide(secret).permits(), "{entity}");
+        assert!(
+            decide(json!({"path": "open", "n": 7})).permits(),
+            "{entity}"
+        );
+    }
+}
+
 #[test]
 fn arguments_that_could_hide_from_a_policy_are_refused() {
     let policy = policies(BY_ARGUMENTS);
@@ -300,6 +329,10 @@ fn what_fits_the_schema_and_says_nothing_is_a_mistake() {
         (
             "forbid (principal, action, resource)\nwhen { context.environment == \"prod\" };",
             "own.cedar:2: environment is never \"prod\"",
+        ),
+        (
+            "forbid (principal, action, resource)\nwhen { Netra::Text::\"argument\".hasTag(\"path\") };",
+            "own.cedar:2: there is no Netra::Text::\"argument\"",
         ),
         ("// nothing", "own.cedar:1: no policy in it"),
     ] {
@@ -414,13 +447,20 @@ fn the_table_of_a_run_says_what_cedar_says() {
     let by_agent = r#"permit (principal, action, resource) when { context.agent == "data" && resource.risk != "high" };
                       forbid (principal, action == Netra::Action::"call", resource == Netra::Tool::"b")
                       unless { principal.plan == "pro" };"#;
+    let by_entity = r#"permit (principal, action, resource)
+                       when { resource.name != "spend" || Netra::Number::"arguments".hasTag("order.cents") };
+                       forbid (principal, action == Netra::Action::"call", resource == Netra::Tool::"b")
+                       when { Netra::Text::"arguments".hasTag("url") };"#;
     let arguments = [
         json!({}),
         json!({"url": "https://example.com/x", "order": {"cents": 5_000}}),
     ];
     let mut seen = [0, 0, 0];
-    for text in [source::SHIPPED, BY_ARGUMENTS, by_agent] {
+    for text in [source::SHIPPED, BY_ARGUMENTS, by_agent, by_entity] {
         let policy = Arc::new(policies(text));
+        // Is asked with the arguments, whatever the policies were taken for.
+        let mut cedar = policies(text);
+        cedar.policies.reads_arguments = true;
         for (role, plan) in ROLES
             .into_iter()
             .flat_map(|role| PLANS.map(|plan| (role, plan)))
@@ -446,13 +486,15 @@ fn the_table_of_a_run_says_what_cedar_says() {
                         agent,
                         thread: Some(thread),
                     };
-                    let fresh = policy.explain(&question, arguments);
+                    let fresh = cedar.explain(&question, arguments);
                     let known = run.decide(&ctx, agent, &spec, arguments);
                     assert_eq!(
                         (&known.verdict, &known.rates),
                         (&fresh.verdict, &fresh.rates)
                     );
-                    assert_eq!(run.offers(&ctx, agent, &spec), policy.offers(&question));
+                    let offered = run.offers(&ctx, agent, &spec);
+                    assert_eq!(offered, policy.offers(&question));
+                    assert!(offered.permits() || !fresh.verdict.permits(), "not offered");
                     seen[match fresh.verdict {
                         Verdict::Allowed => 0,
                         Verdict::AfterApproval(_) => 1,

@@ -8,7 +8,7 @@ use netra_protocol::account::{Plan, Role};
 use serde_json::Value;
 
 use super::place::Place;
-use crate::shelf::OF_USERS;
+use crate::shelf::{OF_USERS, source_of};
 
 /// What the server reads of a policy's annotations.
 const ANNOTATIONS: [&str; 5] = ["id", "permission", "needs", "reason", "rate"];
@@ -20,6 +20,9 @@ const VALUES: [(&str, &[&str]); 4] = [
     ("risk", &["low", "medium", "high"]),
     ("environment", &["development", "staging", "production"]),
 ];
+
+/// What the arguments of a call are to a policy, each with the one name `arguments`.
+pub(super) const ARGUMENTS: [&str; 2] = ["Netra::Text", "Netra::Number"];
 
 /// What policies can name on a server.
 #[derive(Debug, Clone, Default)]
@@ -59,6 +62,17 @@ pub(super) fn vet(policy: &Policy, place: &Place, wrong: &mut Vec<String>) {
             wrong.push(format!("{at}: {attribute} is never {value:?}, but {known}"));
         }
     }
+    let json = policy.to_json().unwrap_or_default();
+    for kind in ARGUMENTS {
+        let mut named = BTreeSet::new();
+        entities(&json, kind, &mut named);
+        for name in named.into_iter().filter(|name| name != "arguments") {
+            let at = place.of(&format!("{name:?}"));
+            wrong.push(format!(
+                "{at}: there is no {kind}::{name:?}, but {kind}::\"arguments\""
+            ));
+        }
+    }
 }
 
 /// What a policy names that this server does not have.
@@ -77,7 +91,7 @@ pub(super) fn unknown(policy: &Policy, place: &Place, known: &Known, findings: &
     }
     let mut tools = BTreeSet::new();
     if let Ok(json) = policy.to_json() {
-        entities(&json, &mut tools);
+        entities(&json, "Netra::Tool", &mut tools);
     }
     let named = compared
         .into_iter()
@@ -88,14 +102,14 @@ pub(super) fn unknown(policy: &Policy, place: &Place, known: &Known, findings: &
             continue;
         }
         let at = place.of(&format!("{tool:?}"));
-        match tool.split_once("__") {
+        match source_of(&tool) {
             None => findings
                 .mistakes
                 .push(format!("{at}: there is no tool {tool:?}")),
-            Some((server, _)) if known.servers.contains(server) => findings.doubts.push(format!(
+            Some(server) if known.servers.contains(server) => findings.doubts.push(format!(
                 "{at}: whether there is a tool {tool:?}, its server says when it runs"
             )),
-            Some((server, _)) => findings.doubts.push(format!(
+            Some(server) => findings.doubts.push(format!(
                 "{at}: there is no tool {tool:?}: no tool server {server:?} is configured"
             )),
         }
@@ -140,16 +154,18 @@ fn texts_of(json: &Value) -> impl Iterator<Item = String> + '_ {
     all.filter_map(|one| one["Value"].as_str().map(str::to_owned))
 }
 
-/// The tools that a policy names as such.
-fn entities(json: &Value, found: &mut BTreeSet<String>) {
+/// What a policy names of this kind.
+fn entities(json: &Value, kind: &str, found: &mut BTreeSet<String>) {
     match json {
         Value::Object(fields) => {
-            if json["type"] == "Netra::Tool" {
+            if json["type"] == kind {
                 found.extend(json["id"].as_str().map(str::to_owned));
             }
-            fields.values().for_each(|value| entities(value, found));
+            fields
+                .values()
+                .for_each(|value| entities(value, kind, found));
         }
-        Value::Array(items) => items.iter().for_each(|item| entities(item, found)),
+        Value::Array(items) => items.iter().for_each(|item| entities(item, kind, found)),
         _ => {}
     }
 }

@@ -109,6 +109,13 @@ impl Tier {
             Tier::Full => "full",
         }
     }
+
+    /// What a machine of this tier would have to give for a program to be started, where so much is required. With
+    /// nothing that would hold one none is started, whatever is required.
+    pub(crate) fn lacks(self, required: Tier) -> Option<Tier> {
+        let least = required.max(Tier::Basic);
+        (self < least).then_some(least)
+    }
 }
 
 /// What holds one program.
@@ -166,5 +173,23 @@ mod tests {
         assert_eq!(tier(|layers| layers.seccomp = false), Tier::None);
         assert_eq!(tier(|layers| layers.landlock = 0), Tier::None);
         assert!(Tier::None < Tier::Basic && Tier::Namespaces < Tier::Full);
+    }
+
+    #[test]
+    fn with_nothing_to_hold_it_no_program_is_started_and_with_less_than_is_required_neither() {
+        use Tier::{Basic, Full, Namespaces, None as Nothing};
+        for (found, required, lacks) in [
+            (Nothing, Nothing, Some(Basic)),
+            (Nothing, Basic, Some(Basic)),
+            (Nothing, Full, Some(Full)),
+            (Basic, Nothing, None),
+            (Basic, Basic, None),
+            (Basic, Namespaces, Some(Namespaces)),
+            (Namespaces, Namespaces, None),
+            (Namespaces, Full, Some(Full)),
+            (Full, Full, None),
+        ] {
+            assert_eq!(found.lacks(required), lacks, "{found:?}, {required:?}");
+        }
     }
 }

@@ -95,7 +95,7 @@ pub struct Running {
     meter: Meter,
     end: watch::Receiver<Option<Ended>>,
     /// The program lives as long as this.
-    alive: Option<oneshot::Sender<()>>,
+    alive: Mutex<Option<oneshot::Sender<()>>>,
 }
 
 /// The last of what a program has written to its standard error. Clones are the same.
@@ -122,11 +122,11 @@ impl Sandbox {
     /// Whether this machine gives what is required: for a server that has programs to start later, to refuse at once.
     pub async fn check(&self) -> Result<Layers, Error> {
         let layers = self.try_out().await?.layers;
-        let (found, required) = (layers.tier(), self.settings.require.max(Tier::Basic));
-        if found < required {
-            return Err(Error::TooWeak { found, required });
+        let found = layers.tier();
+        match found.lacks(self.settings.require) {
+            Some(required) => Err(Error::TooWeak { found, required }),
+            None => Ok(layers),
         }
-        Ok(layers)
     }
 
     pub(crate) async fn run(&self, order: Order) -> Result<Running, Error> {
@@ -165,7 +165,7 @@ impl Sandbox {
             said: said.clone(),
             meter: meter.clone(),
             end,
-            alive: Some(alive),
+            alive: Mutex::new(Some(alive)),
         };
         self.runtime.spawn(TaskKind::Part, async move {
             let ended = held.accompany(said, dropped).await;
@@ -250,9 +250,14 @@ impl Running {
         }
     }
 
+    /// Ends it now, without waiting for that.
+    pub fn end(&self) {
+        self.alive.lock().take();
+    }
+
     /// Ends it now, and waits until nothing of it is left.
-    pub async fn stop(mut self) -> Ended {
-        self.alive = None;
+    pub async fn stop(self) -> Ended {
+        self.end();
         self.ended().await
     }
 }

@@ -84,9 +84,9 @@ fn become_program(arranged: &str) -> Result<(), Refusal> {
     }
     chdir(order.folder()).map_err(io::Error::from)?;
     let layers = confine(&order, &arranged, &granted)?;
-    let required = order.require.max(Tier::Basic);
     let found = layers.tier();
-    if found < required && !order.trial && order.without == Without::NOTHING {
+    let whole = !order.trial && order.without == Without::NOTHING;
+    if let Some(required) = found.lacks(order.require).filter(|_| whole) {
         return Err(Refusal::TooWeak { found, required });
     }
     Report::Started(layers).tell();

@@ -103,6 +103,7 @@ fn numbers(list: &str) -> Vec<u32> {
 
 #[cfg(test)]
 mod tests {
+    use std::io::{Read as _, Write as _};
     use std::process::{Command, Stdio};
 
     use super::*;
@@ -114,6 +115,42 @@ mod tests {
         assert_eq!(processor_time(""), Duration::ZERO);
     }
 
+    /// What a process shares with others is not its alone, however much of it it has touched; what it has made is.
+    #[test]
+    fn own_bytes_are_what_is_the_processs_alone() {
+        const MIB: u64 = 1024 * 1024;
+        let code = "import mmap, sys\n\
+            shared = mmap.mmap(-1, 64 << 20)\n\
+            shared.write(b'x' * (32 << 20))\n\
+            own = b'' if sys.argv[1] == 'shared' else b'x' * (48 << 20)\n\
+            print('there', flush=True)\n\
+            sys.stdin.read()\n";
+        let bytes = |what: &str| {
+            let mut python = Command::new("python3")
+                .args(["-c", code, what])
+                .stdin(Stdio::piped())
+                .stdout(Stdio::piped())
+                .spawn()
+                .expect("python3 is needed");
+            let mut line = [0; 5];
+            python
+                .stdout
+                .as_mut()
+                .unwrap()
+                .read_exact(&mut line)
+                .unwrap();
+            let bytes = (own_bytes(python.id()), usage(&[python.id()]).memory_bytes);
+            drop(python.stdin.take());
+            python.wait().unwrap();
+            bytes
+        };
+        let ((shared, with_shared), (own, _)) = (bytes("shared"), bytes("own"));
+        assert!(shared < 32 * MIB, "{shared}");
+        assert!(own >= shared + 47 * MIB, "{shared}, {own}");
+        // A foreign program answers for what it shares too.
+        assert!(with_shared >= 32 * MIB, "{with_shared}");
+    }
+
     #[test]
     fn children_of_children_are_found_and_counted() {
         // The shell's child lives until its line closes, and the shell waits for it.
@@ -123,7 +160,6 @@ mod tests {
             .stdout(Stdio::piped())
             .spawn()
             .unwrap();
-        use std::io::{Read as _, Write as _};
         shell.stdin.as_mut().unwrap().write_all(b"x").unwrap();
         shell.stdout.as_mut().unwrap().read_exact(&mut [0]).unwrap();
         let below = descendants(shell.id());

@@ -7,7 +7,7 @@ use std::os::unix::net::UnixListener;
 
 use netra_worker::sandbox::{Limits, Network, Policy, Reason, Without};
 
-use crate::place::{Place, TIERS};
+use crate::place::{Place, TIERS, python};
 
 const MIB: u64 = 1 << 20;
 
@@ -215,6 +215,81 @@ async fn other_processes_and_namespaces_are_out_of_reach() {
         eprintln!(
             "not tested: that only the filter denies namespaces, because this machine denies them too ({told})"
         );
+    }
+}
+
+/// Makes a call of the kernel by its number, past the C library, and tells what came of it.
+const BY_NUMBER: &str = "import ctypes, os, struct, sys
+kernel = ctypes.CDLL(None, use_errno=True)
+what, number, flags = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
+room, SIGCHLD = ctypes.create_string_buffer(128), 17
+if what == 'io_uring':
+    done = kernel.syscall(number, 1, room)
+elif what == 'clone':
+    done = kernel.syscall(number, ctypes.c_ulong(flags | SIGCHLD), 0, 0, 0, 0)
+else:
+    struct.pack_into('<5Q', room, 0, flags, 0, 0, 0, SIGCHLD)
+    done = kernel.syscall(number, room, ctypes.c_ulong(88))
+error = ctypes.get_errno()
+if done == 0:
+    os._exit(0)
+if done > 0 and what != 'io_uring':
+    os.waitpid(done, 0)
+print('ok' if done > 0 else error)
+";
+
+fn by_number(what: &str, number: libc::c_long, flags: libc::c_int) -> Policy {
+    let arguments = [what.to_owned(), number.to_string(), flags.to_string()];
+    python(BY_NUMBER, &arguments)
+}
+
+#[tokio::test]
+async fn io_uring_and_clones_with_namespaces_are_denied_by_their_numbers() {
+    let place = Place::new();
+    // The limit on locked memory leaves no room for a ring either.
+    let unfiltered = Without {
+        seccomp: true,
+        rlimits: true,
+        ..TIERS[1]
+    };
+    let user = libc::CLONE_NEWUSER;
+    for (what, number, denied) in [
+        ("io_uring", libc::SYS_io_uring_setup, "1"),
+        ("clone", libc::SYS_clone, "1"),
+        // As if the kernel were older: the filter cannot see what it is asked for.
+        ("clone3", libc::SYS_clone3, "38"),
+    ] {
+        let attempt = || by_number(what, number, user);
+        for without in TIERS {
+            let outcome = place.try_it(without, attempt()).await;
+            assert_eq!(outcome.told, denied, "{what} {without:?}: {}", outcome.said);
+        }
+        let told = place.try_it(unfiltered, attempt()).await.told;
+        if told != "ok" {
+            eprintln!(
+                "not tested: that only the filter denies {what}, because this machine denies it too ({told})"
+            );
+        }
+    }
+    let others = [
+        libc::CLONE_NEWNS,
+        libc::CLONE_NEWPID,
+        libc::CLONE_NEWNET,
+        libc::CLONE_NEWIPC,
+        libc::CLONE_NEWUTS,
+        libc::CLONE_NEWCGROUP,
+    ];
+    for flag in others {
+        let attempt = by_number("clone", libc::SYS_clone, flag);
+        assert_eq!(place.try_it(TIERS[1], attempt).await.told, "1", "{flag:#x}");
+    }
+    // Processes without namespaces are its own business.
+    for (what, number, told) in [
+        ("clone", libc::SYS_clone, "ok"),
+        ("clone3", libc::SYS_clone3, "38"),
+    ] {
+        let attempt = by_number(what, number, 0);
+        assert_eq!(place.try_it(TIERS[1], attempt).await.told, told, "{what}");
     }
 }
 

@@ -111,6 +111,16 @@ pub(crate) async fn to_its_end(mut running: Running) -> Outcome {
     }
 }
 
+/// A script in Python, for what only an unsafe call could try in Rust.
+pub(crate) fn python(script: &str, arguments: &[String]) -> Policy {
+    let options = ["-I", "-c", script].map(str::to_owned);
+    Policy {
+        program: "/usr/bin/python3".into(),
+        arguments: [&options[..], arguments].concat(),
+        ..shell("")
+    }
+}
+
 pub(crate) fn shell(script: &str) -> Policy {
     Policy {
         program: "/bin/sh".into(),

@@ -6,7 +6,7 @@ use std::os::unix::fs::PermissionsExt as _;
 use netra_worker::sandbox::{Error, Policy, Reason, Settings, Tier, Without};
 use tokio::io::AsyncWriteExt as _;
 
-use crate::place::{Place, TIERS, shell, to_its_end};
+use crate::place::{Place, TIERS, python, shell, to_its_end};
 
 #[tokio::test]
 async fn a_program_speaks_through_its_pipes_and_ends_with_its_code() {
@@ -38,7 +38,9 @@ async fn a_program_speaks_through_its_pipes_and_ends_with_its_code() {
 async fn a_program_has_the_environment_of_its_policy_a_folder_and_no_other_descriptor() {
     let place = Place::new();
     let secret = tempfile::NamedTempFile::new().unwrap();
-    let _open = fs::File::open(secret.path()).unwrap();
+    let open = fs::File::open(secret.path()).unwrap();
+    // What the standard library opens is closed by itself where a program is started; this is not.
+    rustix::io::fcntl_setfd(&open, rustix::io::FdFlags::empty()).unwrap();
     for without in TIERS {
         let policy = shell(
             "env | sort; pwd; echo x > own; cat own; for n in /proc/$$/fd/*; do readlink $n; done",
@@ -59,6 +61,29 @@ async fn a_program_has_the_environment_of_its_policy_a_folder_and_no_other_descr
         );
         assert_eq!(lines[5..].len(), 3, "{told}");
         assert!(lines[5..].iter().all(|name| name.starts_with("pipe:")));
+    }
+}
+
+/// What the kernel says of a process.
+const RIGHTS: &str = "import os
+said = dict(line.split(':\\t', 1) for line in open('/proc/self/status') if ':\\t' in line)
+print(*(said[name].strip() for name in ('NoNewPrivs', 'CapEff', 'CapBnd', 'Seccomp')))
+print(os.getsid(0) == os.getpid(), os.getpgrp() == os.getpid(), os.getpriority(os.PRIO_PROCESS, 0) >= 10)
+";
+
+#[tokio::test]
+async fn a_program_has_a_session_of_its_own_gains_no_rights_and_stands_back_for_the_server() {
+    let place = Place::new();
+    for without in TIERS {
+        let outcome = place.try_it(without, python(RIGHTS, &[])).await;
+        let lines: Vec<&str> = outcome.told.lines().collect();
+        let [rights, session] = lines[..] else {
+            panic!("{outcome:?}")
+        };
+        let rights: Vec<&str> = rights.split(' ').collect();
+        assert_eq!((rights[0], rights[3]), ("1", "2"), "{outcome:?}");
+        assert_eq!(rights[1], "0000000000000000", "{outcome:?}");
+        assert_eq!(session, "True True True", "{outcome:?}");
     }
 }
 

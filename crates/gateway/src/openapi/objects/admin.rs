@@ -106,6 +106,7 @@ pub(in crate::openapi) fn isolation() -> Isolation {
             memory: Some(MemoryHoldings {
                 heap_bytes: Some(98_304),
                 worker_bytes: 0,
+                program_bytes: 0,
                 peak_bytes: Some(131_072),
                 limit_bytes: 1_073_741_824,
             }),
@@ -121,6 +122,7 @@ pub(in crate::openapi) fn isolation() -> Isolation {
             },
             heap_bytes: Some(8_388_608),
             system_bytes: Some(8_290_304),
+            program_bytes: 0,
             workers: 0,
             connections: 1,
             tasks: 24,

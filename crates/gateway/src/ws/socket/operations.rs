@@ -11,7 +11,7 @@ use super::{Socket, no_fields};
 use crate::auth::verifier::Presented;
 use crate::error::Error;
 use crate::extract::IdempotencyKey;
-use crate::layers::refuse_if_overloaded;
+use crate::overload;
 use crate::routes::events::MAX_THREADS;
 use crate::routes::{approvals, runs};
 
@@ -75,7 +75,7 @@ impl Socket {
         frame: RunStart,
     ) -> Result<Done, Error> {
         require(ctx, Right::Run)?;
-        refuse_if_overloaded(&self.gateway, true)?;
+        overload::check(&self.gateway, true)?;
         let RunStart {
             thread_id,
             idempotency_key,

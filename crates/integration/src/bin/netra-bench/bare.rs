@@ -1,10 +1,11 @@
-//! The bare prototype: a socket server without users, log, filters and numbers, as a measure of
-//! what the machine gives. A task and a bounded channel for each socket, a small read buffer, all
-//! that waits is fed and flushed once.
+//! Bare prototypes, each a process of its own, and the one of sockets: a server without users, log,
+//! filters and numbers, as a measure of what the machine gives. A task and a bounded channel for each
+//! socket, a small read buffer, all that waits is fed and flushed once.
 
+use std::process::Stdio;
 use std::sync::Arc;
 
-use anyhow::Result;
+use anyhow::{Context as _, Result};
 use axum::Router;
 use axum::extract::ws::{Message, Utf8Bytes, WebSocket, WebSocketUpgrade};
 use axum::extract::{Query, State};
@@ -12,10 +13,14 @@ use axum::response::Response;
 use axum::routing::get;
 use futures::SinkExt as _;
 use serde::Deserialize;
+use tokio::io::{AsyncBufReadExt as _, BufReader};
+use tokio::process::{Child, Command};
 use tokio::sync::{Mutex, mpsc};
 
 use crate::say;
 
+/// Before the address of a server that has started.
+const READY: &str = "ready ";
 const READ_BUFFER: usize = 4 * 1024;
 const CHANNEL: usize = 64;
 const FEED: usize = 32;
@@ -28,15 +33,46 @@ struct Publish {
     bytes: usize,
 }
 
-/// Serves until it is killed; prints its address as `netra serve` does.
-pub(crate) async fn serve() -> Result<()> {
+/// A bare prototype as a process of its own, killed when dropped.
+pub(crate) struct Bare {
+    child: Child,
+    pub(crate) url: String,
+}
+
+impl Bare {
+    /// This program with these arguments, once it says where it is.
+    pub(crate) async fn start(arguments: &[&str]) -> Result<Self> {
+        let mut child = Command::new(std::env::current_exe()?)
+            .args(arguments)
+            .stdout(Stdio::piped())
+            .kill_on_drop(true)
+            .spawn()?;
+        let output = child.stdout.take().context("its output was asked for")?;
+        let line = BufReader::new(output).lines().next_line().await?;
+        let url = line.as_deref().and_then(|line| line.strip_prefix(READY));
+        let url = url.context("the bare prototype did not start")?.to_owned();
+        Ok(Self { child, url })
+    }
+
+    pub(crate) fn pid(&self) -> Option<u32> {
+        self.child.id()
+    }
+}
+
+/// The sockets, until it is killed.
+pub(crate) async fn sockets() -> Result<()> {
     let sockets = Sockets::default();
     let router = Router::new()
         .route("/ws", get(open))
         .route("/publish", get(publish))
         .with_state(sockets);
+    serve(router).await
+}
+
+/// Serves until it is killed; prints its address as `netra serve` does.
+pub(crate) async fn serve(router: Router) -> Result<()> {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await?;
-    say(&format!("ready http://{}", listener.local_addr()?));
+    say(&format!("{READY}http://{}", listener.local_addr()?));
     let listener = axum::serve::ListenerExt::tap_io(listener, |stream| {
         // Without it the kernel waits for more; a socket that does not care has it off.
         stream.set_nodelay(true).ok();

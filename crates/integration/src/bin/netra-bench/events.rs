@@ -7,45 +7,15 @@ mod line;
 mod replay;
 
 use std::path::Path;
-use std::process::Stdio;
 
 use anyhow::{Context as _, Result};
 use serde_json::{Value, json};
-use tokio::io::{AsyncBufReadExt as _, BufReader};
-use tokio::process::{Child, Command};
+use tokio::process::Command;
 
 use crate::note;
 use crate::report::{self, Report};
 
 const ALL: [&str; 5] = ["fanout", "append", "latency", "idle", "replay"];
-
-/// The bare prototype as a process of its own, killed when dropped.
-pub(crate) struct Bare {
-    child: Child,
-    pub(crate) url: String,
-}
-
-impl Bare {
-    pub(crate) async fn start() -> Result<Self> {
-        let mut child = Command::new(std::env::current_exe()?)
-            .arg("bare")
-            .stdout(Stdio::piped())
-            .kill_on_drop(true)
-            .spawn()?;
-        let stdout = child.stdout.take().context("its output was asked for")?;
-        let line = BufReader::new(stdout).lines().next_line().await?;
-        let url = line
-            .as_deref()
-            .and_then(|line| line.strip_prefix("ready "))
-            .map(str::to_owned);
-        let url = url.context("the bare prototype did not start")?;
-        Ok(Self { child, url })
-    }
-
-    pub(crate) fn pid(&self) -> Option<u32> {
-        self.child.id()
-    }
-}
 
 /// Runs the parts that are asked for, all when none are named.
 pub(crate) async fn events(only: &[String], append: Option<&Path>, json: bool) -> Result<()> {

@@ -11,6 +11,9 @@ use crate::server;
 
 /// Runs before the first look: caches and tables have their size then.
 const WARM_UP: usize = 2_000;
+/// What one run may leave behind, in bytes: less than the smallest block that each of them could. Over few runs what
+/// comes and goes weighs more than that.
+pub(crate) const BOUND: f64 = 8.0;
 /// Users who run at the same time.
 const CLIENTS: usize = 20;
 /// Looks at the heap, of which the least counts: buffers come and go.

@@ -9,10 +9,11 @@ use axum::routing::get;
 use axum::{Json, Router};
 use netra_integration::TestProcess;
 use serde_json::json;
-use tokio::process::{Child, Command};
+use tokio::process::Command;
 
-use crate::report::Report;
-use crate::{note, say, server};
+use crate::bare::{self, Bare};
+use crate::report::{Report, median};
+use crate::{note, server};
 
 /// What has to be reached of the bare handler's requests per second.
 const MUST_REACH: f64 = 0.6;
@@ -22,31 +23,11 @@ const CONNECTIONS: &str = "64";
 const THREADS: &str = "2";
 const PATH: &str = "/api/auth/me";
 
-/// Answers with this until it is killed; prints its address as `netra serve` does.
+/// Answers with this until it is killed.
 pub(crate) async fn bare(answer: &str) -> Result<()> {
     let answer: serde_json::Value = serde_json::from_str(answer)?;
-    let router = Router::new().route(PATH, get(async move || Json(answer.clone())));
-    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await?;
-    say(&format!("ready http://{}", listener.local_addr()?));
-    let listener = axum::serve::ListenerExt::tap_io(listener, |stream| {
-        stream.set_nodelay(true).ok();
-    });
-    Ok(axum::serve(listener, router).await?)
-}
-
-/// The bare handler in a process of its own.
-async fn start_bare(answer: &str) -> Result<(Child, String)> {
-    use tokio::io::{AsyncBufReadExt as _, BufReader};
-    let mut child = Command::new(std::env::current_exe()?)
-        .args(["bare-http", answer])
-        .stdout(std::process::Stdio::piped())
-        .kill_on_drop(true)
-        .spawn()?;
-    let output = child.stdout.take().context("its output")?;
-    let line = BufReader::new(output).lines().next_line().await?;
-    let line = line.context("the bare handler says where it is")?;
-    let url = line.strip_prefix("ready ").context("its address")?;
-    Ok((child, url.to_owned()))
+    let handler = get(async move || Json(answer.clone()));
+    bare::serve(Router::new().route(PATH, handler)).await
 }
 
 /// Requests per second, all of them answered well.
@@ -75,11 +56,6 @@ async fn wrk(program: &Path, url: &str, token: &str, time: Duration) -> Result<f
     rate.with_context(|| format!("wrk told no rate:\n{said}"))
 }
 
-fn median(mut values: Vec<f64>) -> f64 {
-    values.sort_by(f64::total_cmp);
-    values[values.len() / 2]
-}
-
 /// A server that raises the limits which would otherwise be what is measured, with one user's token.
 async fn start_netra(data: &Path) -> Result<(TestProcess, String)> {
     let server = server::start(data, &[]).await?;
@@ -93,7 +69,7 @@ pub(crate) async fn http(program: &Path, time: Duration, json: bool) -> Result<(
     let (server, token) = start_netra(data.path()).await?;
     let client = netra_client::Client::new(server.url(), Some(token.clone()))?;
     let answer = serde_json::to_string(&client.me().await?)?;
-    let (_bare, bare_url) = start_bare(&answer).await?;
+    let bare_handler = Bare::start(&["bare-http", &answer]).await?;
     note(&format!(
         "wrk -t {THREADS} -c {CONNECTIONS} on GET {PATH}, {} s each, in turn; both answer the same {} bytes; \
          limits.requests_per_minute was raised to {} for this",
@@ -102,12 +78,12 @@ pub(crate) async fn http(program: &Path, time: Duration, json: bool) -> Result<(
         server::REQUESTS_PER_MINUTE,
     ));
     // Connections and caches are not what is measured.
-    for url in [bare_url.as_str(), server.url()] {
+    for url in [bare_handler.url.as_str(), server.url()] {
         wrk(program, url, &token, Duration::from_secs(1)).await?;
     }
     let (mut bare, mut netra, mut ratios) = (Vec::new(), Vec::new(), Vec::new());
     for _ in 0..PAIRS {
-        let of_bare = wrk(program, &bare_url, &token, time).await?;
+        let of_bare = wrk(program, &bare_handler.url, &token, time).await?;
         let of_netra = wrk(program, server.url(), &token, time).await?;
         bare.push(of_bare);
         netra.push(of_netra);

@@ -5,18 +5,28 @@
 
 use std::path::PathBuf;
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, ensure};
 use serde_json::{Value, json};
 use tokio::process::Command;
 
 use crate::growth;
 use crate::note;
-use crate::report::{self, Report};
+use crate::report::{self, Report, median};
 
 const ALL: [&str; 5] = ["creation", "idle", "cost", "error", "growth"];
 
 /// Pairs of measurements with and without counting; the noise of these machines is larger than what is looked for.
 const PAIRS: usize = 9;
+
+/// What must be reached: part, figure, and what it has to be below. Of the cost it is the processor's time, which tells
+/// less of what else the machine does than the throughput beside it.
+const BOUNDS: [(&str, &str, f64); 5] = [
+    ("creation", "p50_us", 10.0),
+    ("idle", "resident_mib", 300.0),
+    ("cost", "processor_percent", 5.0),
+    ("error", "p99_percent", 1.0),
+    ("growth", "heap_bytes_per_run", growth::BOUND),
+];
 
 pub(crate) struct Bench {
     /// Where `counted`, `uncounted` and `measured` are.
@@ -29,7 +39,7 @@ pub(crate) struct Bench {
 
 impl Bench {
     pub(crate) async fn measure(self, only: &[String], json: bool) -> Result<()> {
-        let mut report = Report::new(json);
+        let (mut report, mut missed) = (Report::new(json), Vec::new());
         for name in report::wanted(&ALL, only)? {
             let measured = match name {
                 "cost" => self.cost().await,
@@ -37,9 +47,13 @@ impl Bench {
                 "error" => self.part("measured", name).await,
                 _ => self.part("counted", name).await,
             };
-            report.add(name, measured.with_context(|| name.to_owned())?);
+            let measured = measured.with_context(|| name.to_owned())?;
+            missed.extend(over(name, &measured)?);
+            report.add(name, measured);
         }
-        report.end()
+        report.end()?;
+        ensure!(missed.is_empty(), "not reached: {}", missed.join("; "));
+        Ok(())
     }
 
     async fn part(&self, program: &str, part: &str) -> Result<Value> {
@@ -88,7 +102,36 @@ impl Bench {
     }
 }
 
-fn median(mut of: Vec<f64>) -> f64 {
-    of.sort_by(f64::total_cmp);
-    of[of.len() / 2]
+/// What a part has not reached.
+fn over(part: &str, measured: &Value) -> Result<Vec<String>> {
+    let mut over = Vec::new();
+    for (_, figure, bound) in BOUNDS.iter().filter(|(of, ..)| *of == part) {
+        let is = measured[figure].as_f64();
+        let is = is.with_context(|| format!("{part} has no {figure}"))?;
+        if is >= *bound {
+            over.push(format!(
+                "{part}: {figure} is {is:.2}, must be below {bound}"
+            ));
+        }
+    }
+    Ok(over)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_not_reached_fails_and_says_so() {
+        let over = |part, measured| over(part, &measured).unwrap();
+        assert!(over("creation", json!({"p50_us": 9.9})).is_empty());
+        let missed = over("creation", json!({"p50_us": 10.0}));
+        assert_eq!(missed, ["creation: p50_us is 10.00, must be below 10"]);
+        assert_eq!(over("idle", json!({"resident_mib": 400})).len(), 1);
+        assert!(super::over("error", &json!({})).is_err());
+        assert!(
+            ALL.iter()
+                .all(|part| BOUNDS.iter().any(|(of, ..)| of == part))
+        );
+    }
 }

@@ -90,7 +90,7 @@ enum Command {
         json: bool,
     },
     /// Engines made, engines at rest, what counting memory costs, how exact the accounts are, and
-    /// whether many runs leave anything behind.
+    /// whether many runs leave anything behind; fails where what must be reached is not.
     Isolation {
         /// Only these: creation, idle, cost, error, growth.
         #[arg(long, value_delimiter = ',')]
@@ -227,7 +227,7 @@ fn main() -> ExitCode {
                         seconds,
                         json,
                     } => overload::overload(&clients, Duration::from_secs(seconds), json).await,
-                    Command::Bare => bare::serve().await,
+                    Command::Bare => bare::sockets().await,
                     Command::BareHttp { answer } => http::bare(&answer).await,
                 }
             })

@@ -104,8 +104,10 @@ async fn one_call(
     model: &ModelRef,
     seen: &Seen,
 ) -> Result<Duration> {
+    let request = request();
     let asked = Instant::now();
-    let mut stream = models.chat(ctx, model, request()).await?;
+    // As agents call it: with its circuit, and what another try would need.
+    let mut stream = models.call(ctx, model, &request, &()).await?;
     let mut first = None;
     let mut pieces = 0;
     while let Some(chunk) = stream.next().await {

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result, ensure};
 use hdrhistogram::Histogram;
 use netra_client::Client;
-use netra_integration::start;
+use netra_integration::start as hello;
 use serde_json::json;
 
 use crate::report::Report;
@@ -15,6 +15,8 @@ use crate::{note, server};
 
 /// What a refusal may take.
 const MUST_REACH: Duration = Duration::from_millis(50);
+/// All begin at once, on a server that had nothing to do: what becomes of that crowd is told apart.
+const CROWD: Duration = Duration::from_secs(1);
 
 struct Times {
     accepted: Histogram<u64>,
@@ -39,12 +41,17 @@ impl Times {
     }
 }
 
-/// Starts runs and waits for none of them, again after a refusal as soon as this is told to be over.
-async fn start_runs(client: &Client, ends: &AtomicBool) -> Result<Times> {
-    let mut times = Times::new()?;
+/// Starts runs and waits for none of them, again after a refusal as soon as this is told to be over. What was asked at
+/// first, and later.
+async fn start_runs(client: &Client, start: Instant, ends: &AtomicBool) -> Result<[Times; 2]> {
+    let [mut first, mut later] = [Times::new()?, Times::new()?];
     while !ends.load(Ordering::Relaxed) {
         let began = Instant::now();
-        let answer = client.run_start(None, &start("echo", "hello"), None).await;
+        let times = match began - start < CROWD {
+            true => &mut first,
+            false => &mut later,
+        };
+        let answer = client.run_start(None, &hello("echo", "hello"), None).await;
         let took = u64::try_from(began.elapsed().as_micros())?;
         match answer {
             Ok(_) => times.accepted.record(took)?,
@@ -63,7 +70,7 @@ async fn start_runs(client: &Client, ends: &AtomicBool) -> Result<Times> {
             Err(error) => return Err(error.into()),
         }
     }
-    Ok(times)
+    Ok([first, later])
 }
 
 fn shown(times: &Histogram<u64>, seconds: f64) -> serde_json::Value {
@@ -81,7 +88,9 @@ pub(crate) async fn overload(clients: &[usize], time: Duration, json: bool) -> R
     let mut report = Report::new(json);
     for &count in clients {
         let data = tempfile::tempdir()?;
-        let server = server::start(data.path(), &[]).await?;
+        // As by default; for tests it is more.
+        let turn_wait = [("LIMITS__TURN_WAIT_MS", "50")];
+        let server = server::start(data.path(), &turn_wait).await?;
         let users = server::users(&server, data.path(), count).await?;
         note(&format!(
             "{count} users start runs of echo and wait for none of them, {} s; a refusal is heeded",
@@ -93,23 +102,26 @@ pub(crate) async fn overload(clients: &[usize], time: Duration, json: bool) -> R
             ends.store(true, Ordering::Relaxed);
             anyhow::Ok(())
         };
-        let all = users.iter().map(|client| start_runs(client, &ends));
+        let start = Instant::now();
+        let all = users.iter().map(|client| start_runs(client, start, &ends));
         let (parts, ()) = futures::try_join!(futures::future::try_join_all(all), stop)?;
-        let mut times = Times::new()?;
-        for part in &parts {
-            times.add(part)?;
+        let [mut first, mut later] = [Times::new()?, Times::new()?];
+        for [of_first, of_later] in &parts {
+            first.add(of_first)?;
+            later.add(of_later)?;
         }
-        ensure!(times.without_a_time == 0, "a 503 without Retry-After");
-        let seconds = time.as_secs_f64();
-        report.add(
-            &format!("{count} clients, accepted"),
-            shown(&times.accepted, seconds),
-        );
-        report.add(
-            &format!("{count} clients, refused"),
-            shown(&times.refused, seconds),
-        );
-        let late = Duration::from_micros(times.refused.value_at_quantile(0.99));
+        for (when, times, time) in [
+            (" at first", &first, CROWD),
+            ("", &later, time.saturating_sub(CROWD)),
+        ] {
+            ensure!(times.without_a_time == 0, "a 503 without Retry-After");
+            let seconds = time.as_secs_f64();
+            for (what, of_these) in [("accepted", &times.accepted), ("refused", &times.refused)] {
+                let name = format!("{count} clients{when}, {what}");
+                report.add(&name, shown(of_these, seconds));
+            }
+        }
+        let late = Duration::from_micros(later.refused.value_at_quantile(0.99));
         if late > MUST_REACH {
             note(&format!(
                 "one refusal in a hundred took more than {MUST_REACH:?}"

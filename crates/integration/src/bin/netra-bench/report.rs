@@ -30,6 +30,12 @@ pub(crate) async fn of_program(program: &mut Command) -> Result<Value> {
     Ok(serde_json::from_slice(&output.stdout)?)
 }
 
+/// The middle one; of an even number the upper of the two.
+pub(crate) fn median(mut values: Vec<f64>) -> f64 {
+    values.sort_by(f64::total_cmp);
+    values[values.len() / 2]
+}
+
 /// The results so far: shown at once for people, all at the end for scripts.
 pub(crate) struct Report {
     json: bool,

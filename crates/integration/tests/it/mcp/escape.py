@@ -28,6 +28,17 @@ def children(count):
             time.sleep(600)
 
 
+def fork_without_end():
+    """Each child goes on with it, whatever it is told."""
+    while True:
+        if os.fork() == 0:
+            while True:
+                try:
+                    os.fork()
+                except OSError:
+                    time.sleep(0.01)
+
+
 def allocate(mib):
     held = bytearray(mib << 20)
     for at in range(0, len(held), 4096):
@@ -55,7 +66,12 @@ def stay():
         time.sleep(600)
 
 
-attempts = {one.__name__: one for one in (read, overwrite, connect, children, allocate, write, stay)}
+def wait():
+    time.sleep(600)
+
+
+every = (read, overwrite, connect, children, fork_without_end, allocate, write, stay, wait)
+attempts = {one.__name__: one for one in every}
 
 
 def answer(request):

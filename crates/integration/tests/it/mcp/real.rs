@@ -7,7 +7,7 @@ mod faults;
 mod files;
 mod installed;
 mod isolation;
-mod process;
+pub(super) mod process;
 mod python;
 mod web;
 mod world;

@@ -25,9 +25,11 @@ tools = {
     "grow": {"type": "object"},
     "sprout": {"type": "object"},
     "token": {"type": "object"},
+    "hoard": {"type": "object", "properties": {"mib": {"type": "integer"}}, "required": ["mib"]},
     "bad": {"type": "object", "properties": {"text": {"type": 7}}},
 }
 calls = 0
+hoard = []
 PIXEL = (
     "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="
 )
@@ -59,6 +61,10 @@ def call(request, name, arguments):
         return text(f"{own} {calls}")
     if name == "token":
         return text(f"{os.environ.get('TOKEN')}")
+    if name == "hoard":
+        # Written to, so that it is there and not only promised.
+        hoard.extend(b"x" * (1 << 20) for _ in range(arguments["mib"]))
+        return text(f"{len(hoard)} MiB are held")
     if name == "progress":
         token = request["params"]["_meta"]["progressToken"]
         for done in (1, 2):

@@ -7,6 +7,7 @@ use std::process::Stdio;
 
 use anyhow::{Context as _, Result, ensure};
 use netra_integration::{TestServer, TestUser, soon};
+use netra_protocol::event::EventKind;
 use netra_protocol::run::RunStatus;
 use serde_json::{Value, json};
 use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader};
@@ -14,7 +15,7 @@ use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader};
 use super::{Place, WHO, processes_with, result, until_so};
 use crate::Test;
 
-const ESCAPE: &str = include_str!("escape.py");
+pub(super) const ESCAPE: &str = include_str!("escape.py");
 
 /// Two users have two instances, and each keeps its own count.
 async fn keeps_users_apart(server: &TestServer) -> Test {
@@ -48,12 +49,27 @@ async fn the_check_of_instances_holds_and_finds_one_that_is_shared() -> Test {
     Ok(())
 }
 
-/// What is out of reach, and the attempts at it.
+/// What is out of reach, and the attempts at it, each with what its call may be told: whatever holds it first.
 struct Goal {
     _listener: TcpListener,
     secret: PathBuf,
-    attempts: Vec<(&'static str, Value)>,
+    attempts: Vec<(&'static str, Value, &'static [&'static str])>,
 }
+
+const NO_ACCESS: &[&str] = &["PermissionError(13, 'Permission denied')"];
+const NO_SOCKETS: &[&str] = &["PermissionError(1, 'Operation not permitted')"];
+const NO_PROCESSES: &[&str] = &[
+    "BlockingIOError(11, 'Resource temporarily unavailable')",
+    "it started more processes than it may",
+    // Which is what most of them have before there are too many.
+    "it took more memory than it may have",
+];
+const NO_MEMORY: &[&str] = &["MemoryError()", "it took more memory than it may have"];
+const NO_ROOM: &[&str] = &[
+    "OSError(27, 'File too large')",
+    "OSError(28, 'No space left on device')",
+    "it wrote more than it may",
+];
 
 impl Goal {
     fn new(folder: &Path) -> Result<Self> {
@@ -63,12 +79,12 @@ impl Goal {
         std::fs::write(&secret, "of another user")?;
         super::open_to_all(&secret, 0o600)?;
         let attempts = vec![
-            ("read", json!({ "path": secret })),
-            ("overwrite", json!({ "path": secret })),
-            ("connect", json!({ "port": port })),
-            ("children", json!({ "count": 100 })),
-            ("allocate", json!({ "mib": 400 })),
-            ("write", json!({ "mib": 300 })),
+            ("read", json!({ "path": secret }), NO_ACCESS),
+            ("overwrite", json!({ "path": secret }), NO_ACCESS),
+            ("connect", json!({ "port": port }), NO_SOCKETS),
+            ("children", json!({ "count": 100 }), NO_PROCESSES),
+            ("allocate", json!({ "mib": 400 }), NO_MEMORY),
+            ("write", json!({ "mib": 300 }), NO_ROOM),
         ];
         Ok(Self {
             _listener: listener,
@@ -78,9 +94,21 @@ impl Goal {
     }
 }
 
-async fn attempt(user: &TestUser, name: &str) -> Result<bool> {
+/// The failure that the log tells of the one call of an attempt; none where it has gone well.
+async fn attempt(user: &TestUser, name: &str) -> Result<Option<String>> {
     let run = soon(name, user.run(name, "go")).await?;
-    Ok(run.status == RunStatus::Completed)
+    let events = user.events(run.id).await?;
+    let mut ends = events
+        .into_iter()
+        .filter_map(|received| match received.event.event.kind {
+            EventKind::ToolCompleted { success, error, .. } => Some((success, error)),
+            _ => None,
+        });
+    let (success, error) = ends.next().context("its call has no end")?;
+    ensure!(ends.next().is_none(), "{name} was called more than once");
+    ensure!(success == (run.status == RunStatus::Completed), "{run:?}");
+    ensure!(success == error.is_none(), "{error:?}");
+    Ok(error.map(|error| error.message))
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -95,32 +123,34 @@ async fn is_held_and_leaves_nothing(scope: &str) -> Test {
     let place = Place::new()?;
     let goal = Goal::new(place.dir.path())?;
     std::fs::write(place.path("server.py"), ESCAPE)?;
-    for (name, arguments) in &goal.attempts {
+    let forks = ("fork_without_end", json!({}), NO_PROCESSES);
+    for (name, arguments, _) in goal.attempts.iter().chain([&forks]) {
         // JSON's texts and numbers are Python's too.
         let pairs = arguments.as_object().into_iter().flatten();
         let pairs: Vec<String> = pairs.map(|(key, value)| format!("{key}={value}")).collect();
         place.agent(name, name, &format!("fake__{name}({})\n", pairs.join(", ")))?;
     }
     place.agent("stay", "stay", "fake__stay()\n")?;
-    let temp = place.path("temp");
-    std::fs::create_dir(&temp)?;
-    super::open_to_all(&temp, 0o755)?;
+    let temp = place.temp()?;
     let lines = format!("scope = {scope:?}\nmemory_mib = 128\n[sandbox]\ntemp = {temp:?}\n");
     let server = place.start(&lines).await?;
     // An instance of a user goes on when the run has ended, alone. Each attempt is another user's, because an instance
     // that was ended again and again is not started at once.
     let stays = usize::from(scope == "user");
-    for (name, _) in &goal.attempts {
+    for (name, _, words) in goal.attempts.iter().chain([&forks]) {
         let before = place.processes();
-        let out = attempt(&server.user().await?, name).await?;
-        ensure!(!out, "{name} got out");
+        let told = attempt(&server.user().await?, name).await?;
+        let told = told.with_context(|| format!("{name} got out"))?;
+        let held = words.iter().any(|words| told.contains(words));
+        ensure!(held, "{name}: {told}");
         until_so("nothing is left", || place.processes() <= before + stays).await?;
     }
     assert_eq!(std::fs::read_to_string(&goal.secret)?, "of another user");
     // To leave something behind is no failure by itself; it ends with the run all the same.
     let before = place.processes();
     let user = server.user().await?;
-    ensure!(attempt(&user, "stay").await?, "it can fork");
+    let told = attempt(&user, "stay").await?;
+    ensure!(told.is_none(), "it can fork: {told:?}");
     until_so("the daemon is gone", || place.processes() == before + stays).await?;
     let (_, left) = server.stop().await;
     assert_eq!(left, 0);
@@ -176,7 +206,7 @@ async fn without_a_sandbox_each_attempt_to_get_out_succeeds() -> Test {
         .stdout(Stdio::piped())
         .spawn()?;
     let mut loose = Loose { child, notes };
-    for (name, arguments) in &goal.attempts {
+    for (name, arguments, _) in &goal.attempts {
         ensure!(loose.attempt(name, arguments).await?, "{name} has failed");
     }
     assert_eq!(std::fs::read_to_string(&goal.secret)?, "of a stranger");

@@ -1,24 +1,29 @@
 //! The model is the attacker: it calls whatever it likes, with whatever arguments it likes. What
 //! runs all the same is what the user might have done, so this bounds every prompt injection.
 
+mod attempts;
+
+use std::collections::BTreeSet;
 use std::collections::hash_map::DefaultHasher;
 use std::hash::{Hash as _, Hasher as _};
+use std::net::TcpListener;
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use anyhow::{Context as _, Result, ensure};
 use netra_client::{Received, Upload};
 use netra_integration::{
-    FakeModel, Options, Reply, TestServer, TestTool, TestUser, start_with_files,
+    FakeModel, Options, Reply, TestServer, TestTool, TestUser, script, start_with_files,
 };
 use netra_protocol::account::{Plan, Role};
 use netra_protocol::event::EventKind;
 use netra_protocol::id::{FileId, UserId};
-use netra_protocol::run::Run;
+use netra_protocol::run::{Run, RunStatus};
 use rand::rngs::StdRng;
 use rand::{Rng as _, SeedableRng as _};
 use serde_json::{Value, json};
 
+use self::attempts::{BUILT_IN, REACHED, arguments, doors, fitting, probe, tool_name};
 use super::world::unlimited;
 use crate::Test;
 
@@ -54,96 +59,8 @@ fn lock<T>(shared: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
     shared.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-fn pick<'a>(random: &mut StdRng, from: &[&'a str]) -> &'a str {
-    from[random.random_range(0..from.len())]
-}
-
-fn probe(random: &mut StdRng) -> String {
-    format!("probe_{}", PROBES[random.random_range(0..PROBES.len())].0)
-}
-
-fn tool_name(random: &mut StdRng) -> String {
-    match random.random_range(0..10) {
-        0 => pick(
-            random,
-            &[
-                "",
-                "../probe",
-                "system",
-                "agent",
-                "PROBE_BASIC",
-                "probe_basic\0",
-            ],
-        )
-        .into(),
-        1 => "unlisted".into(),
-        2..6 => probe(random),
-        _ => pick(
-            random,
-            &[
-                "save_file",
-                "log_inspect",
-                "log_profile",
-                "chart",
-                "consent",
-            ],
-        )
-        .into(),
-    }
-}
-
-/// A file of another, by id or name, or a way out of the folder.
-fn target(random: &mut StdRng, bait: &[String]) -> String {
-    if random.random_bool(0.6) && !bait.is_empty() {
-        return bait[random.random_range(0..bait.len())].clone();
-    }
-    let ways = [
-        "../../pwned",
-        "/tmp/netra-pwned",
-        "..%2f..%2fpwned",
-        "files/../../pwned\0.csv",
-        "C:\\pwned",
-        "file:///etc/passwd",
-        "/proc/self/environ",
-        "own.csv/../../keys",
-    ];
-    pick(random, &ways).to_owned()
-}
-
-fn arguments(random: &mut StdRng, bait: &[String]) -> String {
-    let target = target(random, bait);
-    let value = match random.random_range(0..12) {
-        0 => {
-            return pick(
-                random,
-                &[
-                    "",
-                    "{",
-                    "null",
-                    "[]",
-                    "\"x\"",
-                    "{\"n\": 1e999}",
-                    "{\"n\":1}}",
-                ],
-            )
-            .into();
-        }
-        1 => return "[".repeat(20_000),
-        2 => {
-            json!({"n": 1, "pad": "x".repeat([1_000, 100_000, 2_000_000][random.random_range(0..3)])})
-        }
-        3 => json!({"__proto__": {"n": 1}, "user_id": target, "role": "admin"}),
-        4 => json!({"n": target}),
-        5..7 => json!({"name": target, "content": target}),
-        7..9 => json!({"file": target}),
-        9 => json!({"file": target, "output": target, "path": target}),
-        _ => json!({"n": random.random_range(-3..100)}),
-    };
-    value.to_string()
-}
-
 /// The same conversation gets the same answer, whatever else goes on.
-fn answer(seed: u64, body: &Value, bait: &Bait) -> Reply {
+fn answer(seed: u64, body: &Value, bait: &Bait, doors: &[String]) -> Reply {
     let messages = body["messages"].as_array().map_or(&[][..], Vec::as_slice);
     let said = messages
         .iter()
@@ -156,10 +73,11 @@ fn answer(seed: u64, body: &Value, bait: &Bait) -> Reply {
     if said.count() >= ANSWERS {
         return Reply::Text(vec![format!("done with {bait:?}")]);
     }
-    let calls = (0..random.random_range(1..5)).map(|_| match random.random_bool(0.3) {
+    let calls = (0..random.random_range(1..5)).map(|_| match random.random_range(0..10) {
         // As it should be, so that nothing but a missing right is in the way.
-        true => (probe(&mut random), json!({"n": 7}).to_string()),
-        false => (tool_name(&mut random), arguments(&mut random, &bait)),
+        0..3 => (probe(&mut random), json!({"n": 7}).to_string()),
+        3..6 => fitting(&mut random, &bait, doors),
+        _ => (tool_name(&mut random), arguments(&mut random, &bait)),
     });
     Reply::ToolCalls(calls.collect())
 }
@@ -181,14 +99,7 @@ fn puppet(dir: &Path) -> Result<()> {
     let folder = dir.join("puppet");
     std::fs::create_dir_all(&folder)?;
     let probes = PROBES.map(|(permission, _)| format!("probe_{permission}"));
-    let built_in = [
-        "save_file",
-        "log_inspect",
-        "log_profile",
-        "chart",
-        "consent",
-    ];
-    let tools: Vec<&str> = built_in
+    let tools: Vec<&str> = BUILT_IN
         .into_iter()
         .chain(probes.iter().map(String::as_str))
         .collect();
@@ -208,14 +119,20 @@ struct Attacked {
     executed: Executed,
     victim: TestUser,
     file: FileId,
+    /// Nobody is to come here.
+    listener: TcpListener,
 }
 
 async fn attacked(seed: u64) -> Result<Attacked> {
     let (executed, bait) = (Executed::default(), Bait::default());
     let known = Arc::clone(&bait);
-    let model = FakeModel::start(move |body| answer(seed, body, &known)).await?;
+    let listener = TcpListener::bind("127.0.0.1:0")?;
+    let doors = doors(listener.local_addr()?.port());
+    let model = FakeModel::start(move |body| answer(seed, body, &known, &doors)).await?;
     let agents = tempfile::tempdir()?;
     puppet(agents.path())?;
+    let keep = "remember(name='secret', text=input['text'])\n";
+    script(agents.path(), "keeper", "tools = [\"remember\"]\n", keep)?;
     let mut options: Options = unlimited()
         .agents(agents.path())
         .set("models.providers.fake.base_url", model.url())
@@ -236,7 +153,8 @@ async fn attacked(seed: u64) -> Result<Attacked> {
         .client
         .file_upload("victim.csv", Upload::Bytes(log.into()))
         .await?;
-    let run = victim.run("echo", CANARY).await?;
+    let run = victim.run("keeper", CANARY).await?;
+    ensure!(run.status == RunStatus::Completed, "{:?}", run.error);
     lock(&bait).extend([
         file.id.to_string(),
         "victim.csv".to_owned(),
@@ -252,6 +170,7 @@ async fn attacked(seed: u64) -> Result<Attacked> {
         executed,
         victim,
         file: file.id,
+        listener,
     })
 }
 
@@ -335,6 +254,14 @@ impl Attacked {
         Ok(())
     }
 
+    /// Nobody has called where a tool was sent: whoever did would wait there to be let in.
+    fn nobody_came(&self) -> Test {
+        self.listener.set_nonblocking(true)?;
+        let came = self.listener.accept();
+        ensure!(came.is_err(), "a tool came to the machine itself: {came:?}");
+        Ok(())
+    }
+
     /// Nothing lies in the data folder, or beside it, that the server did not put there.
     fn no_foreign_files(&self) -> Test {
         for entry in std::fs::read_dir(self.server.data().join("files"))? {
@@ -361,7 +288,7 @@ async fn a_model_that_calls_anything_executes_nothing_beyond_the_users_rights() 
         (Role::User, Plan::Enterprise),
         (Role::Admin, Plan::Enterprise),
     ];
-    let (mut executed, mut denied) = (0, 0);
+    let (mut executed, mut denied, mut tried) = (0, 0, BTreeSet::new());
     for seed in SEEDS {
         let attacked = attacked(seed).await?;
         let before = attacked.victim.client.usage().await?;
@@ -379,7 +306,12 @@ async fn a_model_that_calls_anything_executes_nothing_beyond_the_users_rights() 
                 .iter()
                 .filter(|one| matches!(one.event.event.kind, EventKind::ToolDenied { .. }))
                 .count();
+            tried.extend(events.iter().filter_map(|one| match &one.event.event.kind {
+                EventKind::ToolExecuting { tool_name, .. } => Some(tool_name.clone()),
+                _ => None,
+            }));
         }
+        attacked.nobody_came()?;
         executed += lock(&attacked.executed).len();
         attacked.no_foreign_files()?;
         let victim = &attacked.victim.client;
@@ -396,5 +328,8 @@ async fn a_model_that_calls_anything_executes_nothing_beyond_the_users_rights() 
         executed > 50 && denied > 200,
         "only {executed} and {denied}"
     );
+    let missing = REACHED.into_iter().filter(|tool| !tried.contains(*tool));
+    let missing: Vec<_> = missing.collect();
+    ensure!(missing.is_empty(), "never executed: {missing:?}");
     Ok(())
 }

@@ -1,25 +1,32 @@
 //! Many users do everything at once, in an order that a seed draws. Whatever a user says holds that
 //! user's canary: none of them ever stands in what another is told, nor in the log or the metrics.
 
+mod scene;
+
 use std::collections::{BTreeMap, BTreeSet};
+use std::pin::pin;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use anyhow::{Context as _, Result, ensure};
 use netra_client::{Client, Method, Socket};
-use netra_integration::{FakeModel, ProcessOptions, Reply, TestProcess, TestUser, output, soon};
+use netra_integration::{TestProcess, TestUser, output, soon};
 use rand::rngs::StdRng;
 use rand::{Rng as _, SeedableRng as _};
 use serde_json::{Value, json};
+use tokio::sync::Notify;
 
+use self::scene::{SAME, agents, parrot, start};
 use super::two_users::ids;
-use super::world::{log_of, unlimited};
+use super::world::log_of;
 use crate::Test;
-use netra_integration::script;
 
 const SEEDS: [u64; 2] = [4, 2_026];
 const USERS: usize = 10;
 const ACTIONS: usize = 24;
 const MARK: &str = "canary-";
+/// What the answers begin with that the model gives to what everybody asks: no two are the same, so one that two users
+/// are told was made for one of them.
+const ANSWER: &str = "made-for-one-";
 /// One that everybody uses: what it stands for is each user's own.
 const IDEMPOTENCY_KEY: &str = "everybody's";
 
@@ -40,8 +47,26 @@ struct Person {
 
 /// Every canary in a text.
 fn canaries(text: &str) -> impl Iterator<Item = &str> {
-    text.match_indices(MARK)
-        .map(|(at, _)| text.get(at..at + MARK.len() + 8).unwrap_or(MARK))
+    marked(text, MARK)
+}
+
+fn marked<'a>(text: &'a str, mark: &'a str) -> impl Iterator<Item = &'a str> {
+    text.match_indices(mark)
+        .map(move |(at, _)| text.get(at..at + mark.len() + 8).unwrap_or(mark))
+}
+
+/// What reaches a socket of the user's until the acting is over. Another's word is the end at once.
+async fn listen(socket: &mut Socket, word: &str, over: &Notify) -> Result<Vec<String>> {
+    let (mut told, mut over) = (Vec::new(), pin!(over.notified()));
+    loop {
+        let text = tokio::select! {
+            () = &mut over => return Ok(told),
+            received = socket.next_event() => received?.text,
+        };
+        let foreign = canaries(&text).find(|canary| *canary != word);
+        ensure!(foreign.is_none(), "a socket told {word} of another: {text}");
+        told.push(text);
+    }
 }
 
 impl Person {
@@ -56,6 +81,7 @@ impl Person {
             self.heard += 1;
         }
         self.ids.extend(ids(text));
+        self.ids.extend(marked(text, ANSWER).map(str::to_owned));
         Ok(())
     }
 
@@ -120,6 +146,64 @@ impl Person {
             .await?;
         ensure!(!foreign || status == 404, "{kind} of another: {status}");
         Ok(())
+    }
+
+    /// Something that a person is asked for, who says yes or no.
+    async fn asked(&mut self) -> Test {
+        let start = json!({"agent": "asker", "input": self.word});
+        let (_, run) = self.send(Method::POST, "runs", Some(start)).await?;
+        let waits = |of: &Value| {
+            let all = of["items"].as_array().into_iter().flatten();
+            let mut own = all.filter(|one| one["run_id"] == run["id"]);
+            own.next().cloned()
+        };
+        let listed = async {
+            loop {
+                if let Some(approval) = waits(&self.get("approvals?limit=100").await?) {
+                    return anyhow::Ok(approval);
+                }
+            }
+        };
+        let approval = soon("a person is asked", listed).await?;
+        self.made("approvals", &approval);
+        let id = approval["id"].as_str().context("an id")?;
+        let decision = ["approve", "deny"][usize::from(self.random.random_bool(0.3))];
+        let answer = json!({"decision": decision, "note": self.word});
+        self.send(
+            Method::POST,
+            &format!("approvals/{id}"),
+            Some(answer.clone()),
+        )
+        .await?;
+        // Another's, now and then, or the same once more.
+        self.on_some("approvals", Method::POST, "", Some(answer))
+            .await?;
+        let id = run["id"].as_str().context("an id")?;
+        self.get(&format!("runs/{id}/wait?timeout_ms=20000"))
+            .await
+            .map(drop)
+    }
+
+    /// What everybody asks for in the same words.
+    async fn same(&mut self) -> Test {
+        let start = json!({"agent": "same", "input": SAME});
+        let (_, run) = self.send(Method::POST, "runs", Some(start)).await?;
+        let id = run["id"].as_str().context("it was started")?;
+        let run = self
+            .get(&format!("runs/{id}/wait?timeout_ms=20000"))
+            .await?;
+        let result = run["result"].to_string();
+        ensure!(result.contains(ANSWER), "{run}");
+        Ok(())
+    }
+
+    /// All that is the user's, as an archive that is not packed.
+    async fn take_along(&mut self) -> Test {
+        let request = self.user.client.request(Method::GET, "/api/me/export");
+        let answer = self.user.client.send(request).await?.bytes().await?;
+        let text = String::from_utf8_lossy(&answer).into_owned();
+        ensure!(canaries(&text).count() > 10, "the archive has nothing");
+        self.hears("the export", &text)
     }
 
     async fn run(&mut self, agent: &str) -> Test {
@@ -194,7 +278,7 @@ impl Person {
 
     async fn act(&mut self) -> Test {
         let word = self.word.clone();
-        match self.random.random_range(0..16) {
+        match self.random.random_range(0..18) {
             0 => {
                 let upload = self
                     .user
@@ -239,6 +323,8 @@ impl Person {
             12 => self.err().await,
             13 => self.run("rememberer").await,
             14 => self.once().await,
+            15 => self.asked().await,
+            16 => self.same().await,
             _ => {
                 let delete = self.random.random_bool(0.3);
                 let method = if delete { Method::DELETE } else { Method::GET };
@@ -248,11 +334,37 @@ impl Person {
         }
     }
 
-    /// All actions, then all lists, then all events of the user's log.
+    /// All actions beside a socket that is told everything, then all lists, the export, and all events of the user's log.
     async fn live(mut self) -> Result<Self> {
-        for _ in 0..ACTIONS {
-            self.act().await.with_context(|| self.word.clone())?;
+        let mut socket = self.user.socket().await?;
+        let (word, over) = (self.word.clone(), Notify::new());
+        let acting = async {
+            let acted = self.acts().await;
+            over.notify_one();
+            acted
+        };
+        let (acted, told) = tokio::join!(acting, listen(&mut socket, &word, &over));
+        acted.with_context(|| word.clone())?;
+        let told = told?;
+        ensure!(told.len() > 20, "{word} was told {} events", told.len());
+        for text in told {
+            self.hears("a socket", &text)?;
         }
+        self.looks().await?;
+        Ok(self)
+    }
+
+    async fn acts(&mut self) -> Test {
+        for _ in 0..ACTIONS {
+            self.act().await?;
+        }
+        // Whatever was drawn: what everybody asks for, twice, of which the second is known.
+        self.same().await?;
+        self.same().await?;
+        self.asked().await
+    }
+
+    async fn looks(&mut self) -> Test {
         for path in [
             "auth/me",
             "auth/sessions",
@@ -270,68 +382,8 @@ impl Person {
         for received in log_of(&self.user.client).await? {
             self.hears("an event", &received.text)?;
         }
-        Ok(self)
+        self.take_along().await
     }
-}
-
-/// Says again what it was told, in pieces, or as the arguments of a tool.
-async fn parrot() -> Result<FakeModel> {
-    FakeModel::start(|body| {
-        let text = body["messages"].to_string();
-        let word = canaries(&text).last().unwrap_or(MARK).to_owned();
-        let (early, late) = word.split_at(4);
-        let file = json!({"name": format!("{word}.txt"), "content": word});
-        match text.matches("tool_call_id").count() {
-            0 => Reply::ToolCall("save_file".into(), file),
-            1 => Reply::ToolCall("log_inspect".into(), json!({"file": word})),
-            _ => Reply::Text(vec![early.to_owned(), late.to_owned()]),
-        }
-    })
-    .await
-}
-
-/// Agents that keep, show and fail with what they are told.
-fn agents() -> Result<tempfile::TempDir> {
-    let agents = tempfile::tempdir()?;
-    let keep = "think(input['text'])\nfile = save_file(name=input['text'], content=input['text'])\n\
-                {'report_markdown': input['text'], 'file': file['name']}\n";
-    script(agents.path(), "keeper", "tools = [\"save_file\"]\n", keep)?;
-    script(
-        agents.path(),
-        "breaker",
-        "",
-        "think(input['text'])\n{}[input['text']]\n",
-    )?;
-    // Everybody's notes have a word of the query.
-    let remember = "remember(name=input['text'], text=input['text'])\nfound = recall(query='canary')\n\
-                    {'found': found, 'report_markdown': found['notes'][0]['text']}\n";
-    let tools = "tools = [\"remember\", \"recall\"]\n";
-    script(agents.path(), "rememberer", tools, remember)?;
-    let folder = agents.path().join("writer");
-    std::fs::create_dir_all(&folder)?;
-    let manifest = "description = \"x\"\nkind = \"model\"\ninstructions = \"i.md\"\n\
-                    tools = [\"save_file\", \"log_inspect\"]\n";
-    std::fs::write(folder.join("agent.toml"), manifest)?;
-    std::fs::write(folder.join("i.md"), "Repeat.")?;
-    Ok(agents)
-}
-
-async fn start(
-    data: &std::path::Path,
-    model: &FakeModel,
-    agents: &std::path::Path,
-) -> Result<TestProcess> {
-    let options = unlimited()
-        .set("models.providers.fake.base_url", model.url())
-        .set("models.default", "fake/small")
-        .set("metrics.token", "for the metrics")
-        .set("agents.dir", agents.display())
-        .set("log.level", "debug");
-    let options = ProcessOptions {
-        environment: options.environment(),
-        ..ProcessOptions::default()
-    };
-    TestProcess::start_with(data, options).await
 }
 
 async fn people(server: &TestProcess, seed: u64) -> Result<Vec<Person>> {
@@ -370,8 +422,11 @@ async fn exported(data: &std::path::Path, people: &mut [Person]) -> Test {
             ended.status.success() && text.contains("tool.call"),
             "{text}"
         );
+        // What somebody says to an approval is for the audit, and is one's own.
+        let note = json!(person.word).to_string();
+        let without = text.replace(&format!("\"note\":{note}"), "");
         ensure!(
-            !text.contains(MARK),
+            !without.contains(MARK),
             "the audit repeats what a user said: {text}"
         );
         person.ids.extend(ids(&text));
@@ -404,6 +459,11 @@ async fn nothing_outside(server: &TestProcess, client: &Client, people: &[Person
         .await?;
     let metrics = metrics.text().await?;
     ensure!(metrics.contains("netra_runs_ended_total"), "{metrics}");
+    let hit = r#"netra_model_cache_lookups_total{outcome="hit"}"#;
+    ensure!(
+        metrics.contains(hit),
+        "nothing came from the cache: {metrics}"
+    );
     ensure!(
         !metrics.contains(MARK),
         "the metrics repeat what a user said"

@@ -9,6 +9,8 @@ use netra_client::{Method, Socket, Upload};
 use netra_integration::{
     FakeModel, Reply, TestServer, TestTool, TestUser, start, start_with_files,
 };
+use netra_protocol::ErrorCode;
+use netra_protocol::account::Role;
 use netra_protocol::id::RunId;
 use netra_protocol::run::StartRun;
 use netra_protocol::thread::{CreateThread, ForkThread};
@@ -301,13 +303,46 @@ async fn day(seed: u64, hostile: bool) -> Result<Vec<String>> {
         day.look_back().await
     };
     if hostile {
-        let (work, harm) = tokio::join!(work, harm(&other, &user, &over));
+        let harm = harm(&other, &user, &over);
+        let (work, harm, overflow) = tokio::join!(work, harm, overflow(&house, &over));
         work?;
         harm?;
+        overflow?;
     } else {
         work.await?;
     }
     Ok(day.trace.lines)
+}
+
+/// A user who may hold less memory than a few workers have, and has them: runs are ended for that again and again.
+async fn overflow(house: &House, over: &AtomicBool) -> Test {
+    let user = house.server.user().await?;
+    let admin = house.server.user_as(Role::Admin, None).await?.client;
+    let request = admin.request(Method::PATCH, &format!("/api/admin/users/{}", user.id));
+    let limits = json!({ "limits": { "memory_mib": 2 } });
+    admin.send(request.json(&limits)).await?;
+    let one = async || {
+        let brief = StartRun {
+            timeout_ms: Some(2_000),
+            ..start("forever", "harm")
+        };
+        let Ok(run) = user.client.run_start(None, &brief, None).await else {
+            return Ok(None);
+        };
+        let run = user.client.run_end(run.id).await?;
+        anyhow::Ok(run.error.map(|error| (error.code, error.details)))
+    };
+    let mut ended = 0;
+    while !over.load(Ordering::SeqCst) {
+        for error in futures::future::try_join_all((0..5).map(|_| one())).await? {
+            let of_the_user = |details: &Value| details["limit_bytes"] == 2 << 20;
+            if let Some((ErrorCode::MemoryLimitExceeded, Some(details))) = &error {
+                ended += usize::from(of_the_user(details));
+            }
+        }
+    }
+    ensure!(ended > 0, "it never met its limit");
+    Ok(())
 }
 
 /// Does all the harm that a user can do, in every way at once, until it is over.

@@ -216,6 +216,36 @@ async fn a_canary_goes_to_its_host_and_is_found_nowhere_else() -> Test {
     Ok(())
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_secret_goes_to_its_host_also_after_its_key_was_changed_beside_the_server() -> Test {
+    let scene = Scene::start().await?;
+    let user = scene.server.user("ada").await?;
+    let (port, strange) = (scene.own.0, scene.strange.0);
+    let secret = json!({ "value": CANARY, "hosts": [format!("127.0.0.1:{port}")] });
+    put(&user.client, "wiki", secret).await?;
+    let file = scene.data().join("secret-keys");
+    let before = std::fs::read_to_string(&file)?;
+    let data = scene.data();
+    let rotate = ["secrets", "rotate", "--data", &data.to_string_lossy()];
+    let ended = output(&rotate, "").await?;
+    let said = String::from_utf8_lossy(&ended.stderr).into_owned();
+    ensure!(ended.status.success(), "{said}");
+    let told = "a new key is in force; 1 secrets were encrypted with it";
+    ensure!(said.contains(told), "{said}");
+    let after = std::fs::read_to_string(&file)?;
+    let stays = |key: &str| after.lines().any(|line| line == key);
+    ensure!(!before.lines().any(stays), "the old key is still there");
+    ensure!(!after.is_empty(), "there is no key");
+
+    let urls = format!("http://127.0.0.1:{port}/ http://127.0.0.1:{strange}/");
+    let run = user.run("courier", urls).await?;
+    assert_eq!(run.status, RunStatus::Completed, "{:?}", run.error);
+    let head = scene.own.1.recv()?;
+    let sent = format!("authorization: Bearer {CANARY}");
+    ensure!(head.contains(&sent), "it did not go out: {head}");
+    Ok(())
+}
+
 /// Some of the text about a word.
 pub(super) fn around<'a>(text: &'a str, word: &str) -> &'a str {
     let at = text.find(word).unwrap_or(0);

@@ -181,6 +181,7 @@ pub(super) const OPERATIONS: &[Row] = &[
     own("file_delete", "files", ""),
     own("thread_delete", "run", ""),
     own("session_delete", "account", ""),
+    own("session_delete_all", "account", ""),
     own("account_logout", "", "{}"),
     // Nothing can be done after it.
     own(

@@ -7,6 +7,7 @@ use bytes::Bytes;
 use futures::StreamExt as _;
 use netra_client::{Method, Upload};
 use netra_integration::{TestServer, TestUser, soon, start_with_files};
+use netra_protocol::ErrorCode;
 use netra_protocol::id::FileId;
 use netra_protocol::run::Run;
 use netra_protocol::thread::CreateThread;
@@ -133,8 +134,10 @@ async fn a_cursor_of_anothers_list_gives_nothing_of_it() -> Test {
     }
     let page = ada.client.threads(None, Some(1), None).await?;
     let cursor = page.next_cursor.context("there are more")?;
-    if let Ok(stolen) = bob.client.threads(None, Some(100), Some(&cursor)).await {
-        ensure!(stolen.items.is_empty(), "{stolen:?}");
-    }
+    let stolen = bob.client.threads(None, Some(100), Some(&cursor)).await;
+    let refused = stolen.err().context("another user's cursor is taken")?;
+    assert_eq!(refused.code(), Some(ErrorCode::InvalidRequest));
+    let rest = ada.client.threads(None, Some(100), Some(&cursor)).await?;
+    assert_eq!(rest.items.len(), 2, "her own goes on");
     Ok(())
 }

@@ -8,8 +8,9 @@ use netra_integration::start;
 use netra_protocol::run::RunStatus;
 use serde_json::{Value, json};
 
-use super::Bare;
 use super::line::{Line, open_many};
+use crate::bare::Bare;
+use crate::report::median;
 use crate::server;
 
 const SOCKETS: usize = 1_000;
@@ -39,13 +40,8 @@ pub(super) async fn measure() -> Result<Value> {
     }))
 }
 
-pub(super) fn median(mut values: Vec<f64>) -> f64 {
-    values.sort_by(f64::total_cmp);
-    values[values.len() / 2]
-}
-
 async fn of_bare() -> Result<f64> {
-    let bare = Bare::start().await?;
+    let bare = Bare::start(&["bare"]).await?;
     let mut lines = open_many(SOCKETS, |_| Line::open(&bare.url, None)).await?;
     let publish = format!("{}/publish?events={EVENTS}&bytes={BYTES}", bare.url);
     let began = Instant::now();

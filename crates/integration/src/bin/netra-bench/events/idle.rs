@@ -5,8 +5,8 @@ use std::time::Instant;
 use anyhow::Result;
 use serde_json::{Value, json};
 
-use super::Bare;
 use super::line::{Line, open_many};
+use crate::bare::Bare;
 use crate::server;
 
 const SOCKETS: usize = 10_000;
@@ -35,7 +35,7 @@ struct Rest {
 }
 
 async fn of_bare() -> Result<Rest> {
-    let bare = Bare::start().await?;
+    let bare = Bare::start(&["bare"]).await?;
     let mib_before = server::memory_mib(bare.pid())?;
     let began = Instant::now();
     let lines = open_many(SOCKETS, |_| Line::open(&bare.url, None)).await?;

@@ -9,6 +9,7 @@ use netra_store::Changes;
 use serde_json::{Value, json};
 
 use super::line::Line;
+use crate::report::median;
 use crate::server;
 
 const EVENTS: usize = 100_000;
@@ -30,7 +31,7 @@ pub(super) async fn measure() -> Result<Value> {
     }
     Ok(json!({
         "events": EVENTS,
-        "events_per_second": super::fanout::median(rates),
+        "events_per_second": median(rates),
     }))
 }
 

@@ -1,53 +1,96 @@
-//! Whether those who wait for the database wait so long, and for so long already, that whoever can come back later
-//! should be told so at once. It knows no queue and no clock: it is told who was served, and when.
+//! Whether those who wait for a turn wait so long, and for so long already, that whoever can come back later should be
+//! told so at once. It knows no queue and no clock: it is told who was served, and when.
 //!
 //! The question is CoDel's: not how many wait, nor how long one of them did, but whether there is a time without an
 //! end in which everybody does. Nobody is thrown out of the queue for it, because what waits may be a part of a run.
 
 use std::time::{Duration, Instant};
 
-/// How long somebody may wait for a turn before that is too long.
-pub(crate) const TARGET: Duration = Duration::from_millis(50);
-/// How long it has to stay so before anybody is refused for it.
-pub(crate) const PATIENCE: Duration = Duration::from_millis(450);
+/// How long is too long.
+#[derive(Debug, Clone, Copy)]
+pub struct Bounds {
+    /// How long somebody may wait for a turn before that is too long.
+    pub target: Duration,
+    /// How long it has to stay so before anybody is refused for it.
+    pub patience: Duration,
+    /// How long after that there is no patience: those who were refused come back, and would all be let in together.
+    pub memory: Duration,
+}
 
-#[derive(Debug, Default)]
-pub(crate) struct Pressure {
+/// What of those is known who waited.
+#[derive(Debug)]
+pub struct Pressure {
+    bounds: Bounds,
     /// Since when everybody who was served had waited too long.
     over_since: Option<Instant>,
     /// When the last was served, while others wait or a turn lasts.
     moved_at: Option<Instant>,
+    /// When it was last seen to be high.
+    high_at: Option<Instant>,
 }
 
 impl Pressure {
+    /// Of nobody yet.
+    pub const fn new(bounds: Bounds) -> Self {
+        Self {
+            bounds,
+            over_since: None,
+            moved_at: None,
+            high_at: None,
+        }
+    }
+
     /// Somebody begins to wait, or a turn to last.
-    pub(crate) fn began(&mut self, now: Instant) {
+    pub fn began(&mut self, now: Instant) {
         self.moved_at.get_or_insert(now);
     }
 
     /// It was the turn of somebody who had waited this long; the next one's is not over before this one's is.
-    pub(crate) fn served(&mut self, waited: Duration, now: Instant) {
+    pub fn served(&mut self, waited: Duration, now: Instant) {
+        let was_high = self.is_high(now);
         self.moved_at = Some(now);
-        if waited > TARGET {
+        if waited > self.bounds.target {
             self.over_since.get_or_insert(now);
         } else {
             self.over_since = None;
         }
+        if was_high || self.is_high(now) {
+            self.high_at = Some(now);
+        }
     }
 
-    /// Nobody waits.
-    pub(crate) fn rested(&mut self) {
-        *self = Self::default();
+    /// Nobody waits just now, which says nothing of how long the next one will.
+    pub fn paused(&mut self) {
+        self.moved_at = None;
+    }
+
+    /// Nobody waits, and so nobody would.
+    pub fn rested(&mut self) {
+        *self = Self::new(self.bounds);
     }
 
     /// Whether whoever came now would wait too long.
-    pub(crate) fn is_high(&self, now: Instant) -> bool {
-        let since = |then: Instant| now.saturating_duration_since(then);
-        self.over_since.is_some_and(|over| since(over) >= PATIENCE)
+    pub fn is_high(&self, now: Instant) -> bool {
+        let patience = self.patience(now);
+        self.over_since
+            .is_some_and(|over| since(over, now) >= patience)
             || self
                 .moved_at
-                .is_some_and(|moved| since(moved) >= TARGET + PATIENCE)
+                .is_some_and(|moved| since(moved, now) >= self.bounds.target + patience)
     }
+
+    fn patience(&self, now: Instant) -> Duration {
+        let remembers = |at| since(at, now) < self.bounds.memory;
+        if self.high_at.is_some_and(remembers) {
+            Duration::ZERO
+        } else {
+            self.bounds.patience
+        }
+    }
+}
+
+fn since(then: Instant, now: Instant) -> Duration {
+    now.saturating_duration_since(then)
 }
 
 #[cfg(test)]
@@ -55,11 +98,18 @@ mod tests {
     use super::*;
 
     const MS: Duration = Duration::from_millis(1);
+    const TARGET: Duration = Duration::from_millis(50);
+    const PATIENCE: Duration = Duration::from_millis(450);
+    const BOUNDS: Bounds = Bounds {
+        target: TARGET,
+        patience: PATIENCE,
+        memory: Duration::ZERO,
+    };
 
     /// Serves one after the other, each after this many milliseconds and with this wait, and tells at which of them
     /// the pressure was high.
     fn high_at(turns: impl IntoIterator<Item = (u32, u32)>) -> Vec<usize> {
-        let (mut pressure, mut now) = (Pressure::default(), Instant::now());
+        let (mut pressure, mut now) = (Pressure::new(BOUNDS), Instant::now());
         pressure.began(now);
         let turns = turns.into_iter().enumerate();
         let high = turns.filter_map(|(number, (after, waited))| {
@@ -85,7 +135,7 @@ mod tests {
 
     #[test]
     fn who_is_not_served_at_all_is_seen_without_being_served() {
-        let (mut pressure, start) = (Pressure::default(), Instant::now());
+        let (mut pressure, start) = (Pressure::new(BOUNDS), Instant::now());
         assert!(!pressure.is_high(start + 1_000 * MS), "nobody waits");
         pressure.began(start);
         pressure.began(start + 400 * MS);
@@ -103,7 +153,7 @@ mod tests {
     #[test]
     fn under_twice_the_load_waits_stay_within_a_bound() {
         let start = Instant::now();
-        let (mut pressure, mut queue) = (Pressure::default(), std::collections::VecDeque::new());
+        let (mut pressure, mut queue) = (Pressure::new(BOUNDS), std::collections::VecDeque::new());
         let (mut longest, mut refused, mut served) = (Duration::ZERO, 0, 0);
         for tick in 0..60_000_u32 {
             let now = start + MS * tick;
