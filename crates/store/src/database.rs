@@ -11,11 +11,18 @@ use crate::sql::{Connection, OptionalExtension as _};
 use crate::sqlite;
 use crate::transaction::Tx;
 
-/// How long somebody may wait for the database, and how long everybody, before others are refused for it.
+/// How long somebody may wait for a reader, and how long everybody, before others are refused for it.
 pub(crate) const WAITS: Bounds = Bounds {
     target: Duration::from_millis(50),
     patience: Duration::from_millis(450),
     memory: Duration::ZERO,
+};
+/// The same of a writer. Who is refused here comes back soon, and so do all others: for a while after that nobody is
+/// let in on trust.
+pub(crate) const WAITS_TO_WRITE: Bounds = Bounds {
+    target: Duration::from_millis(50),
+    patience: Duration::from_millis(100),
+    memory: Duration::from_secs(5),
 };
 
 /// Whose rows a transaction sees and changes.

@@ -4,7 +4,7 @@
 use std::collections::HashSet;
 use std::hash::Hash;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::Duration;
 
 use parking_lot::Mutex;
 use tokio::sync::oneshot;
@@ -33,35 +33,31 @@ impl<O: Copy + Eq + Hash> Door<O> {
         self: &Arc<Self>,
         owner: O,
     ) -> Result<Permit<O>, oneshot::Receiver<Permit<O>>> {
-        let now = Instant::now();
         let mut inside = self.0.lock();
         if inside.free > 0 {
             inside.free -= 1;
-            return Ok(Permit::new(self, owner, now));
+            return Ok(Permit::new(self, owner));
         }
         let (called, waits) = oneshot::channel();
-        inside.outside.push(owner, called, now);
+        inside.outside.push(owner, called);
         Err(waits)
     }
 
     /// The next one's turn, whom it is; nobody's, where nobody waits.
     fn next(&self) -> Option<(O, oneshot::Sender<Permit<O>>)> {
         let mut inside = self.0.lock();
-        let next = inside.outside.next(&HashSet::new(), Instant::now());
-        match next {
-            Some((owner, called, _)) => Some((owner, called)),
-            None => {
-                inside.free += 1;
-                inside.outside.forget();
-                None
-            }
+        let next = inside.outside.next(&HashSet::new());
+        if next.is_none() {
+            inside.free += 1;
+            inside.outside.forget();
         }
+        next
     }
 
     /// Calls in the first of those who still wait.
     fn call(self: &Arc<Self>) {
         while let Some((owner, called)) = self.next() {
-            match called.send(Permit::new(self, owner, Instant::now())) {
+            match called.send(Permit::new(self, owner)) {
                 Ok(()) => return,
                 // Nobody waits there any more; the room is for the next.
                 Err(mut permit) => permit.door = None,
@@ -74,13 +70,21 @@ impl<O: Copy + Eq + Hash> Door<O> {
 pub(crate) struct Permit<O: Copy + Eq + Hash> {
     door: Option<Arc<Door<O>>>,
     owner: O,
-    since: Instant,
+    cost: Duration,
 }
 
 impl<O: Copy + Eq + Hash> Permit<O> {
-    fn new(door: &Arc<Door<O>>, owner: O, since: Instant) -> Self {
-        let door = Some(Arc::clone(door));
-        Self { door, owner, since }
+    fn new(door: &Arc<Door<O>>, owner: O) -> Self {
+        Self {
+            door: Some(Arc::clone(door)),
+            owner,
+            cost: Duration::ZERO,
+        }
+    }
+
+    /// What its owner is charged with.
+    pub(crate) fn costs(&mut self, cost: Duration) {
+        self.cost += cost;
     }
 }
 
@@ -89,8 +93,7 @@ impl<O: Copy + Eq + Hash> Drop for Permit<O> {
         let Some(door) = self.door.take() else {
             return;
         };
-        let used = self.since.elapsed();
-        door.0.lock().outside.took(self.owner, used);
+        door.0.lock().outside.took(self.owner, self.cost);
         door.call();
     }
 }
@@ -102,7 +105,7 @@ mod tests {
     #[test]
     fn one_users_many_reads_do_not_stand_before_anothers_one() {
         let door = Door::new(1);
-        let busy = door
+        let mut busy = door
             .knock("many")
             .unwrap_or_else(|_| panic!("there is room"));
         let mut many: Vec<_> = (0..100)
@@ -110,6 +113,7 @@ mod tests {
             .collect();
         let mut one = door.knock("one").err().unwrap();
         assert!(one.try_recv().is_err());
+        busy.costs(Duration::from_millis(1));
         drop(busy);
         let called = one.try_recv();
         assert!(called.is_ok(), "who has read nothing comes before who has");

@@ -28,6 +28,7 @@ mod cursor;
 mod database;
 mod departure;
 mod door;
+mod effort;
 mod error;
 mod file;
 mod fold;

@@ -6,11 +6,13 @@
 
 use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::hash::Hash;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 /// Owners without an item that are remembered at the most, before those that have nothing to make up for are
 /// forgotten.
 const REMEMBERED: usize = 64;
+/// Items of one owner that count as standing in everybody's way: whoever comes is served beside the rest, not after it.
+const IN_THE_WAY: usize = 8;
 
 pub(crate) struct Lines<O, T> {
     /// Owners who have items, whose turn it is first; the number tells those apart who have used the same.
@@ -20,12 +22,11 @@ pub(crate) struct Lines<O, T> {
     clock: Duration,
     came: u64,
     waiting: usize,
+    in_the_way: usize,
 }
 
 struct Owner<T> {
     items: VecDeque<T>,
-    /// Since when the first of them waits for the owner's turn, and not for what the owner had in front of it.
-    since: Instant,
     used: Duration,
     /// Its place among those who have used the same.
     number: u64,
@@ -41,6 +42,7 @@ impl<O, T> Default for Lines<O, T> {
             clock: Duration::ZERO,
             came: 0,
             waiting: 0,
+            in_the_way: 0,
         }
     }
 }
@@ -54,14 +56,18 @@ impl<O: Copy + Eq + Hash, T> Lines<O, T> {
         self.waiting
     }
 
-    /// Puts something that was asked for then behind what its owner has waiting.
-    pub(crate) fn push(&mut self, owner: O, item: T, asked: Instant) {
+    /// How many items are carried out before that of somebody who comes now and has as many waiting as others do.
+    pub(crate) fn in_the_way(&self) -> usize {
+        self.in_the_way
+    }
+
+    /// Puts something behind what its owner has waiting.
+    pub(crate) fn push(&mut self, owner: O, item: T) {
         self.waiting += 1;
         self.came += 1;
         let (clock, number) = (self.clock, self.came);
         let line = self.owners.entry(owner).or_insert_with(|| Owner {
             items: VecDeque::new(),
-            since: asked,
             used: clock,
             number,
             last: Duration::ZERO,
@@ -69,32 +75,27 @@ impl<O: Copy + Eq + Hash, T> Lines<O, T> {
         if line.items.is_empty() {
             line.used = line.used.max(clock);
             line.number = number;
-            line.since = asked;
             self.turns.insert((line.used, number), owner);
         }
         line.items.push_back(item);
+        self.in_the_way += usize::from(line.items.len() <= IN_THE_WAY);
     }
 
-    /// The first item of the owner who has used the least, of those who are not passed over, and since when it has
-    /// waited for this turn.
-    pub(crate) fn next(
-        &mut self,
-        passed_over: &HashSet<O>,
-        now: Instant,
-    ) -> Option<(O, T, Instant)> {
+    /// The first item of the owner who has used the least, of those who are not passed over.
+    pub(crate) fn next(&mut self, passed_over: &HashSet<O>) -> Option<(O, T)> {
         let (turn, owner) = self.turn(passed_over)?;
         self.turns.remove(&turn);
         let line = self.owners.get_mut(&owner)?;
         let item = line.items.pop_front()?;
-        let since = std::mem::replace(&mut line.since, now);
         self.waiting -= 1;
+        self.in_the_way -= usize::from(line.items.len() < IN_THE_WAY);
         self.clock = self.clock.max(line.used);
         if !line.items.is_empty() {
             self.came += 1;
             line.number = self.came;
             self.turns.insert((line.used, line.number), owner);
         }
-        Some((owner, item, since))
+        Some((owner, item))
     }
 
     /// Whose turn it is, and what its next item is likely to cost: what the last one did, 0 where there was none.
@@ -145,16 +146,8 @@ mod tests {
 
     const EACH: Duration = Duration::from_micros(100);
 
-    fn of_next<O: Copy + Eq + Hash, T>(
-        lines: &mut Lines<O, T>,
-        passed_over: &HashSet<O>,
-    ) -> Option<(O, T)> {
-        let (owner, item, _) = lines.next(passed_over, Instant::now())?;
-        Some((owner, item))
-    }
-
     fn take<T>(lines: &mut Lines<&'static str, T>, cost: impl Fn(&str) -> Duration) -> Option<T> {
-        let (owner, item) = of_next(lines, &HashSet::new())?;
+        let (owner, item) = lines.next(&HashSet::new())?;
         lines.took(owner, cost(owner));
         Some(item)
     }
@@ -163,37 +156,20 @@ mod tests {
     fn who_has_one_waiting_is_behind_one_of_another_not_behind_all() {
         let mut lines = Lines::default();
         for number in 0..100 {
-            lines.push("a", number, Instant::now());
+            lines.push("a", number);
         }
-        lines.push("b", 1_000, Instant::now());
-        lines.push("b", 1_001, Instant::now());
+        lines.push("b", 1_000);
+        lines.push("b", 1_001);
         let taken: Vec<i32> = (0..5).filter_map(|_| take(&mut lines, |_| EACH)).collect();
         assert_eq!(taken, [0, 1_000, 1, 1_001, 2]);
-    }
-
-    #[test]
-    fn a_wait_is_for_the_turn_and_not_for_what_an_owner_has_in_front() {
-        let (mut lines, start) = (Lines::default(), Instant::now());
-        let at = |ms| start + Duration::from_millis(ms);
-        lines.push("a", 1, at(0));
-        lines.push("a", 2, at(0));
-        lines.push("b", 3, at(5));
-        let mut next = |ms| {
-            let (owner, item, since) = lines.next(&HashSet::new(), at(ms)).unwrap();
-            lines.took(owner, EACH);
-            (item, since)
-        };
-        assert_eq!(next(10), (1, at(0)));
-        assert_eq!(next(20), (3, at(5)));
-        assert_eq!(next(30), (2, at(10)), "since its first was taken");
     }
 
     #[test]
     fn who_asks_for_costly_things_waits_for_as_much_of_others() {
         let mut lines = Lines::default();
         for number in 0..10 {
-            lines.push("heavy", number, Instant::now());
-            lines.push("light", 100 + number, Instant::now());
+            lines.push("heavy", number);
+            lines.push("light", 100 + number);
         }
         let cost = |owner: &str| if owner == "heavy" { EACH * 4 } else { EACH };
         let taken: Vec<i32> = (0..7).filter_map(|_| take(&mut lines, cost)).collect();
@@ -203,16 +179,16 @@ mod tests {
     #[test]
     fn who_was_away_has_saved_up_nothing() {
         let mut lines = Lines::default();
-        lines.push("a", 0, Instant::now());
-        lines.push("b", 1_000, Instant::now());
+        lines.push("a", 0);
+        lines.push("b", 1_000);
         for number in 1..100 {
-            lines.push("a", number, Instant::now());
+            lines.push("a", number);
         }
         for _ in 0..90 {
             take(&mut lines, |_| EACH);
         }
         for number in 1_001..1_010 {
-            lines.push("b", number, Instant::now());
+            lines.push("b", number);
         }
         let taken: Vec<i32> = (0..4).filter_map(|_| take(&mut lines, |_| EACH)).collect();
         let of_b = taken.iter().filter(|number| **number >= 1_000).count();
@@ -220,15 +196,29 @@ mod tests {
     }
 
     #[test]
+    fn what_one_owner_has_beyond_a_few_is_in_nobodys_way_but_its_own() {
+        let mut lines = Lines::default();
+        for number in 0..100 {
+            lines.push("a", number);
+        }
+        lines.push("b", 1_000);
+        assert_eq!((lines.len(), lines.in_the_way()), (101, IN_THE_WAY + 1));
+        while take(&mut lines, |_| EACH).is_some() {
+            assert!(lines.in_the_way() <= lines.len());
+        }
+        assert_eq!((lines.len(), lines.in_the_way()), (0, 0));
+    }
+
+    #[test]
     fn who_is_passed_over_keeps_its_place() {
         let mut lines = Lines::default();
-        lines.push("a", 1, Instant::now());
-        lines.push("b", 2, Instant::now());
+        lines.push("a", 1);
+        lines.push("b", 2);
         let passed = HashSet::from(["a"]);
         assert_eq!(lines.expected(&passed), Some(("b", Duration::ZERO)));
-        assert_eq!(of_next(&mut lines, &passed), Some(("b", 2)));
-        assert_eq!(of_next(&mut lines, &passed), None);
-        assert_eq!(of_next(&mut lines, &HashSet::new()), Some(("a", 1)));
+        assert_eq!(lines.next(&passed), Some(("b", 2)));
+        assert_eq!(lines.next(&passed), None);
+        assert_eq!(lines.next(&HashSet::new()), Some(("a", 1)));
     }
 
     #[test]
@@ -238,21 +228,19 @@ mod tests {
         // Pushes and takes in a fixed pattern that empties lines now and then.
         for round in 0..1_000_usize {
             for owner in 0..round % 4 {
-                lines.push(owner % 3, (owner % 3, asked), Instant::now());
+                lines.push(owner % 3, (owner % 3, asked));
                 asked += 1;
             }
             for take in 0..(round * 7) % 3 {
                 let passed = HashSet::from([(round + take) % 5]);
-                if let Some((owner, item)) = of_next(&mut lines, &passed) {
+                if let Some((owner, item)) = lines.next(&passed) {
                     let cost = EACH * u32::try_from(round % 3).unwrap();
                     lines.took(owner, cost);
                     taken.push(item);
                 }
             }
         }
-        taken.extend(
-            std::iter::from_fn(|| of_next(&mut lines, &HashSet::new())).map(|(_, item)| item),
-        );
+        taken.extend(std::iter::from_fn(|| lines.next(&HashSet::new())).map(|(_, item)| item));
         assert!(lines.is_empty());
         assert_eq!(taken.len(), asked);
         for owner in 0..3 {
@@ -265,8 +253,8 @@ mod tests {
     fn owners_who_have_nothing_to_make_up_for_are_forgotten() {
         let mut lines = Lines::default();
         for owner in 0..10_000_u32 {
-            lines.push(owner, (), Instant::now());
-            of_next(&mut lines, &HashSet::new());
+            lines.push(owner, ());
+            lines.next(&HashSet::new());
             lines.took(owner, Duration::ZERO);
             lines.forget();
         }

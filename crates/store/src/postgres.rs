@@ -20,6 +20,7 @@ use netra_context::Runtime;
 
 use crate::audit::{AuditKey, totals};
 use crate::database::Whose;
+use crate::effort::Effort;
 use crate::error::Error;
 use crate::log::Fanout;
 use crate::readers::Readers;
@@ -63,7 +64,7 @@ impl Database {
         let half = config.connections.div_ceil(2);
         let address = config.server.clone();
         let connect = move || Ok(Connection::Postgres(Session::connect(&address)?));
-        let readers = Readers::new(Box::new(connect), half, runtime);
+        let readers = Readers::new(Box::new(connect), half, Effort::of_connection, runtime);
         readers.read_now(migrate::check)?;
         begin_totals(config, &audit_key)?;
         let turns = Turns::new(fanout);

@@ -11,6 +11,7 @@ use parking_lot::Mutex;
 
 use crate::database::{WAITS, Whose};
 use crate::door::{Door, Permit};
+use crate::effort::Effort;
 use crate::error::Error;
 use crate::sql::{self, Connection};
 
@@ -24,6 +25,8 @@ pub(crate) struct Readers {
     pool: Arc<Pool>,
     door: Arc<Door<Scope>>,
     waiting: Mutex<Waiting>,
+    /// Begins to count what a read costs.
+    begin: fn() -> Effort,
     runtime: Runtime,
 }
 
@@ -72,7 +75,12 @@ struct Pool {
 
 impl Readers {
     /// At most so many connections, made when they are needed.
-    pub(crate) fn new(connect: Connect, connections: usize, runtime: &Runtime) -> Self {
+    pub(crate) fn new(
+        connect: Connect,
+        connections: usize,
+        begin: fn() -> Effort,
+        runtime: &Runtime,
+    ) -> Self {
         Self {
             pool: Arc::new(Pool {
                 connect,
@@ -83,6 +91,7 @@ impl Readers {
                 number: 0,
                 pressure: Pressure::new(WAITS),
             }),
+            begin,
             runtime: runtime.clone(),
         }
     }
@@ -110,10 +119,12 @@ impl Readers {
         whose: Whose,
         work: impl FnOnce(&Connection) -> Result<T, Error> + Send + 'static,
     ) -> Result<T, Error> {
-        let permit = self.permit().await?;
-        let pool = Arc::clone(&self.pool);
+        let mut permit = self.permit().await?;
+        let (pool, begin) = (Arc::clone(&self.pool), self.begin);
         let reading = self.runtime.spawn_blocking(move || {
+            let mut effort = begin();
             let answer = pool.with(whose, work);
+            permit.costs(effort.lap());
             drop(permit);
             answer
         });
@@ -180,7 +191,8 @@ mod tests {
         let path = dir.path().join("netra.db");
         sqlite::migrate_file(&path).unwrap();
         let connect = move || Ok(Connection::Sqlite(sqlite::open_to_read(&path)?));
-        let readers = Readers::new(Box::new(connect), CONNECTIONS, &Runtime::new());
+        let (begin, runtime) = (Effort::of_processor, Runtime::new());
+        let readers = Readers::new(Box::new(connect), CONNECTIONS, begin, &runtime);
         // All connections have their hands full.
         let (open, gate) = mpsc::sync_channel::<()>(0);
         let gate = Arc::new(Mutex::new(gate));

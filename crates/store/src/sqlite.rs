@@ -2,6 +2,7 @@
 
 mod checkpoint;
 mod migrate;
+mod pace;
 mod writer;
 
 use std::os::unix::fs::OpenOptionsExt as _;
@@ -13,6 +14,7 @@ use rusqlite::{Connection, OpenFlags};
 
 use crate::audit::AuditKey;
 use crate::database::Whose;
+use crate::effort::Effort;
 use crate::error::Error;
 use crate::log::Fanout;
 use crate::readers::Readers;
@@ -45,7 +47,7 @@ impl Database {
             connection.set_prepared_statement_cache_capacity(STATEMENT_CACHE);
             Ok(sql::Connection::Sqlite(connection))
         };
-        let readers = Readers::new(Box::new(connect), READERS, runtime);
+        let readers = Readers::new(Box::new(connect), READERS, Effort::of_processor, runtime);
         // Checkpoints are not the commits' affair.
         connection.batch("PRAGMA wal_autocheckpoint = 0;")?;
         let checkpoints = checkpoint::Checkpoints::start(path)?;

@@ -1,7 +1,6 @@
 //! Works that callers ask for: carried out by a thread of the store, then answered.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::time::Instant;
 
 use netra_context::memory::Scope;
 use netra_protocol::id::UserId;
@@ -21,8 +20,7 @@ pub(crate) enum Line {
     By(Scope),
 }
 
-/// What was asked for, and when.
-pub(crate) type Asked = (Line, Box<dyn Work>, Instant);
+pub(crate) type Asked = (Line, Box<dyn Work>);
 
 /// One caller's work, first carried out, then answered.
 pub(crate) trait Work: Send {
@@ -87,5 +85,5 @@ pub(crate) fn ask<T: Send + 'static>(
         Whose::User(user) => Line::Of(user),
         Whose::All => Line::By(scope.user()),
     };
-    ((line, Box::new(task), Instant::now()), answer)
+    ((line, Box::new(task)), answer)
 }

@@ -19,7 +19,7 @@ use super::address::Address;
 use super::session::Session;
 use super::turns::Turns;
 use crate::audit::AuditKey;
-use crate::database::{WAITS, Whose};
+use crate::database::{WAITS_TO_WRITE, Whose};
 use crate::error::Error;
 use crate::lines::Lines;
 use crate::sql::{self, Connection};
@@ -28,6 +28,8 @@ use crate::work::{self, Line, Work};
 
 /// Works that may wait for a connection; further callers wait for a place.
 const QUEUE: usize = 4096;
+/// What works before the last one count for in how long one takes.
+const FADES: f64 = 0.9;
 
 /// A work that waits, and its place.
 type Waiting = (Box<dyn Work>, OwnedSemaphorePermit);
@@ -50,34 +52,51 @@ struct Queue {
     lines: Lines<Line, Waiting>,
     /// Lines of which a work is being carried out.
     busy: HashSet<Line>,
-    /// Threads that have nothing to do.
+    /// Threads, each with a connection, and how many of them have nothing to do.
+    threads: usize,
     idle: usize,
+    /// How long a work has a connection, of late.
+    each: Duration,
     pressure: Pressure,
     is_closed: bool,
 }
 
 impl Queue {
-    fn new() -> Self {
+    fn new(threads: usize) -> Self {
         Self {
             lines: Lines::default(),
             busy: HashSet::new(),
+            threads,
             idle: 0,
-            pressure: Pressure::new(WAITS),
+            each: Duration::ZERO,
+            pressure: Pressure::new(WAITS_TO_WRITE),
             is_closed: false,
         }
     }
 
     /// The first work of who has used the least, of those of whom none is being carried out.
     fn next(&mut self, now: Instant) -> Option<(Line, Waiting)> {
-        let (line, waiting, since) = self.lines.next(&self.busy, now)?;
+        let (line, waiting) = self.lines.next(&self.busy)?;
         self.busy.insert(line);
         if self.lines.is_empty() {
             self.pressure.rested();
         } else {
-            self.pressure
-                .served(now.saturating_duration_since(since), now);
+            self.pressure.served(self.wait(), now);
         }
         Some((line, waiting))
+    }
+
+    /// How long whoever comes now waits for a connection; the next one that is free is no wait.
+    fn wait(&self) -> Duration {
+        let rounds = self.lines.in_the_way() / self.threads;
+        self.each.mul_f64(rounds as f64)
+    }
+
+    fn took(&mut self, line: Line, time: Duration) {
+        self.busy.remove(&line);
+        self.lines.took(line, time);
+        self.lines.forget();
+        self.each = self.each.mul_f64(FADES) + time.mul_f64(1.0 - FADES);
     }
 }
 
@@ -89,15 +108,16 @@ impl Writers {
         audit_key: AuditKey,
         turns: Arc<Turns>,
     ) -> Result<Self, Error> {
+        let threads = connections.max(1);
         let shared = Arc::new(Shared {
             address: address.clone(),
             runtime: runtime.clone(),
             audit_key,
             turns,
-            queue: Mutex::new(Queue::new()),
+            queue: Mutex::new(Queue::new(threads)),
             changed: Condvar::new(),
         });
-        for number in 0..connections.max(1) {
+        for number in 0..threads {
             let shared = Arc::clone(&shared);
             std::thread::Builder::new()
                 .name(format!("netra-writer-{number}"))
@@ -123,11 +143,11 @@ impl Writers {
         whose: Whose,
         work: impl FnOnce(&mut Tx<'_>) -> Result<T, Error> + Send + 'static,
     ) -> Result<T, Error> {
-        let ((line, work, asked), answer) = work::ask(whose, work);
+        let ((line, work), answer) = work::ask(whose, work);
         let gone = || Error::Unavailable("the store's writers have stopped".into());
         let place = Arc::clone(&self.places).acquire_owned().await;
         let place = place.map_err(|_| gone())?;
-        self.shared.push(line, (work, place), asked);
+        self.shared.push(line, (work, place));
         answer.await.map_err(|_| gone())?
     }
 }
@@ -148,16 +168,16 @@ impl Shared {
             self.carry_out(&mut connection, line, work);
             metrics::histogram!("netra_store_commit_seconds").record(started.elapsed());
             metrics::histogram!("netra_store_commit_works").record(1.0);
-            self.end(line, started.elapsed());
+            self.queue.lock().took(line, started.elapsed());
             // What stands behind it in its line can begin.
             self.changed.notify_one();
         }
     }
 
-    fn push(&self, line: Line, waiting: Waiting, asked: Instant) {
+    fn push(&self, line: Line, waiting: Waiting) {
         let mut queue = self.queue.lock();
         queue.pressure.began(Instant::now());
-        queue.lines.push(line, waiting, asked);
+        queue.lines.push(line, waiting);
         drop(queue);
         self.changed.notify_one();
     }
@@ -175,13 +195,6 @@ impl Shared {
             self.changed.wait(&mut queue);
             queue.idle -= 1;
         }
-    }
-
-    fn end(&self, line: Line, took: Duration) {
-        let mut queue = self.queue.lock();
-        queue.busy.remove(&line);
-        queue.lines.took(line, took);
-        queue.lines.forget();
     }
 
     fn carry_out(&self, kept: &mut Option<Connection>, line: Line, mut work: Box<dyn Work>) {

@@ -19,8 +19,10 @@ use tokio::sync::mpsc;
 use tokio::sync::mpsc::error::TryRecvError;
 
 use super::checkpoint::Checkpoints;
+use super::pace::Pace;
 use crate::audit::AuditKey;
-use crate::database::{WAITS, Whose};
+use crate::database::{WAITS_TO_WRITE, Whose};
+use crate::effort::Effort;
 use crate::error::Error;
 use crate::lines::Lines;
 use crate::log::{Entry, Fanout};
@@ -31,10 +33,10 @@ use crate::work::{self, Asked, Line, Work};
 /// Works that may wait for the writer; further callers wait for a place.
 const QUEUE: usize = 4096;
 /// Works in one commit at the most.
-const BATCH: usize = 256;
+pub(super) const BATCH: usize = 256;
 /// From this on a batch takes no further work, so that one commit stays short whatever its works do: who comes now
 /// waits for the rest of one batch and for its own.
-const BATCH_TIME: Duration = Duration::from_millis(3);
+pub(super) const BATCH_TIME: Duration = Duration::from_millis(3);
 /// From this on a batch takes no further work of the same user.
 const SHARE: Duration = Duration::from_millis(1);
 /// A work that is expected to take so many times as long as those in the batch did waits for the next batch.
@@ -54,7 +56,7 @@ impl Writer {
         checkpoints: Checkpoints,
     ) -> Result<Self, Error> {
         let (queue, works) = mpsc::channel(QUEUE);
-        let pressure = Arc::new(Mutex::new(Pressure::new(WAITS)));
+        let pressure = Arc::new(Mutex::new(Pressure::new(WAITS_TO_WRITE)));
         let thread = Thread {
             runtime,
             audit_key,
@@ -63,6 +65,7 @@ impl Writer {
             works,
             waiting: Lines::default(),
             pressure: Arc::clone(&pressure),
+            pace: Pace::default(),
             batch_began: Instant::now(),
             #[cfg(feature = "failpoints")]
             death: connection.path().with_file_name("die-after-commit"),
@@ -102,6 +105,7 @@ struct Thread {
     works: mpsc::Receiver<Asked>,
     waiting: Lines<Line, Box<dyn Work>>,
     pressure: Arc<Mutex<Pressure>>,
+    pace: Pace,
     /// When the last batch began.
     batch_began: Instant,
     /// The file that asks for a crash.
@@ -144,7 +148,7 @@ impl Thread {
                 next => next.ok(),
             };
             match next {
-                Some((line, work, asked)) => self.waiting.push(line, work, asked),
+                Some((line, work)) => self.waiting.push(line, work),
                 None => return false,
             }
         }
@@ -155,9 +159,9 @@ impl Thread {
     /// Those who have come meanwhile get into their users' lines. Together they are as many as may wait outside.
     fn let_in(&mut self) {
         while self.waiting.len() < QUEUE
-            && let Ok((line, work, asked)) = self.works.try_recv()
+            && let Ok((line, work)) = self.works.try_recv()
         {
-            self.waiting.push(line, work, asked);
+            self.waiting.push(line, work);
         }
     }
 
@@ -195,42 +199,43 @@ impl Thread {
         appended: &mut Vec<Arc<Entry>>,
     ) -> sql::Result<()> {
         let is_alone = self.waiting.len() == 1;
-        let mut shares = Shares::default();
+        let (mut shares, mut effort) = (Shares::default(), Effort::of_processor());
         loop {
-            let now = Instant::now();
-            let Some((line, work, since)) = shares.next(&mut self.waiting, now) else {
+            let Some((line, work)) = shares.next(&mut self.waiting) else {
                 break;
             };
             let is_first = batch.is_empty();
             batch.push(work);
             if is_first {
-                self.begin_batch(since, now);
+                self.begin_batch(Instant::now());
                 self.connection.begin_write(Whose::All)?;
+                effort.lap();
             }
             let Some(work) = batch.last_mut() else { break };
-            let began = Instant::now();
             if !self.carry_out(work.as_mut(), is_alone, appended)? {
                 return Ok(());
             }
-            let time = began.elapsed();
-            shares.took(line, time);
-            self.waiting.took(line, time);
-            if is_alone || batch.len() >= BATCH || shares.sum > BATCH_TIME {
+            let cost = effort.lap();
+            shares.took(line, cost);
+            self.waiting.took(line, cost);
+            if is_alone || batch.len() >= BATCH || self.batch_began.elapsed() > BATCH_TIME {
                 break;
             }
             self.let_in();
         }
         let began = Instant::now();
         self.connection.commit()?;
-        shares.settle(began.elapsed(), &mut self.waiting);
+        let commit = began.elapsed();
+        self.pace
+            .batch(batch.len(), began - self.batch_began, commit);
+        shares.settle(commit, &mut self.waiting);
         Ok(())
     }
 
-    /// Notes how long the first work of a batch has waited for its turn. To wait for the batch before is the price of
-    /// sharing commits, however long the disk takes; what counts is how long it had waited when that one began.
-    fn begin_batch(&mut self, since: Instant, now: Instant) {
-        let waited = self.batch_began.saturating_duration_since(since);
-        self.pressure.lock().served(waited, now);
+    /// Notes how long whoever came now would wait.
+    fn begin_batch(&mut self, now: Instant) {
+        let wait = self.pace.wait_behind(self.waiting.in_the_way());
+        self.pressure.lock().served(wait, now);
         self.batch_began = now;
     }
 
@@ -284,17 +289,13 @@ struct Shares {
 
 impl Shares {
     /// The next work that belongs into this batch.
-    fn next<T>(
-        &mut self,
-        waiting: &mut Lines<Line, T>,
-        now: Instant,
-    ) -> Option<(Line, T, Instant)> {
+    fn next<T>(&mut self, waiting: &mut Lines<Line, T>) -> Option<(Line, T)> {
         loop {
             let (line, expected) = waiting.expected(&self.closed)?;
             // In the mean; nothing has been carried out yet for the first.
             let rest = self.sum.checked_div(self.works);
             if rest.is_none_or(|rest| expected <= rest * MUCH_LARGER) {
-                return waiting.next(&self.closed, now);
+                return waiting.next(&self.closed);
             }
             self.closed.insert(line);
         }
