@@ -49,7 +49,7 @@ mod tests {
     #[test]
     fn a_wait_costs_nothing_and_work_does() {
         let (mut effort, start) = (Effort::of_processor(), Instant::now());
-        let (_open, never) = std::sync::mpsc::channel::<()>();
+        let (_open, never) = std::sync::mpsc::sync_channel::<()>(0);
         let wait = Duration::from_millis(50);
         assert!(never.recv_timeout(wait).is_err());
         let waited = start.elapsed();
@@ -65,7 +65,7 @@ mod tests {
     #[test]
     fn who_waits_for_another_process_uses_the_connection() {
         let mut effort = Effort::of_connection();
-        let (_open, never) = std::sync::mpsc::channel::<()>();
+        let (_open, never) = std::sync::mpsc::sync_channel::<()>(0);
         let wait = Duration::from_millis(5);
         assert!(never.recv_timeout(wait).is_err());
         assert!(effort.lap() >= wait);

@@ -3,6 +3,8 @@
 
 use std::collections::BTreeSet;
 
+use futures::FutureExt as _;
+use futures::future::join_all;
 use netra_store::{AuditKey, Changes, Config, Error, Store};
 
 use crate::fixture::Fixture;
@@ -129,20 +131,16 @@ async fn a_database_that_lets_nobody_write_is_overloaded_until_it_does() {
     // What the server's own transactions hold, and all others wait for.
     let lock = "SELECT pg_advisory_lock(x'6e657472'::int, 1)";
     let lock = fixture.server().unwrap().session(lock);
-    let writes: Vec<_> = users
-        .into_iter()
-        .map(|ctx| {
-            let store = fixture.store.clone();
-            tokio::spawn(async move { store.note_keep(&ctx, "a".into(), "b".into()).await })
-        })
-        .collect();
+    let keep = |ctx| fixture.store.note_keep(ctx, "a".into(), "b".into());
+    let mut writes = Box::pin(join_all(users.iter().map(keep)));
+    assert!((&mut writes).now_or_never().is_none());
     while !fixture.store.is_overloaded(true) {
         tokio::task::yield_now().await;
     }
     assert!(!fixture.store.is_overloaded(false), "it can be read");
     drop(lock);
-    for write in writes {
-        write.await.unwrap().unwrap();
+    for kept in writes.await {
+        kept.unwrap();
     }
     assert!(!fixture.store.is_overloaded(true));
 }
