@@ -120,6 +120,9 @@ fn unit(workspace: &Workspace) -> Result<Outcome> {
         "--exclude",
         "netra-integration",
         "--no-fail-fast",
+        "--",
+        "--skip",
+        postgres::TESTS,
     ];
     tests(&mut process::cargo(workspace, &args))
 }
@@ -156,6 +159,7 @@ fn integration(workspace: &Workspace, filter: &[&str]) -> Result<Outcome> {
         agents::TESTS,
         contract::TESTS,
         monitoring::TESTS,
+        postgres::TESTS,
     ];
     let others = others.into_iter().flat_map(|part| ["--skip", part]);
     let filter: Vec<&str> = others.chain(filter.iter().copied()).collect();

@@ -29,26 +29,18 @@ const USER: &str = "postgres";
 /// What names the server to the tests.
 const VARIABLE: &str = "NETRA_TEST_POSTGRES";
 
-/// The end-to-end tests that need it: no other part has a server of it.
-const TESTS: &str = "on_postgres::";
+/// The module whose tests need it, of the store's and of the end-to-end tests: no other part has a server of it.
+pub(crate) const TESTS: &str = "on_postgres::";
 
 /// Runs the store's own tests, those that only PostgreSQL has, and the whole server on it.
 pub(crate) fn check(workspace: &Workspace) -> Result<Outcome> {
     process::require("cc")?;
     let program = debian::program(workspace, &PROGRAMS, "postgresql")?;
     let server = Server::start(workspace, Path::new(&program))?;
-    let args = [
-        "test",
-        "-p",
-        "netra-store",
-        "--test",
-        "store",
-        "--",
-        "--include-ignored",
-    ];
+    let args = ["test", "-p", "netra-store", "--test", "store"];
     let mut tests = process::cargo(workspace, &args);
     let mut outcome = part::tests(server.shown_to(&mut tests))?;
-    let mut whole = part::end_to_end(workspace, &[TESTS, "--include-ignored"])?;
+    let mut whole = part::end_to_end(workspace, &[TESTS])?;
     let whole = part::tests(server.shown_to(&mut whole))?;
     outcome.tally.add(whole.tally);
     outcome.good &= whole.good;

@@ -59,6 +59,17 @@ impl Fixture {
         Self::open(tempfile::tempdir().unwrap(), Server::of_environment())
     }
 
+    /// For what SQLite has not.
+    pub(crate) fn on_postgres() -> Self {
+        let fixture = Self::new();
+        let is_on_it = fixture.server.is_some();
+        assert!(
+            is_on_it,
+            "no server is named: `cargo xtask test postgres` starts one and runs this"
+        );
+        fixture
+    }
+
     /// On SQLite, whatever the other tests are on.
     pub(crate) fn embedded() -> Self {
         Self::open(tempfile::tempdir().unwrap(), None)

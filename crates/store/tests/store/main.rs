@@ -11,15 +11,14 @@ mod content;
 mod erased;
 mod fixture;
 mod identity;
-mod isolation;
 mod kept;
 mod log;
 mod note;
+mod on_postgres;
 mod past;
 mod rate;
 mod schema;
 mod secret;
-mod server;
 mod usage;
 
 use futures::future::join_all;

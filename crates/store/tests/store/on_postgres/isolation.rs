@@ -55,9 +55,8 @@ async fn two_users(fixture: &Fixture) -> [String; 2] {
 }
 
 #[tokio::test]
-#[ignore = "of PostgreSQL: `cargo xtask test postgres`"]
 async fn raw_sql_sees_one_users_rows_and_none_where_no_user_is_set() {
-    let fixture = Fixture::new();
+    let fixture = Fixture::on_postgres();
     let server = fixture.server().unwrap();
     let [alice, bob] = two_users(&fixture).await;
     let nobody = counts(server, "SELECT 1");
@@ -92,9 +91,8 @@ async fn raw_sql_sees_one_users_rows_and_none_where_no_user_is_set() {
 }
 
 #[tokio::test]
-#[ignore = "of PostgreSQL: `cargo xtask test postgres`"]
 async fn raw_sql_of_one_user_changes_nothing_of_another_and_gives_another_nothing() {
-    let fixture = Fixture::new();
+    let fixture = Fixture::on_postgres();
     let server = fixture.server().unwrap();
     let [alice, bob] = two_users(&fixture).await;
     let as_alice = |sql: &str| {
@@ -123,9 +121,8 @@ async fn raw_sql_of_one_user_changes_nothing_of_another_and_gives_another_nothin
 }
 
 #[tokio::test]
-#[ignore = "of PostgreSQL: `cargo xtask test postgres`"]
 async fn the_servers_role_can_neither_pass_by_the_policies_nor_change_the_schema() {
-    let fixture = Fixture::new();
+    let fixture = Fixture::on_postgres();
     let server = fixture.server().unwrap();
     two_users(&fixture).await;
     for sql in [
@@ -155,9 +152,8 @@ async fn the_servers_role_can_neither_pass_by_the_policies_nor_change_the_schema
 }
 
 #[tokio::test]
-#[ignore = "of PostgreSQL: `cargo xtask test postgres`"]
 async fn a_server_does_not_start_as_the_owner_of_the_tables() {
-    let fixture = Fixture::new();
+    let fixture = Fixture::on_postgres();
     let server = fixture.server().unwrap();
     let config = server.config();
     let as_owner = Postgres {

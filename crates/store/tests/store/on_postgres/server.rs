@@ -19,9 +19,8 @@ const OF_ONE: [&str; 4] = [
 
 /// A migration of one backend alone would go unseen until a statement meets what is missing.
 #[tokio::test]
-#[ignore = "of PostgreSQL: `cargo xtask test postgres`"]
 async fn both_databases_have_the_same_tables_and_columns() {
-    let fixture = Fixture::new();
+    let fixture = Fixture::on_postgres();
     let dir = tempfile::tempdir().unwrap();
     Store::migrate(dir.path()).unwrap();
     let sql = "SELECT m.name || '.' || c.name FROM sqlite_master m, pragma_table_info(m.name) c
@@ -41,9 +40,8 @@ async fn both_databases_have_the_same_tables_and_columns() {
 
 /// As in the embedded store: what is written with a row that is guarded itself needs no guard, and all else has one.
 #[tokio::test]
-#[ignore = "of PostgreSQL: `cargo xtask test postgres`"]
 async fn the_same_tables_refuse_rows_of_users_who_are_gone_as_in_the_embedded_store() {
-    let fixture = Fixture::new();
+    let fixture = Fixture::on_postgres();
     let dir = tempfile::tempdir().unwrap();
     Store::migrate(dir.path()).unwrap();
     let sql =
@@ -58,9 +56,8 @@ async fn the_same_tables_refuse_rows_of_users_who_are_gone_as_in_the_embedded_st
 }
 
 #[tokio::test]
-#[ignore = "of PostgreSQL: `cargo xtask test postgres`"]
 async fn a_connection_that_the_server_has_closed_is_not_used_again() {
-    let fixture = Fixture::new();
+    let fixture = Fixture::on_postgres();
     let alice = fixture.user("alice").await;
     let run = fixture.run(&alice).await;
     let closed = fixture
@@ -83,9 +80,8 @@ async fn a_connection_that_the_server_has_closed_is_not_used_again() {
 
 /// Each brought an empty database up to date, and one of them failed on what the other had made.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-#[ignore = "of PostgreSQL: `cargo xtask test postgres`"]
 async fn several_servers_may_begin_at_once_on_an_empty_database() {
-    let fixture = Fixture::new();
+    let fixture = Fixture::on_postgres();
     let server = fixture.server().unwrap();
     server
         .as_owner("DROP OWNED BY netra_owner; GRANT ALL ON SCHEMA public TO netra_owner")
@@ -103,9 +99,8 @@ async fn several_servers_may_begin_at_once_on_an_empty_database() {
 }
 
 #[tokio::test]
-#[ignore = "of PostgreSQL: `cargo xtask test postgres`"]
 async fn a_server_that_may_not_migrate_says_what_is_missing() {
-    let fixture = Fixture::new();
+    let fixture = Fixture::on_postgres();
     let server = fixture.server().unwrap();
     server.as_owner("DELETE FROM migrations").unwrap();
     let mut config = server.config();
@@ -121,9 +116,8 @@ async fn a_server_that_may_not_migrate_says_what_is_missing() {
 
 /// As many works as there are connections wait for a lock, and one more for a connection.
 #[tokio::test]
-#[ignore = "of PostgreSQL: `cargo xtask test postgres`"]
 async fn a_database_that_lets_nobody_write_is_overloaded_until_it_does() {
-    let fixture = Fixture::new();
+    let fixture = Fixture::on_postgres();
     let mut users = Vec::new();
     for number in 0..=fixture.server().unwrap().config().connections {
         users.push(fixture.user(&format!("user-{number}")).await);
@@ -146,9 +140,8 @@ async fn a_database_that_lets_nobody_write_is_overloaded_until_it_does() {
 }
 
 #[tokio::test]
-#[ignore = "of PostgreSQL: `cargo xtask test postgres`"]
 async fn a_text_that_the_database_cannot_keep_is_the_callers_mistake() {
-    let fixture = Fixture::new();
+    let fixture = Fixture::on_postgres();
     let alice = fixture.user("alice").await;
     let kept = fixture
         .store
