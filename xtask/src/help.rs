@@ -55,6 +55,7 @@ Usage: cargo xtask test [--fail-fast] [--list] [part]... [-- <arguments of chaos
   clippy       all targets, warnings denied
   unit         tests of every crate but netra-integration
   valgrind     the allocator's blocks, watched by valgrind
+  postgres     the store's tests, and a whole server, on a PostgreSQL that it starts (needs PostgreSQL 15)
   openapi      openapi/netra.json and what is made from it are what the server serves
   integration  end-to-end tests of netra-integration
   contract     every operation of the document by schemathesis, as a user and as an admin (needs Python 3.11)
@@ -78,8 +79,8 @@ is 0 when nothing failed, 1 when something did, 2 when the gate itself could not
 takes arguments: `--seed N` for the same chance again, `--long` to go on until a million events
 were delivered (with release builds), `--seconds N`, `--events N`, `--users N`. When it fails, it keeps the data folder
 and says where. `contract` draws its requests from one seed; given alone it takes `--seed N`, `--seconds N` for each of
-the two who ask, and `--long` for 15 minutes of each. integration needs curl and nginx, chaos needs libfaketime; as root on Debian they
-are installed.
+the two who ask, and `--long` for 15 minutes of each. integration needs curl and nginx, chaos needs libfaketime, postgres needs
+PostgreSQL; as root on Debian they are installed.
 
 Examples:
   cargo xtask test

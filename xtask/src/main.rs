@@ -25,6 +25,7 @@ mod monitoring;
 mod node;
 mod openapi;
 mod part;
+mod postgres;
 mod process;
 mod python;
 mod tally;

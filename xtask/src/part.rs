@@ -8,7 +8,7 @@ use crate::tally::Tally;
 use crate::workspace::Workspace;
 use crate::{
     agents, browser, chaos, clients, contract, debian, deps, mcp, models, monitoring, openapi,
-    process, tidy, ui,
+    postgres, process, tidy, ui,
 };
 
 /// What came out of a part.
@@ -40,7 +40,7 @@ const fn part(name: &'static str, run: fn(&Workspace) -> Result<Outcome>) -> Par
 }
 
 /// Cheap parts first. The page comes before the server because the server's build takes it in.
-pub(crate) const ALL: [Part; 18] = [
+pub(crate) const ALL: [Part; 19] = [
     part("fmt", fmt),
     part("tidy", |workspace| plain(tidy::check(workspace)?)),
     part("deps", |workspace| plain(deps::check(workspace)?)),
@@ -48,6 +48,7 @@ pub(crate) const ALL: [Part; 18] = [
     part("clippy", clippy),
     part("unit", unit),
     part("valgrind", valgrind),
+    part("postgres", postgres::check),
     part("openapi", |workspace| {
         openapi::check(workspace).and_then(|()| plain(true))
     }),
@@ -119,6 +120,9 @@ fn unit(workspace: &Workspace) -> Result<Outcome> {
         "--exclude",
         "netra-integration",
         "--no-fail-fast",
+        "--",
+        "--skip",
+        postgres::TESTS,
     ];
     tests(&mut process::cargo(workspace, &args))
 }
@@ -155,6 +159,7 @@ fn integration(workspace: &Workspace, filter: &[&str]) -> Result<Outcome> {
         agents::TESTS,
         contract::TESTS,
         monitoring::TESTS,
+        postgres::TESTS,
     ];
     let others = others.into_iter().flat_map(|part| ["--skip", part]);
     let filter: Vec<&str> = others.chain(filter.iter().copied()).collect();

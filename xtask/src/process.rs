@@ -11,7 +11,7 @@ use anyhow::{Context as _, Result, anyhow, bail};
 use crate::workspace::Workspace;
 
 /// How to get a program that may be missing.
-const SOURCES: [(&str, &str); 12] = [
+const SOURCES: [(&str, &str); 13] = [
     (
         "cargo",
         "install Rust from https://rustup.rs; rust-toolchain.toml picks the version",
@@ -47,6 +47,10 @@ const SOURCES: [(&str, &str); 12] = [
     (
         "npm",
         "npm comes with Node: https://nodejs.org, or `apt-get install npm` from Debian 13 on",
+    ),
+    (
+        "postgresql",
+        "the store is tested on it: `apt-get install postgresql` on Debian",
     ),
     (
         "prometheus",

@@ -4,6 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use anyhow::Result;
+use netra::config::{Config, Layers};
 use netra_context::{Principal, Rights, Runtime, UserExecutionContext};
 use netra_events::Hub;
 use netra_gateway::Keys;
@@ -13,8 +14,10 @@ use netra_protocol::event::EventKind;
 use netra_protocol::id::{EventId, MessageId, RunId, ThreadId, UserId};
 use netra_protocol::limits::Limits;
 use netra_protocol::run::Run;
-use netra_store::{Config, NewRun, Store, Target, Writable};
+use netra_store::{NewRun, Store, Target, Writable};
 use serde_json::{Map, json};
+
+use crate::database;
 
 /// The store of a folder that a server may have too.
 pub struct Beside {
@@ -31,11 +34,13 @@ impl Beside {
     /// When there is none, or it cannot be read.
     pub fn open(data: &Path) -> Result<Self> {
         let runtime = Runtime::new();
-        let config = Config {
-            dir: data.to_owned(),
-            audit_key: Keys::load_or_create(&runtime, data)?.audit_key(),
-        };
-        let store = Store::open(&runtime, config, Hub::new())?;
+        let audit_key = Keys::load_or_create(&runtime, data)?.audit_key();
+        let config = Config::load(Layers::new().environment(database::settings(data)?).flag(
+            "data.dir",
+            "data",
+            data.display().to_string(),
+        ))?;
+        let store = config.store(&runtime, audit_key, Hub::new())?;
         Ok(Self { runtime, store })
     }
 

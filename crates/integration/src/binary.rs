@@ -7,6 +7,8 @@ use anyhow::{Context as _, Result, bail};
 use tokio::io::AsyncWriteExt as _;
 use tokio::process::Command;
 
+use crate::database;
+
 /// Variables that make model providers where the configuration names none.
 const PROVIDERS: [&str; 5] = [
     "OPENAI_API_KEY",
@@ -40,11 +42,11 @@ pub fn binary() -> Result<PathBuf> {
 /// The binary with these arguments, an environment without our variables, and nothing on its
 /// standard input.
 pub fn run_netra(arguments: &[&str]) -> Result<Command> {
-    Ok(run_program(&binary()?, arguments))
+    run_program(&binary()?, arguments)
 }
 
 /// The same with another build of it.
-pub(crate) fn run_program(program: &Path, arguments: &[&str]) -> Command {
+pub(crate) fn run_program(program: &Path, arguments: &[&str]) -> Result<Command> {
     let mut command = Command::new(program);
     command
         .args(arguments)
@@ -61,7 +63,11 @@ pub(crate) fn run_program(program: &Path, arguments: &[&str]) -> Command {
     for (name, _) in ours {
         command.env_remove(name);
     }
-    command
+    let mut words = arguments.iter().skip_while(|word| **word != "--data");
+    if let Some(data) = words.nth(1) {
+        command.envs(database::settings(Path::new(data))?);
+    }
+    Ok(command)
 }
 
 /// Runs the binary to its end with this on its standard input.

@@ -147,7 +147,7 @@ fn command(data: &Path, options: &Options) -> Result<Command> {
         None => binary()?,
     };
     let mut command = match options.file_kib {
-        None => run_program(&program, &arguments),
+        None => run_program(&program, &arguments)?,
         Some(kib) => {
             // With the signal ignored, writing over the limit is an error as on a full disk.
             let script = format!("trap '' XFSZ; ulimit -f {}; exec \"$0\" \"$@\"", kib * 2);

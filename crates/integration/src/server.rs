@@ -15,6 +15,7 @@ use netra_protocol::account::{Plan, Role, User};
 use netra_tools::Tool;
 
 use crate::binary::binary;
+use crate::database;
 use crate::tool::TestTool;
 use crate::user::TestUser;
 use crate::{TURN_WAIT, TURN_WAIT_MS};
@@ -82,7 +83,7 @@ impl Options {
         settings.extend(self.settings.clone());
         let mut layers = Layers::new()
             .file(self.file.as_deref())
-            .environment(settings)
+            .environment([database::settings(data)?, settings].concat())
             .flag("server.listen", "listen", "127.0.0.1:0")
             .flag("data.dir", "data", data.display().to_string())
             // Workers are processes of the binary, not of this test program.

@@ -53,12 +53,8 @@ impl Accounts {
         let runtime = Runtime::new();
         Store::make_dir(&config.data)?;
         let keys = keys(config, &runtime).map_err(|error| Problem::new(Exit::Failure, error))?;
-        let store_config = netra_store::Config {
-            dir: config.data.clone(),
-            audit_key: keys.audit_key(),
-        };
         // Nobody listens here; a server on the folder reads the log itself.
-        let store = Store::open(&runtime, store_config, Hub::new())?;
+        let store = config.store(&runtime, keys.audit_key(), Hub::new())?;
         store.set_limits(config.limits.clone());
         Ok(Self {
             runtime,

@@ -28,6 +28,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::{CommandFactory as _, Parser, Subcommand};
+use netra_store::Store;
 
 use crate::config::{Config, Layers, environment};
 use crate::exit::{Exit, Problem, TABLE};
@@ -199,12 +200,15 @@ fn tell(problem: &Problem) -> ExitCode {
 
 fn migrate(folder: &Folder) -> Result<Exit, Problem> {
     let config = folder.load()?;
-    let version = netra_store::Store::migrate(&config.data)
-        .map_err(|error| Problem::new(Exit::Failure, error))?;
-    output::line(format!(
-        "{} is at schema version {version}",
-        config.data.display()
-    ))?;
+    let (what, version) = match &config.database {
+        None => (
+            config.data.display().to_string(),
+            Store::migrate(&config.data),
+        ),
+        Some(server) => ("the database".to_owned(), Store::migrate_on(server)),
+    };
+    let version = version.map_err(|error| Problem::new(Exit::Failure, error))?;
+    output::line(format!("{what} is at schema version {version}"))?;
     Ok(Exit::Success)
 }
 

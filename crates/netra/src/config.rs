@@ -14,9 +14,14 @@ mod usual;
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
+use netra_context::Runtime;
 use netra_protocol::limits::{LimitOverrides, Limits};
+use netra_store::audit::Audit;
+use netra_store::inspect::Logs;
+use netra_store::{AuditKey, Fanout, Store};
 use netra_tools::Destination;
 
 pub use catalogue::{CATALOGUE, Key, Kind};
@@ -89,6 +94,8 @@ pub struct Config {
     pub data: PathBuf,
     /// Days that events stay after their run's end; none: as long as their thread.
     pub events_days: Option<u32>,
+    /// PostgreSQL, where the database is not in the data folder.
+    pub database: Option<netra_store::Postgres>,
     /// Active engines of the node; none: by its memory.
     pub engines: Option<usize>,
     /// Memory of the node in MiB; none: what the machine or its control group has.
@@ -178,6 +185,44 @@ impl Config {
         self.secret_key_file.clone().unwrap_or_else(in_folder)
     }
 
+    /// Opens the store where the configuration says.
+    pub fn store(
+        &self,
+        runtime: &Runtime,
+        audit_key: AuditKey,
+        fanout: Arc<dyn Fanout>,
+    ) -> Result<Store, netra_store::Error> {
+        let config = netra_store::Config {
+            dir: self.data.clone(),
+            audit_key,
+        };
+        match &self.database {
+            None => Store::open(runtime, config, fanout),
+            Some(server) => Store::open_on(runtime, config, server, fanout),
+        }
+    }
+
+    /// Whether there may be anything to read: a folder without a database has nothing yet.
+    pub fn has_database(&self) -> bool {
+        self.database.is_some() || self.data.join("netra.db").exists()
+    }
+
+    /// The logs of all users, to be checked.
+    pub fn logs(&self) -> Result<Logs, netra_store::Error> {
+        match &self.database {
+            None => Logs::open(&self.data),
+            Some(server) => Logs::open_on(server),
+        }
+    }
+
+    /// The audit, to be checked.
+    pub fn audit(&self) -> Result<Audit, netra_store::Error> {
+        match &self.database {
+            None => Audit::open(&self.data),
+            Some(server) => Audit::open_on(server),
+        }
+    }
+
     fn from_raw(raw: Raw, variables: &[(String, String)]) -> Result<Self, Error> {
         let listen = address(&raw.server.listen)?;
         if raw.server.dev && !listen.ip().is_loopback() {
@@ -232,6 +277,7 @@ impl Config {
             heartbeat: Duration::from_millis(raw.server.heartbeat_ms),
             data: raw.data.dir,
             events_days: raw.data.events_days,
+            database: raw.database.resolve()?,
             engines: raw.limits.engines,
             node_memory_mib: raw.limits.node_memory_mib,
             limits: raw.limits.user,

@@ -174,11 +174,7 @@ impl Node {
         let (runtime, telemetry) = observed(&config, &recorded)?;
         let hub = Hub::new();
         let keys = accounts::keys(&config, &runtime)?;
-        let store_config = netra_store::Config {
-            dir: config.data.clone(),
-            audit_key: keys.audit_key(),
-        };
-        let store = Store::open(&runtime, store_config, Arc::clone(&hub) as _)?;
+        let store = config.store(&runtime, keys.audit_key(), Arc::clone(&hub) as _)?;
         store.set_limits(config.limits.clone());
         let bridge = WebSocketBridgeFactory::new(&runtime, store.clone(), hub);
         let scripts = ScriptPool::new(pool(&config, config.workers.scripts, config.workers.warm));

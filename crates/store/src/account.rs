@@ -5,14 +5,14 @@ use netra_protocol::account::{Identity, Plan, Role, User};
 use netra_protocol::id::UserId;
 use netra_protocol::limits::{LimitOverrides, Limits};
 use netra_protocol::{Page, Timestamp};
-use rusqlite::{Connection, OptionalExtension as _, Row};
 
 use crate::Store;
 use crate::cursor;
 use crate::error::Error;
 use crate::owner::{require_admin, require_background};
 use crate::session;
-use crate::sqlite::Tx;
+use crate::sql::{self, Connection, OptionalExtension as _, Row};
+use crate::transaction::Tx;
 
 const OPERATORS: &[BackgroundKind] = &[BackgroundKind::Authentication, BackgroundKind::Console];
 /// What the limits of a user are made of stands in two places: those of the plan, and the user's own above them.
@@ -43,39 +43,33 @@ pub struct Credentials {
     pub password_hash: Option<String>,
 }
 
-fn limits(row: &Row<'_>, base: &Limits) -> rusqlite::Result<Limits> {
-    let read = |column: usize| -> rusqlite::Result<LimitOverrides> {
+fn limits(row: &Row<'_>, base: &Limits) -> sql::Result<Limits> {
+    let read = |column: usize| -> sql::Result<LimitOverrides> {
         let text: Option<String> = row.get(column)?;
-        let unreadable = || {
-            let kind = rusqlite::types::Type::Text;
-            rusqlite::Error::InvalidColumnType(column, "limits".into(), kind)
-        };
         text.map_or(Ok(LimitOverrides::default()), |text| {
-            serde_json::from_str(&text).map_err(|_| unreadable())
+            serde_json::from_str(&text).map_err(|_| sql::Error::unreadable("limit"))
         })
     };
     Ok(read(8)?.over(&read(9)?.over(base)))
 }
 
-fn identity(row: &Row<'_>) -> rusqlite::Result<Option<Identity>> {
+fn identity(row: &Row<'_>) -> sql::Result<Option<Identity>> {
     let issuer: Option<String> = row.get(10)?;
     let subject: Option<String> = row.get(11)?;
     let both = issuer.zip(subject);
     Ok(both.map(|(issuer, subject)| Identity { issuer, subject }))
 }
 
-fn credentials(row: &Row<'_>, base: &Limits) -> rusqlite::Result<Credentials> {
-    let word = |index: usize| -> rusqlite::Result<String> { row.get(index) };
-    let unreadable = |index| {
-        rusqlite::Error::InvalidColumnType(index, "word".into(), rusqlite::types::Type::Text)
-    };
+fn credentials(row: &Row<'_>, base: &Limits) -> sql::Result<Credentials> {
+    let word = |index: usize| -> sql::Result<String> { row.get(index) };
+    let unreadable = sql::Error::unreadable;
     Ok(Credentials {
         user: User {
             id: UserId::from_bytes(row.get(0)?),
             name: row.get(1)?,
-            role: word(2)?.parse().map_err(|_| unreadable(2))?,
-            plan: word(3)?.parse().map_err(|_| unreadable(3))?,
-            groups: serde_json::from_str(&word(7)?).map_err(|_| unreadable(7))?,
+            role: word(2)?.parse().map_err(|_| unreadable("role"))?,
+            plan: word(3)?.parse().map_err(|_| unreadable("plan"))?,
+            groups: serde_json::from_str(&word(7)?).map_err(|_| unreadable("list of groups"))?,
             disabled: row.get(4)?,
             created_at: Timestamp::from_micros(row.get(5)?),
             limits: limits(row, base)?,
@@ -147,7 +141,11 @@ impl Store {
         require_background(ctx, OPERATORS)?;
         let id = self.0.runtime.new_id(UserId::from_parts);
         let base = self.base_limits();
-        self.0.db.write(move |tx| insert(tx, id, &new, &base)).await
+        self.0
+            .db
+            .of_all()
+            .write(move |tx| insert(tx, id, &new, &base))
+            .await
     }
 
     /// Makes the first admin, unless somebody can sign in as one already. As
@@ -171,7 +169,7 @@ impl Store {
             }
             insert(tx, id, &new, &base)
         };
-        self.0.db.write(work).await
+        self.0.db.of_all().write(work).await
     }
 
     /// Whether nobody can sign in as an admin yet. As `for_background(Authentication)` or
@@ -183,6 +181,7 @@ impl Store {
         require_background(ctx, OPERATORS)?;
         self.0
             .db
+            .of_all()
             .read(|connection| Ok(!has_admin(connection)?))
             .await
     }
@@ -201,6 +200,7 @@ impl Store {
         let sql = format!("SELECT {COLUMNS} FROM users WHERE name = ?1");
         self.0
             .db
+            .of_all()
             .read(move |c| {
                 Ok(c.prepare_cached(&sql)?
                     .query_row([name], |row| credentials(row, &base))
@@ -221,6 +221,7 @@ impl Store {
         let base = self.base_limits();
         self.0
             .db
+            .of(id)
             .read(move |connection| user_by_id(connection, id, &base))
             .await
     }
@@ -255,7 +256,7 @@ impl Store {
                 as_of: None,
             })
         };
-        self.0.db.read(read).await
+        self.0.db.of_all().read(read).await
     }
 
     /// Sets another password and revokes every session. As a built-in principal only.
@@ -276,7 +277,7 @@ impl Store {
             }
             session::revoke_all(tx, id).map(drop)
         };
-        self.0.db.write(work).await
+        self.0.db.of(id).write(work).await
     }
 
     /// A value that belongs to the installation. As a built-in principal only.
@@ -292,6 +293,7 @@ impl Store {
         let sql = "SELECT value FROM meta WHERE key = ?1";
         self.0
             .db
+            .of_all()
             .read(move |c| {
                 Ok(c.prepare_cached(sql)?
                     .query_row([key], |row| row.get(0))
@@ -315,11 +317,13 @@ impl Store {
             match value {
                 None => tx.execute("DELETE FROM meta WHERE key = ?1", [key])?,
                 Some(value) => {
-                    tx.execute("INSERT OR REPLACE INTO meta VALUES (?1, ?2)", (key, value))?
+                    let sql = "INSERT INTO meta (key, value) VALUES (?1, ?2)
+                               ON CONFLICT (key) DO UPDATE SET value = excluded.value";
+                    tx.execute(sql, (key, value))?
                 }
             };
             Ok(())
         };
-        self.0.db.write(work).await
+        self.0.db.of_all().write(work).await
     }
 }

@@ -9,7 +9,6 @@ use netra_protocol::id::{RunId, ThreadId, UserId};
 use netra_protocol::limits::Limits;
 use netra_protocol::run::RunStatus;
 use netra_protocol::{Page, Timestamp};
-use rusqlite::{Connection, Row};
 use serde_json::json;
 
 use crate::account::user_by_id;
@@ -18,7 +17,8 @@ use crate::error::Error;
 use crate::handle::Supervised;
 use crate::idempotency::{Created, Idempotency, once};
 use crate::owner::{require, require_admin};
-use crate::sqlite::Tx;
+use crate::sql::{Connection, Row};
+use crate::transaction::Tx;
 use crate::{NewUser, Store, account, cursor, key, leave, session};
 
 const RUN_COLUMNS: &str = "id, user_id, thread_id, agent, status, attempt, created_at, started_at,
@@ -62,7 +62,8 @@ fn find_run(connection: &Connection, id: RunId) -> Result<AdminRun, Error> {
     let sql = format!("SELECT {RUN_COLUMNS} FROM runs WHERE id = ?1");
     let mut statement = connection.prepare_cached(&sql)?;
     let mut rows = statement.query([id.to_bytes()])?;
-    rows.next()?.map_or(Err(Error::NotFound), admin_run)
+    rows.next()?
+        .map_or(Err(Error::NotFound), |row| admin_run(&row))
 }
 
 fn page_of_runs(
@@ -72,8 +73,12 @@ fn page_of_runs(
     before: [u8; 16],
 ) -> Result<Page<AdminRun>, Error> {
     // Each combination is a statement of its own, so that a user's runs are found by their index.
-    let user = filter.user.map_or("?2 IS NULL", |_| "user_id = ?2");
-    let status = filter.status.map_or("?3 IS NULL", |_| "status = ?3");
+    let user = filter
+        .user
+        .map_or("CAST(?2 AS TEXT) IS NULL", |_| "user_id = ?2");
+    let status = filter
+        .status
+        .map_or("CAST(?3 AS TEXT) IS NULL", |_| "status = ?3");
     let sql = format!(
         "SELECT {RUN_COLUMNS} FROM runs WHERE id < ?1 AND {user} AND {status}
          ORDER BY id DESC LIMIT ?4"
@@ -87,7 +92,7 @@ fn page_of_runs(
     ))?;
     let mut items = Vec::new();
     while let Some(row) = rows.next()? {
-        items.push(admin_run(row)?);
+        items.push(admin_run(&row)?);
     }
     let next_cursor = cursor::next(&mut items, limit, |run| cursor::write(&run.id.to_bytes()));
     Ok(Page {
@@ -224,7 +229,7 @@ impl Store {
             }
             user_by_id(c, id, &base)
         };
-        Ok(Supervised::new(id, self.0.db.read(read).await?))
+        Ok(Supervised::new(id, self.0.db.of_all().read(read).await?))
     }
 
     /// Makes an account for an admin.
@@ -248,7 +253,7 @@ impl Store {
                 Ok(user)
             })
         };
-        self.0.db.write(work).await
+        self.0.db.of_all().write(work).await
     }
 
     /// Changes an account. Disabling it ends its sessions and API keys for good, in the same
@@ -265,7 +270,7 @@ impl Store {
     ) -> Result<User, Error> {
         let (by, id, base) = (Admin::of(ctx)?, user.owner(), self.base_limits());
         let work = move |tx: &mut Tx<'_>| update(tx, &by, id, change, &base);
-        self.0.db.write(work).await
+        self.0.db.of_all().write(work).await
     }
 
     /// Everybody's runs, newest first, without their content.
@@ -284,6 +289,7 @@ impl Store {
         let before = before.unwrap_or(cursor::END);
         self.0
             .db
+            .of_all()
             .read(move |c| page_of_runs(c, filter, limit, before))
             .await
     }
@@ -298,7 +304,7 @@ impl Store {
         id: RunId,
     ) -> Result<Supervised<AdminRun>, Error> {
         require_admin(ctx)?;
-        let run = self.0.db.read(move |c| find_run(c, id)).await?;
+        let run = self.0.db.of_all().read(move |c| find_run(c, id)).await?;
         Ok(Supervised::new(run.user_id, run))
     }
 
@@ -314,7 +320,7 @@ impl Store {
         let by = Admin::of(ctx)?;
         let (owner, object) = (run.owner(), run.id.to_string());
         let work = move |tx: &mut Tx<'_>| by.record(tx, owner, "run.cancel", object, json!({}));
-        self.0.db.write(work).await
+        self.0.db.of_all().write(work).await
     }
 }
 
@@ -360,11 +366,11 @@ mod tests {
         let user = ctx.user_id().unwrap();
         let read = move |connection: &Connection| {
             let mut statement =
-                connection.prepare("SELECT actor, action FROM audit WHERE user_id = ?1")?;
+                connection.prepare_cached("SELECT actor, action FROM audit WHERE user_id = ?1")?;
             let rows = statement.query_map([user.to_bytes()], |row| Ok((row.get(0)?, row.get(1)?)));
             Ok(rows?.collect::<Result<_, _>>()?)
         };
-        store.0.db.read(read).await.unwrap()
+        store.0.db.of_all().read(read).await.unwrap()
     }
 
     #[tokio::test]

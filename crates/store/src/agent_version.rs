@@ -3,12 +3,12 @@
 use std::collections::BTreeMap;
 
 use netra_context::{BackgroundKind, Right, UserExecutionContext};
-use rusqlite::Connection;
 
 use crate::Store;
 use crate::error::Error;
 use crate::owner::{require, require_background};
-use crate::sqlite::Tx;
+use crate::sql::Connection;
+use crate::transaction::Tx;
 
 /// One version of one agent.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -23,8 +23,8 @@ pub struct AgentVersion {
 
 fn insert(tx: &Tx<'_>, version: &AgentVersion) -> Result<(), Error> {
     tx.execute(
-        "INSERT OR IGNORE INTO agent_versions (hash, name, files, created_at)
-         VALUES (?1, ?2, ?3, ?4)",
+        "INSERT INTO agent_versions (hash, name, files, created_at)
+         VALUES (?1, ?2, ?3, ?4) ON CONFLICT (hash) DO NOTHING",
         (
             &version.hash,
             &version.name,
@@ -47,7 +47,7 @@ impl Store {
     ) -> Result<(), Error> {
         require_background(ctx, &[BackgroundKind::Recovery])?;
         let keep = move |tx: &mut Tx<'_>| versions.iter().try_for_each(|one| insert(tx, one));
-        self.0.db.write(keep).await
+        self.0.db.of_all().write(keep).await
     }
 
     /// The version of an agent with this hash.
@@ -59,7 +59,7 @@ impl Store {
         ctx: &UserExecutionContext,
         hash: &str,
     ) -> Result<AgentVersion, Error> {
-        require(ctx, Right::Run)?;
+        let user = require(ctx, Right::Run)?;
         let hash = hash.to_owned();
         let sql = "SELECT name, files FROM agent_versions WHERE hash = ?1";
         let read = move |connection: &Connection| {
@@ -72,6 +72,6 @@ impl Store {
                 name,
             })
         };
-        self.0.db.read(read).await
+        self.0.db.of(user).read(read).await
     }
 }

@@ -3,12 +3,12 @@
 
 use netra_context::{BackgroundKind, UserExecutionContext};
 use netra_protocol::{Event, Timestamp};
-use rusqlite::{Connection, OptionalExtension as _};
 
 use crate::Store;
 use crate::error::Error;
 use crate::json;
 use crate::owner::require_background;
+use crate::sql::{Connection, OptionalExtension as _};
 
 impl Store {
     /// Notes that a server is at work now. As `for_background(Recovery)` only.
@@ -17,7 +17,11 @@ impl Store {
     /// `Forbidden` for anybody else; `Unavailable`.
     pub async fn mark_alive(&self, ctx: &UserExecutionContext) -> Result<(), Error> {
         require_background(ctx, &[BackgroundKind::Recovery])?;
-        self.0.db.write(|tx| tx.note("alive_at", tx.now())).await
+        self.0
+            .db
+            .of_all()
+            .write(|tx| tx.note("alive_at", tx.now()))
+            .await
     }
 
     /// When a server was last seen at work: its last mark, or the last event where that is later.
@@ -28,7 +32,7 @@ impl Store {
     pub async fn last_alive(&self, ctx: &UserExecutionContext) -> Result<Option<Timestamp>, Error> {
         require_background(ctx, &[BackgroundKind::Recovery])?;
         let read = |connection: &Connection| Ok(marked(connection)?.max(last_event(connection)?));
-        self.0.db.read(read).await
+        self.0.db.of_all().read(read).await
     }
 }
 
@@ -43,6 +47,11 @@ fn marked(connection: &Connection) -> Result<Option<Timestamp>, Error> {
 }
 
 fn last_event(connection: &Connection) -> Result<Option<Timestamp>, Error> {
+    if let Connection::Postgres(_) = connection {
+        let mut statement = connection.prepare_cached("SELECT max(appended_at) FROM logs")?;
+        let last: Option<i64> = statement.query_row([], |row| row.get(0))?;
+        return Ok(last.map(Timestamp::from_micros));
+    }
     let sql = "SELECT body FROM events ORDER BY rowid DESC LIMIT 1";
     let body: Option<String> = connection
         .prepare_cached(sql)?

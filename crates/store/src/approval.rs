@@ -6,7 +6,6 @@ use netra_protocol::event::{EventKind, ResolvedBy};
 use netra_protocol::id::{ApprovalId, EventId, RunId, ThreadId, ToolCallId, UserId};
 use netra_protocol::run::{Run, RunStatus};
 use netra_protocol::{Event, Page, Timestamp};
-use rusqlite::{Connection, OptionalExtension as _, Row};
 use serde_json::json;
 
 use crate::audit::{self, AuditRecord};
@@ -18,7 +17,8 @@ use crate::listing::{Listing, Portion};
 use crate::log::Encoded;
 use crate::lookup::Lookup;
 use crate::owner::{require, require_background};
-use crate::sqlite::Tx;
+use crate::sql::{self, Connection, OptionalExtension as _, Row};
+use crate::transaction::Tx;
 use crate::{Store, run};
 
 const COLUMNS: &str = "id, run_id, tool_call_id, tool_name, arguments, reason, state, expires_at";
@@ -73,16 +73,17 @@ fn find(connection: &Connection, user: UserId, id: ApprovalId) -> Result<Approva
     let sql = format!("SELECT {COLUMNS} FROM approvals WHERE id = ?1 AND user_id = ?2");
     let mut statement = connection.prepare_cached(&sql)?;
     let mut rows = statement.query((id.to_bytes(), user.to_bytes()))?;
-    rows.next()?.map_or(Err(Error::NotFound), approval)
+    rows.next()?
+        .map_or(Err(Error::NotFound), |row| approval(&row))
 }
 
 pub(crate) fn insert(tx: &Tx<'_>, run: &Writable<Run>, ask: &Ask) -> Result<(), Error> {
     let approval = &ask.approval;
-    tx.execute(
+    tx.put(
         "INSERT INTO approvals (id, user_id, run_id, thread_id, tool_call_id, tool_name, agent,
          step, key, arguments, reason, state, expires_at, created_at)
          VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14)",
-        rusqlite::params![
+        sql::params![
             approval.id.to_bytes(),
             run.owner().to_bytes(),
             run.id.to_bytes(),
@@ -339,7 +340,7 @@ impl Store {
             }
             resolve(tx, &origin, resolution)
         };
-        self.0.db.write(work).await
+        self.0.db.of(user).write(work).await
     }
 
     /// Denies what has expired, and returns the runs that waited for it, with their owners. As
@@ -372,7 +373,7 @@ impl Store {
             }
             Ok(runs)
         };
-        self.0.db.write(work).await
+        self.0.db.of_all().write(work).await
     }
 
     /// When the next approval expires. As `for_background(Recovery)` only.
@@ -392,7 +393,7 @@ impl Store {
                 .optional()?;
             Ok(next.flatten().map(Timestamp::from_micros))
         };
-        self.0.db.read(read).await
+        self.0.db.of_all().read(read).await
     }
 }
 

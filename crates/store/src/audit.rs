@@ -9,14 +9,14 @@ use netra_protocol::admin::AdminAuditEntry;
 use netra_protocol::audit::AuditEntry;
 use netra_protocol::id::{AuditId, RequestId, UserId};
 use netra_protocol::{Page, Timestamp};
-use rusqlite::{Connection, Row};
 
 use crate::Store;
 use crate::cursor;
 use crate::error::Error;
 use crate::listing::Listing;
 use crate::owner::require_admin;
-use crate::sqlite::Tx;
+use crate::sql::{Connection, Row};
+use crate::transaction::Tx;
 
 pub use chain::AuditKey;
 pub use verify::{Audit, ChainOwner, Verdict};
@@ -126,7 +126,7 @@ pub(crate) fn insert(
         request_id: origin.request_id.to_bytes(),
     };
     let hash = chain::append(tx, user, (seq, before), &covered)?;
-    tx.execute(
+    tx.put(
         "INSERT INTO audit
          (id, user_id, at, actor, action, object, outcome, details, request_id, seq, hash)
          VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)",
@@ -163,11 +163,13 @@ fn page_of_all(
     before: [u8; 16],
 ) -> Result<Page<AdminAuditEntry>, Error> {
     // Each combination is a statement of its own, so that a user's records are found by their index.
-    let user = filter.user.map_or("?2 IS NULL", |_| "user_id = ?2");
+    let user = filter
+        .user
+        .map_or("CAST(?2 AS TEXT) IS NULL", |_| "user_id = ?2");
     let action = filter
         .action
         .as_ref()
-        .map_or("?3 IS NULL", |_| "action = ?3");
+        .map_or("CAST(?3 AS TEXT) IS NULL", |_| "action = ?3");
     let sql = format!(
         "SELECT {COLUMNS}, user_id FROM audit WHERE id < ?1 AND {user} AND {action}
          ORDER BY id DESC LIMIT ?4"
@@ -179,7 +181,7 @@ fn page_of_all(
     while let Some(row) = rows.next()? {
         items.push(AdminAuditEntry {
             user_id: UserId::from_bytes(row.get(10)?),
-            entry: Stored::read(row)?.entry()?,
+            entry: Stored::read(&row)?.entry()?,
         });
     }
     let next_cursor = cursor::next(&mut items, limit, |last| {
@@ -209,6 +211,7 @@ impl Store {
         let before = before.unwrap_or(cursor::END);
         self.0
             .db
+            .of_all()
             .read(move |c| page_of_all(c, &filter, limit, before))
             .await
     }

@@ -3,11 +3,11 @@
 use std::fmt;
 
 use netra_protocol::id::UserId;
-use rusqlite::OptionalExtension as _;
 
 use crate::error::Error;
 use crate::reservation::Reserved;
-use crate::sqlite::Tx;
+use crate::sql::OptionalExtension as _;
+use crate::transaction::Tx;
 
 /// Billionths of a dollar in a dollar.
 const NANO: f64 = 1e9;
@@ -225,7 +225,7 @@ pub(crate) fn used(tx: &Tx<'_>, user: UserId, purse: &str) -> Result<Amount, Err
 }
 
 pub(crate) fn put(tx: &Tx<'_>, user: UserId, purse: &str, used: Amount) -> Result<(), Error> {
-    tx.execute(
+    tx.put(
         "INSERT INTO budgets (user_id, purse, tokens, nano_usd) VALUES (?1, ?2, ?3, ?4)
          ON CONFLICT (user_id, purse) DO UPDATE
          SET tokens = excluded.tokens, nano_usd = excluded.nano_usd",

@@ -9,7 +9,6 @@ use netra_protocol::message::{Content, Message};
 use netra_protocol::run::{Run, RunStatus};
 use netra_protocol::usage::RunUsage;
 use netra_protocol::{Event, Failure, Timestamp};
-use rusqlite::Connection;
 
 use crate::Store;
 use crate::approval::{self, Ask};
@@ -22,7 +21,8 @@ use crate::log::Encoded;
 use crate::owner::require;
 use crate::rate::{self, RatedCall};
 use crate::reservation::{self, Settlement};
-use crate::sqlite::Tx;
+use crate::sql::Connection;
+use crate::transaction::Tx;
 use crate::usage::{self, EndedCall};
 use crate::{message, run, thread};
 
@@ -164,7 +164,7 @@ impl Store {
             }
             Ok(seqs)
         };
-        self.0.db.write_for(owner, work).await
+        self.0.db.of(owner).write(work).await
     }
 }
 

@@ -6,11 +6,11 @@
 use netra_protocol::Timestamp;
 use netra_protocol::account::Identity;
 use netra_protocol::id::UserId;
-use rusqlite::OptionalExtension as _;
 
 use crate::error::Error;
 use crate::reservation::today;
-use crate::sqlite::Tx;
+use crate::sql::OptionalExtension as _;
+use crate::transaction::Tx;
 
 /// How long a departure is kept, in milliseconds: tokens of before are past their end by then.
 const KEPT_MS: i64 = 30 * DAY_MS;
@@ -30,19 +30,25 @@ pub(crate) fn keep(tx: &Tx<'_>, id: UserId, identity: &Identity) -> Result<(), E
     let user = id.to_bytes();
     let key = tx.audit_key().of_identity(identity);
     tx.execute(
-        "INSERT OR REPLACE INTO departures (key, claimed_at, limits, left_at)
+        "INSERT INTO departures (key, claimed_at, limits, left_at)
          SELECT ?1, i.claimed_at, u.limits, ?3 FROM users u JOIN identities i ON i.user_id = u.id
-         WHERE u.id = ?2",
+         WHERE u.id = ?2
+         ON CONFLICT (key) DO UPDATE SET claimed_at = excluded.claimed_at,
+             limits = excluded.limits, left_at = excluded.left_at",
         (key, user, tx.now().as_micros()),
     )?;
     tx.execute(
-        "INSERT OR REPLACE INTO budgets (user_id, purse, tokens, nano_usd)
-         SELECT ?1, purse, tokens, nano_usd FROM budgets WHERE user_id = ?2 AND purse = ?3",
+        "INSERT INTO budgets (user_id, purse, tokens, nano_usd)
+         SELECT ?1, purse, tokens, nano_usd FROM budgets WHERE user_id = ?2 AND purse = ?3
+         ON CONFLICT (user_id, purse) DO UPDATE
+         SET tokens = excluded.tokens, nano_usd = excluded.nano_usd",
         (key, user, today(tx)),
     )?;
     tx.execute(
-        "INSERT OR REPLACE INTO tool_rates (user_id, tool, window, began_at, calls)
-         SELECT ?1, tool, window, began_at, calls FROM tool_rates WHERE user_id = ?2",
+        "INSERT INTO tool_rates (user_id, tool, \"window\", began_at, calls)
+         SELECT ?1, tool, \"window\", began_at, calls FROM tool_rates WHERE user_id = ?2
+         ON CONFLICT (user_id, tool, \"window\") DO UPDATE
+         SET began_at = excluded.began_at, calls = excluded.calls",
         (key, user),
     )?;
     Ok(())

@@ -2,7 +2,6 @@
 
 use netra_context::memory::OverLimit;
 use netra_protocol::{ErrorCode, Timestamp};
-use rusqlite::ffi;
 
 use crate::budget::Shortage;
 use crate::rate::Rate;
@@ -38,6 +37,9 @@ pub enum Error {
     /// The page cursor is not one of ours.
     #[error("the cursor is not valid")]
     InvalidCursor,
+    /// A text has the character NUL in it, which the database does not keep.
+    #[error("a text with the character NUL cannot be kept")]
+    Nul,
     /// The content is larger than allowed.
     #[error("larger than {limit_bytes} bytes")]
     TooLarge {
@@ -89,7 +91,7 @@ impl Error {
             Self::RunEnded => ErrorCode::RunEnded,
             Self::ApprovalResolved => ErrorCode::ApprovalResolved,
             Self::IdempotencyKeyReused => ErrorCode::IdempotencyKeyReused,
-            Self::InvalidCursor => ErrorCode::InvalidRequest,
+            Self::InvalidCursor | Self::Nul => ErrorCode::InvalidRequest,
             Self::TooLarge { .. } => ErrorCode::TooLarge,
             Self::RateExceeded { .. } => ErrorCode::RateLimited,
             Self::BudgetExceeded(_) => ErrorCode::BudgetExceeded,
@@ -110,19 +112,7 @@ impl Error {
 
 impl From<rusqlite::Error> for Error {
     fn from(error: rusqlite::Error) -> Self {
-        match error {
-            rusqlite::Error::QueryReturnedNoRows => Self::NotFound,
-            rusqlite::Error::SqliteFailure(failure, message) => {
-                let text = message.unwrap_or_else(|| failure.to_string());
-                match failure.code {
-                    // The schema's triggers refuse one thing alone: to write for who is gone or disabled.
-                    _ if failure.extended_code == ffi::SQLITE_CONSTRAINT_TRIGGER => Self::Forbidden,
-                    rusqlite::ErrorCode::ConstraintViolation => Self::Bug(text),
-                    _ => Self::Unavailable(text),
-                }
-            }
-            other => Self::Bug(other.to_string()),
-        }
+        crate::sql::Error::from(error).into()
     }
 }
 

@@ -11,7 +11,6 @@ use netra_context::{Right, UserExecutionContext};
 use netra_protocol::file::File;
 use netra_protocol::id::{FileId, RunId, UserId};
 use netra_protocol::{Page, Timestamp};
-use rusqlite::{Connection, OptionalExtension as _, Row};
 use sha2::{Digest as _, Sha256};
 use tokio::io::AsyncWriteExt as _;
 
@@ -21,7 +20,8 @@ use crate::idempotency::{Created, Idempotency, once};
 use crate::listing::Listing;
 use crate::lookup::Lookup;
 use crate::owner::require;
-use crate::sqlite::Tx;
+use crate::sql::{self, Connection, OptionalExtension as _, Row};
+use crate::transaction::Tx;
 use crate::{Store, cursor};
 
 /// How the name of content ends that is being written.
@@ -32,7 +32,7 @@ const WRITE_BUFFER: usize = 2 * 1024 * 1024;
 const SYNC_BYTES: u64 = 1024 * 1024;
 const COLUMNS: &str = "id, name, media_type, bytes, sha256, run_id, created_at";
 
-fn file(row: &Row<'_>) -> rusqlite::Result<File> {
+fn file(row: &Row<'_>) -> sql::Result<File> {
     Ok(File {
         id: FileId::from_bytes(row.get(0)?),
         name: row.get(1)?,
@@ -190,7 +190,7 @@ impl FileWriter {
                 insert(tx, user, &file).map(|()| file)
             })
         };
-        let created = self.store.0.db.write(work).await?;
+        let created = self.store.0.db.of(user).write(work).await?;
         if !created.replayed {
             kept.keep();
         }
@@ -315,7 +315,7 @@ impl Store {
                 Ok(())
             }
         };
-        self.0.db.write(work).await?;
+        self.0.db.of(user).write(work).await?;
         removed(tokio::fs::remove_file(self.content_path(id)).await)?;
         Ok(())
     }

@@ -2,13 +2,13 @@
 //! replay tells the same in fewer events.
 
 use netra_context::{BackgroundKind, UserExecutionContext};
-use rusqlite::Row;
 
 use crate::Store;
 use crate::error::Error;
 use crate::journal;
 use crate::owner::require_background;
-use crate::sqlite::Tx;
+use crate::sql::Row;
+use crate::transaction::Tx;
 
 /// How long the pieces stay after a run's end, so that who follows it live sees it as it was.
 const KEPT_MS: i64 = 60_000;
@@ -70,7 +70,7 @@ impl Store {
         require_background(ctx, &[BackgroundKind::Sweep])?;
         let mut pieces = 0;
         loop {
-            let (runs, folded) = self.0.db.write(|tx| fold(tx)).await?;
+            let (runs, folded) = self.0.db.of_all().write(|tx| fold(tx)).await?;
             pieces += folded;
             if runs < BATCH as usize {
                 return Ok(pieces);

@@ -2,7 +2,6 @@
 
 use netra_context::{Right, UserExecutionContext};
 use netra_protocol::id::UserId;
-use rusqlite::{Connection, OptionalExtension as _};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -10,7 +9,8 @@ use crate::Store;
 use crate::error::Error;
 use crate::json;
 use crate::owner::require;
-use crate::sqlite::Tx;
+use crate::sql::{Connection, OptionalExtension as _};
+use crate::transaction::Tx;
 
 /// How long a key is remembered, in milliseconds: 24 h.
 pub(crate) const REMEMBERED_MS: i64 = 24 * 3_600 * 1_000;
@@ -89,9 +89,12 @@ pub(crate) fn once<T: Serialize + DeserializeOwned>(
         });
     }
     let value = create(tx)?;
-    tx.execute(
-        "INSERT OR REPLACE INTO idempotency
-         (user_id, key, operation, body_hash, answer, created_at) VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
+    tx.put(
+        "INSERT INTO idempotency
+         (user_id, key, operation, body_hash, answer, created_at) VALUES (?1, ?2, ?3, ?4, ?5, ?6)
+         ON CONFLICT (user_id, key) DO UPDATE
+         SET operation = excluded.operation, body_hash = excluded.body_hash,
+             answer = excluded.answer, created_at = excluded.created_at",
         (
             user.to_bytes(),
             &key.key,
@@ -120,6 +123,7 @@ impl Store {
         let now = self.0.runtime.now().as_micros();
         self.0
             .db
+            .of(user)
             .read(move |connection| find(connection, user, &key, now))
             .await
     }

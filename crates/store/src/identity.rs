@@ -4,13 +4,13 @@ use netra_context::{BackgroundKind, UserExecutionContext};
 use netra_protocol::Timestamp;
 use netra_protocol::account::{Identity, Plan, Role, User};
 use netra_protocol::id::UserId;
-use rusqlite::{Connection, OptionalExtension as _};
 use serde_json::json;
 
 use crate::audit::{self, AuditRecord, Origin};
 use crate::error::Error;
 use crate::owner::require_background;
-use crate::sqlite::Tx;
+use crate::sql::{Connection, OptionalExtension as _};
+use crate::transaction::Tx;
 use crate::{NewUser, Store, account, departure};
 
 const AUTHENTICATION: &[BackgroundKind] = &[BackgroundKind::Authentication];
@@ -165,7 +165,7 @@ impl Store {
             let is_new = claimed.is_news(&user, known_at);
             Ok((!is_new).then_some(user))
         };
-        if let Some(user) = self.0.db.read(find).await? {
+        if let Some(user) = self.0.db.of_all().read(find).await? {
             let is_changed = false;
             return Ok(Known { user, is_changed });
         }
@@ -188,6 +188,6 @@ impl Store {
             let is_changed = (before.role, before.plan) != (user.role, user.plan);
             Ok(Known { user, is_changed })
         };
-        self.0.db.write(work).await
+        self.0.db.of_all().write(work).await
     }
 }

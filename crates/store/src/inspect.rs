@@ -6,10 +6,11 @@ use std::sync::Arc;
 
 use netra_protocol::id::{RunId, UserId};
 use netra_protocol::run::RunStatus;
-use rusqlite::{Connection, Row};
 
 use crate::error::Error;
 use crate::log::{Entry, entries};
+use crate::postgres::{self, Postgres};
+use crate::sql::{self, Connection, Row};
 use crate::sqlite;
 
 /// A user's log.
@@ -61,6 +62,14 @@ impl Logs {
     /// `Unavailable` when there is none, or it cannot be read.
     pub fn open(dir: &Path) -> Result<Self, Error> {
         Ok(Self(sqlite::snapshot(dir)?))
+    }
+
+    /// The same of a store whose rows are in PostgreSQL.
+    ///
+    /// # Errors
+    /// `Unavailable` when it cannot be read.
+    pub fn open_on(server: &Postgres) -> Result<Self, Error> {
+        Ok(Self(postgres::snapshot(server)?))
     }
 
     /// Every user's log.
@@ -138,10 +147,10 @@ impl Logs {
     fn list<T>(
         &self,
         sql: &str,
-        params: impl rusqlite::Params,
-        read: impl FnMut(&Row<'_>) -> rusqlite::Result<T>,
+        params: impl sql::Params,
+        read: impl FnMut(&Row<'_>) -> sql::Result<T>,
     ) -> Result<Vec<T>, Error> {
-        let mut statement = self.0.prepare(sql)?;
+        let mut statement = self.0.prepare_cached(sql)?;
         let rows = statement.query_map(params, read)?;
         Ok(rows.collect::<Result<_, _>>()?)
     }

@@ -12,7 +12,8 @@ use crate::error::Error;
 use crate::handle::Readable;
 use crate::json;
 use crate::owner::require;
-use crate::sqlite::Tx;
+use crate::sql::Connection;
+use crate::transaction::Tx;
 
 /// What kind of thing was done.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -162,7 +163,7 @@ pub(crate) fn write(
     user: UserId,
     entry: &JournalEntry,
 ) -> Result<(), Error> {
-    tx.execute(
+    tx.put(
         "INSERT INTO journal (run_id, user_id, key, kind, step, value, created_at)
          VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)
          ON CONFLICT (run_id, key, kind) DO UPDATE
@@ -194,7 +195,7 @@ impl Store {
         let id = run.id;
         let sql = "SELECT key, kind, step, value, created_at FROM journal
                    WHERE run_id = ?1 AND user_id = ?2";
-        let read = move |connection: &rusqlite::Connection| {
+        let read = move |connection: &Connection| {
             let mut statement = connection.prepare_cached(sql)?;
             let mut rows = statement.query((id.to_bytes(), user.to_bytes()))?;
             let mut journal = Journal::default();
@@ -209,7 +210,7 @@ impl Store {
             }
             Ok(journal)
         };
-        self.0.db.read(read).await
+        self.0.db.of(user).read(read).await
     }
 }
 
@@ -251,7 +252,7 @@ impl Store {
                    WHERE runs.thread_id = ?1 AND runs.user_id = ?2
                    AND (runs.id = ?3 OR (runs.id < ?3 AND runs.status = 'completed'))
                    ORDER BY runs.id DESC LIMIT 1";
-        let read = move |connection: &rusqlite::Connection| {
+        let read = move |connection: &Connection| {
             let mut statement = connection.prepare_cached(sql)?;
             let names = (thread.to_bytes(), user.to_bytes(), run.to_bytes(), agent);
             let mut rows = statement.query(names)?;
@@ -260,7 +261,7 @@ impl Store {
                 Some(row) => Ok(Some(json::read(&row.get::<_, String>(0)?)?)),
             }
         };
-        self.0.db.read(read).await
+        self.0.db.of(user).read(read).await
     }
 }
 

@@ -5,7 +5,6 @@ use netra_protocol::account::{Key, User};
 use netra_protocol::id::{KeyId, UserId};
 use netra_protocol::limits::Limits;
 use netra_protocol::{Page, Timestamp};
-use rusqlite::{Connection, Row};
 use serde_json::json;
 
 use crate::Store;
@@ -17,7 +16,8 @@ use crate::idempotency::{Created, Idempotency, once};
 use crate::listing::Listing;
 use crate::lookup::Lookup;
 use crate::owner::{require, require_background};
-use crate::sqlite::Tx;
+use crate::sql::{self, Connection, Row};
+use crate::transaction::Tx;
 
 const COLUMNS: &str = "id, name, rights, created_at, expires_at, last_used_at";
 /// The most keys of one user.
@@ -52,7 +52,7 @@ pub struct KeyOwner {
     pub last_used_at: Option<Timestamp>,
 }
 
-fn time(row: &Row<'_>, column: usize) -> rusqlite::Result<Option<Timestamp>> {
+fn time(row: &Row<'_>, column: usize) -> sql::Result<Option<Timestamp>> {
     let micros: Option<i64> = row.get(column)?;
     Ok(micros.map(Timestamp::from_micros))
 }
@@ -74,7 +74,7 @@ fn find(connection: &Connection, user: UserId, id: KeyId) -> Result<Key, Error> 
     let sql = format!("SELECT {COLUMNS} FROM api_keys WHERE id = ?1 AND user_id = ?2");
     let mut statement = connection.prepare_cached(&sql)?;
     let mut rows = statement.query((id.to_bytes(), user.to_bytes()))?;
-    rows.next()?.map_or(Err(Error::NotFound), key)
+    rows.next()?.map_or(Err(Error::NotFound), |row| key(&row))
 }
 
 fn insert(
@@ -152,8 +152,8 @@ fn owner(
         key: KeyId::from_bytes(row.get(0)?),
         user: user_by_id(connection, UserId::from_bytes(row.get(1)?), base)?,
         rights: Rights::from_bits(row.get(2)?),
-        expires_at: time(row, 3)?,
-        last_used_at: time(row, 4)?,
+        expires_at: time(&row, 3)?,
+        last_used_at: time(&row, 4)?,
     }))
 }
 
@@ -180,7 +180,7 @@ impl Store {
                 insert(tx, &origin, user, id, &new)
             })
         };
-        self.0.db.write(work).await
+        self.0.db.of(user).write(work).await
     }
 
     /// The user's keys, newest first, those past their end too.
@@ -226,7 +226,7 @@ impl Store {
             }
             record(tx, &origin, user, id, "key.delete", json!({}))
         };
-        self.0.db.write(work).await
+        self.0.db.of(user).write(work).await
     }
 
     /// Who the key of this hash stands for. The look-up by the hash is by an index over keyed
@@ -242,7 +242,7 @@ impl Store {
         require_background(ctx, AUTHENTICATION)?;
         let base = self.base_limits();
         let read = move |c: &Connection| owner(c, "hash", &hash, &base);
-        self.0.db.read(read).await
+        self.0.db.of_all().read(read).await
     }
 
     /// Who a key stands for that was verified before. As `for_background(Authentication)`.
@@ -257,7 +257,7 @@ impl Store {
         require_background(ctx, AUTHENTICATION)?;
         let base = self.base_limits();
         let read = move |c: &Connection| owner(c, "id", &id.to_bytes(), &base);
-        self.0.db.read(read).await
+        self.0.db.of_all().read(read).await
     }
 
     /// Notes that a key is used now. As `for_background(Authentication)`.
@@ -273,6 +273,6 @@ impl Store {
             )?;
             Ok(())
         };
-        self.0.db.write(work).await
+        self.0.db.of_all().write(work).await
     }
 }

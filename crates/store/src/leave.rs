@@ -6,7 +6,6 @@
 use netra_context::{BackgroundKind, Right, UserExecutionContext};
 use netra_protocol::account::Role;
 use netra_protocol::id::{FileId, UserId};
-use rusqlite::Connection;
 use serde_json::json;
 
 use crate::account::by_id;
@@ -15,7 +14,9 @@ use crate::audit::{self, AuditRecord, Origin};
 use crate::error::Error;
 use crate::file::removed;
 use crate::owner::{require, require_background};
-use crate::sqlite::Tx;
+use crate::postgres::piece;
+use crate::sql::Connection;
+use crate::transaction::Tx;
 use crate::{Store, departure, key, session};
 
 /// Rows that go in one transaction: writers wait for it.
@@ -124,7 +125,7 @@ fn leave(tx: &Tx<'_>, origin: &Origin, id: UserId) -> Result<(), Error> {
     }
     tx.execute("DELETE FROM identities WHERE user_id = ?1", [id.to_bytes()])?;
     tx.execute(
-        "UPDATE users SET leaving = 1, disabled = 1, role = 'user', password_hash = NULL,
+        "UPDATE users SET leaving = TRUE, disabled = TRUE, role = 'user', password_hash = NULL,
          groups = '[]', limits = '{}', name = ?2 WHERE id = ?1",
         (id.to_bytes(), id.to_string()),
     )?;
@@ -154,8 +155,11 @@ fn has_active_runs(connection: &Connection, id: UserId) -> Result<bool, Error> {
 /// A piece of what is the user's; whether there may be more.
 fn erase(tx: &Tx<'_>, id: UserId) -> Result<bool, Error> {
     for (table, rows) in OWNED {
-        let sql = format!("DELETE FROM {table} WHERE {rows}");
-        if tx.execute(&sql, (id.to_bytes(), BATCH))? > 0 {
+        let sqlite = format!("DELETE FROM {table} WHERE {rows}");
+        let sql = tx.connection().either(Some(sqlite), piece(table));
+        if let Some(sql) = sql
+            && tx.execute(&sql, (id.to_bytes(), BATCH))? > 0
+        {
             return Ok(true);
         }
     }
@@ -184,7 +188,11 @@ impl Store {
     pub async fn user_leave(&self, ctx: &UserExecutionContext) -> Result<(), Error> {
         let id = require(ctx, Right::Account)?;
         let origin = Origin::of(ctx);
-        self.0.db.write(move |tx| leave(tx, &origin, id)).await
+        self.0
+            .db
+            .of_all()
+            .write(move |tx| leave(tx, &origin, id))
+            .await
     }
 
     /// Users who have left and of whom something is still there. As `for_background(Sweep)` only.
@@ -199,7 +207,7 @@ impl Store {
             let rows = statement.query_map([], |row| Ok(UserId::from_bytes(row.get(0)?)))?;
             Ok(rows.collect::<Result<_, _>>()?)
         };
-        self.0.db.read(read).await
+        self.0.db.of_all().read(read).await
     }
 
     /// Deletes all that is left of a user who has left, content of files too. As `for_background(Sweep)` or
@@ -214,13 +222,13 @@ impl Store {
             &[BackgroundKind::Sweep, BackgroundKind::Authentication],
         )?;
         let check = move |c: &Connection| Ok((is_leaving(c, id)?, has_active_runs(c, id)?));
-        match self.0.db.read(check).await? {
+        match self.0.db.of_all().read(check).await? {
             (false, _) => return Err(Error::Conflict("this user has not left")),
             (true, true) => return Ok(Left::RunsGoOn),
             (true, false) => {}
         }
         loop {
-            let files = self.0.db.read(move |c| some_files(c, id)).await?;
+            let files = self.0.db.of_all().read(move |c| some_files(c, id)).await?;
             if files.is_empty() {
                 break;
             }
@@ -233,9 +241,9 @@ impl Store {
                     .map(|file| tx.execute(sql, (file.to_bytes(), id.to_bytes())));
                 gone.sum::<Result<usize, _>>()
             };
-            self.0.db.write(forget).await?;
+            self.0.db.of_all().write(forget).await?;
         }
-        while self.0.db.write(move |tx| erase(tx, id)).await? {}
+        while self.0.db.of_all().write(move |tx| erase(tx, id)).await? {}
         Ok(Left::Gone)
     }
 
@@ -279,7 +287,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("netra.db");
         crate::sqlite::migrate_file(&path).unwrap();
-        let connection = Connection::open(&path).unwrap();
+        let connection = rusqlite::Connection::open(&path).unwrap();
         let sql = "INSERT INTO users (id, name, role, plan, disabled, created_at)
                    VALUES (?1, 'x', 'user', 'free', 1, 0)";
         let disabled = UserId::from_parts(1, 1);
@@ -301,7 +309,7 @@ mod tests {
         }
     }
 
-    fn tables_with_a_user(connection: &Connection) -> Vec<String> {
+    fn tables_with_a_user(connection: &rusqlite::Connection) -> Vec<String> {
         let sql = "SELECT m.name FROM sqlite_master m, pragma_table_info(m.name) c
                    WHERE m.type = 'table' AND c.name = 'user_id'";
         let mut statement = connection.prepare(sql).unwrap();

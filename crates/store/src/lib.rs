@@ -25,7 +25,10 @@ mod alive;
 mod approval;
 mod budget;
 mod cursor;
+mod database;
 mod departure;
+mod door;
+mod effort;
 mod error;
 mod file;
 mod fold;
@@ -33,26 +36,33 @@ mod identity;
 mod json;
 mod key;
 mod leave;
+mod lines;
 mod link;
 mod listing;
 mod lock;
 mod lookup;
 mod message;
+mod migration;
 mod note;
 mod owner;
 mod plans;
+mod postgres;
 mod rate;
+mod readers;
 mod reservation;
 mod retention;
 mod run;
 mod run_trace;
 mod session;
+mod sql;
 mod sqlite;
 mod sweep;
 mod thread;
 mod tool_server;
+mod transaction;
 mod unfinished;
 mod usage;
+mod work;
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -60,6 +70,8 @@ use std::sync::Arc;
 use netra_context::Runtime;
 use netra_protocol::limits::Limits;
 use parking_lot::RwLock;
+
+use database::Database;
 
 pub use account::{Credentials, NewUser};
 pub use admin::RunFilter;
@@ -81,6 +93,7 @@ pub use lock::DirLock;
 pub use log::{Entry, EventName, Fanout};
 pub use lookup::Lookup;
 pub use note::{MAX_NOTES, Note};
+pub use postgres::{Address, Postgres};
 pub use rate::{Rate, RatedCall, Window};
 pub use reservation::{ReservationId, Reserved, Settlement};
 pub use run::{NewRun, RunInput, RunSpan, Target};
@@ -101,7 +114,7 @@ pub struct Config {
 
 struct Shared {
     runtime: Runtime,
-    db: sqlite::Database,
+    db: Database,
     epoch: String,
     dir: PathBuf,
     tickets: Tickets,
@@ -120,14 +133,38 @@ impl Store {
     /// `Migration` when the schema is newer than this program, was changed, or cannot be brought
     /// up to date; `Unavailable` when the folder or the database cannot be read or written.
     pub fn open(runtime: &Runtime, config: Config, fanout: Arc<dyn Fanout>) -> Result<Self, Error> {
+        let path = config.dir.join("netra.db");
+        Self::over(runtime, config, |audit_key| {
+            let db = sqlite::Database::open(&path, runtime, audit_key, fanout)?;
+            Ok(Database::Sqlite(db))
+        })
+    }
+
+    /// Opens a store whose rows are in PostgreSQL; the content of files is in the folder. Brings the schema up to date
+    /// where `server` names its owner.
+    ///
+    /// # Errors
+    /// As [`Store::open`]; `Migration` too when the server's role could pass by row-level security.
+    pub fn open_on(
+        runtime: &Runtime,
+        config: Config,
+        server: &Postgres,
+        fanout: Arc<dyn Fanout>,
+    ) -> Result<Self, Error> {
+        Self::over(runtime, config, |audit_key| {
+            let db = postgres::Database::open(server, runtime, audit_key, fanout)?;
+            Ok(Database::Postgres(db))
+        })
+    }
+
+    fn over(
+        runtime: &Runtime,
+        config: Config,
+        open: impl FnOnce(AuditKey) -> Result<Database, Error>,
+    ) -> Result<Self, Error> {
         lock::make_private_dir(&config.dir)?;
         lock::make_private_dir(&config.dir.join("files"))?;
-        let db = sqlite::Database::open(
-            &config.dir.join("netra.db"),
-            runtime,
-            config.audit_key,
-            fanout,
-        )?;
+        let db = open(config.audit_key)?;
         let epoch = db.epoch()?;
         Ok(Self(Arc::new(Shared {
             runtime: runtime.clone(),
@@ -167,12 +204,20 @@ impl Store {
         sqlite::migrate_file(&dir.join("netra.db"))
     }
 
+    /// Brings the schema of a PostgreSQL database up to date, as its owner, and returns its version.
+    ///
+    /// # Errors
+    /// As [`Store::open_on`]; `Migration` too where `server` names no owner.
+    pub fn migrate_on(server: &Postgres) -> Result<u32, Error> {
+        postgres::migrate(server)
+    }
+
     /// Whether the store can be written now.
     ///
     /// # Errors
     /// `Unavailable` when it cannot.
     pub async fn health(&self) -> Result<(), Error> {
-        self.0.db.write(|tx| tx.touch()).await
+        self.0.db.of_all().write(|tx| tx.touch()).await
     }
 
     /// Whether whoever reads, or also writes, would now wait long, because everybody does. Whoever can come back later

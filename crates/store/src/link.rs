@@ -5,7 +5,6 @@ use netra_protocol::account::{Plan, Role, User};
 use netra_protocol::admin::Invite;
 use netra_protocol::id::{InviteId, UserId};
 use netra_protocol::{Page, Timestamp};
-use rusqlite::{Connection, OptionalExtension as _, Row};
 use serde_json::json;
 
 use crate::admin::Admin;
@@ -13,7 +12,8 @@ use crate::error::Error;
 use crate::handle::Supervised;
 use crate::idempotency::{Created, Idempotency, once};
 use crate::owner::{require_admin, require_background};
-use crate::sqlite::Tx;
+use crate::sql::{Connection, OptionalExtension as _, Row};
+use crate::transaction::Tx;
 use crate::{NewUser, Store, account, audit, cursor, session};
 
 /// Why a link to a new password is refused.
@@ -71,7 +71,7 @@ fn take_invite(tx: &Tx<'_>, hash: [u8; 32]) -> Result<Option<Invite>, Error> {
     );
     let mut statement = tx.prepare(&sql)?;
     let mut rows = statement.query((hash, tx.now().as_micros()))?;
-    rows.next()?.map(invite).transpose()
+    rows.next()?.map(|row| invite(&row)).transpose()
 }
 
 fn set_password(
@@ -160,7 +160,7 @@ impl Store {
             let details = json!({ "expires_at": new.expires_at });
             by.record(tx, owner, "user.reset_link", owner.to_string(), details)
         };
-        self.0.db.write(work).await
+        self.0.db.of_all().write(work).await
     }
 
     /// Whether a link of this hash can still set a password: asked before a new one is hashed, which takes time. As
@@ -181,7 +181,7 @@ impl Store {
             let mut statement = c.prepare_cached(sql)?;
             Ok(statement.query_row((hash, now), |row| row.get(0))?)
         };
-        self.0.db.read(read).await
+        self.0.db.of_all().read(read).await
     }
 
     /// Sets a password by a link, which is then used up, and ends all of the user's sessions. Gives whose it is. As
@@ -202,7 +202,7 @@ impl Store {
             set_password(tx, &origin, user, &password_hash)?;
             Ok(user)
         };
-        self.0.db.write(work).await
+        self.0.db.of_all().write(work).await
     }
 
     /// Makes an invitation.
@@ -234,7 +234,7 @@ impl Store {
                 None => Ok(Created::fresh(create(tx)?)),
             }
         };
-        self.0.db.write(work).await
+        self.0.db.of_all().write(work).await
     }
 
     /// Invitations that nobody has taken, newest first, for admins and the console.
@@ -260,7 +260,7 @@ impl Store {
             let mut rows = statement.query((before, now, limit + 1))?;
             let mut items = Vec::new();
             while let Some(row) = rows.next()? {
-                items.push(invite(row)?);
+                items.push(invite(&row)?);
             }
             let next_cursor =
                 cursor::next(&mut items, limit, |last| cursor::write(&last.id.to_bytes()));
@@ -270,7 +270,7 @@ impl Store {
                 as_of: None,
             })
         };
-        self.0.db.read(read).await
+        self.0.db.of_all().read(read).await
     }
 
     /// Takes an invitation back.
@@ -290,7 +290,7 @@ impl Store {
             }
             by.record_own(tx, "invite.delete", id.to_string(), json!({}))
         };
-        self.0.db.write(work).await
+        self.0.db.of_all().write(work).await
     }
 
     /// Whether there is an invitation of this hash, for a user with whatever it promises. As
@@ -312,9 +312,9 @@ impl Store {
             );
             let mut statement = c.prepare_cached(&sql)?;
             let mut rows = statement.query((hash, now))?;
-            rows.next()?.map(invite).transpose()
+            rows.next()?.map(|row| invite(&row)).transpose()
         };
-        self.0.db.read(read).await
+        self.0.db.of_all().read(read).await
     }
 
     /// Makes the account of whoever takes an invitation, which is then used up: role and plan are the invitation's. As
@@ -350,6 +350,6 @@ impl Store {
             audit::insert(tx, &origin, id, &record)?;
             Ok(user)
         };
-        self.0.db.write(work).await
+        self.0.db.of_all().write(work).await
     }
 }

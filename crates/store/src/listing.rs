@@ -3,13 +3,12 @@
 use netra_context::{Right, UserExecutionContext};
 use netra_protocol::Page;
 use netra_protocol::id::UserId;
-use rusqlite::types::ValueRef;
-use rusqlite::{Connection, Row};
 
 use crate::Store;
 use crate::cursor;
 use crate::error::Error;
 use crate::owner::require;
+use crate::sql::{Connection, Row};
 
 /// How much of the rows is read at once, at least one of them.
 #[derive(Debug, Clone, Copy)]
@@ -26,16 +25,6 @@ impl From<u32> for Portion {
             bytes: usize::MAX,
         }
     }
-}
-
-/// What a row holds.
-fn stored_bytes(row: &Row<'_>) -> usize {
-    let columns = 0..row.as_ref().column_count();
-    let bytes = columns.filter_map(|column| match row.get_ref(column) {
-        Ok(ValueRef::Text(bytes) | ValueRef::Blob(bytes)) => Some(bytes.len()),
-        _ => None,
-    });
-    bytes.sum()
 }
 
 /// Which rows, and how one is read.
@@ -87,8 +76,8 @@ impl<T: Send + 'static> Listing<T> {
             let mut rows = statement.query((user.to_bytes(), before, most + 1))?;
             let (mut items, mut limit, mut held) = (Vec::new(), most, 0_usize);
             while let Some(row) = rows.next()? {
-                held = held.saturating_add(stored_bytes(row));
-                items.push(read(row)?);
+                held = held.saturating_add(row.stored_bytes()?);
+                items.push(read(&row)?);
                 // This one is too many, and is only read to see that there is a next page.
                 if held > bytes && items.len() > 1 {
                     limit = u32::try_from(items.len() - 1).unwrap_or(most);
@@ -102,6 +91,6 @@ impl<T: Send + 'static> Listing<T> {
                 as_of: None,
             })
         };
-        store.0.db.read(page).await
+        store.0.db.of(user).read(page).await
     }
 }

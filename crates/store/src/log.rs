@@ -10,12 +10,12 @@ use netra_context::{Right, UserExecutionContext, memory};
 use netra_protocol::event::MAX_EVENT_BYTES;
 use netra_protocol::id::{RunId, ThreadId, UserId};
 use netra_protocol::{AsOf, Event};
-use rusqlite::{Connection, OptionalExtension as _};
 
 use crate::Store;
 use crate::error::Error;
 use crate::json;
 use crate::owner::require;
+use crate::sql::{Connection, OptionalExtension as _};
 
 /// Takes what has been committed, in commit order, on the store's writer thread, before the
 /// committing call returns. It must neither block nor fail.
@@ -218,6 +218,7 @@ impl Store {
         let user = require(ctx, Right::Read)?;
         self.0
             .db
+            .of(user)
             .read(move |connection| bounds(connection, user))
             .await
     }
@@ -243,6 +244,7 @@ impl Store {
         let user = require(ctx, Right::Read)?;
         self.0
             .db
+            .of(user)
             .read(move |c| entries(c, user, (after, u64::MAX), limit, usize::MAX))
             .await
     }
@@ -262,7 +264,7 @@ impl Store {
         let _room = memory::reserve(bytes)?;
         let span = (after, u64::MAX);
         let read = move |c: &Connection| entries(c, user, span, limit, bytes);
-        self.0.db.read(read).await
+        self.0.db.of(user).read(read).await
     }
 
     /// The events of one run so far, in order, deltas left out.
@@ -281,6 +283,7 @@ impl Store {
         let found = self
             .0
             .db
+            .of(user)
             .read(move |c| {
                 let span = (span.after_seq, through);
                 entries(c, user, span, usize::MAX >> 1, usize::MAX)

@@ -2,12 +2,12 @@
 
 use netra_context::{Right, UserExecutionContext};
 use netra_protocol::id::UserId;
-use rusqlite::Connection;
 
 use crate::Store;
 use crate::error::Error;
 use crate::handle::{Readable, Writable};
 use crate::owner::require;
+use crate::sql::Connection;
 
 /// How an object of this user is read from one snapshot; `NotFound` where there is none.
 pub(crate) type Find<T, Id> = fn(&Store, &Connection, UserId, Id) -> Result<T, Error>;
@@ -60,6 +60,6 @@ impl<'a, T: Send + 'static, Id: Send + 'static> Lookup<'a, T, Id> {
     async fn read(self, user: UserId) -> Result<T, Error> {
         let (store, find, id) = (self.store.clone(), self.find, self.id);
         let read = move |connection: &Connection| find(&store, connection, user, id);
-        self.store.0.db.read(read).await
+        self.store.0.db.of(user).read(read).await
     }
 }

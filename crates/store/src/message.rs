@@ -5,13 +5,13 @@ use netra_protocol::id::{MessageId, RunId, ThreadId, UserId};
 use netra_protocol::message::{Message, MessageRole};
 use netra_protocol::thread::Thread;
 use netra_protocol::{Page, Timestamp};
-use rusqlite::{Connection, OptionalExtension as _, Row};
 
 use crate::error::Error;
 use crate::handle::Readable;
 use crate::json;
 use crate::owner::require;
-use crate::sqlite::Tx;
+use crate::sql::{Connection, OptionalExtension as _, Row};
+use crate::transaction::Tx;
 use crate::{Store, cursor};
 
 const COLUMNS: &str = "ord, id, thread_id, run_id, role, agent, content, complete, created_at";
@@ -57,12 +57,12 @@ const fn role_name(role: MessageRole) -> &'static str {
 
 /// Writes a message, or its later state under the same id.
 pub(crate) fn put(tx: &Tx<'_>, user: UserId, message: &Message) -> Result<(), Error> {
-    tx.execute(
+    tx.put(
         "INSERT INTO messages
          (id, user_id, thread_id, run_id, role, agent, content, complete, created_at)
          VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)
          ON CONFLICT (id) DO UPDATE SET content = excluded.content, complete = excluded.complete
-         WHERE user_id = excluded.user_id",
+         WHERE messages.user_id = excluded.user_id",
         (
             message.id.to_bytes(),
             user.to_bytes(),
@@ -91,7 +91,7 @@ fn page(
     let mut rows = statement.query((thread.to_bytes(), after, limit))?;
     let mut found = Vec::new();
     while let Some(row) = rows.next()? {
-        found.push(message(row)?);
+        found.push(message(&row)?);
     }
     Ok(found)
 }
@@ -173,6 +173,6 @@ impl Store {
                 as_of,
             })
         };
-        self.0.db.read(read).await
+        self.0.db.of(user).read(read).await
     }
 }

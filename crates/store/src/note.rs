@@ -5,13 +5,13 @@ use std::collections::{BTreeSet, HashMap};
 use netra_context::{Right, UserExecutionContext};
 use netra_protocol::Timestamp;
 use netra_protocol::id::UserId;
-use rusqlite::{Connection, OptionalExtension as _, Row};
 
 use crate::error::Error;
 use crate::handle::Writable;
 use crate::lookup::Lookup;
 use crate::owner::require;
-use crate::sqlite::Tx;
+use crate::sql::{self, Connection, OptionalExtension as _, Row};
+use crate::transaction::Tx;
 use crate::{Store, cursor};
 
 /// The most notes of one user.
@@ -39,7 +39,7 @@ pub struct Note {
     pub updated_at: Timestamp,
 }
 
-fn note(row: &Row<'_>) -> rusqlite::Result<Note> {
+fn note(row: &Row<'_>) -> sql::Result<Note> {
     Ok(Note {
         name: row.get(0)?,
         text: row.get(1)?,
@@ -78,12 +78,22 @@ fn keep(tx: &Tx<'_>, user: UserId, name: &str, text: &str) -> Result<Note, Error
             "a user has at most 500 notes: forget one first",
         ));
     }
-    tx.execute("DELETE FROM note_words WHERE rowid = ?1", [ord])?;
-    tx.execute(
-        "INSERT INTO note_words (rowid, owner, name, text) VALUES (?1, ?2, ?3, ?4)",
-        (ord, owner_word(user), name, text),
-    )?;
+    // PostgreSQL keeps a note's words with the note.
+    if let Connection::Sqlite(_) = tx.connection() {
+        forget_words(tx, ord)?;
+        tx.execute(
+            "INSERT INTO note_words (rowid, owner, name, text) VALUES (?1, ?2, ?3, ?4)",
+            (ord, owner_word(user), name, text),
+        )?;
+    }
     find(tx.connection(), user, name)
+}
+
+fn forget_words(tx: &Tx<'_>, ord: i64) -> Result<(), Error> {
+    if let Connection::Sqlite(_) = tx.connection() {
+        tx.execute("DELETE FROM note_words WHERE rowid = ?1", [ord])?;
+    }
+    Ok(())
 }
 
 fn count(connection: &Connection, user: UserId) -> Result<u32, Error> {
@@ -111,19 +121,25 @@ fn words(query: &str) -> BTreeSet<String> {
 
 /// The user's notes that have this word, or a word that begins with it.
 fn with_word(connection: &Connection, user: UserId, word: &str) -> Result<Vec<i64>, Error> {
-    let beginning = if word.chars().count() < MIN_BEGINNING {
-        ""
-    } else {
-        " *"
-    };
+    let is_beginning = word.chars().count() >= MIN_BEGINNING;
+    let ord = |row: &Row<'_>| row.get(0);
+    if let Connection::Postgres(_) = connection {
+        let sql = "SELECT ord FROM notes WHERE user_id = ?1 AND EXISTS (
+                     SELECT 1 FROM unnest(words) word, unnest(netra_words(?2)) asked
+                     WHERE word = asked OR (?3 AND starts_with(word, asked)))";
+        let mut statement = connection.prepare_cached(sql)?;
+        let rows = statement.query_map((user.to_bytes(), word, is_beginning), ord)?;
+        return Ok(rows.collect::<Result<_, _>>()?);
+    }
     let asked = format!(
-        "owner : \"{}\" AND {{name text}} : \"{word}\"{beginning}",
-        owner_word(user)
+        "owner : \"{}\" AND {{name text}} : \"{word}\"{}",
+        owner_word(user),
+        if is_beginning { " *" } else { "" }
     );
     let sql = "SELECT w.rowid FROM note_words w JOIN notes n ON n.ord = w.rowid
                WHERE note_words MATCH ?1 AND n.user_id = ?2";
     let mut statement = connection.prepare_cached(sql)?;
-    let rows = statement.query_map((asked, user.to_bytes()), |row| row.get(0))?;
+    let rows = statement.query_map((asked, user.to_bytes()), ord)?;
     Ok(rows.collect::<Result<_, _>>()?)
 }
 
@@ -185,7 +201,7 @@ impl Store {
             }
         }
         let work = move |tx: &mut Tx<'_>| keep(tx, user, &name, &text);
-        self.0.db.write(work).await
+        self.0.db.of(user).write(work).await
     }
 
     /// The user's notes that fit a search best, or the newest ones; with how many there are in all.
@@ -206,7 +222,7 @@ impl Store {
             };
             Ok((found, count(connection, user)?))
         };
-        self.0.db.read(read).await
+        self.0.db.of(user).read(read).await
     }
 
     /// Deletes a note.
@@ -225,10 +241,9 @@ impl Store {
                 .query_row((user.to_bytes(), &handle.name), |row| row.get(0))
                 .optional()?;
             let ord = gone.ok_or(Error::NotFound)?;
-            tx.execute("DELETE FROM note_words WHERE rowid = ?1", [ord])?;
-            Ok(())
+            forget_words(tx, ord)
         };
-        self.0.db.write(work).await
+        self.0.db.of(user).write(work).await
     }
 }
 

@@ -2,14 +2,14 @@
 
 use netra_context::UserExecutionContext;
 use netra_protocol::admin::Plans;
-use rusqlite::Connection;
 use serde_json::json;
 
 use crate::Store;
 use crate::admin::Admin;
 use crate::error::Error;
 use crate::owner::require_admin;
-use crate::sqlite::Tx;
+use crate::sql::Connection;
+use crate::transaction::Tx;
 
 fn read(connection: &Connection) -> Result<Plans, Error> {
     let mut statement = connection.prepare_cached("SELECT plan, limits FROM plans")?;
@@ -25,7 +25,8 @@ fn read(connection: &Connection) -> Result<Plans, Error> {
 
 fn write(tx: &Tx<'_>, by: &Admin, plans: &Plans) -> Result<(), Error> {
     for (plan, limits) in plans.each() {
-        let sql = "INSERT OR REPLACE INTO plans (plan, limits) VALUES (?1, ?2)";
+        let sql = "INSERT INTO plans (plan, limits) VALUES (?1, ?2)
+                   ON CONFLICT (plan) DO UPDATE SET limits = excluded.limits";
         tx.execute(sql, (plan.as_str(), serde_json::to_string(limits)?))?;
     }
     by.record_own(tx, "plans.update", "plans".to_owned(), json!(plans))
@@ -38,7 +39,7 @@ impl Store {
     /// `Forbidden` for anybody else.
     pub async fn plans(&self, ctx: &UserExecutionContext) -> Result<Plans, Error> {
         require_admin(ctx)?;
-        self.0.db.read(read).await
+        self.0.db.of_all().read(read).await
     }
 
     /// Sets the limits of all plans. They hold for whoever is looked up from then on.
@@ -47,6 +48,10 @@ impl Store {
     /// `Forbidden` for anybody but an admin or the console.
     pub async fn plans_set(&self, ctx: &UserExecutionContext, plans: Plans) -> Result<(), Error> {
         let by = Admin::of(ctx)?;
-        self.0.db.write(move |tx| write(tx, &by, &plans)).await
+        self.0
+            .db
+            .of_all()
+            .write(move |tx| write(tx, &by, &plans))
+            .await
     }
 }

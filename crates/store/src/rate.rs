@@ -8,10 +8,10 @@ use std::str::FromStr;
 
 use netra_protocol::Timestamp;
 use netra_protocol::id::UserId;
-use rusqlite::OptionalExtension as _;
 
 use crate::error::Error;
-use crate::sqlite::Tx;
+use crate::sql::OptionalExtension as _;
+use crate::transaction::Tx;
 
 /// How long the calls are counted. A window begins with its first call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -110,7 +110,7 @@ impl Open {
 
 fn open(tx: &Tx<'_>, user: UserId, tool: &str, window: Window) -> Result<Open, Error> {
     let sql = "SELECT began_at, calls FROM tool_rates
-               WHERE user_id = ?1 AND tool = ?2 AND window = ?3";
+               WHERE user_id = ?1 AND tool = ?2 AND \"window\" = ?3";
     let stored = tx
         .prepare(sql)?
         .query_row((user.to_bytes(), tool, window.as_str()), |row| {
@@ -142,10 +142,10 @@ pub(crate) fn pass(tx: &Tx<'_>, user: UserId, call: &RatedCall) -> Result<(), Er
     }
     if call.begins {
         for (window, open) in windows {
-            tx.execute(
-                "INSERT INTO tool_rates (user_id, tool, window, began_at, calls)
+            tx.put(
+                "INSERT INTO tool_rates (user_id, tool, \"window\", began_at, calls)
                  VALUES (?1, ?2, ?3, ?4, ?5)
-                 ON CONFLICT (user_id, tool, window) DO UPDATE
+                 ON CONFLICT (user_id, tool, \"window\") DO UPDATE
                  SET began_at = excluded.began_at, calls = excluded.calls",
                 (
                     user.to_bytes(),

@@ -5,7 +5,6 @@
 
 use netra_context::{BackgroundKind, Right, Runtime, UserExecutionContext};
 use netra_protocol::run::Run;
-use rusqlite::OptionalExtension as _;
 
 use crate::Store;
 use crate::budget::{self, Amount, Budgets, Purse};
@@ -13,7 +12,8 @@ use crate::error::Error;
 use crate::handle::Writable;
 use crate::owner::{require, require_background};
 use crate::run;
-use crate::sqlite::Tx;
+use crate::sql::OptionalExtension as _;
+use crate::transaction::Tx;
 
 /// Names what is set aside for one call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -68,7 +68,7 @@ impl Store {
             reserve(tx, &handle, id, budgets, amount)
         };
         // In the line of the run's commits: whoever is dropped here settles in one of them, which comes after.
-        self.0.db.write_for(owner, work).await
+        self.0.db.of(owner).write(work).await
     }
 
     /// Settles what a stopped server left behind, with all that was set aside, and returns how many calls that were. To
@@ -79,7 +79,7 @@ impl Store {
     pub async fn reservations_abandoned(&self, ctx: &UserExecutionContext) -> Result<usize, Error> {
         require_background(ctx, &[BackgroundKind::Recovery])?;
         let work = |tx: &mut Tx<'_>| tx.execute("DELETE FROM reservations", []);
-        self.0.db.write(work).await
+        self.0.db.of_all().write(work).await
     }
 }
 
@@ -122,11 +122,11 @@ fn reserve(
         budget::put(tx, user, &name, with)?;
     }
     // Days sort before ids of runs, and what a day that is over has used bounds nothing any more.
-    tx.execute(
+    tx.put(
         "DELETE FROM budgets WHERE user_id = ?1 AND purse < ?2",
         (user.to_bytes(), &today),
     )?;
-    tx.execute(
+    tx.put(
         "INSERT INTO reservations (user_id, run_id, id, day, in_run, tokens, nano_usd)
          VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
         (
@@ -164,8 +164,9 @@ pub(crate) fn settle(
     };
     let run = in_run.then(|| handle.id.to_string());
     for purse in day.into_iter().chain(run) {
-        tx.execute(
-            "UPDATE budgets SET tokens = max(0, tokens + ?3 - ?4), nano_usd = max(0, nano_usd + ?5 - ?6)
+        tx.put(
+            "UPDATE budgets SET tokens = CASE WHEN tokens + ?3 > ?4 THEN tokens + ?3 - ?4 ELSE 0 END,
+                 nano_usd = CASE WHEN nano_usd + ?5 > ?6 THEN nano_usd + ?5 - ?6 ELSE 0 END
              WHERE user_id = ?1 AND purse = ?2",
             (user, purse, used.tokens, tokens, used.nano_usd, nano_usd),
         )?;
@@ -176,11 +177,11 @@ pub(crate) fn settle(
 /// A run that has ended makes no more calls. What nobody has settled by then counts as it was set aside.
 pub(crate) fn close_run(tx: &Tx<'_>, handle: &Writable<Run>) -> Result<(), Error> {
     let user = handle.owner().to_bytes();
-    tx.execute(
+    tx.put(
         "DELETE FROM reservations WHERE user_id = ?1 AND run_id = ?2",
         (user, handle.id.to_bytes()),
     )?;
-    tx.execute(
+    tx.put(
         "DELETE FROM budgets WHERE user_id = ?1 AND purse = ?2",
         (user, handle.id.to_string()),
     )?;

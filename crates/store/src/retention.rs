@@ -4,12 +4,12 @@
 use netra_context::{BackgroundKind, UserExecutionContext};
 use netra_protocol::Timestamp;
 use netra_protocol::id::UserId;
-use rusqlite::OptionalExtension as _;
 
 use crate::Store;
 use crate::error::Error;
 use crate::owner::require_background;
-use crate::sqlite::Tx;
+use crate::sql::OptionalExtension as _;
+use crate::transaction::Tx;
 
 /// Users whose logs are cut in one transaction: writers wait for it.
 const BATCH: u32 = 20;
@@ -77,7 +77,7 @@ fn cut(tx: &Tx<'_>, user: UserId, ended_before: Timestamp) -> Result<usize, Erro
         (user.to_bytes(), through),
     )?;
     tx.execute(
-        "UPDATE logs SET oldest_seq = max(oldest_seq, ?2) WHERE user_id = ?1",
+        "UPDATE logs SET oldest_seq = CASE WHEN oldest_seq < ?2 THEN ?2 ELSE oldest_seq END WHERE user_id = ?1",
         (user.to_bytes(), through + 1),
     )?;
     note(tx, user, (0, through), deleted as u64, "retention")?;
@@ -104,7 +104,7 @@ impl Store {
                 let deleted = cut.sum::<Result<usize, Error>>()?;
                 Ok((deleted, users.last().copied()))
             };
-            let (cut, last) = self.0.db.write(work).await?;
+            let (cut, last) = self.0.db.of_all().write(work).await?;
             deleted += cut;
             match last {
                 Some(last) => after = last.to_bytes(),

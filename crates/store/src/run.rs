@@ -8,7 +8,6 @@ use netra_protocol::run::{Run, RunStatus};
 use netra_protocol::thread::{CreateThread, Thread};
 use netra_protocol::usage::RunUsage;
 use netra_protocol::{Event, Page, Timestamp};
-use rusqlite::{Connection, OptionalExtension as _, Row};
 
 use crate::commit::{Hold, RunUpdate};
 use crate::error::Error;
@@ -19,7 +18,8 @@ use crate::listing::Listing;
 use crate::log::Encoded;
 use crate::lookup::Lookup;
 use crate::owner::require;
-use crate::sqlite::Tx;
+use crate::sql::{self, Connection, OptionalExtension as _, Row};
+use crate::transaction::Tx;
 use crate::{Store, file, message, run_trace, thread};
 
 const COLUMNS: &str = "id, thread_id, agent, status, attempt, created_at, started_at, ended_at,
@@ -136,7 +136,7 @@ pub(crate) fn find(connection: &Connection, user: UserId, id: RunId) -> Result<R
     let sql = format!("SELECT {COLUMNS} FROM runs WHERE id = ?1 AND user_id = ?2");
     let mut statement = connection.prepare_cached(&sql)?;
     let mut rows = statement.query((id.to_bytes(), user.to_bytes()))?;
-    rows.next()?.map_or(Err(Error::NotFound), run)
+    rows.next()?.map_or(Err(Error::NotFound), |row| run(&row))
 }
 
 /// A run ends exactly once: everything that changes one asks this first. Gives its status now.
@@ -190,7 +190,7 @@ pub(crate) fn update(
     let ended_at = status
         .filter(|status| status.is_terminal())
         .map(|_| tx.now().as_micros());
-    tx.execute(
+    tx.put(
         "UPDATE runs SET status = coalesce(?3, status), started_at = coalesce(?4, started_at),
          ended_at = coalesce(?5, ended_at), deadline = coalesce(?6, deadline),
          result = coalesce(?7, result), error = coalesce(?8, error),
@@ -199,7 +199,7 @@ pub(crate) fn update(
          released_at = CASE ?12 WHEN 'taken' THEN NULL WHEN 'released' THEN ?13
                        ELSE released_at END
          WHERE id = ?1 AND user_id = ?2",
-        rusqlite::params![
+        sql::params![
             handle.id.to_bytes(),
             handle.owner().to_bytes(),
             status.map(RunStatus::as_str),
@@ -288,13 +288,13 @@ fn create(tx: &mut Tx<'_>, creation: Creation) -> Result<Run, Error> {
     } else {
         RunStatus::Queued
     };
-    tx.execute(
+    tx.put(
         "INSERT INTO runs (id, user_id, thread_id, agent, agent_hash, status, attempt, input,
          files, metadata, timeout_ms, input_message_id, request_id, created_at, deadline, usage,
          log_start, started_at, rights)
          VALUES (?1, ?2, ?3, ?4, ?5, ?6, 1, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17,
                  ?18)",
-        rusqlite::params![
+        sql::params![
             new.id.to_bytes(),
             user.to_bytes(),
             thread_id.to_bytes(),
@@ -367,7 +367,7 @@ impl Store {
         };
         let key = idempotency.cloned();
         let work = move |tx: &mut Tx<'_>| once(tx, user, key.as_ref(), |tx| create(tx, creation));
-        let created = self.0.db.write(work).await?;
+        let created = self.0.db.of(user).write(work).await?;
         let value = Writable::new(user, created.value);
         Ok(Created {
             value,
@@ -418,9 +418,9 @@ impl Store {
             let mut statement = connection.prepare_cached(&sql)?;
             let completed = RunStatus::Completed.as_str();
             let mut rows = statement.query((thread, id, user.to_bytes(), agent, completed))?;
-            rows.next()?.map(run).transpose()
+            rows.next()?.map(|row| run(&row)).transpose()
         };
-        self.0.db.read(read).await
+        self.0.db.of(user).read(read).await
     }
 
     /// What an engine needs to know of a run.
@@ -458,10 +458,10 @@ impl Store {
                 input_message_id: MessageId::from_bytes(row.get(5)?),
                 request_id: RequestId::from_bytes(row.get(6)?),
                 rights: Rights::from_bits(row.get(7)?),
-                released_at: time(row, 8)?,
+                released_at: time(&row, 8)?,
             })
         };
-        self.0.db.read(read).await
+        self.0.db.of(user).read(read).await
     }
 
     /// Where the run's events stand in its user's log.
@@ -487,6 +487,6 @@ impl Store {
                 },
             )?)
         };
-        self.0.db.read(read).await
+        self.0.db.of(user).read(read).await
     }
 }

@@ -3,14 +3,14 @@
 use netra_context::{Right, Trace, UserExecutionContext};
 use netra_protocol::id::{RunId, UserId};
 use netra_protocol::run::Run;
-use rusqlite::OptionalExtension as _;
 use serde::{Deserialize, Serialize};
 
 use crate::error::Error;
 use crate::handle::Readable;
 use crate::journal::{self, Journal, JournalEntry, JournalKind};
 use crate::owner::require;
-use crate::sqlite::Tx;
+use crate::sql::{Connection, OptionalExtension as _};
+use crate::transaction::Tx;
 use crate::{Store, json};
 
 /// No operation has this key.
@@ -62,7 +62,7 @@ impl Store {
     ) -> Result<Option<Trace>, Error> {
         let user = require(ctx, Right::Read)?;
         let id = run.id;
-        let read = move |connection: &rusqlite::Connection| {
+        let read = move |connection: &Connection| {
             let value: Option<String> = connection
                 .prepare_cached(
                     "SELECT value FROM journal
@@ -81,6 +81,6 @@ impl Store {
             let kept: Option<Kept> = value.map(|text| json::read(&text)).transpose()?;
             Ok(kept.and_then(|kept| kept.place()))
         };
-        self.0.db.read(read).await
+        self.0.db.of(user).read(read).await
     }
 }

@@ -11,7 +11,6 @@ use netra_context::{BackgroundKind, Right, Secret, UserExecutionContext};
 use netra_protocol::Timestamp;
 use netra_protocol::id::UserId;
 use netra_protocol::secret::SecretInfo;
-use rusqlite::{Connection, OptionalExtension as _, Row};
 use serde_json::json;
 
 use crate::Store;
@@ -20,7 +19,8 @@ use crate::error::Error;
 use crate::handle::Writable;
 use crate::lookup::Lookup;
 use crate::owner::{require, require_background};
-use crate::sqlite::Tx;
+use crate::sql::{self, Connection, OptionalExtension as _, Row};
+use crate::transaction::Tx;
 
 pub use keyring::{Keyring, KeyringError};
 
@@ -142,7 +142,7 @@ fn find(connection: &Connection, user: UserId, name: &str) -> Result<SecretInfo,
     let sql = format!("SELECT {COLUMNS} FROM secrets WHERE user_id = ?1 AND name = ?2");
     let mut statement = connection.prepare_cached(&sql)?;
     let mut rows = statement.query((user.to_bytes(), name))?;
-    rows.next()?.map_or(Err(Error::NotFound), info)
+    rows.next()?.map_or(Err(Error::NotFound), |row| info(&row))
 }
 
 /// What a sealed value is bound to, each part with its length before it. `places` as stored.
@@ -164,7 +164,8 @@ fn key_in_force(connection: &Connection) -> Result<Option<String>, Error> {
 }
 
 fn put_in_force(tx: &Tx<'_>, key_id: &str) -> Result<(), Error> {
-    let sql = "INSERT OR REPLACE INTO meta (key, value) VALUES (?1, ?2)";
+    let sql = "INSERT INTO meta (key, value) VALUES (?1, ?2)
+               ON CONFLICT (key) DO UPDATE SET value = excluded.value";
     tx.execute(sql, (KEY_IN_FORCE, key_id))?;
     Ok(())
 }
@@ -178,7 +179,7 @@ struct Stored {
 }
 
 impl Stored {
-    fn read(row: &Row<'_>) -> rusqlite::Result<Self> {
+    fn read(row: &Row<'_>) -> sql::Result<Self> {
         Ok(Self {
             user: UserId::from_bytes(row.get(0)?),
             name: row.get(1)?,
@@ -281,7 +282,7 @@ impl Secrets {
             keyring: Arc::new(keyring),
             of_server: Arc::new(of_server.into()),
         };
-        match secrets.store.0.db.read(key_in_force).await? {
+        match secrets.store.0.db.of_all().read(key_in_force).await? {
             Some(key_id) if !secrets.keyring.has(&key_id) => {
                 Err(secrets.keyring.lost(&key_id).into())
             }
@@ -337,7 +338,7 @@ impl Secrets {
             };
             let origin = Origin::of(ctx);
             let work = move |tx: &mut Tx<'_>| keep(tx, &origin, &stored);
-            match self.store.0.db.write(work).await? {
+            match self.store.0.db.of(user).write(work).await? {
                 Kept::Done(kept) => return Ok(kept),
                 Kept::Outdated => {
                     self.keyring.reload()?;
@@ -372,7 +373,7 @@ impl Secrets {
             };
             audit::insert(tx, &origin, user, &record)
         };
-        self.store.0.db.write(work).await
+        self.store.0.db.of(user).write(work).await
     }
 
     /// Opens a secret for a tool of the user's run, which sends it to this place: the user's own of that name, or the
@@ -438,7 +439,7 @@ impl Secrets {
             let one = statement.query_row((user.to_bytes(), wanted), Stored::read);
             Ok(one.optional()?)
         };
-        self.store.0.db.read(read).await
+        self.store.0.db.of(user).read(read).await
     }
 
     async fn seek(&self, user: UserId, name: &str, place: &str) -> Result<Found, Error> {
@@ -472,7 +473,7 @@ impl Secrets {
         gives_up_lost: bool,
     ) -> Result<(u64, u64), Error> {
         require_background(ctx, &[BackgroundKind::Console])?;
-        let in_force = store.0.db.read(key_in_force).await?;
+        let in_force = store.0.db.of_all().read(key_in_force).await?;
         if let Some(key_id) = in_force.filter(|key_id| !gives_up_lost && !keyring.has(key_id)) {
             return Err(keyring.lost(&key_id).into());
         }
@@ -482,6 +483,7 @@ impl Secrets {
         store
             .0
             .db
+            .of_all()
             .write(move |tx| put_in_force(tx, &key_id))
             .await?;
         let keyring = Arc::new(keyring);
@@ -489,7 +491,7 @@ impl Secrets {
         loop {
             let (keyring, new) = (Arc::clone(&keyring), new.clone());
             let work = move |tx: &mut Tx<'_>| reseal(tx, &keyring, &new, gives_up_lost);
-            match store.0.db.write(work).await? {
+            match store.0.db.of_all().write(work).await? {
                 (0, 0) => break,
                 (more, gone) => (resealed, deleted) = (resealed + more, deleted + gone),
             }

@@ -5,19 +5,19 @@ use netra_protocol::Timestamp;
 use netra_protocol::account::{Session, User};
 use netra_protocol::id::{SessionId, UserId};
 use netra_protocol::limits::Limits;
-use rusqlite::{Connection, OptionalExtension as _};
 
 use crate::Store;
 use crate::account::user_by_id;
 use crate::error::Error;
 use crate::owner::{require, require_background};
-use crate::sqlite::Tx;
+use crate::sql::{Connection, OptionalExtension as _};
+use crate::transaction::Tx;
 
 const AUTHENTICATION: &[BackgroundKind] =
     &[BackgroundKind::Authentication, BackgroundKind::Console];
 
 fn insert_token(tx: &Tx<'_>, session: SessionId, hash: [u8; 32]) -> Result<(), Error> {
-    tx.execute(
+    tx.put(
         "INSERT INTO refresh_tokens (hash, session_id) VALUES (?1, ?2)",
         (hash, session.to_bytes()),
     )?;
@@ -140,7 +140,7 @@ impl Store {
             insert_token(tx, id, refresh_hash)?;
             Ok(id)
         };
-        self.0.db.write(work).await
+        self.0.db.of(user).write(work).await
     }
 
     /// Trades a refresh token for the next one. Seeing a used token
@@ -159,6 +159,7 @@ impl Store {
         let base = self.base_limits();
         self.0
             .db
+            .of_all()
             .write(move |tx| rotate(tx, old_hash, new_hash, expires_at, &base))
             .await
     }
@@ -182,7 +183,7 @@ impl Store {
                 .optional()?;
             Ok(found.map(SessionId::from_bytes))
         };
-        self.0.db.read(read).await
+        self.0.db.of_all().read(read).await
     }
 
     /// Whether the session is neither revoked nor past its end. As
@@ -199,6 +200,7 @@ impl Store {
         let now = self.0.runtime.now();
         self.0
             .db
+            .of_all()
             .read(move |c| Ok(live_owner(c, session, now)?.is_some()))
             .await
     }
@@ -219,7 +221,7 @@ impl Store {
             let began: i64 = statement.query_row([session.to_bytes()], |row| row.get(0))?;
             Ok(Timestamp::from_micros(began))
         };
-        self.0.db.read(read).await
+        self.0.db.of_all().read(read).await
     }
 
     /// Ends a session: one's own, or any for `for_background(Authentication)`.
@@ -242,7 +244,7 @@ impl Store {
             }
             Ok(())
         };
-        self.0.db.write(work).await
+        self.0.db.of_all().write(work).await
     }
 
     /// Ends all of the user's own sessions, and says which.
@@ -255,7 +257,7 @@ impl Store {
     ) -> Result<Vec<SessionId>, Error> {
         let user = require(ctx, Right::Account)?;
         let work = move |tx: &mut Tx<'_>| revoke_all(tx, user);
-        self.0.db.write(work).await
+        self.0.db.of(user).write(work).await
     }
 
     /// The user's own sessions that are still good, newest first.
@@ -283,6 +285,6 @@ impl Store {
             })?;
             Ok(rows.collect::<Result<_, _>>()?)
         };
-        self.0.db.read(read).await
+        self.0.db.of(user).read(read).await
     }
 }

@@ -1,50 +1,34 @@
 //! The embedded backend: one writer thread, a pool of readers, migrations at opening.
 
 mod checkpoint;
-mod door;
-mod effort;
-mod lines;
 mod migrate;
 mod pace;
-mod reader;
-mod transaction;
 mod writer;
 
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Duration;
 
 use netra_context::Runtime;
-use netra_context::pressure::Bounds;
-use netra_protocol::id::UserId;
 use rusqlite::{Connection, OpenFlags};
 
 use crate::audit::AuditKey;
+use crate::database::Whose;
+use crate::effort::Effort;
 use crate::error::Error;
 use crate::log::Fanout;
+use crate::readers::Readers;
+use crate::sql;
+use crate::transaction::Tx;
 
-pub(crate) use transaction::Tx;
-
-/// How long somebody may wait for a reader, and how long everybody, before others are refused for it.
-const WAITS: Bounds = Bounds {
-    target: Duration::from_millis(50),
-    patience: Duration::from_millis(450),
-    memory: Duration::ZERO,
-};
-/// The same of the writer. Who is refused here comes back soon, and so do all others: for a while after that nobody is
-/// let in on trust.
-const WAITS_TO_WRITE: Bounds = Bounds {
-    target: Duration::from_millis(50),
-    patience: Duration::from_millis(100),
-    memory: Duration::from_secs(5),
-};
 /// Statements that one connection keeps prepared.
 const STATEMENT_CACHE: usize = 128;
+/// Connections for reading at the most. More would not read faster on a few cores, and each has a cache.
+const READERS: usize = 8;
 
 pub(crate) struct Database {
     writer: writer::Writer,
-    readers: reader::Readers,
+    readers: Readers,
 }
 
 impl Database {
@@ -54,12 +38,18 @@ impl Database {
         audit_key: AuditKey,
         fanout: Arc<dyn Fanout>,
     ) -> Result<Self, Error> {
-        let mut connection = connect(path)?;
-        migrate::up(&mut connection)?;
+        let connection = sql::Connection::Sqlite(connect(path)?);
+        migrate::up(&connection)?;
         crate::audit::totals::begin(&connection, &audit_key)?;
-        let readers = reader::Readers::new(path, runtime);
+        let read_only = path.to_owned();
+        let connect = move || {
+            let connection = open_to_read(&read_only)?;
+            connection.set_prepared_statement_cache_capacity(STATEMENT_CACHE);
+            Ok(sql::Connection::Sqlite(connection))
+        };
+        let readers = Readers::new(Box::new(connect), READERS, Effort::of_processor, runtime);
         // Checkpoints are not the commits' affair.
-        connection.execute_batch("PRAGMA wal_autocheckpoint = 0;")?;
+        connection.batch("PRAGMA wal_autocheckpoint = 0;")?;
         let checkpoints = checkpoint::Checkpoints::start(path)?;
         let writer =
             writer::Writer::start(connection, runtime.clone(), audit_key, fanout, checkpoints)?;
@@ -70,18 +60,10 @@ impl Database {
     /// leaves nothing behind. Works of different callers may share a commit.
     pub(crate) async fn write<T: Send + 'static>(
         &self,
+        whose: Whose,
         work: impl FnOnce(&mut Tx<'_>) -> Result<T, Error> + Send + 'static,
     ) -> Result<T, Error> {
-        self.writer.write(None, work).await
-    }
-
-    /// [`Database::write`] for a run of this user: after all that was asked for so before, whoever asked.
-    pub(crate) async fn write_for<T: Send + 'static>(
-        &self,
-        owner: UserId,
-        work: impl FnOnce(&mut Tx<'_>) -> Result<T, Error> + Send + 'static,
-    ) -> Result<T, Error> {
-        self.writer.write(Some(owner), work).await
+        self.writer.write(whose, work).await
     }
 
     /// Whether what is to be written, or read, would wait too long.
@@ -92,37 +74,38 @@ impl Database {
     /// Reads one snapshot.
     pub(crate) async fn read<T: Send + 'static>(
         &self,
-        work: impl FnOnce(&Connection) -> Result<T, Error> + Send + 'static,
+        work: impl FnOnce(&sql::Connection) -> Result<T, Error> + Send + 'static,
     ) -> Result<T, Error> {
-        self.readers.read(work).await
+        self.readers.read(Whose::All, work).await
     }
 
-    pub(crate) fn epoch(&self) -> Result<String, Error> {
-        self.readers.read_now(|connection| {
-            let sql = "SELECT value FROM meta WHERE key = 'epoch'";
-            Ok(connection.query_row(sql, [], |row| row.get(0))?)
-        })
+    /// Reads on this thread; at opening only.
+    pub(crate) fn read_now<T>(
+        &self,
+        work: impl FnOnce(&sql::Connection) -> Result<T, Error>,
+    ) -> Result<T, Error> {
+        self.readers.read_now(work)
     }
 }
 
 /// A connection that cannot write. One thread uses it at a time.
-pub(crate) fn open_to_read(path: &Path) -> Result<Connection, Error> {
+pub(crate) fn open_to_read(path: &Path) -> sql::Result<Connection> {
     let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let connection = Connection::open_with_flags(path, flags)
-        .map_err(|error| Error::Unavailable(format!("{}: {error}", path.display())))?;
+        .map_err(|error| sql::Error::Unavailable(format!("{}: {error}", path.display())))?;
     connection.busy_timeout(std::time::Duration::from_secs(5))?;
     Ok(connection)
 }
 
 /// A data folder's database at the moment of the first read from it, whatever a server writes meanwhile.
-pub(crate) fn snapshot(dir: &Path) -> Result<Connection, Error> {
+pub(crate) fn snapshot(dir: &Path) -> Result<sql::Connection, Error> {
     let connection = open_to_read(&dir.join("netra.db"))?;
     connection.execute_batch("BEGIN DEFERRED")?;
-    Ok(connection)
+    Ok(sql::Connection::Sqlite(connection))
 }
 
 pub(crate) fn migrate_file(path: &Path) -> Result<u32, Error> {
-    migrate::up(&mut connect(path)?)
+    migrate::up(&sql::Connection::Sqlite(connect(path)?))
 }
 
 /// Made by us where it is absent: SQLite would let others read it, and gives its other files the

@@ -7,13 +7,13 @@ use std::time::{Duration, SystemTime};
 
 use netra_context::{BackgroundKind, UserExecutionContext};
 use netra_protocol::id::FileId;
-use rusqlite::Connection;
 
 use crate::error::Error;
 use crate::file::{PART, removed};
 use crate::idempotency::REMEMBERED_MS;
 use crate::owner::require_background;
-use crate::sqlite::Tx;
+use crate::sql::Connection;
+use crate::transaction::Tx;
 use crate::{Store, departure};
 
 /// How long an ended session is kept, so that a used token of it is still recognised: 30 days.
@@ -110,7 +110,7 @@ impl Store {
     /// `Forbidden` for anybody else; `Unavailable`.
     pub async fn sweep(&self, ctx: &UserExecutionContext) -> Result<usize, Error> {
         require_background(ctx, &[BackgroundKind::Sweep])?;
-        let rows = self.0.db.write(|tx| sweep_rows(tx)).await?;
+        let rows = self.0.db.of_all().write(|tx| sweep_rows(tx)).await?;
         Ok(rows + self.sweep_content().await?)
     }
 
@@ -129,7 +129,7 @@ impl Store {
                 return Ok(gone);
             };
             entries = rest;
-            let unseen = self.0.db.read(move |c| unseen(c, still)).await?;
+            let unseen = self.0.db.of_all().read(move |c| unseen(c, still)).await?;
             gone += self.on_disk(move || remove(&unseen)).await?;
         }
     }

@@ -4,7 +4,6 @@ use netra_context::{Right, UserExecutionContext};
 use netra_protocol::id::{RunId, ThreadId, UserId};
 use netra_protocol::thread::{CreateThread, ForkThread, Thread, UpdateThread};
 use netra_protocol::{Page, Timestamp};
-use rusqlite::{Connection, OptionalExtension as _, Row};
 
 use crate::error::Error;
 use crate::handle::{Readable, Writable};
@@ -12,7 +11,8 @@ use crate::idempotency::{Created, Idempotency, once};
 use crate::json;
 use crate::lookup::Lookup;
 use crate::owner::require;
-use crate::sqlite::Tx;
+use crate::sql::{self, Connection, OptionalExtension as _, Row};
+use crate::transaction::Tx;
 use crate::{Store, cursor, retention};
 
 const COLUMNS: &str = "id, title, metadata, created_at, updated_at,
@@ -20,7 +20,15 @@ const COLUMNS: &str = "id, title, metadata, created_at, updated_at,
       AND r.status IN ('queued', 'running', 'waiting')
       ORDER BY r.status = 'queued', r.id LIMIT 1)";
 
-fn thread(row: &Row<'_>) -> rusqlite::Result<(Thread, String)> {
+/// What contains `?4`, where there is any.
+const MATCHES: &str = "(?4 IS NULL OR title LIKE ?4 ESCAPE '\\' OR EXISTS (
+     SELECT 1 FROM messages m, json_each(m.content) part
+     WHERE m.thread_id = threads.id AND part.value ->> 'text' LIKE ?4 ESCAPE '\\'))";
+const MATCHES_ON_POSTGRES: &str = "(CAST(?4 AS TEXT) IS NULL OR title ILIKE ?4 OR EXISTS (
+     SELECT 1 FROM messages m
+     WHERE m.thread_id = threads.id AND netra_said(m.content) ILIKE ?4))";
+
+fn thread(row: &Row<'_>) -> sql::Result<(Thread, String)> {
     let thread = Thread {
         id: ThreadId::from_bytes(row.get(0)?),
         title: row.get(1)?,
@@ -57,7 +65,7 @@ pub(crate) fn insert(
     let metadata = body.metadata.clone().unwrap_or_default();
     let title = body.title.clone().unwrap_or_default();
     let now = tx.now();
-    tx.execute(
+    tx.put(
         "INSERT INTO threads (id, user_id, title, metadata, created_at, updated_at)
          VALUES (?1, ?2, ?3, ?4, ?5, ?5)",
         (
@@ -116,16 +124,22 @@ fn delete(tx: &Tx<'_>, user: UserId, id: ThreadId) -> Result<(), Error> {
         )?
         .query_row(both, |row| Ok((row.get(0)?, row.get(1)?)))?;
     let folded: u64 = tx
-        .prepare("SELECT coalesce(sum(folded), 0) FROM runs WHERE thread_id = ?1 AND user_id = ?2")?
+        .prepare(
+            "SELECT CAST(coalesce(sum(folded), 0) AS BIGINT) FROM runs
+             WHERE thread_id = ?1 AND user_id = ?2",
+        )?
         .query_row(both, |row| row.get(0))?;
     // By the runs' own spans of the log: a user's whole log may be long, and everybody waits here.
-    let deleted = tx.execute(
+    let sql = tx.connection().either(
         "DELETE FROM events WHERE user_id = ?2 AND rowid IN (
            SELECT e.rowid FROM runs r JOIN events e
              ON e.user_id = ?2 AND e.seq > r.log_start AND e.seq <= r.log_end AND e.run_id = r.id
            WHERE r.thread_id = ?1)",
-        both,
-    )?;
+        "DELETE FROM events e USING runs r
+         WHERE r.thread_id = ?1 AND e.user_id = ?2
+           AND e.seq > r.log_start AND e.seq <= r.log_end AND e.run_id = r.id",
+    );
+    let deleted = tx.execute(sql, both)?;
     if let (Some(after_seq), Some(through)) = span {
         let events = deleted as u64 + folded;
         retention::note(tx, user, (after_seq, through), events, "thread")?;
@@ -173,6 +187,7 @@ impl Store {
         let key = idempotency.cloned();
         self.0
             .db
+            .of(user)
             .write(move |tx| once(tx, user, key.as_ref(), |tx| insert(tx, user, id, &body)))
             .await
     }
@@ -194,14 +209,11 @@ impl Store {
         let pattern = q.filter(|q| !q.is_empty()).map(like_pattern);
         let read = move |connection: &Connection| {
             let (updated_at, id) = split_key(&key);
+            let matches = connection.either(MATCHES, MATCHES_ON_POSTGRES);
             let sql = format!(
                 "SELECT {COLUMNS} FROM threads
-                 WHERE user_id = ?1 AND (updated_at, id) < (?2, ?3)
-                   AND (?4 IS NULL OR title LIKE ?4 ESCAPE '\\' OR EXISTS (
-                     SELECT 1 FROM messages m, json_each(m.content) part
-                     WHERE m.thread_id = threads.id
-                       AND part.value ->> 'text' LIKE ?4 ESCAPE '\\'))
-                 ORDER BY updated_at DESC, id DESC LIMIT ?5"
+                 WHERE user_id = ?1 AND (updated_at, id) < (?2, ?3) AND {matches}
+                 ORDER BY updated_at DESC, threads.id DESC LIMIT ?5"
             );
             let mut statement = connection.prepare_cached(&sql)?;
             let rows = statement.query_map(
@@ -222,7 +234,7 @@ impl Store {
                 as_of: None,
             })
         };
-        self.0.db.read(read).await
+        self.0.db.of(user).read(read).await
     }
 
     /// Changes a thread; what the body leaves out stays.
@@ -260,7 +272,7 @@ impl Store {
                 find(tx.connection(), user, id)
             }
         };
-        self.0.db.write(work).await
+        self.0.db.of(user).write(work).await
     }
 
     /// Deletes a thread with its messages, runs and events. Files stay.
@@ -273,7 +285,11 @@ impl Store {
         handle: Writable<Thread>,
     ) -> Result<(), Error> {
         let (user, id) = (handle.owner(), handle.id);
-        self.0.db.write(move |tx| delete(tx, user, id)).await
+        self.0
+            .db
+            .of(user)
+            .write(move |tx| delete(tx, user, id))
+            .await
     }
 
     /// Makes a new thread of an old one's complete messages.
@@ -304,6 +320,7 @@ impl Store {
         };
         self.0
             .db
+            .of(user)
             .write(move |tx| once(tx, user, key.as_ref(), fork))
             .await
     }

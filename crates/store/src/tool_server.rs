@@ -7,7 +7,6 @@ use netra_context::{Right, UserExecutionContext};
 use netra_protocol::Timestamp;
 use netra_protocol::id::UserId;
 use netra_protocol::tool::SecretUse;
-use rusqlite::{Connection, OptionalExtension as _, Row};
 use serde_json::json;
 
 use crate::Store;
@@ -16,7 +15,8 @@ use crate::error::Error;
 use crate::handle::Writable;
 use crate::lookup::Lookup;
 use crate::owner::require;
-use crate::sqlite::Tx;
+use crate::sql::{Connection, OptionalExtension as _, Row};
+use crate::transaction::Tx;
 
 /// The most tool servers of one user.
 pub const MAX_TOOL_SERVERS: u32 = 10;
@@ -65,7 +65,8 @@ fn find(connection: &Connection, user: UserId, name: &str) -> Result<UserToolSer
     let sql = format!("SELECT {COLUMNS} FROM tool_servers WHERE user_id = ?1 AND name = ?2");
     let mut statement = connection.prepare_cached(&sql)?;
     let mut rows = statement.query((user.to_bytes(), name))?;
-    rows.next()?.map_or(Err(Error::NotFound), server)
+    rows.next()?
+        .map_or(Err(Error::NotFound), |row| server(&row))
 }
 
 fn all(connection: &Connection, user: UserId) -> Result<Vec<UserToolServer>, Error> {
@@ -74,7 +75,7 @@ fn all(connection: &Connection, user: UserId) -> Result<Vec<UserToolServer>, Err
     let mut rows = statement.query([user.to_bytes()])?;
     let mut servers = Vec::new();
     while let Some(row) = rows.next()? {
-        servers.push(server(row)?);
+        servers.push(server(&row)?);
     }
     Ok(servers)
 }
@@ -149,6 +150,7 @@ impl Store {
             .or_else(|_| require(ctx, Right::Run))?;
         self.0
             .db
+            .of(user)
             .read(move |connection: &Connection| all(connection, user))
             .await
     }
@@ -164,7 +166,7 @@ impl Store {
     ) -> Result<UserToolServer, Error> {
         let (user, origin) = (require(ctx, Right::Account)?, Origin::of(ctx));
         let work = move |tx: &mut Tx<'_>| keep(tx, &origin, user, &new);
-        self.0.db.write(work).await
+        self.0.db.of(user).write(work).await
     }
 
     /// Deletes a tool server.
@@ -190,6 +192,6 @@ impl Store {
             };
             audit::insert(tx, &origin, user, &record)
         };
-        self.0.db.write(work).await
+        self.0.db.of(user).write(work).await
     }
 }

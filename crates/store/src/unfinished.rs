@@ -5,12 +5,12 @@ use netra_protocol::account::User;
 use netra_protocol::id::{RunId, ThreadId, UserId};
 use netra_protocol::limits::Limits;
 use netra_protocol::run::RunStatus;
-use rusqlite::{Connection, Params};
 
 use crate::Store;
 use crate::account::user_by_id;
 use crate::error::Error;
 use crate::owner::require_background;
+use crate::sql::{Connection, Params};
 
 /// A run that has not ended, as far as its place is concerned. The run itself is then looked up
 /// in its owner's name.
@@ -66,6 +66,7 @@ impl Store {
         let base = self.base_limits();
         self.0
             .db
+            .of_all()
             .read(move |connection| read(connection, &base, "ORDER BY id", []))
             .await
     }
@@ -87,7 +88,7 @@ impl Store {
             let rows = statement.query_map([], |row| Ok(UserId::from_bytes(row.get(0)?)))?;
             Ok(rows.collect::<Result<_, _>>()?)
         };
-        self.0.db.read(read).await
+        self.0.db.of_all().read(read).await
     }
 
     /// The user's run, if it has not ended. As `for_background(Recovery)` only.
@@ -105,6 +106,6 @@ impl Store {
         let read = move |connection: &Connection| {
             Ok(read(connection, &base, "AND id = ?1 AND user_id = ?2", both)?.pop())
         };
-        self.0.db.read(read).await
+        self.0.db.of_all().read(read).await
     }
 }

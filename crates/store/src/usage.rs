@@ -10,7 +10,8 @@ use crate::Store;
 use crate::error::Error;
 use crate::owner::require;
 use crate::reservation::today;
-use crate::sqlite::Tx;
+use crate::sql::Connection;
+use crate::transaction::Tx;
 
 /// How far back tools are told of, in milliseconds: 90 days.
 const TOLD_MS: i64 = 90 * 24 * 3_600 * 1_000;
@@ -20,16 +21,16 @@ const MOST_TOOLS: u32 = 100;
 /// Adds an ended run to its user's day.
 pub(crate) fn add_run(tx: &Tx<'_>, user: UserId, used: Option<&RunUsage>) -> Result<(), Error> {
     let used = used.cloned().unwrap_or_default();
-    tx.execute(
+    tx.put(
         "INSERT INTO usage_days (user_id, day, runs, input_tokens, output_tokens, cost_usd,
          tool_calls, model_calls) VALUES (?1, ?2, 1, ?3, ?4, ?5, ?6, ?7)
-         ON CONFLICT (user_id, day) DO UPDATE SET runs = runs + 1,
-         input_tokens = input_tokens + excluded.input_tokens,
-         output_tokens = output_tokens + excluded.output_tokens,
-         cost_usd = CASE WHEN cost_usd IS NULL THEN excluded.cost_usd
-                         ELSE cost_usd + coalesce(excluded.cost_usd, 0) END,
-         tool_calls = tool_calls + excluded.tool_calls,
-         model_calls = model_calls + excluded.model_calls",
+         ON CONFLICT (user_id, day) DO UPDATE SET runs = usage_days.runs + 1,
+         input_tokens = usage_days.input_tokens + excluded.input_tokens,
+         output_tokens = usage_days.output_tokens + excluded.output_tokens,
+         cost_usd = CASE WHEN usage_days.cost_usd IS NULL THEN excluded.cost_usd
+                         ELSE usage_days.cost_usd + coalesce(excluded.cost_usd, 0) END,
+         tool_calls = usage_days.tool_calls + excluded.tool_calls,
+         model_calls = usage_days.model_calls + excluded.model_calls",
         (
             user.to_bytes(),
             today(tx),
@@ -95,7 +96,7 @@ impl EndedCall {
 
 /// Adds an ended call to its user's day.
 pub(crate) fn add_call(tx: &Tx<'_>, user: UserId, call: &EndedCall) -> Result<(), Error> {
-    tx.execute(
+    tx.put(
         "INSERT INTO tool_usage
          (user_id, day, tool, calls, failed, denied, duration_ms, result_bytes)
          VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)
@@ -115,8 +116,7 @@ pub(crate) fn add_call(tx: &Tx<'_>, user: UserId, call: &EndedCall) -> Result<()
             call.duration_ms,
             call.result_bytes,
         ),
-    )?;
-    Ok(())
+    )
 }
 
 impl Store {
@@ -127,10 +127,12 @@ impl Store {
     pub async fn tool_usage(&self, ctx: &UserExecutionContext) -> Result<Vec<ToolUsage>, Error> {
         let user = require(ctx, Right::Read)?;
         let since = self.0.runtime.now().plus_millis(-TOLD_MS).to_string();
-        let read = move |connection: &rusqlite::Connection| {
+        let read = move |connection: &Connection| {
             // A day sorts before the times within it: that of the bound itself is not told of.
             let mut statement = connection.prepare_cached(
-                "SELECT tool, sum(calls), sum(failed), sum(denied), sum(duration_ms), sum(result_bytes)
+                "SELECT tool, CAST(sum(calls) AS BIGINT), CAST(sum(failed) AS BIGINT),
+                 CAST(sum(denied) AS BIGINT), CAST(sum(duration_ms) AS BIGINT),
+                 CAST(sum(result_bytes) AS BIGINT)
                  FROM tool_usage WHERE user_id = ?1 AND day > ?2
                  GROUP BY tool ORDER BY sum(calls) DESC, tool LIMIT ?3",
             )?;
@@ -146,7 +148,7 @@ impl Store {
             })?;
             Ok(rows.collect::<Result<_, _>>()?)
         };
-        self.0.db.read(read).await
+        self.0.db.of(user).read(read).await
     }
 
     /// The last 90 days on which the user used something, newest first.
@@ -155,7 +157,7 @@ impl Store {
     /// `Forbidden` without the right to read.
     pub async fn usage(&self, ctx: &UserExecutionContext) -> Result<Vec<DayUsage>, Error> {
         let user = require(ctx, Right::Read)?;
-        let read = move |connection: &rusqlite::Connection| {
+        let read = move |connection: &Connection| {
             let mut statement = connection.prepare_cached(
                 "SELECT day, runs, input_tokens, output_tokens, cost_usd, tool_calls, model_calls
                  FROM usage_days WHERE user_id = ?1 ORDER BY day DESC LIMIT 90",
@@ -173,6 +175,6 @@ impl Store {
             })?;
             Ok(rows.collect::<Result<_, _>>()?)
         };
-        self.0.db.read(read).await
+        self.0.db.of(user).read(read).await
     }
 }

@@ -2,6 +2,9 @@
 
 #![expect(clippy::unwrap_used, reason = "tests")]
 
+#[path = "store/backend.rs"]
+#[expect(dead_code, reason = "most of it is for the other tests")]
+mod backend;
 #[path = "store/fixture.rs"]
 #[expect(dead_code, reason = "most of it is for the other tests")]
 mod fixture;

@@ -32,8 +32,13 @@ const OWNED: [Owned; 10] = [
     Owned {
         rule: "environment",
         words: &["env::var", "env::var_os", "env::vars", "env::vars_os"],
-        // A build script learns its folder from nothing else.
-        homes: &["netra", "xtask", "crates/gateway/build.rs"],
+        // A build script learns its folder from nothing else, and tests on which database they run.
+        homes: &[
+            "netra",
+            "xtask",
+            "crates/gateway/build.rs",
+            "crates/store/tests/store/backend.rs",
+        ],
         free_in_tests: false,
         why: "only crates/netra reads the environment",
     },

@@ -30,6 +30,7 @@ mod mcp;
 mod memory;
 mod metrics;
 mod models;
+mod on_postgres;
 mod operator;
 mod optimizer;
 mod practice;

@@ -110,7 +110,7 @@ impl Place {
             return Ok(client);
         }
         let config = self.source.config()?;
-        if !config.data.join("netra.db").exists() {
+        if !config.has_database() {
             return Err(no_folder(&config.data));
         }
         let users = Accounts::open(&config)?.all().await?;

@@ -93,10 +93,10 @@ fn owners(audit: &Audit, wanted: Option<&str>) -> Result<Vec<ChainOwner>, Proble
 }
 
 fn verify(chains: &Chains) -> Result<Exit, Problem> {
-    let data = chains.folder.load()?.data;
-    let audit = Audit::open(&data)?;
+    let config = chains.folder.load()?;
+    let audit = config.audit()?;
     // Without the keys that the chains were made with there is nothing to check them by.
-    let keys = Keys::load(&data).map_err(|error| Problem::new(Exit::Failure, error))?;
+    let keys = Keys::load(&config.data).map_err(|error| Problem::new(Exit::Failure, error))?;
     let mut report = Report::default();
     for owner in owners(&audit, chains.user.as_deref())? {
         let verdict = audit.verify(&keys.audit_key(), owner.user_id)?;
@@ -158,8 +158,7 @@ fn tell(report: &Report, json: bool) -> Result<(), Problem> {
 }
 
 fn export(folder: &Folder, user: Option<&str>) -> Result<Exit, Problem> {
-    let data = folder.load()?.data;
-    let audit = Audit::open(&data)?;
+    let audit = folder.load()?.audit()?;
     for owner in owners(&audit, user)? {
         audit.entries(owner.user_id, |entry| {
             #[derive(Serialize)]

@@ -75,7 +75,7 @@ struct Manifest {
 }
 
 pub(super) fn backup(args: &BackupArgs) -> Result<Exit, Problem> {
-    let data = args.folder.load()?.data;
+    let data = folder_with_all(&args.folder)?;
     let runtime = netra_context::Runtime::new();
     let backed = back_up(&data, &args.target, &mut tell("copied"))
         .map_err(|error| Problem::new(Exit::Failure, error))?;
@@ -112,8 +112,21 @@ pub(super) fn backup(args: &BackupArgs) -> Result<Exit, Problem> {
     Ok(Exit::Success)
 }
 
+/// The data folder, where all of the data is in it.
+fn folder_with_all(folder: &Folder) -> Result<PathBuf, Problem> {
+    let config = folder.load()?;
+    match config.database {
+        None => Ok(config.data),
+        Some(_) => Err(Problem::message(
+            Exit::Usage,
+            "the database is in PostgreSQL: `pg_dump` and `pg_restore` copy it, and the folder `files` of the data folder \
+             is copied after it",
+        )),
+    }
+}
+
 pub(super) fn restore(args: &RestoreArgs) -> Result<Exit, Problem> {
-    let data = args.folder.load()?.data;
+    let data = folder_with_all(&args.folder)?;
     let manifest = manifest(&args.source)?;
     let expected = Backed {
         database_sha256: manifest.database_sha256.clone(),

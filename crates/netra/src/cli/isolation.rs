@@ -58,7 +58,7 @@ pub(super) async fn client(source: &Source) -> Result<Client, Problem> {
 
 async fn admin(config: &Config) -> Result<String, Problem> {
     // Looking at a folder makes none.
-    if !config.data.join("netra.db").exists() {
+    if !config.has_database() {
         return Err(no_folder(&config.data));
     }
     let users = Accounts::open(config)?.all().await?;

@@ -127,6 +127,18 @@ pub const CATALOGUE: &[Key] = &[
         "data.events_days",
         "days that events stay after their run's end; unset: as long as their thread",
     ),
+    secret(
+        "database.url",
+        "PostgreSQL in place of the database in the data folder: postgres://user:password@host:port/database",
+    ),
+    secret(
+        "database.owner_url",
+        "the same as the role that owns the tables, which the server takes to bring them up to date at its start",
+    ),
+    value(
+        "database.connections",
+        "connections to PostgreSQL at the most, half of them for writing; at least 2",
+    ),
     value("limits.concurrent_runs", "concurrent executions per user"),
     value("limits.queued_runs", "queued runs per user"),
     value(

@@ -61,6 +61,7 @@ pub enum LogFormat {
 pub(super) struct Raw {
     pub(super) server: Server,
     pub(super) data: Data,
+    pub(super) database: Database,
     pub(super) limits: LimitKeys,
     pub(super) auth: Auth,
     pub(super) models: Models,
@@ -146,6 +147,53 @@ impl Default for Data {
             dir: PathBuf::from("./netra-data"),
             events_days: None,
         }
+    }
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(super) struct Database {
+    url: Option<String>,
+    owner_url: Option<String>,
+    connections: usize,
+}
+
+impl Default for Database {
+    fn default() -> Self {
+        Self {
+            url: None,
+            owner_url: None,
+            connections: 16,
+        }
+    }
+}
+
+impl Database {
+    pub(super) fn resolve(self) -> Result<Option<netra_store::Postgres>, Error> {
+        let Some(url) = self.url else {
+            return match self.owner_url {
+                Some(_) => Err(Error::Invalid(
+                    "database.url is needed where there is a database.owner_url".into(),
+                )),
+                None => Ok(None),
+            };
+        };
+        if self.connections < 2 {
+            return Err(Error::Invalid(
+                "database.connections must be at least 2".into(),
+            ));
+        }
+        let address = |key: &str, url: &str| {
+            netra_store::Address::parse(url)
+                .map_err(|error| Error::Invalid(format!("{key}: {error}")))
+        };
+        let owner = self.owner_url.as_deref();
+        Ok(Some(netra_store::Postgres {
+            server: address("database.url", &url)?,
+            owner: owner
+                .map(|url| address("database.owner_url", url))
+                .transpose()?,
+            connections: self.connections,
+        }))
     }
 }
 

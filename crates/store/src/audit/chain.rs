@@ -5,13 +5,13 @@
 use hmac::{Hmac, Mac as _};
 use netra_protocol::account::Identity;
 use netra_protocol::id::UserId;
-use rusqlite::OptionalExtension as _;
 use sha2::Sha256;
 use zeroize::Zeroizing;
 
 use super::totals;
 use crate::error::Error;
-use crate::sqlite::Tx;
+use crate::sql::OptionalExtension as _;
+use crate::transaction::Tx;
 
 /// What the chains of a server are keyed with.
 #[derive(Clone)]
@@ -124,10 +124,10 @@ pub(super) fn append(
     totals::add(tx, seq == 1)?;
     let hash = tx.audit_key().link(user, seq, &before, record);
     let seal = tx.audit_key().seal(user, seq, &hash);
-    tx.prepare(
+    tx.put(
         "INSERT INTO audit_heads (user_id, seq, hash, seal) VALUES (?1, ?2, ?3, ?4)
          ON CONFLICT (user_id) DO UPDATE SET seq = ?2, hash = ?3, seal = ?4",
-    )?
-    .execute((user.to_bytes(), seq, hash, seal))?;
+        (user.to_bytes(), seq, hash, seal),
+    )?;
     Ok(hash)
 }

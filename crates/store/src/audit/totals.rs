@@ -2,12 +2,11 @@
 //! of before there were chains. Written when a store is opened for the first time, and kept in the transaction that
 //! appends: a store without them has lost them.
 
-use rusqlite::{Connection, OptionalExtension as _};
-
 use super::chain::{AuditKey, Hash};
 use crate::cursor;
 use crate::error::Error;
-use crate::sqlite::Tx;
+use crate::sql::{Connection, OptionalExtension as _};
+use crate::transaction::Tx;
 
 const TOTALS: &str = "audit_totals";
 /// What stands in place of totals that were taken away, so that nothing makes new ones.
@@ -37,7 +36,7 @@ pub(super) enum Written {
 impl Totals {
     /// Of the tables as they are now.
     pub(super) fn counted(connection: &Connection) -> Result<Self, Error> {
-        let sql = "SELECT count(*), coalesce(sum(seq), 0),
+        let sql = "SELECT count(*), CAST(coalesce(sum(seq), 0) AS BIGINT),
                           (SELECT count(*) FROM audit WHERE seq IS NULL) FROM audit_heads";
         let mut statement = connection.prepare_cached(sql)?;
         Ok(statement.query_row([], |row| {
@@ -73,8 +72,9 @@ impl Totals {
 }
 
 fn keep(tx: &Tx<'_>, value: &str) -> Result<(), Error> {
-    let sql = "INSERT OR REPLACE INTO meta (key, value) VALUES (?1, ?2)";
-    tx.execute(sql, (TOTALS, value))?;
+    let sql = "INSERT INTO meta (key, value) VALUES (?1, ?2)
+               ON CONFLICT (key) DO UPDATE SET value = excluded.value";
+    tx.put(sql, (TOTALS, value))?;
     Ok(())
 }
 
@@ -97,16 +97,20 @@ pub(crate) fn begin(connection: &Connection, key: &AuditKey) -> Result<(), Error
     }
     let counted = Totals::counted(connection)?;
     // Making a user is recorded.
-    let has_users =
-        connection.query_row("SELECT EXISTS (SELECT 1 FROM users)", [], |row| row.get(0))?;
+    let has_users: bool = connection
+        .prepare_cached("SELECT EXISTS (SELECT 1 FROM users)")?
+        .query_row([], |row| row.get(0))?;
     let lost = are_due(connection, key)? || (has_users && counted == Totals::default());
     let first = match lost {
         true => TAKEN.to_owned(),
         false => counted.sealed(key),
     };
     // Another process may have been faster.
-    let sql = "INSERT OR IGNORE INTO meta (key, value) VALUES (?1, ?2)";
-    connection.execute(sql, (TOTALS, first))?;
+    connection
+        .prepare_cached(
+            "INSERT INTO meta (key, value) VALUES (?1, ?2) ON CONFLICT (key) DO NOTHING",
+        )?
+        .execute((TOTALS, first))?;
     Ok(())
 }
 
@@ -118,7 +122,8 @@ pub(super) fn were_taken(connection: &Connection, key: &AuditKey) -> Result<bool
 
 /// Whether a chain has an end that was written since there are totals: then there must be some.
 fn are_due(connection: &Connection, key: &AuditKey) -> Result<bool, Error> {
-    let mut statement = connection.prepare("SELECT user_id, seq, hash, seal FROM audit_heads")?;
+    let mut statement =
+        connection.prepare_cached("SELECT user_id, seq, hash, seal FROM audit_heads")?;
     let mut rows = statement.query([])?;
     while let Some(row) = rows.next()? {
         let user = netra_protocol::id::UserId::from_bytes(row.get(0)?);
@@ -133,6 +138,7 @@ fn are_due(connection: &Connection, key: &AuditKey) -> Result<bool, Error> {
 /// Counts one more record, before the end of its chain is written. Totals that are not what was written stay as they
 /// are, for `netra audit verify` to find.
 pub(super) fn add(tx: &Tx<'_>, is_first: bool) -> Result<(), Error> {
+    tx.lock_totals()?;
     let mut totals = match written(tx.connection(), tx.audit_key())? {
         Written::Whole(totals) => totals,
         Written::Broken => return Ok(()),

@@ -4,12 +4,13 @@ use std::path::Path;
 
 use netra_protocol::audit::AuditEntry;
 use netra_protocol::id::UserId;
-use rusqlite::{Connection, OptionalExtension as _};
 
 use super::chain::{AuditKey, Covered, Hash, START};
 use super::totals::{self, Totals, Written};
 use super::{COLUMNS, Stored};
 use crate::error::Error;
+use crate::postgres::{self, Postgres};
+use crate::sql::{Connection, OptionalExtension as _};
 use crate::sqlite;
 
 /// A chain's owner.
@@ -44,6 +45,14 @@ impl Audit {
         Ok(Self(sqlite::snapshot(dir)?))
     }
 
+    /// The same of a store whose rows are in PostgreSQL.
+    ///
+    /// # Errors
+    /// `Unavailable` when it cannot be read.
+    pub fn open_on(server: &Postgres) -> Result<Self, Error> {
+        Ok(Self(postgres::snapshot(server)?))
+    }
+
     /// Everybody who has records, or should have.
     ///
     /// # Errors
@@ -52,7 +61,7 @@ impl Audit {
         let sql = "SELECT ids.user_id, u.name
                    FROM (SELECT user_id FROM audit UNION SELECT user_id FROM audit_heads) ids
                    LEFT JOIN users u ON u.id = ids.user_id ORDER BY u.name, ids.user_id";
-        let mut statement = self.0.prepare(sql)?;
+        let mut statement = self.0.prepare_cached(sql)?;
         let rows = statement.query_map([], |row| {
             Ok(ChainOwner {
                 user_id: UserId::from_bytes(row.get(0)?),
@@ -79,11 +88,12 @@ impl Audit {
         user: UserId,
         mut each: impl FnMut(Stored) -> Result<(), E>,
     ) -> Result<(), E> {
-        let sql = format!("SELECT {COLUMNS} FROM audit WHERE user_id = ?1 ORDER BY seq, id");
-        let mut statement = self.0.prepare(&sql).map_err(Error::from)?;
+        let sql =
+            format!("SELECT {COLUMNS} FROM audit WHERE user_id = ?1 ORDER BY seq NULLS FIRST, id");
+        let mut statement = self.0.prepare_cached(&sql).map_err(Error::from)?;
         let mut rows = statement.query([user.to_bytes()]).map_err(Error::from)?;
         while let Some(row) = rows.next().map_err(Error::from)? {
-            each(Stored::read(row)?)?;
+            each(Stored::read(&row)?)?;
         }
         Ok(())
     }
@@ -170,7 +180,8 @@ impl Audit {
         let sql = "SELECT seq, hash, seal FROM audit_heads WHERE user_id = ?1";
         let head: Option<(u64, Hash, Hash)> = self
             .0
-            .query_row(sql, [user.to_bytes()], |row| {
+            .prepare_cached(sql)?
+            .query_row([user.to_bytes()], |row| {
                 Ok((row.get(0)?, row.get(1)?, row.get(2)?))
             })
             .optional()?;

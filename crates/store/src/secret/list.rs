@@ -2,12 +2,12 @@
 
 use netra_context::{Right, UserExecutionContext};
 use netra_protocol::secret::SecretInfo;
-use rusqlite::Connection;
 
 use super::{COLUMNS, info};
 use crate::Store;
 use crate::error::Error;
 use crate::owner::require;
+use crate::sql::Connection;
 
 impl Store {
     /// The user's secrets by name; never more than a hundred.
@@ -22,10 +22,10 @@ impl Store {
             let mut rows = statement.query([user.to_bytes()])?;
             let mut secrets = Vec::new();
             while let Some(row) = rows.next()? {
-                secrets.push(info(row)?);
+                secrets.push(info(&row)?);
             }
             Ok(secrets)
         };
-        self.0.db.read(read).await
+        self.0.db.of(user).read(read).await
     }
 }

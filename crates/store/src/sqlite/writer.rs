@@ -9,27 +9,26 @@
 //! a share of it, and what is much larger than the rest of a batch waits for the next one ([`Shares`]).
 
 use std::collections::{HashMap, HashSet};
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use netra_context::Runtime;
-use netra_context::memory::Scope;
 use netra_context::pressure::Pressure;
-use netra_protocol::id::UserId;
 use parking_lot::Mutex;
-use rusqlite::Connection;
+use tokio::sync::mpsc;
 use tokio::sync::mpsc::error::TryRecvError;
-use tokio::sync::{mpsc, oneshot};
 
 use super::checkpoint::Checkpoints;
-use super::effort::Effort;
-use super::lines::Lines;
 use super::pace::Pace;
-use super::transaction::Tx;
 use crate::audit::AuditKey;
+use crate::database::{WAITS_TO_WRITE, Whose};
+use crate::effort::Effort;
 use crate::error::Error;
+use crate::lines::Lines;
 use crate::log::{Entry, Fanout};
+use crate::sql::{self, Connection};
+use crate::transaction::Tx;
+use crate::work::{self, Asked, Line, Work};
 
 /// Works that may wait for the writer; further callers wait for a place.
 const QUEUE: usize = 4096;
@@ -48,59 +47,6 @@ pub(crate) struct Writer {
     pressure: Arc<Mutex<Pressure>>,
 }
 
-/// The line that a work waits in. Works of one line are carried out in the order of asking, others need not be.
-#[derive(Clone, Copy, PartialEq, Eq, Hash)]
-enum Line {
-    /// What changes this user's runs, whoever asks for it: the end of a run comes after all that its engine wrote.
-    Of(UserId),
-    /// All else, by the user on whose account whoever asks works.
-    By(Scope),
-}
-
-type Asked = (Line, Box<dyn Work>);
-
-/// One caller's work, first carried out, then answered.
-trait Work: Send {
-    /// Whether it succeeded, and so is to be kept.
-    fn carry_out(&mut self, tx: &mut Tx<'_>) -> bool;
-    /// Answers the caller, with the commit's error where there is one.
-    fn answer(self: Box<Self>, commit: Result<(), String>);
-}
-
-struct Task<T, F> {
-    work: Option<F>,
-    outcome: Option<Result<T, Error>>,
-    caller: oneshot::Sender<Result<T, Error>>,
-}
-
-impl<T, F> Work for Task<T, F>
-where
-    T: Send,
-    F: FnOnce(&mut Tx<'_>) -> Result<T, Error> + Send,
-{
-    fn carry_out(&mut self, tx: &mut Tx<'_>) -> bool {
-        let Some(work) = self.work.take() else {
-            return false;
-        };
-        let outcome = catch_unwind(AssertUnwindSafe(|| work(tx)))
-            .unwrap_or_else(|_| Err(Error::Bug("a write panicked".into())));
-        let keep = outcome.is_ok();
-        self.outcome = Some(outcome);
-        keep
-    }
-
-    fn answer(self: Box<Self>, commit: Result<(), String>) {
-        let outcome = match (self.outcome, commit) {
-            (Some(Err(error)), _) => Err(error),
-            (_, Err(error)) => Err(Error::Unavailable(error)),
-            (Some(Ok(value)), Ok(())) => Ok(value),
-            (None, Ok(())) => Err(Error::Bug("a write was not carried out".into())),
-        };
-        // A caller that no longer waits has nothing to be told.
-        self.caller.send(outcome).ok();
-    }
-}
-
 impl Writer {
     pub(crate) fn start(
         connection: Connection,
@@ -110,18 +56,20 @@ impl Writer {
         checkpoints: Checkpoints,
     ) -> Result<Self, Error> {
         let (queue, works) = mpsc::channel(QUEUE);
-        let pressure = Arc::new(Mutex::new(Pressure::new(super::WAITS_TO_WRITE)));
+        let pressure = Arc::new(Mutex::new(Pressure::new(WAITS_TO_WRITE)));
         let thread = Thread {
-            connection,
             runtime,
             audit_key,
             fanout,
             checkpoints,
             works,
-            waiting: Lines::default(),
+            waiting: Lines::of_share(SHARE),
             pressure: Arc::clone(&pressure),
             pace: Pace::default(),
             batch_began: Instant::now(),
+            #[cfg(feature = "failpoints")]
+            death: connection.path().with_file_name("die-after-commit"),
+            connection,
         };
         std::thread::Builder::new()
             .name("netra-writer".into())
@@ -135,27 +83,14 @@ impl Writer {
         self.queue.capacity() == 0 || self.pressure.lock().is_high(Instant::now())
     }
 
-    /// Carries the work out after all that was asked for before it for the runs of `owner`, where it is for one.
+    /// Carries the work out, after all that was asked for before it of the same user's where it is of one.
     pub(crate) async fn write<T: Send + 'static>(
         &self,
-        owner: Option<UserId>,
+        whose: Whose,
         work: impl FnOnce(&mut Tx<'_>) -> Result<T, Error> + Send + 'static,
     ) -> Result<T, Error> {
-        let (caller, answer) = oneshot::channel();
-        // What it makes, the log's entries above all, is on the account of whoever asked for it.
-        let scope = Scope::current();
-        let work = move |tx: &mut Tx<'_>| {
-            let _entered = scope.enter();
-            work(tx)
-        };
-        let task = Task {
-            work: Some(work),
-            outcome: None,
-            caller,
-        };
+        let (asked, answer) = work::ask(whose, work);
         let gone = || Error::Unavailable("the store's writer has stopped".into());
-        let line = owner.map_or_else(|| Line::By(scope.user()), Line::Of);
-        let asked: Asked = (line, Box::new(task));
         self.queue.send(asked).await.map_err(|_| gone())?;
         answer.await.map_err(|_| gone())?
     }
@@ -173,6 +108,9 @@ struct Thread {
     pace: Pace,
     /// When the last batch began.
     batch_began: Instant,
+    /// The file that asks for a crash.
+    #[cfg(feature = "failpoints")]
+    death: std::path::PathBuf,
 }
 
 impl Thread {
@@ -232,9 +170,7 @@ impl Thread {
     #[cfg(feature = "failpoints")]
     #[expect(clippy::disallowed_methods, reason = "a crash is what is asked for")]
     fn die_where_asked(&self) {
-        let file = self.connection.path().map(std::path::Path::new);
-        let file = file.map(|database| database.with_file_name("die-after-commit"));
-        if file.is_some_and(|file| std::fs::remove_file(file).is_ok()) {
+        if std::fs::remove_file(&self.death).is_ok() {
             std::process::abort();
         }
     }
@@ -243,16 +179,16 @@ impl Thread {
         &mut self,
         batch: &mut Vec<Box<dyn Work>>,
         appended: &mut Vec<Arc<Entry>>,
-    ) -> Result<(), String> {
+    ) -> sql::Result<()> {
         let outcome = self.transact(batch, appended);
         outcome.map_err(|error| {
             tracing::error!(error = %error, works = batch.len(), "a commit failed");
-            if !self.connection.is_autocommit()
-                && let Err(error) = self.connection.execute_batch("ROLLBACK")
+            if self.connection.is_in_transaction()
+                && let Err(error) = self.connection.roll_back()
             {
                 tracing::error!(error = %error, "the failed commit could not be rolled back");
             }
-            error.to_string()
+            sql::Error::Unavailable(error.to_string())
         })
     }
 
@@ -261,9 +197,9 @@ impl Thread {
         &mut self,
         batch: &mut Vec<Box<dyn Work>>,
         appended: &mut Vec<Arc<Entry>>,
-    ) -> rusqlite::Result<()> {
+    ) -> sql::Result<()> {
         let is_alone = self.waiting.len() == 1;
-        let (mut shares, mut effort) = (Shares::default(), Effort::now());
+        let (mut shares, mut effort) = (Shares::default(), Effort::of_processor());
         loop {
             let Some((line, work)) = shares.next(&mut self.waiting) else {
                 break;
@@ -272,7 +208,7 @@ impl Thread {
             batch.push(work);
             if is_first {
                 self.begin_batch(Instant::now());
-                self.execute("BEGIN IMMEDIATE")?;
+                self.connection.begin_write(Whose::All)?;
                 effort.lap();
             }
             let Some(work) = batch.last_mut() else { break };
@@ -288,7 +224,7 @@ impl Thread {
             self.let_in();
         }
         let began = Instant::now();
-        self.execute("COMMIT")?;
+        self.connection.commit()?;
         let commit = began.elapsed();
         self.pace
             .batch(shares.sum, began - self.batch_began, commit);
@@ -309,7 +245,7 @@ impl Thread {
         work: &mut dyn Work,
         is_alone: bool,
         appended: &mut Vec<Arc<Entry>>,
-    ) -> rusqlite::Result<bool> {
+    ) -> sql::Result<bool> {
         let kept = appended.len();
         if !is_alone {
             self.execute("SAVEPOINT work")?;
@@ -335,7 +271,7 @@ impl Thread {
         Ok(succeeded || !is_alone)
     }
 
-    fn execute(&self, sql: &str) -> rusqlite::Result<()> {
+    fn execute(&self, sql: &str) -> sql::Result<()> {
         self.connection.prepare_cached(sql)?.execute([]).map(drop)
     }
 }
@@ -390,7 +326,8 @@ mod tests {
     use std::sync::mpsc;
 
     use futures::future::{LocalBoxFuture, join_all};
-    use netra_context::memory::Account;
+    use netra_context::memory::{Account, Scope};
+    use netra_protocol::id::UserId;
 
     use super::*;
     use crate::sqlite::Database;
@@ -414,11 +351,11 @@ mod tests {
                 order.lock().push(name);
                 Ok(())
             };
-            account.scope().wrap(database.write(work))
+            account.scope().wrap(database.write(Whose::All, work))
         };
         // The writer has its hands full until all others have asked.
         let (all_asked, wait) = mpsc::sync_channel(1);
-        let busy = database.write(move |_| {
+        let busy = database.write(Whose::All, move |_| {
             wait.recv().ok();
             Ok(())
         });
@@ -450,21 +387,21 @@ mod tests {
             while began.elapsed() < SHARE {}
             Ok(())
         };
-        let first = large.scope().wrap(database.write(takes_long));
+        let first = large.scope().wrap(database.write(Whose::All, takes_long));
         first.await.unwrap();
         let (both_asked, wait) = mpsc::sync_channel(1);
-        let busy = database.write(move |_| {
+        let busy = database.write(Whose::All, move |_| {
             wait.recv().ok();
             Ok(())
         });
         let (is_answered, answered) = mpsc::sync_channel(1);
-        let second = database.write(move |_| {
+        let second = database.write(Whose::All, move |_| {
             let patience = Duration::from_secs(20);
             answered.recv_timeout(patience).map_err(|_| {
                 Error::Bug("whoever wrote little waits for whoever writes much".into())
             })
         });
-        let little = database.write(|_: &mut Tx<'_>| Ok(()));
+        let little = database.write(Whose::All, |_: &mut Tx<'_>| Ok(()));
         let all: Vec<LocalBoxFuture<'_, Result<(), Error>>> = vec![
             Box::pin(busy),
             Box::pin(large.scope().wrap(second)),
@@ -492,13 +429,13 @@ mod tests {
         let order = Mutex::new(Vec::new()).into();
         let asks = |number: usize| {
             let order: Arc<Mutex<Vec<usize>>> = Arc::clone(&order);
-            database.write_for(owner, move |_: &mut Tx<'_>| {
+            database.write(Whose::User(owner), move |_: &mut Tx<'_>| {
                 order.lock().push(number);
                 Ok(())
             })
         };
         let (all_asked, wait) = mpsc::sync_channel(1);
-        let busy = database.write(move |_| {
+        let busy = database.write(Whose::All, move |_| {
             wait.recv().ok();
             Ok(())
         });

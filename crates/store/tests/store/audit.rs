@@ -1,9 +1,8 @@
 //! The chain of audit records: whatever is done to it behind the store's back is found.
 
 use netra_context::UserExecutionContext;
-use netra_store::audit::{Audit, Verdict};
+use netra_store::audit::Verdict;
 use netra_store::{AuditKey, AuditRecord, Changes};
-use rusqlite::Connection;
 
 use crate::fixture::Fixture;
 
@@ -33,8 +32,8 @@ async fn recorded(fixture: &Fixture, name: &str, records: usize) -> UserExecutio
 }
 
 fn verify(fixture: &Fixture, ctx: &UserExecutionContext, key: [u8; 32]) -> Verdict {
-    let audit = Audit::open(fixture.dir()).unwrap();
-    audit
+    fixture
+        .audit()
         .verify(&AuditKey::new(key), ctx.user_id().unwrap())
         .unwrap()
 }
@@ -94,8 +93,7 @@ async fn every_change_behind_the_stores_back_is_found() {
     for change in changes {
         let fixture = Fixture::new();
         let ada = recorded(&fixture, "ada", 5).await;
-        let database = Connection::open(fixture.dir().join("netra.db")).unwrap();
-        database.execute_batch(change).unwrap();
+        fixture.sql(&in_its_words(&fixture, change));
         let verdict = verify(&fixture, &ada, KEY);
         assert!(!verdict.findings.is_empty(), "not found: {change}");
     }
@@ -108,14 +106,12 @@ async fn a_record_of_one_user_does_not_pass_for_anothers() {
         recorded(&fixture, "ada", 2).await,
         recorded(&fixture, "bob", 2).await,
     );
-    let database = Connection::open(fixture.dir().join("netra.db")).unwrap();
-    let ids = [&ada, &bob].map(|ctx| ctx.user_id().unwrap().to_bytes());
-    database
-        .execute("DELETE FROM audit WHERE user_id = ?1", [ids[0]])
-        .unwrap();
-    database
-        .execute("UPDATE audit SET user_id = ?1 WHERE user_id = ?2", ids)
-        .unwrap();
+    let id = |name| format!("(SELECT id FROM users WHERE name = '{name}')");
+    let (of_ada, of_bob) = (id("ada"), id("bob"));
+    fixture.sql(&format!("DELETE FROM audit WHERE user_id = {of_ada}"));
+    fixture.sql(&format!(
+        "UPDATE audit SET user_id = {of_ada} WHERE user_id = {of_bob}"
+    ));
     assert!(!verify(&fixture, &ada, KEY).findings.is_empty());
     assert!(!verify(&fixture, &bob, KEY).findings.is_empty());
 }
@@ -123,10 +119,7 @@ async fn a_record_of_one_user_does_not_pass_for_anothers() {
 /// That a whole chain was taken away did not show.
 #[tokio::test]
 async fn a_chain_that_was_taken_away_whole_is_found() {
-    let totals = |fixture: &Fixture| {
-        let audit = Audit::open(fixture.dir()).unwrap();
-        audit.verify_totals(&AuditKey::new(KEY)).unwrap()
-    };
+    let totals = |fixture: &Fixture| fixture.audit().verify_totals(&AuditKey::new(KEY)).unwrap();
     let id = "(SELECT id FROM users WHERE name = 'bob')";
     for (change, words) in [
         (
@@ -155,14 +148,15 @@ async fn a_chain_that_was_taken_away_whole_is_found() {
     ] {
         let fixture = Fixture::new();
         // As a store has it that is older than chains.
-        sql(&fixture, "DELETE FROM meta WHERE key = 'audit_totals';
-             INSERT INTO audit (id, user_id, at, actor, action, object, outcome, details, request_id)
-             VALUES (x'00', x'00', 0, '', '', '', '', '{}', x'00')");
+        let older = "DELETE FROM meta WHERE key = 'audit_totals'; INSERT INTO audit
+             (id, user_id, at, actor, action, object, outcome, details, request_id)
+             VALUES (x'00', x'00', 0, '', '', '', '', '{}', x'00')";
+        fixture.sql(&in_its_words(&fixture, older));
         let fixture = fixture.reopened();
         recorded(&fixture, "ada", 3).await;
         recorded(&fixture, "bob", 2).await;
         assert_eq!(totals(&fixture), [""; 0]);
-        sql(&fixture, &change);
+        fixture.sql(&change);
         let found = totals(&fixture).concat();
         assert!(found.contains(words), "{change}: {found}");
         // What is recorded afterwards does not heal it.
@@ -172,27 +166,31 @@ async fn a_chain_that_was_taken_away_whole_is_found() {
     }
 }
 
+/// The same in the words of the fixture's database.
+fn in_its_words(fixture: &Fixture, sql: &str) -> String {
+    match fixture.server() {
+        None => sql.to_owned(),
+        Some(_) => sql
+            .replace("at + 1", "at + interval '1 microsecond'")
+            .replace("randomblob(16)", "gen_random_uuid()")
+            .replace("x'00'", "'00000000-0000-0000-0000-000000000000'")
+            .replace(", 0, ''", ", 'epoch', ''"),
+    }
+}
+
 /// A store whose audit was wiped out to the last trace was taken for a new one, by whoever opened it next, too.
 #[tokio::test]
 async fn an_audit_that_was_wiped_out_is_not_taken_for_a_new_one() {
     let fixture = Fixture::new();
-    let totals = |fixture: &Fixture| {
-        let audit = Audit::open(fixture.dir()).unwrap();
-        audit.verify_totals(&AuditKey::new(KEY)).unwrap()
-    };
+    let totals = |fixture: &Fixture| fixture.audit().verify_totals(&AuditKey::new(KEY)).unwrap();
     assert_eq!(totals(&fixture), [""; 0], "a new store");
     recorded(&fixture, "ada", 3).await;
     let wipe =
         "DELETE FROM audit; DELETE FROM audit_heads; DELETE FROM meta WHERE key = 'audit_totals'";
-    sql(&fixture, wipe);
+    fixture.sql(wipe);
     assert!(totals(&fixture).concat().contains("taken away"));
     let fixture = fixture.reopened();
     assert!(!totals(&fixture).is_empty(), "opening it made new numbers");
     recorded(&fixture, "bob", 1).await;
     assert!(!totals(&fixture).is_empty(), "a record healed it");
-}
-
-fn sql(fixture: &Fixture, sql: &str) {
-    let database = Connection::open(fixture.dir().join("netra.db")).unwrap();
-    database.execute_batch(sql).unwrap();
 }

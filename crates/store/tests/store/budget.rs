@@ -54,19 +54,16 @@ impl Fixture {
     }
 
     fn purses(&self) -> Vec<(String, u64)> {
-        let file = self.dir().join("netra.db");
-        let connection = rusqlite::Connection::open(file).unwrap();
-        let sql = "SELECT purse, tokens FROM budgets ORDER BY purse";
-        let mut statement = connection.prepare(sql).unwrap();
-        let rows = statement.query_map([], |row| Ok((row.get(0)?, row.get(1)?)));
-        rows.unwrap().collect::<Result<_, _>>().unwrap()
+        let rows = self.rows("SELECT purse, tokens FROM budgets ORDER BY purse");
+        let purse = |row: &String| {
+            let (purse, tokens) = row.split_once('|').unwrap();
+            (purse.to_owned(), tokens.parse().unwrap())
+        };
+        rows.iter().map(purse).collect()
     }
 
     fn open_reservations(&self) -> u64 {
-        let file = self.dir().join("netra.db");
-        let connection = rusqlite::Connection::open(file).unwrap();
-        let sql = "SELECT count(*) FROM reservations";
-        connection.query_row(sql, [], |row| row.get(0)).unwrap()
+        self.counted("reservations")
     }
 }
 

@@ -45,7 +45,7 @@ async fn content_that_nobody_can_see_is_removed_when_it_stood_still_for_a_day() 
 #[tokio::test]
 async fn the_write_ahead_log_can_be_emptied_while_a_sweep_of_much_content_goes_on() {
     const MUCH: u64 = 2_000;
-    let fixture = Fixture::new();
+    let fixture = Fixture::embedded();
     for number in 0..MUCH {
         let name = FileId::from_parts(1, number.into()).to_string();
         std::fs::write(fixture.content(&name), "").unwrap();

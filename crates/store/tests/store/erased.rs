@@ -28,17 +28,23 @@ impl Fixture {
 
     /// How many rows each table has that name a user; the audit stays.
     fn rows_of_users(&self) -> BTreeMap<String, u64> {
-        let connection = rusqlite::Connection::open(self.dir().join("netra.db")).unwrap();
-        let sql = "SELECT m.name FROM sqlite_master m, pragma_table_info(m.name) c
-                   WHERE m.type = 'table' AND c.name = 'user_id' AND m.name NOT LIKE 'audit%'";
-        let mut statement = connection.prepare(sql).unwrap();
-        let tables = statement.query_map([], |row| row.get::<_, String>(0));
-        let count = |table: String| {
-            let sql = format!("SELECT count(*) FROM {table}");
-            let rows: u64 = connection.query_row(&sql, [], |row| row.get(0)).unwrap();
-            (table, rows)
+        let tables = match self.server() {
+            None => {
+                "SELECT m.name FROM sqlite_master m, pragma_table_info(m.name) c
+                 WHERE m.type = 'table' AND c.name = 'user_id' AND m.name NOT LIKE 'audit%'"
+            }
+            Some(_) => {
+                "SELECT c.relname FROM pg_class c JOIN pg_attribute a ON a.attrelid = c.oid
+                 WHERE c.relkind IN ('r', 'p') AND NOT c.relispartition AND a.attname = 'user_id'
+                   AND c.relnamespace = 'public'::regnamespace AND c.relname NOT LIKE 'audit%'"
+            }
         };
-        let counted = tables.unwrap().map(|table| count(table.unwrap()));
+        let tables = self.rows(tables);
+        assert!(tables.len() > 15, "{tables:?}");
+        let counted = tables.into_iter().map(|table| {
+            let rows = self.counted(&table);
+            (table, rows)
+        });
         counted.filter(|(_, rows)| *rows > 0).collect()
     }
 

@@ -13,10 +13,13 @@ use netra_protocol::limits::Limits;
 use netra_protocol::run::{Run, RunStatus};
 use netra_protocol::usage::RunUsage;
 use netra_protocol::{Event, Timestamp};
+use netra_store::audit::Audit;
 use netra_store::{
     Changes, Config, Entry, Fanout, NewRun, NewUser, RunUpdate, Store, Target, Writable,
 };
 use parking_lot::Mutex;
+
+use crate::backend::{self, Server};
 
 #[derive(Default)]
 pub(crate) struct Seen(pub(crate) Mutex<Vec<Arc<Entry>>>);
@@ -33,6 +36,7 @@ pub(crate) struct Fixture {
     pub(crate) seen: Arc<Seen>,
     /// What the clock is ahead, in milliseconds.
     ahead: Arc<AtomicI64>,
+    server: Option<Server>,
     dir: tempfile::TempDir,
 }
 
@@ -52,16 +56,32 @@ impl Fixture {
     }
 
     pub(crate) fn new() -> Self {
-        Self::open(tempfile::tempdir().unwrap())
+        Self::open(tempfile::tempdir().unwrap(), Server::of_environment())
     }
 
-    /// The same folder, as another process finds it.
+    /// For what SQLite has not.
+    pub(crate) fn on_postgres() -> Self {
+        let fixture = Self::new();
+        let is_on_it = fixture.server.is_some();
+        assert!(
+            is_on_it,
+            "no server is named: `cargo xtask test postgres` starts one and runs this"
+        );
+        fixture
+    }
+
+    /// On SQLite, whatever the other tests are on.
+    pub(crate) fn embedded() -> Self {
+        Self::open(tempfile::tempdir().unwrap(), None)
+    }
+
+    /// The same folder and database, as another process finds them.
     pub(crate) fn reopened(self) -> Self {
         drop(self.store);
-        Self::open(self.dir)
+        Self::open(self.dir, self.server)
     }
 
-    fn open(dir: tempfile::TempDir) -> Self {
+    fn open(dir: tempfile::TempDir, server: Option<Server>) -> Self {
         let ahead = Arc::new(AtomicI64::new(0));
         let runtime = Runtime::with_clock(Box::new(Ahead(ahead.clone())));
         let seen = Arc::new(Seen::default());
@@ -69,18 +89,57 @@ impl Fixture {
             dir: dir.path().to_owned(),
             audit_key: netra_store::AuditKey::new([7; 32]),
         };
-        let store = Store::open(&runtime, config, seen.clone()).unwrap();
+        let store = match &server {
+            Some(server) => Store::open_on(&runtime, config, &server.config(), seen.clone()),
+            None => Store::open(&runtime, config, seen.clone()),
+        };
         Self {
             runtime,
-            store,
+            store: store.unwrap(),
             seen,
             ahead,
+            server,
             dir,
         }
     }
 
     pub(crate) fn dir(&self) -> &std::path::Path {
         self.dir.path()
+    }
+
+    /// None where the fixture is of SQLite.
+    pub(crate) fn server(&self) -> Option<&Server> {
+        self.server.as_ref()
+    }
+
+    /// What another program does to the database.
+    pub(crate) fn sql(&self, sql: &str) {
+        backend::change(self.server(), self.dir(), sql);
+    }
+
+    /// What another program reads there, a line for each row.
+    pub(crate) fn rows(&self, sql: &str) -> Vec<String> {
+        backend::read(self.server(), self.dir(), sql)
+    }
+
+    /// How many rows a table has.
+    pub(crate) fn counted(&self, table: &str) -> u64 {
+        let rows = self.rows(&format!("SELECT count(*) FROM {table}"));
+        rows.concat().parse().unwrap()
+    }
+
+    /// Everything that the database holds.
+    pub(crate) fn bytes(&self) -> Vec<u8> {
+        backend::bytes(self.server(), self.dir())
+    }
+
+    /// The store's audit as another program sees it.
+    pub(crate) fn audit(&self) -> Audit {
+        match self.server() {
+            Some(server) => Audit::open_on(&server.config()),
+            None => Audit::open(self.dir()),
+        }
+        .unwrap()
     }
 
     pub(crate) fn background(&self) -> UserExecutionContext {

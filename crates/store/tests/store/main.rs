@@ -1,9 +1,11 @@
-//! The store from outside, over a real database in a temporary folder.
+//! The store from outside, over a real database. One suite for both: SQLite in a temporary folder, or PostgreSQL
+//! where `NETRA_TEST_POSTGRES` names one (`cargo xtask test postgres`).
 
 #![expect(clippy::unwrap_used, reason = "a test may fail this way")]
 
 mod approval;
 mod audit;
+mod backend;
 mod budget;
 mod content;
 mod erased;
@@ -12,6 +14,7 @@ mod identity;
 mod kept;
 mod log;
 mod note;
+mod on_postgres;
 mod past;
 mod rate;
 mod schema;

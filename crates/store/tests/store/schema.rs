@@ -4,19 +4,19 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 
+use netra_store::Store;
 use rusqlite::Connection;
-
-use crate::fixture::Fixture;
 
 fn documents() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs")
 }
 
 /// A database that the migrations have just made.
-fn database() -> (Fixture, Connection) {
-    let fixture = Fixture::new();
-    let connection = Connection::open(fixture.dir().join("netra.db")).unwrap();
-    (fixture, connection)
+fn database() -> (tempfile::TempDir, Connection) {
+    let dir = tempfile::tempdir().unwrap();
+    Store::migrate(dir.path()).unwrap();
+    let connection = Connection::open(dir.path().join("netra.db")).unwrap();
+    (dir, connection)
 }
 
 fn texts(connection: &Connection, sql: &str) -> Vec<String> {
@@ -104,7 +104,7 @@ fn page(connection: &Connection) -> String {
 
 #[test]
 fn the_page_of_the_schema_is_what_the_migrations_make() {
-    let (_fixture, connection) = database();
+    let (_dir, connection) = database();
     let made = page(&connection);
     let path = documents().join("database-schema.md");
     let stored = std::fs::read_to_string(&path).unwrap_or_default();
@@ -134,7 +134,7 @@ fn meanings() -> BTreeMap<String, String> {
 
 #[test]
 fn every_table_and_column_has_its_meaning_in_the_document() {
-    let (_fixture, connection) = database();
+    let (_dir, connection) = database();
     let meanings = meanings();
     let mut lacking = Vec::new();
     let tables = tables(&connection);

@@ -32,17 +32,6 @@ impl Fixture {
     fn console(&self) -> UserExecutionContext {
         UserExecutionContext::for_background(&self.runtime, BackgroundKind::Console)
     }
-
-    /// What another program does to the database.
-    fn sql(&self, sql: &str) {
-        let database = rusqlite::Connection::open(self.dir().join("netra.db")).unwrap();
-        database.execute_batch(sql).unwrap();
-    }
-
-    fn bytes(&self) -> Vec<u8> {
-        let read = |name: &str| std::fs::read(self.dir().join(name)).unwrap_or_default();
-        [read("netra.db"), read("netra.db-wal")].concat()
-    }
 }
 
 async fn opened(

@@ -2,18 +2,17 @@
 
 use std::io;
 use std::ops::ControlFlow;
-use std::path::Path;
 use std::time::Duration;
 
 use netra_client::{Backoff, Client, Error, Feed, Received};
 use netra_context::Runtime;
 use netra_protocol::frame::{After, Subscribe};
-use netra_store::inspect::Logs;
 use tokio::signal::unix::{SignalKind, signal};
 
 use super::Wanted;
 use crate::cli::connection::{Source, Whereabouts, no_folder};
 use crate::cli::output;
+use crate::config::Config;
 use crate::exit::{Exit, Problem};
 
 #[derive(Debug, clap::Args)]
@@ -105,7 +104,7 @@ async fn begin(server: &Whereabouts, wish: &mut Subscribe) -> Result<Feed, Probl
     }
     // Now, and not when the server is there.
     if wish.after == After::Now {
-        wish.after = After::Seq(latest(&config.data, user)?);
+        wish.after = After::Seq(latest(config, user)?);
     }
     let found = server.look().await?;
     if found.is_none() {
@@ -115,11 +114,11 @@ async fn begin(server: &Whereabouts, wish: &mut Subscribe) -> Result<Feed, Probl
 }
 
 /// The last number of the user's log in a folder that may not have one yet.
-fn latest(data: &Path, user: &str) -> Result<u64, Problem> {
-    if !data.join("netra.db").exists() {
+fn latest(config: &Config, user: &str) -> Result<u64, Problem> {
+    if !config.has_database() {
         return Ok(0);
     }
-    let owners = Logs::open(data)?.owners()?;
+    let owners = config.logs()?.owners()?;
     let own = owners
         .iter()
         .find(|owner| owner.name.eq_ignore_ascii_case(user));

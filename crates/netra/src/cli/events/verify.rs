@@ -62,10 +62,10 @@ pub(super) async fn verify(args: Args) -> Result<Exit, Problem> {
 }
 
 async fn in_folder(args: &Args) -> Result<Report, Problem> {
-    let data = args.source.folder.load()?.data;
+    let config = args.source.folder.load()?;
     let user = args.user.clone();
     let runtime = netra_context::Runtime::new();
-    let checking = runtime.spawn_blocking(move || folder::check(&data, user.as_deref()));
+    let checking = runtime.spawn_blocking(move || folder::check(&config, user.as_deref()));
     checking
         .await
         .map_err(|_| Problem::message(Exit::Failure, "the check panicked"))?

@@ -1,7 +1,6 @@
 //! Logs as they stand in a data folder: every number, every user, and the reasons for what is gone.
 
 use std::collections::HashMap;
-use std::path::Path;
 
 use netra_protocol::Event;
 use netra_protocol::id::RunId;
@@ -9,14 +8,15 @@ use netra_store::inspect::{Deletion, LogOwner, LoggedRun, Logs};
 
 use super::super::judge::{Finding, Judge};
 use super::Report;
+use crate::config::Config;
 use crate::exit::{Exit, Problem};
 
 /// Entries that are read at once.
 const PAGE: usize = 2_000;
 
 /// Checks the logs of all users, or of one.
-pub(super) fn check(data: &Path, user: Option<&str>) -> Result<Report, Problem> {
-    let logs = Logs::open(data)?;
+pub(super) fn check(config: &Config, user: Option<&str>) -> Result<Report, Problem> {
+    let logs = config.logs()?;
     let owners = logs.owners()?;
     let wanted: Vec<LogOwner> = owners
         .into_iter()

@@ -11,12 +11,10 @@ use std::time::Duration;
 /// Owners without an item that are remembered at the most, before those that have nothing to make up for are
 /// forgotten.
 const REMEMBERED: usize = 64;
-/// What of one owner's items stands in everybody's way at the most: whoever comes is served beside the rest, not after it.
-const IN_THE_WAY: Duration = Duration::from_millis(1);
 /// What the costs before count for in their mean, of this many parts, at each further one.
 const FADES: u32 = 64;
 
-pub(super) struct Lines<O, T> {
+pub(crate) struct Lines<O, T> {
     /// Owners who have items, whose turn it is first; the number tells those apart who have used the same.
     turns: BTreeMap<(Duration, u64), O>,
     owners: HashMap<O, Owner<T>>,
@@ -25,6 +23,9 @@ pub(super) struct Lines<O, T> {
     came: u64,
     waiting: usize,
     in_the_way: Duration,
+    /// What of one owner's items stands in everybody's way at the most: whoever comes is served beside the rest, not
+    /// after it.
+    share: Duration,
     /// What an item has cost of late.
     mean: Duration,
 }
@@ -43,16 +44,23 @@ struct Owner<T> {
 impl<T> Owner<T> {
     /// Reckons anew what stands in everybody's way; what was, and what is. An owner of whom nothing has been carried out
     /// yet is likely to ask for what others do.
-    fn stand(&mut self, mean: Duration) -> (Duration, Duration) {
+    fn stand(&mut self, mean: Duration, share: Duration) -> (Duration, Duration) {
         let each = if self.last.is_zero() { mean } else { self.last };
         let number = u32::try_from(self.items.len()).unwrap_or(u32::MAX);
-        let now = each.saturating_mul(number).min(IN_THE_WAY);
+        let now = each.saturating_mul(number).min(share);
         (std::mem::replace(&mut self.in_the_way, now), now)
     }
 }
 
 impl<O, T> Default for Lines<O, T> {
     fn default() -> Self {
+        Self::of_share(Duration::ZERO)
+    }
+}
+
+impl<O, T> Lines<O, T> {
+    /// Of whose items of one owner this much stands in everybody's way at the most.
+    pub(crate) fn of_share(share: Duration) -> Self {
         Self {
             turns: BTreeMap::new(),
             owners: HashMap::new(),
@@ -60,27 +68,28 @@ impl<O, T> Default for Lines<O, T> {
             came: 0,
             waiting: 0,
             in_the_way: Duration::ZERO,
+            share,
             mean: Duration::ZERO,
         }
     }
 }
 
 impl<O: Copy + Eq + Hash, T> Lines<O, T> {
-    pub(super) fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         self.waiting == 0
     }
 
-    pub(super) fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         self.waiting
     }
 
     /// What is likely to be carried out before the item of somebody who comes now and has as many waiting as others do.
-    pub(super) fn in_the_way(&self) -> Duration {
+    pub(crate) fn in_the_way(&self) -> Duration {
         self.in_the_way
     }
 
     /// Puts something behind what its owner has waiting.
-    pub(super) fn push(&mut self, owner: O, item: T) {
+    pub(crate) fn push(&mut self, owner: O, item: T) {
         self.waiting += 1;
         self.came += 1;
         let (clock, number) = (self.clock, self.came);
@@ -97,18 +106,18 @@ impl<O: Copy + Eq + Hash, T> Lines<O, T> {
             self.turns.insert((line.used, number), owner);
         }
         line.items.push_back(item);
-        let (was, is) = line.stand(self.mean);
+        let (was, is) = line.stand(self.mean, self.share);
         self.in_the_way = self.in_the_way + is - was;
     }
 
     /// The first item of the owner who has used the least, of those who are not passed over.
-    pub(super) fn next(&mut self, passed_over: &HashSet<O>) -> Option<(O, T)> {
+    pub(crate) fn next(&mut self, passed_over: &HashSet<O>) -> Option<(O, T)> {
         let (turn, owner) = self.turn(passed_over)?;
         self.turns.remove(&turn);
         let line = self.owners.get_mut(&owner)?;
         let item = line.items.pop_front()?;
         self.waiting -= 1;
-        let (was, is) = line.stand(self.mean);
+        let (was, is) = line.stand(self.mean, self.share);
         self.in_the_way = self.in_the_way + is - was;
         self.clock = self.clock.max(line.used);
         if !line.items.is_empty() {
@@ -120,7 +129,7 @@ impl<O: Copy + Eq + Hash, T> Lines<O, T> {
     }
 
     /// Whose turn it is, and what its next item is likely to cost: what the last one did, 0 where there was none.
-    pub(super) fn expected(&self, passed_over: &HashSet<O>) -> Option<(O, Duration)> {
+    pub(crate) fn expected(&self, passed_over: &HashSet<O>) -> Option<(O, Duration)> {
         let (_, owner) = self.turn(passed_over)?;
         Some((owner, self.owners.get(&owner)?.last))
     }
@@ -132,7 +141,7 @@ impl<O: Copy + Eq + Hash, T> Lines<O, T> {
     }
 
     /// An item of the owner has cost so much by itself.
-    pub(super) fn took(&mut self, owner: O, cost: Duration) {
+    pub(crate) fn took(&mut self, owner: O, cost: Duration) {
         self.charge(owner, cost);
         self.mean = if self.mean.is_zero() {
             cost
@@ -141,13 +150,13 @@ impl<O: Copy + Eq + Hash, T> Lines<O, T> {
         };
         if let Some(line) = self.owners.get_mut(&owner) {
             line.last = cost;
-            let (was, is) = line.stand(self.mean);
+            let (was, is) = line.stand(self.mean, self.share);
             self.in_the_way = self.in_the_way + is - was;
         }
     }
 
     /// The owner has used so much.
-    pub(super) fn charge(&mut self, owner: O, cost: Duration) {
+    pub(crate) fn charge(&mut self, owner: O, cost: Duration) {
         let Some(line) = self.owners.get_mut(&owner) else {
             return;
         };
@@ -159,7 +168,7 @@ impl<O: Copy + Eq + Hash, T> Lines<O, T> {
     }
 
     /// Forgets those who have nothing waiting and nothing to make up for, where there are many.
-    pub(super) fn forget(&mut self) {
+    pub(crate) fn forget(&mut self) {
         if self.owners.len() > REMEMBERED + self.turns.len() {
             let clock = self.clock;
             self.owners
@@ -173,6 +182,7 @@ mod tests {
     use super::*;
 
     const EACH: Duration = Duration::from_micros(100);
+    const SHARE: Duration = Duration::from_millis(1);
 
     fn take<T>(lines: &mut Lines<&'static str, T>, cost: impl Fn(&str) -> Duration) -> Option<T> {
         let (owner, item) = lines.next(&HashSet::new())?;
@@ -182,7 +192,7 @@ mod tests {
 
     #[test]
     fn who_has_one_waiting_is_behind_one_of_another_not_behind_all() {
-        let mut lines = Lines::default();
+        let mut lines = Lines::of_share(SHARE);
         for number in 0..100 {
             lines.push("a", number);
         }
@@ -194,7 +204,7 @@ mod tests {
 
     #[test]
     fn who_asks_for_costly_things_waits_for_as_much_of_others() {
-        let mut lines = Lines::default();
+        let mut lines = Lines::of_share(SHARE);
         for number in 0..10 {
             lines.push("heavy", number);
             lines.push("light", 100 + number);
@@ -206,7 +216,7 @@ mod tests {
 
     #[test]
     fn who_was_away_has_saved_up_nothing() {
-        let mut lines = Lines::default();
+        let mut lines = Lines::of_share(SHARE);
         lines.push("a", 0);
         lines.push("b", 1_000);
         for number in 1..100 {
@@ -225,7 +235,7 @@ mod tests {
 
     #[test]
     fn what_one_owner_has_beyond_its_share_is_in_nobodys_way_but_its_own() {
-        let mut lines = Lines::default();
+        let mut lines = Lines::of_share(SHARE);
         lines.push("first", 0);
         take(&mut lines, |_| EACH);
         for number in 0..100 {
@@ -234,7 +244,7 @@ mod tests {
         }
         lines.push("c", 2_000);
         // Nothing is known of them but what was so of others.
-        assert_eq!(lines.in_the_way(), IN_THE_WAY * 2 + EACH);
+        assert_eq!(lines.in_the_way(), SHARE * 2 + EACH);
         while take(&mut lines, |_| EACH * 3).is_some() {}
         assert_eq!((lines.len(), lines.in_the_way()), (0, Duration::ZERO));
         lines.push("c", 2_001);
@@ -243,7 +253,7 @@ mod tests {
 
     #[test]
     fn who_is_passed_over_keeps_its_place() {
-        let mut lines = Lines::default();
+        let mut lines = Lines::of_share(SHARE);
         lines.push("a", 1);
         lines.push("b", 2);
         let passed = HashSet::from(["a"]);
@@ -255,7 +265,7 @@ mod tests {
 
     #[test]
     fn each_owner_is_served_in_the_order_of_asking_and_nobody_is_lost() {
-        let mut lines = Lines::default();
+        let mut lines = Lines::of_share(SHARE);
         let (mut asked, mut taken) = (0, Vec::new());
         // Pushes and takes in a fixed pattern that empties lines now and then.
         for round in 0..1_000_usize {
@@ -283,7 +293,7 @@ mod tests {
 
     #[test]
     fn owners_who_have_nothing_to_make_up_for_are_forgotten() {
-        let mut lines = Lines::default();
+        let mut lines = Lines::of_share(SHARE);
         for owner in 0..10_000_u32 {
             lines.push(owner, ());
             lines.next(&HashSet::new());

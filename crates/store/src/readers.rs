@@ -1,7 +1,6 @@
 //! Reading: a bounded pool of connections, used on tokio's blocking threads, by whoever has used them least
 //! ([`Door`]).
 
-use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -9,21 +8,25 @@ use netra_context::Runtime;
 use netra_context::memory::Scope;
 use netra_context::pressure::Pressure;
 use parking_lot::Mutex;
-use rusqlite::Connection;
 
-use super::door::{Door, Permit};
-use super::effort::Effort;
+use crate::database::{WAITS, Whose};
+use crate::door::{Door, Permit};
+use crate::effort::Effort;
 use crate::error::Error;
+use crate::sql::{self, Connection};
 
-/// Connections at the most. More would not read faster on a few cores, and each has a cache.
-const CONNECTIONS: usize = 8;
 /// Those who may wait for a connection before whoever can come back later is refused, however short their wait is.
 const WAITING: usize = 4096;
+
+/// Makes one more connection.
+type Connect = Box<dyn Fn() -> sql::Result<Connection> + Send + Sync>;
 
 pub(crate) struct Readers {
     pool: Arc<Pool>,
     door: Arc<Door<Scope>>,
     waiting: Mutex<Waiting>,
+    /// Begins to count what a read costs.
+    begin: fn() -> Effort,
     runtime: Runtime,
 }
 
@@ -66,22 +69,29 @@ impl Drop for Waiter<'_> {
 }
 
 struct Pool {
-    path: PathBuf,
+    connect: Connect,
     idle: Mutex<Vec<Connection>>,
 }
 
 impl Readers {
-    pub(crate) fn new(path: &Path, runtime: &Runtime) -> Self {
+    /// At most so many connections, made when they are needed.
+    pub(crate) fn new(
+        connect: Connect,
+        connections: usize,
+        begin: fn() -> Effort,
+        runtime: &Runtime,
+    ) -> Self {
         Self {
             pool: Arc::new(Pool {
-                path: path.to_owned(),
+                connect,
                 idle: Mutex::new(Vec::new()),
             }),
-            door: Door::new(CONNECTIONS),
+            door: Door::new(connections),
             waiting: Mutex::new(Waiting {
                 number: 0,
-                pressure: Pressure::new(super::WAITS),
+                pressure: Pressure::new(WAITS),
             }),
+            begin,
             runtime: runtime.clone(),
         }
     }
@@ -106,13 +116,14 @@ impl Readers {
 
     pub(crate) async fn read<T: Send + 'static>(
         &self,
+        whose: Whose,
         work: impl FnOnce(&Connection) -> Result<T, Error> + Send + 'static,
     ) -> Result<T, Error> {
         let mut permit = self.permit().await?;
-        let pool = Arc::clone(&self.pool);
+        let (pool, begin) = (Arc::clone(&self.pool), self.begin);
         let reading = self.runtime.spawn_blocking(move || {
-            let mut effort = Effort::now();
-            let answer = pool.with(work);
+            let mut effort = begin();
+            let answer = pool.with(whose, work);
             permit.costs(effort.lap());
             drop(permit);
             answer
@@ -127,28 +138,39 @@ impl Readers {
         &self,
         work: impl FnOnce(&Connection) -> Result<T, Error>,
     ) -> Result<T, Error> {
-        self.pool.with(work)
+        self.pool.with(Whose::All, work)
     }
 }
 
 impl Pool {
     /// One snapshot for the whole work; the connection goes back only if the work did not panic.
-    fn with<T>(&self, work: impl FnOnce(&Connection) -> Result<T, Error>) -> Result<T, Error> {
-        let idle = self.idle.lock().pop();
-        let connection = idle.map_or_else(|| self.connect(), Ok)?;
-        connection.prepare_cached("BEGIN DEFERRED")?.execute([])?;
+    fn with<T>(
+        &self,
+        whose: Whose,
+        work: impl FnOnce(&Connection) -> Result<T, Error>,
+    ) -> Result<T, Error> {
+        let connection = self.idle().map_or_else(|| self.connect(), Ok)?;
+        connection.begin_read(whose)?;
         let answer = work(&connection);
-        connection.prepare_cached("COMMIT")?.execute([])?;
+        connection.end_read()?;
         self.idle.lock().push(connection);
         answer
+    }
+
+    /// A connection that waits to be used and still can be.
+    fn idle(&self) -> Option<Connection> {
+        loop {
+            let connection = self.idle.lock().pop()?;
+            if connection.is_usable() {
+                return Some(connection);
+            }
+        }
     }
 
     fn connect(&self) -> Result<Connection, Error> {
         // It outlives whoever happens to be the first to need it.
         let _system = Scope::system().enter();
-        let connection = super::open_to_read(&self.path)?;
-        connection.set_prepared_statement_cache_capacity(super::STATEMENT_CACHE);
-        Ok(connection)
+        Ok((self.connect)()?)
     }
 }
 
@@ -159,19 +181,24 @@ mod tests {
     use futures::FutureExt as _;
 
     use super::*;
+    use crate::sqlite;
+
+    const CONNECTIONS: usize = 2;
 
     #[tokio::test]
     async fn readers_that_are_not_served_are_seen_and_forgotten_when_they_go() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("netra.db");
-        crate::sqlite::migrate_file(&path).unwrap();
-        let readers = Readers::new(&path, &Runtime::new());
+        sqlite::migrate_file(&path).unwrap();
+        let connect = move || Ok(Connection::Sqlite(sqlite::open_to_read(&path)?));
+        let (begin, runtime) = (Effort::of_processor, Runtime::new());
+        let readers = Readers::new(Box::new(connect), CONNECTIONS, begin, &runtime);
         // All connections have their hands full.
         let (open, gate) = mpsc::sync_channel::<()>(0);
         let gate = Arc::new(Mutex::new(gate));
         let busy = std::iter::repeat_with(|| {
             let gate = Arc::clone(&gate);
-            Box::pin(readers.read(move |_| {
+            Box::pin(readers.read(Whose::All, move |_| {
                 gate.lock().recv().ok();
                 Ok(())
             }))
@@ -181,7 +208,7 @@ mod tests {
             assert!(read.now_or_never().is_none());
         }
         assert!(!readers.are_overloaded());
-        let mut late = Box::pin(readers.read(|_| Ok(())));
+        let mut late = Box::pin(readers.read(Whose::All, |_| Ok(())));
         assert!((&mut late).now_or_never().is_none());
         while !readers.are_overloaded() {
             tokio::task::yield_now().await;
@@ -189,7 +216,7 @@ mod tests {
         drop(late);
         assert!(!readers.are_overloaded(), "nobody waits any more");
         // Too many are too many at once.
-        let many = std::iter::repeat_with(|| Box::pin(readers.read(|_| Ok(()))));
+        let many = std::iter::repeat_with(|| Box::pin(readers.read(Whose::All, |_| Ok(()))));
         let mut many: Vec<_> = many.take(WAITING).collect();
         for read in &mut many {
             assert!(read.now_or_never().is_none());

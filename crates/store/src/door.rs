@@ -9,9 +9,9 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use tokio::sync::oneshot;
 
-use super::lines::Lines;
+use crate::lines::Lines;
 
-pub(super) struct Door<O: Copy + Eq + Hash>(Mutex<Inside<O>>);
+pub(crate) struct Door<O: Copy + Eq + Hash>(Mutex<Inside<O>>);
 
 struct Inside<O: Copy + Eq + Hash> {
     free: usize,
@@ -20,7 +20,7 @@ struct Inside<O: Copy + Eq + Hash> {
 }
 
 impl<O: Copy + Eq + Hash> Door<O> {
-    pub(super) fn new(room: usize) -> Arc<Self> {
+    pub(crate) fn new(room: usize) -> Arc<Self> {
         let outside = Lines::default();
         Arc::new(Self(Mutex::new(Inside {
             free: room,
@@ -29,7 +29,7 @@ impl<O: Copy + Eq + Hash> Door<O> {
     }
 
     /// A permit at once, or where to wait for it.
-    pub(super) fn knock(
+    pub(crate) fn knock(
         self: &Arc<Self>,
         owner: O,
     ) -> Result<Permit<O>, oneshot::Receiver<Permit<O>>> {
@@ -67,7 +67,7 @@ impl<O: Copy + Eq + Hash> Door<O> {
 }
 
 /// A place inside, until it is dropped.
-pub(super) struct Permit<O: Copy + Eq + Hash> {
+pub(crate) struct Permit<O: Copy + Eq + Hash> {
     door: Option<Arc<Door<O>>>,
     owner: O,
     cost: Duration,
@@ -83,7 +83,7 @@ impl<O: Copy + Eq + Hash> Permit<O> {
     }
 
     /// What its owner is charged with.
-    pub(super) fn costs(&mut self, cost: Duration) {
+    pub(crate) fn costs(&mut self, cost: Duration) {
         self.cost += cost;
     }
 }

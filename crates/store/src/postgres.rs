@@ -1,0 +1,125 @@
+//! The backend for more than one machine: PostgreSQL 15 and later.
+//!
+//! The server connects as a role that owns nothing and that row-level security binds: each transaction says whose rows
+//! it is about. The tables belong to another role, which only brings the schema up to date.
+
+mod address;
+mod codec;
+mod dialect;
+mod erase;
+mod migrate;
+pub(crate) mod scope;
+pub(crate) mod session;
+mod turns;
+mod wire;
+mod writers;
+
+use std::sync::Arc;
+
+use netra_context::Runtime;
+
+use crate::audit::{AuditKey, totals};
+use crate::database::Whose;
+use crate::effort::Effort;
+use crate::error::Error;
+use crate::log::Fanout;
+use crate::readers::Readers;
+use crate::sql::Connection;
+use crate::transaction::Tx;
+
+pub use address::Address;
+pub(crate) use erase::piece;
+pub(crate) use turns::Place;
+
+use session::Session;
+use turns::Turns;
+use writers::Writers;
+
+/// Where the rows of a store are.
+#[derive(Debug, Clone)]
+pub struct Postgres {
+    /// As whom the server works.
+    pub server: Address,
+    /// Who owns the tables, and brings them up to date; none where somebody else does that.
+    pub owner: Option<Address>,
+    /// Connections at the most, half of them for writing.
+    pub connections: usize,
+}
+
+pub(crate) struct Database {
+    writers: Writers,
+    readers: Readers,
+}
+
+impl Database {
+    pub(crate) fn open(
+        config: &Postgres,
+        runtime: &Runtime,
+        audit_key: AuditKey,
+        fanout: Arc<dyn Fanout>,
+    ) -> Result<Self, Error> {
+        if let Some(owner) = &config.owner {
+            migrate::up(owner, &config.server)?;
+        }
+        let half = config.connections.div_ceil(2);
+        let address = config.server.clone();
+        let connect = move || Ok(Connection::Postgres(Session::connect(&address)?));
+        let readers = Readers::new(Box::new(connect), half, Effort::of_connection, runtime);
+        readers.read_now(migrate::check)?;
+        begin_totals(config, &audit_key)?;
+        let turns = Turns::new(fanout);
+        let writers = Writers::start(&config.server, half, runtime, audit_key, turns)?;
+        Ok(Self { writers, readers })
+    }
+
+    pub(crate) async fn write<T: Send + 'static>(
+        &self,
+        whose: Whose,
+        work: impl FnOnce(&mut Tx<'_>) -> Result<T, Error> + Send + 'static,
+    ) -> Result<T, Error> {
+        self.writers.write(whose, work).await
+    }
+
+    pub(crate) async fn read<T: Send + 'static>(
+        &self,
+        whose: Whose,
+        work: impl FnOnce(&Connection) -> Result<T, Error> + Send + 'static,
+    ) -> Result<T, Error> {
+        self.readers.read(whose, work).await
+    }
+
+    pub(crate) fn read_now<T>(
+        &self,
+        work: impl FnOnce(&Connection) -> Result<T, Error>,
+    ) -> Result<T, Error> {
+        self.readers.read_now(work)
+    }
+
+    /// Whether what is to be written, or read, would wait too long.
+    pub(crate) fn is_overloaded(&self, to_write: bool) -> bool {
+        self.readers.are_overloaded() || (to_write && self.writers.are_overloaded())
+    }
+}
+
+/// A store that is new gets its first totals of the audit before anybody writes.
+fn begin_totals(config: &Postgres, audit_key: &AuditKey) -> Result<(), Error> {
+    let connection = Connection::Postgres(Session::connect(&config.server)?);
+    connection.begin_write(Whose::All)?;
+    totals::begin(&connection, audit_key)?;
+    Ok(connection.commit()?)
+}
+
+/// Brings the schema up to date and returns its version.
+pub(crate) fn migrate(config: &Postgres) -> Result<u32, Error> {
+    let owner = config.owner.as_ref().ok_or_else(|| {
+        Error::Migration("`database.owner_url` names no role that owns the tables".into())
+    })?;
+    migrate::up(owner, &config.server)
+}
+
+/// Everybody's rows at one moment, whatever servers write meanwhile.
+pub(crate) fn snapshot(config: &Postgres) -> Result<Connection, Error> {
+    let connection = Connection::Postgres(Session::connect(&config.server)?);
+    connection.begin_read(Whose::All)?;
+    Ok(connection)
+}

@@ -1,0 +1,4 @@
+//! What only PostgreSQL has. `cargo xtask test postgres` starts one and runs these tests, no other part does.
+
+mod isolation;
+mod server;

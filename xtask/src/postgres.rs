@@ -1,0 +1,211 @@
+//! The store on PostgreSQL: a server of our own for the time of the tests, on a free port and with a folder of its own.
+//!
+//! Nothing of a server that the machine may run is touched. What is written need not outlive the tests, so nothing
+//! waits for the disk.
+
+use std::fs;
+use std::io::{BufRead, BufReader};
+use std::net::TcpListener;
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
+use std::os::unix::process::CommandExt as _;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+
+use anyhow::{Context as _, Result, bail};
+
+use crate::part::{self, Outcome};
+use crate::workspace::Workspace;
+use crate::{debian, process};
+
+/// Versions that the store works on, as Debian places them.
+const PROGRAMS: [&str; 4] = [
+    "/usr/lib/postgresql/18/bin/postgres",
+    "/usr/lib/postgresql/17/bin/postgres",
+    "/usr/lib/postgresql/16/bin/postgres",
+    "/usr/lib/postgresql/15/bin/postgres",
+];
+/// The user that Debian's package makes. The server refuses to run as root.
+const USER: &str = "postgres";
+/// What names the server to the tests.
+const VARIABLE: &str = "NETRA_TEST_POSTGRES";
+
+/// The module whose tests need it, of the store's and of the end-to-end tests: no other part has a server of it.
+pub(crate) const TESTS: &str = "on_postgres::";
+
+/// Runs the store's own tests, those that only PostgreSQL has, and the whole server on it.
+pub(crate) fn check(workspace: &Workspace) -> Result<Outcome> {
+    process::require("cc")?;
+    let program = debian::program(workspace, &PROGRAMS, "postgresql")?;
+    let server = Server::start(workspace, Path::new(&program))?;
+    let args = ["test", "-p", "netra-store", "--test", "store"];
+    let mut tests = process::cargo(workspace, &args);
+    let mut outcome = part::tests(server.shown_to(&mut tests))?;
+    let mut whole = part::end_to_end(workspace, &[TESTS])?;
+    let whole = part::tests(server.shown_to(&mut whole))?;
+    outcome.tally.add(whole.tally);
+    outcome.good &= whole.good;
+    Ok(outcome)
+}
+
+/// A server that ends when it is dropped, and its folder with it.
+struct Server {
+    child: Child,
+    programs: PathBuf,
+    folder: PathBuf,
+    port: u16,
+}
+
+impl Server {
+    fn start(workspace: &Workspace, program: &Path) -> Result<Self> {
+        let programs = program
+            .parent()
+            .context("a program has a folder")?
+            .to_owned();
+        let owner = owner()?;
+        let folder = folder(workspace, owner.is_some())?;
+        if let Some((user, group)) = owner {
+            std::os::unix::fs::chown(&folder, Some(user), Some(group))?;
+        }
+        let run = |name: &str| {
+            let mut command = process::command(workspace, programs.join(name));
+            command.current_dir(&folder);
+            if let Some((user, group)) = owner {
+                command.uid(user).gid(group);
+            }
+            command
+        };
+        let mut init = run("initdb");
+        init.args([
+            "-A",
+            "trust",
+            "-U",
+            "netra_super",
+            "-E",
+            "UTF8",
+            "--no-locale",
+            "--no-sync",
+            "-D",
+        ]);
+        process::output(init.arg(&folder))?;
+        let port = TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
+        let mut postgres = run("postgres");
+        postgres
+            .arg("-D")
+            .arg(&folder)
+            .args(["-p", &port.to_string()]);
+        for setting in [
+            "listen_addresses=127.0.0.1",
+            "unix_socket_directories=",
+            "fsync=off",
+            "full_page_writes=off",
+            "max_connections=400",
+        ] {
+            postgres.args(["-c", setting]);
+        }
+        let mut child = postgres.stderr(Stdio::piped()).spawn()?;
+        let log = child
+            .stderr
+            .take()
+            .context("the pipe of a child is there once")?;
+        let server = Self {
+            child,
+            programs,
+            folder,
+            port,
+        };
+        wait_until_ready(BufReader::new(log))?;
+        for role in ["netra_owner LOGIN CREATEDB", "netra_app LOGIN"] {
+            server.say(&format!("CREATE ROLE {role}"))?;
+        }
+        Ok(server)
+    }
+
+    fn say(&self, sql: &str) -> Result<()> {
+        let url = format!("postgres://netra_super@127.0.0.1:{}/postgres", self.port);
+        let mut psql = Command::new(self.programs.join("psql"));
+        process::run(psql.args(["-X", "-q", "-d", &url, "-c", sql]))
+    }
+
+    /// Lets a program's tests find the server, and the client of its version.
+    fn shown_to<'c>(&self, command: &'c mut Command) -> &'c mut Command {
+        #[expect(
+            clippy::disallowed_methods,
+            reason = "one folder is put before those of the PATH"
+        )]
+        let path = std::env::var("PATH").unwrap_or_default();
+        let url = format!("postgres://netra_owner@127.0.0.1:{}", self.port);
+        command
+            .env(VARIABLE, url)
+            .env("PATH", format!("{}:{path}", self.programs.display()))
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        // Nothing of it is kept, so it need not end in order; but its processes write until they have ended.
+        let pid = self.child.id().to_string();
+        let told = Command::new("kill").args(["-QUIT", &pid]).status();
+        let ended = told.and_then(|_| self.child.wait());
+        let removed = ended.and_then(|_| fs::remove_dir_all(&self.folder));
+        if let Err(error) = removed {
+            eprintln!("{} is left behind: {error}", self.folder.display());
+        }
+    }
+}
+
+/// The log's lines until the server takes connections; the rest is read so that it never waits for a reader.
+fn wait_until_ready(mut log: impl BufRead + Send + 'static) -> Result<()> {
+    let mut said = String::new();
+    loop {
+        let before = said.len();
+        if log.read_line(&mut said)? == 0 {
+            bail!("PostgreSQL has not started:\n{said}");
+        }
+        if said[before..].contains("ready to accept connections") {
+            break;
+        }
+    }
+    std::thread::spawn(move || std::io::copy(&mut log, &mut std::io::sink()));
+    Ok(())
+}
+
+/// As whom the server runs; none: as whoever we are.
+fn owner() -> Result<Option<(u32, u32)>> {
+    let id = |args: &[&str]| -> Result<u32> {
+        let text = process::output(Command::new("id").args(args))?;
+        text.trim().parse().context("`id` prints a number")
+    };
+    if id(&["-u"])? != 0 {
+        return Ok(None);
+    }
+    Ok(Some((id(&["-u", USER])?, id(&["-g", USER])?)))
+}
+
+/// A new folder below the target folder, or where temporary files are when another user could not get there.
+fn folder(workspace: &Workspace, for_another: bool) -> Result<PathBuf> {
+    let target = process::target_folder(workspace)?;
+    let is_open = |folder: &Path| fs::metadata(folder).is_ok_and(|found| found.mode() & 0o001 != 0);
+    let place = if for_another && !target.ancestors().all(is_open) {
+        std::env::temp_dir()
+    } else {
+        target
+    };
+    let folder = place.join(format!("postgres-{}", std::process::id()));
+    fs::create_dir_all(&folder)?;
+    fs::set_permissions(&folder, fs::Permissions::from_mode(0o700))?;
+    Ok(folder)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_server_that_does_not_start_says_why() {
+        let log = "FATAL: could not bind\n";
+        let error = wait_until_ready(log.as_bytes()).unwrap_err().to_string();
+        assert!(error.contains("could not bind"), "{error}");
+        let ready = "LOG: starting\nLOG: database system is ready to accept connections\n";
+        wait_until_ready(ready.as_bytes()).unwrap();
+    }
+}
