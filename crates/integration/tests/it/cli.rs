@@ -149,8 +149,10 @@ async fn exit_codes_say_what_happened() -> Test {
     script(agents.path(), "forever", "", "while True:\n    pass\n")?;
     let folder = data.path().to_string_lossy().into_owned();
     let of = agents.path().to_string_lossy().into_owned();
-    let closed = std::net::TcpListener::bind("127.0.0.1:0")?.local_addr()?;
-    let nobody = format!("http://{closed}");
+    // Bound, so that no other test gets the port, and not listened at.
+    let closed = tokio::net::TcpSocket::new_v4()?;
+    closed.bind((std::net::Ipv4Addr::LOCALHOST, 0).into())?;
+    let nobody = format!("http://{}", closed.local_addr()?);
     for (code, arguments) in [
         (2, vec!["run"]),
         (2, vec!["no-such-command"]),

@@ -161,11 +161,11 @@ async fn a_turn_that_has_not_arrived_is_brought_again() -> Test {
     .await?;
     let agents = tempfile::tempdir()?;
     agent(agents.path(), "own", endpoint.url(), "")?;
-    // A port where nobody listens.
-    let gone = tokio::net::TcpListener::bind("127.0.0.1:0")
-        .await?
-        .local_addr()?;
-    agent(agents.path(), "gone", &format!("http://{gone}/"), "")?;
+    // A port where nobody listens, and that no other test's endpoint gets meanwhile.
+    let gone = tokio::net::TcpSocket::new_v4()?;
+    gone.bind((std::net::Ipv4Addr::LOCALHOST, 0).into())?;
+    let address = format!("http://{}/", gone.local_addr()?);
+    agent(agents.path(), "gone", &address, "")?;
     let server = TestServer::start_with(Options::new().agents(agents.path())).await?;
     let user = server.user().await?;
     assert_eq!(
