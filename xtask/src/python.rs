@@ -49,7 +49,9 @@ impl Environment<'_> {
     /// repository is not the one that was installed last.
     pub(crate) fn pip(&self, workspace: &Workspace, names: &str, pip: &[&str]) -> Result<()> {
         let python = found(self.python)?;
-        let wanted = format!("{python}\n{}", workspace.read(names)?);
+        // What is installed to be edited stays where it is, and several checkouts may share a target folder.
+        let here = workspace.path(".");
+        let wanted = format!("{python}\n{}\n{}", here.display(), workspace.read(names)?);
         let stamp = self.folder.join(STAMP);
         if fs::read_to_string(&stamp).is_ok_and(|installed| installed == wanted) {
             return Ok(());
