@@ -48,10 +48,7 @@ impl Environment<'_> {
     /// Makes it anew, with what these arguments of `pip` bring into it, when the file `names` of the
     /// repository is not the one that was installed last.
     pub(crate) fn pip(&self, workspace: &Workspace, names: &str, pip: &[&str]) -> Result<()> {
-        let python = found(self.python)?;
-        // What is installed to be edited stays where it is, and several checkouts may share a target folder.
-        let here = workspace.path(".");
-        let wanted = format!("{python}\n{}\n{}", here.display(), workspace.read(names)?);
+        let wanted = self.wanted(workspace, names)?;
         let stamp = self.folder.join(STAMP);
         if fs::read_to_string(&stamp).is_ok_and(|installed| installed == wanted) {
             return Ok(());
@@ -67,6 +64,16 @@ impl Environment<'_> {
             .env("PIP_DISABLE_PIP_VERSION_CHECK", "1");
         process::run(&mut install)?;
         fs::write(&stamp, wanted).with_context(|| format!("cannot write {}", stamp.display()))
+    }
+
+    /// What says which environment it is: of which Python, for which checkout, with what.
+    fn wanted(&self, workspace: &Workspace, names: &str) -> Result<String> {
+        let (python, names) = (found(self.python)?, workspace.read(names)?);
+        // What is installed to be edited stays where it is, and several checkouts may share a target folder.
+        Ok(format!(
+            "{python}\n{}\n{names}",
+            workspace.path(".").display()
+        ))
     }
 
     /// The same with the packages of a file that names each by checksum, as wheels only: no script of theirs runs.
@@ -158,7 +165,7 @@ mod tests {
         };
         fs::create_dir_all(&environment.folder).unwrap();
         let stamp = environment.folder.join(STAMP);
-        fs::write(&stamp, format!("{}\n[project]\n", found(python).unwrap())).unwrap();
+        fs::write(&stamp, environment.wanted(&workspace, PROJECT).unwrap()).unwrap();
         environment.pip(&workspace, PROJECT, &["install"]).unwrap();
         assert!(!environment.python().exists());
     }
