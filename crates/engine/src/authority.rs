@@ -32,8 +32,7 @@ impl ExecutionEngineFactory {
         // First, so that nothing is done that is not written down.
         self.infra().store.audit_cancel(ctx, run).await?;
         let reason = StopReason::CancelledByAdmin;
-        if let Some(live) = self.0.runs.get(run.id) {
-            live.stop.stop(reason);
+        if self.0.runs.tell(run.id, reason) {
             return Ok(());
         }
         // Whoever takes the place of a run that waits decides how it goes on.

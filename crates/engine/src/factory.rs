@@ -146,8 +146,7 @@ impl ExecutionEngineFactory {
         if run.status.is_terminal() {
             return Err(Error::RunEnded);
         }
-        if let Some(live) = self.0.runs.get(run.id) {
-            live.stop.stop(StopReason::Cancelled);
+        if self.0.runs.tell(run.id, StopReason::Cancelled) {
             return Ok(());
         }
         // Whoever takes the place of a run that waits decides how it goes on.

@@ -236,6 +236,15 @@ impl LiveRuns {
         self.0.runs.lock().get(&id).cloned()
     }
 
+    /// Tells the run to stop, if it is listed still. Who takes it off the list knows afterwards whether it was told: a
+    /// run that was found here and told later might have looked already.
+    #[must_use = "a run that is not listed is not told"]
+    pub(crate) fn tell(&self, id: RunId, reason: StopReason) -> bool {
+        let runs = self.0.runs.lock();
+        let live = runs.get(&id);
+        live.inspect(|live| live.stop.stop(reason)).is_some()
+    }
+
     /// Looks at the runs of this moment; nobody is let in or taken off meanwhile.
     pub(crate) fn look<T>(&self, at: impl FnOnce(&mut dyn Iterator<Item = &Live>) -> T) -> T {
         let runs = self.0.runs.lock();

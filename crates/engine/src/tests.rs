@@ -15,6 +15,7 @@ mod guide;
 mod handoff;
 mod house;
 mod images;
+mod live;
 mod memory;
 mod model;
 mod native;

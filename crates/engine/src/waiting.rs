@@ -2,6 +2,7 @@
 //! from here by whoever lets it go on or ends it, so that happens once.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use netra_context::runtime::TaskKind;
@@ -115,10 +116,10 @@ impl ExecutionEngineFactory {
             (live.run_id, live.user_id, live.thread_id)
         };
         self.0.waiting.insert(run, user, thread, permit.park());
-        // From here on the run is found among those that wait. What came before found it listed.
-        let stop = listed.live.stop.reason();
+        // From here on the run is found among those that wait. What came before found it listed, and has told it.
+        let live = Arc::clone(&listed.live);
         drop(listed);
-        match stop {
+        match live.stop.reason() {
             Some(reason) if reason != StopReason::Drained => {
                 if let Some(place) = self.0.waiting.take(run) {
                     self.end_waiting(user, run, place, reason).await;

@@ -13,6 +13,7 @@ use netra_protocol::run::{OnBusy, OnLimit};
 
 /// Names one place, from request to release; never used twice.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[cfg_attr(test, derive(Default))]
 pub(crate) struct Ticket(u64);
 
 /// What a run asks for.
