@@ -11,11 +11,7 @@ const VARIABLE: &str = "NETRA_TEST_POSTGRES";
 
 /// The variables that put a folder's rows where the tests are to have them; none for SQLite.
 pub(crate) fn settings(data: &Path) -> Result<Vec<(String, String)>> {
-    #[expect(
-        clippy::disallowed_methods,
-        reason = "who runs the tests says on which database"
-    )]
-    let Ok(server) = std::env::var(VARIABLE) else {
+    let Some(server) = server() else {
         return Ok(Vec::new());
     };
     let name = name(data);
@@ -28,6 +24,15 @@ pub(crate) fn settings(data: &Path) -> Result<Vec<(String, String)>> {
         ),
         ("NETRA__DATABASE__CONNECTIONS".into(), "6".into()),
     ])
+}
+
+/// The server that the tests are to have their databases on, as the owner of the tables.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "who runs the tests says on which database"
+)]
+fn server() -> Option<String> {
+    std::env::var(VARIABLE).ok()
 }
 
 /// The name of a folder's database.
@@ -58,11 +63,7 @@ fn create(server: &str, name: &str) -> Result<()> {
 /// # Errors
 /// What the database says against it, or that the tests are of SQLite.
 pub fn raw_sql(data: &Path, sql: &str) -> Result<String> {
-    #[expect(
-        clippy::disallowed_methods,
-        reason = "who runs the tests says on which database"
-    )]
-    let server = std::env::var(VARIABLE)
+    let server = server()
         .with_context(|| format!("{VARIABLE} names no server: `cargo xtask test postgres` does"))?;
     psql(&url_of_app(&server, &name(data)), sql)
 }

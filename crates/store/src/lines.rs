@@ -42,13 +42,14 @@ struct Owner<T> {
 }
 
 impl<T> Owner<T> {
-    /// Reckons anew what stands in everybody's way; what was, and what is. An owner of whom nothing has been carried out
-    /// yet is likely to ask for what others do.
-    fn stand(&mut self, mean: Duration, share: Duration) -> (Duration, Duration) {
+    /// Reckons anew what stands in everybody's way, and the sum over all owners. An owner of whom nothing has been
+    /// carried out yet is likely to ask for what others do.
+    fn stand(&mut self, mean: Duration, share: Duration, of_all: &mut Duration) {
         let each = if self.last.is_zero() { mean } else { self.last };
         let number = u32::try_from(self.items.len()).unwrap_or(u32::MAX);
         let now = each.saturating_mul(number).min(share);
-        (std::mem::replace(&mut self.in_the_way, now), now)
+        *of_all = *of_all + now - self.in_the_way;
+        self.in_the_way = now;
     }
 }
 
@@ -106,8 +107,7 @@ impl<O: Copy + Eq + Hash, T> Lines<O, T> {
             self.turns.insert((line.used, number), owner);
         }
         line.items.push_back(item);
-        let (was, is) = line.stand(self.mean, self.share);
-        self.in_the_way = self.in_the_way + is - was;
+        line.stand(self.mean, self.share, &mut self.in_the_way);
     }
 
     /// The first item of the owner who has used the least, of those who are not passed over.
@@ -117,8 +117,7 @@ impl<O: Copy + Eq + Hash, T> Lines<O, T> {
         let line = self.owners.get_mut(&owner)?;
         let item = line.items.pop_front()?;
         self.waiting -= 1;
-        let (was, is) = line.stand(self.mean, self.share);
-        self.in_the_way = self.in_the_way + is - was;
+        line.stand(self.mean, self.share, &mut self.in_the_way);
         self.clock = self.clock.max(line.used);
         if !line.items.is_empty() {
             self.came += 1;
@@ -150,8 +149,7 @@ impl<O: Copy + Eq + Hash, T> Lines<O, T> {
         };
         if let Some(line) = self.owners.get_mut(&owner) {
             line.last = cost;
-            let (was, is) = line.stand(self.mean, self.share);
-            self.in_the_way = self.in_the_way + is - was;
+            line.stand(self.mean, self.share, &mut self.in_the_way);
         }
     }
 
