@@ -1,6 +1,6 @@
 //! Whether runs leave anything behind in the memory of the server.
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Context as _, Result, bail, ensure};
 use netra_client::{Client, Method};
 use netra_integration::{FakeModel, Options, ProcessOptions, Reply, TestProcess, TestUser, start};
 use netra_protocol::ErrorCode;
@@ -13,6 +13,8 @@ use crate::expect::with_model;
 
 /// 32 bytes for each of two thousand runs are less than the smallest block that one could leave behind.
 const SLACK: u64 = 64 * 1024;
+/// How often the same runs may make it larger before that is a leak.
+const TRIES: usize = 3;
 
 /// Runs of `echo`, a few at a time.
 async fn echo(user: &TestUser, runs: usize) -> Result<()> {
@@ -38,6 +40,25 @@ async fn least(admin: &Client, of: fn(&NodeHoldings) -> Option<u64>) -> Result<u
     Ok(least)
 }
 
+/// Fails where the same runs make it grow again and again. What a run leaves behind, each further one does too; a table
+/// or a cache that takes another step is larger once, and when it does so depends on what else the machine does.
+async fn does_not_grow(
+    admin: &Client,
+    of: fn(&NodeHoldings) -> Option<u64>,
+    runs: impl AsyncFn() -> Result<()>,
+) -> Result<()> {
+    let mut seen = vec![least(admin, of).await?];
+    for _ in 0..TRIES {
+        runs().await?;
+        let (before, after) = (seen[seen.len() - 1], least(admin, of).await?);
+        seen.push(after);
+        if after < before + SLACK {
+            return Ok(());
+        }
+    }
+    bail!("more bytes each time: {seen:?}")
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn two_thousand_runs_leave_the_heap_where_it_was() -> Test {
     let data = tempfile::tempdir()?;
@@ -45,10 +66,8 @@ async fn two_thousand_runs_leave_the_heap_where_it_was() -> Test {
     let admin = admin_of(&server, data.path()).await?;
     let user = server.user("ada").await?;
     echo(&user, 500).await?;
-    let before = least(&admin, |node| node.heap_bytes).await?;
-    echo(&user, 2_000).await?;
-    let after = least(&admin, |node| node.heap_bytes).await?;
-    ensure!(after < before + SLACK, "{before} bytes, then {after}");
+    let runs = async || echo(&user, 2_000).await;
+    does_not_grow(&admin, |node| node.heap_bytes, runs).await?;
     Ok(())
 }
 
@@ -116,15 +135,14 @@ async fn whatever_ends_many_runs_nothing_of_theirs_becomes_the_servers_own() -> 
         for _ in 0..runs / 4 {
             assert_eq!(one(&user, &model, end).await?, wanted, "{end}");
         }
-        let before = least(&admin, |node| node.system_bytes).await?;
-        for _ in 0..runs {
-            one(&user, &model, end).await?;
-        }
-        let after = least(&admin, |node| node.system_bytes).await?;
-        ensure!(
-            after < before + SLACK,
-            "{end}: {before} bytes, then {after}"
-        );
+        let again = async || {
+            for _ in 0..runs {
+                one(&user, &model, end).await?;
+            }
+            Ok(())
+        };
+        let grown = does_not_grow(&admin, |node| node.system_bytes, again).await;
+        grown.context(end)?;
     }
     Ok(())
 }
