@@ -33,6 +33,7 @@ impl Fixture {
         let config = Config {
             dir: dir.path().to_owned(),
             audit_key: netra_store::AuditKey::new([7; 32]),
+            turn_wait: netra_store::TURN_WAIT,
         };
         let store = Store::open(&runtime, config, hub.clone()).unwrap();
         let bridge = WebSocketBridgeFactory::new(&runtime, store.clone(), hub.clone());

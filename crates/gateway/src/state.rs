@@ -16,6 +16,7 @@ use crate::auth::passwords::Passwords;
 use crate::auth::verifier::Verifier;
 use crate::config::Config;
 use crate::limit::Windows;
+use crate::overload::Returns;
 use crate::ws::connections::Connections;
 
 /// Renders the metrics, as JSON where asked, else as Prometheus text.
@@ -77,6 +78,8 @@ pub(crate) struct Inner {
     /// Requests without credentials, by address.
     pub(crate) strangers: Windows<u128>,
     pub(crate) connections: Connections,
+    /// When those come back who were refused because everybody waits.
+    pub(crate) returns: Returns,
 }
 
 impl Gateway {
@@ -107,6 +110,7 @@ impl Gateway {
             logins: Windows::new(),
             requests: Windows::new(),
             strangers: Windows::new(),
+            returns: Returns::new(),
             connections: Connections::new(
                 config
                     .max_sockets

@@ -190,6 +190,7 @@ impl Edge {
         let place = netra_store::Config {
             dir: dir.path().to_owned(),
             audit_key: netra_store::AuditKey::new([7; 32]),
+            turn_wait: netra_store::TURN_WAIT,
         };
         let gate = Arc::new(Gate::default());
         let gated = Arc::new(Gated(gate.clone(), hub.clone()));

@@ -195,6 +195,7 @@ impl Config {
         let config = netra_store::Config {
             dir: self.data.clone(),
             audit_key,
+            turn_wait: self.turn_wait,
         };
         match &self.database {
             None => Store::open(runtime, config, fanout),

@@ -97,6 +97,7 @@ async fn appended_by_store() -> Result<(f64, f64), Failure> {
     let config = Config {
         dir: dir.path().to_owned(),
         audit_key: netra_store::AuditKey::new([7; 32]),
+        turn_wait: netra_store::TURN_WAIT,
     };
     let store = Store::open(&runtime, config, Arc::new(Nobody))?;
     let mut authors = Vec::new();

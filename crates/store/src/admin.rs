@@ -380,6 +380,7 @@ mod tests {
         let config = Config {
             dir: dir.path().to_owned(),
             audit_key: crate::AuditKey::new([7; 32]),
+            turn_wait: crate::TURN_WAIT,
         };
         let store = Store::open(&runtime, config, Arc::new(Nobody)).unwrap();
         let root = user(&store, "root", Role::Admin).await;

@@ -11,19 +11,31 @@ use crate::sql::{Connection, OptionalExtension as _};
 use crate::sqlite;
 use crate::transaction::Tx;
 
-/// How long somebody may wait for a reader, and how long everybody, before others are refused for it.
-pub(crate) const WAITS: Bounds = Bounds {
-    target: Duration::from_millis(50),
-    patience: Duration::from_millis(450),
-    memory: Duration::ZERO,
-};
-/// The same of a writer. Who is refused here comes back soon, and so do all others: for a while after that nobody is
-/// let in on trust.
-pub(crate) const WAITS_TO_WRITE: Bounds = Bounds {
-    target: Duration::from_millis(100),
-    patience: Duration::from_millis(100),
-    memory: Duration::from_secs(5),
-};
+/// How long somebody may wait for a turn, and how long everybody, before others are refused for it.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Waits {
+    pub(crate) to_read: Bounds,
+    pub(crate) to_write: Bounds,
+}
+
+impl Waits {
+    /// Whoever writes waits for a turn and for the commit, so twice as long. Who is refused then comes back soon, and so
+    /// do all others: for a while after that nobody is let in on trust.
+    pub(crate) fn of_turn(turn: Duration) -> Self {
+        Self {
+            to_read: Bounds {
+                target: turn,
+                patience: Duration::from_millis(450),
+                memory: Duration::ZERO,
+            },
+            to_write: Bounds {
+                target: turn * 2,
+                patience: Duration::from_millis(100),
+                memory: Duration::from_secs(5),
+            },
+        }
+    }
+}
 
 /// Whose rows a transaction sees and changes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -66,12 +66,13 @@ mod work;
 
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use netra_context::Runtime;
 use netra_protocol::limits::Limits;
 use parking_lot::RwLock;
 
-use database::Database;
+use database::{Database, Waits};
 
 pub use account::{Credentials, NewUser};
 pub use admin::RunFilter;
@@ -110,7 +111,13 @@ pub struct Config {
     pub dir: PathBuf,
     /// What the chains of audit records are keyed with: always the same for a folder.
     pub audit_key: AuditKey,
+    /// How long somebody may wait for a turn to read before the store is overloaded, and twice that to write, where
+    /// it stays so: [`Store::is_overloaded`].
+    pub turn_wait: Duration,
 }
+
+/// The wait for a turn where nobody says otherwise.
+pub const TURN_WAIT: Duration = Duration::from_millis(50);
 
 struct Shared {
     runtime: Runtime,
@@ -134,8 +141,8 @@ impl Store {
     /// up to date; `Unavailable` when the folder or the database cannot be read or written.
     pub fn open(runtime: &Runtime, config: Config, fanout: Arc<dyn Fanout>) -> Result<Self, Error> {
         let path = config.dir.join("netra.db");
-        Self::over(runtime, config, |audit_key| {
-            let db = sqlite::Database::open(&path, runtime, audit_key, fanout)?;
+        Self::over(runtime, config, |audit_key, waits| {
+            let db = sqlite::Database::open(&path, runtime, audit_key, fanout, waits)?;
             Ok(Database::Sqlite(db))
         })
     }
@@ -151,8 +158,8 @@ impl Store {
         server: &Postgres,
         fanout: Arc<dyn Fanout>,
     ) -> Result<Self, Error> {
-        Self::over(runtime, config, |audit_key| {
-            let db = postgres::Database::open(server, runtime, audit_key, fanout)?;
+        Self::over(runtime, config, |audit_key, waits| {
+            let db = postgres::Database::open(server, runtime, audit_key, fanout, waits)?;
             Ok(Database::Postgres(db))
         })
     }
@@ -160,11 +167,11 @@ impl Store {
     fn over(
         runtime: &Runtime,
         config: Config,
-        open: impl FnOnce(AuditKey) -> Result<Database, Error>,
+        open: impl FnOnce(AuditKey, Waits) -> Result<Database, Error>,
     ) -> Result<Self, Error> {
         lock::make_private_dir(&config.dir)?;
         lock::make_private_dir(&config.dir.join("files"))?;
-        let db = open(config.audit_key)?;
+        let db = open(config.audit_key, Waits::of_turn(config.turn_wait))?;
         let epoch = db.epoch()?;
         Ok(Self(Arc::new(Shared {
             runtime: runtime.clone(),

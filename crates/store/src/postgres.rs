@@ -19,7 +19,7 @@ use std::sync::Arc;
 use netra_context::Runtime;
 
 use crate::audit::{AuditKey, totals};
-use crate::database::Whose;
+use crate::database::{Waits, Whose};
 use crate::effort::Effort;
 use crate::error::Error;
 use crate::log::Fanout;
@@ -57,6 +57,7 @@ impl Database {
         runtime: &Runtime,
         audit_key: AuditKey,
         fanout: Arc<dyn Fanout>,
+        waits: Waits,
     ) -> Result<Self, Error> {
         if let Some(owner) = &config.owner {
             migrate::up(owner, &config.server)?;
@@ -64,11 +65,24 @@ impl Database {
         let half = config.connections.div_ceil(2);
         let address = config.server.clone();
         let connect = move || Ok(Connection::Postgres(Session::connect(&address)?));
-        let readers = Readers::new(Box::new(connect), half, Effort::of_connection, runtime);
+        let readers = Readers::new(
+            Box::new(connect),
+            half,
+            Effort::of_connection,
+            waits.to_read,
+            runtime,
+        );
         readers.read_now(migrate::check)?;
         begin_totals(config, &audit_key)?;
         let turns = Turns::new(fanout);
-        let writers = Writers::start(&config.server, half, runtime, audit_key, turns)?;
+        let writers = Writers::start(
+            &config.server,
+            half,
+            runtime,
+            audit_key,
+            turns,
+            waits.to_write,
+        )?;
         Ok(Self { writers, readers })
     }
 

@@ -6,10 +6,10 @@ use std::time::Instant;
 
 use netra_context::Runtime;
 use netra_context::memory::Scope;
-use netra_context::pressure::Pressure;
+use netra_context::pressure::{Bounds, Pressure};
 use parking_lot::Mutex;
 
-use crate::database::{WAITS, Whose};
+use crate::database::Whose;
 use crate::door::{Door, Permit};
 use crate::effort::Effort;
 use crate::error::Error;
@@ -79,6 +79,7 @@ impl Readers {
         connect: Connect,
         connections: usize,
         begin: fn() -> Effort,
+        waits: Bounds,
         runtime: &Runtime,
     ) -> Self {
         Self {
@@ -89,7 +90,7 @@ impl Readers {
             door: Door::new(connections),
             waiting: Mutex::new(Waiting {
                 number: 0,
-                pressure: Pressure::new(WAITS),
+                pressure: Pressure::new(waits),
             }),
             begin,
             runtime: runtime.clone(),
@@ -192,7 +193,8 @@ mod tests {
         sqlite::migrate_file(&path).unwrap();
         let connect = move || Ok(Connection::Sqlite(sqlite::open_to_read(&path)?));
         let (begin, runtime) = (Effort::of_processor, Runtime::new());
-        let readers = Readers::new(Box::new(connect), CONNECTIONS, begin, &runtime);
+        let waits = crate::database::Waits::of_turn(crate::TURN_WAIT).to_read;
+        let readers = Readers::new(Box::new(connect), CONNECTIONS, begin, waits, &runtime);
         // All connections have their hands full.
         let (open, gate) = mpsc::sync_channel::<()>(0);
         let gate = Arc::new(Mutex::new(gate));

@@ -13,7 +13,7 @@ use netra_context::Runtime;
 use rusqlite::{Connection, OpenFlags};
 
 use crate::audit::AuditKey;
-use crate::database::Whose;
+use crate::database::{Waits, Whose};
 use crate::effort::Effort;
 use crate::error::Error;
 use crate::log::Fanout;
@@ -37,6 +37,7 @@ impl Database {
         runtime: &Runtime,
         audit_key: AuditKey,
         fanout: Arc<dyn Fanout>,
+        waits: Waits,
     ) -> Result<Self, Error> {
         let connection = sql::Connection::Sqlite(connect(path)?);
         migrate::up(&connection)?;
@@ -47,12 +48,24 @@ impl Database {
             connection.set_prepared_statement_cache_capacity(STATEMENT_CACHE);
             Ok(sql::Connection::Sqlite(connection))
         };
-        let readers = Readers::new(Box::new(connect), READERS, Effort::of_processor, runtime);
+        let readers = Readers::new(
+            Box::new(connect),
+            READERS,
+            Effort::of_processor,
+            waits.to_read,
+            runtime,
+        );
         // Checkpoints are not the commits' affair.
         connection.batch("PRAGMA wal_autocheckpoint = 0;")?;
         let checkpoints = checkpoint::Checkpoints::start(path)?;
-        let writer =
-            writer::Writer::start(connection, runtime.clone(), audit_key, fanout, checkpoints)?;
+        let writer = writer::Writer::start(
+            connection,
+            runtime.clone(),
+            audit_key,
+            fanout,
+            checkpoints,
+            waits.to_write,
+        )?;
         Ok(Self { writer, readers })
     }
 

@@ -100,6 +100,7 @@ impl House {
         let config = netra_store::Config {
             dir: dir.path().to_owned(),
             audit_key: AuditKey::new([7; 32]),
+            turn_wait: netra_store::TURN_WAIT,
         };
         let store = Store::open(&runtime, config, hub.clone())?;
         let bridge = WebSocketBridgeFactory::new(&runtime, store.clone(), hub);

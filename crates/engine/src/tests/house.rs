@@ -316,6 +316,7 @@ fn open_store(
     let config = StoreConfig {
         dir: dir.path().to_owned(),
         audit_key: netra_store::AuditKey::new([7; 32]),
+        turn_wait: netra_store::TURN_WAIT,
     };
     let hub = Arc::clone(hub);
     Store::open(runtime, config, Arc::new(Witnessed { witness, hub })).unwrap()

@@ -31,6 +31,7 @@ async fn entries() -> Vec<Arc<Entry>> {
     let config = Config {
         dir: dir.path().to_owned(),
         audit_key: netra_store::AuditKey::new([7; 32]),
+        turn_wait: netra_store::TURN_WAIT,
     };
     let store = Store::open(&runtime, config, Hub::new()).unwrap();
     let console = UserExecutionContext::for_background(&runtime, BackgroundKind::Console);

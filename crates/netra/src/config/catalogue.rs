@@ -155,7 +155,7 @@ pub const CATALOGUE: &[Key] = &[
     ),
     value(
         "limits.turn_wait_ms",
-        "how long a task may wait for its turn on a processor before new work is refused",
+        "how long everybody may wait for a turn, on a processor or at the database, before new work is refused",
     ),
     value(
         "limits.memory_mib",

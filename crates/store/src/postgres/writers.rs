@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use netra_context::Runtime;
 use netra_context::memory::Scope;
-use netra_context::pressure::Pressure;
+use netra_context::pressure::{Bounds, Pressure};
 use netra_protocol::id::UserId;
 use parking_lot::{Condvar, Mutex};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
@@ -19,7 +19,7 @@ use super::address::Address;
 use super::session::Session;
 use super::turns::Turns;
 use crate::audit::AuditKey;
-use crate::database::{WAITS_TO_WRITE, Whose};
+use crate::database::Whose;
 use crate::error::Error;
 use crate::lines::Lines;
 use crate::sql::{self, Connection};
@@ -61,13 +61,13 @@ struct Queue {
 }
 
 impl Queue {
-    fn new(threads: u32) -> Self {
+    fn new(threads: u32, waits: Bounds) -> Self {
         Self {
             lines: Lines::of_share(SHARE),
             busy: HashSet::new(),
             threads,
             idle: 0,
-            pressure: Pressure::new(WAITS_TO_WRITE),
+            pressure: Pressure::new(waits),
             is_closed: false,
         }
     }
@@ -103,6 +103,7 @@ impl Writers {
         runtime: &Runtime,
         audit_key: AuditKey,
         turns: Arc<Turns>,
+        waits: Bounds,
     ) -> Result<Self, Error> {
         let threads = u32::try_from(connections).unwrap_or(u32::MAX).max(1);
         let shared = Arc::new(Shared {
@@ -110,7 +111,7 @@ impl Writers {
             runtime: runtime.clone(),
             audit_key,
             turns,
-            queue: Mutex::new(Queue::new(threads)),
+            queue: Mutex::new(Queue::new(threads, waits)),
             changed: Condvar::new(),
         });
         for number in 0..threads {

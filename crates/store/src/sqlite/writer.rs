@@ -13,7 +13,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use netra_context::Runtime;
-use netra_context::pressure::Pressure;
+use netra_context::pressure::{Bounds, Pressure};
 use parking_lot::Mutex;
 use tokio::sync::mpsc;
 use tokio::sync::mpsc::error::TryRecvError;
@@ -21,7 +21,7 @@ use tokio::sync::mpsc::error::TryRecvError;
 use super::checkpoint::Checkpoints;
 use super::pace::Pace;
 use crate::audit::AuditKey;
-use crate::database::{WAITS_TO_WRITE, Whose};
+use crate::database::Whose;
 use crate::effort::Effort;
 use crate::error::Error;
 use crate::lines::Lines;
@@ -54,9 +54,10 @@ impl Writer {
         audit_key: AuditKey,
         fanout: Arc<dyn Fanout>,
         checkpoints: Checkpoints,
+        waits: Bounds,
     ) -> Result<Self, Error> {
         let (queue, works) = mpsc::channel(QUEUE);
-        let pressure = Arc::new(Mutex::new(Pressure::new(WAITS_TO_WRITE)));
+        let pressure = Arc::new(Mutex::new(Pressure::new(waits)));
         let thread = Thread {
             runtime,
             audit_key,
@@ -330,9 +331,14 @@ mod tests {
     use netra_protocol::id::UserId;
 
     use super::*;
+    use crate::database::Waits;
     use crate::sqlite::Database;
 
     struct Nobody;
+
+    fn waits() -> Waits {
+        Waits::of_turn(crate::TURN_WAIT)
+    }
 
     impl Fanout for Nobody {
         fn committed(&self, _: &[Arc<Entry>]) {}
@@ -342,7 +348,8 @@ mod tests {
     async fn one_users_many_works_do_not_stand_before_anothers_one() {
         let dir = tempfile::tempdir().unwrap();
         let (path, key) = (dir.path().join("netra.db"), AuditKey::new([7; 32]));
-        let database = Database::open(&path, &Runtime::new(), key, Arc::new(Nobody)).unwrap();
+        let database =
+            Database::open(&path, &Runtime::new(), key, Arc::new(Nobody), waits()).unwrap();
         let (many, one) = (Account::user(), Account::user());
         let order = Mutex::new(Vec::new()).into();
         let asks = |account: &Account, name: &'static str| {
@@ -380,7 +387,8 @@ mod tests {
     async fn a_small_work_is_committed_without_a_large_one_that_waits_beside_it() {
         let dir = tempfile::tempdir().unwrap();
         let (path, key) = (dir.path().join("netra.db"), AuditKey::new([7; 32]));
-        let database = Database::open(&path, &Runtime::new(), key, Arc::new(Nobody)).unwrap();
+        let database =
+            Database::open(&path, &Runtime::new(), key, Arc::new(Nobody), waits()).unwrap();
         let (large, small) = (Account::user(), Account::user());
         let takes_long = |_: &mut Tx<'_>| {
             let began = Instant::now();
@@ -424,7 +432,8 @@ mod tests {
     async fn the_end_of_a_run_comes_after_what_its_engine_wrote_whoever_writes_it() {
         let dir = tempfile::tempdir().unwrap();
         let (path, key) = (dir.path().join("netra.db"), AuditKey::new([7; 32]));
-        let database = Database::open(&path, &Runtime::new(), key, Arc::new(Nobody)).unwrap();
+        let database =
+            Database::open(&path, &Runtime::new(), key, Arc::new(Nobody), waits()).unwrap();
         let (owner, engine) = (UserId::from_parts(1, 1), Account::user());
         let order = Mutex::new(Vec::new()).into();
         let asks = |number: usize| {

@@ -88,6 +88,7 @@ impl Fixture {
         let config = Config {
             dir: dir.path().to_owned(),
             audit_key: netra_store::AuditKey::new([7; 32]),
+            turn_wait: netra_store::TURN_WAIT,
         };
         let store = match &server {
             Some(server) => Store::open_on(&runtime, config, &server.config(), seen.clone()),

@@ -6,6 +6,7 @@ mod greed;
 mod growth;
 mod http;
 mod isolation;
+mod lean;
 mod model;
 mod noise;
 mod overload;

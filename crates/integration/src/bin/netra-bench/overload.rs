@@ -4,12 +4,13 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Context as _, Result, bail, ensure};
 use hdrhistogram::Histogram;
-use netra_client::{Backoff, Client};
+use netra_client::Client;
 use netra_integration::start as hello;
 use serde_json::json;
 
+use crate::lean::LeanClient;
 use crate::report::Report;
 use crate::{note, server};
 
@@ -45,32 +46,27 @@ impl Times {
 /// first, and later.
 async fn start_runs(client: &Client, start: Instant, ends: &AtomicBool) -> Result<[Times; 2]> {
     let [mut first, mut later] = [Times::new()?, Times::new()?];
-    // The client would otherwise wait and ask again by itself, and all that would count as one answer.
-    let never = Backoff::new(Duration::ZERO, Duration::ZERO, Duration::ZERO);
-    let client = client.with_backoff(never);
+    let mut client = LeanClient::post(client, "/api/runs", &hello("echo", "hello")).await?;
     while !ends.load(Ordering::Relaxed) {
         let began = Instant::now();
         let times = match began - start < CROWD {
             true => &mut first,
             false => &mut later,
         };
-        let answer = client.run_start(None, &hello("echo", "hello"), None).await;
+        let answered = client.ask().await?;
         let took = u64::try_from(began.elapsed().as_micros())?;
-        match answer {
-            Ok(_) => times.accepted.record(took)?,
-            Err(error) if error.status() == Some(503) => {
+        match answered.status {
+            200..=299 => times.accepted.record(took)?,
+            503 => {
                 times.refused.record(took)?;
-                let Some(pause) = error.retry_after() else {
-                    times.without_a_time += 1;
-                    continue;
-                };
-                tokio::time::sleep(pause).await;
+                match answered.retry_after {
+                    Some(pause) => tokio::time::sleep(pause).await,
+                    None => times.without_a_time += 1,
+                }
             }
             // The user's own queue is full, which is the user's affair.
-            Err(error) if error.status() == Some(429) => {
-                tokio::time::sleep(error.retry_after().context("a time")?).await;
-            }
-            Err(error) => return Err(error.into()),
+            429 => tokio::time::sleep(answered.retry_after.context("a time")?).await,
+            status => bail!("answered with {status}"),
         }
     }
     Ok([first, later])

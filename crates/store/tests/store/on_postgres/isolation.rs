@@ -165,6 +165,7 @@ async fn a_server_does_not_start_as_the_owner_of_the_tables() {
     let store = netra_store::Config {
         dir: dir.path().to_owned(),
         audit_key: netra_store::AuditKey::new([7; 32]),
+        turn_wait: netra_store::TURN_WAIT,
     };
     let refused = Store::open_on(&fixture.runtime, store, &as_owner, fixture.seen.clone());
     assert!(matches!(refused, Err(Error::Migration(why)) if why.contains("owns the tables")));

@@ -109,6 +109,7 @@ async fn a_server_that_may_not_migrate_says_what_is_missing() {
     let store = Config {
         dir: dir.path().to_owned(),
         audit_key: AuditKey::new([7; 32]),
+        turn_wait: netra_store::TURN_WAIT,
     };
     let refused = Store::open_on(&fixture.runtime, store, &config, fixture.seen.clone());
     assert!(matches!(refused, Err(Error::Migration(why)) if why.contains("database.owner_url")));
