@@ -33,6 +33,19 @@ pub struct Started {
     pub replayed: bool,
 }
 
+/// Why a run is not let in, and by which limit.
+struct Refused {
+    error: Error,
+    limit: Option<Limit>,
+}
+
+impl From<Error> for Refused {
+    fn from(error: Error) -> Self {
+        let limit = error.limit();
+        Self { error, limit }
+    }
+}
+
 impl ExecutionEngineFactory {
     /// Starts a run on the thread, or on a new one. Everything that can be refused is refused
     /// before anything is stored; when this returns, the run is stored and will end. A caller that
@@ -58,27 +71,20 @@ impl ExecutionEngineFactory {
             Some(idempotency) => Some(self.0.turns.take(principal.user_id, &idempotency.key).await),
             None => None,
         };
-        if let Some(first) = self.replayed(ctx, idempotency.as_ref()).await? {
-            return Ok(first);
-        }
-        if self.is_draining() {
-            return Err(Error::Draining);
-        }
-        if self.is_short_of_memory() {
-            self.infra()
-                .runtime
-                .limit_hit(principal.user_id, Limit::NodeMemory);
-            return Err(Error::Overloaded);
-        }
-        let infra = &self.0.infra;
         let wishes = (request.on_limit, request.on_busy);
-        let accepted = request::accept(ctx, infra, request).await?;
-        let admitted = self.admit(ctx, thread, wishes, accepted);
-        let admitted = admitted.inspect_err(|error| {
-            if let Some(limit) = error.limit() {
-                infra.runtime.limit_hit(principal.user_id, limit);
+        let admitted = match self.let_in(ctx, thread, wishes, request).await {
+            Ok(admitted) => admitted,
+            Err(Refused { error, limit }) => {
+                // What was done already is not asked for again: a repeat gets the first answer.
+                if let Some(first) = self.replayed(ctx, idempotency.as_ref()).await? {
+                    return Ok(first);
+                }
+                if let Some(limit) = limit {
+                    self.0.infra.runtime.limit_hit(principal.user_id, limit);
+                }
+                return Err(error);
             }
-        })?;
+        };
         // Nothing is awaited between admission and this: from here on the run is nobody's but its
         // own task's.
         let (answer, answered) = oneshot::channel();
@@ -90,11 +96,33 @@ impl ExecutionEngineFactory {
             asked_at,
         };
         let carried_out = self.clone().carry_out(asked, admitted, answer);
-        infra.runtime.spawn(TaskKind::Run, carried_out);
+        self.0.infra.runtime.spawn(TaskKind::Run, carried_out);
         answered.await.unwrap_or_else(|_| {
             let words = "starting the run ended without an answer";
             Err(netra_store::Error::Bug(words.into()).into())
         })
+    }
+
+    /// Checks the request and lets its run in. A repeat is let in like the first, and its place is given back as soon as
+    /// the store has seen that it is one.
+    async fn let_in(
+        &self,
+        ctx: &UserExecutionContext,
+        thread: Option<Writable<Thread>>,
+        wishes: (OnLimit, OnBusy),
+        request: StartRun,
+    ) -> Result<Admitted, Refused> {
+        if self.is_draining() {
+            return Err(Error::Draining.into());
+        }
+        if self.is_short_of_memory() {
+            return Err(Refused {
+                error: Error::Overloaded,
+                limit: Some(Limit::NodeMemory),
+            });
+        }
+        let accepted = request::accept(ctx, &self.0.infra, request).await?;
+        Ok(self.admit(ctx, thread, wishes, accepted)?)
     }
 
     /// The run that the same request made when it came first.
