@@ -135,6 +135,7 @@ impl Thread {
             for work in batch.drain(..) {
                 work.answer(commit.clone());
             }
+            self.checkpoints.catch_up(&self.connection);
         }
     }
 
