@@ -14,7 +14,7 @@ use crate::admission::{Permit, Place, Standing};
 use crate::ending::Ending;
 use crate::engine::Driven;
 use crate::factory::ExecutionEngineFactory;
-use crate::request::Commission;
+use crate::request::{Begin, Commission};
 
 impl ExecutionEngineFactory {
     /// Waits for the slot, then makes the engine and drives it. The run ends in any case, unless it
@@ -96,9 +96,17 @@ impl ExecutionEngineFactory {
                 Err(Some(Ending::timed_out(commission.timeout_ms)))
             }
         };
+        let granted = match granted {
+            Ok(permit) => {
+                let allowed = principal.limits.concurrent_runs;
+                let begun = self.begin_over_nodes(ctx, commission, allowed).await;
+                begun.map(|()| permit)
+            }
+            Err(ending) => Err(ending),
+        };
         metrics::histogram!("netra_run_wait_seconds").record(waited.elapsed().as_secs_f64());
         let permit = granted?;
-        if !waits {
+        if !waits && commission.begin == Begin::Begun {
             return Ok((principal, permit));
         }
         let user = match self.0.infra.store.user_by_id(ctx, principal.user_id).await {
@@ -131,8 +139,12 @@ impl ExecutionEngineFactory {
             ..Changes::default()
         };
         let emitter = self.0.infra.bridge.create_emitter(&commission.run);
-        if let Err(error) = emitter.commit(ctx, changes, Vec::new()).await {
-            tracing::warn!(run.id = %commission.run.id, %error, "a run was let go unnoted");
+        match emitter.commit(ctx, changes, Vec::new()).await {
+            // Whoever has taken or ended it needs no word.
+            Ok(_) | Err(netra_store::Error::Fenced | netra_store::Error::RunEnded) => {}
+            Err(error) => {
+                tracing::warn!(run.id = %commission.run.id, %error, "a run was let go unnoted");
+            }
         }
     }
 

@@ -37,6 +37,9 @@ impl ExecutionEngineFactory {
         }
         // Whoever takes the place of a run that waits decides how it goes on.
         let place = self.0.waiting.take(run.id);
+        if place.is_none() && self.tell_elsewhere(run.owner(), run.id).await? {
+            return Ok(());
+        }
         if let Some(ending) = reason.ending() {
             self.end_by_server(run.owner(), run.id, ending).await?;
         }

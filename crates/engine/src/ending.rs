@@ -201,8 +201,12 @@ pub(crate) async fn commit(
                 spans::run_ended(ctx, trace, emitter.run(), &ending, &usage);
                 return;
             }
-            // It has ended elsewhere, or was deleted with its thread: there is nothing to end.
-            Err(netra_store::Error::RunEnded | netra_store::Error::NotFound) => return,
+            // It has ended elsewhere, goes on elsewhere, or was deleted with its thread: there is nothing to end.
+            Err(
+                netra_store::Error::RunEnded
+                | netra_store::Error::Fenced
+                | netra_store::Error::NotFound,
+            ) => return,
             Err(error) if attempt == ATTEMPTS => {
                 tracing::error!(run.id = %emitter.run().id, %error, "the end of a run was not written");
             }

@@ -25,7 +25,7 @@ use crate::closing::{self, OpenMessage};
 use crate::ending::{self, Ending, Last};
 use crate::execution::{Execution, FIRST_STEP, Fault, Finished, Frame, root_began};
 use crate::isolation::Active;
-use crate::live::{Held, Listed, LiveRuns};
+use crate::live::{Held, Listed, LiveRuns, StopReason};
 use crate::perform;
 use crate::request::{Begin, Commission, Resumption};
 use crate::spans::AgentSpan;
@@ -69,7 +69,7 @@ pub(crate) enum Driven {
     Ended,
     /// A person has been asked. The slot is still held, and the run is still listed.
     Waiting { permit: Permit, listed: Listed },
-    /// The server stops; the run goes on at its next start.
+    /// The server stops, and the run goes on at its next start; or another node has taken it.
     Released,
 }
 
@@ -110,7 +110,8 @@ impl IsolatedExecutionEngine {
             active,
             permit,
         } = parts;
-        let held = Held::new(Arc::clone(&account), execution.workers.clone());
+        let fence = commission.run.fence();
+        let held = Held::new(Arc::clone(&account), execution.workers.clone(), fence);
         // The run is listed once and gets one engine, so this is the first account.
         commission.listed.live.held.set(held).ok();
         Self {
@@ -154,7 +155,9 @@ impl IsolatedExecutionEngine {
                 return Driven::Waiting { permit, listed };
             }
             Err(Stopped::Released) => {
-                self.keep(Some(Hold::Released)).await;
+                if self.listed.live.stop.reason() != Some(StopReason::Taken) {
+                    self.keep(Some(Hold::Released)).await;
+                }
                 return Driven::Released;
             }
         };
@@ -302,9 +305,13 @@ impl IsolatedExecutionEngine {
             ..Changes::default()
         };
         let emitter = &self.execution.emitter;
-        if let Err(error) = emitter.commit(&self.ctx, changes, Vec::new()).await {
+        match emitter.commit(&self.ctx, changes, Vec::new()).await {
+            // Whoever has taken it needs no word.
+            Ok(_) | Err(netra_store::Error::Fenced) => {}
             // Its next engine takes this for a crash, which is as safe.
-            tracing::warn!(run.id = %self.listed.live.run_id, %error, "a run was let go unnoted");
+            Err(error) => {
+                tracing::warn!(run.id = %self.listed.live.run_id, %error, "a run was let go unnoted");
+            }
         }
     }
 

@@ -14,7 +14,7 @@ use netra_protocol::agent::Agent;
 use netra_protocol::id::RunId;
 use netra_protocol::run::Run;
 use netra_protocol::usage::SlotUsage;
-use netra_store::{Store, Writable};
+use netra_store::{StopWish, Store, Writable};
 use netra_tools::ToolExecutorFactory;
 use netra_worker::ScriptPool;
 use parking_lot::Mutex;
@@ -151,7 +151,11 @@ impl ExecutionEngineFactory {
         }
         // Whoever takes the place of a run that waits decides how it goes on.
         let place = self.0.waiting.take(run.id);
-        let now = self.0.infra.store.run(ctx, run.id).for_write().await?;
+        let store = &self.0.infra.store;
+        if place.is_none() && store.run_stop(ctx, run, StopWish::Cancelled).await? {
+            return Ok(());
+        }
+        let now = store.run(ctx, run.id).for_write().await?;
         if now.status.is_terminal() {
             return Err(Error::RunEnded);
         }
@@ -311,6 +315,26 @@ impl ExecutionEngineFactory {
             self.0
                 .admission
                 .usage(principal.user_id, principal.limits.concurrent_runs)
+        })
+    }
+
+    /// What the user has in use, over all nodes.
+    ///
+    /// # Errors
+    /// As the store's, where there are several.
+    pub async fn slots_over_nodes(
+        &self,
+        ctx: &UserExecutionContext,
+    ) -> Result<SlotUsage, netra_store::Error> {
+        let here = self.slots(ctx);
+        let anywhere = self.0.infra.store.slots_over_nodes(ctx).await?;
+        Ok(match anywhere {
+            Some((running, queued)) => SlotUsage {
+                running,
+                queued,
+                ..here
+            },
+            None => here,
         })
     }
 

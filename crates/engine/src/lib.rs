@@ -29,6 +29,7 @@ mod let_go;
 mod live;
 mod message;
 mod native;
+mod nodes;
 mod perform;
 mod pressure;
 mod recovery;

@@ -41,6 +41,8 @@ pub(crate) enum StopReason {
     Replaced,
     /// The server stops: the run is let go, and goes on at the next start.
     Drained,
+    /// Another node has taken the run: nothing more is written of it here.
+    Taken,
     /// The user holds more memory than allowed, and this run the most of it.
     Memory { used: u64, limit: u64 },
     /// The node is short of memory, and this run holds the most of the user who holds the most.
@@ -51,7 +53,7 @@ impl StopReason {
     /// How the run ends; none when it is let go, to go on later.
     pub(crate) fn ending(self) -> Option<Ending> {
         Some(match self {
-            Self::Drained => return None,
+            Self::Drained | Self::Taken => return None,
             Self::Cancelled => cancelled("the run was cancelled"),
             Self::CancelledByAdmin => cancelled("the run was cancelled by an admin"),
             Self::UserDisabled => cancelled("the run was cancelled because its user was disabled"),
@@ -121,6 +123,8 @@ pub(crate) struct Held {
     pub(crate) account: Arc<Account>,
     pub(crate) workers: Workers,
     pub(crate) counted: External,
+    /// Under which fence its engine writes.
+    pub(crate) fence: u64,
 }
 
 /// The worker processes of one run, which come and go. Clones are the same.
@@ -145,12 +149,13 @@ impl Workers {
 }
 
 impl Held {
-    pub(crate) fn new(account: Arc<Account>, workers: Workers) -> Self {
+    pub(crate) fn new(account: Arc<Account>, workers: Workers, fence: u64) -> Self {
         let counted = account.add_external();
         Self {
             account,
             workers,
             counted,
+            fence,
         }
     }
 }
@@ -243,6 +248,13 @@ impl LiveRuns {
         let runs = self.0.runs.lock();
         let live = runs.get(&id);
         live.inspect(|live| live.stop.stop(reason)).is_some()
+    }
+
+    /// The runs that have engines now, with the fences under which those write.
+    pub(crate) fn engines(&self) -> Vec<(Arc<Live>, u64)> {
+        let runs = self.0.runs.lock();
+        let with_fence = |live: &Arc<Live>| Some((Arc::clone(live), live.held.get()?.fence));
+        runs.values().filter_map(with_fence).collect()
     }
 
     /// Looks at the runs of this moment; nobody is let in or taken off meanwhile.

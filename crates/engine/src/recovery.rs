@@ -39,9 +39,10 @@ struct TakenUp {
 }
 
 impl ExecutionEngineFactory {
-    /// Takes up the runs that a stopped server left behind, and returns how many they are. To be
-    /// called once, before the server takes requests, as `for_background(Recovery)`. When it
-    /// returns, each of them has its place or waits for a person; they go on by themselves.
+    /// Takes up the runs that a stopped server left behind, and returns how many they are: where several nodes work,
+    /// those that no living one holds. To be called once, before the server takes requests, as
+    /// `for_background(Recovery)`. When it returns, each of them has its place or waits for a person; they go on by
+    /// themselves.
     ///
     /// # Errors
     /// As the store's, when the runs cannot be found.
@@ -50,6 +51,9 @@ impl ExecutionEngineFactory {
         store
             .agent_versions_keep(ctx, version::of_all(self.infra().agents.all().iter()))
             .await?;
+        if store.is_shared() {
+            return self.take_abandoned(ctx).await;
+        }
         let last_alive = store.last_alive(ctx).await?;
         let abandoned = store.reservations_abandoned(ctx).await?;
         if abandoned > 0 {
@@ -63,27 +67,32 @@ impl ExecutionEngineFactory {
         unfinished.sort_by_key(|run| (!run.begun, run.run_id));
         let count = unfinished.len();
         for run in unfinished {
-            if run.status == RunStatus::Waiting {
-                let (id, user, thread) = (run.run_id, run.owner.id, run.thread_id);
-                let allowed = run.owner.limits.concurrent_runs;
-                let parked = self.0.admission.enter_parked(user, thread, allowed);
-                self.0.waiting.insert(id, user, thread, parked);
-                continue;
-            }
-            match self.enter_again(&run) {
-                Ok((place, listed)) => self.spawn_taken_up(TakenUp {
-                    unfinished: run,
-                    listed,
-                    place,
-                    last_alive,
-                }),
-                Err(refusal) => {
-                    tracing::error!(run.id = %run.run_id, ?refusal, "a run was not let in again");
-                }
-            }
+            self.place(run, last_alive);
         }
         metrics::counter!("netra_runs_recovered_total").increment(count as u64);
         Ok(count)
+    }
+
+    /// Gives a run that nobody drives its place here, from which it goes on by itself.
+    pub(crate) fn place(&self, run: Unfinished, last_alive: Option<Timestamp>) {
+        if run.status == RunStatus::Waiting {
+            let (id, user, thread) = (run.run_id, run.owner.id, run.thread_id);
+            let allowed = run.owner.limits.concurrent_runs;
+            let parked = self.0.admission.enter_parked(user, thread, allowed);
+            self.0.waiting.insert(id, user, thread, parked);
+            return;
+        }
+        match self.enter_again(&run) {
+            Ok((place, listed)) => self.spawn_taken_up(TakenUp {
+                unfinished: run,
+                listed,
+                place,
+                last_alive,
+            }),
+            Err(refusal) => {
+                tracing::error!(run.id = %run.run_id, ?refusal, "a run was not let in again");
+            }
+        }
     }
 
     /// Denies approvals that expire, ends the runs of disabled users, notes that the server is at
@@ -93,6 +102,7 @@ impl ExecutionEngineFactory {
         self.watch_expiry();
         self.watch_disabled();
         self.mark_alive();
+        self.watch_nodes();
     }
 
     /// Takes up a run that this server had, in the place that it has kept.
@@ -158,6 +168,10 @@ impl ExecutionEngineFactory {
         let owner = &unfinished.owner;
         let reader = self.context_of_owner(owner, unfinished.run_id, &listed);
         let run = store.run(&reader, unfinished.run_id).for_write().await?;
+        if run.fence() != unfinished.fence {
+            // Another node has taken it meanwhile.
+            return Ok(());
+        }
         let input = store.run_input(&reader, run.as_readable()).await?;
         let begin = begin(&run, &input);
         let ready = async {
@@ -264,7 +278,7 @@ impl ExecutionEngineFactory {
         Ok(self.principal_with(owner, rights))
     }
 
-    fn principal_with(&self, owner: &User, rights: Rights) -> Principal {
+    pub(crate) fn principal_with(&self, owner: &User, rights: Rights) -> Principal {
         Principal {
             user_id: owner.id,
             role: owner.role,
@@ -297,7 +311,7 @@ impl ExecutionEngineFactory {
         self.context_with(principal, run, listed.live.stop.token().clone())
     }
 
-    fn context_with(
+    pub(crate) fn context_with(
         &self,
         principal: Principal,
         run_id: RunId,

@@ -9,7 +9,7 @@ use netra_context::{Limit, Principal, Right, Trace, UserExecutionContext};
 use netra_events::Emission;
 use netra_protocol::event::EventKind;
 use netra_protocol::id::{EventId, MessageId, RunId, ThreadId};
-use netra_protocol::run::{OnBusy, OnLimit, Run, StartRun};
+use netra_protocol::run::{OnBusy, OnLimit, Run, RunStatus, StartRun};
 use netra_protocol::thread::Thread;
 use netra_protocol::{Event, Timestamp};
 use netra_store::{Idempotency, Journal, NewRun, Readable, Target, Writable};
@@ -151,6 +151,7 @@ impl ExecutionEngineFactory {
         accepted: Accepted,
     ) -> Result<Admitted, Error> {
         let principal = ctx.principal().ok_or(Error::Forbidden)?;
+        let infra = self.infra();
         let run_id = self.new_id(RunId::from_parts);
         let target = match thread {
             Some(thread) => Target::Thread(thread),
@@ -183,7 +184,10 @@ impl ExecutionEngineFactory {
             };
             Ok::<_, Refusal>((place, live))
         })?;
-        let planned = self.plan(run_id, thread_id, &accepted, place.standing());
+        let mut planned = self.plan(run_id, thread_id, &accepted, place.standing());
+        if infra.store.is_shared() {
+            planned.new.over_nodes = Some(self.over_nodes(&wish));
+        }
         Ok(Admitted {
             target,
             accepted,
@@ -249,10 +253,17 @@ impl ExecutionEngineFactory {
         let store = &self.0.infra.store;
         let created = store
             .run_create(ctx, target, new, idempotency.as_ref())
-            .await?;
+            .await
+            .map_err(|error| self.refused_over_nodes(ctx, error))?;
         if created.replayed {
             return Ok(Made::Replayed(created.value.id));
         }
+        // What the user has on other nodes may be in the way.
+        let begin = if created.value.status == RunStatus::Queued {
+            Begin::First
+        } else {
+            begin
+        };
         if interrupts {
             self.0.runs.stop_earlier(&listed.live);
             self.replace_waiting(&listed.live).await;
@@ -414,6 +425,7 @@ impl ExecutionEngineFactory {
             deadline,
             input_message_id,
             started: standing == Standing::Started,
+            over_nodes: None,
             events: emissions.into_iter().map(event).collect(),
         };
         Planned { new, clock }

@@ -48,6 +48,11 @@ impl Waiting {
         self.changed.notify_one();
     }
 
+    /// Which runs wait here now.
+    pub(crate) fn ids(&self) -> Vec<RunId> {
+        self.runs.lock().keys().copied().collect()
+    }
+
     pub(crate) fn len(&self) -> usize {
         self.runs.lock().len()
     }

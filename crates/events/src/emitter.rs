@@ -132,8 +132,14 @@ impl UserWebSocketEmitter {
         let count = events.len() as u64;
         // On the heap for as long as it takes: what waits for anything else need not have room for it.
         let written = Box::pin(self.store.commit(ctx, &self.run, changes, events)).await;
-        // What a run emits after its end, and calls beyond a rate, are refused on purpose.
-        let on_purpose = |error| matches!(error, &Error::RunEnded | &Error::RateExceeded { .. });
+        // What a run emits after its end, or after another node has taken it, and calls beyond a rate, are refused on
+        // purpose.
+        let on_purpose = |error| {
+            matches!(
+                error,
+                &Error::RunEnded | &Error::Fenced | &Error::RateExceeded { .. }
+            )
+        };
         if written.as_ref().is_err_and(|error| !on_purpose(error)) {
             metrics::counter!("netra_bridge_events_failed_total").increment(count);
         }

@@ -68,6 +68,20 @@ impl Hub {
 }
 
 impl Fanout for Hub {
+    fn elsewhere(&self, user: UserId, through: u64) {
+        let users = self.users.read();
+        for mailbox in users.get(&user).into_iter().flatten() {
+            mailbox.missed(through);
+        }
+    }
+
+    fn lost_track(&self) {
+        let users = self.users.read();
+        for mailbox in users.values().flatten() {
+            mailbox.missed(u64::MAX);
+        }
+    }
+
     fn committed(&self, entries: &[Arc<Entry>]) {
         if entries.is_empty() {
             return;

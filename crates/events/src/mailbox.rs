@@ -32,10 +32,22 @@ struct State {
     held: Option<Reservation>,
     /// When the first of them came.
     since: Option<Instant>,
-    /// The last number that came by, wanted or not, since the mailbox was opened.
+    /// The first number that came by, wanted or not, since the mailbox was opened.
+    first: Option<u64>,
+    /// The last number that came by, wanted or not, since the mailbox was opened, or up to which the log was read.
     through: Option<u64>,
     /// Something was thrown away; what waits is no longer complete.
     lagging: bool,
+}
+
+impl State {
+    /// Throws away what waits: the log has it.
+    fn lag(&mut self) {
+        *self = Self {
+            lagging: true,
+            ..Self::default()
+        };
+    }
 }
 
 /// What was taken out of a mailbox.
@@ -81,24 +93,52 @@ impl Mailbox {
         if state.lagging {
             return;
         }
+        // What came in between was committed by another node, and is in the log.
         let in_order = state.through.is_none_or(|through| entry.seq == through + 1);
         state.through = Some(entry.seq);
+        state.first.get_or_insert(entry.seq);
         if in_order && !self.filter.passes(entry) {
             return;
         }
-        let fits = in_order && state.waiting.len() < self.most_entries;
-        if !(fits && self.holds(&mut state, entry.bytes())) {
+        let fits = state.waiting.len() < self.most_entries;
+        if !in_order {
+            state.lag();
+        } else if !(fits && self.holds(&mut state, entry.bytes())) {
             metrics::counter!("netra_bridge_mailbox_overflows_total").increment(1);
-            *state = State {
-                lagging: true,
-                ..State::default()
-            };
+            state.lag();
         } else {
             state.since.get_or_insert_with(Instant::now);
             state.waiting.push_back(Arc::clone(entry));
         }
         drop(state);
         self.arrived.notify_one();
+    }
+
+    /// Notes that the log goes up to here at least, whoever wrote it: what did not come by is to be read there.
+    pub(crate) fn missed(&self, through: u64) {
+        let mut state = self.state.lock();
+        if state.lagging || state.through.is_some_and(|known| known >= through) {
+            return;
+        }
+        state.lag();
+        drop(state);
+        self.arrived.notify_one();
+    }
+
+    /// Notes that the log was read up to here after the mailbox was opened anew: from here on it is complete, unless
+    /// what came by began later.
+    pub(crate) fn read_up_to(&self, cursor: u64) {
+        let mut state = self.state.lock();
+        if state.lagging {
+            return;
+        }
+        if state.first.is_some_and(|first| first > cursor + 1) {
+            state.lag();
+            drop(state);
+            self.arrived.notify_one();
+        } else {
+            state.through = state.through.max(Some(cursor));
+        }
     }
 
     /// Whether there is room for as many bytes more, in the mailbox and on the account.

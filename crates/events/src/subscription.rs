@@ -114,6 +114,9 @@ impl Subscription {
             .events_within(&self.ctx, after, PAGE, PAGE_BYTES)
             .await?;
         self.next_position = Instant::now() + POSITION_EVERY;
+        if page.is_empty() {
+            self.mailbox.read_up_to(after);
+        }
         Ok(self.course.take_page(page, self.mailbox.filter()))
     }
 

@@ -80,6 +80,7 @@ impl Fixture {
             deadline: self.runtime.now(),
             input_message_id: self.runtime.new_id(MessageId::from_parts),
             started: true,
+            over_nodes: None,
             events: Vec::new(),
         };
         let id = self.runtime.new_id(ThreadId::from_parts);

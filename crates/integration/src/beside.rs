@@ -78,6 +78,7 @@ impl Beside {
             deadline: self.runtime.now(),
             input_message_id: self.runtime.new_id(MessageId::from_parts),
             started: true,
+            over_nodes: None,
             events: Vec::new(),
         };
         Ok(self.store.run_create(ctx, target, new, None).await?.value)

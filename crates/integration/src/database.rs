@@ -10,7 +10,10 @@ use anyhow::{Context as _, Result, bail};
 const VARIABLE: &str = "NETRA_TEST_POSTGRES";
 
 /// The variables that put a folder's rows where the tests are to have them; none for SQLite.
-pub(crate) fn settings(data: &Path) -> Result<Vec<(String, String)>> {
+///
+/// # Errors
+/// When its database cannot be made.
+pub fn settings(data: &Path) -> Result<Vec<(String, String)>> {
     let Some(server) = server() else {
         return Ok(Vec::new());
     };

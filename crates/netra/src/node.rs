@@ -141,6 +141,7 @@ pub struct Node {
     setup_link: Option<String>,
     drain: Duration,
     settable: Settable,
+    store: Store,
     runtime: Runtime,
     engine: ExecutionEngineFactory,
     // In the order in which they are let go: first nobody finds the server, last the lock.
@@ -200,6 +201,7 @@ impl Node {
         let infra = (&runtime, &store, &bridge);
         let engine = engine(&config, infra, tools, scripts, models, further.agents)?;
 
+        store.join().await?;
         // What a stopped server left has its place again before anybody asks for a new one.
         let recovery = UserExecutionContext::for_background(&runtime, BackgroundKind::Recovery);
         engine.recover(&recovery).await.map_err(other)?;
@@ -250,6 +252,7 @@ impl Node {
             url,
             drain: config.drain,
             settable,
+            store,
             runtime,
             engine,
             published,
@@ -290,12 +293,16 @@ impl Node {
         drop(self.published);
         self.engine.drain(self.drain).await;
         let left = self.runtime.drain(Duration::from_secs(5)).await;
+        if let Err(error) = self.store.leave().await {
+            tracing::warn!(%error, "other nodes are not told that this one is gone");
+        }
         if let Some(telemetry) = self.telemetry {
             telemetry.flush().await;
         }
         // Only now may another server have the folder.
         drop(self.engine);
         drop(self.settable);
+        drop(self.store);
         drop(self.temp);
         drop(self.lock);
         left

@@ -181,6 +181,7 @@ async fn author(runtime: &Runtime, store: &Store, number: usize) -> Result<Autho
         deadline: runtime.now(),
         input_message_id: runtime.new_id(MessageId::from_parts),
         started: true,
+        over_nodes: None,
         events: Vec::new(),
     };
     let run = store.run_create(&ctx, target, new, None).await?.value;

@@ -28,6 +28,15 @@ pub enum Error {
     /// The run has ended.
     #[error("the run has ended")]
     RunEnded,
+    /// Another node has taken the run since: whoever held it writes nothing more.
+    #[error("another node has taken the run")]
+    Fenced,
+    /// All of the user's slots are in use, on whichever nodes.
+    #[error("all execution slots are in use")]
+    SlotsExhausted,
+    /// The user's queue of runs is full, over all nodes.
+    #[error("the queue of runs is full")]
+    QueueFull,
     /// The approval has been answered.
     #[error("the approval has been answered")]
     ApprovalResolved,
@@ -89,6 +98,8 @@ impl Error {
             Self::Conflict(_) | Self::NameTaken => ErrorCode::Conflict,
             Self::ThreadBusy => ErrorCode::ThreadBusy,
             Self::RunEnded => ErrorCode::RunEnded,
+            Self::SlotsExhausted => ErrorCode::SlotsExhausted,
+            Self::QueueFull => ErrorCode::QueueFull,
             Self::ApprovalResolved => ErrorCode::ApprovalResolved,
             Self::IdempotencyKeyReused => ErrorCode::IdempotencyKeyReused,
             Self::InvalidCursor | Self::Nul => ErrorCode::InvalidRequest,
@@ -98,9 +109,11 @@ impl Error {
             // Of requests; to a run it is the limit that it has passed.
             Self::Memory(_) => ErrorCode::RateLimited,
             Self::Unavailable(_) => ErrorCode::StoreUnavailable,
-            Self::InUse { .. } | Self::Migration(_) | Self::Secrets(_) | Self::Bug(_) => {
-                ErrorCode::Internal
-            }
+            Self::Fenced
+            | Self::InUse { .. }
+            | Self::Migration(_)
+            | Self::Secrets(_)
+            | Self::Bug(_) => ErrorCode::Internal,
         }
     }
 

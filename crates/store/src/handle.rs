@@ -13,6 +13,7 @@ use netra_protocol::id::UserId;
 pub struct Readable<T> {
     owner: UserId,
     object: T,
+    fence: u64,
 }
 
 /// An object that its owner may change, as it was when it was looked up.
@@ -50,7 +51,20 @@ impl<T> Deref for Supervised<T> {
 
 impl<T> Readable<T> {
     pub(crate) fn new(owner: UserId, object: T) -> Self {
-        Self { owner, object }
+        Self::fenced(owner, object, 0)
+    }
+
+    pub(crate) fn fenced(owner: UserId, object: T, fence: u64) -> Self {
+        Self {
+            owner,
+            object,
+            fence,
+        }
+    }
+
+    /// Under which fence it was looked up: of a run, how often it had been taken by a node. What nobody takes has none.
+    pub fn fence(&self) -> u64 {
+        self.fence
     }
 
     /// Whose it is.
@@ -67,6 +81,15 @@ impl<T> Readable<T> {
 impl<T> Writable<T> {
     pub(crate) fn new(owner: UserId, object: T) -> Self {
         Self(Readable::new(owner, object))
+    }
+
+    pub(crate) fn fenced(owner: UserId, object: T, fence: u64) -> Self {
+        Self(Readable::fenced(owner, object, fence))
+    }
+
+    /// As [`Readable::fence`]: what is written with the proof is refused once another node has taken the object.
+    pub fn fence(&self) -> u64 {
+        self.0.fence
     }
 
     /// Whose it is.

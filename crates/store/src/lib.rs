@@ -35,6 +35,7 @@ mod fold;
 mod identity;
 mod json;
 mod key;
+mod lease;
 mod leave;
 mod lines;
 mod link;
@@ -43,6 +44,7 @@ mod lock;
 mod lookup;
 mod message;
 mod migration;
+mod node;
 mod note;
 mod owner;
 mod plans;
@@ -54,6 +56,7 @@ mod retention;
 mod run;
 mod run_trace;
 mod session;
+mod slots;
 mod sql;
 mod sqlite;
 mod sweep;
@@ -65,12 +68,13 @@ mod usage;
 mod work;
 
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use netra_context::Runtime;
 use netra_protocol::limits::Limits;
 use parking_lot::RwLock;
+use tokio::sync::watch;
 
 use database::{Database, Waits};
 
@@ -93,13 +97,15 @@ pub use link::{NO_PASSWORD_HERE, NewLink};
 pub use lock::DirLock;
 pub use log::{Entry, EventName, Fanout};
 pub use lookup::Lookup;
+pub use node::{HeldRun, NodeId, StopWish, TakenRun};
 pub use note::{MAX_NOTES, Note};
 pub use postgres::{Address, Postgres};
 pub use rate::{Rate, RatedCall, Window};
 pub use reservation::{ReservationId, Reserved, Settlement};
-pub use run::{NewRun, RunInput, RunSpan, Target};
+pub use run::{NewRun, OverNodes, RunInput, RunSpan, Target};
 pub use secret::Secrets;
 pub use session::Refreshed;
+pub use slots::Slot;
 pub use ticket::{Grant, TicketOwner, Tickets};
 pub use tool_server::{MAX_TOOL_SERVERS, NewToolServer, UserToolServer};
 pub use unfinished::Unfinished;
@@ -125,6 +131,9 @@ struct Shared {
     epoch: String,
     dir: PathBuf,
     tickets: Tickets,
+    /// Set when the store's node joins others.
+    node: OnceLock<NodeId>,
+    news: watch::Sender<u64>,
     /// The limits of users where neither their plan nor an admin says otherwise.
     limits: RwLock<Arc<Limits>>,
 }
@@ -179,6 +188,8 @@ impl Store {
             epoch,
             dir: config.dir,
             tickets: Tickets::default(),
+            node: OnceLock::new(),
+            news: watch::Sender::new(0),
             limits: RwLock::default(),
         })))
     }

@@ -22,6 +22,13 @@ use crate::sql::{Connection, OptionalExtension as _};
 pub trait Fanout: Send + Sync {
     /// These entries are durable. Comes after each commit, also after one without entries.
     fn committed(&self, entries: &[Arc<Entry>]);
+
+    /// Another node has committed events of this user, up to this number at least: they are in the log. Comes again now
+    /// and then, and later than it could.
+    fn elsewhere(&self, _user: UserId, _through: u64) {}
+
+    /// What other nodes have committed may have gone unheard, of any user.
+    fn lost_track(&self) {}
 }
 
 /// The `type` of an event.

@@ -11,6 +11,13 @@ use crate::sql::Connection;
 
 /// How an object of this user is read from one snapshot; `NotFound` where there is none.
 pub(crate) type Find<T, Id> = fn(&Store, &Connection, UserId, Id) -> Result<T, Error>;
+/// The same of what nodes take, with its fence.
+pub(crate) type FindFenced<T, Id> = fn(&Store, &Connection, UserId, Id) -> Result<(T, u64), Error>;
+
+enum Finding<T, Id> {
+    Plain(Find<T, Id>),
+    Fenced(FindFenced<T, Id>),
+}
 
 /// A look-up of one object.
 pub struct Lookup<'a, T, Id> {
@@ -18,7 +25,7 @@ pub struct Lookup<'a, T, Id> {
     ctx: &'a UserExecutionContext,
     id: Id,
     write: Right,
-    find: Find<T, Id>,
+    find: Finding<T, Id>,
 }
 
 impl<'a, T: Send + 'static, Id: Send + 'static> Lookup<'a, T, Id> {
@@ -35,7 +42,24 @@ impl<'a, T: Send + 'static, Id: Send + 'static> Lookup<'a, T, Id> {
             ctx,
             id,
             write,
-            find,
+            find: Finding::Plain(find),
+        }
+    }
+
+    /// The same of what nodes take.
+    pub(crate) fn fenced(
+        store: &'a Store,
+        ctx: &'a UserExecutionContext,
+        id: Id,
+        write: Right,
+        find: FindFenced<T, Id>,
+    ) -> Self {
+        Self {
+            store,
+            ctx,
+            id,
+            write,
+            find: Finding::Fenced(find),
         }
     }
 
@@ -45,7 +69,8 @@ impl<'a, T: Send + 'static, Id: Send + 'static> Lookup<'a, T, Id> {
     /// `NotFound` where there is none for this user; `Forbidden` without the right to read.
     pub async fn for_read(self) -> Result<Readable<T>, Error> {
         let user = require(self.ctx, Right::Read)?;
-        Ok(Readable::new(user, self.read(user).await?))
+        let (object, fence) = self.read(user).await?;
+        Ok(Readable::fenced(user, object, fence))
     }
 
     /// Proof that the user may change it, and its state now.
@@ -54,12 +79,16 @@ impl<'a, T: Send + 'static, Id: Send + 'static> Lookup<'a, T, Id> {
     /// `NotFound` where there is none for this user; `Forbidden` without the right to change it.
     pub async fn for_write(self) -> Result<Writable<T>, Error> {
         let user = require(self.ctx, self.write)?;
-        Ok(Writable::new(user, self.read(user).await?))
+        let (object, fence) = self.read(user).await?;
+        Ok(Writable::fenced(user, object, fence))
     }
 
-    async fn read(self, user: UserId) -> Result<T, Error> {
+    async fn read(self, user: UserId) -> Result<(T, u64), Error> {
         let (store, find, id) = (self.store.clone(), self.find, self.id);
-        let read = move |connection: &Connection| find(&store, connection, user, id);
+        let read = move |connection: &Connection| match find {
+            Finding::Plain(find) => Ok((find(&store, connection, user, id)?, 0)),
+            Finding::Fenced(find) => find(&store, connection, user, id),
+        };
         self.store.0.db.of(user).read(read).await
     }
 }

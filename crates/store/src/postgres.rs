@@ -11,18 +11,24 @@ mod migrate;
 pub(crate) mod scope;
 pub(crate) mod session;
 mod turns;
+mod watch;
 mod wire;
 mod writers;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use netra_context::Runtime;
+use parking_lot::Mutex;
+use tokio::sync::watch as watch_channel;
 
 use crate::audit::{AuditKey, totals};
 use crate::database::{Waits, Whose};
 use crate::effort::Effort;
 use crate::error::Error;
+use crate::lease::Lease;
 use crate::log::Fanout;
+use crate::node::NodeId;
 use crate::readers::Readers;
 use crate::sql::Connection;
 use crate::transaction::Tx;
@@ -33,6 +39,7 @@ pub(crate) use turns::Place;
 
 use session::Session;
 use turns::Turns;
+use watch::{Voice, Watch};
 use writers::Writers;
 
 /// Where the rows of a store are.
@@ -42,13 +49,20 @@ pub struct Postgres {
     pub server: Address,
     /// Who owns the tables, and brings them up to date; none where somebody else does that.
     pub owner: Option<Address>,
-    /// Connections at the most, half of them for writing.
+    /// Connections at the most, half of them for writing. A node among others has one more.
     pub connections: usize,
+    /// How long a node is taken for alive after each of its heartbeats; others take its runs then.
+    pub lease: Duration,
 }
 
 pub(crate) struct Database {
     writers: Writers,
     readers: Readers,
+    server: Address,
+    lease: Duration,
+    fanout: Arc<dyn Fanout>,
+    voice: Arc<Voice>,
+    watch: Mutex<Option<Watch>>,
 }
 
 impl Database {
@@ -74,16 +88,52 @@ impl Database {
         );
         readers.read_now(migrate::check)?;
         begin_totals(config, &audit_key)?;
-        let turns = Turns::new(fanout);
+        let (turns, voice) = (Turns::new(Arc::clone(&fanout)), Arc::default());
+        let words = (turns, Arc::clone(&voice));
         let writers = Writers::start(
             &config.server,
             half,
             runtime,
             audit_key,
-            turns,
+            words,
             waits.to_write,
         )?;
-        Ok(Self { writers, readers })
+        Ok(Self {
+            writers,
+            readers,
+            server: config.server.clone(),
+            lease: config.lease,
+            fanout,
+            voice,
+            watch: Mutex::default(),
+        })
+    }
+
+    /// Keeps this node's lease from now on, and hears of what other nodes commit.
+    pub(crate) fn watch(
+        &self,
+        (node, lease): (NodeId, Lease),
+        news: watch_channel::Sender<u64>,
+    ) -> Result<(), Error> {
+        let (voice, fanout) = (&self.voice, Arc::clone(&self.fanout));
+        let watch = Watch::start(&self.server, (node, lease), voice, fanout, news)?;
+        *self.watch.lock() = Some(watch);
+        Ok(())
+    }
+
+    /// How long this node is taken for alive after a heartbeat.
+    pub(crate) fn lease(&self) -> Duration {
+        self.lease
+    }
+
+    /// Whether this node may take what others held.
+    pub(crate) fn may_take(&self) -> bool {
+        self.watch.lock().as_ref().is_some_and(Watch::may_take)
+    }
+
+    /// No longer.
+    pub(crate) fn unwatch(&self) {
+        *self.watch.lock() = None;
     }
 
     pub(crate) async fn write<T: Send + 'static>(

@@ -1,10 +1,11 @@
 //! Runs: how they are made, looked up and changed.
 
 use netra_context::{Right, Rights, Trace, UserExecutionContext};
+use netra_protocol::event::EventKind;
 use netra_protocol::file::File;
-use netra_protocol::id::{FileId, MessageId, RequestId, RunId, ThreadId, UserId};
+use netra_protocol::id::{EventId, FileId, MessageId, RequestId, RunId, ThreadId, UserId};
 use netra_protocol::message::{Content, Message, MessageRole};
-use netra_protocol::run::{Run, RunStatus};
+use netra_protocol::run::{OnBusy, OnLimit, Run, RunStatus};
 use netra_protocol::thread::{CreateThread, Thread};
 use netra_protocol::usage::RunUsage;
 use netra_protocol::{Event, Page, Timestamp};
@@ -17,10 +18,15 @@ use crate::json;
 use crate::listing::Listing;
 use crate::log::Encoded;
 use crate::lookup::Lookup;
+use crate::node::NodeId;
 use crate::owner::require;
+use crate::slots::{self, Admitted};
 use crate::sql::{self, Connection, OptionalExtension as _, Row};
 use crate::transaction::Tx;
 use crate::{Store, file, message, run_trace, thread};
+
+/// The fence of a run that its maker holds.
+const FIRST_FENCE: u64 = 1;
 
 const COLUMNS: &str = "id, thread_id, agent, status, attempt, created_at, started_at, ended_at,
      deadline, result, error, usage, metadata";
@@ -37,6 +43,21 @@ pub enum Target {
     },
     /// A thread that the user may change.
     Thread(Writable<Thread>),
+}
+
+/// What admission asks of the other nodes, where there are any: what this node does not see may be in the way.
+#[derive(Debug, Clone)]
+pub struct OverNodes {
+    /// The user's limit of concurrent runs.
+    pub allowed: u32,
+    /// The user's limit of queued runs.
+    pub queue: u32,
+    /// What to do where all slots are in use.
+    pub on_limit: OnLimit,
+    /// What to do where the thread is in use.
+    pub on_busy: OnBusy,
+    /// The id of the event that says so where the run has to wait although its node would let it begin.
+    pub queued_id: EventId,
 }
 
 /// A run to be made.
@@ -64,6 +85,8 @@ pub struct NewRun {
     pub started: bool,
     /// Its first events, in the same transaction.
     pub events: Vec<Event>,
+    /// What holds over all nodes; none where nothing is asked.
+    pub over_nodes: Option<OverNodes>,
 }
 
 /// What an engine needs to know of a run.
@@ -139,20 +162,30 @@ pub(crate) fn find(connection: &Connection, user: UserId, id: RunId) -> Result<R
     rows.next()?.map_or(Err(Error::NotFound), |row| run(&row))
 }
 
-/// A run ends exactly once: everything that changes one asks this first. Gives its status now.
+/// The same with its fence.
+fn find_fenced(connection: &Connection, user: UserId, id: RunId) -> Result<(Run, u64), Error> {
+    let sql = format!("SELECT {COLUMNS}, fence FROM runs WHERE id = ?1 AND user_id = ?2");
+    let mut statement = connection.prepare_cached(&sql)?;
+    let mut rows = statement.query((id.to_bytes(), user.to_bytes()))?;
+    let row = rows.next()?.ok_or(Error::NotFound)?;
+    Ok((run(&row)?, row.get(13)?))
+}
+
+/// A run ends exactly once, and one node at a time holds it: everything that changes one asks this first. Gives its
+/// status now.
 pub(crate) fn refuse_ended(tx: &Tx<'_>, handle: &Writable<Run>) -> Result<RunStatus, Error> {
-    let status: Option<String> = tx
-        .prepare("SELECT status FROM runs WHERE id = ?1 AND user_id = ?2")?
+    let found: Option<(String, u64)> = tx
+        .prepare("SELECT status, fence FROM runs WHERE id = ?1 AND user_id = ?2")?
         .query_row((handle.id.to_bytes(), handle.owner().to_bytes()), |row| {
-            row.get(0)
+            Ok((row.get(0)?, row.get(1)?))
         })
         .optional()?;
-    let status: RunStatus = status
-        .ok_or(Error::NotFound)?
-        .parse()
-        .map_err(|_| Error::corrupt("run's status"))?;
+    let (status, fence) = found.ok_or(Error::NotFound)?;
+    let status: RunStatus = status.parse().map_err(|_| Error::corrupt("run's status"))?;
     if status.is_terminal() {
         Err(Error::RunEnded)
+    } else if fence != handle.fence() {
+        Err(Error::Fenced)
     } else {
         Ok(status)
     }
@@ -187,6 +220,12 @@ pub(crate) fn update(
 ) -> Result<(), Error> {
     let text = |value: Option<serde_json::Result<String>>| value.transpose().map_err(Error::from);
     let status = update.status;
+    // Whoever waits for the slot or the thread, and whoever could go on with the run, may be elsewhere.
+    if status.is_some_and(|status| status != RunStatus::Running)
+        || update.hold == Some(Hold::Released)
+    {
+        tx.ring();
+    }
     let ended_at = status
         .filter(|status| status.is_terminal())
         .map(|_| tx.now().as_micros());
@@ -197,7 +236,8 @@ pub(crate) fn update(
          usage = coalesce(?9, usage), log_end = coalesce(?10, log_end),
          attempt = coalesce(?11, attempt),
          released_at = CASE ?12 WHEN 'taken' THEN NULL WHEN 'released' THEN ?13
-                       ELSE released_at END
+                       ELSE released_at END,
+         node = CASE ?12 WHEN 'released' THEN NULL ELSE node END
          WHERE id = ?1 AND user_id = ?2",
         sql::params![
             handle.id.to_bytes(),
@@ -250,6 +290,23 @@ fn input_message(new: &NewRun, thread_id: ThreadId, created_at: Timestamp) -> Me
     }
 }
 
+fn first_event(
+    tx: &Tx<'_>,
+    new: &NewRun,
+    (thread_id, event_id): (ThreadId, EventId),
+    kind: EventKind,
+) -> Event {
+    Event {
+        event_id,
+        ts: tx.now(),
+        thread_id,
+        run_id: new.id,
+        agent: None,
+        step: None,
+        kind,
+    }
+}
+
 struct Creation {
     user: UserId,
     rights: Rights,
@@ -258,6 +315,7 @@ struct Creation {
     target: Target,
     thread_id: ThreadId,
     events: Vec<Encoded>,
+    node: Option<NodeId>,
     new: NewRun,
 }
 
@@ -270,8 +328,26 @@ fn create(tx: &mut Tx<'_>, creation: Creation) -> Result<Run, Error> {
         target,
         thread_id,
         events,
+        node,
         new,
     } = creation;
+    let (mut started, mut events) = (new.started, events);
+    if let (Some(node), Some(wish)) = (node, &new.over_nodes) {
+        let admitted = slots::admit(tx, user, (new.id, thread_id), node, wish)?;
+        if let (true, Admitted::Queued { position, reason }) = (started, admitted) {
+            started = false;
+            let queued = EventKind::RunQueued {
+                queue_position: position,
+                reason,
+            };
+            events = vec![Encoded::new(&first_event(
+                tx,
+                &new,
+                (thread_id, wish.queued_id),
+                queued,
+            ))?];
+        }
+    }
     match target {
         Target::New { title, .. } => {
             let body = CreateThread {
@@ -283,7 +359,7 @@ fn create(tx: &mut Tx<'_>, creation: Creation) -> Result<Run, Error> {
         Target::Thread(_) => thread::touch(tx, user, thread_id)?,
     }
     let files: Vec<FileId> = new.files.iter().map(|file| file.id).collect();
-    let status = if new.started {
+    let status = if started {
         RunStatus::Running
     } else {
         RunStatus::Queued
@@ -291,9 +367,9 @@ fn create(tx: &mut Tx<'_>, creation: Creation) -> Result<Run, Error> {
     tx.put(
         "INSERT INTO runs (id, user_id, thread_id, agent, agent_hash, status, attempt, input,
          files, metadata, timeout_ms, input_message_id, request_id, created_at, deadline, usage,
-         log_start, started_at, rights)
+         log_start, started_at, rights, node, fence)
          VALUES (?1, ?2, ?3, ?4, ?5, ?6, 1, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17,
-                 ?18)",
+                 ?18, ?19, ?20)",
         sql::params![
             new.id.to_bytes(),
             user.to_bytes(),
@@ -311,8 +387,10 @@ fn create(tx: &mut Tx<'_>, creation: Creation) -> Result<Run, Error> {
             new.deadline.as_micros(),
             serde_json::to_string(&RunUsage::default())?,
             tx.latest_seq(user)?,
-            new.started.then(|| tx.now().as_micros()),
+            started.then(|| tx.now().as_micros()),
             rights.bits(),
+            node.map(NodeId::to_bytes),
+            FIRST_FENCE,
         ],
     )?;
     message::put(tx, user, &input_message(&new, thread_id, tx.now()))?;
@@ -326,10 +404,10 @@ fn create(tx: &mut Tx<'_>, creation: Creation) -> Result<Run, Error> {
 impl Store {
     /// Looks a run up; its state carries the log's position of the snapshot.
     pub fn run<'a>(&'a self, ctx: &'a UserExecutionContext, id: RunId) -> Lookup<'a, Run, RunId> {
-        Lookup::new(self, ctx, id, Right::Run, |store, connection, user, id| {
-            let mut run = find(connection, user, id)?;
+        Lookup::fenced(self, ctx, id, Right::Run, |store, connection, user, id| {
+            let (mut run, fence) = find_fenced(connection, user, id)?;
             run.as_of = Some(store.as_of(connection, user)?);
-            Ok(run)
+            Ok((run, fence))
         })
     }
 
@@ -337,7 +415,8 @@ impl Store {
     /// that of the context.
     ///
     /// # Errors
-    /// `IdempotencyKeyReused`; `Forbidden` without the right to run.
+    /// `IdempotencyKeyReused`; `Forbidden` without the right to run; where several nodes share the database,
+    /// `SlotsExhausted`, `QueueFull` and `ThreadBusy`, as admission refuses what it sees itself.
     pub async fn run_create(
         &self,
         ctx: &UserExecutionContext,
@@ -363,12 +442,13 @@ impl Store {
                 .iter()
                 .map(Encoded::new)
                 .collect::<Result<_, _>>()?,
+            node: self.node(),
             new,
         };
         let key = idempotency.cloned();
         let work = move |tx: &mut Tx<'_>| once(tx, user, key.as_ref(), |tx| create(tx, creation));
         let created = self.0.db.of(user).write(work).await?;
-        let value = Writable::new(user, created.value);
+        let value = Writable::fenced(user, created.value, FIRST_FENCE);
         Ok(Created {
             value,
             replayed: created.replayed,

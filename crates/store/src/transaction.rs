@@ -1,5 +1,6 @@
 //! One caller's part of a transaction: a connection, the time, and what it appends to the log.
 
+use std::cell::Cell;
 use std::sync::Arc;
 
 use netra_protocol::Timestamp;
@@ -18,6 +19,8 @@ pub(crate) struct Tx<'a> {
     appended: &'a mut Vec<Arc<Entry>>,
     /// Its place in the order of fan-out, where several transactions commit at once.
     place: Option<&'a mut Place>,
+    /// Whether other nodes are to look at the runs anew.
+    rings: Cell<bool>,
 }
 
 impl<'a> Tx<'a> {
@@ -33,7 +36,18 @@ impl<'a> Tx<'a> {
             audit_key,
             appended,
             place: None,
+            rings: Cell::new(false),
         }
+    }
+
+    /// Other nodes are to look at the runs anew when this is committed.
+    pub(crate) fn ring(&self) {
+        self.rings.set(true);
+    }
+
+    /// Whether [`Tx::ring`] was called.
+    pub(crate) fn rings(&self) -> bool {
+        self.rings.get()
     }
 
     pub(crate) fn set_place(&mut self, place: &'a mut Place) {

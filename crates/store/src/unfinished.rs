@@ -9,6 +9,7 @@ use netra_protocol::run::RunStatus;
 use crate::Store;
 use crate::account::user_by_id;
 use crate::error::Error;
+use crate::node::NodeId;
 use crate::owner::require_background;
 use crate::sql::{Connection, Params};
 
@@ -26,12 +27,17 @@ pub struct Unfinished {
     pub status: RunStatus,
     /// Whether an engine has ever driven it.
     pub begun: bool,
+    /// How often it has been taken: whoever goes on with it must find the same.
+    pub fence: u64,
+    /// Who holds it; none where several nodes cannot be.
+    pub(crate) node: Option<NodeId>,
 }
 
-const SELECT: &str = "SELECT user_id, id, thread_id, status, started_at IS NOT NULL FROM runs
+const SELECT: &str =
+    "SELECT user_id, id, thread_id, status, started_at IS NOT NULL, fence, node FROM runs
      WHERE status IN ('queued', 'running', 'waiting')";
 
-fn read(
+pub(crate) fn read(
     connection: &Connection,
     base: &Limits,
     condition: &str,
@@ -48,6 +54,8 @@ fn read(
             thread_id: ThreadId::from_bytes(row.get(2)?),
             status: status.parse().map_err(|_| Error::corrupt("run's status"))?,
             begun: row.get(4)?,
+            fence: row.get(5)?,
+            node: row.get::<_, Option<[u8; 16]>>(6)?.map(NodeId::from_bytes),
         });
     }
     Ok(found)
@@ -91,7 +99,7 @@ impl Store {
         self.0.db.of_all().read(read).await
     }
 
-    /// The user's run, if it has not ended. As `for_background(Recovery)` only.
+    /// The user's run, if it has not ended and no other node holds it. As `for_background(Recovery)` only.
     ///
     /// # Errors
     /// `Forbidden` for anybody else; `Unavailable`.
@@ -103,8 +111,10 @@ impl Store {
     ) -> Result<Option<Unfinished>, Error> {
         require_background(ctx, &[BackgroundKind::Recovery])?;
         let (both, base) = ((run.to_bytes(), user.to_bytes()), self.base_limits());
+        let node = self.node();
         let read = move |connection: &Connection| {
-            Ok(read(connection, &base, "AND id = ?1 AND user_id = ?2", both)?.pop())
+            let found = read(connection, &base, "AND id = ?1 AND user_id = ?2", both)?.pop();
+            Ok(found.filter(|run| node.is_none() || run.node == node))
         };
         self.0.db.of_all().read(read).await
     }

@@ -33,6 +33,7 @@ async fn left_behind(
         deadline: runtime.now().plus_millis(60_000),
         input_message_id: runtime.new_id(MessageId::from_parts),
         started: false,
+        over_nodes: None,
         events: Vec::new(),
     };
     change(&mut new);

@@ -68,6 +68,7 @@ async fn entries() -> Vec<Arc<Entry>> {
         deadline: runtime.now(),
         input_message_id: message_id,
         started: true,
+        over_nodes: None,
         events: Vec::new(),
     };
     let run = store

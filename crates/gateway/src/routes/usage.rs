@@ -17,7 +17,7 @@ pub(crate) async fn usage_get(
 ) -> Result<Answer<Usage>, Error> {
     Ok(Answer(Usage {
         days: gateway.store.usage(&caller.ctx).await?,
-        slots: gateway.engine.slots(&caller.ctx),
+        slots: gateway.engine.slots_over_nodes(&caller.ctx).await?,
         tools: gateway.store.tool_usage(&caller.ctx).await?,
     }))
 }

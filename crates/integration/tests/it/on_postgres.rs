@@ -1,6 +1,8 @@
 //! The whole server with its rows in PostgreSQL, where `database.url` puts them. `cargo xtask test postgres` starts one and
 //! runs these tests, no other part does.
 
+mod nodes;
+
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};

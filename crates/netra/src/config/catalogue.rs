@@ -139,6 +139,10 @@ pub const CATALOGUE: &[Key] = &[
         "database.connections",
         "connections to PostgreSQL at the most, half of them for writing; at least 2",
     ),
+    value(
+        "database.lease_ms",
+        "how long a node is taken for alive after it was last seen, before others take its runs; at least 1000",
+    ),
     value("limits.concurrent_runs", "concurrent executions per user"),
     value("limits.queued_runs", "queued runs per user"),
     value(

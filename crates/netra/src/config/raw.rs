@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use netra_model::{Kind, MaxTokensField, PriceList, ProviderConfig, Secret};
 use netra_protocol::frame::HEARTBEAT_INTERVAL_MS;
@@ -155,6 +156,7 @@ pub(super) struct Database {
     url: Option<String>,
     owner_url: Option<String>,
     connections: usize,
+    lease_ms: u64,
 }
 
 impl Default for Database {
@@ -163,6 +165,7 @@ impl Default for Database {
             url: None,
             owner_url: None,
             connections: 16,
+            lease_ms: 10_000,
         }
     }
 }
@@ -182,6 +185,11 @@ impl Database {
                 "database.connections must be at least 2".into(),
             ));
         }
+        if self.lease_ms < 1_000 {
+            return Err(Error::Invalid(
+                "database.lease_ms must be at least 1000".into(),
+            ));
+        }
         let address = |key: &str, url: &str| {
             netra_store::Address::parse(url)
                 .map_err(|error| Error::Invalid(format!("{key}: {error}")))
@@ -193,6 +201,7 @@ impl Database {
                 .map(|url| address("database.owner_url", url))
                 .transpose()?,
             connections: self.connections,
+            lease: Duration::from_millis(self.lease_ms),
         }))
     }
 }

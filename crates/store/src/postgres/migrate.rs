@@ -27,6 +27,10 @@ const MIGRATIONS: &[Migration] = &[
         "tool_usage",
         include_str!("../migrations/postgres/0004_tool_usage.sql"),
     ),
+    (
+        "nodes",
+        include_str!("../migrations/postgres/0005_nodes.sql"),
+    ),
 ];
 
 /// Brings the schema up to date, as its owner, and lets the server's role work with it. Returns the version.

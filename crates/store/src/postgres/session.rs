@@ -7,6 +7,7 @@
 use std::cell::RefCell;
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
+use std::time::Duration;
 
 use fallible_iterator::FallibleIterator as _;
 use postgres_protocol::Oid;
@@ -14,7 +15,7 @@ use postgres_protocol::message::backend::{DataRowBody, Message};
 use postgres_protocol::message::frontend::{self, BindError};
 
 use super::address::Address;
-use super::wire::{Wire, refusal};
+use super::wire::{Closer, Wire, refusal};
 use super::{codec, dialect};
 use crate::sql::{Error, Params, Result, Value};
 
@@ -95,6 +96,17 @@ impl Session {
 
     pub(crate) fn is_in_transaction(&self) -> bool {
         self.0.borrow().is_in_transaction
+    }
+
+    /// Ends the connection from another thread.
+    pub(super) fn closer(&self) -> Result<Closer> {
+        self.0.borrow().wire.closer()
+    }
+
+    /// The next notification that has come on a channel that this connection listens to; none in this time.
+    pub(super) fn heard(&self, patience: Duration) -> Result<Option<String>> {
+        let mut state = self.0.borrow_mut();
+        state.watched(|state| state.wire.heard(patience))
     }
 
     pub(crate) fn prepare(&self, sql: &str) -> Result<Arc<Prepared>> {

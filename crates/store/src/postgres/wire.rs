@@ -1,9 +1,10 @@
 //! Messages to and from a server, and how a connection begins.
 
+use std::collections::VecDeque;
 use std::io::{self, Read as _, Write as _};
-use std::net::TcpStream;
+use std::net::{Shutdown, TcpStream};
 use std::os::unix::net::UnixStream;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::BytesMut;
 use fallible_iterator::FallibleIterator as _;
@@ -60,6 +61,27 @@ impl Stream {
         }
     }
 
+    fn set_read_timeout(&self, timeout: Option<Duration>) -> io::Result<()> {
+        match self {
+            Self::Tcp(stream) => stream.set_read_timeout(timeout),
+            Self::Unix(stream) => stream.set_read_timeout(timeout),
+        }
+    }
+
+    fn try_clone(&self) -> io::Result<Self> {
+        match self {
+            Self::Tcp(stream) => stream.try_clone().map(Self::Tcp),
+            Self::Unix(stream) => stream.try_clone().map(Self::Unix),
+        }
+    }
+
+    fn shutdown(&self) -> io::Result<()> {
+        match self {
+            Self::Tcp(stream) => stream.shutdown(Shutdown::Both),
+            Self::Unix(stream) => stream.shutdown(Shutdown::Both),
+        }
+    }
+
     fn set_nonblocking(&self, is: bool) -> io::Result<()> {
         match self {
             Self::Tcp(stream) => stream.set_nonblocking(is),
@@ -73,6 +95,18 @@ pub(super) struct Wire {
     /// What is to be sent with the next flush.
     pub(super) outgoing: BytesMut,
     incoming: BytesMut,
+    /// What came on the channels that this connection listens to; one that listens takes it out again.
+    heard: VecDeque<String>,
+}
+
+/// Ends a connection that another thread uses: what that one waits for fails.
+pub(super) struct Closer(Stream);
+
+impl Closer {
+    pub(super) fn close(&self) {
+        // One that has ended already need not be ended.
+        self.0.shutdown().ok();
+    }
 }
 
 impl Wire {
@@ -90,6 +124,7 @@ impl Wire {
             stream,
             outgoing: BytesMut::with_capacity(BUFFER),
             incoming: BytesMut::with_capacity(BUFFER),
+            heard: VecDeque::new(),
         };
         wire.begin(address).map_err(|error| at(&error))?;
         Ok(wire)
@@ -165,21 +200,54 @@ impl Wire {
         Ok(())
     }
 
+    pub(super) fn closer(&self) -> Result<Closer> {
+        Ok(Closer(self.stream.try_clone()?))
+    }
+
+    /// The next notification; none in this time. To be asked while no answer is awaited.
+    pub(super) fn heard(&mut self, patience: Duration) -> Result<Option<String>> {
+        let until = Instant::now() + patience;
+        loop {
+            while let Some(message) = Message::parse(&mut self.incoming)? {
+                self.take_aside(&message)?;
+            }
+            if let Some(heard) = self.heard.pop_front() {
+                return Ok(Some(heard));
+            }
+            let left = until.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return Ok(None);
+            }
+            self.stream.set_read_timeout(Some(left))?;
+            let filled = self.fill();
+            self.stream.set_read_timeout(None)?;
+            match filled {
+                Ok(0) => return Err(closed()),
+                Ok(_) => {}
+                Err(error) if is_late(&error) => return Ok(None),
+                Err(error) => return Err(error.into()),
+            }
+        }
+    }
+
+    /// Keeps what was notified.
+    fn take_aside(&mut self, message: &Message) -> Result<()> {
+        if let Message::NotificationResponse(body) = message {
+            self.heard.push_back(body.message()?.to_owned());
+        }
+        Ok(())
+    }
+
     /// The next message that answers something.
     pub(super) fn receive(&mut self) -> Result<Message> {
         loop {
             match Message::parse(&mut self.incoming)? {
-                Some(
-                    Message::NoticeResponse(_)
-                    | Message::ParameterStatus(_)
-                    | Message::NotificationResponse(_),
-                ) => {}
+                Some(Message::NoticeResponse(_) | Message::ParameterStatus(_)) => {}
+                Some(message @ Message::NotificationResponse(_)) => self.take_aside(&message)?,
                 Some(message) => return Ok(message),
                 None => {
                     if self.fill()? == 0 {
-                        return Err(Error::Unavailable(
-                            "PostgreSQL has closed the connection".into(),
-                        ));
+                        return Err(closed());
                     }
                 }
             }
@@ -222,6 +290,17 @@ impl From<io::Error> for Error {
     fn from(error: io::Error) -> Self {
         Self::Unavailable(error.to_string())
     }
+}
+
+fn closed() -> Error {
+    Error::Unavailable("PostgreSQL has closed the connection".into())
+}
+
+fn is_late(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut | io::ErrorKind::Interrupted
+    )
 }
 
 fn unexpected() -> Error {

@@ -18,6 +18,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use super::address::Address;
 use super::session::Session;
 use super::turns::Turns;
+use super::watch::Voice;
 use crate::audit::AuditKey;
 use crate::database::Whose;
 use crate::error::Error;
@@ -45,6 +46,7 @@ struct Shared {
     runtime: Runtime,
     audit_key: AuditKey,
     turns: Arc<Turns>,
+    voice: Arc<Voice>,
     queue: Mutex<Queue>,
     changed: Condvar,
 }
@@ -102,7 +104,7 @@ impl Writers {
         connections: usize,
         runtime: &Runtime,
         audit_key: AuditKey,
-        turns: Arc<Turns>,
+        (turns, voice): (Arc<Turns>, Arc<Voice>),
         waits: Bounds,
     ) -> Result<Self, Error> {
         let threads = u32::try_from(connections).unwrap_or(u32::MAX).max(1);
@@ -111,6 +113,7 @@ impl Writers {
             runtime: runtime.clone(),
             audit_key,
             turns,
+            voice,
             queue: Mutex::new(Queue::new(threads, waits)),
             changed: Condvar::new(),
         });
@@ -208,7 +211,9 @@ impl Shared {
         let mut tx = Tx::new(&connection, now, key, &mut appended);
         tx.set_place(&mut place);
         if work.carry_out(&mut tx) {
-            match connection.commit() {
+            let rings = tx.rings();
+            let told = self.voice.tell(&connection, &appended, rings);
+            match told.and_then(|()| connection.commit()) {
                 Ok(()) => {
                     place.committed(&appended);
                     *kept = Some(connection);

@@ -31,6 +31,7 @@ const MIGRATIONS: &[Migration] = &[
         "tool_usage",
         include_str!("../migrations/0013_tool_usage.sql"),
     ),
+    ("nodes", include_str!("../migrations/0014_nodes.sql")),
 ];
 
 /// Brings the schema up to date and returns its version. Another process that does the same waits.

@@ -7,6 +7,7 @@ use std::io::{Read as _, Write as _};
 use std::path::Path;
 use std::process::{Child, ChildStdin, Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
 
 use netra_store::{Address, Postgres};
 
@@ -51,6 +52,7 @@ impl Server {
             server: address("netra_app"),
             owner: Some(address("netra_owner")),
             connections: 8,
+            lease: Duration::from_secs(10),
         }
     }
 

@@ -187,6 +187,7 @@ impl Fixture {
             deadline: self.runtime.now(),
             input_message_id: self.runtime.new_id(MessageId::from_parts),
             started: true,
+            over_nodes: None,
             events: Vec::new(),
         }
     }

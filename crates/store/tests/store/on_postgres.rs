@@ -1,4 +1,5 @@
 //! What only PostgreSQL has. `cargo xtask test postgres` starts one and runs these tests, no other part does.
 
 mod isolation;
+mod nodes;
 mod server;

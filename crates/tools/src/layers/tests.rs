@@ -135,6 +135,7 @@ fn new_run(runtime: &Runtime) -> NewRun {
         deadline: runtime.now().plus_millis(60_000),
         input_message_id: runtime.new_id(MessageId::from_parts),
         started: true,
+        over_nodes: None,
         events: Vec::new(),
     }
 }

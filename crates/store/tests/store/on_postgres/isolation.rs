@@ -148,7 +148,10 @@ async fn the_servers_role_can_neither_pass_by_the_policies_nor_change_the_schema
         .map(str::to_owned)
         .collect();
     unbound.sort();
-    assert_eq!(unbound, ["agent_versions", "meta", "migrations", "plans"]);
+    assert_eq!(
+        unbound,
+        ["agent_versions", "meta", "migrations", "nodes", "plans"]
+    );
 }
 
 #[tokio::test]
@@ -160,6 +163,7 @@ async fn a_server_does_not_start_as_the_owner_of_the_tables() {
         server: config.owner.clone().unwrap(),
         owner: None,
         connections: 2,
+        lease: config.lease,
     };
     let dir = tempfile::tempdir().unwrap();
     let store = netra_store::Config {

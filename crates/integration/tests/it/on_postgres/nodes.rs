@@ -1,0 +1,293 @@
+//! Several server processes over one database: any of them serves any user, and one that is killed or paused costs
+//! nobody a run, a slot or an event.
+
+use std::path::Path;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, bail, ensure};
+use netra_client::Client;
+use netra_integration::{
+    FakeModel, ProcessOptions, Reply, TestProcess, TestUser, database_of, raw_sql, script,
+};
+use netra_protocol::event::EventKind;
+use netra_protocol::run::RunStatus;
+use reqwest::Method;
+use rustix::process::Signal;
+use serde_json::json;
+
+use crate::Test;
+use crate::expect::{approve, names, until, until_end, with_model};
+
+/// Short, so that a node that is gone is soon known to be, and long beside what a busy machine lets a heartbeat wait.
+const LEASE_MS: u64 = 4_000;
+
+/// Folders of nodes; the database is that of the first.
+struct Folders {
+    first: tempfile::TempDir,
+    others: Vec<tempfile::TempDir>,
+    options: ProcessOptions,
+}
+
+impl Folders {
+    fn new(model: &FakeModel) -> Result<Self> {
+        let first = tempfile::tempdir()?;
+        let lease = ("NETRA__DATABASE__LEASE_MS".into(), LEASE_MS.to_string());
+        let environment = [
+            with_model(model).environment(),
+            database_of(first.path())?,
+            vec![lease, ("NETRA__SERVER__DRAIN_MS".into(), "200".into())],
+        ];
+        let options = ProcessOptions {
+            environment: environment.concat(),
+            ..ProcessOptions::default()
+        };
+        Ok(Self {
+            first,
+            others: Vec::new(),
+            options,
+        })
+    }
+
+    async fn start_first(&self) -> Result<TestProcess> {
+        TestProcess::start_with(self.first.path(), self.options.clone()).await
+    }
+
+    /// One more node, with the keys of the first.
+    async fn start_another(&mut self) -> Result<TestProcess> {
+        let folder = tempfile::tempdir()?;
+        for file in std::fs::read_dir(self.first.path())? {
+            let file = file?;
+            if file.file_name().to_string_lossy().contains("keys") {
+                std::fs::copy(file.path(), folder.path().join(file.file_name()))?;
+            }
+        }
+        let server = TestProcess::start_with(folder.path(), self.options.clone()).await?;
+        self.others.push(folder);
+        Ok(server)
+    }
+
+    fn data(&self) -> &Path {
+        self.first.path()
+    }
+
+    /// A number that the database has, of everybody.
+    fn number(&self, sql: &str) -> Result<u64> {
+        let sql = format!("SET netra.everybody = 'on'; {sql}");
+        Ok(raw_sql(self.data(), &sql)?.trim().parse()?)
+    }
+}
+
+/// The same user, asking another node.
+fn over(server: &TestProcess, user: &TestUser) -> Result<TestUser> {
+    let token = user.client.token().context("it has one")?;
+    Ok(TestUser {
+        client: Client::new(server.url(), Some(token))?,
+        ..user.clone()
+    })
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_run_is_seen_live_and_cancelled_over_another_node() -> Test {
+    let model = FakeModel::start(|_| Reply::Hang("half an ans".into())).await?;
+    let mut folders = Folders::new(&model)?;
+    let one = folders.start_first().await?;
+    let two = folders.start_another().await?;
+    let ada = one.user("ada").await?;
+    let ada_there = over(&two, &ada)?;
+    let mut here = ada.socket().await?;
+    let mut there = ada_there.socket().await?;
+    let run = ada.start("assistant", "hello").await?;
+    let delta = until(&mut there, "message_delta").await?;
+    assert_eq!(delta.event.event.run_id, run.id);
+    assert_eq!(
+        ada_there.client.run(run.id).await?.status,
+        RunStatus::Running
+    );
+
+    ada_there.client.run_cancel(run.id).await?;
+    let seen_here = until_end(&mut here, run.id).await?;
+    let last = seen_here.last().context("it has a last event")?;
+    assert_eq!(last.event.event.kind.name(), "run_cancelled");
+    until(&mut there, "run_cancelled").await?;
+    assert_eq!(
+        ada_there.client.run_end(run.id).await?.status,
+        RunStatus::Cancelled
+    );
+    assert_eq!(
+        names(&ada.events(run.id).await?),
+        names(&ada_there.events(run.id).await?)
+    );
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_a_killed_node_had_goes_on_with_another_once_and_within_the_slots() -> Test {
+    const SLOTS: usize = 5;
+    // What the first node asks is never answered; what is asked again is.
+    let asked = AtomicUsize::new(0);
+    let model = FakeModel::start(move |_| match asked.fetch_add(1, Ordering::SeqCst) {
+        0..SLOTS => Reply::Hang("half an ans".into()),
+        _ => Reply::Text(vec!["a whole ".into(), "answer".into()]),
+    })
+    .await?;
+    let mut folders = Folders::new(&model)?;
+    let mut one = folders.start_first().await?;
+    let two = folders.start_another().await?;
+    let ada = one.user("ada").await?;
+    let ada_there = over(&two, &ada)?;
+    let mut socket = ada_there.socket().await?;
+    let mut runs = Vec::new();
+    for _ in 0..SLOTS {
+        runs.push(ada.start("assistant", "hello").await?);
+        until(&mut socket, "message_delta").await?;
+    }
+    // No slot is left, here and there.
+    for user in [&ada, &ada_there] {
+        let run = user.start("assistant", "hello").await?;
+        assert_eq!(run.status, RunStatus::Queued);
+        runs.push(run);
+    }
+    one.signal(Signal::KILL)?;
+    one.ended().await?;
+    for run in &runs {
+        let run = ada_there.client.run_end(run.id).await?;
+        assert_eq!(run.status, RunStatus::Completed);
+        assert_eq!(run.result, Some(json!({"text": "a whole answer"})));
+        let events = ada_there.events(run.id).await?;
+        let names = names(&events);
+        let count = |name: &str| names.iter().filter(|other| **other == name).count();
+        let was_cut_off = usize::from(run.attempt > 1);
+        assert_eq!(count("run_resumed"), was_cut_off, "{names:?}");
+        assert_eq!((count("run_started"), count("run_completed")), (1, 1));
+    }
+    let resumed = "SELECT count(*) FROM events WHERE type = 'run_resumed'";
+    assert_eq!(folders.number(resumed)?, SLOTS as u64);
+    // In the order of the user's log.
+    let begun =
+        "CASE WHEN type = 'run_started' THEN 1 WHEN type = 'run_completed' THEN -1 ELSE 0 END";
+    let most =
+        format!("SELECT max(n) FROM (SELECT sum({begun}) OVER (ORDER BY seq) AS n FROM events) s");
+    assert_eq!(folders.number(&most)?, SLOTS as u64);
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_node_that_was_paused_writes_nothing_into_what_another_has_taken() -> Test {
+    let asked = AtomicUsize::new(0);
+    let model = FakeModel::start(move |_| match asked.fetch_add(1, Ordering::SeqCst) {
+        0 => Reply::Slowly(vec!["stale ".into(); 10_000], Duration::from_millis(20)),
+        _ => Reply::Text(vec!["a whole ".into(), "answer".into()]),
+    })
+    .await?;
+    let mut folders = Folders::new(&model)?;
+    let one = folders.start_first().await?;
+    let two = folders.start_another().await?;
+    let ada = one.user("ada").await?;
+    let ada_there = over(&two, &ada)?;
+    let mut socket = ada_there.socket().await?;
+    let run = ada.start("assistant", "hello").await?;
+    until(&mut socket, "message_delta").await?;
+    one.signal(Signal::STOP)?;
+    until(&mut socket, "run_resumed").await?;
+    let ended = ada_there.client.run_end(run.id).await?;
+    assert_eq!(ended.status, RunStatus::Completed);
+    let before = ada_there.client.run(run.id).await?;
+    one.signal(Signal::CONT)?;
+
+    // It works again, and has let go of what is no longer its own.
+    let echoed = ada.run("echo", "still here").await?;
+    assert_eq!(echoed.status, RunStatus::Completed);
+    let held = "SELECT count(*) FROM runs WHERE status NOT IN ('completed')";
+    assert_eq!(folders.number(held)?, 0);
+    assert_eq!(ada.client.run(run.id).await?.result, before.result);
+    let events = ada.events(run.id).await?;
+    let last = events.last().context("it has events")?;
+    ensure!(matches!(
+        last.event.event.kind,
+        EventKind::RunCompleted { .. }
+    ));
+    let late = format!(
+        "SELECT count(*) FROM events WHERE run_id = '{}' AND seq > {}",
+        uuid(run.id.to_bytes()),
+        last.event.seq
+    );
+    assert_eq!(folders.number(&late)?, 0);
+    Ok(())
+}
+
+fn uuid(bytes: [u8; 16]) -> String {
+    bytes.map(|byte| format!("{byte:02x}")).concat()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_node_that_stops_hands_its_runs_over() -> Test {
+    let asked = AtomicUsize::new(0);
+    let model = FakeModel::start(move |_| match asked.fetch_add(1, Ordering::SeqCst) {
+        0 => Reply::Hang("half an ans".into()),
+        _ => Reply::Text(vec!["a whole ".into(), "answer".into()]),
+    })
+    .await?;
+    let mut folders = Folders::new(&model)?;
+    let mut one = folders.start_first().await?;
+    let two = folders.start_another().await?;
+    let ada = one.user("ada").await?;
+    let ada_there = over(&two, &ada)?;
+    let mut socket = ada_there.socket().await?;
+    let run = ada.start("assistant", "hello").await?;
+    until(&mut socket, "message_delta").await?;
+    one.signal(Signal::TERM)?;
+    assert_eq!(one.ended().await?.code(), Some(0));
+    let ended = ada_there.client.run_end(run.id).await?;
+    assert_eq!(ended.status, RunStatus::Completed);
+    assert_eq!(ended.attempt, 1, "only a crash counts");
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_answer_over_another_node_lets_a_run_go_on_whether_its_own_is_alive_or_dead() -> Test {
+    let model = FakeModel::start(|_| Reply::Hang(String::new())).await?;
+    let own = tempfile::tempdir()?;
+    script(
+        own.path(),
+        "keeper",
+        "tools = [\"remember\"]\n",
+        "remember(name='a', text='b')\n",
+    )?;
+    let rule = "permit (principal, action == Netra::Action::\"call\", resource);";
+    std::fs::write(own.path().join("asked.cedar"), rule)?;
+    let mut folders = Folders::new(&model)?;
+    for key in ["NETRA__AGENTS__DIR", "NETRA__POLICY__DIR"] {
+        let dir = own.path().display().to_string();
+        folders.options.environment.push((key.into(), dir));
+    }
+    let mut one = folders.start_first().await?;
+    let two = folders.start_another().await?;
+    let ada = one.user("ada").await?;
+    let ada_there = over(&two, &ada)?;
+    let mut socket = ada_there.socket().await?;
+    let run = ada.start("keeper", "x").await?;
+    approve(&ada_there, &mut socket).await?;
+    let ended = ada_there.client.run_end(run.id).await?;
+    assert_eq!((ended.status, ended.attempt), (RunStatus::Completed, 1));
+
+    let run = ada.start("keeper", "x").await?;
+    let asked = until(&mut socket, "approval_requested").await?;
+    until(&mut socket, "run_waiting").await?;
+    one.signal(Signal::KILL)?;
+    one.ended().await?;
+    let EventKind::ApprovalRequested { approval_id, .. } = asked.event.event.kind else {
+        bail!("{asked:?}");
+    };
+    let path = format!("/api/approvals/{approval_id}");
+    let answer = ada_there.client.request(Method::POST, &path);
+    ada_there
+        .client
+        .send(answer.json(&json!({"decision": "approve"})))
+        .await?;
+    assert_eq!(
+        ada_there.client.run_end(run.id).await?.status,
+        RunStatus::Completed
+    );
+    Ok(())
+}

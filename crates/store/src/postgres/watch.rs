@@ -1,0 +1,282 @@
+//! A node's own connection: its heartbeats go out on it, and what other nodes have committed is heard of on it.
+//!
+//! It is none of the pool's, so that a node that has much to do is not taken for dead. A notification names a user and a
+//! number; what happened stands in the log, which whoever is concerned reads. One that is lost costs time only: with each
+//! heartbeat the connection looks which logs have grown of late.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use netra_protocol::id::UserId;
+use parking_lot::{Condvar, Mutex};
+use tokio::sync::watch;
+
+use super::address::Address;
+use super::session::Session;
+use super::wire::Closer;
+use crate::error::Error;
+use crate::lease::Lease;
+use crate::log::{Entry, Fanout};
+use crate::node::{NodeId, beat};
+use crate::sql::{self, Connection};
+
+/// The channel that all nodes of a database hear.
+const CHANNEL: &str = "netra";
+/// Between two tries to get the connection back.
+const RETRY: Duration = Duration::from_millis(500);
+/// Logs that have grown in this time, by the clocks of those who wrote, are looked at again.
+const LATE: &str = "interval '10 seconds'";
+
+/// What a node's writers say to the others.
+#[derive(Default)]
+pub(super) struct Voice(Mutex<Option<NodeId>>, AtomicBool);
+
+impl Voice {
+    /// Tells the others, when this transaction is committed, how far these users' logs go now, and whether they are to
+    /// look at the runs. A node that is alone tells nobody: notifications make commits wait for each other.
+    pub(super) fn tell(
+        &self,
+        connection: &Connection,
+        appended: &[Arc<Entry>],
+        rings: bool,
+    ) -> sql::Result<()> {
+        let Some(node) = *self.0.lock() else {
+            return Ok(());
+        };
+        if !self.1.load(Ordering::Relaxed) {
+            return Ok(());
+        }
+        let mut notify = connection.prepare_cached("SELECT pg_notify(?1, ?2)")?;
+        let ring = if rings { "r" } else { "-" };
+        let is_last = |at: usize| {
+            let next = appended.get(at + 1);
+            next.is_none_or(|next| next.user_id != appended[at].user_id)
+        };
+        for (_, entry) in appended.iter().enumerate().filter(|(at, _)| is_last(*at)) {
+            let (user, seq) = (entry.user_id, entry.seq);
+            notify.put((CHANNEL, format!("{node} {ring} {user} {seq}")))?;
+        }
+        if rings && appended.is_empty() {
+            notify.put((CHANNEL, format!("{node} {ring}")))?;
+        }
+        Ok(())
+    }
+}
+
+/// What was heard.
+#[derive(Debug, PartialEq, Eq)]
+struct Heard {
+    rings: bool,
+    log: Option<(UserId, u64)>,
+}
+
+impl Heard {
+    /// None of a notification of one's own, and of one that nobody of ours sends.
+    fn parse(text: &str, node: &str) -> Option<Self> {
+        let mut words = text.split(' ');
+        if words.next()? == node {
+            return None;
+        }
+        let rings = words.next()? == "r";
+        let log = match (words.next(), words.next()) {
+            (Some(user), Some(seq)) => Some((user.parse().ok()?, seq.parse().ok()?)),
+            _ => None,
+        };
+        Some(Self { rings, log })
+    }
+}
+
+/// The connection's thread, which ends when this is dropped.
+pub(super) struct Watch(Arc<Shared>);
+
+struct Shared {
+    address: Address,
+    node: NodeId,
+    voice: Arc<Voice>,
+    fanout: Arc<dyn Fanout>,
+    news: watch::Sender<u64>,
+    lease: Mutex<Lease>,
+    closing: Mutex<Closing>,
+    closed: Condvar,
+}
+
+#[derive(Default)]
+struct Closing {
+    is_closed: bool,
+    connection: Option<Closer>,
+}
+
+impl Watch {
+    pub(super) fn start(
+        address: &Address,
+        (node, lease): (NodeId, Lease),
+        voice: &Arc<Voice>,
+        fanout: Arc<dyn Fanout>,
+        news: watch::Sender<u64>,
+    ) -> Result<Self, Error> {
+        *voice.0.lock() = Some(node);
+        // Until the first look says otherwise.
+        voice.1.store(true, Ordering::Relaxed);
+        let shared = Arc::new(Shared {
+            address: address.clone(),
+            node,
+            voice: Arc::clone(voice),
+            fanout,
+            news,
+            lease: Mutex::new(lease),
+            closing: Mutex::default(),
+            closed: Condvar::new(),
+        });
+        let of_thread = Arc::clone(&shared);
+        std::thread::Builder::new()
+            .name("netra-watch".into())
+            .spawn(move || of_thread.run())
+            .map_err(Error::from)?;
+        Ok(Self(shared))
+    }
+
+    /// Whether this node may take what others held.
+    pub(super) fn may_take(&self) -> bool {
+        self.0.lease.lock().may_take(Instant::now())
+    }
+}
+
+impl Drop for Watch {
+    fn drop(&mut self) {
+        let mut closing = self.0.closing.lock();
+        closing.is_closed = true;
+        if let Some(connection) = closing.connection.take() {
+            connection.close();
+        }
+        self.0.closed.notify_all();
+    }
+}
+
+impl Shared {
+    fn run(&self) {
+        loop {
+            let ended = self.listen();
+            let mut closing = self.closing.lock();
+            if closing.is_closed {
+                return;
+            }
+            if let Err(error) = ended {
+                tracing::warn!(%error, lease.held = self.lease.lock().is_held(Instant::now()), "the node's own connection failed");
+            }
+            self.closed.wait_for(&mut closing, RETRY);
+            if closing.is_closed {
+                return;
+            }
+        }
+    }
+
+    fn listen(&self) -> Result<(), Error> {
+        let session = Session::connect(&self.address)?;
+        {
+            let mut closing = self.closing.lock();
+            if closing.is_closed {
+                return Ok(());
+            }
+            closing.connection = Some(session.closer()?);
+        }
+        // It looks at everybody's logs, and is no transaction.
+        session.batch("SET netra.everybody = 'on'")?;
+        session.batch(&format!("LISTEN {CHANNEL}"))?;
+        let connection = Connection::Postgres(session);
+        // Whatever was said before nobody has heard.
+        self.fanout.lost_track();
+        self.ring();
+        let node = self.node.to_string();
+        loop {
+            if self.due().is_zero() {
+                self.beat(&connection)?;
+            }
+            let Connection::Postgres(session) = &connection else {
+                return Ok(());
+            };
+            if let Some(text) = session.heard(self.due())?
+                && let Some(heard) = Heard::parse(&text, &node)
+            {
+                if let Some((user, seq)) = heard.log {
+                    self.fanout.elsewhere(user, seq);
+                }
+                if heard.rings {
+                    self.ring();
+                }
+            }
+        }
+    }
+
+    /// How long until the next heartbeat.
+    fn due(&self) -> Duration {
+        self.lease.lock().due(Instant::now())
+    }
+
+    fn beat(&self, connection: &Connection) -> Result<(), Error> {
+        let asked = Instant::now();
+        let (was_held, length) = {
+            let mut lease = self.lease.lock();
+            lease.asks(asked);
+            (lease.is_held(asked), lease.length())
+        };
+        beat(connection, self.node, length.as_secs_f64())?;
+        self.lease.lock().renewed(asked);
+        if !was_held {
+            // Others may have taken what this node had.
+            self.ring();
+        }
+        let sql =
+            "SELECT EXISTS (SELECT 1 FROM nodes WHERE id <> ?1 AND expires_at > clock_timestamp())";
+        let mut statement = connection.prepare_cached(sql)?;
+        let has_peers = statement.query_row([self.node.to_bytes()], |row| row.get(0))?;
+        self.voice.1.store(has_peers, Ordering::Relaxed);
+        if has_peers {
+            self.look(connection)?;
+        }
+        Ok(())
+    }
+
+    fn look(&self, connection: &Connection) -> Result<(), Error> {
+        let sql =
+            format!("SELECT user_id, seq FROM logs WHERE appended_at > clock_timestamp() - {LATE}");
+        let mut statement = connection.prepare_cached(&sql)?;
+        let rows =
+            statement.query_map([], |row| Ok((UserId::from_bytes(row.get(0)?), row.get(1)?)))?;
+        for row in rows {
+            let (user, seq): (UserId, u64) = row?;
+            self.fanout.elsewhere(user, seq);
+        }
+        Ok(())
+    }
+
+    fn ring(&self) {
+        self.news.send_modify(|news| *news = news.wrapping_add(1));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_another_node_says_is_understood_and_ones_own_words_are_not_heard() {
+        let user = UserId::from_parts(1, 2);
+        let said = format!("aa r {user} 17");
+        let heard = Heard::parse(&said, "bb").unwrap();
+        assert_eq!(
+            heard,
+            Heard {
+                rings: true,
+                log: Some((user, 17))
+            }
+        );
+        assert_eq!(Heard::parse(&said, "aa"), None);
+        let ring = Heard {
+            rings: true,
+            log: None,
+        };
+        assert_eq!(Heard::parse("aa r", "bb"), Some(ring));
+        assert_eq!(Heard::parse("aa - nobody 1", "bb"), None);
+    }
+}
