@@ -6,8 +6,11 @@ use std::path::Path;
 use std::process::Command;
 
 use anyhow::{Context as _, Result, bail};
+use netra_store::{Address, Postgres, Store};
 
 const VARIABLE: &str = "NETRA_TEST_POSTGRES";
+/// What the databases are copied from: an empty one with the schema. Bringing that up for each costs more.
+const TEMPLATE: &str = "netra_template";
 
 /// The variables that put a folder's rows where the tests are to have them; none for SQLite.
 pub(crate) fn settings(data: &Path) -> Result<Vec<(String, String)>> {
@@ -47,14 +50,86 @@ fn url_of_app(server: &str, name: &str) -> String {
     format!("{app}/{name}")
 }
 
-/// Makes a database that is not there yet.
+/// Takes a folder's database away, which nobody may be connected to any more. PostgreSQL itself waits a few seconds for
+/// those who are about to go.
+///
+/// # Errors
+/// That somebody still is, after about [`crate::PATIENCE`]; or that the tests are of SQLite.
+pub fn drop_database(data: &Path) -> Result<()> {
+    let (server, name) = (server_or_error()?, name(data));
+    let mut last = Ok(());
+    for _ in 0..6 {
+        let said = psql(
+            &format!("{server}/postgres"),
+            &format!("DROP DATABASE {name}"),
+        );
+        match said {
+            Err(error) if error.to_string().contains("being accessed") => last = Err(error),
+            other => return other.map(drop),
+        }
+    }
+    last
+}
+
+fn server_or_error() -> Result<String> {
+    server().with_context(|| {
+        format!("{VARIABLE} names no server: `cargo xtask test postgres` starts one")
+    })
+}
+
+/// Makes a database that is not there yet: a copy of one that has the schema already.
 fn create(server: &str, name: &str) -> Result<()> {
-    match psql(
-        &format!("{server}/postgres"),
-        &format!("CREATE DATABASE {name}"),
-    ) {
-        Err(error) if !error.to_string().contains("already exists") => Err(error),
-        _ => Ok(()),
+    let copy = format!("CREATE DATABASE {name} TEMPLATE {TEMPLATE}");
+    match maintain(server, &copy)? {
+        Said::Missing => {
+            make_template(server)?;
+            match maintain(server, &copy)? {
+                Said::Missing => bail!("{TEMPLATE} has vanished"),
+                Said::Done | Said::Exists => Ok(()),
+            }
+        }
+        Said::Done | Said::Exists => Ok(()),
+    }
+}
+
+/// Makes what other databases are copied from. It takes its name when it is whole, so that whoever is later copies
+/// nothing unfinished, and of several at once the first counts.
+fn make_template(server: &str) -> Result<()> {
+    let making = format!("{TEMPLATE}_{:016x}", rand::random::<u64>());
+    maintain(server, &format!("CREATE DATABASE {making}"))?;
+    let address = |url: &str| Address::parse(url).map_err(anyhow::Error::msg);
+    Store::migrate_on(&Postgres {
+        server: address(&url_of_app(server, &making))?,
+        owner: Some(address(&format!("{server}/{making}"))?),
+        connections: 2,
+    })?;
+    let rename = format!("ALTER DATABASE {making} RENAME TO {TEMPLATE}");
+    if let Said::Exists = maintain(server, &rename)? {
+        maintain(server, &format!("DROP DATABASE {making}"))?;
+    }
+    Ok(())
+}
+
+/// What came of work on whole databases.
+enum Said {
+    Done,
+    /// There is one of this name.
+    Exists,
+    /// There is none.
+    Missing,
+}
+
+fn maintain(server: &str, sql: &str) -> Result<Said> {
+    match psql(&format!("{server}/postgres"), sql) {
+        Ok(_) => Ok(Said::Done),
+        Err(error) => match error.to_string() {
+            // The index says it where two make it at the same moment.
+            said if said.contains("already exists") || said.contains("datname_index") => {
+                Ok(Said::Exists)
+            }
+            said if said.contains("does not exist") => Ok(Said::Missing),
+            _ => Err(error),
+        },
     }
 }
 
@@ -63,9 +138,7 @@ fn create(server: &str, name: &str) -> Result<()> {
 /// # Errors
 /// What the database says against it, or that the tests are of SQLite.
 pub fn raw_sql(data: &Path, sql: &str) -> Result<String> {
-    let server = server()
-        .with_context(|| format!("{VARIABLE} names no server: `cargo xtask test postgres` does"))?;
-    psql(&url_of_app(&server, &name(data)), sql)
+    psql(&url_of_app(&server_or_error()?, &name(data)), sql)
 }
 
 fn psql(url: &str, sql: &str) -> Result<String> {

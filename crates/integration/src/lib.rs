@@ -27,7 +27,7 @@ pub use agents::script;
 pub use beside::Beside;
 pub use binary::{binary, output, run_netra};
 pub use caller::{CALLER, calls, write_caller};
-pub use database::raw_sql;
+pub use database::{drop_database, raw_sql};
 pub use fake_collector::{Collected, FakeCollector, attributes};
 pub use fake_endpoint::{FakeEndpoint, Request, Said};
 pub use fake_model::{FakeModel, Reply};

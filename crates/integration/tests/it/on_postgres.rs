@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
-use netra_integration::{Options, TestServer, TestUser, raw_sql};
+use netra_integration::{Options, TestServer, TestUser, drop_database, raw_sql};
 use netra_protocol::ErrorCode;
 use netra_protocol::id::RunId;
 
@@ -85,4 +85,16 @@ async fn the_servers_own_role_sees_a_servers_rows_only_when_it_says_whose() -> T
     let everybody = "SELECT set_config('netra.everybody', 'on', true)";
     assert_eq!(runs(everybody.into())?, "2|2");
     Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_server_that_has_stopped_has_no_connections_to_its_database_any_more() -> Test {
+    let server = TestServer::start().await?;
+    server.user().await?.run("echo", "a b c").await?;
+    let others = "SELECT count(*) > 0 FROM pg_stat_activity
+                  WHERE datname = current_database() AND pid <> pg_backend_pid()";
+    assert_eq!(raw_sql(server.data(), others)?.trim(), "t");
+    let (data, left) = server.stop().await;
+    assert_eq!(left, 0);
+    drop_database(data.path())
 }
