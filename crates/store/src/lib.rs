@@ -30,6 +30,8 @@ mod departure;
 mod door;
 mod effort;
 mod error;
+#[cfg(feature = "failpoints")]
+mod failpoint;
 mod file;
 mod fold;
 mod identity;
@@ -134,7 +136,7 @@ impl Store {
     /// up to date; `Unavailable` when the folder or the database cannot be read or written.
     pub fn open(runtime: &Runtime, config: Config, fanout: Arc<dyn Fanout>) -> Result<Self, Error> {
         let path = config.dir.join("netra.db");
-        Self::over(runtime, config, |audit_key| {
+        Self::over(runtime, config, fanout, |audit_key, fanout| {
             let db = sqlite::Database::open(&path, runtime, audit_key, fanout)?;
             Ok(Database::Sqlite(db))
         })
@@ -151,7 +153,7 @@ impl Store {
         server: &Postgres,
         fanout: Arc<dyn Fanout>,
     ) -> Result<Self, Error> {
-        Self::over(runtime, config, |audit_key| {
+        Self::over(runtime, config, fanout, |audit_key, fanout| {
             let db = postgres::Database::open(server, runtime, audit_key, fanout)?;
             Ok(Database::Postgres(db))
         })
@@ -160,11 +162,14 @@ impl Store {
     fn over(
         runtime: &Runtime,
         config: Config,
-        open: impl FnOnce(AuditKey) -> Result<Database, Error>,
+        fanout: Arc<dyn Fanout>,
+        open: impl FnOnce(AuditKey, Arc<dyn Fanout>) -> Result<Database, Error>,
     ) -> Result<Self, Error> {
         lock::make_private_dir(&config.dir)?;
         lock::make_private_dir(&config.dir.join("files"))?;
-        let db = open(config.audit_key)?;
+        #[cfg(feature = "failpoints")]
+        let fanout = failpoint::Mortal::over(fanout, &config.dir);
+        let db = open(config.audit_key, fanout)?;
         let epoch = db.epoch()?;
         Ok(Self(Arc::new(Shared {
             runtime: runtime.clone(),
