@@ -6,6 +6,7 @@ use std::path::Path;
 use std::process::Command;
 
 use anyhow::{Context as _, Result, bail};
+use netra::config::{Config, Layers};
 use netra_store::{Address, Postgres, Store};
 
 const VARIABLE: &str = "NETRA_TEST_POSTGRES";
@@ -18,15 +19,24 @@ pub(crate) fn settings(data: &Path) -> Result<Vec<(String, String)>> {
         return Ok(Vec::new());
     };
     let name = name(data);
-    create(&server, &name)?;
+    create(&server, data)?;
     Ok(vec![
         ("NETRA__DATABASE__URL".into(), url_of_app(&server, &name)),
         (
             "NETRA__DATABASE__OWNER_URL".into(),
             format!("{server}/{name}"),
         ),
-        ("NETRA__DATABASE__CONNECTIONS".into(), "6".into()),
     ])
+}
+
+/// The configuration of a data folder beside its server, with everything else as by default.
+///
+/// # Errors
+/// Where its database cannot be made.
+pub fn config_beside(data: &Path) -> Result<Config> {
+    let folder = data.display().to_string();
+    let layers = Layers::new().environment(settings(data)?);
+    Ok(Config::load(layers.flag("data.dir", "data", folder))?)
 }
 
 /// The server that the tests are to have their databases on, as the owner of the tables.
@@ -71,25 +81,101 @@ pub fn drop_database(data: &Path) -> Result<()> {
     last
 }
 
+/// Whether the tests have their databases on PostgreSQL.
+pub fn is_on_postgres() -> bool {
+    server().is_some()
+}
+
+/// Changes rows of a folder's database behind its server's back, as the owner of the tables, which sees everybody's.
+///
+/// # Errors
+/// What the database says against it, or that the tests are of SQLite.
+pub fn change_rows(data: &Path, sql: &str) -> Result<()> {
+    let url = format!("{}/{}", server_or_error()?, name(data));
+    psql(&url, &format!("SET netra.everybody = 'on'; {sql}")).map(drop)
+}
+
+/// Copies a folder's database into a file as an operator does, whatever its server writes meanwhile.
+///
+/// # Errors
+/// What `pg_dump` says against it, or that the tests are of SQLite.
+pub async fn dump_database(data: &Path, file: &Path) -> Result<()> {
+    // The owner is bound by row-level security too, and would not see the parts of tables at all.
+    let server = server_or_error()?.replacen("netra_owner", "netra_backup", 1);
+    let mut dump = tokio::process::Command::new("pg_dump");
+    dump.args(["--format", "custom", "--file"]).arg(file);
+    done(dump.arg(format!("{server}/{}", name(data)))).await
+}
+
+/// Makes a folder's database of such a file.
+///
+/// # Errors
+/// What `pg_restore` says against it, or that the tests are of SQLite.
+pub async fn restore_database(file: &Path, data: &Path) -> Result<()> {
+    let (server, name) = (server_or_error()?, name(data));
+    maintain(&server, &format!("CREATE DATABASE {name}"))?;
+    let mut restore = tokio::process::Command::new("pg_restore");
+    restore.args(["--exit-on-error", "--dbname", &format!("{server}/{name}")]);
+    done(restore.arg(file)).await
+}
+
+async fn done(command: &mut tokio::process::Command) -> Result<()> {
+    let out = command.output().await.context("PostgreSQL's programs")?;
+    if !out.status.success() {
+        bail!("{}", String::from_utf8_lossy(&out.stderr));
+    }
+    Ok(())
+}
+
 fn server_or_error() -> Result<String> {
     server().with_context(|| {
         format!("{VARIABLE} names no server: `cargo xtask test postgres` starts one")
     })
 }
 
-/// Makes a database that is not there yet: a copy of one that has the schema already.
-fn create(server: &str, name: &str) -> Result<()> {
+/// Makes a folder's database where it is not there yet: a copy of one that has the schema already.
+fn create(server: &str, data: &Path) -> Result<()> {
+    let name = name(data);
     let copy = format!("CREATE DATABASE {name} TEMPLATE {TEMPLATE}");
-    match maintain(server, &copy)? {
+    let said = match maintain(server, &copy)? {
         Said::Missing => {
             make_template(server)?;
-            match maintain(server, &copy)? {
-                Said::Missing => bail!("{TEMPLATE} has vanished"),
-                Said::Done | Said::Exists => Ok(()),
-            }
+            maintain(server, &copy)?
         }
-        Said::Done | Said::Exists => Ok(()),
+        said => said,
+    };
+    match said {
+        Said::Missing => bail!("{TEMPLATE} has vanished"),
+        Said::Exists => Ok(()),
+        Said::Done => {
+            let folder = data.display();
+            maintain(server, &format!("COMMENT ON DATABASE {name} IS '{folder}'"))?;
+            drop_left(server)
+        }
     }
+}
+
+/// Drops the databases of folders that are gone, before the disk has to keep them: a few megabytes for each test.
+fn drop_left(server: &str) -> Result<()> {
+    let maintenance = format!("{server}/postgres");
+    let list = "SELECT datname, shobj_description(oid, 'pg_database') FROM pg_database
+                WHERE datname LIKE 'it%' AND shobj_description(oid, 'pg_database') IS NOT NULL";
+    let listed = psql(&maintenance, list)?;
+    for (name, folder) in listed.lines().filter_map(|line| line.split_once('|')) {
+        if is_gone(Path::new(folder)) {
+            // Another test may do it at the same moment.
+            let drop = format!("DROP DATABASE IF EXISTS {name} WITH (FORCE)");
+            psql(&maintenance, &drop).ok();
+        }
+    }
+    Ok(())
+}
+
+/// Whether nobody will use the folder any more: one in a test's folder may still have to be made.
+fn is_gone(folder: &Path) -> bool {
+    let temporary = std::env::temp_dir();
+    let parent = folder.parent().filter(|parent| *parent != temporary);
+    !folder.exists() && parent.is_none_or(|parent| !parent.exists())
 }
 
 /// Makes what other databases are copied from. It takes its name when it is whole, so that whoever is later copies
@@ -103,6 +189,11 @@ fn make_template(server: &str) -> Result<()> {
         owner: Some(address(&format!("{server}/{making}"))?),
         connections: 2,
     })?;
+    // Each copy gives its log a name of its own, as a new database does.
+    psql(
+        &format!("{server}/{making}"),
+        "DELETE FROM meta WHERE key = 'epoch'",
+    )?;
     let rename = format!("ALTER DATABASE {making} RENAME TO {TEMPLATE}");
     if let Said::Exists = maintain(server, &rename)? {
         maintain(server, &format!("DROP DATABASE {making}"))?;

@@ -53,7 +53,10 @@ async fn two_thousand_runs_leave_the_heap_where_it_was() -> Test {
 }
 
 async fn start_with(data: &std::path::Path, options: Options) -> Result<TestProcess> {
-    let options = options.set("limits.requests_per_minute", 1_000_000);
+    let options = options
+        .set("limits.requests_per_minute", 1_000_000)
+        // Each connection to PostgreSQL has prepared statements of its own, and a new one may come at any time.
+        .set("database.connections", 2);
     let options = ProcessOptions {
         environment: options.environment(),
         ..ProcessOptions::default()
