@@ -69,7 +69,7 @@ fn plan(fixture: &Fixture, sql: &str) -> Vec<String> {
         "SET plan_cache_mode = force_generic_plan; SET netra.user_id = '00000000-0000-0000-0000-000000000000';
          PREPARE asked AS {sql}; EXPLAIN (COSTS OFF) EXECUTE asked{given}"
     ));
-    let explained = explained.unwrap_or_else(|why| panic!("{sql}: {why}"));
+    let explained = explained.map_err(|why| format!("{sql}: {why}")).unwrap();
     explained.lines().map(str::to_owned).collect()
 }
 
