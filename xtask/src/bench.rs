@@ -5,6 +5,7 @@ use std::process::ExitCode;
 
 use anyhow::{Result, bail};
 
+use crate::postgres::Server;
 use crate::workspace::Workspace;
 use crate::{debian, process};
 
@@ -31,7 +32,21 @@ pub(crate) fn run(workspace: &Workspace, args: &[String]) -> Result<ExitCode> {
             "--",
         ],
     );
-    Err(process::become_program(bench.args(args).args(programs)))
+    bench.args(args).args(programs);
+    if !is_on_postgres(args) {
+        return Err(process::become_program(&mut bench));
+    }
+    // The server is to end with it, so this program stays.
+    let server = Server::durable(workspace)?;
+    process::run(server.shown_to(&mut bench))?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Whether the rows of the server under load are to be in PostgreSQL.
+fn is_on_postgres(args: &[String]) -> bool {
+    let mut pairs = args.iter().zip(args.iter().skip(1));
+    pairs.any(|(option, value)| option == "--database" && value == "postgres")
+        || args.iter().any(|arg| arg == "--database=postgres")
 }
 
 /// Builds what some benchmarks measure besides the server, and says to them where it is: a prototype is where the
@@ -62,6 +77,17 @@ fn programs(workspace: &Workspace, benchmark: &str) -> Result<Vec<OsString>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_database_is_told_from_the_arguments() {
+        let on_postgres = |line: &str| {
+            let args: Vec<String> = line.split(' ').map(str::to_owned).collect();
+            is_on_postgres(&args)
+        };
+        assert!(on_postgres("runs --database postgres --seconds 5"));
+        assert!(on_postgres("runs --database=postgres"));
+        assert!(!on_postgres("runs --database sqlite") && !on_postgres("runs postgres"));
+    }
 
     #[test]
     fn a_benchmark_must_be_named() {

@@ -1,6 +1,7 @@
 //! The server under chaos: built so that it can be told to die, then tried by netra-chaos.
 
 use std::fs;
+use std::process::Command;
 
 use anyhow::{Context as _, Result};
 
@@ -13,6 +14,11 @@ const FEATURE: &str = "failpoints";
 
 /// Runs it with these arguments of netra-chaos.
 pub(crate) fn check(workspace: &Workspace, args: &[String]) -> Result<Outcome> {
+    part::tests(&mut built(workspace, args)?)
+}
+
+/// The program with these arguments, and the server that it is to try, built as they want it.
+pub(crate) fn built(workspace: &Workspace, args: &[String]) -> Result<Command> {
     process::require("cc")?;
     debian::program(workspace, &["faketime"], "faketime")?;
     // The long form counts events, so it is worth a build that is quick at them.
@@ -36,5 +42,6 @@ pub(crate) fn check(workspace: &Workspace, args: &[String]) -> Result<Outcome> {
     build(&server)?;
     build(&["-p", "netra-integration", "--bin", "netra-chaos"])?;
     let mut chaos = process::command(workspace, folder.join("netra-chaos"));
-    part::tests(chaos.arg("--server").arg(told_to_die).args(args))
+    chaos.arg("--server").arg(told_to_die).args(args);
+    Ok(chaos)
 }

@@ -55,7 +55,6 @@ Usage: cargo xtask test [--fail-fast] [--list] [part]... [-- <arguments of chaos
   clippy       all targets, warnings denied
   unit         tests of every crate but netra-integration
   valgrind     the allocator's blocks, watched by valgrind
-  postgres     the store's tests, and a whole server, on a PostgreSQL that it starts (needs PostgreSQL 15)
   openapi      openapi/netra.json and what is made from it are what the server serves
   integration  end-to-end tests of netra-integration
   contract     every operation of the document by schemathesis, as a user and as an admin (needs Python 3.11)
@@ -66,6 +65,7 @@ Usage: cargo xtask test [--fail-fast] [--list] [part]... [-- <arguments of chaos
   browser      the page in Chromium against the server (needs Node; as root it installs Chromium)
   monitoring   alerts and metrics before promtool (fetches it from Debian, installs nothing)
   security     tests of netra-integration in modules named `security`
+  postgres     the store's tests, integration, security and a short chaos on a PostgreSQL that it starts (needs PostgreSQL 15)
   chaos        many users, a server that dies, a network that breaks: nothing is lost
 
   --fail-fast  stop at the first part that fails
@@ -121,9 +121,12 @@ Run a benchmark of netra-integration, server and generator in release builds
 
 Usage: cargo xtask bench <name> [arguments]
 
+With `--database postgres`, which `runs` takes, a PostgreSQL is started for it, whose commits are durable.
+
 Examples:
   cargo xtask bench runs
   cargo xtask bench runs --help
+  cargo xtask bench runs --database postgres
   cargo xtask bench events --only fanout,idle --json
   cargo xtask bench isolation --only idle,cost
   cargo xtask bench greed --rounds 20

@@ -48,7 +48,6 @@ pub(crate) const ALL: [Part; 19] = [
     part("clippy", clippy),
     part("unit", unit),
     part("valgrind", valgrind),
-    part("postgres", postgres::check),
     part("openapi", |workspace| {
         openapi::check(workspace).and_then(|()| plain(true))
     }),
@@ -69,6 +68,7 @@ pub(crate) const ALL: [Part; 19] = [
     part("browser", browser::check),
     part("monitoring", monitoring::check),
     part("security", |workspace| integration(workspace, &[SECURITY])),
+    part("postgres", postgres::check),
     Part {
         run_with: Some(chaos::check),
         ..part("chaos", |workspace| chaos::check(workspace, &[]))
@@ -150,6 +150,12 @@ fn valgrind(workspace: &Workspace) -> Result<Outcome> {
 }
 
 fn integration(workspace: &Workspace, filter: &[&str]) -> Result<Outcome> {
+    let filter = [&["--skip", postgres::TESTS], filter].concat();
+    tests(&mut without_others(workspace, &filter)?)
+}
+
+/// The end-to-end tests that this lets run, whatever the database, with what they need besides the server.
+pub(crate) fn without_others(workspace: &Workspace, filter: &[&str]) -> Result<Command> {
     debian::program(workspace, &["curl"], "curl")?;
     debian::program(workspace, &["nginx", "/usr/sbin/nginx"], "nginx")?;
     // What needs packages of others is a part of its own.
@@ -159,11 +165,10 @@ fn integration(workspace: &Workspace, filter: &[&str]) -> Result<Outcome> {
         agents::TESTS,
         contract::TESTS,
         monitoring::TESTS,
-        postgres::TESTS,
     ];
     let others = others.into_iter().flat_map(|part| ["--skip", part]);
     let filter: Vec<&str> = others.chain(filter.iter().copied()).collect();
-    tests(&mut end_to_end(workspace, &filter)?)
+    end_to_end(workspace, &filter)
 }
 
 /// Builds the real binary, which end-to-end tests start: cargo does not build it for another crate's tests.

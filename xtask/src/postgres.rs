@@ -1,7 +1,5 @@
-//! The store on PostgreSQL: a server of our own for the time of the tests, on a free port and with a folder of its own.
-//!
-//! Nothing of a server that the machine may run is touched. What is written need not outlive the tests, so nothing
-//! waits for the disk.
+//! Netra on PostgreSQL: a server of our own for as long as it is needed, on a free port and with a folder of its own.
+//! Nothing of a server that the machine may run is touched.
 
 use std::fs;
 use std::io::{BufRead, BufReader};
@@ -10,12 +8,14 @@ use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::time::Instant;
 
 use anyhow::{Context as _, Result, bail};
 
 use crate::part::{self, Outcome};
+use crate::tally::Tally;
 use crate::workspace::Workspace;
-use crate::{debian, process};
+use crate::{chaos, debian, process};
 
 /// Versions that the store works on, as Debian places them.
 const PROGRAMS: [&str; 4] = [
@@ -26,29 +26,68 @@ const PROGRAMS: [&str; 4] = [
 ];
 /// The user that Debian's package makes. The server refuses to run as root.
 const USER: &str = "postgres";
+/// What is written need not outlive the tests, so that nothing waits for the disk.
+const FORGETFUL: [&str; 2] = ["fsync=off", "full_page_writes=off"];
 /// What names the server to the tests.
 const VARIABLE: &str = "NETRA_TEST_POSTGRES";
 
-/// The module whose tests need it, of the store's and of the end-to-end tests: no other part has a server of it.
-pub(crate) const TESTS: &str = "on_postgres::";
+/// Has the store's tests take the user out of every condition, so that row-level security alone holds.
+const STRIPPED: &str = "NETRA_TEST_STRIPPED";
 
-/// Runs the store's own tests, those that only PostgreSQL has, and the whole server on it.
+/// The modules whose tests need it, and those that look at the files of the other database.
+pub(crate) const TESTS: &str = "on_postgres::";
+const TESTS_OF_SQLITE: &str = "on_sqlite::";
+/// Tests of how much memory and processor the server's process takes from others: they measure nothing of a database, and
+/// beside one that shares the machine's processors they would measure that.
+const TESTS_OF_PROCESS: [&str; 4] = [
+    "memory::",
+    "growth::",
+    "heap_growth_per_request",
+    "security::neighbour::",
+];
+/// What chaos there takes in place of its own time: what it does is the same as beside the other database.
+const CHAOS: [&str; 2] = ["--seconds", "20"];
+
+/// Runs the store's tests, the end-to-end tests and chaos on it.
 pub(crate) fn check(workspace: &Workspace) -> Result<Outcome> {
     process::require("cc")?;
-    let program = debian::program(workspace, &PROGRAMS, "postgresql")?;
-    let server = Server::start(workspace, Path::new(&program))?;
-    let args = ["test", "-p", "netra-store", "--test", "store"];
-    let mut tests = process::cargo(workspace, &args);
-    let mut outcome = part::tests(server.shown_to(&mut tests))?;
-    let mut whole = part::end_to_end(workspace, &[TESTS])?;
-    let whole = part::tests(server.shown_to(&mut whole))?;
-    outcome.tally.add(whole.tally);
-    outcome.good &= whole.good;
+    let store = ["test", "-p", "netra-store", "--test", "store"];
+    let mut stripped = process::cargo(workspace, &store);
+    stripped.env(STRIPPED, "1");
+    let skipped: Vec<&str> = [TESTS_OF_SQLITE]
+        .into_iter()
+        .chain(TESTS_OF_PROCESS)
+        .flat_map(|tests| ["--skip", tests])
+        .collect();
+    let suites = [
+        ("store", process::cargo(workspace, &store)),
+        ("store without its conditions on the user", stripped),
+        (
+            "integration and security",
+            part::without_others(workspace, &skipped)?,
+        ),
+        ("chaos", chaos::built(workspace, &CHAOS.map(String::from))?),
+    ];
+    let server = Server::start(workspace, &FORGETFUL)?;
+    let mut outcome = Outcome {
+        tally: Tally::default(),
+        good: true,
+    };
+    for (name, mut tests) in suites {
+        let began = Instant::now();
+        let suite = part::tests(server.shown_to(&mut tests))?;
+        println!(
+            "-- {name} on PostgreSQL: {:.1} s",
+            began.elapsed().as_secs_f64()
+        );
+        outcome.tally.add(suite.tally);
+        outcome.good &= suite.good;
+    }
     Ok(outcome)
 }
 
 /// A server that ends when it is dropped, and its folder with it.
-struct Server {
+pub(crate) struct Server {
     child: Child,
     programs: PathBuf,
     folder: PathBuf,
@@ -56,8 +95,14 @@ struct Server {
 }
 
 impl Server {
-    fn start(workspace: &Workspace, program: &Path) -> Result<Self> {
-        let programs = program
+    /// One whose commits are durable, for what is measured.
+    pub(crate) fn durable(workspace: &Workspace) -> Result<Self> {
+        Self::start(workspace, &[])
+    }
+
+    fn start(workspace: &Workspace, settings: &[&str]) -> Result<Self> {
+        let program = debian::program(workspace, &PROGRAMS, "postgresql")?;
+        let programs = Path::new(&program)
             .parent()
             .context("a program has a folder")?
             .to_owned();
@@ -96,10 +141,11 @@ impl Server {
         for setting in [
             "listen_addresses=127.0.0.1",
             "unix_socket_directories=",
-            "fsync=off",
-            "full_page_writes=off",
-            "max_connections=400",
-        ] {
+            "max_connections=1000",
+        ]
+        .iter()
+        .chain(settings)
+        {
             postgres.args(["-c", setting]);
         }
         let mut child = postgres.stderr(Stdio::piped()).spawn()?;
@@ -114,7 +160,12 @@ impl Server {
             port,
         };
         wait_until_ready(BufReader::new(log))?;
-        for role in ["netra_owner LOGIN CREATEDB", "netra_app LOGIN"] {
+        // Who drops a database may end those who are still connected to it.
+        for role in [
+            "netra_owner LOGIN CREATEDB IN ROLE pg_signal_backend",
+            "netra_app LOGIN",
+            "netra_backup LOGIN BYPASSRLS IN ROLE pg_read_all_data",
+        ] {
             server.say(&format!("CREATE ROLE {role}"))?;
         }
         Ok(server)
@@ -127,7 +178,7 @@ impl Server {
     }
 
     /// Lets a program's tests find the server, and the client of its version.
-    fn shown_to<'c>(&self, command: &'c mut Command) -> &'c mut Command {
+    pub(crate) fn shown_to<'c>(&self, command: &'c mut Command) -> &'c mut Command {
         #[expect(
             clippy::disallowed_methods,
             reason = "one folder is put before those of the PATH"

@@ -4,7 +4,6 @@ use std::path::Path;
 use std::sync::Arc;
 
 use anyhow::Result;
-use netra::config::{Config, Layers};
 use netra_context::{Principal, Rights, Runtime, UserExecutionContext};
 use netra_events::Hub;
 use netra_gateway::Keys;
@@ -17,7 +16,7 @@ use netra_protocol::run::Run;
 use netra_store::{NewRun, Store, Target, Writable};
 use serde_json::{Map, json};
 
-use crate::database;
+use crate::database::config_beside;
 
 /// The store of a folder that a server may have too.
 pub struct Beside {
@@ -35,12 +34,7 @@ impl Beside {
     pub fn open(data: &Path) -> Result<Self> {
         let runtime = Runtime::new();
         let audit_key = Keys::load_or_create(&runtime, data)?.audit_key();
-        let config = Config::load(Layers::new().environment(database::settings(data)?).flag(
-            "data.dir",
-            "data",
-            data.display().to_string(),
-        ))?;
-        let store = config.store(&runtime, audit_key, Hub::new())?;
+        let store = config_beside(data)?.store(&runtime, audit_key, Hub::new())?;
         Ok(Self { runtime, store })
     }
 

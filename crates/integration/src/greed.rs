@@ -17,6 +17,7 @@ use serde_json::{Value, json};
 use tokio::sync::watch;
 
 use crate::agents::script;
+use crate::database::config_beside;
 use crate::fake_model::{FakeModel, Reply};
 use crate::process::{Options, TestProcess};
 use crate::resident::Resident;
@@ -354,12 +355,21 @@ impl<'a> Scene<'a> {
             "{{\"agent\":\"echo\",\"input\":{{\"n\":[{}0]}}}}",
             "0,".repeat(500_000)
         );
-        let posts = (0..4 * AT_ONCE).map(|_| {
-            let request = self.greedy.request(Method::POST, "/api/runs");
-            let request = request.header("content-type", "application/json");
-            self.greedy.send(request.body(body.clone()))
-        });
-        for answered in join_all(posts).await {
+        let post = async || {
+            loop {
+                let request = self.greedy.request(Method::POST, "/api/runs");
+                let request = request.header("content-type", "application/json");
+                let answered = self.greedy.send(request.body(body.clone())).await;
+                match &answered {
+                    // The whole server is busy and says when it will not be; that is nothing of the user's.
+                    Err(error) if error.code() == Some(ErrorCode::Overloaded) => {
+                        tokio::time::sleep(error.retry_after().unwrap_or_default()).await;
+                    }
+                    _ => return answered,
+                }
+            }
+        };
+        for answered in join_all((0..4 * AT_ONCE).map(|_| post())).await {
             match answered {
                 Ok(answer) => bail!("a body of zeros was taken: {}", answer.status()),
                 // Refused for what it is, or for want of memory.
@@ -439,7 +449,7 @@ struct Others {
 
 impl Others {
     async fn start(server: &TestProcess, data: &Path, count: usize) -> Result<Self> {
-        let config = netra::config::Config::for_data(data)?;
+        let config = config_beside(data)?;
         let accounts = netra::accounts::Accounts::open(&config).map_err(|problem| problem.error)?;
         let mut clients = Vec::new();
         for number in 0..count {

@@ -27,7 +27,10 @@ pub use agents::script;
 pub use beside::Beside;
 pub use binary::{binary, output, run_netra};
 pub use caller::{CALLER, calls, write_caller};
-pub use database::{raw_sql, settings as database_of};
+pub use database::{
+    change_rows, config_beside, drop_database, dump_database, is_on_postgres, raw_sql,
+    restore_database, settings as database_of,
+};
 pub use fake_collector::{Collected, FakeCollector, attributes};
 pub use fake_endpoint::{FakeEndpoint, Request, Said};
 pub use fake_model::{FakeModel, Reply};

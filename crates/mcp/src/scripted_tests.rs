@@ -162,9 +162,12 @@ pub(crate) fn server(
     (config, Arc::new(programs), scripted)
 }
 
+pub(crate) fn policy() -> Policy {
+    Policy::shipped("production").unwrap()
+}
+
 pub(crate) fn registry() -> Arc<Registry> {
-    let policy = Policy::shipped("production").unwrap();
-    Arc::new(Registry::new(Vec::new(), policy).unwrap())
+    Arc::new(Registry::new(Vec::new(), policy()).unwrap())
 }
 
 /// The context of a user.

@@ -23,8 +23,9 @@ pub(crate) struct Seats {
     instances_per_user: usize,
     table: Mutex<Table>,
     taken: Arc<Mutex<Taken>>,
-    /// Who is told what an instance has that says that its tools are others now.
-    registry: OnceLock<Arc<Registry>>,
+    /// Who is told what an instance has that says that its tools are others now. It holds the servers and so the seats:
+    /// were it held from here, neither would ever go, nor the store and its connections.
+    registry: OnceLock<Weak<Registry>>,
 }
 
 #[derive(Default)]
@@ -86,11 +87,12 @@ impl Seats {
     /// Instances that say that their tools are others now are asked for them, for this registry.
     pub(crate) fn tell(&self, registry: &Arc<Registry>) {
         // A second one would be told nothing; there is one for each node.
-        self.registry.set(Arc::clone(registry)).ok();
+        self.registry.set(Arc::downgrade(registry)).ok();
     }
 
-    pub(crate) fn registry(&self) -> Option<&Arc<Registry>> {
-        self.registry.get()
+    /// The registry, where one is to be told and is still there.
+    pub(crate) fn registry(&self) -> Option<Arc<Registry>> {
+        self.registry.get().and_then(Weak::upgrade)
     }
 
     pub(crate) const fn runtime(&self) -> &Runtime {

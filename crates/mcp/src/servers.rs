@@ -313,7 +313,7 @@ mod tests {
     use netra_protocol::tool::ToolServerState;
 
     use super::*;
-    use crate::scripted_tests::{self, NAME, Scripted, registry, sprout, user};
+    use crate::scripted_tests::{self, NAME, Scripted, policy, registry, sprout, user};
 
     /// Longer than whatever is asked because of a change takes.
     const LONG: Duration = CALM.saturating_mul(4);
@@ -403,6 +403,22 @@ mod tests {
         assert!(registry.get("fake__sprout").is_some());
         assert_eq!(state(), ToolServerState::Ready);
         assert_eq!(server.shown(0).title.as_deref(), Some("scripted 1"));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_servers_of_a_node_that_has_stopped_are_gone_and_all_that_they_hold() {
+        let runtime = Runtime::new();
+        let (servers, _) = servers(&runtime, ToolServerScope::Shared);
+        let (servers, tools) = (Arc::new(servers), Registry::new(Vec::new(), policy()));
+        let of_users = Arc::clone(&servers) as _;
+        let registry = Arc::new(tools.unwrap().with_tools_of_users(of_users));
+        servers.expect(&registry);
+        servers.begin(&registry);
+        registry.settled(&[LEAF.to_owned()]).await;
+        assert_eq!(runtime.drain(LONG).await, 0);
+        let seats = Arc::downgrade(&servers.seats);
+        drop((servers, registry));
+        assert!(seats.upgrade().is_none(), "they hold each other");
     }
 
     #[test]

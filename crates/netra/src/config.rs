@@ -203,9 +203,13 @@ impl Config {
         }
     }
 
-    /// Whether there may be anything to read: a folder without a database has nothing yet.
+    /// Whether there may be anything to read: a folder that is not there, or without its database, has nothing yet.
     pub fn has_database(&self) -> bool {
-        self.database.is_some() || self.data.join("netra.db").exists()
+        match self.database {
+            None => self.data.join("netra.db").exists(),
+            // The keys without which nothing there is of any use are in the folder all the same.
+            Some(_) => self.data.is_dir(),
+        }
     }
 
     /// The logs of all users, to be checked.

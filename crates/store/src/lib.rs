@@ -30,6 +30,8 @@ mod departure;
 mod door;
 mod effort;
 mod error;
+#[cfg(feature = "failpoints")]
+mod failpoint;
 mod file;
 mod fold;
 mod identity;
@@ -150,7 +152,7 @@ impl Store {
     /// up to date; `Unavailable` when the folder or the database cannot be read or written.
     pub fn open(runtime: &Runtime, config: Config, fanout: Arc<dyn Fanout>) -> Result<Self, Error> {
         let path = config.dir.join("netra.db");
-        Self::over(runtime, config, |audit_key, waits| {
+        Self::over(runtime, config, fanout, |audit_key, fanout, waits| {
             let db = sqlite::Database::open(&path, runtime, audit_key, fanout, waits)?;
             Ok(Database::Sqlite(db))
         })
@@ -167,7 +169,7 @@ impl Store {
         server: &Postgres,
         fanout: Arc<dyn Fanout>,
     ) -> Result<Self, Error> {
-        Self::over(runtime, config, |audit_key, waits| {
+        Self::over(runtime, config, fanout, |audit_key, fanout, waits| {
             let db = postgres::Database::open(server, runtime, audit_key, fanout, waits)?;
             Ok(Database::Postgres(db))
         })
@@ -176,11 +178,14 @@ impl Store {
     fn over(
         runtime: &Runtime,
         config: Config,
-        open: impl FnOnce(AuditKey, Waits) -> Result<Database, Error>,
+        fanout: Arc<dyn Fanout>,
+        open: impl FnOnce(AuditKey, Arc<dyn Fanout>, Waits) -> Result<Database, Error>,
     ) -> Result<Self, Error> {
         lock::make_private_dir(&config.dir)?;
         lock::make_private_dir(&config.dir.join("files"))?;
-        let db = open(config.audit_key, Waits::of_turn(config.turn_wait))?;
+        #[cfg(feature = "failpoints")]
+        let fanout = failpoint::Mortal::over(fanout, &config.dir);
+        let db = open(config.audit_key, fanout, Waits::of_turn(config.turn_wait))?;
         let epoch = db.epoch()?;
         Ok(Self(Arc::new(Shared {
             runtime: runtime.clone(),

@@ -167,14 +167,6 @@ impl Connection {
             Self::Postgres(session) => session.end_read(),
         }
     }
-
-    #[cfg(feature = "failpoints")]
-    pub(crate) fn path(&self) -> &std::path::Path {
-        match self {
-            Self::Sqlite(connection) => connection.path().unwrap_or_default().as_ref(),
-            Self::Postgres(_) => "".as_ref(),
-        }
-    }
 }
 
 /// A prepared statement.

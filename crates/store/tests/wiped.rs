@@ -5,6 +5,9 @@
 #[path = "store/backend.rs"]
 #[expect(dead_code, reason = "most of it is for the other tests")]
 mod backend;
+#[path = "store/between.rs"]
+#[expect(dead_code, reason = "most of it is for the other tests")]
+mod between;
 #[path = "store/fixture.rs"]
 #[expect(dead_code, reason = "most of it is for the other tests")]
 mod fixture;

@@ -221,10 +221,10 @@ async fn a_socket_that_talks_too_much_is_closed_and_the_newest_of_too_many_is_re
     drop(one);
     two.ping().await?;
     // Its place is free as soon as the server has seen the end of it.
+    let try_again = async || Socket::connect(&user.client).await?.ping().await;
     let again = async {
         loop {
-            let mut socket = Socket::connect(&user.client).await?;
-            match socket.ping().await {
+            match try_again().await {
                 Err(Error::Closed { code: 4009, .. }) => {}
                 other => return other,
             }

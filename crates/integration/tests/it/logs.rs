@@ -1,4 +1,4 @@
-//! A data folder kept elsewhere, and logs looked at: `netra backup`, `restore` and `events replay`.
+//! Logs looked at, and what a restored one has to be: `netra events replay`, `verify`.
 
 use std::path::Path;
 
@@ -6,14 +6,14 @@ use anyhow::{Context as _, Result, ensure};
 use netra_client::{Client, Socket};
 use netra_integration::{TestProcess, TestUser, output};
 use netra_protocol::ErrorCode;
+use netra_protocol::file::File;
 use netra_protocol::frame::{After, Subscribe};
-use netra_protocol::run::RunStatus;
-use rustix::process::Signal;
+use netra_protocol::run::{Run, RunStatus};
 use serde_json::Value;
 
 use crate::Test;
 
-fn text(path: &Path) -> String {
+pub(crate) fn text(path: &Path) -> String {
     path.to_string_lossy().into_owned()
 }
 
@@ -21,8 +21,12 @@ fn text(path: &Path) -> String {
 pub(crate) async fn said(arguments: &[&str]) -> Result<String> {
     let output = output(arguments, "").await?;
     let told = String::from_utf8_lossy(&output.stderr).into_owned();
-    ensure!(output.status.success(), "netra {arguments:?}: {told}");
-    Ok(String::from_utf8(output.stdout)?)
+    let printed = String::from_utf8(output.stdout)?;
+    ensure!(
+        output.status.success(),
+        "netra {arguments:?}: {told}{printed}"
+    );
+    Ok(printed)
 }
 
 fn after(seq: u64, epoch: &str) -> Subscribe {
@@ -31,6 +35,64 @@ fn after(seq: u64, epoch: &str) -> Subscribe {
         epoch: Some(epoch.to_owned()),
         threads: None,
         deltas: true,
+    }
+}
+
+/// What was there before a busy server was copied.
+pub(crate) struct Before {
+    ada: TestUser,
+    file: File,
+    run: Run,
+    pub(crate) epoch: String,
+}
+
+impl Before {
+    /// A user of this server, with a file and a run.
+    pub(crate) async fn on(server: &TestProcess) -> Result<Self> {
+        let ada = server.user("ada").await?;
+        let file = netra_client::Upload::Bytes("a,b\n1,2\n".into());
+        let file = ada.client.file_upload("kept.csv", file).await?;
+        let run = ada.run("echo", "before the backup").await?;
+        let epoch = Socket::connect(&ada.client).await?.ready().epoch.clone();
+        Ok(Self {
+            ada,
+            file,
+            run,
+            epoch,
+        })
+    }
+
+    /// Copies while the user works.
+    pub(crate) async fn copied<T>(&self, copy: impl Future<Output = Result<T>>) -> Result<T> {
+        let enough = tokio::sync::watch::channel(false).0;
+        let copy = async {
+            let copied = copy.await;
+            enough.send_replace(true);
+            copied
+        };
+        let (copied, ended) = tokio::join!(copy, busy(&self.ada, &enough));
+        ended?;
+        copied
+    }
+
+    /// All of it is in this folder, whose keys are the old ones; but its log is another one.
+    pub(crate) async fn is_in(&self, restored: &str) -> Test {
+        let well = said(&["events", "verify", "--data", restored]).await?;
+        ensure!(well.contains("all is well"), "{well}");
+        let server = TestProcess::start(Path::new(restored)).await?;
+        let token = self.ada.client.token().context("it has one")?;
+        // The keys came along, so the token is still good.
+        let client = Client::new(server.url(), Some(token))?;
+        assert_eq!(client.run(self.run.id).await?.result, self.run.result);
+        assert_eq!(client.file_content(self.file.id).await?, "a,b\n1,2\n");
+        let mut socket = Socket::connect(&client).await?;
+        assert_ne!(socket.ready().epoch, self.epoch);
+        let refused = socket.subscribe(after(1, &self.epoch)).await;
+        let code = refused.err().context("an old cursor")?.code();
+        assert_eq!(code, Some(ErrorCode::CursorExpired));
+        let now = socket.ready().epoch.clone();
+        socket.subscribe(after(0, &now)).await?;
+        Ok(())
     }
 }
 
@@ -46,99 +108,6 @@ pub(crate) async fn busy(
         ended += 1;
     }
     Ok(ended)
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_backup_of_a_busy_server_is_whole_and_old_cursors_are_refused_after_it() -> Test {
-    let folders = tempfile::tempdir()?;
-    let [data, backup, restored] =
-        ["data", "backup", "restored"].map(|name| text(&folders.path().join(name)));
-    let mut server = TestProcess::start(Path::new(&data)).await?;
-    let ada = server.user("ada").await?;
-    let file = netra_client::Upload::Bytes("a,b\n1,2\n".into());
-    let file = ada.client.file_upload("kept.csv", file).await?;
-    let before = ada.run("echo", "before the backup").await?;
-    let epoch = Socket::connect(&ada.client).await?.ready().epoch.clone();
-
-    let enough = tokio::sync::watch::channel(false).0;
-    let copy = async {
-        let copied = said(&["backup", &backup, "--data", &data, "--with-keys", "--json"]).await;
-        enough.send_replace(true);
-        copied
-    };
-    let (copied, ended) = tokio::join!(copy, busy(&ada, &enough));
-    let manifest: Value = serde_json::from_str(&copied?)?;
-    assert_eq!(manifest["epoch"], epoch.as_str());
-    assert_eq!(manifest["files"], 1);
-    ended?;
-    let held = output(&["restore", &backup, "--data", &data, "--force"], "").await?;
-    assert_eq!(held.status.code(), Some(9), "a server holds the folder");
-    server.signal(Signal::TERM)?;
-    server.ended().await?;
-
-    said(&["restore", &backup, "--data", &restored]).await?;
-    let again = output(&["restore", &backup, "--data", &restored], "").await?;
-    let told = String::from_utf8_lossy(&again.stderr).into_owned();
-    ensure!(
-        !again.status.success() && told.contains("--force"),
-        "{told}"
-    );
-    let well = said(&["events", "verify", "--data", &restored]).await?;
-    ensure!(well.contains("all is well"), "{well}");
-
-    let server = TestProcess::start(Path::new(&restored)).await?;
-    let token = ada.client.token().context("it has one")?;
-    // The keys came along, so the token is still good.
-    let client = Client::new(server.url(), Some(token))?;
-    assert_eq!(client.run(before.id).await?.result, before.result);
-    assert_eq!(client.file_content(file.id).await?, "a,b\n1,2\n");
-    let mut socket = Socket::connect(&client).await?;
-    assert_ne!(socket.ready().epoch, epoch);
-    let refused = socket.subscribe(after(1, &epoch)).await;
-    let code = refused.err().context("an old cursor")?.code();
-    assert_eq!(code, Some(ErrorCode::CursorExpired));
-    let now = socket.ready().epoch.clone();
-    socket.subscribe(after(0, &now)).await?;
-    Ok(())
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_backup_that_was_changed_is_not_restored() -> Test {
-    let folders = tempfile::tempdir()?;
-    let [data, backup, restored] =
-        ["data", "backup", "restored"].map(|name| text(&folders.path().join(name)));
-    let server = TestProcess::start(Path::new(&data)).await?;
-    let ada = server.user("ada").await?;
-    let content = netra_client::Upload::Bytes("as it was".into());
-    let file = ada.client.file_upload("a.txt", content).await?;
-    said(&["backup", &backup, "--data", &data]).await?;
-    let full = output(&["backup", &backup, "--data", &data], "").await?;
-    ensure!(!full.status.success(), "the folder is not empty");
-
-    let stored = Path::new(&backup).join("files").join(file.id.to_string());
-    std::fs::write(&stored, "another!!")?;
-    let refused = output(&["restore", &backup, "--data", &restored], "").await?;
-    let told = String::from_utf8_lossy(&refused.stderr).into_owned();
-    ensure!(
-        !refused.status.success() && told.contains("broken"),
-        "{told}"
-    );
-    ensure!(
-        !Path::new(&restored).join("netra.db").exists(),
-        "nothing half"
-    );
-    std::fs::write(&stored, "as it was")?;
-    let database = Path::new(&backup).join("netra.db");
-    let mut bytes = std::fs::read(&database)?;
-    bytes.extend([0; 16]);
-    std::fs::write(&database, bytes)?;
-    let refused = output(&["restore", &backup, "--data", &restored], "").await?;
-    let told = String::from_utf8_lossy(&refused.stderr).into_owned();
-    ensure!(
-        !refused.status.success() && told.contains("manifest"),
-        "{told}"
-    );
-    Ok(())
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -188,32 +157,5 @@ async fn a_log_is_printed_and_found_well() -> Test {
     )
     .await?;
     assert_eq!(nobody.status.code(), Some(1));
-    Ok(())
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_command_beside_a_server_does_not_take_its_write_ahead_log_away() -> Test {
-    use std::os::unix::fs::MetadataExt as _;
-    let data = tempfile::tempdir()?;
-    let folder = text(data.path());
-    let server = TestProcess::start(data.path()).await?;
-    let ada = server.user("ada").await?;
-    ada.run("echo", "one").await?;
-    let log = data.path().join("netra.db-wal");
-    let before = std::fs::metadata(&log)?.ino();
-    // It opens the database, and closes it as if it were the last.
-    said(&["token", "ada", "--data", &folder]).await?;
-    assert_eq!(
-        std::fs::metadata(&log)?.ino(),
-        before,
-        "the server's log is another file"
-    );
-    ada.run("echo", "two").await?;
-    let report = said(&["events", "verify", "--data", &folder, "--json"]).await?;
-    let report: Value = serde_json::from_str(&report)?;
-    assert_eq!(
-        report["runs"], 2,
-        "what the server wrote after is there for others"
-    );
     Ok(())
 }

@@ -31,6 +31,7 @@ mod memory;
 mod metrics;
 mod models;
 mod on_postgres;
+mod on_sqlite;
 mod operator;
 mod optimizer;
 mod practice;

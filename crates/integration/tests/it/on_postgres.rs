@@ -6,12 +6,17 @@ mod nodes;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
-use netra_integration::{Options, TestServer, TestUser, raw_sql};
+use netra_integration::{
+    Options, TestProcess, TestServer, TestUser, change_rows, drop_database, dump_database, raw_sql,
+    restore_database,
+};
 use netra_protocol::ErrorCode;
 use netra_protocol::id::RunId;
+use rustix::process::Signal;
 
 use crate::Test;
 use crate::expect::refused;
+use crate::logs::{Before, text};
 
 /// What identifies the events of a run, without pieces of messages, which may be folded away after its end.
 async fn log(user: &TestUser, run: RunId) -> Result<Vec<(u64, String, &'static str)>> {
@@ -87,4 +92,43 @@ async fn the_servers_own_role_sees_a_servers_rows_only_when_it_says_whose() -> T
     let everybody = "SELECT set_config('netra.everybody', 'on', true)";
     assert_eq!(runs(everybody.into())?, "2|2");
     Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_server_that_has_stopped_has_no_connections_to_its_database_any_more() -> Test {
+    let server = TestServer::start().await?;
+    server.user().await?.run("echo", "a b c").await?;
+    let others = "SELECT count(*) > 0 FROM pg_stat_activity
+                  WHERE datname = current_database() AND pid <> pg_backend_pid()";
+    assert_eq!(raw_sql(server.data(), others)?.trim(), "t");
+    let (data, left) = server.stop().await;
+    assert_eq!(left, 0);
+    drop_database(data.path())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_dump_of_a_busy_server_is_whole_and_old_cursors_are_refused_after_it() -> Test {
+    let folders = tempfile::tempdir()?;
+    let [data, restored] = ["data", "restored"].map(|name| folders.path().join(name));
+    let dump = folders.path().join("dump");
+    let mut server = TestProcess::start(&data).await?;
+    let before = Before::on(&server).await?;
+    before.copied(dump_database(&data, &dump)).await?;
+    server.signal(Signal::TERM)?;
+    server.ended().await?;
+
+    // The rest is what `docs/database.md` says.
+    restore_database(&dump, &restored).await?;
+    change_rows(
+        &restored,
+        "DELETE FROM meta WHERE key IN ('epoch', 'alive_at');
+         UPDATE runs SET agent_hash = '' WHERE ended_at IS NULL",
+    )?;
+    std::fs::create_dir_all(restored.join("files"))?;
+    std::fs::copy(data.join("keys"), restored.join("keys"))?;
+    for file in std::fs::read_dir(data.join("files"))? {
+        let file = file?;
+        std::fs::copy(file.path(), restored.join("files").join(file.file_name()))?;
+    }
+    before.is_in(&text(&restored)).await
 }

@@ -68,8 +68,6 @@ impl Writer {
             pressure: Arc::clone(&pressure),
             pace: Pace::default(),
             batch_began: Instant::now(),
-            #[cfg(feature = "failpoints")]
-            death: connection.path().with_file_name("die-after-commit"),
             connection,
         };
         std::thread::Builder::new()
@@ -109,9 +107,6 @@ struct Thread {
     pace: Pace,
     /// When the last batch began.
     batch_began: Instant,
-    /// The file that asks for a crash.
-    #[cfg(feature = "failpoints")]
-    death: std::path::PathBuf,
 }
 
 impl Thread {
@@ -123,10 +118,6 @@ impl Thread {
             appended.clear();
             let commit = self.commit(&mut batch, &mut appended);
             if commit.is_ok() {
-                #[cfg(feature = "failpoints")]
-                if !appended.is_empty() {
-                    self.die_where_asked();
-                }
                 self.fanout.committed(&appended);
                 self.checkpoints.committed();
             }
@@ -164,16 +155,6 @@ impl Thread {
             && let Ok((line, work)) = self.works.try_recv()
         {
             self.waiting.push(line, work);
-        }
-    }
-
-    /// Dies between commit and fan-out when the file `die-after-commit` is beside the database, and
-    /// takes it away, so that the next start lives. For tests of crashes: no release has it.
-    #[cfg(feature = "failpoints")]
-    #[expect(clippy::disallowed_methods, reason = "a crash is what is asked for")]
-    fn die_where_asked(&self) {
-        if std::fs::remove_file(&self.death).is_ok() {
-            std::process::abort();
         }
     }
 

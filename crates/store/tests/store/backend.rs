@@ -11,12 +11,17 @@ use std::time::Duration;
 
 use netra_store::{Address, Postgres};
 
+use crate::between::{Between, Strips};
+
 const VARIABLE: &str = "NETRA_TEST_POSTGRES";
+/// Where it is set, every store is stripped ([`Server::set_between`]).
+const STRIPPED: &str = "NETRA_TEST_STRIPPED";
 
 /// A database that goes with its fixture.
 pub(crate) struct Server {
     url: String,
     name: String,
+    between: Option<Between>,
 }
 
 impl Server {
@@ -27,10 +32,15 @@ impl Server {
             clippy::disallowed_methods,
             reason = "who runs the tests says on which database"
         )]
-        let url = std::env::var(VARIABLE).ok()?;
+        let variable = |name| std::env::var(name).ok();
+        let (url, is_stripped) = (variable(VARIABLE)?, variable(STRIPPED).is_some());
         let number = NUMBER.fetch_add(1, Ordering::Relaxed);
         let name = format!("t{}_{number}", std::process::id());
-        let server = Self { url, name };
+        let mut server = Self {
+            url,
+            name,
+            between: None,
+        };
         server
             .psql(
                 "netra_owner",
@@ -38,7 +48,20 @@ impl Server {
                 &format!("CREATE DATABASE {}", server.name),
             )
             .unwrap();
+        if is_stripped {
+            server.set_between(Some(Strips(true)));
+        }
         Some(server)
+    }
+
+    /// Who stands between the server and stores that are opened from now on.
+    pub(crate) fn set_between(&mut self, strips: Option<Strips>) {
+        let (_, place) = self.url.split_once('@').unwrap();
+        self.between = strips.map(|strips| Between::start(place, strips));
+    }
+
+    pub(crate) fn between(&self) -> &Between {
+        self.between.as_ref().unwrap()
     }
 
     fn address(&self, role: &str, database: &str) -> String {
@@ -47,10 +70,18 @@ impl Server {
     }
 
     pub(crate) fn config(&self) -> Postgres {
-        let address = |role| Address::parse(&self.address(role, &self.name)).unwrap();
+        let address = |url: &str| Address::parse(url).unwrap();
+        let app = match &self.between {
+            None => self.address("netra_app", &self.name),
+            Some(between) => format!(
+                "postgres://netra_app@127.0.0.1:{}/{}",
+                between.port(),
+                self.name
+            ),
+        };
         Postgres {
-            server: address("netra_app"),
-            owner: Some(address("netra_owner")),
+            server: address(&app),
+            owner: Some(address(&self.address("netra_owner", &self.name))),
             connections: 8,
             lease: Duration::from_secs(10),
         }

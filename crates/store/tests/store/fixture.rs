@@ -20,6 +20,7 @@ use netra_store::{
 use parking_lot::Mutex;
 
 use crate::backend::{self, Server};
+use crate::between::Strips;
 
 #[derive(Default)]
 pub(crate) struct Seen(pub(crate) Mutex<Vec<Arc<Entry>>>);
@@ -79,6 +80,17 @@ impl Fixture {
     pub(crate) fn reopened(self) -> Self {
         drop(self.store);
         Self::open(self.dir, self.server)
+    }
+
+    /// The same with somebody between the store and its server, or nobody.
+    pub(crate) fn with_between(self, strips: Option<Strips>) -> Self {
+        let Self {
+            store, dir, server, ..
+        } = self;
+        drop(store);
+        let mut server = server.unwrap();
+        server.set_between(strips);
+        Self::open(dir, Some(server))
     }
 
     fn open(dir: tempfile::TempDir, server: Option<Server>) -> Self {

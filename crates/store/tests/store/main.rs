@@ -6,6 +6,7 @@
 mod approval;
 mod audit;
 mod backend;
+mod between;
 mod budget;
 mod content;
 mod erased;

@@ -23,7 +23,7 @@ impl Fixture {
         Keyring::at(&self.runtime, self.dir().join("secret-keys")).unwrap()
     }
 
-    async fn secrets(&self) -> Secrets {
+    pub(crate) async fn secrets(&self) -> Secrets {
         Secrets::open(&self.store, self.keyring(), BTreeMap::new())
             .await
             .unwrap()

@@ -19,7 +19,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use clap::{Parser, Subcommand};
+use clap::{Parser, Subcommand, ValueEnum};
 use netra_integration::greed::{MEANS, Plan};
 use netra_integration::noise::WAYS;
 
@@ -40,6 +40,9 @@ enum Command {
         /// How long to measure each.
         #[arg(long, default_value_t = 5)]
         seconds: u64,
+        /// Where the server has its rows; `cargo xtask bench` starts a PostgreSQL for it.
+        #[arg(long, value_enum, default_value_t = Database::Sqlite)]
+        database: Database,
         /// As JSON.
         #[arg(long)]
         json: bool,
@@ -162,6 +165,16 @@ enum Command {
     BareHttp { answer: String },
 }
 
+/// Where the server under load has its rows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, serde::Serialize)]
+#[serde(rename_all = "lowercase")]
+enum Database {
+    /// In its data folder.
+    Sqlite,
+    /// On a server on the same machine.
+    Postgres,
+}
+
 /// As the server's: whoever measures has a machine of its own elsewhere, and does not wait there for the noise.
 const TURN: Duration = Duration::from_micros(100);
 
@@ -177,8 +190,9 @@ fn main() -> ExitCode {
                     Command::Runs {
                         clients,
                         seconds,
+                        database,
                         json,
-                    } => runs::runs(&clients, Duration::from_secs(seconds), json).await,
+                    } => runs::runs(&clients, Duration::from_secs(seconds), database, json).await,
                     Command::Events { only, append, json } => {
                         Box::pin(events::events(&only, append.as_deref(), json)).await
                     }

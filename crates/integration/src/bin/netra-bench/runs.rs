@@ -5,12 +5,12 @@ use std::time::{Duration, Instant};
 use anyhow::{Result, ensure};
 use hdrhistogram::Histogram;
 use netra_client::Client;
-use netra_integration::start;
+use netra_integration::{config_beside, is_on_postgres, start};
 use netra_protocol::run::RunStatus;
 use serde::Serialize;
 
 use crate::server::{self, REQUESTS_PER_MINUTE};
-use crate::{note, say};
+use crate::{Database, note, say};
 
 #[derive(Debug, Serialize)]
 struct Measured {
@@ -24,14 +24,25 @@ struct Measured {
     max_ms: f64,
 }
 
-pub(crate) async fn runs(clients: &[usize], time: Duration, json: bool) -> Result<()> {
+pub(crate) async fn runs(
+    clients: &[usize],
+    time: Duration,
+    database: Database,
+    json: bool,
+) -> Result<()> {
+    ensure!(
+        is_on_postgres() == (database == Database::Postgres),
+        "`cargo xtask bench runs --database postgres` starts a PostgreSQL, and measures there"
+    );
     let data = tempfile::tempdir()?;
+    // A database that has to be made first is made here: it is no part of a start.
+    config_beside(data.path())?;
     let began = Instant::now();
     let server = server::start(data.path(), &[]).await?;
     let start_ms = began.elapsed().as_secs_f64() * 1000.0;
     let idle = server::memory_mib(server.pid())?;
     note(&format!(
-        "start to ready {start_ms:.0} ms, idle memory {idle:.1} MiB\n\
+        "on {database:?}: start to ready {start_ms:.0} ms, idle memory {idle:.1} MiB\n\
          echo over REST, POST then wait, one user per client, durable, {} s each; \
          limits.requests_per_minute was raised to {REQUESTS_PER_MINUTE} for this",
         time.as_secs()
@@ -61,6 +72,7 @@ pub(crate) async fn runs(clients: &[usize], time: Duration, json: bool) -> Resul
     if json {
         let report = serde_json::json!({
             "benchmark": "runs",
+            "database": database,
             "start_to_ready_ms": start_ms,
             "idle_memory_mib": idle,
             "requests_per_minute": REQUESTS_PER_MINUTE,

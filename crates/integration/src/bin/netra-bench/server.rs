@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 use netra_client::Client;
-use netra_integration::{ProcessOptions, TestProcess};
+use netra_integration::{ProcessOptions, TestProcess, config_beside};
 
 /// The rate limit would otherwise be what is measured.
 pub(crate) const REQUESTS_PER_MINUTE: &str = "1000000000";
@@ -42,7 +42,7 @@ pub(crate) fn memory_mib(pid: Option<u32>) -> Result<f64> {
 /// A client with a connection of its own for each user. The accounts are made in this process:
 /// starting the command line twice for each would take longer than the measurement.
 pub(crate) async fn users(server: &TestProcess, data: &Path, count: usize) -> Result<Vec<Client>> {
-    let config = netra::config::Config::for_data(data)?;
+    let config = config_beside(data)?;
     let accounts = netra::accounts::Accounts::open(&config).map_err(|problem| problem.error)?;
     let mut clients = Vec::with_capacity(count);
     for number in 0..count {

@@ -18,7 +18,7 @@ use anyhow::{Context as _, Result, ensure};
 use clap::Parser;
 use netra_client::{Client, Socket};
 use netra_context::runtime::TaskKind;
-use netra_integration::{Damage, Proxy};
+use netra_integration::{Damage, Proxy, config_beside};
 use netra_protocol::id::UserId;
 use netra_protocol::run::RunStatus;
 use netra_protocol::thread::CreateThread;
@@ -160,7 +160,7 @@ async fn chaos_in(plan: &Plan, seed: u64, folder: &Path) -> Result<bool> {
 
 /// Makes the users in this process, and their conversations over the kind network.
 async fn people(plan: &Plan, data: &Path, direct: &str, proxied: &str) -> Result<Vec<Person>> {
-    let config = netra::config::Config::for_data(data)?;
+    let config = config_beside(data)?;
     let accounts = netra::accounts::Accounts::open(&config).map_err(|problem| problem.error)?;
     let mut people = Vec::with_capacity(plan.users);
     for number in 0..plan.users {

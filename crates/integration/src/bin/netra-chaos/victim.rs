@@ -7,7 +7,7 @@ use anyhow::{Context as _, Result, bail, ensure};
 use netra_integration::{ProcessOptions, Proxy, TestProcess};
 use rustix::process::Signal;
 
-/// The file beside the database that asks for death between commit and fan-out.
+/// The file in the data folder that asks for death between commit and fan-out.
 const DIE_AFTER_COMMIT: &str = "die-after-commit";
 /// Where a library may be that lies about the time of day.
 const FAKETIME: &str = "faketime/libfaketimeMT.so.1";

@@ -11,7 +11,7 @@ const COUNTS: &str = "SELECT string_agg(format(
      FROM pg_class c WHERE relkind IN ('r', 'p') AND NOT relispartition AND relrowsecurity
        AND relnamespace = 'public'::regnamespace";
 
-fn counts(server: &Server, set_up: &str) -> Vec<(String, u32)> {
+pub(super) fn counts(server: &Server, set_up: &str) -> Vec<(String, u32)> {
     let all = server.as_app(COUNTS).unwrap();
     let sql = format!("BEGIN; {set_up}; SELECT * FROM ({all}) counted(name, seen) ORDER BY 1");
     let counted = server.as_app(&sql).unwrap();
