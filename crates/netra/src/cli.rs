@@ -135,10 +135,6 @@ impl Folder {
 /// much, and whom it makes wait are people.
 const TURN: Duration = Duration::from_micros(100);
 
-/// After how many tasks a thread looks what has come in meanwhile, from outside and from other threads. A busy one would
-/// by default carry out sixty before it sees a request.
-const LOOKS_AFTER: u32 = 8;
-
 /// Runs the command of these arguments to its end.
 pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     let cli = match Cli::try_parse_from(arguments) {
@@ -158,8 +154,6 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     netra_memory::take_turns_of(Some(TURN)).ok();
     let runtime = match tokio::runtime::Builder::new_multi_thread()
         .enable_all()
-        .event_interval(LOOKS_AFTER)
-        .global_queue_interval(LOOKS_AFTER)
         .build()
     {
         Ok(runtime) => runtime,
