@@ -68,7 +68,10 @@ pub(crate) const ALL: [Part; 19] = [
     part("browser", browser::check),
     part("monitoring", monitoring::check),
     part("security", |workspace| integration(workspace, &[SECURITY])),
-    part("postgres", postgres::check),
+    Part {
+        run_among_all: Some(postgres::check_among_all),
+        ..part("postgres", postgres::check)
+    },
     Part {
         run_with: Some(chaos::check),
         ..part("chaos", |workspace| chaos::check(workspace, &[]))

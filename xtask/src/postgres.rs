@@ -48,8 +48,27 @@ const TESTS_OF_PROCESS: [&str; 4] = [
 /// What chaos there takes in place of its own time: what it does is the same as beside the other database.
 const CHAOS: [&str; 2] = ["--seconds", "20"];
 
-/// Runs the store's tests, the end-to-end tests and chaos on it.
+/// What of the end-to-end tests runs on it.
+#[derive(Clone, Copy, PartialEq)]
+enum EndToEnd {
+    /// Those that need it.
+    Own,
+    /// All that do not look at the other database's files, integration and security.
+    All,
+}
+
+/// Runs the store's tests, all end-to-end tests and chaos on it.
 pub(crate) fn check(workspace: &Workspace) -> Result<Outcome> {
+    check_with(workspace, EndToEnd::All)
+}
+
+/// The same with those end-to-end tests alone that need it: the others have not yet passed there ten times in a row, and
+/// take four minutes.
+pub(crate) fn check_among_all(workspace: &Workspace) -> Result<Outcome> {
+    check_with(workspace, EndToEnd::Own)
+}
+
+fn check_with(workspace: &Workspace, end_to_end: EndToEnd) -> Result<Outcome> {
     process::require("cc")?;
     let store = ["test", "-p", "netra-store", "--test", "store"];
     let mut stripped = process::cargo(workspace, &store);
@@ -62,10 +81,13 @@ pub(crate) fn check(workspace: &Workspace) -> Result<Outcome> {
     let suites = [
         ("store", process::cargo(workspace, &store)),
         ("store without its conditions on the user", stripped),
-        (
-            "integration and security",
-            part::without_others(workspace, &skipped)?,
-        ),
+        match end_to_end {
+            EndToEnd::Own => ("servers", part::end_to_end(workspace, &[TESTS])?),
+            EndToEnd::All => (
+                "integration and security",
+                part::without_others(workspace, &skipped)?,
+            ),
+        },
         ("chaos", chaos::built(workspace, &CHAOS.map(String::from))?),
     ];
     let server = Server::start(workspace, &FORGETFUL)?;

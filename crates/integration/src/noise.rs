@@ -299,6 +299,7 @@ impl Scene {
         )?;
         let options = Options::new()
             .set("limits.requests_per_minute", UNLIMITED)
+            .set("limits.requests_per_minute_and_address", UNLIMITED)
             .set("limits.messages_per_10s", UNLIMITED)
             .set("agents.dir", agents.path().display());
         let options = ProcessOptions {

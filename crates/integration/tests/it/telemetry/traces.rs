@@ -4,7 +4,7 @@ use anyhow::{Context as _, ensure};
 use netra_client::Method;
 use netra_integration::{
     Collected, FakeCollector, FakeEndpoint, FakeModel, Options, Reply, TestServer, TestTool,
-    attributes, soon, start,
+    attributes, start,
 };
 use netra_protocol::account::{Plan, Role};
 use netra_protocol::run::{Run, RunStatus};
@@ -233,8 +233,10 @@ async fn a_cancelled_run_says_so_in_each_span_that_was_open() -> Test {
     let model = FakeModel::start(|_| Reply::Hang("thinking".into())).await?;
     let server = TestServer::start_with(traced(with_model(&model), &collector)).await?;
     let user = server.user().await?;
+    let mut socket = user.socket().await?;
     let run = user.start("assistant", "go on").await?;
-    soon("the call", model.until_open(1)).await?;
+    // A call whose answer has not begun is cancelled, not cut off.
+    until(&mut socket, "message_delta").await?;
     user.client.run_cancel(run.id).await?;
     let spans = collector.until_span("run assistant").await?;
     for (name, why) in [
