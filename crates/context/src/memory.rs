@@ -17,12 +17,16 @@ pub fn reserve(bytes: usize) -> Result<Reservation, OverLimit> {
     reserve_seen(bytes as u64)
 }
 
-/// [`reserve`] for what a JSON text takes once it is read.
+/// [`reserve`] for what a JSON text takes once it is read. While it is read, what is set aside and what it has become
+/// both count, so there has to be room for twice as much.
 ///
 /// # Errors
 /// As [`reserve`].
 pub fn reserve_for_json(text: &[u8]) -> Result<Reservation, OverLimit> {
-    reserve_seen(netra_memory::json_room(text))
+    let room = netra_memory::json_room(text);
+    let mut held = reserve_seen(room.saturating_mul(2))?;
+    held.shrink_to(room);
+    Ok(held)
 }
 
 fn reserve_seen(bytes: u64) -> Result<Reservation, OverLimit> {

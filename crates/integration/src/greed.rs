@@ -199,7 +199,7 @@ fn talk(request: &Value) -> Reply {
     if messages.into_iter().flatten().any(told) {
         return Reply::Text(vec!["blah ".repeat(200_000); 15]);
     }
-    let numbers: Vec<u8> = vec![0; 1_500_000];
+    let numbers: Vec<u8> = vec![0; 1_000_000];
     Reply::ToolCall("time_now".into(), json!({ "numbers": numbers }))
 }
 

@@ -53,9 +53,19 @@ impl Reservation {
         Ok(())
     }
 
+    /// Gives back what is more than this.
+    pub fn shrink_to(&mut self, bytes: u64) {
+        let kept = i64::try_from(bytes).unwrap_or(i64::MAX).min(self.bytes);
+        self.give_back(self.bytes - kept);
+    }
+
     /// Gives everything back.
     pub fn clear(&mut self) {
-        let bytes = std::mem::take(&mut self.bytes);
+        self.give_back(self.bytes);
+    }
+
+    fn give_back(&mut self, bytes: i64) {
+        self.bytes -= bytes;
         if let Some(tag) = self.tag
             && bytes != 0
         {
@@ -86,6 +96,10 @@ mod tests {
         assert!(held.grow(1).is_err());
         assert!(held.grow(u64::MAX).is_err());
         assert_eq!((held.bytes(), account.current_bytes()), (1000, 1000));
+        held.shrink_to(2000);
+        held.shrink_to(900);
+        assert_eq!((held.bytes(), account.current_bytes()), (900, 900));
+        held.grow(100).unwrap();
         assert_eq!(account.scope().remaining(), 0);
         held.clear();
         assert_eq!(account.scope().remaining(), 1000);

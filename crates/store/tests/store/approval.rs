@@ -14,7 +14,8 @@ async fn a_page_of_long_approvals_ends_before_it_holds_too_much_and_leaves_none_
     let sizes = [10, 50_000, 10, 10, 70_000, 200_000, 10, 10];
     for (number, size) in sizes.into_iter().enumerate() {
         let approval = Approval {
-            id: fixture.runtime.new_id(ApprovalId::from_parts),
+            // Two of the same millisecond have no order.
+            id: ApprovalId::from_parts(u64::try_from(number).unwrap() + 1, 1),
             run_id: run.id,
             tool_call_id: fixture.runtime.new_id(ToolCallId::from_parts),
             tool_name: "t".into(),
