@@ -355,21 +355,12 @@ impl<'a> Scene<'a> {
             "{{\"agent\":\"echo\",\"input\":{{\"n\":[{}0]}}}}",
             "0,".repeat(500_000)
         );
-        let post = async || {
-            loop {
-                let request = self.greedy.request(Method::POST, "/api/runs");
-                let request = request.header("content-type", "application/json");
-                let answered = self.greedy.send(request.body(body.clone())).await;
-                match &answered {
-                    // The whole server is busy and says when it will not be; that is nothing of the user's.
-                    Err(error) if error.code() == Some(ErrorCode::Overloaded) => {
-                        tokio::time::sleep(error.retry_after().unwrap_or_default()).await;
-                    }
-                    _ => return answered,
-                }
-            }
-        };
-        for answered in join_all((0..4 * AT_ONCE).map(|_| post())).await {
+        let posts = (0..4 * AT_ONCE).map(|_| {
+            let request = self.greedy.request(Method::POST, "/api/runs");
+            let request = request.header("content-type", "application/json");
+            self.greedy.send(request.body(body.clone()))
+        });
+        for answered in join_all(posts).await {
             match answered {
                 Ok(answer) => bail!("a body of zeros was taken: {}", answer.status()),
                 // Refused for what it is, or for want of memory.

@@ -37,13 +37,7 @@ impl<'a, T: Send + 'static, Id: Send + 'static> Lookup<'a, T, Id> {
         write: Right,
         find: Find<T, Id>,
     ) -> Self {
-        Self {
-            store,
-            ctx,
-            id,
-            write,
-            find: Finding::Plain(find),
-        }
+        Self::of(store, ctx, id, (write, Finding::Plain(find)))
     }
 
     /// The same of what nodes take.
@@ -54,12 +48,21 @@ impl<'a, T: Send + 'static, Id: Send + 'static> Lookup<'a, T, Id> {
         write: Right,
         find: FindFenced<T, Id>,
     ) -> Self {
+        Self::of(store, ctx, id, (write, Finding::Fenced(find)))
+    }
+
+    fn of(
+        store: &'a Store,
+        ctx: &'a UserExecutionContext,
+        id: Id,
+        (write, find): (Right, Finding<T, Id>),
+    ) -> Self {
         Self {
             store,
             ctx,
             id,
             write,
-            find: Finding::Fenced(find),
+            find,
         }
     }
 

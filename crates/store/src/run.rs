@@ -156,10 +156,7 @@ fn run(row: &Row<'_>) -> Result<Run, Error> {
 }
 
 pub(crate) fn find(connection: &Connection, user: UserId, id: RunId) -> Result<Run, Error> {
-    let sql = format!("SELECT {COLUMNS} FROM runs WHERE id = ?1 AND user_id = ?2");
-    let mut statement = connection.prepare_cached(&sql)?;
-    let mut rows = statement.query((id.to_bytes(), user.to_bytes()))?;
-    rows.next()?.map_or(Err(Error::NotFound), |row| run(&row))
+    Ok(find_fenced(connection, user, id)?.0)
 }
 
 /// The same with its fence.

@@ -54,6 +54,11 @@ impl Other {
     fn has_its_thread(&self) -> bool {
         matches!(self.status, RunStatus::Running | RunStatus::Waiting)
     }
+
+    /// Whether another node than this has it in this thread.
+    fn is_elsewhere_in(&self, thread: ThreadId, node: NodeId) -> bool {
+        self.thread == thread && self.node != Some(node)
+    }
 }
 
 /// What the user has, without this run.
@@ -88,7 +93,7 @@ fn decide(
     node: NodeId,
     wish: &OverNodes,
 ) -> Result<Admitted, Error> {
-    let elsewhere = |other: &&Other| other.thread == thread && other.node != Some(node);
+    let elsewhere = |other: &&Other| other.is_elsewhere_in(thread, node);
     let is_busy = others.iter().any(|other| elsewhere(&other));
     if is_busy && wish.on_busy == OnBusy::Reject {
         return Err(Error::ThreadBusy);
@@ -132,7 +137,7 @@ pub(crate) fn admit(
     let others = others(tx, user, run)?;
     let admitted = decide(&others, thread, node, wish)?;
     if wish.on_busy == OnBusy::Interrupt {
-        let elsewhere = |other: &&Other| other.thread == thread && other.node != Some(node);
+        let elsewhere = |other: &&Other| other.is_elsewhere_in(thread, node);
         for other in others.iter().filter(elsewhere) {
             wish_stop(tx, user, other.id, StopWish::Replaced)?;
         }

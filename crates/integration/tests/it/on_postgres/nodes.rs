@@ -78,6 +78,22 @@ impl Folders {
     }
 }
 
+/// A model that answers whole once it has been asked so often; what it replies before that.
+async fn answers_after(
+    times: usize,
+    before: impl Fn() -> Reply + Send + Sync + 'static,
+) -> Result<FakeModel> {
+    let asked = AtomicUsize::new(0);
+    FakeModel::start(move |_| {
+        if asked.fetch_add(1, Ordering::SeqCst) < times {
+            before()
+        } else {
+            Reply::Text(vec!["a whole ".into(), "answer".into()])
+        }
+    })
+    .await
+}
+
 /// The same user, asking another node.
 fn over(server: &TestProcess, user: &TestUser) -> Result<TestUser> {
     let token = user.client.token().context("it has one")?;
@@ -125,12 +141,7 @@ async fn a_run_is_seen_live_and_cancelled_over_another_node() -> Test {
 async fn what_a_killed_node_had_goes_on_with_another_once_and_within_the_slots() -> Test {
     const SLOTS: usize = 5;
     // What the first node asks is never answered; what is asked again is.
-    let asked = AtomicUsize::new(0);
-    let model = FakeModel::start(move |_| match asked.fetch_add(1, Ordering::SeqCst) {
-        0..SLOTS => Reply::Hang("half an ans".into()),
-        _ => Reply::Text(vec!["a whole ".into(), "answer".into()]),
-    })
-    .await?;
+    let model = answers_after(SLOTS, || Reply::Hang("half an ans".into())).await?;
     let mut folders = Folders::new(&model)?;
     let mut one = folders.start_first().await?;
     let two = folders.start_another().await?;
@@ -174,12 +185,8 @@ async fn what_a_killed_node_had_goes_on_with_another_once_and_within_the_slots()
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_node_that_was_paused_writes_nothing_into_what_another_has_taken() -> Test {
-    let asked = AtomicUsize::new(0);
-    let model = FakeModel::start(move |_| match asked.fetch_add(1, Ordering::SeqCst) {
-        0 => Reply::Slowly(vec!["stale ".into(); 10_000], Duration::from_millis(20)),
-        _ => Reply::Text(vec!["a whole ".into(), "answer".into()]),
-    })
-    .await?;
+    let stale = || Reply::Slowly(vec!["stale ".into(); 10_000], Duration::from_millis(20));
+    let model = answers_after(1, stale).await?;
     let mut folders = Folders::new(&model)?;
     let one = folders.start_first().await?;
     let two = folders.start_another().await?;
@@ -222,12 +229,7 @@ fn uuid(bytes: [u8; 16]) -> String {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_node_that_stops_hands_its_runs_over() -> Test {
-    let asked = AtomicUsize::new(0);
-    let model = FakeModel::start(move |_| match asked.fetch_add(1, Ordering::SeqCst) {
-        0 => Reply::Hang("half an ans".into()),
-        _ => Reply::Text(vec!["a whole ".into(), "answer".into()]),
-    })
-    .await?;
+    let model = answers_after(1, || Reply::Hang("half an ans".into())).await?;
     let mut folders = Folders::new(&model)?;
     let mut one = folders.start_first().await?;
     let two = folders.start_another().await?;
