@@ -66,11 +66,8 @@ impl ExecutionEngineFactory {
             return Err(Error::Forbidden);
         }
         let principal = ctx.principal().ok_or(Error::Forbidden)?.clone();
-        // A repeat waits for the first: admission would see a run of the same request as another.
-        let turn = match &idempotency {
-            Some(idempotency) => Some(self.0.turns.take(principal.user_id, &idempotency.key).await),
-            None => None,
-        };
+        // Also because a repeat waits for the first: admission would see a run of the same request as another.
+        let turn = self.0.turns.take(principal.user_id).await;
         let wishes = (request.on_limit, request.on_busy);
         let admitted = match self.let_in(ctx, thread, wishes, request).await {
             Ok(admitted) => admitted,
@@ -444,8 +441,8 @@ struct Asked {
     ctx: UserExecutionContext,
     principal: Principal,
     idempotency: Option<Idempotency>,
-    /// The request's turn among those with the same key, until the run is stored.
-    turn: Option<Turn>,
+    /// The start's turn among those of the same user, until the run is stored.
+    turn: Turn,
     asked_at: Instant,
 }
 
