@@ -9,9 +9,11 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
 use futures::future::join_all;
-use netra_client::{Client, Error as ClientError, Socket, Upload};
+use netra_client::{Client, Error as ClientError, Method, Socket, Upload};
 use netra_protocol::ErrorCode;
+use netra_protocol::account::Role;
 use netra_protocol::frame::RunStart;
+use netra_protocol::limits::{LimitOverrides, Limits};
 use netra_protocol::run::{Run, RunStatus, StartRun};
 
 use crate::agents::script;
@@ -21,15 +23,35 @@ use crate::{ProcessOptions, TestUser, soon, start};
 
 /// Sockets of users who want one run after the other.
 const SOCKETS: usize = 16;
-/// How long a round lasts: long enough that the beginning of the noise is a small part of it. What happens once in a
-/// round of a tenth of a second is one in a hundred, so the 99th percentile told of nothing but that.
-const ROUND: Duration = Duration::from_millis(1_500);
 /// What a user can be noisy with.
 pub const WAYS: [&str; 6] = ["scripts", "memory", "events", "queue", "sockets", "uploads"];
 /// Runs that a user may have at once.
 const SLOTS: usize = 5;
-/// A rate that nobody reaches: a noisy user who is told to wait makes no noise.
+/// A rate that nobody reaches.
 const UNLIMITED: u32 = 1_000_000_000;
+
+/// How often the noisy user may ask. It asks on where it is refused.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Rate {
+    /// As often as it likes, which no user may.
+    Unlimited,
+    /// As a server lets users ask unless it is told otherwise.
+    AsShipped,
+}
+
+impl Rate {
+    /// How long a round lasts: long enough that the beginning of the noise is a small part of it. What happens once in a
+    /// round of a tenth of a second is one in a hundred, so the 99th percentile told of nothing but that. A rate counts
+    /// by the minute, so with six rounds the noise lasts as long.
+    const fn round(self) -> Duration {
+        match self {
+            Self::Unlimited => Duration::from_millis(1_500),
+            Self::AsShipped => Duration::from_secs(10),
+        }
+    }
+}
+/// How often it is looked whether it is quiet again.
+const LOOK_EVERY: Duration = Duration::from_millis(20);
 /// How long the noise may take to end.
 const PATIENCE: Duration = Duration::from_secs(120);
 
@@ -54,9 +76,9 @@ async fn first_event(socket: &mut Socket) -> Result<Duration> {
     }
 }
 
-async fn round(sockets: &mut [Socket], into: &mut Vec<Duration>) -> Result<()> {
+async fn round(sockets: &mut [Socket], lasts: Duration, into: &mut Vec<Duration>) -> Result<()> {
     let began = Instant::now();
-    while began.elapsed() < ROUND {
+    while began.elapsed() < lasts {
         for socket in sockets.iter_mut() {
             into.push(first_event(socket).await?);
         }
@@ -116,22 +138,14 @@ impl Noise {
     }
 }
 
-/// What was done; nothing, where it was refused as a server refuses who wants too much at once. Another refusal, such as
-/// that of somebody who asks too often, would be the end of the noise.
+/// What was done; nothing, where it was refused as a server refuses who wants too much at once or too often. Another
+/// refusal would be the end of the noise.
 fn granted<T>(tried: Result<T, ClientError>) -> Result<Option<T>> {
-    let of_memory = |error: &ClientError| match error {
-        ClientError::Refused { detail, .. } => {
-            let details = detail.details.as_ref();
-            details.is_some_and(|details| details["limit"] == "memory_mib")
-        }
-        _ => false,
-    };
     match tried {
         Ok(done) => Ok(Some(done)),
         Err(ClientError::Closed { code: 4009, .. }) => Ok(None),
-        Err(error) if of_memory(&error) => Ok(None),
         Err(error) => match error.code() {
-            Some(ErrorCode::QueueFull | ErrorCode::Overloaded) => Ok(None),
+            Some(ErrorCode::QueueFull | ErrorCode::Overloaded | ErrorCode::RateLimited) => Ok(None),
             _ => Err(error.into()),
         },
     }
@@ -190,7 +204,8 @@ impl Noisy {
             let Some(run) = granted(client.run_start(None, &wish, None).await)? else {
                 return Ok(0);
             };
-            Ok::<_, anyhow::Error>(u64::from(as_wanted(&client.run_end(run.id).await?)))
+            let ended = granted(client.run_end(run.id).await)?;
+            Ok::<_, anyhow::Error>(u64::from(ended.is_some_and(|run| as_wanted(&run))))
         };
         let all = join_all((0..self.at_once).map(|_| one())).await;
         all.into_iter().sum()
@@ -199,17 +214,9 @@ impl Noisy {
     /// More runs than may wait.
     async fn queue(&self) -> Result<u64> {
         let many = join_all((0..110).map(|_| self.user.start("echo", "queued"))).await;
-        let mut last = None;
         let mut accepted = 0;
         for tried in many {
-            if let Some(run) = granted(tried)? {
-                last = Some(run.id);
-                accepted += 1;
-            }
-        }
-        // What still waits would be noise in the quiet.
-        if let (true, Some(last)) = (self.over.load(Ordering::SeqCst), last) {
-            self.user.client.run_end(last).await?;
+            accepted += u64::from(granted(tried)?.is_some());
         }
         Ok(accepted)
     }
@@ -227,7 +234,7 @@ impl Noisy {
         let Some(file) = granted(self.user.client.file_upload("large", content).await)? else {
             return Ok(0);
         };
-        self.user.client.file_delete(file.id).await?;
+        granted(self.user.client.file_delete(file.id).await)?;
         Ok(1)
     }
 }
@@ -281,15 +288,17 @@ pub struct Compared {
 pub struct Scene {
     /// The server beside whoever measures.
     pub server: TestProcess,
+    rate: Rate,
+    admin: Client,
     _agents: tempfile::TempDir,
 }
 
 impl Scene {
-    /// Starts the server over this folder, without limits of the rate.
+    /// Starts the server over this folder. Nobody but the noisy user has a limit of the rate.
     ///
     /// # Errors
     /// When it does not start.
-    pub async fn start(data: &Path) -> Result<Self> {
+    pub async fn start(data: &Path, rate: Rate) -> Result<Self> {
         let agents = tempfile::tempdir()?;
         let agent = |name, code| script(agents.path(), name, "", code);
         agent("forever", "while True:\n    pass\n")?;
@@ -306,10 +315,45 @@ impl Scene {
             environment: options.environment(),
             ..ProcessOptions::default()
         };
+        let server = TestProcess::start_with(data, options).await?;
+        let admin = server.user_as("watcher", Role::Admin).await?.client;
         Ok(Self {
-            server: TestProcess::start_with(data, options).await?,
+            server,
+            rate,
+            admin,
             _agents: agents,
         })
+    }
+
+    /// Whoever makes the noise, with the rate of the scene.
+    async fn noisy(&self, name: &str) -> Result<TestUser> {
+        let user = self.server.user(&format!("noisy-{name}")).await?;
+        if self.rate == Rate::AsShipped {
+            let shipped = Limits::default();
+            let limits = LimitOverrides {
+                requests_per_minute: Some(shipped.requests_per_minute),
+                messages_per_10s: Some(shipped.messages_per_10s),
+                ..LimitOverrides::default()
+            };
+            let path = format!("/api/admin/users/{}", user.id);
+            let request = self.admin.request(Method::PATCH, &path);
+            let change = serde_json::json!({ "limits": limits });
+            self.admin.send(request.json(&change)).await?;
+        }
+        Ok(user)
+    }
+
+    /// Waits until nothing is left of the noise: what still ran or waited would be noise in the quiet.
+    async fn until_quiet(&self, noisy: &TestUser) -> Result<()> {
+        let is_quiet = async || {
+            let seen = self.admin.isolation().await?;
+            let own = seen.users.iter().find(|holds| holds.user_id == noisy.id);
+            Ok::<_, anyhow::Error>(own.is_none_or(|own| own.slots.running + own.slots.queued == 0))
+        };
+        while !is_quiet().await? {
+            tokio::time::sleep(LOOK_EVERY).await;
+        }
+        Ok(())
     }
 
     /// The waits when it is quiet and beside this noise, in turns, so that what else the machine does falls on both.
@@ -318,7 +362,7 @@ impl Scene {
     /// When a run does not come to its end, or the noise fails, or one of its ways did nothing in one of the rounds.
     pub async fn compare(&self, ways: &[&'static str], rounds: usize) -> Result<Compared> {
         let name = ways.join("-");
-        let noisy = self.server.user(&format!("noisy-{name}")).await?;
+        let noisy = self.noisy(&name).await?;
         let mut sockets = Vec::new();
         for number in 0..SOCKETS {
             let user = self.server.user(&format!("{name}-{number}")).await?;
@@ -326,15 +370,18 @@ impl Scene {
         }
         let (mut quiet, mut beside) = (Vec::new(), Vec::new());
         let mut done = vec![0; ways.len()];
+        let lasts = self.rate.round();
         for number in 0..rounds {
-            round(&mut sockets, &mut quiet).await?;
+            round(&mut sockets, lasts, &mut quiet).await?;
             let noise = Noise::start(&noisy, ways.to_vec());
-            let measured = round(&mut sockets, &mut beside).await;
+            let measured = round(&mut sockets, lasts, &mut beside).await;
             // Also where the round failed: the noise may have ended for the same reason, and no thread is left behind.
             let times = noise.stop()?;
             measured?;
+            soon("quiet", self.until_quiet(&noisy)).await?;
             for ((way, times), all) in ways.iter().zip(times).zip(&mut done) {
-                ensure!(times > 0, "round {number}: no noise by {way}");
+                let is_refused = self.rate == Rate::AsShipped && number > 0;
+                ensure!(times > 0 || is_refused, "round {number}: no noise by {way}");
                 *all += times;
             }
         }

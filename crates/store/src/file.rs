@@ -29,7 +29,7 @@ pub(crate) const PART: &str = ".part";
 /// What may be on its way to the disk of one file: tokio takes as much at once.
 const WRITE_BUFFER: usize = 2 * 1024 * 1024;
 /// How much of a file is sent to the disk at once: a commit waits for what is on its way there, whoever sent it.
-const SYNC_BYTES: u64 = 1024 * 1024;
+const SYNC_BYTES: u64 = 256 * 1024;
 const COLUMNS: &str = "id, name, media_type, bytes, sha256, run_id, created_at";
 
 fn file(row: &Row<'_>) -> sql::Result<File> {

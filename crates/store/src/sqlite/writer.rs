@@ -39,6 +39,8 @@ const BATCH: usize = 256;
 pub(super) const BATCH_TIME: Duration = Duration::from_millis(3);
 /// From this on a batch takes no further work of the same user.
 const SHARE: Duration = Duration::from_millis(1);
+/// The same where others have a part in the batch: its commit writes what all have changed, and they wait for it.
+const SHARE_BESIDE_OTHERS: Duration = Duration::from_micros(200);
 /// A work that is expected to take so many times as long as those in the batch did waits for the next batch.
 const MUCH_LARGER: u32 = 4;
 
@@ -277,21 +279,29 @@ impl Shares {
             let (line, expected) = waiting.expected(&self.closed)?;
             // In the mean; nothing has been carried out yet for the first.
             let rest = self.sum.checked_div(self.works);
-            if rest.is_none_or(|rest| expected <= rest * MUCH_LARGER) {
+            let is_much_larger = rest.is_some_and(|rest| expected > rest * MUCH_LARGER);
+            if !is_much_larger && !self.has_its_share(line) {
                 return waiting.next(&self.closed);
             }
             self.closed.insert(line);
         }
     }
 
+    /// Whether the line has had what it gets of this batch.
+    fn has_its_share(&self, line: Line) -> bool {
+        let used = self.used.get(&line).copied().unwrap_or_default();
+        let others = self.used.len() - usize::from(self.used.contains_key(&line));
+        used > if others > 0 {
+            SHARE_BESIDE_OTHERS
+        } else {
+            SHARE
+        }
+    }
+
     fn took(&mut self, line: Line, time: Duration) {
         self.sum += time;
         self.works += 1;
-        let used = self.used.entry(line).or_default();
-        *used += time;
-        if *used > SHARE {
-            self.closed.insert(line);
-        }
+        *self.used.entry(line).or_default() += time;
     }
 
     /// Everyone pays as large a part of the commit's time as it used of the batch.
@@ -324,6 +334,37 @@ mod tests {
 
     impl Fanout for Nobody {
         fn committed(&self, _: &[Arc<Entry>]) {}
+    }
+
+    #[test]
+    fn beside_others_a_users_share_of_a_batch_is_smaller() {
+        let line = |number| Line::Of(UserId::from_parts(1, number));
+        let (many, one) = (line(1), line(2));
+        let (mut waiting, mut shares) = (Lines::of_share(SHARE), Shares::default());
+        let cost = SHARE_BESIDE_OTHERS / 2;
+        for _ in 0..20 {
+            waiting.push(many, ());
+        }
+        let mut take = |waiting: &mut Lines<Line, ()>| {
+            let (line, ()) = shares.next(waiting)?;
+            shares.took(line, cost);
+            waiting.took(line, cost);
+            Some(line)
+        };
+        for _ in 0..4 {
+            assert!(take(&mut waiting) == Some(many));
+        }
+        waiting.push(one, ());
+        assert!(take(&mut waiting) == Some(one));
+        assert!(take(&mut waiting).is_none(), "both have had their shares");
+        let mut alone = Shares::default();
+        let mut works = 0;
+        while let Some((line, ())) = alone.next(&mut waiting) {
+            alone.took(line, cost);
+            waiting.took(line, cost);
+            works += 1;
+        }
+        assert_eq!(works, 11, "up to the first past the share");
     }
 
     #[tokio::test]

@@ -55,7 +55,7 @@ async fn work(users: &[Client], runs: usize) -> Result<()> {
     let each = runs / users.len();
     let all = users.iter().map(|user| async move {
         for _ in 0..each {
-            one_run(user).await?;
+            one_run(user, "echo").await?;
         }
         anyhow::Ok(())
     });

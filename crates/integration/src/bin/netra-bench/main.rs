@@ -21,7 +21,7 @@ use std::time::Duration;
 
 use clap::{Parser, Subcommand, ValueEnum};
 use netra_integration::greed::{MEANS, Plan};
-use netra_integration::noise::WAYS;
+use netra_integration::noise::{Rate, WAYS};
 
 #[derive(Debug, Parser)]
 #[command(name = "netra-bench", about = "Benchmarks of the Netra server")]
@@ -32,7 +32,7 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Runs of `echo`, created over REST and awaited, signed in, durable.
+    /// Runs of `echo`, or of an agent with one call of a tool, created over REST and awaited, signed in, durable.
     Runs {
         /// How many clients at the same time; each is a user of its own.
         #[arg(long, value_delimiter = ',', default_value = "1,10,50,200")]
@@ -43,6 +43,9 @@ enum Command {
         /// Where the server has its rows; `cargo xtask bench` starts a PostgreSQL for it.
         #[arg(long, value_enum, default_value_t = Database::Sqlite)]
         database: Database,
+        /// Each run calls a tool once, out of a script.
+        #[arg(long)]
+        with_tool: bool,
         /// As JSON.
         #[arg(long)]
         json: bool,
@@ -86,9 +89,13 @@ enum Command {
         /// Only these: scripts, memory, events, queue, sockets, uploads.
         #[arg(long, value_delimiter = ',')]
         only: Vec<String>,
-        /// Turns of each; a second and a half on each side of one.
+        /// Turns of each; a second and a half on each side of one, ten seconds with a rate as shipped.
         #[arg(long, default_value_t = 6)]
         rounds: usize,
+        /// The noisy user may ask as often as a server lets users unless it is told otherwise, and asks on where it is
+        /// refused. Without it, as often as it likes.
+        #[arg(long)]
+        as_shipped: bool,
         /// As JSON.
         #[arg(long)]
         json: bool,
@@ -191,8 +198,12 @@ fn main() -> ExitCode {
                         clients,
                         seconds,
                         database,
+                        with_tool,
                         json,
-                    } => runs::runs(&clients, Duration::from_secs(seconds), database, json).await,
+                    } => {
+                        let time = Duration::from_secs(seconds);
+                        runs::runs(&clients, time, database, with_tool, json).await
+                    }
                     Command::Events { only, append, json } => {
                         Box::pin(events::events(&only, append.as_deref(), json)).await
                     }
@@ -211,8 +222,19 @@ fn main() -> ExitCode {
                         };
                         Box::pin(greed::measure(plan, json)).await
                     }
-                    Command::Noise { only, rounds, json } => {
-                        noise::measure(report::wanted(&WAYS, &only)?, rounds, json).await
+                    Command::Noise {
+                        only,
+                        rounds,
+                        as_shipped,
+                        json,
+                    } => {
+                        let rate = if as_shipped {
+                            Rate::AsShipped
+                        } else {
+                            Rate::Unlimited
+                        };
+                        let wanted = report::wanted(&WAYS, &only)?;
+                        noise::measure(wanted, rounds, rate, json).await
                     }
                     Command::Isolation {
                         only,

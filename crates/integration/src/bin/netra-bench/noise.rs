@@ -1,7 +1,7 @@
 //! `noise`: how long others wait for the first event of a run beside a user who does all that costs something.
 
 use anyhow::{Result, ensure};
-use netra_integration::noise::{Scene, WAYS};
+use netra_integration::noise::{Rate, Scene, WAYS};
 use serde_json::json;
 
 use crate::report::Report;
@@ -10,9 +10,14 @@ use crate::report::Report;
 const BOUND: f64 = 2.0;
 
 /// Each way to be noisy alone, then all of them at once.
-pub(crate) async fn measure(wanted: Vec<&'static str>, rounds: usize, json: bool) -> Result<()> {
+pub(crate) async fn measure(
+    wanted: Vec<&'static str>,
+    rounds: usize,
+    rate: Rate,
+    json: bool,
+) -> Result<()> {
     let data = tempfile::tempdir()?;
-    let scene = Scene::start(data.path()).await?;
+    let scene = Scene::start(data.path(), rate).await?;
     let mut report = Report::new(json);
     let mut over = Vec::new();
     let all = (wanted.len() > 1).then(|| wanted.clone());

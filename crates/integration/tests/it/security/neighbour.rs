@@ -2,7 +2,7 @@
 //! event of a run is compared with how long that takes when it is quiet, in turns.
 
 use anyhow::{Context as _, Result, ensure};
-use netra_integration::noise::{Scene, WAYS};
+use netra_integration::noise::{Rate, Scene, WAYS};
 use netra_integration::soon;
 
 use crate::Test;
@@ -14,7 +14,7 @@ const ROUNDS: usize = 2;
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn beside_a_noisy_neighbour_nobody_waits_long() -> Test {
     let data = tempfile::tempdir()?;
-    let scene = Scene::start(data.path()).await?;
+    let scene = Scene::start(data.path(), Rate::Unlimited).await?;
     let single = WAYS.map(|way| vec![way]);
     for ways in single.into_iter().chain([WAYS.to_vec()]) {
         let compared = scene.compare(&ways, ROUNDS).await?;
@@ -61,7 +61,7 @@ fn niceness_of_children(pid: u32) -> Result<Vec<i32>> {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_script_that_computes_stands_back_behind_the_server() -> Test {
     let data = tempfile::tempdir()?;
-    let scene = Scene::start(data.path()).await?;
+    let scene = Scene::start(data.path(), Rate::Unlimited).await?;
     let server = &scene.server;
     let user = server.user("ada").await?;
     let run = user.start("forever", "x").await?;
