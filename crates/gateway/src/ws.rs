@@ -113,7 +113,7 @@ pub(crate) async fn socket_open(
     if !passed.verified.principal.rights.contains(Right::Read) {
         return Err(Error::forbidden());
     }
-    let (_, account) = charge::admit(&gateway, &passed)?;
+    let (_, account) = charge::admit(&gateway, &passed).await?;
     let verified = passed.verified;
     if gateway.engine.is_draining() || gateway.runtime.shutdown().is_cancelled() {
         return Err(Error::new(

@@ -53,6 +53,7 @@ mod plans;
 mod postgres;
 mod rate;
 mod readers;
+mod redis;
 mod reservation;
 mod retention;
 mod run;
@@ -103,6 +104,7 @@ pub use node::{HeldRun, NodeId, StopWish, TakenRun};
 pub use note::{MAX_NOTES, Note};
 pub use postgres::{Address, Postgres};
 pub use rate::{Rate, RatedCall, Window};
+pub use redis::{Count, Counted, Redis};
 pub use reservation::{ReservationId, Reserved, Settlement};
 pub use run::{NewRun, OverNodes, RunInput, RunSpan, Target};
 pub use secret::Secrets;
@@ -241,6 +243,13 @@ impl Store {
     /// `Unavailable` when it cannot.
     pub async fn health(&self) -> Result<(), Error> {
         self.0.db.of_all().write(|tx| tx.touch()).await
+    }
+
+    /// Whether Redis is reached, or why not; none where there is to be none. Without it everything works, and what nodes
+    /// say to each other comes later.
+    pub fn redis(&self) -> Option<Result<(), String>> {
+        let link = self.0.db.link()?;
+        Some(link.problem().map_or(Ok(()), Err))
     }
 
     /// Whether whoever reads, or also writes, would now wait long, because everybody does. Whoever can come back later

@@ -20,6 +20,7 @@ use crate::error::Error;
 use crate::handle::Writable;
 use crate::lease::Lease;
 use crate::owner::{require, require_background};
+use crate::redis;
 use crate::slots::wish_stop;
 use crate::sql::{Connection, OptionalExtension as _, Row};
 use crate::transaction::Tx;
@@ -138,6 +139,19 @@ impl Store {
         std::fs::write(&file, node.to_string())?;
         if self.0.node.set(node).is_err() {
             return Err(Error::Bug("a node joins once".into()));
+        }
+        if let Some(redis) = database.redis() {
+            let runtime = self.0.runtime.clone();
+            let find = move |tx: &mut Tx<'_>| redis::secret(tx, &runtime);
+            let secret = self.0.db.of_all().write(find).await?;
+            let place = redis::Place {
+                node,
+                epoch: self.0.epoch.clone(),
+                seal: redis::Seal::new(&self.0.runtime, &secret),
+                fanout: database.fanout(),
+                news: self.0.news.clone(),
+            };
+            database.speak_by(redis::Link::start(redis.clone(), &self.0.runtime, place));
         }
         database.watch((node, lease), self.0.news.clone())
     }

@@ -12,7 +12,7 @@ use netra_protocol::account::{Identity, Role, User};
 use netra_protocol::id::{KeyId, SessionId, UserId};
 use netra_protocol::limits::Limits;
 use netra_protocol::{ErrorCode, Timestamp};
-use netra_store::{Claimed, Grant, KeyOwner, Known, Store};
+use netra_store::{Claimed, Counted, Grant, KeyOwner, Known, Store};
 use parking_lot::Mutex;
 use tokio::sync::broadcast;
 
@@ -131,7 +131,10 @@ impl Verifier {
             if known.expires_at.is_some_and(|end| end <= now) {
                 return Err(expired(known.grant));
             }
-            let by_key = known.key.map(|key| self.count(key)).transpose()?;
+            let by_key = match known.key {
+                Some(key) => Some(self.count(key).await?),
+                None => None,
+            };
             let verified = known;
             return Ok(Passed { verified, by_key });
         }
@@ -140,7 +143,7 @@ impl Verifier {
             (true, acts_for) => {
                 let found = self.find_key(text).await?;
                 // Before anything is made for whom the key names.
-                let by_key = self.count(CountedKey::of(&found))?;
+                let by_key = self.count(CountedKey::of(&found)).await?;
                 let verified = match acts_for {
                     None => self.verify_key(&found)?,
                     Some(subject) => self.verify_service(&found, subject).await?,
@@ -160,9 +163,11 @@ impl Verifier {
     }
 
     /// Counts a request that came with the key.
-    fn count(&self, key: CountedKey) -> Result<Verdict, Error> {
+    async fn count(&self, key: CountedKey) -> Result<Verdict, Error> {
         let now = self.runtime.now();
-        let verdict = self.asked.count(key.id, key.per_minute, now);
+        let counted = (key.id, Counted::Key(key.owner, key.id));
+        let asked = self.asked.count(&self.store, counted, key.per_minute, now);
+        let verdict = asked.await;
         if verdict.allowed {
             return Ok(verdict);
         }

@@ -18,7 +18,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use super::address::Address;
 use super::session::Session;
 use super::turns::Turns;
-use super::watch::Voice;
+use super::voice::Voice;
 use crate::audit::AuditKey;
 use crate::database::Whose;
 use crate::error::Error;
@@ -216,6 +216,9 @@ impl Shared {
             match told.and_then(|()| connection.commit()) {
                 Ok(()) => {
                     place.committed(&appended);
+                    if rings {
+                        self.voice.rang();
+                    }
                     *kept = Some(connection);
                     work.answer(Ok(()));
                 }
