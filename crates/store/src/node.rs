@@ -6,6 +6,7 @@
 //! by the lock of its folder, which takes everything at its start.
 
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Instant;
 
 use netra_context::{BackgroundKind, Right, UserExecutionContext};
@@ -150,10 +151,12 @@ impl Store {
                 seal: redis::Seal::new(&self.0.runtime, &secret),
                 fanout: database.fanout(),
                 news: self.0.news.clone(),
+                revocations: Arc::clone(&self.0.revocations),
             };
             database.speak_by(redis::Link::start(redis.clone(), &self.0.runtime, place));
         }
-        database.watch((node, lease), self.0.news.clone())
+        let revocations = &self.0.revocations;
+        database.watch((node, lease), self.0.news.clone(), revocations)
     }
 
     /// Says that this node is gone: others take what it holds at once.

@@ -32,6 +32,7 @@ use crate::log::Fanout;
 use crate::node::NodeId;
 use crate::readers::Readers;
 use crate::redis::{Link, Redis};
+use crate::revoked::Revocations;
 use crate::sql::Connection;
 use crate::transaction::Tx;
 
@@ -122,9 +123,12 @@ impl Database {
         &self,
         (node, lease): (NodeId, Lease),
         news: watch_channel::Sender<u64>,
+        revocations: &Arc<Revocations>,
     ) -> Result<(), Error> {
         let (voice, fanout) = (&self.voice, Arc::clone(&self.fanout));
-        let watch = Watch::start(&self.server, (node, lease), voice, fanout, news)?;
+        voice.with_revocations(Arc::clone(revocations));
+        let told = (fanout, news, Arc::clone(revocations));
+        let watch = Watch::start(&self.server, (node, lease), voice, told)?;
         *self.watch.lock() = Some(watch);
         Ok(())
     }

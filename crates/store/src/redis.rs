@@ -2,10 +2,13 @@
 //! themselves where they are short. It is never the truth: what it loses costs time, and without it nodes tell each other
 //! by the database.
 //!
-//! Reading order: [`address`], [`seal`], [`word`], [`link`], [`count`].
+//! Reading order: [`address`], [`seal`], [`word`], [`link`], [`count`], [`kept`],
+//! [`answers`].
 
 mod address;
+mod answers;
 mod count;
+mod kept;
 mod link;
 mod seal;
 mod word;

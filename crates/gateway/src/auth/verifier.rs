@@ -12,6 +12,7 @@ use netra_protocol::account::{Identity, Role, User};
 use netra_protocol::id::{KeyId, SessionId, UserId};
 use netra_protocol::limits::Limits;
 use netra_protocol::{ErrorCode, Timestamp};
+pub(crate) use netra_store::Revoked;
 use netra_store::{Claimed, Counted, Grant, KeyOwner, Known, Store};
 use parking_lot::Mutex;
 use tokio::sync::broadcast;
@@ -20,7 +21,7 @@ use super::issuer::{Issuer, IssuerConfig};
 use super::keys::Keys;
 use super::token::{self, Refused};
 use super::verified::CountedKey;
-pub(crate) use super::verified::{Expiry, Passed, Presented, Revoked, Verified};
+pub(crate) use super::verified::{Expiry, Passed, Presented, Verified};
 use crate::error::Error;
 use crate::limit::{Verdict, Windows};
 
@@ -415,7 +416,7 @@ impl Verifier {
         }
         match revoked {
             Revoked::User(user) => self.accounts.invalidate(&user),
-            Revoked::Plans => {
+            Revoked::Plans | Revoked::Everything => {
                 for (user, _) in &self.accounts {
                     self.accounts.invalidate(&*user);
                 }

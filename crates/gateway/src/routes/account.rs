@@ -366,11 +366,8 @@ pub(crate) async fn ws_ticket(
         origin: origin::origin(&visitor.headers).map(str::to_owned),
     };
     let life = gateway.config.ticket_ttl;
-    if !gateway
-        .store
-        .tickets()
-        .issue(secret_hash(&ticket), owner, life)
-    {
+    let secret = secret_hash(&ticket);
+    if !gateway.store.ticket_issue(secret, owner, life).await {
         return Err(Error::new(
             ErrorCode::Overloaded,
             "Too many tickets wait to be used.",

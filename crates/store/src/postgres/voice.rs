@@ -9,6 +9,7 @@ use parking_lot::Mutex;
 use crate::log::{Entry, Fanout};
 use crate::node::NodeId;
 use crate::redis::Link;
+use crate::revoked::{Revocation, Revocations, Revoked};
 use crate::sql::{self, Connection};
 
 /// The channel that all nodes of a database hear.
@@ -24,9 +25,15 @@ pub(super) struct Voice {
     node: Mutex<Option<NodeId>>,
     peers: AtomicU32,
     link: OnceLock<Link>,
+    revocations: OnceLock<Arc<Revocations>>,
 }
 
 impl Voice {
+    /// Those of this process.
+    pub(super) fn with_revocations(&self, revocations: Arc<Revocations>) {
+        self.revocations.get_or_init(|| revocations);
+    }
+
     /// As this node, from now on. Until the first look says otherwise it speaks as if it had a peer.
     pub(super) fn begins(&self, node: NodeId) {
         *self.node.lock() = Some(node);
@@ -100,10 +107,42 @@ impl Voice {
         Ok(())
     }
 
-    /// The transaction is committed, in which runs came to be looked at.
-    pub(super) fn rang(&self) {
-        if let Some(link) = self.link_to_peers() {
+    /// Numbers what this transaction has revoked, and tells the others when it is committed, where that does not go by
+    /// Redis.
+    pub(super) fn tell_revoked(
+        &self,
+        connection: &Connection,
+        revoked: Vec<Revoked>,
+    ) -> sql::Result<Option<Revocation>> {
+        let numbered = Revocation::number(connection, revoked)?;
+        let from = match *self.node.lock() {
+            Some(_) if !self.has_peers() || self.link_to_peers().is_some() => None,
+            Some(node) => Some(node.to_string()),
+            // The command line is no node, and no node's peer.
+            None => Some("-".to_owned()),
+        };
+        if let (Some(revocation), Some(from)) = (&numbered, from) {
+            let (number, words) = (revocation.number, revocation.words());
+            let mut notify = connection.prepare_cached("SELECT pg_notify(?1, ?2)")?;
+            notify.put((CHANNEL, format!("{from} v {number} {words}")))?;
+            metrics::counter!("netra_node_words_total", "carrier" => "notify").increment(1);
+        }
+        Ok(numbered)
+    }
+
+    /// The transaction is committed, in which runs may have come to be looked at, and this was revoked.
+    pub(super) fn committed(&self, rings: bool, revoked: Option<Revocation>) {
+        let link = self.link_to_peers();
+        if let Some(link) = link.filter(|_| rings) {
             link.say_runs();
+        }
+        if let Some(revocation) = revoked {
+            if let Some(revocations) = self.revocations.get() {
+                revocations.own(revocation.number);
+            }
+            if let Some(link) = link {
+                link.say_revoked(&revocation);
+            }
         }
     }
 

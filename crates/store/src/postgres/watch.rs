@@ -19,6 +19,7 @@ use crate::error::Error;
 use crate::lease::Lease;
 use crate::log::Fanout;
 use crate::node::{NodeId, beat};
+use crate::revoked::{self, Revocation, Revocations};
 use crate::sql::Connection;
 
 /// Between two tries to get the connection back.
@@ -27,25 +28,38 @@ const RETRY: Duration = Duration::from_millis(500);
 const LATE: &str = "interval '10 seconds'";
 
 /// What was heard.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug, Default, PartialEq, Eq)]
 struct Heard {
     rings: bool,
     log: Option<(UserId, u64)>,
+    revoked: Option<Revocation>,
 }
 
 impl Heard {
     /// None of a notification of one's own, and of one that nobody of ours sends.
     fn parse(text: &str, node: &str) -> Option<Self> {
-        let mut words = text.split(' ');
-        if words.next()? == node {
+        let (from, text) = text.split_once(' ')?;
+        if from == node {
             return None;
         }
+        if let Some(said) = text.strip_prefix("v ") {
+            let (number, what) = said.split_once(' ')?;
+            return Some(Self {
+                revoked: Some(Revocation::heard(number.parse().ok()?, what)),
+                ..Self::default()
+            });
+        }
+        let mut words = text.split(' ');
         let rings = words.next()? == "r";
         let log = match (words.next(), words.next()) {
             (Some(user), Some(seq)) => Some((user.parse().ok()?, seq.parse().ok()?)),
             _ => None,
         };
-        Some(Self { rings, log })
+        Some(Self {
+            rings,
+            log,
+            revoked: None,
+        })
     }
 }
 
@@ -58,6 +72,7 @@ struct Shared {
     voice: Arc<Voice>,
     fanout: Arc<dyn Fanout>,
     news: watch::Sender<u64>,
+    revocations: Arc<Revocations>,
     lease: Mutex<Lease>,
     closing: Mutex<Closing>,
     closed: Condvar,
@@ -74,8 +89,7 @@ impl Watch {
         address: &Address,
         (node, lease): (NodeId, Lease),
         voice: &Arc<Voice>,
-        fanout: Arc<dyn Fanout>,
-        news: watch::Sender<u64>,
+        (fanout, news, revocations): (Arc<dyn Fanout>, watch::Sender<u64>, Arc<Revocations>),
     ) -> Result<Self, Error> {
         voice.begins(node);
         let shared = Arc::new(Shared {
@@ -84,6 +98,7 @@ impl Watch {
             voice: Arc::clone(voice),
             fanout,
             news,
+            revocations,
             lease: Mutex::new(lease),
             closing: Mutex::default(),
             closed: Condvar::new(),
@@ -163,6 +178,9 @@ impl Shared {
                 if let Some((user, seq)) = heard.log {
                     self.fanout.elsewhere(user, seq);
                 }
+                if let Some(revocation) = &heard.revoked {
+                    self.revocations.heard(revocation);
+                }
                 if heard.rings {
                     self.ring();
                 }
@@ -188,10 +206,15 @@ impl Shared {
             // Others may have taken what this node had.
             self.ring();
         }
-        let sql = "SELECT count(*) FROM nodes WHERE id <> ?1 AND expires_at > clock_timestamp()";
-        let mut statement = connection.prepare_cached(sql)?;
-        let peers = statement.query_row([self.node.to_bytes()], |row| row.get(0))?;
+        let sql = format!(
+            "SELECT count(*), {} FROM nodes WHERE id <> ?1 AND expires_at > clock_timestamp()",
+            revoked::LAST
+        );
+        let mut statement = connection.prepare_cached(&sql)?;
+        let (peers, last) =
+            statement.query_row([self.node.to_bytes()], |row| Ok((row.get(0)?, row.get(1)?)))?;
         self.voice.set_peers(peers);
+        self.revocations.looked(last);
         if peers > 0 {
             self.look(connection)?;
         }
@@ -229,15 +252,18 @@ mod tests {
             heard,
             Heard {
                 rings: true,
-                log: Some((user, 17))
+                log: Some((user, 17)),
+                revoked: None,
             }
         );
         assert_eq!(Heard::parse(&said, "aa"), None);
         let ring = Heard {
             rings: true,
-            log: None,
+            ..Heard::default()
         };
         assert_eq!(Heard::parse("aa r", "bb"), Some(ring));
         assert_eq!(Heard::parse("aa - nobody 1", "bb"), None);
+        let heard = Heard::parse("aa v 3 plans:", "bb").unwrap();
+        assert_eq!(heard.revoked, Some(Revocation::heard(3, "plans:")));
     }
 }

@@ -211,14 +211,13 @@ impl Shared {
         let mut tx = Tx::new(&connection, now, key, &mut appended);
         tx.set_place(&mut place);
         if work.carry_out(&mut tx) {
-            let rings = tx.rings();
+            let (rings, revoked) = (tx.rings(), tx.revoked());
             let told = self.voice.tell(&connection, &appended, rings);
-            match told.and_then(|()| connection.commit()) {
-                Ok(()) => {
+            let told = told.and_then(|()| self.voice.tell_revoked(&connection, revoked));
+            match told.and_then(|revoked| connection.commit().map(|()| revoked)) {
+                Ok(revoked) => {
                     place.committed(&appended);
-                    if rings {
-                        self.voice.rang();
-                    }
+                    self.voice.committed(rings, revoked);
                     *kept = Some(connection);
                     work.answer(Ok(()));
                 }

@@ -22,9 +22,10 @@ use tokio::time::{Instant, interval, sleep, sleep_until, timeout};
 
 use super::address::{ANSWER, Redis};
 use super::seal::Seal;
-use super::word::{self, About, Word};
+use super::word::{self, About, Content, Word};
 use crate::log::{Entry, Fanout};
 use crate::node::NodeId;
+use crate::revoked::{Revocation, Revocations};
 
 /// Between two words that a node says to itself.
 const BEAT: Duration = Duration::from_secs(1);
@@ -46,6 +47,7 @@ pub(crate) struct Place {
     pub(crate) seal: Seal,
     pub(crate) fanout: Arc<dyn Fanout>,
     pub(crate) news: watch::Sender<u64>,
+    pub(crate) revocations: Arc<Revocations>,
 }
 
 /// The connections of a node. Cheap to clone.
@@ -77,6 +79,15 @@ impl Drop for Driver {
     }
 }
 
+/// However the task ends, the link is down from then on.
+struct Down(Arc<Shared>);
+
+impl Drop for Down {
+    fn drop(&mut self) {
+        self.0.is_up.store(false, Ordering::Release);
+    }
+}
+
 impl Link {
     /// Keeps a link from now on, until the runtime's tasks are to end.
     pub(crate) fn start(redis: Redis, runtime: &Runtime, place: Place) -> Self {
@@ -93,10 +104,9 @@ impl Link {
         metrics::gauge!("netra_redis_up").set(0.0);
         let (shared, shutdown) = (Arc::clone(&link.0), runtime.shutdown().clone());
         runtime.spawn(TaskKind::Sweep, async move {
-            shutdown
-                .run_until_cancelled(shared.keep(&mut waiting))
-                .await;
-            shared.is_up.store(false, Ordering::Release);
+            let _down = Down(Arc::clone(&shared));
+            let kept = shared.keep(&mut waiting);
+            shutdown.run_until_cancelled(kept).await;
         });
         link
     }
@@ -140,32 +150,41 @@ impl Link {
     }
 
     /// What the installation's name is in keys.
-    pub(super) fn epoch(&self) -> &str {
+    pub(crate) fn epoch(&self) -> &str {
         &self.0.place.epoch
     }
 
-    pub(super) fn seal(&self) -> &Seal {
+    pub(crate) fn seal(&self) -> &Seal {
         &self.0.place.seal
     }
 
     /// Says that these events of a user are committed.
     pub(crate) fn say_log(&self, user: UserId, through: u64, entries: &[Arc<Entry>]) {
-        self.0.say(About::Log { user, through }, entries);
+        let about = About::Log { user, through };
+        self.0.say(about, || word::written(entries));
     }
 
     /// Says that runs are to be looked at.
     pub(crate) fn say_runs(&self) {
-        self.0.say(About::Runs, &[]);
+        self.0.say(About::Runs, || Some(Vec::new()));
+    }
+
+    /// Says what was revoked.
+    pub(crate) fn say_revoked(&self, revocation: &Revocation) {
+        let number = revocation.number;
+        let words = || Some(revocation.words().into_bytes());
+        self.0.say(About::Revoked { number }, words);
     }
 }
 
 impl Shared {
     /// Never waits: a word for which there is no room is lost, and found in the log a second later.
-    fn say(&self, about: About, entries: &[Arc<Entry>]) {
+    fn say(&self, about: About, content: impl FnOnce() -> Option<Vec<u8>>) {
         if !self.is_up.load(Ordering::Acquire) {
             return;
         }
-        let word = word::say(&self.place.seal, self.place.node, about, entries);
+        let (seal, node) = (&self.place.seal, self.place.node);
+        let word = content().and_then(|content| word::say(seal, node, about, &content));
         if word.is_none_or(|word| self.words.try_send(word).is_err()) {
             metrics::counter!("netra_node_words_lost_total").increment(1);
         }
@@ -263,13 +282,13 @@ impl Shared {
         let is_own = word.from == self.place.node;
         let is_wanted = match word.about {
             About::Beat => is_own,
-            About::Runs => !is_own,
+            About::Runs | About::Revoked { .. } => !is_own,
             About::Log { user, .. } => !is_own && self.place.fanout.listens(user),
         };
         if !is_wanted {
             return false;
         }
-        let Some(entries) = word.open(&self.place.seal) else {
+        let Some(content) = word.open(&self.place.seal) else {
             refused();
             return false;
         };
@@ -277,13 +296,13 @@ impl Shared {
             return true;
         }
         metrics::counter!("netra_node_words_heard_total", "carrier" => "redis").increment(1);
-        match word.about {
-            About::Beat => {}
-            About::Runs => self.ring(),
-            About::Log { user, through } if entries.is_empty() => {
+        match (word.about, content) {
+            (About::Log { user, through }, Content::Entries(entries)) if entries.is_empty() => {
                 self.place.fanout.elsewhere(user, through);
             }
-            About::Log { .. } => self.place.fanout.heard(&entries),
+            (_, Content::Entries(entries)) => self.place.fanout.heard(&entries),
+            (_, Content::Revocation(revocation)) => self.place.revocations.heard(&revocation),
+            (_, Content::Nothing) => self.ring(),
         }
         false
     }

@@ -9,6 +9,7 @@ use netra_protocol::id::{RunId, ThreadId, UserId};
 use super::seal::Seal;
 use crate::log::Entry;
 use crate::node::NodeId;
+use crate::revoked::Revocation;
 
 /// Bytes of events that go with a word; what is longer is read from the log.
 pub(crate) const MOST_BYTES: usize = 32 << 10;
@@ -30,6 +31,22 @@ pub(crate) enum About {
         /// The last number.
         through: u64,
     },
+    /// Something was revoked, under this number.
+    Revoked {
+        /// The number.
+        number: u64,
+    },
+}
+
+/// What comes with a word.
+#[derive(Debug)]
+pub(crate) enum Content {
+    /// Nothing.
+    Nothing,
+    /// Events, perhaps none: then they are in the log.
+    Entries(Vec<Arc<Entry>>),
+    /// What was revoked.
+    Revocation(Revocation),
 }
 
 /// A word whose content is still sealed.
@@ -41,29 +58,25 @@ pub(crate) struct Word<'a> {
 }
 
 /// A word that can be sent; none where it cannot be sealed.
-pub(crate) fn say(
-    seal: &Seal,
-    from: NodeId,
-    about: About,
-    entries: &[Arc<Entry>],
-) -> Option<Vec<u8>> {
+pub(crate) fn say(seal: &Seal, from: NodeId, about: About, content: &[u8]) -> Option<Vec<u8>> {
     let (kind, user, through) = match about {
         About::Beat => (0, [0; 16], 0),
         About::Runs => (1, [0; 16], 0),
         About::Log { user, through } => (2, user.to_bytes(), through),
+        About::Revoked { number } => (3, [0; 16], number),
     };
     let mut word = Vec::with_capacity(HEAD);
     word.extend_from_slice(&[LAYOUT, kind]);
     word.extend_from_slice(&from.to_bytes());
     word.extend_from_slice(&user);
     word.extend_from_slice(&u64::to_be_bytes(through));
-    let sealed = seal.seal(&word, &written(entries)?)?;
+    let sealed = seal.seal(&word, content)?;
     word.extend_from_slice(&sealed);
     Some(word)
 }
 
 /// The events, or nothing of them where they are too long.
-fn written(entries: &[Arc<Entry>]) -> Option<Vec<u8>> {
+pub(crate) fn written(entries: &[Arc<Entry>]) -> Option<Vec<u8>> {
     let long = |entry: &Arc<Entry>| entry.bytes() + entry.kind.as_str().len() + 46;
     if entries.iter().map(long).sum::<usize>() > MOST_BYTES {
         return Some(Vec::new());
@@ -97,6 +110,7 @@ impl<'a> Word<'a> {
             0 => About::Beat,
             1 => About::Runs,
             2 => About::Log { user, through },
+            3 => About::Revoked { number: through },
             _ => return None,
         };
         Some(Self {
@@ -107,11 +121,16 @@ impl<'a> Word<'a> {
         })
     }
 
-    /// The events that came with it, perhaps none; nothing where the word is not of this installation, or was changed.
-    pub(crate) fn open(&self, seal: &Seal) -> Option<Vec<Arc<Entry>>> {
+    /// What came with it; nothing where the word is not of this installation, or was changed.
+    pub(crate) fn open(&self, seal: &Seal) -> Option<Content> {
         let content = seal.open(self.head, self.sealed)?;
-        let About::Log { user, .. } = self.about else {
-            return Some(Vec::new());
+        let user = match self.about {
+            About::Beat | About::Runs => return Some(Content::Nothing),
+            About::Revoked { number } => {
+                let words = std::str::from_utf8(&content).ok()?;
+                return Some(Content::Revocation(Revocation::heard(number, words)));
+            }
+            About::Log { user, .. } => user,
         };
         let (mut rest, mut entries) = (&*content, Vec::new());
         while rest.has_remaining() {
@@ -122,7 +141,7 @@ impl<'a> Word<'a> {
             let entry = Entry::heard(user, seq, (thread_id, run_id), kind, body);
             entries.push(Arc::new(entry));
         }
-        Some(entries)
+        Some(Content::Entries(entries))
     }
 }
 
@@ -155,6 +174,17 @@ mod tests {
         UserId::from_parts(1, 1)
     }
 
+    fn entries(word: &Word<'_>, seal: &Seal) -> Vec<Arc<Entry>> {
+        match word.open(seal) {
+            Some(Content::Entries(entries)) => entries,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    fn say_all(seal: &Seal, about: About, entries: &[Arc<Entry>]) -> Vec<u8> {
+        say(seal, FROM, about, &written(entries).unwrap()).unwrap()
+    }
+
     fn entry(seq: u64, length: usize) -> Arc<Entry> {
         let ids = (ThreadId::from_parts(1, 2), RunId::from_parts(1, 3));
         let body = format!("{{\"text\":\"{}\"}}", "ä".repeat(length / 2));
@@ -168,10 +198,10 @@ mod tests {
             user: user(),
             through: 8,
         };
-        let said = say(&seal, FROM, about, &[entry(7, 10), entry(8, 20)]).unwrap();
+        let said = say_all(&seal, about, &[entry(7, 10), entry(8, 20)]);
         let word = Word::read(&said).unwrap();
         assert_eq!((word.from, word.about), (FROM, about));
-        let heard = word.open(&seal).unwrap();
+        let heard = entries(&word, &seal);
         let frames: Vec<_> = heard.iter().map(|entry| entry.frame(6)).collect();
         assert_eq!(frames, [entry(7, 10).frame(6), entry(8, 20).frame(6)]);
         assert_eq!(heard[0].kind.as_str(), "message_delta");
@@ -180,8 +210,13 @@ mod tests {
             let said = say(&seal, FROM, about, &[]).unwrap();
             let word = Word::read(&said).unwrap();
             assert_eq!(word.about, about);
-            assert!(word.open(&seal).unwrap().is_empty());
+            assert!(matches!(word.open(&seal), Some(Content::Nothing)));
         }
+        let about = About::Revoked { number: 4 };
+        let said = say(&seal, FROM, about, b"plans:").unwrap();
+        let heard = Word::read(&said).unwrap().open(&seal);
+        let expected = Revocation::heard(4, "plans:");
+        assert!(matches!(heard, Some(Content::Revocation(it)) if it == expected));
     }
 
     #[test]
@@ -191,12 +226,12 @@ mod tests {
             user: user(),
             through: 2,
         };
-        let entries = [entry(1, MOST_BYTES / 2), entry(2, MOST_BYTES / 2)];
-        let said = say(&seal, FROM, about, &entries).unwrap();
+        let long = [entry(1, MOST_BYTES / 2), entry(2, MOST_BYTES / 2)];
+        let said = say_all(&seal, about, &long);
         assert!(said.len() < 200, "{}", said.len());
-        assert!(Word::read(&said).unwrap().open(&seal).unwrap().is_empty());
-        let said = say(&seal, FROM, about, &entries[..1]).unwrap();
-        assert_eq!(Word::read(&said).unwrap().open(&seal).unwrap().len(), 1);
+        assert!(entries(&Word::read(&said).unwrap(), &seal).is_empty());
+        let said = say_all(&seal, about, &long[..1]);
+        assert_eq!(entries(&Word::read(&said).unwrap(), &seal).len(), 1);
     }
 
     #[test]
@@ -206,7 +241,7 @@ mod tests {
             user: user(),
             through: 1,
         };
-        let said = say(&seal, FROM, about, &[entry(1, 4)]).unwrap();
+        let said = say_all(&seal, about, &[entry(1, 4)]);
         let opens = |bytes: &[u8]| Word::read(bytes).is_some_and(|word| word.open(&seal).is_some());
         assert!(opens(&said));
         for at in 0..said.len() {

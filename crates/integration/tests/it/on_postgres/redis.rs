@@ -1,7 +1,10 @@
 //! Nodes that have Redis besides their database: it carries what they say to each other, and nobody loses anything by it,
 //! whatever becomes of it.
 
-use anyhow::{Context as _, Result, ensure};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use anyhow::{Context as _, Result, bail, ensure};
 use netra_client::Socket;
 use netra_integration::{FakeModel, REDIS_PASSWORD, Reply, TestProcess, TestRedis, TestUser, soon};
 use netra_protocol::account::Role;
@@ -14,6 +17,7 @@ use tokio::net::TcpStream;
 
 use super::nodes::{Folders, over};
 use crate::Test;
+use crate::calls::model_agent;
 use crate::expect::{names, until, until_end, until_logged};
 
 const METRICS_TOKEN: &str = "a-token-for-the-scraper";
@@ -240,5 +244,133 @@ async fn whoever_else_has_the_same_redis_reads_nothing_and_is_not_heard() -> Tes
     let refused = metric(&strangers[1], "netra_node_words_refused_total", ("", "")).await?;
     assert_eq!(refused, 0.0);
     ensure!(strangers[1].client.runs(None, None).await?.items.is_empty());
+    Ok(())
+}
+
+/// Sign-ins with a wrong password that are let through on this node, until one is refused for their number.
+async fn guesses(user: &TestUser, name: &str) -> Result<u32> {
+    let anonymous = user.client.anonymous();
+    let mut count = 0;
+    loop {
+        let refused = anonymous.login(name, "a wrong password").await;
+        match refused.err().and_then(|error| error.status()) {
+            Some(401) => count += 1,
+            Some(429) => return Ok(count),
+            other => bail!("{other:?} after {count}"),
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn guesses_are_counted_over_all_nodes_and_by_shares_without_redis() -> Test {
+    let mut redis = TestRedis::start().await?;
+    let model = FakeModel::start(|_| Reply::Hang(String::new())).await?;
+    let mut folders = folders(&model, &redis.url())?;
+    let limit = ("NETRA__LIMITS__LOGINS_PER_MINUTE".into(), "4".into());
+    folders.options.environment.push(limit);
+    let (nodes, users) = two(&mut folders).await?;
+    until_carried(&users).await?;
+    let [here, there] = &users;
+    assert_eq!(guesses(here, "ada").await?, 4);
+    assert_eq!(guesses(there, "ada").await?, 0);
+    assert_eq!(guesses(there, "bob").await?, 4);
+    assert_eq!(guesses(here, "bob").await?, 0);
+
+    redis.kill().await?;
+    for node in &nodes {
+        until_logged(node, AWAY).await?;
+    }
+    assert_eq!(guesses(here, "eve").await?, 2);
+    assert_eq!(guesses(there, "eve").await?, 2);
+    // What was counted before is not forgotten.
+    assert_eq!(guesses(here, "ada").await?, 0);
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_is_disabled_on_one_node_is_refused_by_all_with_and_without_redis() -> Test {
+    let mut redis = TestRedis::start().await?;
+    let model = FakeModel::start(|_| Reply::Hang(String::new())).await?;
+    let mut folders = folders(&model, &redis.url())?;
+    // They ask until they are refused, and not for asking.
+    let limit = (
+        "NETRA__LIMITS__REQUESTS_PER_MINUTE".into(),
+        "1000000".into(),
+    );
+    folders.options.environment.push(limit);
+    let (nodes, users) = two(&mut folders).await?;
+    until_carried(&users).await?;
+    for name in ["bob", "eve"] {
+        let bob = over(&nodes[1], &nodes[0].user(name).await?)?;
+        let mut socket = bob.socket().await?;
+        // Its credentials are remembered there for a minute.
+        bob.client.me().await?;
+        let path = format!("/api/admin/users/{}", bob.id);
+        let change = users[0].client.request(Method::PATCH, &path);
+        let change = change.json(&serde_json::json!({"disabled": true}));
+        users[0].client.send(change).await?;
+        let refused = async { while bob.client.me().await.is_ok() {} };
+        soon("a refusal", refused).await;
+        let closed = async { while socket.next_event().await.is_ok() {} };
+        soon("the socket to be closed", closed).await;
+        if name == "bob" {
+            redis.kill().await?;
+            for node in &nodes {
+                until_logged(node, AWAY).await?;
+            }
+        }
+    }
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_ticket_of_one_node_opens_one_socket_on_any() -> Test {
+    let redis = TestRedis::start().await?;
+    let model = FakeModel::start(|_| Reply::Hang(String::new())).await?;
+    let mut folders = folders(&model, &redis.url())?;
+    let (nodes, [here, _]) = two(&mut folders).await?;
+    let ticket = here.client.ws_ticket().await?.ticket;
+    let http = reqwest::Client::new();
+    let open = async |node: &TestProcess| {
+        let url = format!("{}/ws?ticket={ticket}", node.url());
+        let request = http.get(url).header("connection", "upgrade");
+        let request = request
+            .header("upgrade", "websocket")
+            .header("sec-websocket-version", "13")
+            .header("sec-websocket-key", "AAAAAAAAAAAAAAAAAAAAAA==");
+        Ok::<_, anyhow::Error>(request.send().await?.status().as_u16())
+    };
+    assert_eq!(open(&nodes[1]).await?, 101);
+    for node in &nodes {
+        assert_eq!(open(node).await?, 401);
+    }
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_answer_that_one_node_keeps_another_gives_to_the_same_user_alone() -> Test {
+    let redis = TestRedis::start().await?;
+    let asked = Arc::new(AtomicUsize::new(0));
+    let counted = Arc::clone(&asked);
+    let model = FakeModel::start(move |_| {
+        counted.fetch_add(1, Ordering::SeqCst);
+        Reply::Text(vec!["the kept answer".into()])
+    })
+    .await?;
+    let agents = tempfile::tempdir()?;
+    model_agent(agents.path(), "thrifty", "cache = \"1h\"\n")?;
+    let mut folders = folders(&model, &redis.url())?;
+    let dir = agents.path().display().to_string();
+    let key = "NETRA__AGENTS__DIR".into();
+    folders.options.environment.push((key, dir));
+    let (nodes, [here, there]) = two(&mut folders).await?;
+    let stranger = over(&nodes[1], &nodes[0].user("bob").await?)?;
+    for (user, times) in [(&here, 1), (&there, 1), (&stranger, 2)] {
+        let run = user.run("thrifty", "hello").await?;
+        assert_eq!(run.status, RunStatus::Completed);
+        let result = run.result.context("it has a result")?;
+        assert_eq!(result["text"], "the kept answer");
+        assert_eq!(asked.load(Ordering::SeqCst), times);
+    }
     Ok(())
 }
