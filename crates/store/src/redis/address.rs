@@ -89,7 +89,7 @@ impl Redis {
             port: url.port().unwrap_or(PORT),
             is_tls,
             user: Some(user).filter(|user| !user.is_empty()),
-            password: password.map(Secret::new),
+            password: password.filter(|it| !it.is_empty()).map(Secret::new),
             database,
         })
     }
@@ -143,6 +143,7 @@ mod tests {
         assert_eq!((least.is_tls, least.database), (false, None));
         assert_eq!(least.user, None);
         assert!(least.password.is_some());
+        assert!(Redis::parse("redis://:@h").unwrap().password.is_none());
     }
 
     #[test]
