@@ -53,6 +53,10 @@ const SOURCES: [(&str, &str); 13] = [
         "the store is tested on it: `apt-get install postgresql` on Debian",
     ),
     (
+        "redis-server",
+        "nodes are tested with it: `apt-get install redis-server` on Debian",
+    ),
+    (
         "prometheus",
         "its promtool judges metrics and alerts; without apt-get: `apt-get install prometheus` on Debian",
     ),

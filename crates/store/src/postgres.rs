@@ -66,7 +66,7 @@ pub(crate) struct Database {
     readers: Readers,
     server: Address,
     lease: Duration,
-    redis: Option<Redis>,
+    redis: Option<Box<Redis>>,
     fanout: Arc<dyn Fanout>,
     voice: Arc<Voice>,
     watch: Mutex<Option<Watch>>,
@@ -111,7 +111,7 @@ impl Database {
             readers,
             server: config.server.clone(),
             lease: config.lease,
-            redis: config.redis.clone(),
+            redis: config.redis.clone().map(Box::new),
             fanout,
             voice,
             watch: Mutex::default(),
@@ -135,7 +135,7 @@ impl Database {
 
     /// Where the nodes' Redis is, where there is one.
     pub(crate) fn redis(&self) -> Option<&Redis> {
-        self.redis.as_ref()
+        self.redis.as_deref()
     }
 
     /// Who is told of what was committed, here and elsewhere.
