@@ -107,7 +107,7 @@ async fn look_up(
     let key = Key::of(frame.ctx, model, request).ok_or(Cache::Off)?;
     let mut found = models.cached(&key);
     if found.is_none() {
-        found = kept_elsewhere(frame, &key).await;
+        found = Box::pin(kept_elsewhere(frame, &key)).await;
     }
     let outcome = if found.is_some() { "hit" } else { "miss" };
     metrics::counter!("netra_model_cache_lookups_total", "outcome" => outcome).increment(1);

@@ -117,7 +117,7 @@ async fn answer(
                 frame.think_aloud(&words).await?;
             }
             if let Cache::Keeps(key, time) = call.cache {
-                answerer::keep(frame, key, &answer.chunks(), time).await;
+                Box::pin(answerer::keep(frame, key, &answer.chunks(), time)).await;
             }
             Ok(answer)
         }

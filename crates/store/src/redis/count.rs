@@ -65,7 +65,7 @@ impl Store {
             let (count, _, left): (i64, i64, i64) = pipeline.all().await?;
             Ok::<_, Failure>((count, left))
         };
-        let (count, left) = link.answer(asked).await?;
+        let (count, left) = link.answer(Box::pin(asked)).await?;
         Some(Count {
             count: u64::try_from(count).unwrap_or(u64::MAX),
             left_ms: u64::try_from(left).unwrap_or(0),

@@ -27,7 +27,7 @@ impl Link {
         };
         let until = Some(Expiration::PX(ms));
         let set = client.set::<(), _, _>(key, Bytes::from(sealed), until, None, false);
-        self.answer(set).await.is_some()
+        self.answer(Box::pin(set)).await.is_some()
     }
 
     /// What is kept there.
@@ -35,7 +35,7 @@ impl Link {
         let client = self.client()?;
         let found = client.get::<Option<Bytes>, _>(key);
         self.seal()
-            .open(key.as_bytes(), &self.answer(found).await??)
+            .open(key.as_bytes(), &self.answer(Box::pin(found)).await??)
     }
 
     /// Takes out what is kept there: of all who ask, one gets it.
@@ -43,6 +43,6 @@ impl Link {
         let client = self.client()?;
         let taken = client.getdel::<Option<Bytes>, _>(key);
         self.seal()
-            .open(key.as_bytes(), &self.answer(taken).await??)
+            .open(key.as_bytes(), &self.answer(Box::pin(taken)).await??)
     }
 }

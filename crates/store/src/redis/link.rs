@@ -132,7 +132,8 @@ impl Link {
         }
     }
 
-    /// What a command has answered, in time; where it has not, the link is down until it is made anew.
+    /// What a command has answered, in time; where it has not, the link is down until it is made anew. The driver's futures are
+    /// large: they come boxed.
     pub(super) async fn answer<T>(
         &self,
         asked: impl Future<Output = Result<T, Failure>>,
