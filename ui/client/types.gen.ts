@@ -368,7 +368,7 @@ export interface Dependencies {
 export interface Dependency {
   /** How long the probe took, in milliseconds. */
   duration_ms: number;
-  /** `store`, `workers`, `models`, or `tool_server NAME` for each that is configured. */
+  /** `store`, `redis` where it is configured, `workers`, `models`, or `tool_server NAME` for each that is configured. */
   name: string;
   /** What the probe said when it failed. */
   problem?: string | null;

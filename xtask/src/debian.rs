@@ -96,7 +96,14 @@ mod tests {
 
     #[test]
     fn what_is_missing_says_how_to_get_it() {
-        for package in ["chromium", "curl", "faketime", "nginx", "prometheus"] {
+        for package in [
+            "chromium",
+            "curl",
+            "faketime",
+            "nginx",
+            "prometheus",
+            "redis-server",
+        ] {
             let error = process::missing(package).to_string();
             assert!(
                 error.contains(&format!("apt-get install {package}")),

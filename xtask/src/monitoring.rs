@@ -11,6 +11,7 @@ pub(crate) const TESTS: &str = "metrics::promtool::";
 const ALERTS: &str = "deploy/prometheus/alerts.yml";
 const TRIALS: &str = "deploy/prometheus/alerts-test.yml";
 const CONFIGURATION: &str = "deploy/prometheus/prometheus.yml";
+const OF_CLUSTER: &str = "deploy/prometheus/cluster.yml";
 
 pub(crate) fn check(workspace: &Workspace) -> Result<Outcome> {
     let mut tests = part::end_to_end(workspace, &[TESTS])?;
@@ -22,6 +23,7 @@ pub(crate) fn check(workspace: &Workspace) -> Result<Outcome> {
         &["test", "rules", TRIALS],
         // The file with the token is on the machine where it runs.
         &["check", "config", "--syntax-only", CONFIGURATION],
+        &["check", "config", "--syntax-only", OF_CLUSTER],
     ] {
         process::run(process::command(workspace, &promtool).args(words))?;
     }

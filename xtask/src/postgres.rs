@@ -70,6 +70,8 @@ pub(crate) fn check_among_all(workspace: &Workspace) -> Result<Outcome> {
 
 fn check_with(workspace: &Workspace, end_to_end: EndToEnd) -> Result<Outcome> {
     process::require("cc")?;
+    // Tests of nodes that have one besides start it themselves, and end it in the middle.
+    debian::program(workspace, &["redis-server"], "redis-server")?;
     let store = ["test", "-p", "netra-store", "--test", "store"];
     let mut stripped = process::cargo(workspace, &store);
     stripped.env(STRIPPED, "1");

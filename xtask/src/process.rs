@@ -11,7 +11,7 @@ use anyhow::{Context as _, Result, anyhow, bail};
 use crate::workspace::Workspace;
 
 /// How to get a program that may be missing.
-const SOURCES: [(&str, &str); 13] = [
+const SOURCES: [(&str, &str); 14] = [
     (
         "cargo",
         "install Rust from https://rustup.rs; rust-toolchain.toml picks the version",
@@ -51,6 +51,10 @@ const SOURCES: [(&str, &str); 13] = [
     (
         "postgresql",
         "the store is tested on it: `apt-get install postgresql` on Debian",
+    ),
+    (
+        "redis-server",
+        "nodes are tested with it: `apt-get install redis-server` on Debian",
     ),
     (
         "prometheus",

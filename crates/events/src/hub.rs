@@ -61,6 +61,15 @@ impl Hub {
         self.foreign.load(Ordering::Relaxed)
     }
 
+    fn hand_out(&self, entries: &[Arc<Entry>]) {
+        let users = self.users.read();
+        for entry in entries {
+            for mailbox in users.get(&entry.user_id).into_iter().flatten() {
+                mailbox.put(entry);
+            }
+        }
+    }
+
     /// Open mailboxes over all users.
     pub fn mailboxes(&self) -> usize {
         self.users.read().values().map(Vec::len).sum()
@@ -75,6 +84,14 @@ impl Fanout for Hub {
         }
     }
 
+    fn heard(&self, entries: &[Arc<Entry>]) {
+        self.hand_out(entries);
+    }
+
+    fn listens(&self, user: UserId) -> bool {
+        self.users.read().contains_key(&user)
+    }
+
     fn lost_track(&self) {
         let users = self.users.read();
         for mailbox in users.values().flatten() {
@@ -87,12 +104,7 @@ impl Fanout for Hub {
             return;
         }
         metrics::counter!("netra_bridge_events_total").increment(entries.len() as u64);
-        let users = self.users.read();
-        for entry in entries {
-            for mailbox in users.get(&entry.user_id).into_iter().flatten() {
-                mailbox.put(entry);
-            }
-        }
+        self.hand_out(entries);
     }
 }
 

@@ -87,13 +87,13 @@ impl Mailbox {
     }
 
     /// Puts an entry in, or notes that there was no room for it, here or in the user's memory. Never
-    /// blocks.
+    /// blocks. One that came by before, or was read, is left out: other nodes' may come again, and late.
     pub(crate) fn put(&self, entry: &Arc<Entry>) {
         let mut state = self.state.lock();
-        if state.lagging {
+        if state.lagging || state.through.is_some_and(|through| entry.seq <= through) {
             return;
         }
-        // What came in between was committed by another node, and is in the log.
+        // What should have come in between was committed by another node, and is in the log.
         let in_order = state.through.is_none_or(|through| entry.seq == through + 1);
         state.through = Some(entry.seq);
         state.first.get_or_insert(entry.seq);

@@ -10,6 +10,7 @@ use hyper::body::{Body as HttpBody, Frame, SizeHint};
 use netra_context::memory::{Account, OverLimit};
 use netra_context::{Limit, Principal};
 use netra_protocol::ErrorCode;
+use netra_store::Counted;
 use serde_json::json;
 
 use crate::auth::verifier::Passed;
@@ -42,10 +43,15 @@ fn account(gateway: &Gateway, principal: &Principal) -> Result<Arc<Account>, Err
 ///
 /// # Errors
 /// 429 where the user has asked too often, or holds too much memory.
-pub(crate) fn admit(gateway: &Gateway, passed: &Passed) -> Result<(Verdict, Arc<Account>), Error> {
+pub(crate) async fn admit(
+    gateway: &Gateway,
+    passed: &Passed,
+) -> Result<(Verdict, Arc<Account>), Error> {
     let principal = &passed.verified.principal;
     let (user, allowed) = (principal.user_id, principal.limits.requests_per_minute);
-    let verdict = gateway.requests.count(user, allowed, gateway.runtime.now());
+    let (store, now) = (&gateway.store, gateway.runtime.now());
+    let counted = (user, Counted::Requests(user));
+    let verdict = gateway.requests.count(store, counted, allowed, now).await;
     if !verdict.allowed {
         gateway.runtime.limit_hit(user, Limit::Requests);
         return Err(verdict.refusal());

@@ -13,6 +13,7 @@ use netra_context::Rights;
 use netra_context::runtime::TaskKind;
 use netra_protocol::ErrorCode;
 use netra_protocol::id::RequestId;
+use netra_store::Counted;
 
 use crate::address::{self, Peer};
 use crate::auth::origin;
@@ -238,14 +239,20 @@ pub(crate) async fn guard(
     response
 }
 
+fn peer(request: &Request) -> Option<Peer> {
+    request.extensions().get::<Peer>().copied()
+}
+
 /// Counts a request of somebody who is not signed in, by address.
-fn count_stranger(gateway: &Gateway, request: &Request) -> Result<Option<Verdict>, Error> {
-    let Some(peer) = request.extensions().get::<Peer>() else {
+async fn count_stranger(gateway: &Gateway, peer: Option<Peer>) -> Result<Option<Verdict>, Error> {
+    let Some(peer) = peer else {
         return Ok(None);
     };
-    let key = address::counted(*peer);
+    let key = address::counted(peer);
     let limit = gateway.config.requests_per_address.get();
-    let verdict = gateway.strangers.count(key, limit, gateway.runtime.now());
+    let (store, now) = (&gateway.store, gateway.runtime.now());
+    let counted = (key, Counted::Strangers(key));
+    let verdict = gateway.strangers.count(store, counted, limit, now).await;
     if verdict.allowed {
         Ok(Some(verdict))
     } else {
@@ -263,7 +270,7 @@ pub(crate) async fn count_strangers(
     if request.uri().path().starts_with(HEALTH) {
         return Ok(next.run(request).await);
     }
-    let verdict = count_stranger(&gateway, &request)?;
+    let verdict = count_stranger(&gateway, peer(&request)).await?;
     let mut response = next.run(request).await;
     // A refusal by another count says where that one stands.
     if response.status() != StatusCode::TOO_MANY_REQUESTS
@@ -356,12 +363,12 @@ pub(crate) async fn authorise(
 
 /// What is said to whoever has no good credentials: they are counted by address, and a refusal says no word on what was
 /// guessed. A key that has asked too often, and what failed here, is nobody's guess.
-fn counted_refusal(gateway: &Gateway, request: &Request, error: Error) -> Error {
+async fn counted_refusal(gateway: &Gateway, peer: Option<Peer>, error: Error) -> Error {
     let status = error.status();
     if status == StatusCode::TOO_MANY_REQUESTS || status.is_server_error() {
         return error;
     }
-    match count_stranger(gateway, request) {
+    match count_stranger(gateway, peer).await {
         Ok(Some(verdict)) => {
             let mut headers = HeaderMap::new();
             verdict.write_to(&mut headers);
@@ -385,16 +392,16 @@ pub(crate) async fn authenticate(
             text,
             acts_for: acts_for(headers)?,
         },
-        Err(error) => return Err(counted_refusal(&gateway, &request, error)),
+        Err(error) => return Err(counted_refusal(&gateway, peer(&request), error).await),
     };
     let passed = match gateway.verifier.verify(presented).await {
         Ok(passed) => passed,
-        Err(error) => return Err(counted_refusal(&gateway, &request, error)),
+        Err(error) => return Err(counted_refusal(&gateway, peer(&request), error).await),
     };
     if let Some(place) = request.extensions().get::<Arc<Place>>() {
         place.keep();
     }
-    let (verdict, account) = charge::admit(&gateway, &passed)?;
+    let (verdict, account) = charge::admit(&gateway, &passed).await?;
     request.extensions_mut().insert(passed.verified);
     let answering = next.run(request);
     let answered = gateway.runtime.on_account(account.scope(), answering).await;

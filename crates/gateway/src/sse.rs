@@ -223,7 +223,7 @@ impl Allowed {
                 revoked = self.revoked.recv() => match revoked {
                     Ok(revoked) if !self.verified.is_concerned(revoked) => continue,
                     // The user may have another role and be good for the stream: ask.
-                    Ok(Revoked::User(_) | Revoked::Plans) => {}
+                    Ok(Revoked::User(_) | Revoked::Plans | Revoked::Everything) => {}
                     Ok(Revoked::Session(_) | Revoked::Key(_)) => return,
                     // Too many at once to follow: ask.
                     Err(_) => {}

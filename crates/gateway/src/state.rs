@@ -3,13 +3,15 @@
 use std::ops::Deref;
 use std::sync::Arc;
 
+use netra_context::runtime::TaskKind;
 use netra_context::{Lag, Runtime};
 use netra_engine::ExecutionEngineFactory;
 use netra_events::WebSocketBridgeFactory;
 use netra_protocol::admin::MetricsHistory;
 use netra_protocol::id::UserId;
-use netra_store::{Secrets, Store};
+use netra_store::{Revoked, Secrets, Store};
 use netra_tools::{Registry, ToolServers};
+use tokio::sync::broadcast::error::RecvError;
 
 use crate::auth::keys::Keys;
 use crate::auth::passwords::Passwords;
@@ -105,7 +107,7 @@ impl Gateway {
             config.issuer.clone(),
             config.recheck,
         );
-        Self(Arc::new(Inner {
+        let gateway = Self(Arc::new(Inner {
             passwords: Passwords::new(runtime.clone(), config.password_checks),
             logins: Windows::new(),
             requests: Windows::new(),
@@ -129,7 +131,27 @@ impl Gateway {
             history,
             config,
             verifier,
-        }))
+        }));
+        gateway.follow_other_nodes();
+        gateway
+    }
+
+    /// Forgets what other nodes have revoked, as long as the server runs.
+    fn follow_other_nodes(&self) {
+        if !self.store.is_shared() {
+            return;
+        }
+        let (gateway, mut revoked) = (self.clone(), self.store.revoked());
+        let shutdown = self.runtime.shutdown().clone();
+        self.runtime.spawn(TaskKind::Sweep, async move {
+            while let Some(revoked) = shutdown.run_until_cancelled(revoked.recv()).await {
+                match revoked {
+                    Ok(revoked) => gateway.verifier.revoke(revoked),
+                    Err(RecvError::Lagged(_)) => gateway.verifier.revoke(Revoked::Everything),
+                    Err(RecvError::Closed) => return,
+                }
+            }
+        });
     }
 }
 

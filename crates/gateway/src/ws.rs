@@ -50,11 +50,8 @@ fn offered_token(headers: &HeaderMap) -> Option<&str> {
 
 async fn by_ticket(gateway: &Gateway, parts: &Parts, ticket: &str) -> Result<Passed, Error> {
     let refused = || Error::unauthenticated("The ticket is not valid; get a new one.");
-    let owner = gateway
-        .store
-        .tickets()
-        .take(&secret_hash(ticket))
-        .ok_or_else(refused)?;
+    let taken = gateway.store.ticket_take(&secret_hash(ticket)).await;
+    let owner = taken.ok_or_else(refused)?;
     // A back end asks without an origin for a page that has one, which was held against the allow-list before this.
     let is_handed_on = matches!(owner.grant, Grant::Service { .. }) && owner.origin.is_none();
     if !is_handed_on && owner.origin.as_deref() != origin::origin(&parts.headers) {
@@ -113,7 +110,7 @@ pub(crate) async fn socket_open(
     if !passed.verified.principal.rights.contains(Right::Read) {
         return Err(Error::forbidden());
     }
-    let (_, account) = charge::admit(&gateway, &passed)?;
+    let (_, account) = charge::admit(&gateway, &passed).await?;
     let verified = passed.verified;
     if gateway.engine.is_draining() || gateway.runtime.shutdown().is_cancelled() {
         return Err(Error::new(

@@ -193,6 +193,7 @@ fn make_template(server: &str) -> Result<()> {
         owner: Some(address(&format!("{server}/{making}"))?),
         connections: 2,
         lease: Duration::from_secs(10),
+        redis: None,
     })?;
     // Each copy gives its log a name of its own, as a new database does.
     psql(

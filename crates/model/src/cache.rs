@@ -57,6 +57,13 @@ impl Key {
     }
 }
 
+impl Key {
+    /// One hash of user, model and the whole request.
+    pub fn hash(&self) -> &[u8; 32] {
+        &self.hash
+    }
+}
+
 struct Hashed(Sha256);
 
 impl std::io::Write for Hashed {
@@ -105,6 +112,11 @@ impl Cache {
             limit,
             shelves: Mutex::default(),
         }
+    }
+
+    /// Whether anything is kept at all.
+    pub(crate) fn is_on(&self) -> bool {
+        self.limit > 0
     }
 
     /// The answer of this key.
@@ -212,7 +224,7 @@ fn bytes_of(chunk: &Chunk) -> u64 {
 }
 
 /// Whether the model has said all that it wanted to.
-fn is_whole(chunks: &[Chunk]) -> bool {
+pub(crate) fn is_whole(chunks: &[Chunk]) -> bool {
     let Some(Chunk::Done(done)) = chunks.last() else {
         return false;
     };

@@ -16,7 +16,7 @@ use netra_protocol::id::UserId;
 use netra_protocol::model::{Model, ModelPrice};
 use netra_store::Secrets;
 
-use crate::cache::{Cache, Key};
+use crate::cache::{self, Cache, Key};
 use crate::circuit::{Circuit, Circuits};
 use crate::configured::{self, Listed};
 use crate::guard::Bounds;
@@ -264,10 +264,20 @@ impl Models {
 
     /// An answer that is kept for this key, with the usage that it had.
     pub fn cached(&self, key: &Key) -> Option<ChatStream> {
-        let chunks = self.cache.get(key)?;
-        let count = chunks.len();
-        let chunk = move |index: usize| Ok(chunks[index].clone());
-        Some(Box::pin(futures::stream::iter((0..count).map(chunk))))
+        self.cache.get(key).map(replayed)
+    }
+
+    /// An answer that was kept elsewhere, as it was written down; none of what is no whole answer.
+    pub fn cached_elsewhere(&self, written: &[u8]) -> Option<ChatStream> {
+        let chunks: Vec<Chunk> = serde_json::from_slice(written).ok()?;
+        let is_kept = self.cache.is_on() && cache::is_whole(&chunks);
+        is_kept.then(|| replayed(chunks.into()))
+    }
+
+    /// An answer to be kept elsewhere; none where it is not to be kept.
+    pub fn to_cache_elsewhere(&self, chunks: &[Chunk]) -> Option<Vec<u8>> {
+        let is_kept = self.cache.is_on() && cache::is_whole(chunks);
+        is_kept.then(|| serde_json::to_vec(chunks).ok()).flatten()
     }
 
     /// Keeps an answer for this key for so long, unless it is large or was cut.
@@ -521,4 +531,10 @@ impl fmt::Debug for Models {
             .field("providers", &names)
             .finish_non_exhaustive()
     }
+}
+/// What was said once, said again.
+fn replayed(chunks: Arc<[Chunk]>) -> ChatStream {
+    let count = chunks.len();
+    let chunk = move |index: usize| Ok(chunks[index].clone());
+    Box::pin(futures::stream::iter((0..count).map(chunk)))
 }

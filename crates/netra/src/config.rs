@@ -282,7 +282,7 @@ impl Config {
             heartbeat: Duration::from_millis(raw.server.heartbeat_ms),
             data: raw.data.dir,
             events_days: raw.data.events_days,
-            database: raw.database.resolve()?,
+            database: raw.database.resolve(raw.redis)?,
             engines: raw.limits.engines,
             node_memory_mib: raw.limits.node_memory_mib,
             limits: raw.limits.user,

@@ -12,7 +12,7 @@ pub(crate) struct Filter(EnvFilter);
 
 /// Libraries that log what they carry, tokens and prompts among it, below this level. They stay at
 /// it whatever level is asked for.
-const CAPPED: [&str; 9] = [
+const CAPPED: [&str; 10] = [
     "tungstenite=info",
     "tokio_tungstenite=info",
     "hyper=info",
@@ -23,6 +23,8 @@ const CAPPED: [&str; 9] = [
     "rusqlite=info",
     // What servers say stands in its lines from info on.
     "rmcp=error",
+    // It says each try to connect; the store says once that Redis is away.
+    "fred=off",
 ];
 
 /// The level of the process's log, to be changed while it runs; none where somebody else had started the log.

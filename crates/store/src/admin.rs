@@ -17,6 +17,7 @@ use crate::error::Error;
 use crate::handle::Supervised;
 use crate::idempotency::{Created, Idempotency, once};
 use crate::owner::{require, require_admin};
+use crate::revoked::Revoked;
 use crate::sql::{Connection, Row};
 use crate::transaction::Tx;
 use crate::{NewUser, Store, account, cursor, key, leave, session};
@@ -149,6 +150,7 @@ fn update(
         let sql = "UPDATE users SET limits = ?2 WHERE id = ?1";
         tx.execute(sql, (id.to_bytes(), serde_json::to_string(limits)?))?;
     }
+    tx.revoke(Revoked::User(id));
     if user.disabled {
         session::revoke_all(tx, id)?;
         key::delete_all(tx, id)?;

@@ -7,6 +7,7 @@ use netra_protocol::id::UserId;
 
 use crate::error::Error;
 use crate::postgres;
+use crate::redis::Link;
 use crate::sql::{Connection, OptionalExtension as _};
 use crate::sqlite;
 use crate::transaction::Tx;
@@ -74,6 +75,22 @@ impl Database {
         match self {
             Self::Sqlite(database) => database.is_overloaded(to_write),
             Self::Postgres(database) => database.is_overloaded(to_write),
+        }
+    }
+
+    /// This node's link to Redis, where it has one.
+    pub(crate) fn link(&self) -> Option<&Link> {
+        match self {
+            Self::Sqlite(_) => None,
+            Self::Postgres(database) => database.link(),
+        }
+    }
+
+    /// How many nodes are alive, with this one.
+    pub(crate) fn nodes(&self) -> u32 {
+        match self {
+            Self::Sqlite(_) => 1,
+            Self::Postgres(database) => database.nodes(),
         }
     }
 

@@ -3,6 +3,8 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use netra_protocol::id::UserId;
+
 use crate::log::{Entry, Fanout};
 
 /// Hands on what was committed, and dies before that where it is asked to: whatever the database, that is after the
@@ -31,5 +33,21 @@ impl Fanout for Mortal {
             std::process::abort();
         }
         self.fanout.committed(entries);
+    }
+
+    fn elsewhere(&self, user: UserId, through: u64) {
+        self.fanout.elsewhere(user, through);
+    }
+
+    fn heard(&self, entries: &[Arc<Entry>]) {
+        self.fanout.heard(entries);
+    }
+
+    fn listens(&self, user: UserId) -> bool {
+        self.fanout.listens(user)
+    }
+
+    fn lost_track(&self) {
+        self.fanout.lost_track();
     }
 }

@@ -9,6 +9,7 @@ use serde_json::json;
 use crate::audit::{self, AuditRecord, Origin};
 use crate::error::Error;
 use crate::owner::require_background;
+use crate::revoked::Revoked;
 use crate::sql::{Connection, OptionalExtension as _};
 use crate::transaction::Tx;
 use crate::{NewUser, Store, account, departure};
@@ -73,6 +74,7 @@ fn follow(tx: &Tx<'_>, origin: &Origin, user: &User, claimed: Claimed) -> Result
     if claimed.is_true_of(user) {
         return Ok(());
     }
+    tx.revoke(Revoked::User(user.id));
     let role = claimed.role.unwrap_or(user.role);
     let plan = claimed.plan.unwrap_or(user.plan);
     tx.execute(

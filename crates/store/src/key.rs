@@ -16,6 +16,7 @@ use crate::idempotency::{Created, Idempotency, once};
 use crate::listing::Listing;
 use crate::lookup::Lookup;
 use crate::owner::{require, require_background};
+use crate::revoked::Revoked;
 use crate::sql::{self, Connection, Row};
 use crate::transaction::Tx;
 
@@ -224,6 +225,7 @@ impl Store {
             if tx.execute(sql, (id.to_bytes(), user.to_bytes()))? == 0 {
                 return Err(Error::NotFound);
             }
+            tx.revoke(Revoked::Key(id));
             record(tx, &origin, user, id, "key.delete", json!({}))
         };
         self.0.db.of(user).write(work).await

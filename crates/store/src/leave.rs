@@ -15,6 +15,7 @@ use crate::error::Error;
 use crate::file::removed;
 use crate::owner::{require, require_background};
 use crate::postgres::piece;
+use crate::revoked::Revoked;
 use crate::sql::Connection;
 use crate::transaction::Tx;
 use crate::{Store, departure, key, session};
@@ -117,6 +118,7 @@ fn leave(tx: &Tx<'_>, origin: &Origin, id: UserId) -> Result<(), Error> {
             "this account has end users, whom nobody could reach without it: they leave first",
         ));
     }
+    tx.revoke(Revoked::User(id));
     session::revoke_all(tx, id)?;
     key::delete_all(tx, id)?;
     // Whoever is known elsewhere and comes back is somebody new, but for what the day has counted.

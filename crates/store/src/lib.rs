@@ -53,8 +53,10 @@ mod plans;
 mod postgres;
 mod rate;
 mod readers;
+mod redis;
 mod reservation;
 mod retention;
+mod revoked;
 mod run;
 mod run_trace;
 mod session;
@@ -79,6 +81,8 @@ use parking_lot::RwLock;
 use tokio::sync::watch;
 
 use database::{Database, Waits};
+use revoked::Revocations;
+use ticket::Tickets;
 
 pub use account::{Credentials, NewUser};
 pub use admin::RunFilter;
@@ -103,12 +107,14 @@ pub use node::{HeldRun, NodeId, StopWish, TakenRun};
 pub use note::{MAX_NOTES, Note};
 pub use postgres::{Address, Postgres};
 pub use rate::{Rate, RatedCall, Window};
+pub use redis::{Count, Counted, Redis};
 pub use reservation::{ReservationId, Reserved, Settlement};
+pub use revoked::Revoked;
 pub use run::{NewRun, OverNodes, RunInput, RunSpan, Target};
 pub use secret::Secrets;
 pub use session::Refreshed;
 pub use slots::Slot;
-pub use ticket::{Grant, TicketOwner, Tickets};
+pub use ticket::{Grant, TicketOwner};
 pub use tool_server::{MAX_TOOL_SERVERS, NewToolServer, UserToolServer};
 pub use unfinished::Unfinished;
 
@@ -136,6 +142,7 @@ struct Shared {
     /// Set when the store's node joins others.
     node: OnceLock<NodeId>,
     news: watch::Sender<u64>,
+    revocations: Arc<Revocations>,
     /// The limits of users where neither their plan nor an admin says otherwise.
     limits: RwLock<Arc<Limits>>,
 }
@@ -195,6 +202,7 @@ impl Store {
             tickets: Tickets::default(),
             node: OnceLock::new(),
             news: watch::Sender::new(0),
+            revocations: Arc::default(),
             limits: RwLock::default(),
         })))
     }
@@ -243,15 +251,17 @@ impl Store {
         self.0.db.of_all().write(|tx| tx.touch()).await
     }
 
+    /// Whether Redis is reached, or why not; none where there is to be none. Without it everything works, and what nodes
+    /// say to each other comes later.
+    pub fn redis(&self) -> Option<Result<(), String>> {
+        let link = self.0.db.link()?;
+        Some(link.problem().map_or(Ok(()), Err))
+    }
+
     /// Whether whoever reads, or also writes, would now wait long, because everybody does. Whoever can come back later
     /// is better told so at once.
     pub fn is_overloaded(&self, to_write: bool) -> bool {
         self.0.db.is_overloaded(to_write)
-    }
-
-    /// One-use tickets that open a WebSocket.
-    pub fn tickets(&self) -> &Tickets {
-        &self.0.tickets
     }
 }
 

@@ -27,6 +27,19 @@ pub trait Fanout: Send + Sync {
     /// and then, and later than it could.
     fn elsewhere(&self, _user: UserId, _through: u64) {}
 
+    /// Another node has committed these events of one user: they are in the log, in this order, and it has others before
+    /// them. They may come again, and after later ones.
+    fn heard(&self, entries: &[Arc<Entry>]) {
+        if let Some(last) = entries.last() {
+            self.elsewhere(last.user_id, last.seq);
+        }
+    }
+
+    /// Whether somebody here wants this user's events.
+    fn listens(&self, _user: UserId) -> bool {
+        true
+    }
+
     /// What other nodes have committed may have gone unheard, of any user.
     fn lost_track(&self) {}
 }
@@ -72,6 +85,24 @@ pub struct Entry {
 }
 
 impl Entry {
+    /// As another node has committed it.
+    pub(crate) fn heard(
+        user_id: UserId,
+        seq: u64,
+        (thread_id, run_id): (ThreadId, RunId),
+        kind: String,
+        body: String,
+    ) -> Self {
+        Self {
+            user_id,
+            seq,
+            thread_id,
+            run_id,
+            kind: EventName(Cow::Owned(kind)),
+            body: body.into_boxed_str(),
+        }
+    }
+
     /// The event as a subscription sends it: `{"prev":…,"seq":…, …}`.
     pub fn frame(&self, prev: u64) -> String {
         format!("{{\"prev\":{prev},\"seq\":{},{}", self.seq, &self.body[1..])

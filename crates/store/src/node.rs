@@ -6,6 +6,7 @@
 //! by the lock of its folder, which takes everything at its start.
 
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Instant;
 
 use netra_context::{BackgroundKind, Right, UserExecutionContext};
@@ -20,6 +21,7 @@ use crate::error::Error;
 use crate::handle::Writable;
 use crate::lease::Lease;
 use crate::owner::{require, require_background};
+use crate::redis;
 use crate::slots::wish_stop;
 use crate::sql::{Connection, OptionalExtension as _, Row};
 use crate::transaction::Tx;
@@ -139,7 +141,22 @@ impl Store {
         if self.0.node.set(node).is_err() {
             return Err(Error::Bug("a node joins once".into()));
         }
-        database.watch((node, lease), self.0.news.clone())
+        if let Some(redis) = database.redis() {
+            let runtime = self.0.runtime.clone();
+            let find = move |tx: &mut Tx<'_>| redis::secret(tx, &runtime);
+            let secret = self.0.db.of_all().write(find).await?;
+            let place = redis::Place {
+                node,
+                epoch: self.0.epoch.clone(),
+                seal: redis::Seal::new(&self.0.runtime, &secret),
+                fanout: database.fanout(),
+                news: self.0.news.clone(),
+                revocations: Arc::clone(&self.0.revocations),
+            };
+            database.speak_by(redis::Link::start(redis.clone(), &self.0.runtime, place));
+        }
+        let revocations = &self.0.revocations;
+        database.watch((node, lease), self.0.news.clone(), revocations)
     }
 
     /// Says that this node is gone: others take what it holds at once.

@@ -8,6 +8,7 @@ use crate::Store;
 use crate::admin::Admin;
 use crate::error::Error;
 use crate::owner::require_admin;
+use crate::revoked::Revoked;
 use crate::sql::Connection;
 use crate::transaction::Tx;
 
@@ -29,6 +30,7 @@ fn write(tx: &Tx<'_>, by: &Admin, plans: &Plans) -> Result<(), Error> {
                    ON CONFLICT (plan) DO UPDATE SET limits = excluded.limits";
         tx.execute(sql, (plan.as_str(), serde_json::to_string(limits)?))?;
     }
+    tx.revoke(Revoked::Plans);
     by.record_own(tx, "plans.update", "plans".to_owned(), json!(plans))
 }
 

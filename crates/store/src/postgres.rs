@@ -11,6 +11,7 @@ mod migrate;
 pub(crate) mod scope;
 pub(crate) mod session;
 mod turns;
+mod voice;
 mod watch;
 mod wire;
 mod writers;
@@ -30,6 +31,8 @@ use crate::lease::Lease;
 use crate::log::Fanout;
 use crate::node::NodeId;
 use crate::readers::Readers;
+use crate::redis::{Link, Redis};
+use crate::revoked::Revocations;
 use crate::sql::Connection;
 use crate::transaction::Tx;
 
@@ -39,7 +42,8 @@ pub(crate) use turns::Place;
 
 use session::Session;
 use turns::Turns;
-use watch::{Voice, Watch};
+use voice::{Told, Voice};
+use watch::Watch;
 use writers::Writers;
 
 /// Where the rows of a store are.
@@ -53,6 +57,8 @@ pub struct Postgres {
     pub connections: usize,
     /// How long a node is taken for alive after each of its heartbeats; others take its runs then.
     pub lease: Duration,
+    /// What carries words between nodes besides, faster; none where there is no such thing.
+    pub redis: Option<Redis>,
 }
 
 pub(crate) struct Database {
@@ -60,6 +66,7 @@ pub(crate) struct Database {
     readers: Readers,
     server: Address,
     lease: Duration,
+    redis: Option<Box<Redis>>,
     fanout: Arc<dyn Fanout>,
     voice: Arc<Voice>,
     watch: Mutex<Option<Watch>>,
@@ -88,7 +95,8 @@ impl Database {
         );
         readers.read_now(migrate::check)?;
         begin_totals(config, &audit_key)?;
-        let (turns, voice) = (Turns::new(Arc::clone(&fanout)), Arc::default());
+        let voice: Arc<Voice> = Arc::default();
+        let turns = Turns::new(Arc::new(Told::new(&fanout, &voice)));
         let words = (turns, Arc::clone(&voice));
         let writers = Writers::start(
             &config.server,
@@ -103,6 +111,7 @@ impl Database {
             readers,
             server: config.server.clone(),
             lease: config.lease,
+            redis: config.redis.clone().map(Box::new),
             fanout,
             voice,
             watch: Mutex::default(),
@@ -114,11 +123,39 @@ impl Database {
         &self,
         (node, lease): (NodeId, Lease),
         news: watch_channel::Sender<u64>,
+        revocations: &Arc<Revocations>,
     ) -> Result<(), Error> {
         let (voice, fanout) = (&self.voice, Arc::clone(&self.fanout));
-        let watch = Watch::start(&self.server, (node, lease), voice, fanout, news)?;
+        voice.with_revocations(Arc::clone(revocations));
+        let told = (fanout, news, Arc::clone(revocations));
+        let watch = Watch::start(&self.server, (node, lease), voice, told)?;
         *self.watch.lock() = Some(watch);
         Ok(())
+    }
+
+    /// Where the nodes' Redis is, where there is one.
+    pub(crate) fn redis(&self) -> Option<&Redis> {
+        self.redis.as_deref()
+    }
+
+    /// Who is told of what was committed, here and elsewhere.
+    pub(crate) fn fanout(&self) -> Arc<dyn Fanout> {
+        Arc::clone(&self.fanout)
+    }
+
+    /// Says by this link what there is to say, as long as it is up.
+    pub(crate) fn speak_by(&self, link: Link) {
+        self.voice.speak_by(link);
+    }
+
+    /// What it says that by, where it has one.
+    pub(crate) fn link(&self) -> Option<&Link> {
+        self.voice.link()
+    }
+
+    /// How many nodes are alive, with this one, as far as it knows.
+    pub(crate) fn nodes(&self) -> u32 {
+        self.voice.nodes()
     }
 
     /// How long this node is taken for alive after a heartbeat.

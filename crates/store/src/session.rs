@@ -10,6 +10,7 @@ use crate::Store;
 use crate::account::user_by_id;
 use crate::error::Error;
 use crate::owner::{require, require_background};
+use crate::revoked::Revoked;
 use crate::sql::{Connection, OptionalExtension as _};
 use crate::transaction::Tx;
 
@@ -25,6 +26,7 @@ fn insert_token(tx: &Tx<'_>, session: SessionId, hash: [u8; 32]) -> Result<(), E
 }
 
 fn revoke(tx: &Tx<'_>, session: SessionId) -> Result<usize, Error> {
+    tx.revoke(Revoked::Session(session));
     tx.execute(
         "UPDATE sessions SET revoked_at = ?2 WHERE id = ?1 AND revoked_at IS NULL",
         (session.to_bytes(), tx.now().as_micros()),
@@ -39,7 +41,11 @@ pub(crate) fn revoke_all(tx: &Tx<'_>, user: UserId) -> Result<Vec<SessionId>, Er
     let ended = statement.query_map((user.to_bytes(), tx.now().as_micros()), |row| {
         Ok(SessionId::from_bytes(row.get(0)?))
     })?;
-    Ok(ended.collect::<Result<_, _>>()?)
+    let ended: Vec<SessionId> = ended.collect::<Result<_, _>>()?;
+    for session in &ended {
+        tx.revoke(Revoked::Session(*session));
+    }
+    Ok(ended)
 }
 
 /// The owner of a session that is neither revoked nor past its end.

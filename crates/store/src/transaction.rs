@@ -1,6 +1,6 @@
 //! One caller's part of a transaction: a connection, the time, and what it appends to the log.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::sync::Arc;
 
 use netra_protocol::Timestamp;
@@ -10,6 +10,7 @@ use crate::audit::AuditKey;
 use crate::error::Error;
 use crate::log::{Encoded, Entry};
 use crate::postgres::{Place, scope};
+use crate::revoked::Revoked;
 use crate::sql::{Connection, Params, Statement};
 
 pub(crate) struct Tx<'a> {
@@ -21,6 +22,8 @@ pub(crate) struct Tx<'a> {
     place: Option<&'a mut Place>,
     /// Whether other nodes are to look at the runs anew.
     rings: Cell<bool>,
+    /// What whoever remembers it has to look at again.
+    revoked: RefCell<Vec<Revoked>>,
 }
 
 impl<'a> Tx<'a> {
@@ -37,6 +40,7 @@ impl<'a> Tx<'a> {
             appended,
             place: None,
             rings: Cell::new(false),
+            revoked: RefCell::default(),
         }
     }
 
@@ -48,6 +52,16 @@ impl<'a> Tx<'a> {
     /// Whether [`Tx::ring`] was called.
     pub(crate) fn rings(&self) -> bool {
         self.rings.get()
+    }
+
+    /// Whoever remembers this is to look again when this is committed, on all nodes.
+    pub(crate) fn revoke(&self, revoked: Revoked) {
+        self.revoked.borrow_mut().push(revoked);
+    }
+
+    /// What [`Tx::revoke`] was called with.
+    pub(crate) fn revoked(&self) -> Vec<Revoked> {
+        self.revoked.take()
     }
 
     pub(crate) fn set_place(&mut self, place: &'a mut Place) {

@@ -17,7 +17,7 @@ struct Owned {
 const OWNED: [Owned; 10] = [
     Owned {
         rule: "database",
-        words: &["rusqlite", "sqlx", "tokio_postgres", "redis"],
+        words: &["rusqlite", "sqlx", "tokio_postgres", "fred"],
         homes: &["store", USERS_SQL, USERS_SQL_FILE],
         free_in_tests: false,
         why: "only crates/store speaks to a database, and users' SQL has its place in crates/analytics/src/sql",

@@ -507,7 +507,7 @@ class Dependencies(TypedDict):
 class _DependencyRequired(TypedDict):
     #: How long the probe took, in milliseconds.
     duration_ms: int
-    #: `store`, `workers`, `models`, or `tool_server NAME` for each that is configured.
+    #: `store`, `redis` where it is configured, `workers`, `models`, or `tool_server NAME` for each that is configured.
     name: str
     #: `ok` or `failed`.
     status: str

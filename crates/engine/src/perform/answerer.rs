@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use netra_context::UserExecutionContext;
-use netra_model::{ChatRequest, ChatStream, Key, ModelRef, Retry, Witness};
+use netra_model::{ChatRequest, ChatStream, Chunk, Key, ModelRef, Retry, Witness};
 
 use super::ask::fault;
 use crate::budget::Earmark;
@@ -48,7 +48,7 @@ pub(super) async fn begin<'e>(
     loop {
         request.max_output_tokens = wanted;
         let cache = match frame.agent.calls.cache {
-            Some(time) => look_up(frame, &model, &request, time),
+            Some(time) => look_up(frame, &model, &request, time).await,
             None => Err(Cache::Off),
         };
         let cache = match cache {
@@ -97,7 +97,7 @@ pub(super) async fn begin<'e>(
 }
 
 /// The answer that is kept for this call, or else what is to become of the one that comes.
-fn look_up(
+async fn look_up(
     frame: &Frame<'_>,
     model: &ModelRef,
     request: &ChatRequest,
@@ -105,10 +105,36 @@ fn look_up(
 ) -> Result<ChatStream, Cache> {
     let models = &frame.execution.infra.models;
     let key = Key::of(frame.ctx, model, request).ok_or(Cache::Off)?;
-    let found = models.cached(&key);
+    let mut found = models.cached(&key);
+    if found.is_none() {
+        found = Box::pin(kept_elsewhere(frame, &key)).await;
+    }
     let outcome = if found.is_some() { "hit" } else { "miss" };
     metrics::counter!("netra_model_cache_lookups_total", "outcome" => outcome).increment(1);
     found.ok_or(Cache::Keeps(key, time))
+}
+
+/// The answer that another node has got.
+async fn kept_elsewhere(frame: &Frame<'_>, key: &Key) -> Option<ChatStream> {
+    let infra = &frame.execution.infra;
+    let written = infra.store.answer(frame.ctx, key.hash()).await.ok()??;
+    infra.models.cached_elsewhere(&written)
+}
+
+/// Keeps an answer, here and for the other nodes.
+pub(super) async fn keep(frame: &Frame<'_>, key: Key, chunks: &[Chunk], time: Duration) {
+    let infra = &frame.execution.infra;
+    if infra.store.keeps_answers()
+        && let Some(written) = infra.models.to_cache_elsewhere(chunks)
+    {
+        let kept = infra
+            .store
+            .answer_keep(frame.ctx, key.hash(), &written, time);
+        if let Err(error) = kept.await {
+            tracing::debug!(%error, "an answer is kept by this node alone");
+        }
+    }
+    infra.models.cache(key, chunks, time);
 }
 
 /// A call that need not be made.

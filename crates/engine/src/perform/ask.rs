@@ -117,8 +117,7 @@ async fn answer(
                 frame.think_aloud(&words).await?;
             }
             if let Cache::Keeps(key, time) = call.cache {
-                let models = &frame.execution.infra.models;
-                models.cache(key, &answer.chunks(), time);
+                Box::pin(answerer::keep(frame, key, &answer.chunks(), time)).await;
             }
             Ok(answer)
         }

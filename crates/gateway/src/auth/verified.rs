@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use netra_context::Principal;
 use netra_protocol::Timestamp;
-use netra_protocol::id::{KeyId, SessionId, UserId};
-use netra_store::{Grant, KeyOwner};
+use netra_protocol::id::{KeyId, UserId};
+use netra_store::{Grant, KeyOwner, Revoked};
 use sha2::{Digest as _, Sha256};
 use tokio::time::Sleep;
 
@@ -48,19 +48,6 @@ pub(crate) struct Passed {
     pub(crate) by_key: Option<Verdict>,
 }
 
-/// What is no longer as it was: whoever remembers it has to look again.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Revoked {
-    /// A sign-in has ended.
-    Session(SessionId),
-    /// An API key was revoked.
-    Key(KeyId),
-    /// The user was disabled, or has another role, plan or limits.
-    User(UserId),
-    /// The plans have other limits.
-    Plans,
-}
-
 impl Verified {
     /// Whether the credentials are concerned.
     pub(crate) fn is_concerned(&self, revoked: Revoked) -> bool {
@@ -75,7 +62,7 @@ impl Verified {
                 Grant::Service { owner, .. } if owner == user => true,
                 _ => self.principal.user_id == user,
             },
-            Revoked::Plans => true,
+            Revoked::Plans | Revoked::Everything => true,
         }
     }
 

@@ -12,7 +12,8 @@ use netra_protocol::account::{Identity, Role, User};
 use netra_protocol::id::{KeyId, SessionId, UserId};
 use netra_protocol::limits::Limits;
 use netra_protocol::{ErrorCode, Timestamp};
-use netra_store::{Claimed, Grant, KeyOwner, Known, Store};
+pub(crate) use netra_store::Revoked;
+use netra_store::{Claimed, Counted, Grant, KeyOwner, Known, Store};
 use parking_lot::Mutex;
 use tokio::sync::broadcast;
 
@@ -20,7 +21,7 @@ use super::issuer::{Issuer, IssuerConfig};
 use super::keys::Keys;
 use super::token::{self, Refused};
 use super::verified::CountedKey;
-pub(crate) use super::verified::{Expiry, Passed, Presented, Revoked, Verified};
+pub(crate) use super::verified::{Expiry, Passed, Presented, Verified};
 use crate::error::Error;
 use crate::limit::{Verdict, Windows};
 
@@ -131,7 +132,10 @@ impl Verifier {
             if known.expires_at.is_some_and(|end| end <= now) {
                 return Err(expired(known.grant));
             }
-            let by_key = known.key.map(|key| self.count(key)).transpose()?;
+            let by_key = match known.key {
+                Some(key) => Some(self.count(key).await?),
+                None => None,
+            };
             let verified = known;
             return Ok(Passed { verified, by_key });
         }
@@ -140,7 +144,7 @@ impl Verifier {
             (true, acts_for) => {
                 let found = self.find_key(text).await?;
                 // Before anything is made for whom the key names.
-                let by_key = self.count(CountedKey::of(&found))?;
+                let by_key = self.count(CountedKey::of(&found)).await?;
                 let verified = match acts_for {
                     None => self.verify_key(&found)?,
                     Some(subject) => self.verify_service(&found, subject).await?,
@@ -160,9 +164,11 @@ impl Verifier {
     }
 
     /// Counts a request that came with the key.
-    fn count(&self, key: CountedKey) -> Result<Verdict, Error> {
+    async fn count(&self, key: CountedKey) -> Result<Verdict, Error> {
         let now = self.runtime.now();
-        let verdict = self.asked.count(key.id, key.per_minute, now);
+        let counted = (key.id, Counted::Key(key.owner, key.id));
+        let asked = self.asked.count(&self.store, counted, key.per_minute, now);
+        let verdict = asked.await;
         if verdict.allowed {
             return Ok(verdict);
         }
@@ -410,7 +416,7 @@ impl Verifier {
         }
         match revoked {
             Revoked::User(user) => self.accounts.invalidate(&user),
-            Revoked::Plans => {
+            Revoked::Plans | Revoked::Everything => {
                 for (user, _) in &self.accounts {
                     self.accounts.invalidate(&*user);
                 }

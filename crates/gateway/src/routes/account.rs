@@ -9,7 +9,7 @@ use netra_protocol::account::{
     Login, Plan, Refresh, Register, Reset, Role, Setup, Ticket, Tokens, User, is_user_name,
 };
 use netra_protocol::frame::Empty;
-use netra_store::{Grant, NewUser, TicketOwner};
+use netra_store::{Counted, Grant, NewUser, TicketOwner};
 use sha2::{Digest as _, Sha256};
 
 use crate::address::{Peer, counted};
@@ -24,15 +24,20 @@ use crate::layers::presented;
 use crate::state::Gateway;
 
 /// Counts a sign-in of this account from this address.
-pub(crate) fn throttle(gateway: &Gateway, name: &str, visitor: &Visitor) -> Result<(), Error> {
+pub(crate) async fn throttle(
+    gateway: &Gateway,
+    name: &str,
+    visitor: &Visitor,
+) -> Result<(), Error> {
     let mut key = Sha256::new();
     key.update(name.to_lowercase());
     key.update([0]);
     key.update(visitor.peer.map_or(0, counted).to_be_bytes());
     let limit = gateway.config.logins_per_minute.get();
-    let verdict = gateway
-        .logins
-        .count(key.finalize().into(), limit, gateway.runtime.now());
+    let (store, now) = (&gateway.store, gateway.runtime.now());
+    let key: [u8; 32] = key.finalize().into();
+    let counted = (key, Counted::SignIns(key));
+    let verdict = gateway.logins.count(store, counted, limit, now).await;
     if verdict.allowed {
         Ok(())
     } else {
@@ -99,7 +104,7 @@ pub(crate) async fn setup(
         name,
         password,
     } = body.read().await?;
-    throttle(&gateway, "", &visitor)?;
+    throttle(&gateway, "", &visitor).await?;
     setup::check(&gateway, &token).await?;
     check_name(&name)?;
     let hash = gateway.passwords.hash(password, &name).await?;
@@ -136,7 +141,7 @@ pub(crate) async fn register(
     } = body.read().await?;
     // Before the count, which would keep a name for each of such requests.
     let invite = admitted(&gateway, invite)?;
-    throttle(&gateway, &name, &visitor)?;
+    throttle(&gateway, &name, &visitor).await?;
     let looking_up = session::looking_up(&gateway);
     if let Some(invite) = invite {
         let known = gateway.store.invite_by_hash(&looking_up, invite).await?;
@@ -203,7 +208,7 @@ pub(crate) async fn reset(
     body: Payload,
 ) -> Result<StatusCode, Error> {
     let Reset { token, password } = body.read().await?;
-    throttle(&gateway, "", &visitor)?;
+    throttle(&gateway, "", &visitor).await?;
     let refused = || Error::unauthenticated("The link was used, has ended, or is not valid.");
     let (ctx, link) = (session::looking_up(&gateway), secret_hash(&token));
     // Asked before the password is hashed, which takes time and memory.
@@ -233,7 +238,7 @@ pub(crate) async fn login(
     body: Payload,
 ) -> Result<Response, Error> {
     let Login { name, password } = body.read().await?;
-    throttle(&gateway, &name, &visitor)?;
+    throttle(&gateway, &name, &visitor).await?;
     let known = gateway
         .store
         .user_by_name(&session::looking_up(&gateway), &name)
@@ -361,11 +366,8 @@ pub(crate) async fn ws_ticket(
         origin: origin::origin(&visitor.headers).map(str::to_owned),
     };
     let life = gateway.config.ticket_ttl;
-    if !gateway
-        .store
-        .tickets()
-        .issue(secret_hash(&ticket), owner, life)
-    {
+    let secret = secret_hash(&ticket);
+    if !gateway.store.ticket_issue(secret, owner, life).await {
         return Err(Error::new(
             ErrorCode::Overloaded,
             "Too many tickets wait to be used.",

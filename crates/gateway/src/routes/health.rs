@@ -26,7 +26,7 @@ pub(crate) struct Health {
 /// One thing that the server needs.
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct Dependency {
-    /// `store`, `workers`, `models`, or `tool_server NAME` for each that is configured.
+    /// `store`, `redis` where it is configured, `workers`, `models`, or `tool_server NAME` for each that is configured.
     name: String,
     /// `ok` or `failed`.
     status: &'static str,
@@ -97,7 +97,9 @@ pub(crate) async fn health_dependencies(
     caller: Caller,
 ) -> Result<Response, Error> {
     let (store, workers) = tokio::join!(store(&gateway), workers(&gateway, &caller.ctx));
-    let mut dependencies = vec![store, workers, models(&gateway)];
+    let mut dependencies = vec![store];
+    dependencies.extend(redis(&gateway));
+    dependencies.extend([workers, models(&gateway)]);
     dependencies.extend(tool_servers(&gateway));
     let good = dependencies.iter().all(|one| one.problem.is_none());
     let found = Answer(Dependencies {
@@ -115,6 +117,12 @@ async fn store(gateway: &Gateway) -> Dependency {
     let began = Instant::now();
     let problem = gateway.store.health().await.err();
     Dependency::new("store", began, problem.map(|error| error.to_string()))
+}
+
+/// What the store knows by itself: it tries again and again.
+fn redis(gateway: &Gateway) -> Option<Dependency> {
+    let reached = gateway.store.redis()?;
+    Some(Dependency::new("redis", Instant::now(), reached.err()))
 }
 
 async fn workers(gateway: &Gateway, ctx: &UserExecutionContext) -> Dependency {

@@ -312,7 +312,7 @@ async fn confirm(
     let known = store.user_by_name(&looking_up, &user.name).await?;
     let hash = known.and_then(|known| known.password_hash);
     if let Some(password) = password {
-        throttle(gateway, &user.name, visitor)?;
+        throttle(gateway, &user.name, visitor).await?;
         if gateway.passwords.check(password, hash).await? {
             return Ok(());
         }

@@ -255,7 +255,9 @@ impl Socket {
             Ok(revoked) if !self.verified.is_concerned(revoked) => Ok(()),
             Ok(Revoked::Session(_) | Revoked::Key(_)) => Err(End::Unauthenticated),
             // The user may have another role; and of too many at once nobody knows which: ask.
-            Ok(Revoked::User(_) | Revoked::Plans) | Err(_) => self.look_up_again().await,
+            Ok(Revoked::User(_) | Revoked::Plans | Revoked::Everything) | Err(_) => {
+                self.look_up_again().await
+            }
         }
     }
 

@@ -2,6 +2,7 @@
 //! runs these tests, no other part does.
 
 mod nodes;
+mod redis;
 
 use std::time::Duration;
 

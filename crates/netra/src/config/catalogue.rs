@@ -143,6 +143,10 @@ pub const CATALOGUE: &[Key] = &[
         "database.lease_ms",
         "how long a node is taken for alive after it was last seen, before others take its runs; at least 1000",
     ),
+    secret(
+        "redis.url",
+        "Redis between nodes over one PostgreSQL: redis://user:password@host:port/database, with rediss for TLS",
+    ),
     value("limits.concurrent_runs", "concurrent executions per user"),
     value("limits.queued_runs", "queued runs per user"),
     value(

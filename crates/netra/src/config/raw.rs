@@ -63,6 +63,7 @@ pub(super) struct Raw {
     pub(super) server: Server,
     pub(super) data: Data,
     pub(super) database: Database,
+    pub(super) redis: Redis,
     pub(super) limits: LimitKeys,
     pub(super) auth: Auth,
     pub(super) models: Models,
@@ -170,13 +171,30 @@ impl Default for Database {
     }
 }
 
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+pub(super) struct Redis {
+    url: Option<String>,
+}
+
+impl Redis {
+    fn resolve(self) -> Result<Option<netra_store::Redis>, Error> {
+        let parsed = self.url.as_deref().map(netra_store::Redis::parse);
+        let parsed = parsed.transpose();
+        parsed.map_err(|error| Error::Invalid(format!("redis.url: {error}")))
+    }
+}
+
 impl Database {
-    pub(super) fn resolve(self) -> Result<Option<netra_store::Postgres>, Error> {
+    pub(super) fn resolve(self, redis: Redis) -> Result<Option<netra_store::Postgres>, Error> {
         let Some(url) = self.url else {
-            return match self.owner_url {
-                Some(_) => Err(Error::Invalid(
-                    "database.url is needed where there is a database.owner_url".into(),
-                )),
+            let further = [
+                ("database.owner_url", self.owner_url),
+                ("redis.url", redis.url),
+            ];
+            return match further.into_iter().find(|(_, url)| url.is_some()) {
+                Some((key, _)) => Err(Error::Invalid(format!(
+                    "database.url is needed where there is a {key}"
+                ))),
                 None => Ok(None),
             };
         };
@@ -202,6 +220,7 @@ impl Database {
                 .transpose()?,
             connections: self.connections,
             lease: Duration::from_millis(self.lease_ms),
+            redis: redis.resolve()?,
         }))
     }
 }

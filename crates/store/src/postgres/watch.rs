@@ -5,7 +5,6 @@
 //! heartbeat the connection looks which logs have grown of late.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use netra_protocol::id::UserId;
@@ -14,76 +13,53 @@ use tokio::sync::watch;
 
 use super::address::Address;
 use super::session::Session;
+use super::voice::{CHANNEL, Voice};
 use super::wire::Closer;
 use crate::error::Error;
 use crate::lease::Lease;
-use crate::log::{Entry, Fanout};
+use crate::log::Fanout;
 use crate::node::{NodeId, beat};
-use crate::sql::{self, Connection};
+use crate::revoked::{self, Revocation, Revocations};
+use crate::sql::Connection;
 
-/// The channel that all nodes of a database hear.
-const CHANNEL: &str = "netra";
 /// Between two tries to get the connection back.
 const RETRY: Duration = Duration::from_millis(500);
 /// Logs that have grown in this time, by the clocks of those who wrote, are looked at again.
 const LATE: &str = "interval '10 seconds'";
 
-/// What a node's writers say to the others.
-#[derive(Default)]
-pub(super) struct Voice(Mutex<Option<NodeId>>, AtomicBool);
-
-impl Voice {
-    /// Tells the others, when this transaction is committed, how far these users' logs go now, and whether they are to
-    /// look at the runs. A node that is alone tells nobody: notifications make commits wait for each other.
-    pub(super) fn tell(
-        &self,
-        connection: &Connection,
-        appended: &[Arc<Entry>],
-        rings: bool,
-    ) -> sql::Result<()> {
-        let Some(node) = *self.0.lock() else {
-            return Ok(());
-        };
-        if !self.1.load(Ordering::Relaxed) {
-            return Ok(());
-        }
-        let mut notify = connection.prepare_cached("SELECT pg_notify(?1, ?2)")?;
-        let ring = if rings { "r" } else { "-" };
-        let is_last = |at: usize| {
-            let next = appended.get(at + 1);
-            next.is_none_or(|next| next.user_id != appended[at].user_id)
-        };
-        for (_, entry) in appended.iter().enumerate().filter(|(at, _)| is_last(*at)) {
-            let (user, seq) = (entry.user_id, entry.seq);
-            notify.put((CHANNEL, format!("{node} {ring} {user} {seq}")))?;
-        }
-        if rings && appended.is_empty() {
-            notify.put((CHANNEL, format!("{node} {ring}")))?;
-        }
-        Ok(())
-    }
-}
-
 /// What was heard.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug, Default, PartialEq, Eq)]
 struct Heard {
     rings: bool,
     log: Option<(UserId, u64)>,
+    revoked: Option<Revocation>,
 }
 
 impl Heard {
     /// None of a notification of one's own, and of one that nobody of ours sends.
     fn parse(text: &str, node: &str) -> Option<Self> {
-        let mut words = text.split(' ');
-        if words.next()? == node {
+        let (from, text) = text.split_once(' ')?;
+        if from == node {
             return None;
         }
+        if let Some(said) = text.strip_prefix("v ") {
+            let (number, what) = said.split_once(' ')?;
+            return Some(Self {
+                revoked: Some(Revocation::heard(number.parse().ok()?, what)),
+                ..Self::default()
+            });
+        }
+        let mut words = text.split(' ');
         let rings = words.next()? == "r";
         let log = match (words.next(), words.next()) {
             (Some(user), Some(seq)) => Some((user.parse().ok()?, seq.parse().ok()?)),
             _ => None,
         };
-        Some(Self { rings, log })
+        Some(Self {
+            rings,
+            log,
+            revoked: None,
+        })
     }
 }
 
@@ -96,6 +72,7 @@ struct Shared {
     voice: Arc<Voice>,
     fanout: Arc<dyn Fanout>,
     news: watch::Sender<u64>,
+    revocations: Arc<Revocations>,
     lease: Mutex<Lease>,
     closing: Mutex<Closing>,
     closed: Condvar,
@@ -112,18 +89,16 @@ impl Watch {
         address: &Address,
         (node, lease): (NodeId, Lease),
         voice: &Arc<Voice>,
-        fanout: Arc<dyn Fanout>,
-        news: watch::Sender<u64>,
+        (fanout, news, revocations): (Arc<dyn Fanout>, watch::Sender<u64>, Arc<Revocations>),
     ) -> Result<Self, Error> {
-        *voice.0.lock() = Some(node);
-        // Until the first look says otherwise.
-        voice.1.store(true, Ordering::Relaxed);
+        voice.begins(node);
         let shared = Arc::new(Shared {
             address: address.clone(),
             node,
             voice: Arc::clone(voice),
             fanout,
             news,
+            revocations,
             lease: Mutex::new(lease),
             closing: Mutex::default(),
             closed: Condvar::new(),
@@ -198,8 +173,13 @@ impl Shared {
             if let Some(text) = session.heard(self.due())?
                 && let Some(heard) = Heard::parse(&text, &node)
             {
+                metrics::counter!("netra_node_words_heard_total", "carrier" => "notify")
+                    .increment(1);
                 if let Some((user, seq)) = heard.log {
                     self.fanout.elsewhere(user, seq);
+                }
+                if let Some(revocation) = &heard.revoked {
+                    self.revocations.heard(revocation);
                 }
                 if heard.rings {
                     self.ring();
@@ -226,12 +206,16 @@ impl Shared {
             // Others may have taken what this node had.
             self.ring();
         }
-        let sql =
-            "SELECT EXISTS (SELECT 1 FROM nodes WHERE id <> ?1 AND expires_at > clock_timestamp())";
-        let mut statement = connection.prepare_cached(sql)?;
-        let has_peers = statement.query_row([self.node.to_bytes()], |row| row.get(0))?;
-        self.voice.1.store(has_peers, Ordering::Relaxed);
-        if has_peers {
+        let sql = format!(
+            "SELECT count(*), {} FROM nodes WHERE id <> ?1 AND expires_at > clock_timestamp()",
+            revoked::LAST
+        );
+        let mut statement = connection.prepare_cached(&sql)?;
+        let (peers, last) =
+            statement.query_row([self.node.to_bytes()], |row| Ok((row.get(0)?, row.get(1)?)))?;
+        self.voice.set_peers(peers);
+        self.revocations.looked(last);
+        if peers > 0 {
             self.look(connection)?;
         }
         Ok(())
@@ -268,15 +252,18 @@ mod tests {
             heard,
             Heard {
                 rings: true,
-                log: Some((user, 17))
+                log: Some((user, 17)),
+                revoked: None,
             }
         );
         assert_eq!(Heard::parse(&said, "aa"), None);
         let ring = Heard {
             rings: true,
-            log: None,
+            ..Heard::default()
         };
         assert_eq!(Heard::parse("aa r", "bb"), Some(ring));
         assert_eq!(Heard::parse("aa - nobody 1", "bb"), None);
+        let heard = Heard::parse("aa v 3 plans:", "bb").unwrap();
+        assert_eq!(heard.revoked, Some(Revocation::heard(3, "plans:")));
     }
 }

@@ -18,7 +18,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use super::address::Address;
 use super::session::Session;
 use super::turns::Turns;
-use super::watch::Voice;
+use super::voice::Voice;
 use crate::audit::AuditKey;
 use crate::database::Whose;
 use crate::error::Error;
@@ -211,11 +211,13 @@ impl Shared {
         let mut tx = Tx::new(&connection, now, key, &mut appended);
         tx.set_place(&mut place);
         if work.carry_out(&mut tx) {
-            let rings = tx.rings();
+            let (rings, revoked) = (tx.rings(), tx.revoked());
             let told = self.voice.tell(&connection, &appended, rings);
-            match told.and_then(|()| connection.commit()) {
-                Ok(()) => {
+            let told = told.and_then(|()| self.voice.tell_revoked(&connection, revoked));
+            match told.and_then(|revoked| connection.commit().map(|()| revoked)) {
+                Ok(revoked) => {
                     place.committed(&appended);
+                    self.voice.committed(rings, revoked);
                     *kept = Some(connection);
                     work.answer(Ok(()));
                 }

@@ -84,6 +84,7 @@ impl Server {
             owner: Some(address(&self.address("netra_owner", &self.name))),
             connections: 8,
             lease: Duration::from_secs(10),
+            redis: None,
         }
     }
 

@@ -23,14 +23,14 @@ use crate::expect::{approve, names, until, until_end, with_model};
 const LEASE_MS: u64 = 4_000;
 
 /// Folders of nodes; the database is that of the first.
-struct Folders {
+pub(super) struct Folders {
     first: tempfile::TempDir,
     others: Vec<tempfile::TempDir>,
-    options: ProcessOptions,
+    pub(super) options: ProcessOptions,
 }
 
 impl Folders {
-    fn new(model: &FakeModel) -> Result<Self> {
+    pub(super) fn new(model: &FakeModel) -> Result<Self> {
         let first = tempfile::tempdir()?;
         let lease = ("NETRA__DATABASE__LEASE_MS".into(), LEASE_MS.to_string());
         let environment = [
@@ -49,12 +49,12 @@ impl Folders {
         })
     }
 
-    async fn start_first(&self) -> Result<TestProcess> {
+    pub(super) async fn start_first(&self) -> Result<TestProcess> {
         TestProcess::start_with(self.first.path(), self.options.clone()).await
     }
 
     /// One more node, with the keys of the first.
-    async fn start_another(&mut self) -> Result<TestProcess> {
+    pub(super) async fn start_another(&mut self) -> Result<TestProcess> {
         let folder = tempfile::tempdir()?;
         for file in std::fs::read_dir(self.first.path())? {
             let file = file?;
@@ -95,7 +95,7 @@ async fn answers_after(
 }
 
 /// The same user, asking another node.
-fn over(server: &TestProcess, user: &TestUser) -> Result<TestUser> {
+pub(super) fn over(server: &TestProcess, user: &TestUser) -> Result<TestUser> {
     let token = user.client.token().context("it has one")?;
     Ok(TestUser {
         client: Client::new(server.url(), Some(token))?,

@@ -164,6 +164,7 @@ async fn a_server_does_not_start_as_the_owner_of_the_tables() {
         owner: None,
         connections: 2,
         lease: config.lease,
+        redis: None,
     };
     let dir = tempfile::tempdir().unwrap();
     let store = netra_store::Config {
