@@ -15,7 +15,7 @@ use netra_store::{Error, HeldRun, OverNodes, Slot, StopWish, TakenRun};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use crate::admission::Wish;
+use crate::admission::{Permit, Place, Wish};
 use crate::ending::Ending;
 use crate::error::Error as Refused;
 use crate::factory::ExecutionEngineFactory;
@@ -215,41 +215,60 @@ impl ExecutionEngineFactory {
         refused
     }
 
-    /// Waits until a run that has its slot here may begin over all nodes. Fails with how it ends instead, or with none
-    /// when it is to be let go.
-    pub(crate) async fn begin_over_nodes(
+    /// Waits until a run has its slot, here and over all nodes. Fails with how it ends instead, or with none when it is
+    /// to be let go.
+    pub(crate) async fn granted(
+        &self,
+        ctx: &UserExecutionContext,
+        commission: &Commission,
+        mut place: Place,
+        allowed: u32,
+    ) -> Result<Permit, Option<Ending>> {
+        let mut news = self.infra().store.news();
+        loop {
+            let permit = in_time(commission, place.granted()).await?;
+            news.borrow_and_update();
+            if self.begins_over_nodes(ctx, commission, allowed).await? {
+                return Ok(permit);
+            }
+            // What is in its way may come to this node, and is not to wait for it.
+            let aside = permit.stand_aside();
+            let turn = async {
+                tokio::select! {
+                    _ = news.changed() => {}
+                    () = tokio::time::sleep(LOOK) => {}
+                }
+                tokio::time::sleep(PAUSE).await;
+            };
+            in_time(commission, turn).await?;
+            place = aside.step_back_in();
+        }
+    }
+
+    /// Whether a run that has its slot here has it over all nodes now.
+    async fn begins_over_nodes(
         &self,
         ctx: &UserExecutionContext,
         commission: &Commission,
         allowed: u32,
-    ) -> Result<(), Option<Ending>> {
+    ) -> Result<bool, Option<Ending>> {
         if commission.begin == Begin::Begun {
-            return Ok(());
+            return Ok(true);
         }
         let store = &self.infra().store;
-        let mut news = store.news();
-        loop {
-            news.borrow_and_update();
-            match store.run_begin(ctx, &commission.run, allowed).await {
-                Ok(Slot::Given) => return Ok(()),
-                Ok(Slot::Busy) => {}
-                Err(Error::Fenced | Error::RunEnded | Error::NotFound) => return Err(None),
-                Err(error) => {
-                    let words = format!("the run's slot cannot be taken: {error}");
-                    let failure = Failure::new(ErrorCode::Internal, words);
-                    return Err(Some(Ending::Failed(failure)));
-                }
+        match store.run_begin(ctx, &commission.run, allowed).await {
+            Ok(slot) => Ok(slot == Slot::Given),
+            Err(Error::Fenced | Error::RunEnded | Error::NotFound) => Err(None),
+            // Without the database nothing begins, and nothing ends for that.
+            Err(Error::Unavailable(why)) => {
+                tracing::warn!(run.id = %commission.run.id, why, "a run's slot cannot be taken now");
+                Ok(false)
             }
-            tokio::select! {
-                biased;
-                reason = commission.listed.live.stop.stopped() => return Err(reason.ending()),
-                () = tokio::time::sleep_until(commission.deadline) => {
-                    return Err(Some(Ending::timed_out(commission.timeout_ms)));
-                }
-                _ = news.changed() => {}
-                () = tokio::time::sleep(LOOK) => {}
+            Err(error) => {
+                let words = format!("the run's slot cannot be taken: {error}");
+                let failure = Failure::new(ErrorCode::Internal, words);
+                Err(Some(Ending::Failed(failure)))
             }
-            tokio::time::sleep(PAUSE).await;
         }
     }
 
@@ -264,5 +283,20 @@ impl ExecutionEngineFactory {
         let ctx = self.context_with(principal, run, CancellationToken::new());
         let run = store.run(&ctx, run).for_write().await?;
         store.run_stop(&ctx, &run, StopWish::CancelledByAdmin).await
+    }
+}
+
+/// What comes before the run is told to stop and before its time is over.
+async fn in_time<T>(
+    commission: &Commission,
+    comes: impl Future<Output = T>,
+) -> Result<T, Option<Ending>> {
+    tokio::select! {
+        biased;
+        reason = commission.listed.live.stop.stopped() => Err(reason.ending()),
+        come = comes => Ok(come),
+        () = tokio::time::sleep_until(commission.deadline) => {
+            Err(Some(Ending::timed_out(commission.timeout_ms)))
+        }
     }
 }

@@ -137,7 +137,7 @@ impl ExecutionEngineFactory {
             on_busy: OnBusy::Queue,
         };
         self.0.runs.list(|| {
-            let place = self.0.admission.enter(&wish)?;
+            let place = self.0.admission.enter_again(&wish, run.begun)?;
             let live = live(run, &place);
             Ok((place, live))
         })
@@ -259,7 +259,8 @@ impl ExecutionEngineFactory {
             (begin, standing)
         {
             let queued = EventKind::RunQueued {
-                queue_position: position,
+                // It was queued by the answer, and has its place since.
+                queue_position: run.queue_position.unwrap_or(position),
                 reason,
             };
             let emitter = self.infra().bridge.create_emitter(run);

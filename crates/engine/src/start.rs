@@ -216,7 +216,7 @@ impl ExecutionEngineFactory {
                 metrics::histogram!("netra_run_first_event_seconds")
                     .record(asked.asked_at.elapsed());
                 let started = Started {
-                    run: self.present(commission.run.as_readable()),
+                    run: present(commission.run.as_readable()),
                     replayed: false,
                 };
                 answer.send(Ok(started)).ok();
@@ -372,17 +372,9 @@ impl ExecutionEngineFactory {
     async fn replay(&self, ctx: &UserExecutionContext, id: RunId) -> Result<Started, Error> {
         let run = self.0.infra.store.run(ctx, id).for_read().await?;
         Ok(Started {
-            run: self.present(&run),
+            run: present(&run),
             replayed: true,
         })
-    }
-
-    /// The run as the answer to starting it.
-    fn present(&self, run: &Readable<Run>) -> Run {
-        let mut run = (**run).clone();
-        run.run_id = Some(run.id);
-        run.queue_position = self.queue_position(run.id);
-        run
     }
 
     fn plan(
@@ -429,6 +421,14 @@ impl ExecutionEngineFactory {
             events: emissions.into_iter().map(event).collect(),
         };
         Planned { new, clock }
+    }
+}
+
+/// The run as the answer to starting it.
+fn present(run: &Readable<Run>) -> Run {
+    Run {
+        run_id: Some(run.id),
+        ..(**run).clone()
     }
 }
 

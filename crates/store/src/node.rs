@@ -107,8 +107,9 @@ pub struct TakenRun {
 const ABANDONED: &str = "status IN ('queued', 'running', 'waiting') AND (node IS NULL OR node <> ?1)
      AND NOT EXISTS (SELECT 1 FROM nodes n WHERE n.id = runs.node AND n.expires_at > clock_timestamp())";
 
-/// Of each user first the first, then of each the second, and so on: those that were at work before those in line.
-const FAIR: &str = "row_number() OVER (PARTITION BY user_id ORDER BY started_at IS NULL, id)";
+/// Of each user first the first, then of each the second, and so on: those that have their slots before those in line.
+const FAIR: &str =
+    "row_number() OVER (PARTITION BY user_id ORDER BY status <> 'running', started_at IS NULL, id)";
 
 /// The most runs that are looked up at once to be taken.
 const MOST: u32 = 256;

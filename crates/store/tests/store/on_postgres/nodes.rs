@@ -8,8 +8,8 @@ use netra_context::{BackgroundKind, UserExecutionContext};
 use netra_protocol::id::{EventId, ThreadId, UserId};
 use netra_protocol::run::{OnBusy, OnLimit, Run, RunStatus};
 use netra_store::{
-    Amount, Budgets, Changes, Config, Created, Entry, Error, Fanout, OverNodes, ReservationId,
-    Slot, StopWish, Store, Target, Writable,
+    Amount, Budgets, Changes, Config, Created, Entry, Error, Fanout, Hold, OverNodes, ReservationId,
+    RunUpdate, Slot, StopWish, Store, Target, Writable,
 };
 use tokio::sync::watch;
 
@@ -232,6 +232,46 @@ async fn what_a_dead_node_held_is_taken_once_and_user_by_user() {
     assert_eq!(held, runs.len());
     let refused = one.store.runs_abandoned(&alice).await;
     assert!(matches!(refused, Err(Error::Forbidden)));
+}
+
+#[tokio::test]
+async fn a_run_that_waits_for_a_person_is_held_by_its_node_and_taken_by_nobody() {
+    let fixture = Fixture::on_postgres();
+    fixture.store.join().await.unwrap();
+    let other = Node::beside(&fixture).await;
+    let (alice, recovery) = (fixture.user("alice").await, recovery(&fixture));
+    let run = run_over_nodes(&fixture, &fixture.store, &alice, None, QUEUE)
+        .await
+        .unwrap();
+    let waits = Changes {
+        run: Some(RunUpdate {
+            hold: Some(Hold::Released),
+            ..RunUpdate::to(RunStatus::Waiting)
+        }),
+        ..Changes::default()
+    };
+    let committed = fixture.store.commit(&alice, &run, waits, Vec::new()).await;
+    committed.unwrap();
+    let held = fixture.store.runs_held(&recovery).await.unwrap();
+    assert_eq!(held.len(), 1);
+    assert_eq!((held[0].run_id, held[0].status), (run.id, RunStatus::Waiting));
+    let unfinished = fixture.store.run_unfinished(&recovery, run.owner(), run.id);
+    assert!(unfinished.await.unwrap().is_some());
+    for store in [&fixture.store, &other.store] {
+        assert!(store.runs_abandoned(&recovery).await.unwrap().is_empty());
+        let taken = store.run_take(&recovery, run.owner(), run.id).await;
+        assert!(taken.unwrap().is_none());
+    }
+    // What stands behind it has its place, whichever node is asked.
+    let behind = run_over_nodes(&fixture, &other.store, &alice, Some(&run), QUEUE)
+        .await
+        .unwrap();
+    assert_eq!(
+        (behind.status, behind.queue_position),
+        (RunStatus::Queued, Some(1))
+    );
+    let seen = fixture.store.run(&alice, behind.id).for_read().await;
+    assert_eq!(seen.unwrap().queue_position, Some(1));
 }
 
 #[tokio::test]
