@@ -6,6 +6,7 @@
 use std::collections::{HashMap, HashSet};
 use std::time::Duration;
 
+use futures::stream::{self, StreamExt as _};
 use netra_context::runtime::TaskKind;
 use netra_context::{Rights, UserExecutionContext};
 use netra_protocol::error::{ErrorCode, Failure};
@@ -26,6 +27,8 @@ use crate::request::{Begin, Commission};
 const LOOK: Duration = Duration::from_secs(1);
 /// Between two looks at the least, however much is said.
 const PAUSE: Duration = Duration::from_millis(50);
+/// Runs of dead nodes that are being taken.
+const AT_ONCE: usize = 4;
 /// How long a run may be held and not known here: longer than anything takes between the two.
 const STRAY: Duration = Duration::from_secs(15);
 
@@ -64,16 +67,27 @@ impl ExecutionEngineFactory {
     async fn take_some(&self, ctx: &UserExecutionContext) -> Result<usize, Error> {
         let store = &self.infra().store;
         let mut count = 0;
-        for (user, run) in store.runs_abandoned(ctx).await? {
-            if self.is_draining() {
-                break;
-            }
-            if let Some(taken) = store.run_take(ctx, user, run).await? {
-                count += 1;
-                self.place_taken(taken).await;
+        // Several at once, in their order: each takes a commit.
+        let abandoned = stream::iter(store.runs_abandoned(ctx).await?);
+        let taking = abandoned.map(async |(user, run)| (run, store.run_take(ctx, user, run).await));
+        let mut taking = taking.buffered(AT_ONCE);
+        let mut done = Ok(());
+        while !self.is_draining()
+            && let Some((run, taken)) = taking.next().await
+        {
+            match taken {
+                Ok(Some(taken)) => {
+                    count += 1;
+                    self.place_taken(taken).await;
+                }
+                Ok(None) => {}
+                Err(error) => {
+                    self.0.runs.lose(run);
+                    done = Err(error);
+                }
             }
         }
-        Ok(count)
+        done.map(|()| count)
     }
 
     async fn place_taken(&self, taken: TakenRun) {
@@ -171,7 +185,8 @@ impl ExecutionEngineFactory {
     }
 
     /// A run that this node holds by the store, and does not know for a while, has an end that could not be written: it
-    /// is given up, and goes on as after a crash. Until then it takes a slot of its user.
+    /// is given up, and goes on as after a crash. Until then it takes a slot of its user. One that was let go because
+    /// the database was away is given up at once, and goes on as after a drain.
     async fn give_up_strays(
         &self,
         recovery: &UserExecutionContext,
@@ -183,10 +198,16 @@ impl ExecutionEngineFactory {
         strays.retain(|run, _| held.contains_key(run) && !is_here(run));
         for run in held.values().filter(|run| !is_here(&run.run_id)) {
             let since = *strays.entry(run.run_id).or_insert_with(Instant::now);
-            if since.elapsed() >= STRAY {
-                self.infra().store.run_give_up(recovery, run).await?;
+            let is_lost = self.0.runs.is_lost(run.run_id);
+            if is_lost || since.elapsed() >= STRAY {
+                self.infra()
+                    .store
+                    .run_give_up(recovery, run, is_lost)
+                    .await?;
             }
         }
+        // Of the others the database knows an end, another node, or nothing.
+        self.0.runs.keep_lost(|run| is_here(run));
         Ok(())
     }
 

@@ -148,6 +148,7 @@ impl ExecutionEngineFactory {
         let take_up = async move {
             let run = taken.unfinished.run_id;
             if let Err(error) = factory.carry_on(taken).await {
+                factory.0.runs.lose(run);
                 tracing::error!(run.id = %run, %error, "a run cannot be taken up");
             }
         };

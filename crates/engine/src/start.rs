@@ -254,7 +254,13 @@ impl ExecutionEngineFactory {
         let created = store
             .run_create(ctx, target, new, idempotency.as_ref())
             .await
-            .map_err(|error| self.refused_over_nodes(ctx, error))?;
+            .map_err(|error| {
+                // It may be stored all the same.
+                if matches!(error, netra_store::Error::Unavailable(_)) {
+                    self.0.runs.lose(listed.live.run_id);
+                }
+                self.refused_over_nodes(ctx, error)
+            })?;
         if created.replayed {
             return Ok(Made::Replayed(created.value.id));
         }

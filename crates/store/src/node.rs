@@ -21,7 +21,7 @@ use crate::handle::Writable;
 use crate::lease::Lease;
 use crate::owner::{require, require_background};
 use crate::slots::wish_stop;
-use crate::sql::{Connection, OptionalExtension as _, Row};
+use crate::sql::{self, Connection, OptionalExtension as _, Row};
 use crate::transaction::Tx;
 use crate::unfinished::{self, Unfinished};
 
@@ -171,6 +171,15 @@ impl Store {
         self.node().is_some()
     }
 
+    /// How often something has failed here because the database was not there; 0 where one node works alone. What a run
+    /// fails of beside such a failure may be none of its own doing.
+    pub fn outages(&self) -> u64 {
+        match &self.0.db {
+            Database::Postgres(database) if self.is_shared() => database.outages(),
+            _ => 0,
+        }
+    }
+
     /// Changes whenever another node has done something that may let a run of this one begin, go on, or end. Not all
     /// of that need arrive: whoever waits for something looks by itself now and then.
     pub fn news(&self) -> watch::Receiver<u64> {
@@ -285,8 +294,9 @@ impl Store {
         self.0.db.of(user).write(work).await
     }
 
-    /// Gives a run up that this node holds and does not know: its end could not be written. As
-    /// `for_background(Recovery)` only.
+    /// Gives a run up that this node holds and does not know: its end could not be written. Whoever takes it goes on
+    /// as after a crash, or, where its engine has let it go in order, as after a drain. As `for_background(Recovery)`
+    /// only.
     ///
     /// # Errors
     /// `Forbidden` for anybody else; `Unavailable`.
@@ -294,6 +304,7 @@ impl Store {
         &self,
         ctx: &UserExecutionContext,
         held: &HeldRun,
+        in_order: bool,
     ) -> Result<(), Error> {
         require_background(ctx, &[BackgroundKind::Recovery])?;
         let Some(node) = self.node() else {
@@ -302,9 +313,17 @@ impl Store {
         let (user, run, fence) = (held.user_id, held.run_id, held.fence);
         let work = move |tx: &mut Tx<'_>| {
             tx.ring();
+            let released_at = in_order.then(|| tx.now().as_micros());
             tx.put(
-                "UPDATE runs SET node = NULL WHERE id = ?1 AND user_id = ?2 AND node = ?3 AND fence = ?4",
-                (run.to_bytes(), user.to_bytes(), node.to_bytes(), fence),
+                "UPDATE runs SET node = NULL, released_at = coalesce(released_at, ?5)
+                 WHERE id = ?1 AND user_id = ?2 AND node = ?3 AND fence = ?4",
+                sql::params![
+                    run.to_bytes(),
+                    user.to_bytes(),
+                    node.to_bytes(),
+                    fence,
+                    released_at
+                ],
             )
         };
         self.0.db.of(user).write(work).await

@@ -1,14 +1,16 @@
 //! Several server processes over one database: any of them serves any user, and one that is killed or paused costs
 //! nobody a run, a slot or an event.
 
+use std::os::unix::fs::symlink;
 use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail, ensure};
-use netra_client::Client;
+use netra_client::{Client, Upload};
 use netra_integration::{
-    FakeModel, ProcessOptions, Reply, TestProcess, TestUser, change_rows, database_of, raw_sql, script, start,
+    FakeModel, ProcessOptions, Reply, TestProcess, TestUser, change_rows, database_of, raw_sql,
+    script, start,
 };
 use netra_protocol::event::EventKind;
 use netra_protocol::run::RunStatus;
@@ -53,7 +55,7 @@ impl Folders {
         TestProcess::start_with(self.first.path(), self.options.clone()).await
     }
 
-    /// One more node, with the keys of the first.
+    /// One more node, with the keys and the files of the first.
     async fn start_another(&mut self) -> Result<TestProcess> {
         let folder = tempfile::tempdir()?;
         for file in std::fs::read_dir(self.first.path())? {
@@ -62,6 +64,7 @@ impl Folders {
                 std::fs::copy(file.path(), folder.path().join(file.file_name()))?;
             }
         }
+        symlink(self.first.path().join("files"), folder.path().join("files"))?;
         let server = TestProcess::start_with(folder.path(), self.options.clone()).await?;
         self.others.push(folder);
         Ok(server)
@@ -225,8 +228,8 @@ async fn a_run_that_had_its_slot_and_had_not_begun_goes_before_those_of_its_thre
     let thread = Some(ada.client.thread_create(&new).await?.id);
     let mut line = Vec::new();
     for word in ["first", "second"] {
-        let run = ada.client.run_start(thread, &start("echo", word), None);
-        line.push(run.await?);
+        let echo = start("echo", word);
+        line.push(ada.client.run_start(thread, &echo, None).await?);
     }
     one.signal(Signal::KILL)?;
     one.ended().await?;
@@ -286,6 +289,34 @@ async fn a_node_that_was_paused_writes_nothing_into_what_another_has_taken() -> 
 
 fn uuid(bytes: [u8; 16]) -> String {
     bytes.map(|byte| format!("{byte:02x}")).concat()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_file_of_one_node_is_read_on_another_and_a_node_of_no_installation_does_not_start() -> Test
+{
+    let model = FakeModel::start(|_| Reply::Hang(String::new())).await?;
+    let mut folders = Folders::new(&model)?;
+    let one = folders.start_first().await?;
+    let two = folders.start_another().await?;
+    let ada = one.user("ada").await?;
+    let ada_there = over(&two, &ada)?;
+    let content = Upload::Bytes("a,b\n1,2\n".into());
+    let file = ada.client.file_upload("own.csv", content).await?;
+    let path = format!("/api/files/{}/content", file.id);
+    let asked = ada_there.client.request(reqwest::Method::GET, &path);
+    let read = ada_there.client.send(asked).await?.text().await?;
+    assert_eq!(read, "a,b\n1,2\n");
+
+    let alone = tempfile::tempdir()?;
+    let options = folders.options.clone();
+    let Err(refused) = TestProcess::start_with(alone.path(), options).await else {
+        bail!("a node with keys of its own has started");
+    };
+    ensure!(
+        format!("{refused:#}").contains("copy the files `keys`"),
+        "{refused:#}"
+    );
+    Ok(())
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -8,8 +8,8 @@ use netra_context::{BackgroundKind, UserExecutionContext};
 use netra_protocol::id::{EventId, ThreadId, UserId};
 use netra_protocol::run::{OnBusy, OnLimit, Run, RunStatus};
 use netra_store::{
-    Amount, Budgets, Changes, Config, Created, Entry, Error, Fanout, Hold, OverNodes, ReservationId,
-    RunUpdate, Slot, StopWish, Store, Target, Writable,
+    Amount, Budgets, Changes, Config, Created, Entry, Error, Fanout, Hold, OverNodes,
+    ReservationId, RunUpdate, Slot, StopWish, Store, Target, Writable,
 };
 use tokio::sync::watch;
 
@@ -44,6 +44,7 @@ struct Node {
 impl Node {
     async fn beside(fixture: &Fixture) -> Self {
         let dir = tempfile::tempdir().unwrap();
+        std::os::unix::fs::symlink(fixture.dir().join("files"), dir.path().join("files")).unwrap();
         let config = Config {
             dir: dir.path().to_owned(),
             audit_key: netra_store::AuditKey::new([7; 32]),
@@ -254,7 +255,10 @@ async fn a_run_that_waits_for_a_person_is_held_by_its_node_and_taken_by_nobody()
     committed.unwrap();
     let held = fixture.store.runs_held(&recovery).await.unwrap();
     assert_eq!(held.len(), 1);
-    assert_eq!((held[0].run_id, held[0].status), (run.id, RunStatus::Waiting));
+    assert_eq!(
+        (held[0].run_id, held[0].status),
+        (run.id, RunStatus::Waiting)
+    );
     let unfinished = fixture.store.run_unfinished(&recovery, run.owner(), run.id);
     assert!(unfinished.await.unwrap().is_some());
     for store in [&fixture.store, &other.store] {
@@ -272,6 +276,37 @@ async fn a_run_that_waits_for_a_person_is_held_by_its_node_and_taken_by_nobody()
     );
     let seen = fixture.store.run(&alice, behind.id).for_read().await;
     assert_eq!(seen.unwrap().queue_position, Some(1));
+}
+
+#[tokio::test]
+async fn a_node_with_other_keys_or_another_folder_of_files_does_not_start_and_says_what_to_do() {
+    let fixture = Fixture::on_postgres();
+    let server = fixture.server().unwrap().config();
+    let open = |dir: &std::path::Path, key| {
+        let config = Config {
+            dir: dir.to_owned(),
+            audit_key: netra_store::AuditKey::new([key; 32]),
+            turn_wait: netra_store::TURN_WAIT,
+        };
+        Store::open_on(&fixture.runtime, config, &server, fixture.seen.clone())
+    };
+    let refused = |opened: Result<Store, Error>, words: &str| match opened {
+        Err(Error::OtherInstallation(why)) => assert!(why.contains(words), "{why}"),
+        other => panic!("{other:?}"),
+    };
+    refused(
+        open(fixture.dir(), 8),
+        "copy the files `keys` and `secret-keys`",
+    );
+    let other = tempfile::tempdir().unwrap();
+    refused(open(other.path(), 7), "mount the same folder");
+    // What another installation had is not taken over either.
+    std::fs::write(other.path().join("files/.installation"), "0123").unwrap();
+    refused(open(other.path(), 7), "mount the same folder");
+    // A copy has the name of what it is a copy of.
+    let name = std::fs::read(fixture.dir().join("files/.installation")).unwrap();
+    std::fs::write(other.path().join("files/.installation"), name).unwrap();
+    open(other.path(), 7).unwrap();
 }
 
 #[tokio::test]
