@@ -48,7 +48,7 @@ pub(crate) fn run(workspace: &Workspace, args: &[String]) -> Result<ExitCode> {
     })
 }
 
-/// The named parts in the order of the gate, each once; all when none is named.
+/// The named parts in the order of the gate, each once; all but those that have to be named when none is.
 fn select(words: &[&str]) -> Result<Vec<&'static Part>> {
     for word in words {
         if !part::ALL.iter().any(|part| part.name == *word) {
@@ -59,7 +59,10 @@ fn select(words: &[&str]) -> Result<Vec<&'static Part>> {
             );
         }
     }
-    let wanted = |part: &&Part| words.is_empty() || words.contains(&part.name);
+    let wanted = |part: &&Part| match words {
+        [] => !part.by_name,
+        words => words.contains(&part.name),
+    };
     Ok(part::ALL.iter().filter(wanted).collect())
 }
 
@@ -177,7 +180,9 @@ mod tests {
                 .collect()
         };
         assert_eq!(names(&["unit", "fmt", "unit"]), ["fmt", "unit"]);
-        assert_eq!(names(&[]).len(), part::ALL.len());
+        let named = part::ALL.iter().filter(|part| part.by_name).count();
+        assert_eq!(names(&[]).len(), part::ALL.len() - named);
+        assert!(!names(&[]).contains(&"cluster") && names(&["cluster"]) == ["cluster"]);
         let error = select(&["units"]).err().unwrap().to_string();
         assert!(
             error.contains("`units`") && error.contains("integration"),

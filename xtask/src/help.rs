@@ -66,21 +66,22 @@ Usage: cargo xtask test [--fail-fast] [--list] [part]... [-- <arguments of chaos
   monitoring   alerts and metrics before promtool (fetches it from Debian, installs nothing)
   security     tests of netra-integration in modules named `security`
   postgres     the store's tests, integration, security and a short chaos on a PostgreSQL that it starts (needs PostgreSQL 15)
+  cluster      chaos over three servers and one PostgreSQL: all of them die, are paused, cut off and restarted (by name only)
   chaos        many users, a server that dies, a network that breaks: nothing is lost
 
   --fail-fast  stop at the first part that fails
   --list       print the names of the parts
 
-With no part named all run, in this order. The last lines are the time of each part and the
+With no part named all run that have not to be named, in this order. The last lines are the time of each part and the
 sum of all tests. A part that fails without a failed test counts as one failure. The exit code
 is 0 when nothing failed, 1 when something did, 2 when the gate itself could not run.
 
 `chaos` takes about a minute and prints the seed that all its chance comes from. Given alone it
 takes arguments: `--seed N` for the same chance again, `--long` to go on until a million events
 were delivered (with release builds), `--seconds N`, `--events N`, `--users N`. When it fails, it keeps the data folder
-and says where. `contract` draws its requests from one seed; given alone it takes `--seed N`, `--seconds N` for each of
-the two who ask, and `--long` for 15 minutes of each. integration needs curl and nginx, chaos needs libfaketime, postgres needs
-PostgreSQL; as root on Debian they are installed.
+and says where. `cluster` takes the same, and lasts ten minutes with `--long`. `contract` draws its requests from one seed; given alone it takes `--seed N`, `--seconds N` for each of
+the two who ask, and `--long` for 15 minutes of each. integration needs curl and nginx, chaos needs libfaketime, postgres and
+cluster need PostgreSQL; as root on Debian they are installed.
 
 Examples:
   cargo xtask test

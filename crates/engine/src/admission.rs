@@ -64,6 +64,11 @@ pub(crate) struct Permit {
     seat: Seat,
 }
 
+/// The place of a run that lets others pass, for what its user has on other nodes. Dropping it gives that up.
+pub(crate) struct Aside {
+    seat: Seat,
+}
+
 /// The place of a run that waits for a person: no slot, but its thread. Dropping it gives that up.
 pub(crate) struct Parked {
     seat: Seat,
@@ -77,6 +82,32 @@ impl Permit {
         state.wake_started();
         drop(state);
         Parked { seat: self.seat }
+    }
+
+    /// Gives slot and thread back, and keeps the place in line.
+    pub(crate) fn stand_aside(self) -> Aside {
+        let mut state = self.seat.admission.0.lock();
+        state.slots.stand_aside(self.seat.ticket);
+        state.wake_started();
+        drop(state);
+        Aside { seat: self.seat }
+    }
+}
+
+impl Aside {
+    /// Waits for its turn again.
+    pub(crate) fn step_back_in(self) -> Place {
+        let ticket = self.seat.ticket;
+        let mut state = self.seat.admission.0.lock();
+        let standing = state.slots.step_back_in(ticket);
+        let granted = state.listen(ticket, standing);
+        state.wake_started();
+        drop(state);
+        Place {
+            seat: self.seat,
+            standing,
+            granted,
+        }
     }
 }
 
@@ -113,8 +144,20 @@ impl Admission {
 
     /// Lets a run in, to execute or to wait, or says why not.
     pub(crate) fn enter(&self, wish: &Wish) -> Result<Place, Refusal> {
+        self.let_in(|slots| slots.enter(wish))
+    }
+
+    /// The same for a run that was let in before, here or elsewhere: one that had begun goes before those that are new.
+    pub(crate) fn enter_again(&self, wish: &Wish, had_begun: bool) -> Result<Place, Refusal> {
+        self.let_in(|slots| slots.enter_again(wish, had_begun))
+    }
+
+    fn let_in(
+        &self,
+        enter: impl FnOnce(&mut Slots) -> Result<(Ticket, Standing), Refusal>,
+    ) -> Result<Place, Refusal> {
         let mut state = self.0.lock();
-        let entered = state.slots.enter(wish);
+        let entered = enter(&mut state.slots);
         // A refused run may have brought a higher limit, by which others start.
         state.wake_started();
         let (ticket, standing) = entered?;
@@ -149,11 +192,6 @@ impl Admission {
         let mut state = self.0.lock();
         state.slots.close(closed);
         state.wake_started();
-    }
-
-    /// The place in the user's queue, from 1.
-    pub(crate) fn position(&self, ticket: Ticket) -> Option<u32> {
-        self.0.lock().slots.position(ticket)
     }
 
     /// What the user has in use now.

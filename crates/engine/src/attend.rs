@@ -88,22 +88,8 @@ impl ExecutionEngineFactory {
     ) -> Result<(Principal, Permit), Option<Ending>> {
         let waits = place.standing() != Standing::Started;
         let waited = Instant::now();
-        let granted = tokio::select! {
-            biased;
-            reason = commission.listed.live.stop.stopped() => Err(reason.ending()),
-            permit = place.granted() => Ok(permit),
-            () = tokio::time::sleep_until(commission.deadline) => {
-                Err(Some(Ending::timed_out(commission.timeout_ms)))
-            }
-        };
-        let granted = match granted {
-            Ok(permit) => {
-                let allowed = principal.limits.concurrent_runs;
-                let begun = self.begin_over_nodes(ctx, commission, allowed).await;
-                begun.map(|()| permit)
-            }
-            Err(ending) => Err(ending),
-        };
+        let allowed = principal.limits.concurrent_runs;
+        let granted = self.granted(ctx, commission, place, allowed).await;
         metrics::histogram!("netra_run_wait_seconds").record(waited.elapsed().as_secs_f64());
         let permit = granted?;
         if !waits && commission.begin == Begin::Begun {

@@ -162,15 +162,16 @@ pub(crate) struct Last {
     pub(crate) settled: Vec<netra_store::Settlement>,
 }
 
-/// Writes the end of a run. While the store cannot be written it is tried again for a few
-/// seconds; a run whose end could not be written is found at the next start.
+/// Writes the end of a run, and says whether there is nothing more to be written of it here. While the store cannot be
+/// written it is tried again for a few seconds; a run whose end could not be written is found at the next start, or by
+/// its node once the database is back.
 pub(crate) async fn commit(
     ctx: &UserExecutionContext,
     (emitter, trace): (&UserWebSocketEmitter, Option<Trace>),
     ending: Ending,
     last: Last,
     usage: RunUsage,
-) {
+) -> bool {
     let ending = ending.bounded();
     let status = ending.status();
     let limit = ending.limit();
@@ -199,14 +200,14 @@ pub(crate) async fn commit(
                 metrics::histogram!("netra_run_seconds", "status" => status.as_str())
                     .record(seconds);
                 spans::run_ended(ctx, trace, emitter.run(), &ending, &usage);
-                return;
+                return true;
             }
             // It has ended elsewhere, goes on elsewhere, or was deleted with its thread: there is nothing to end.
             Err(
                 netra_store::Error::RunEnded
                 | netra_store::Error::Fenced
                 | netra_store::Error::NotFound,
-            ) => return,
+            ) => return true,
             Err(error) if attempt == ATTEMPTS => {
                 tracing::error!(run.id = %emitter.run().id, %error, "the end of a run was not written");
             }
@@ -217,6 +218,7 @@ pub(crate) async fn commit(
             }
         }
     }
+    false
 }
 
 #[cfg(test)]

@@ -52,6 +52,8 @@ pub struct IsolatedExecutionEngine {
     listed: Listed,
     deadline: Instant,
     timeout_ms: u64,
+    /// How often the database had been away when the engine was made.
+    outages: u64,
     _active: Active,
     permit: Permit,
 }
@@ -110,6 +112,7 @@ impl IsolatedExecutionEngine {
             active,
             permit,
         } = parts;
+        let outages = execution.infra.store.outages();
         let fence = commission.run.fence();
         let held = Held::new(Arc::clone(&account), execution.workers.clone(), fence);
         // The run is listed once and gets one engine, so this is the first account.
@@ -130,6 +133,7 @@ impl IsolatedExecutionEngine {
             listed: commission.listed,
             deadline: commission.deadline,
             timeout_ms: commission.timeout_ms,
+            outages,
             _active: active,
             permit,
         }
@@ -161,8 +165,12 @@ impl IsolatedExecutionEngine {
                 return Driven::Released;
             }
         };
+        if self.fails_with_the_database(&ending) {
+            self.runs.lose(self.listed.live.run_id);
+            return Driven::Released;
+        }
         last.settled.extend(self.execution.budget.cut_off());
-        ending::commit(
+        let is_written = ending::commit(
             &self.ctx,
             (&self.execution.emitter, self.execution.trace),
             ending,
@@ -170,7 +178,17 @@ impl IsolatedExecutionEngine {
             self.usage(),
         )
         .await;
+        if !is_written {
+            self.runs.lose(self.listed.live.run_id);
+        }
         Driven::Ended
+    }
+
+    /// Whether what the run fails of may be that the database was away, where others could go on with it: then it is let
+    /// go instead. What fails of itself fails again, from the journal.
+    fn fails_with_the_database(&self, ending: &Ending) -> bool {
+        let now = self.execution.infra.store.outages();
+        matches!(ending, Ending::Failed(_)) && now > self.outages
     }
 
     /// Lets the agent work until it is done, or the run has to stop. Whatever happens, the agent

@@ -11,7 +11,6 @@ use netra_events::WebSocketBridgeFactory;
 use netra_memory::{Account, Scope};
 use netra_model::Models;
 use netra_protocol::agent::Agent;
-use netra_protocol::id::RunId;
 use netra_protocol::run::Run;
 use netra_protocol::usage::SlotUsage;
 use netra_store::{StopWish, Store, Writable};
@@ -336,13 +335,6 @@ impl ExecutionEngineFactory {
             },
             None => here,
         })
-    }
-
-    /// The place of a queued run in its user's queue, from 1. Tells nothing but the number; the
-    /// run is to be looked up first.
-    pub fn queue_position(&self, run: RunId) -> Option<u32> {
-        let live = self.0.runs.get(run)?;
-        self.0.admission.position(live.ticket)
     }
 
     /// How many runs execute and wait on this node.

@@ -181,6 +181,8 @@ struct Shared {
     changed: Notify,
     /// When something of a user was last ended because that user holds too much.
     relieved: Mutex<HashMap<UserId, Instant>>,
+    /// Runs that were let go without a word in the database, which was away.
+    lost: Mutex<HashSet<RunId>>,
     /// Knows the programs that hold memory beside the runs.
     runtime: Runtime,
 }
@@ -218,6 +220,7 @@ impl LiveRuns {
             runs: Mutex::default(),
             changed: Notify::new(),
             relieved: Mutex::default(),
+            lost: Mutex::default(),
             runtime: runtime.clone(),
         }))
     }
@@ -239,6 +242,22 @@ impl LiveRuns {
 
     pub(crate) fn get(&self, id: RunId) -> Option<Arc<Live>> {
         self.0.runs.lock().get(&id).cloned()
+    }
+
+    /// The database was away when something of the run was to be written: whether it was, and how it goes on, is what the
+    /// database says when it is back.
+    pub(crate) fn lose(&self, run: RunId) {
+        self.0.lost.lock().insert(run);
+    }
+
+    /// Whether the run was lost so.
+    pub(crate) fn is_lost(&self, run: RunId) -> bool {
+        self.0.lost.lock().contains(&run)
+    }
+
+    /// Forgets of the lost runs all but these.
+    pub(crate) fn keep_lost(&self, is_wanted: impl Fn(&RunId) -> bool) {
+        self.0.lost.lock().retain(is_wanted);
     }
 
     /// Tells the run to stop, if it is listed still. Who takes it off the list knows afterwards whether it was told: a

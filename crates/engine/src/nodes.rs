@@ -6,6 +6,7 @@
 use std::collections::{HashMap, HashSet};
 use std::time::Duration;
 
+use futures::stream::{self, StreamExt as _};
 use netra_context::runtime::TaskKind;
 use netra_context::{Rights, UserExecutionContext};
 use netra_protocol::error::{ErrorCode, Failure};
@@ -15,7 +16,7 @@ use netra_store::{Error, HeldRun, OverNodes, Slot, StopWish, TakenRun};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use crate::admission::Wish;
+use crate::admission::{Permit, Place, Wish};
 use crate::ending::Ending;
 use crate::error::Error as Refused;
 use crate::factory::ExecutionEngineFactory;
@@ -26,6 +27,8 @@ use crate::request::{Begin, Commission};
 const LOOK: Duration = Duration::from_secs(1);
 /// Between two looks at the least, however much is said.
 const PAUSE: Duration = Duration::from_millis(50);
+/// Runs of dead nodes that are being taken.
+const AT_ONCE: usize = 4;
 /// How long a run may be held and not known here: longer than anything takes between the two.
 const STRAY: Duration = Duration::from_secs(15);
 
@@ -64,16 +67,27 @@ impl ExecutionEngineFactory {
     async fn take_some(&self, ctx: &UserExecutionContext) -> Result<usize, Error> {
         let store = &self.infra().store;
         let mut count = 0;
-        for (user, run) in store.runs_abandoned(ctx).await? {
-            if self.is_draining() {
-                break;
-            }
-            if let Some(taken) = store.run_take(ctx, user, run).await? {
-                count += 1;
-                self.place_taken(taken).await;
+        // Several at once, in their order: each takes a commit.
+        let abandoned = stream::iter(store.runs_abandoned(ctx).await?);
+        let taking = abandoned.map(async |(user, run)| (run, store.run_take(ctx, user, run).await));
+        let mut taking = taking.buffered(AT_ONCE);
+        let mut done = Ok(());
+        while !self.is_draining()
+            && let Some((run, taken)) = taking.next().await
+        {
+            match taken {
+                Ok(Some(taken)) => {
+                    count += 1;
+                    self.place_taken(taken).await;
+                }
+                Ok(None) => {}
+                Err(error) => {
+                    self.0.runs.lose(run);
+                    done = Err(error);
+                }
             }
         }
-        Ok(count)
+        done.map(|()| count)
     }
 
     async fn place_taken(&self, taken: TakenRun) {
@@ -171,7 +185,8 @@ impl ExecutionEngineFactory {
     }
 
     /// A run that this node holds by the store, and does not know for a while, has an end that could not be written: it
-    /// is given up, and goes on as after a crash. Until then it takes a slot of its user.
+    /// is given up, and goes on as after a crash. Until then it takes a slot of its user. One that was let go because
+    /// the database was away is given up at once, and goes on as after a drain.
     async fn give_up_strays(
         &self,
         recovery: &UserExecutionContext,
@@ -183,10 +198,16 @@ impl ExecutionEngineFactory {
         strays.retain(|run, _| held.contains_key(run) && !is_here(run));
         for run in held.values().filter(|run| !is_here(&run.run_id)) {
             let since = *strays.entry(run.run_id).or_insert_with(Instant::now);
-            if since.elapsed() >= STRAY {
-                self.infra().store.run_give_up(recovery, run).await?;
+            let is_lost = self.0.runs.is_lost(run.run_id);
+            if is_lost || since.elapsed() >= STRAY {
+                self.infra()
+                    .store
+                    .run_give_up(recovery, run, is_lost)
+                    .await?;
             }
         }
+        // Of the others the database knows an end, another node, or nothing.
+        self.0.runs.keep_lost(|run| is_here(run));
         Ok(())
     }
 
@@ -215,41 +236,60 @@ impl ExecutionEngineFactory {
         refused
     }
 
-    /// Waits until a run that has its slot here may begin over all nodes. Fails with how it ends instead, or with none
-    /// when it is to be let go.
-    pub(crate) async fn begin_over_nodes(
+    /// Waits until a run has its slot, here and over all nodes. Fails with how it ends instead, or with none when it is
+    /// to be let go.
+    pub(crate) async fn granted(
+        &self,
+        ctx: &UserExecutionContext,
+        commission: &Commission,
+        mut place: Place,
+        allowed: u32,
+    ) -> Result<Permit, Option<Ending>> {
+        let mut news = self.infra().store.news();
+        loop {
+            let permit = in_time(commission, place.granted()).await?;
+            news.borrow_and_update();
+            if self.begins_over_nodes(ctx, commission, allowed).await? {
+                return Ok(permit);
+            }
+            // What is in its way may come to this node, and is not to wait for it.
+            let aside = permit.stand_aside();
+            let turn = async {
+                tokio::select! {
+                    _ = news.changed() => {}
+                    () = tokio::time::sleep(LOOK) => {}
+                }
+                tokio::time::sleep(PAUSE).await;
+            };
+            in_time(commission, turn).await?;
+            place = aside.step_back_in();
+        }
+    }
+
+    /// Whether a run that has its slot here has it over all nodes now.
+    async fn begins_over_nodes(
         &self,
         ctx: &UserExecutionContext,
         commission: &Commission,
         allowed: u32,
-    ) -> Result<(), Option<Ending>> {
+    ) -> Result<bool, Option<Ending>> {
         if commission.begin == Begin::Begun {
-            return Ok(());
+            return Ok(true);
         }
         let store = &self.infra().store;
-        let mut news = store.news();
-        loop {
-            news.borrow_and_update();
-            match store.run_begin(ctx, &commission.run, allowed).await {
-                Ok(Slot::Given) => return Ok(()),
-                Ok(Slot::Busy) => {}
-                Err(Error::Fenced | Error::RunEnded | Error::NotFound) => return Err(None),
-                Err(error) => {
-                    let words = format!("the run's slot cannot be taken: {error}");
-                    let failure = Failure::new(ErrorCode::Internal, words);
-                    return Err(Some(Ending::Failed(failure)));
-                }
+        match store.run_begin(ctx, &commission.run, allowed).await {
+            Ok(slot) => Ok(slot == Slot::Given),
+            Err(Error::Fenced | Error::RunEnded | Error::NotFound) => Err(None),
+            // Without the database nothing begins, and nothing ends for that.
+            Err(Error::Unavailable(why)) => {
+                tracing::warn!(run.id = %commission.run.id, why, "a run's slot cannot be taken now");
+                Ok(false)
             }
-            tokio::select! {
-                biased;
-                reason = commission.listed.live.stop.stopped() => return Err(reason.ending()),
-                () = tokio::time::sleep_until(commission.deadline) => {
-                    return Err(Some(Ending::timed_out(commission.timeout_ms)));
-                }
-                _ = news.changed() => {}
-                () = tokio::time::sleep(LOOK) => {}
+            Err(error) => {
+                let words = format!("the run's slot cannot be taken: {error}");
+                let failure = Failure::new(ErrorCode::Internal, words);
+                Err(Some(Ending::Failed(failure)))
             }
-            tokio::time::sleep(PAUSE).await;
         }
     }
 
@@ -264,5 +304,20 @@ impl ExecutionEngineFactory {
         let ctx = self.context_with(principal, run, CancellationToken::new());
         let run = store.run(&ctx, run).for_write().await?;
         store.run_stop(&ctx, &run, StopWish::CancelledByAdmin).await
+    }
+}
+
+/// What comes before the run is told to stop and before its time is over.
+async fn in_time<T>(
+    commission: &Commission,
+    comes: impl Future<Output = T>,
+) -> Result<T, Option<Ending>> {
+    tokio::select! {
+        biased;
+        reason = commission.listed.live.stop.stopped() => Err(reason.ending()),
+        come = comes => Ok(come),
+        () = tokio::time::sleep_until(commission.deadline) => {
+            Err(Some(Ending::timed_out(commission.timeout_ms)))
+        }
     }
 }

@@ -137,7 +137,7 @@ impl ExecutionEngineFactory {
             on_busy: OnBusy::Queue,
         };
         self.0.runs.list(|| {
-            let place = self.0.admission.enter(&wish)?;
+            let place = self.0.admission.enter_again(&wish, run.begun)?;
             let live = live(run, &place);
             Ok((place, live))
         })
@@ -148,6 +148,7 @@ impl ExecutionEngineFactory {
         let take_up = async move {
             let run = taken.unfinished.run_id;
             if let Err(error) = factory.carry_on(taken).await {
+                factory.0.runs.lose(run);
                 tracing::error!(run.id = %run, %error, "a run cannot be taken up");
             }
         };
@@ -259,7 +260,8 @@ impl ExecutionEngineFactory {
             (begin, standing)
         {
             let queued = EventKind::RunQueued {
-                queue_position: position,
+                // It was queued by the answer, and has its place since.
+                queue_position: run.queue_position.unwrap_or(position),
                 reason,
             };
             let emitter = self.infra().bridge.create_emitter(run);

@@ -213,7 +213,7 @@ impl ExecutionEngineFactory {
                 metrics::histogram!("netra_run_first_event_seconds")
                     .record(asked.asked_at.elapsed());
                 let started = Started {
-                    run: self.present(commission.run.as_readable()),
+                    run: present(commission.run.as_readable()),
                     replayed: false,
                 };
                 answer.send(Ok(started)).ok();
@@ -251,7 +251,13 @@ impl ExecutionEngineFactory {
         let created = store
             .run_create(ctx, target, new, idempotency.as_ref())
             .await
-            .map_err(|error| self.refused_over_nodes(ctx, error))?;
+            .map_err(|error| {
+                // It may be stored all the same.
+                if matches!(error, netra_store::Error::Unavailable(_)) {
+                    self.0.runs.lose(listed.live.run_id);
+                }
+                self.refused_over_nodes(ctx, error)
+            })?;
         if created.replayed {
             return Ok(Made::Replayed(created.value.id));
         }
@@ -369,17 +375,9 @@ impl ExecutionEngineFactory {
     async fn replay(&self, ctx: &UserExecutionContext, id: RunId) -> Result<Started, Error> {
         let run = self.0.infra.store.run(ctx, id).for_read().await?;
         Ok(Started {
-            run: self.present(&run),
+            run: present(&run),
             replayed: true,
         })
-    }
-
-    /// The run as the answer to starting it.
-    fn present(&self, run: &Readable<Run>) -> Run {
-        let mut run = (**run).clone();
-        run.run_id = Some(run.id);
-        run.queue_position = self.queue_position(run.id);
-        run
     }
 
     fn plan(
@@ -426,6 +424,14 @@ impl ExecutionEngineFactory {
             events: emissions.into_iter().map(event).collect(),
         };
         Planned { new, clock }
+    }
+}
+
+/// The run as the answer to starting it.
+fn present(run: &Readable<Run>) -> Run {
+    Run {
+        run_id: Some(run.id),
+        ..(**run).clone()
     }
 }
 

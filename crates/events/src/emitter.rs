@@ -61,6 +61,8 @@ struct Piece {
 struct Pending {
     pieces: Vec<Piece>,
     since: Option<Instant>,
+    /// The database was away in the middle of the run: what was written last is not known here, so nothing follows it.
+    is_torn: bool,
 }
 
 /// Emits the events of one run to its user. Owned by the run's engine; shared by `&` among its
@@ -104,7 +106,8 @@ impl UserWebSocketEmitter {
     /// Commits changes and events in one transaction, after the pieces of messages that wait.
     ///
     /// # Errors
-    /// As [`Store::commit`].
+    /// As [`Store::commit`]. Where several nodes share the database, everything after an `Unavailable` is refused as it
+    /// was: the run is another engine's, which reads what was written.
     pub async fn commit(
         &self,
         ctx: &UserExecutionContext,
@@ -117,21 +120,29 @@ impl UserWebSocketEmitter {
         // What may be refused is written apart, so that no piece of a message is lost with it.
         if changes.rated.is_some() && !events.is_empty() {
             let pieces = std::mem::take(&mut events);
-            self.write(ctx, Changes::default(), pieces).await?;
+            self.write(&mut pending, ctx, Changes::default(), pieces)
+                .await?;
         }
         events.extend(emissions.into_iter().map(|emission| self.event(emission)));
-        self.write(ctx, changes, events).await
+        self.write(&mut pending, ctx, changes, events).await
     }
 
     async fn write(
         &self,
+        pending: &mut Pending,
         ctx: &UserExecutionContext,
         changes: Changes,
         events: Vec<Event>,
     ) -> Result<Vec<u64>, Error> {
+        if pending.is_torn {
+            let words = "what the run wrote last may be lost: its next engine finds out";
+            return Err(Error::Unavailable(words.into()));
+        }
         let count = events.len() as u64;
         // On the heap for as long as it takes: what waits for anything else need not have room for it.
         let written = Box::pin(self.store.commit(ctx, &self.run, changes, events)).await;
+        // Where one node works alone the run ends here, as soon as that can be written.
+        pending.is_torn = matches!(written, Err(Error::Unavailable(_))) && self.store.is_shared();
         // What a run emits after its end, or after another node has taken it, and calls beyond a rate, are refused on
         // purpose.
         let on_purpose = |error| {
@@ -183,7 +194,8 @@ impl UserWebSocketEmitter {
             .any(|piece| piece.text.len() >= LARGE_DELTA);
         if large || since.elapsed() >= COALESCE {
             let events = self.take(&mut pending);
-            self.write(ctx, Changes::default(), events).await?;
+            self.write(&mut pending, ctx, Changes::default(), events)
+                .await?;
         }
         Ok(())
     }
@@ -206,7 +218,8 @@ impl UserWebSocketEmitter {
         let mut pending = self.pending.lock().await;
         let events = self.take(&mut pending);
         if !events.is_empty() {
-            self.write(ctx, Changes::default(), events).await?;
+            self.write(&mut pending, ctx, Changes::default(), events)
+                .await?;
         }
         Ok(())
     }

@@ -60,16 +60,19 @@ enum End {
 }
 
 /// The state that connections look at while they live.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 struct Weather {
-    upstream: SocketAddr,
+    /// Each connection is handed to one of them.
+    upstreams: Vec<SocketAddr>,
     /// Raised to cut everything that is open.
     storms: u64,
     /// Whether connections are treated badly.
     bad: bool,
+    /// Whether none is let through.
+    shut: bool,
 }
 
-/// Listens on an address of its own that stays, wherever the server behind it moves.
+/// Listens on an address of its own that stays, wherever the servers behind it move.
 pub struct Proxy {
     url: String,
     weather: watch::Sender<Weather>,
@@ -87,9 +90,10 @@ impl Proxy {
         let listener = socket.listen(BACKLOG)?;
         let url = format!("http://{}", listener.local_addr()?);
         let (weather, seen) = watch::channel(Weather {
-            upstream: address_of(upstream)?,
+            upstreams: vec![address_of(upstream)?],
             storms: 0,
             bad: false,
+            shut: false,
         });
         let (runtime, damage) = (Runtime::new(), Arc::new(Damage::default()));
         let (tasks, counted) = (runtime.clone(), Arc::clone(&damage));
@@ -99,8 +103,17 @@ impl Proxy {
             while let Some(Ok((client, _))) = shutdown.run_until_cancelled(listener.accept()).await
             {
                 let seen = seen.clone();
-                let bad = seen.borrow().bad;
-                let fate = if bad {
+                let now = seen.borrow().clone();
+                if now.shut || now.upstreams.is_empty() {
+                    // Reset: there is nobody.
+                    client.set_zero_linger().ok();
+                    continue;
+                }
+                let upstream = match now.upstreams[..] {
+                    [only] => only,
+                    ref several => several[random.random_range(0..several.len())],
+                };
+                let fate = if now.bad {
                     Fate::drawn(&mut random)
                 } else {
                     Fate::KIND
@@ -109,7 +122,7 @@ impl Proxy {
                 let counted = Arc::clone(&counted);
                 tasks.spawn(TaskKind::Part, async move {
                     // Broken connections are what this is for.
-                    carry(client, seen, fate, &counted).await.ok();
+                    carry((client, upstream), seen, fate, &counted).await.ok();
                 });
             }
         });
@@ -126,12 +139,21 @@ impl Proxy {
         &self.url
     }
 
-    /// New connections go to the server at this URL.
-    pub fn aim(&self, upstream: &str) -> Result<()> {
-        let upstream = address_of(upstream)?;
+    /// New connections go to the servers at these URLs, each to one that is drawn.
+    pub fn aim(&self, upstreams: &[&str]) -> Result<()> {
+        let addresses = upstreams.iter().map(|url| address_of(url));
+        let addresses = addresses.collect::<Result<_>>()?;
         self.weather
-            .send_modify(|weather| weather.upstream = upstream);
+            .send_modify(|weather| weather.upstreams = addresses);
         Ok(())
+    }
+
+    /// Cuts all that is open and lets nobody through, or everybody again.
+    pub fn shut(&self, shut: bool) {
+        self.weather.send_modify(|weather| {
+            weather.shut = shut;
+            weather.storms += u64::from(shut);
+        });
     }
 
     /// From now on each new connection has a fate of its own.
@@ -235,12 +257,12 @@ fn add(counter: &AtomicU64) {
 
 /// Hands bytes on in both directions until both sides have ended, or the connection's fate comes.
 async fn carry(
-    mut client: TcpStream,
+    (mut client, upstream): (TcpStream, SocketAddr),
     mut weather: watch::Receiver<Weather>,
     fate: Fate,
     damage: &Damage,
 ) -> Result<()> {
-    let upstream = weather.borrow_and_update().upstream;
+    weather.borrow_and_update();
     let socket = TcpSocket::new_v4()?;
     socket.set_recv_buffer_size(BUFFER)?;
     let mut server = socket.connect(upstream).await?;
@@ -352,6 +374,40 @@ mod tests {
             assert_eq!(error.kind(), std::io::ErrorKind::ConnectionReset);
         }
         assert_eq!(proxy.damage().cuts.load(Ordering::Relaxed), 1);
+    }
+
+    #[tokio::test]
+    async fn a_shut_proxy_cuts_what_is_open_and_lets_nobody_through_until_it_opens() {
+        let (proxy, server) = start().await;
+        let (mut client, mut served) = connected(&proxy, &server).await;
+        client.write_all(b"x").await.unwrap();
+        served.read_u8().await.unwrap();
+        proxy.shut(true);
+        client.read_u8().await.unwrap_err();
+        let address = proxy.url().trim_start_matches("http://").to_owned();
+        let mut refused = TcpStream::connect(&address).await.unwrap();
+        assert!(refused.read_u8().await.is_err());
+        proxy.shut(false);
+        let (mut client, mut served) = connected(&proxy, &server).await;
+        client.write_all(b"y").await.unwrap();
+        assert_eq!(served.read_u8().await.unwrap(), b'y');
+    }
+
+    #[tokio::test]
+    async fn connections_go_to_all_servers_that_it_is_aimed_at() {
+        let (proxy, one) = start().await;
+        let two = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let urls = [&one, &two].map(|server| server.local_addr().unwrap().to_string());
+        proxy.aim(&[&urls[0], &urls[1]]).unwrap();
+        let address = proxy.url().trim_start_matches("http://").to_owned();
+        let (mut at_one, mut at_two) = (0, 0);
+        while at_one == 0 || at_two == 0 {
+            let _client = TcpStream::connect(&address).await.unwrap();
+            tokio::select! {
+                accepted = one.accept() => at_one += accepted.map(|_| 1).unwrap(),
+                accepted = two.accept() => at_two += accepted.map(|_| 1).unwrap(),
+            }
+        }
     }
 
     #[test]

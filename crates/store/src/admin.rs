@@ -23,7 +23,10 @@ use crate::transaction::Tx;
 use crate::{NewUser, Store, account, cursor, key, leave, session};
 
 const RUN_COLUMNS: &str = "id, user_id, thread_id, agent, status, attempt, created_at, started_at,
-     ended_at, deadline, error, usage";
+     ended_at, deadline, error, usage,
+     CASE status WHEN 'queued' THEN
+       (SELECT count(*) FROM runs q WHERE q.user_id = runs.user_id AND q.status = 'queued'
+        AND (q.started_at IS NULL, q.id) <= (runs.started_at IS NULL, runs.id)) END";
 
 /// Which runs an admin wants to see.
 #[derive(Debug, Clone, Copy, Default)]
@@ -49,7 +52,7 @@ fn admin_run(row: &Row<'_>) -> Result<AdminRun, Error> {
         agent: row.get(3)?,
         status: status.parse().map_err(|_| Error::corrupt("run's status"))?,
         attempt: row.get(5)?,
-        queue_position: None,
+        queue_position: row.get(12)?,
         created_at: Timestamp::from_micros(row.get(6)?),
         started_at: time(7)?,
         ended_at: time(8)?,

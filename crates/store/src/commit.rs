@@ -50,7 +50,7 @@ pub struct Changes {
 pub enum Hold {
     /// An engine has it from now on.
     Taken,
-    /// No engine has it from now on; this is not a crash.
+    /// No engine has it from now on; this is not a crash. No node holds it any more, unless it waits for a person.
     Released,
 }
 

@@ -81,6 +81,9 @@ pub enum Error {
         /// The folder.
         dir: String,
     },
+    /// The keys or the files of the data folder are not those of the installation.
+    #[error("{0}")]
+    OtherInstallation(String),
     /// The schema is not one that this program can work with.
     #[error("{0}")]
     Migration(String),
@@ -112,6 +115,7 @@ impl Error {
             Self::Fenced
             | Self::InUse { .. }
             | Self::Migration(_)
+            | Self::OtherInstallation(_)
             | Self::Secrets(_)
             | Self::Bug(_) => ErrorCode::Internal,
         }

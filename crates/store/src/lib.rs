@@ -13,6 +13,7 @@ pub mod commit;
 pub mod handle;
 pub mod idempotency;
 pub mod inspect;
+mod installation;
 pub mod journal;
 pub mod log;
 pub mod secret;
@@ -165,19 +166,22 @@ impl Store {
         })
     }
 
-    /// Opens a store whose rows are in PostgreSQL; the content of files is in the folder. Brings the schema up to date
-    /// where `server` names its owner.
+    /// Opens a store whose rows are in PostgreSQL; the content of files is in the folder's `files`, which all nodes
+    /// share. Brings the schema up to date where `server` names its owner.
     ///
     /// # Errors
-    /// As [`Store::open`]; `Migration` too when the server's role could pass by row-level security.
+    /// As [`Store::open`]; `OtherInstallation` where the audit key or `files` is not that of the first node over this
+    /// database; `Migration` too when the server's role could pass by row-level security.
     pub fn open_on(
         runtime: &Runtime,
         config: Config,
         server: &Postgres,
         fanout: Arc<dyn Fanout>,
     ) -> Result<Self, Error> {
+        let files = config.dir.join("files");
         Self::over(runtime, config, fanout, |audit_key, fanout, waits| {
-            let db = postgres::Database::open(server, runtime, audit_key, fanout, waits)?;
+            let place = (server, &*files);
+            let db = postgres::Database::open(place, runtime, audit_key, fanout, waits)?;
             Ok(Database::Postgres(db))
         })
     }

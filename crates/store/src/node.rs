@@ -23,7 +23,7 @@ use crate::lease::Lease;
 use crate::owner::{require, require_background};
 use crate::redis;
 use crate::slots::wish_stop;
-use crate::sql::{Connection, OptionalExtension as _, Row};
+use crate::sql::{self, Connection, OptionalExtension as _, Row};
 use crate::transaction::Tx;
 use crate::unfinished::{self, Unfinished};
 
@@ -109,8 +109,9 @@ pub struct TakenRun {
 const ABANDONED: &str = "status IN ('queued', 'running', 'waiting') AND (node IS NULL OR node <> ?1)
      AND NOT EXISTS (SELECT 1 FROM nodes n WHERE n.id = runs.node AND n.expires_at > clock_timestamp())";
 
-/// Of each user first the first, then of each the second, and so on: those that were at work before those in line.
-const FAIR: &str = "row_number() OVER (PARTITION BY user_id ORDER BY started_at IS NULL, id)";
+/// Of each user first the first, then of each the second, and so on: those that have their slots before those in line.
+const FAIR: &str =
+    "row_number() OVER (PARTITION BY user_id ORDER BY status <> 'running', started_at IS NULL, id)";
 
 /// The most runs that are looked up at once to be taken.
 const MOST: u32 = 256;
@@ -185,6 +186,15 @@ impl Store {
     /// Whether several nodes may hold runs.
     pub fn is_shared(&self) -> bool {
         self.node().is_some()
+    }
+
+    /// How often something has failed here because the database was not there; 0 where one node works alone. What a run
+    /// fails of beside such a failure may be none of its own doing.
+    pub fn outages(&self) -> u64 {
+        match &self.0.db {
+            Database::Postgres(database) if self.is_shared() => database.outages(),
+            _ => 0,
+        }
     }
 
     /// Changes whenever another node has done something that may let a run of this one begin, go on, or end. Not all
@@ -301,8 +311,9 @@ impl Store {
         self.0.db.of(user).write(work).await
     }
 
-    /// Gives a run up that this node holds and does not know: its end could not be written. As
-    /// `for_background(Recovery)` only.
+    /// Gives a run up that this node holds and does not know: its end could not be written. Whoever takes it goes on
+    /// as after a crash, or, where its engine has let it go in order, as after a drain. As `for_background(Recovery)`
+    /// only.
     ///
     /// # Errors
     /// `Forbidden` for anybody else; `Unavailable`.
@@ -310,6 +321,7 @@ impl Store {
         &self,
         ctx: &UserExecutionContext,
         held: &HeldRun,
+        in_order: bool,
     ) -> Result<(), Error> {
         require_background(ctx, &[BackgroundKind::Recovery])?;
         let Some(node) = self.node() else {
@@ -318,9 +330,17 @@ impl Store {
         let (user, run, fence) = (held.user_id, held.run_id, held.fence);
         let work = move |tx: &mut Tx<'_>| {
             tx.ring();
+            let released_at = in_order.then(|| tx.now().as_micros());
             tx.put(
-                "UPDATE runs SET node = NULL WHERE id = ?1 AND user_id = ?2 AND node = ?3 AND fence = ?4",
-                (run.to_bytes(), user.to_bytes(), node.to_bytes(), fence),
+                "UPDATE runs SET node = NULL, released_at = coalesce(released_at, ?5)
+                 WHERE id = ?1 AND user_id = ?2 AND node = ?3 AND fence = ?4",
+                sql::params![
+                    run.to_bytes(),
+                    user.to_bytes(),
+                    node.to_bytes(),
+                    fence,
+                    released_at
+                ],
             )
         };
         self.0.db.of(user).write(work).await

@@ -16,7 +16,9 @@ mod watch;
 mod wire;
 mod writers;
 
+use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use netra_context::Runtime;
@@ -27,6 +29,7 @@ use crate::audit::{AuditKey, totals};
 use crate::database::{Waits, Whose};
 use crate::effort::Effort;
 use crate::error::Error;
+use crate::installation;
 use crate::lease::Lease;
 use crate::log::Fanout;
 use crate::node::NodeId;
@@ -70,11 +73,13 @@ pub(crate) struct Database {
     fanout: Arc<dyn Fanout>,
     voice: Arc<Voice>,
     watch: Mutex<Option<Watch>>,
+    /// Works that failed because the database was not there.
+    outages: AtomicU64,
 }
 
 impl Database {
     pub(crate) fn open(
-        config: &Postgres,
+        (config, files): (&Postgres, &Path),
         runtime: &Runtime,
         audit_key: AuditKey,
         fanout: Arc<dyn Fanout>,
@@ -94,7 +99,7 @@ impl Database {
             runtime,
         );
         readers.read_now(migrate::check)?;
-        begin_totals(config, &audit_key)?;
+        begin(config, &audit_key, files)?;
         let voice: Arc<Voice> = Arc::default();
         let turns = Turns::new(Arc::new(Told::new(&fanout, &voice)));
         let words = (turns, Arc::clone(&voice));
@@ -115,6 +120,7 @@ impl Database {
             fanout,
             voice,
             watch: Mutex::default(),
+            outages: AtomicU64::new(0),
         })
     }
 
@@ -178,7 +184,7 @@ impl Database {
         whose: Whose,
         work: impl FnOnce(&mut Tx<'_>) -> Result<T, Error> + Send + 'static,
     ) -> Result<T, Error> {
-        self.writers.write(whose, work).await
+        self.noted(self.writers.write(whose, work).await)
     }
 
     pub(crate) async fn read<T: Send + 'static>(
@@ -186,7 +192,19 @@ impl Database {
         whose: Whose,
         work: impl FnOnce(&Connection) -> Result<T, Error> + Send + 'static,
     ) -> Result<T, Error> {
-        self.readers.read(whose, work).await
+        self.noted(self.readers.read(whose, work).await)
+    }
+
+    fn noted<T>(&self, done: Result<T, Error>) -> Result<T, Error> {
+        if let Err(Error::Unavailable(_)) = &done {
+            self.outages.fetch_add(1, Ordering::Relaxed);
+        }
+        done
+    }
+
+    /// How often something has failed because the database was not there.
+    pub(crate) fn outages(&self) -> u64 {
+        self.outages.load(Ordering::Relaxed)
     }
 
     pub(crate) fn read_now<T>(
@@ -202,10 +220,12 @@ impl Database {
     }
 }
 
-/// A store that is new gets its first totals of the audit before anybody writes.
-fn begin_totals(config: &Postgres, audit_key: &AuditKey) -> Result<(), Error> {
+/// Refuses a node that is not of the installation. A store that is new gets its first totals of the audit before
+/// anybody writes.
+fn begin(config: &Postgres, audit_key: &AuditKey, files: &Path) -> Result<(), Error> {
     let connection = Connection::Postgres(Session::connect(&config.server)?);
     connection.begin_write(Whose::All)?;
+    installation::check(&connection, audit_key, files)?;
     totals::begin(&connection, audit_key)?;
     Ok(connection.commit()?)
 }

@@ -1,7 +1,7 @@
 //! Runs: how they are made, looked up and changed.
 
 use netra_context::{Right, Rights, Trace, UserExecutionContext};
-use netra_protocol::event::EventKind;
+use netra_protocol::event::{EventKind, QueueReason};
 use netra_protocol::file::File;
 use netra_protocol::id::{EventId, FileId, MessageId, RequestId, RunId, ThreadId, UserId};
 use netra_protocol::message::{Content, Message, MessageRole};
@@ -20,7 +20,7 @@ use crate::log::Encoded;
 use crate::lookup::Lookup;
 use crate::node::NodeId;
 use crate::owner::require;
-use crate::slots::{self, Admitted};
+use crate::slots;
 use crate::sql::{self, Connection, OptionalExtension as _, Row};
 use crate::transaction::Tx;
 use crate::{Store, file, message, run_trace, thread};
@@ -29,7 +29,10 @@ use crate::{Store, file, message, run_trace, thread};
 const FIRST_FENCE: u64 = 1;
 
 const COLUMNS: &str = "id, thread_id, agent, status, attempt, created_at, started_at, ended_at,
-     deadline, result, error, usage, metadata";
+     deadline, result, error, usage, metadata,
+     CASE status WHEN 'queued' THEN
+       (SELECT count(*) FROM runs q WHERE q.user_id = runs.user_id AND q.status = 'queued'
+        AND (q.started_at IS NULL, q.id) <= (runs.started_at IS NULL, runs.id)) END";
 
 /// Where a new run belongs.
 #[derive(Debug, Clone)]
@@ -56,7 +59,7 @@ pub struct OverNodes {
     pub on_limit: OnLimit,
     /// What to do where the thread is in use.
     pub on_busy: OnBusy,
-    /// The id of the event that says so where the run has to wait although its node would let it begin.
+    /// The id of the event that says its place over all nodes where the run has to wait.
     pub queued_id: EventId,
 }
 
@@ -87,6 +90,16 @@ pub struct NewRun {
     pub events: Vec<Event>,
     /// What holds over all nodes; none where nothing is asked.
     pub over_nodes: Option<OverNodes>,
+}
+
+impl NewRun {
+    /// What its node has no room for; none where it begins at once.
+    fn waits_for(&self) -> Option<QueueReason> {
+        self.events.iter().find_map(|event| match event.kind {
+            EventKind::RunQueued { reason, .. } => Some(reason),
+            _ => None,
+        })
+    }
 }
 
 /// What an engine needs to know of a run.
@@ -142,7 +155,7 @@ fn run(row: &Row<'_>) -> Result<Run, Error> {
         agent: row.get(2)?,
         status: status.parse().map_err(|_| Error::corrupt("run's status"))?,
         attempt: row.get(4)?,
-        queue_position: None,
+        queue_position: row.get(13)?,
         created_at: Timestamp::from_micros(row.get(5)?),
         started_at: time(row, 6)?,
         ended_at: time(row, 7)?,
@@ -165,7 +178,7 @@ fn find_fenced(connection: &Connection, user: UserId, id: RunId) -> Result<(Run,
     let mut statement = connection.prepare_cached(&sql)?;
     let mut rows = statement.query((id.to_bytes(), user.to_bytes()))?;
     let row = rows.next()?.ok_or(Error::NotFound)?;
-    Ok((run(&row)?, row.get(13)?))
+    Ok((run(&row)?, row.get(14)?))
 }
 
 /// A run ends exactly once, and one node at a time holds it: everything that changes one asks this first. Gives its
@@ -232,7 +245,7 @@ pub(crate) fn update(
          result = coalesce(?7, result), error = coalesce(?8, error),
          usage = coalesce(?9, usage), log_end = coalesce(?10, log_end),
          attempt = coalesce(?11, attempt),
-         released_at = CASE ?12 WHEN 'taken' THEN NULL WHEN 'released' THEN ?13
+         released_at = CASE ?12 WHEN 'taken' THEN NULL WHEN 'released' THEN ?13 WHEN 'waits' THEN ?13
                        ELSE released_at END,
          node = CASE ?12 WHEN 'released' THEN NULL ELSE node END
          WHERE id = ?1 AND user_id = ?2",
@@ -250,6 +263,8 @@ pub(crate) fn update(
             update.attempt,
             update.hold.map(|hold| match hold {
                 Hold::Taken => "taken",
+                // Its engine has ended, and its node keeps its place until a person has answered.
+                Hold::Released if status == Some(RunStatus::Waiting) => "waits",
                 Hold::Released => "released",
             }),
             tx.now().as_micros(),
@@ -331,10 +346,11 @@ fn create(tx: &mut Tx<'_>, creation: Creation) -> Result<Run, Error> {
     let (mut started, mut events) = (new.started, events);
     if let (Some(node), Some(wish)) = (node, &new.over_nodes) {
         let admitted = slots::admit(tx, user, (new.id, thread_id), node, wish)?;
-        if let (true, Admitted::Queued { position, reason }) = (started, admitted) {
+        // Its place is that among all that wait, also where it is the node itself that has no room for it.
+        if let Some(reason) = admitted.waits_for.or_else(|| new.waits_for()) {
             started = false;
             let queued = EventKind::RunQueued {
-                queue_position: position,
+                queue_position: admitted.position,
                 reason,
             };
             events = vec![Encoded::new(&first_event(

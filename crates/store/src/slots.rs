@@ -28,16 +28,11 @@ pub enum Slot {
 
 /// How a new run stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Admitted {
-    /// Nothing anywhere is in its way.
-    Free,
-    /// It has to wait.
-    Queued {
-        /// Among those of the user that wait, over all nodes; from 1.
-        position: u32,
-        /// For what.
-        reason: QueueReason,
-    },
+pub(crate) struct Admitted {
+    /// For what it has to wait; none where nothing anywhere is in its way.
+    pub(crate) waits_for: Option<QueueReason>,
+    /// The place that it has, or would have, among those of the user that wait, over all nodes; from 1.
+    pub(crate) position: u32,
 }
 
 /// One of the user's runs that have not ended.
@@ -107,21 +102,19 @@ fn decide(
     if is_full && wish.on_limit == OnLimit::Reject && !takes_over {
         return Err(Error::SlotsExhausted);
     }
-    if !is_full && !is_busy {
-        return Ok(Admitted::Free);
-    }
+    let waits_for = match (is_busy, is_full) {
+        (true, _) => Some(QueueReason::ThreadBusy),
+        (false, true) => Some(QueueReason::Slots),
+        (false, false) => None,
+    };
     let queued = |other: &&Other| other.status == RunStatus::Queued;
     let before = others.iter().filter(queued).count();
-    if before >= wish.queue as usize {
+    if waits_for.is_some() && before >= wish.queue as usize {
         return Err(Error::QueueFull);
     }
-    Ok(Admitted::Queued {
+    Ok(Admitted {
+        waits_for,
         position: u32::try_from(before + 1).unwrap_or(u32::MAX),
-        reason: if is_busy {
-            QueueReason::ThreadBusy
-        } else {
-            QueueReason::Slots
-        },
     })
 }
 
@@ -249,10 +242,7 @@ mod tests {
         }
     }
 
-    fn first(reason: QueueReason) -> Admitted {
-        let position = 1;
-        Admitted::Queued { position, reason }
-    }
+    const FREE: Option<QueueReason> = None;
 
     fn wish(on_limit: OnLimit, on_busy: OnBusy) -> OverNodes {
         OverNodes {
@@ -268,19 +258,18 @@ mod tests {
     fn what_runs_elsewhere_counts_as_what_runs_here() {
         let thread = ThreadId::from_parts(1, 9);
         let of = |others: &[Other], on_limit| {
-            decide(others, thread, HERE, &wish(on_limit, OnBusy::Queue))
+            let decided = decide(others, thread, HERE, &wish(on_limit, OnBusy::Queue));
+            decided.inspect(|admitted| assert_eq!(admitted.position, 1))
         };
         let one = [other(1, 1, RunStatus::Running, THERE)];
-        assert_eq!(of(&one, OnLimit::Reject).ok(), Some(Admitted::Free));
+        assert_eq!(of(&one, OnLimit::Reject).unwrap().waits_for, FREE);
         let two = [one[0], other(2, 2, RunStatus::Running, HERE)];
         assert!(matches!(
             of(&two, OnLimit::Reject),
             Err(Error::SlotsExhausted)
         ));
-        assert_eq!(
-            of(&two, OnLimit::Queue).ok(),
-            Some(first(QueueReason::Slots))
-        );
+        let waits_for = of(&two, OnLimit::Queue).unwrap().waits_for;
+        assert_eq!(waits_for, Some(QueueReason::Slots));
         let and_queued = [two[0], two[1], other(3, 3, RunStatus::Queued, THERE)];
         assert!(matches!(
             of(&and_queued, OnLimit::Queue),
@@ -293,18 +282,19 @@ mod tests {
         let thread = ThreadId::from_parts(1, 9);
         let of = |status, node, on_busy| {
             let others = [other(1, 9, status, node)];
-            decide(&others, thread, HERE, &wish(OnLimit::Reject, on_busy))
+            let decided = decide(&others, thread, HERE, &wish(OnLimit::Reject, on_busy));
+            decided.map(|admitted| admitted.waits_for)
         };
         let running = RunStatus::Running;
         assert!(matches!(
             of(running, THERE, OnBusy::Reject),
             Err(Error::ThreadBusy)
         ));
-        let waits = Some(first(QueueReason::ThreadBusy));
+        let waits = Some(Some(QueueReason::ThreadBusy));
         assert_eq!(of(running, THERE, OnBusy::Queue).ok(), waits);
         assert_eq!(of(RunStatus::Waiting, THERE, OnBusy::Queue).ok(), waits);
         assert_eq!(of(running, THERE, OnBusy::Interrupt).ok(), waits);
         // The node's own admission has looked at what it has itself.
-        assert_eq!(of(running, HERE, OnBusy::Reject).ok(), Some(Admitted::Free));
+        assert_eq!(of(running, HERE, OnBusy::Reject).ok(), Some(FREE));
     }
 }

@@ -25,7 +25,7 @@ pub struct Unfinished {
     pub thread_id: ThreadId,
     /// Where it stands.
     pub status: RunStatus,
-    /// Whether an engine has ever driven it.
+    /// Whether it has had its slot, whatever its engine has done since.
     pub begun: bool,
     /// How often it has been taken: whoever goes on with it must find the same.
     pub fence: u64,
@@ -34,7 +34,7 @@ pub struct Unfinished {
 }
 
 const SELECT: &str =
-    "SELECT user_id, id, thread_id, status, started_at IS NOT NULL, fence, node FROM runs
+    "SELECT user_id, id, thread_id, status, started_at IS NOT NULL OR status = 'running', fence, node FROM runs
      WHERE status IN ('queued', 'running', 'waiting')";
 
 pub(crate) fn read(

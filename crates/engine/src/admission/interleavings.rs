@@ -109,7 +109,7 @@ impl Task {
         waits
             && self
                 .ticket
-                .and_then(|ticket| admission.position(ticket))
+                .and_then(|ticket| admission.0.lock().slots.position(ticket))
                 .is_none()
     }
 }
@@ -178,7 +178,7 @@ impl World {
             };
             let place = task
                 .ticket
-                .and_then(|ticket| self.admission.position(ticket));
+                .and_then(|ticket| self.admission.0.lock().slots.position(ticket));
             let woken = task.woken.0.load(Ordering::SeqCst);
             let bits = u32::from(woken) << 1 | u32::from(task.may_park);
             [stage, place.unwrap_or(0), bits]

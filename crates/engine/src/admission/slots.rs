@@ -69,8 +69,11 @@ struct Seat {
     user: UserId,
     thread: ThreadId,
     state: State,
-    /// It came back from waiting for a person; in a queue it stands before those that are new.
+    /// It came back, from waiting for a person or from a node that is gone; in a queue it stands before those that are
+    /// new.
     is_back: bool,
+    /// In a queue, it lets others pass: what its user has on other nodes is in its way.
+    is_aside: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -134,6 +137,20 @@ impl Slots {
     /// Lets a run in, to execute or to wait, or refuses it. The user's limit is that of the wish from
     /// now on, in either case.
     pub(crate) fn enter(&mut self, wish: &Wish) -> Result<(Ticket, Standing), Refusal> {
+        self.let_in(wish, false)
+    }
+
+    /// The same for a run that was let in before, here or elsewhere. One that had begun stands before those that are new:
+    /// what they wait for may be its own slot or thread.
+    pub(crate) fn enter_again(
+        &mut self,
+        wish: &Wish,
+        had_begun: bool,
+    ) -> Result<(Ticket, Standing), Refusal> {
+        self.let_in(wish, had_begun)
+    }
+
+    fn let_in(&mut self, wish: &Wish, is_back: bool) -> Result<(Ticket, Standing), Refusal> {
         // Before anything is decided: what a raised limit lets start has come earlier.
         self.allow(wish.user, wish.allowed);
         let (thread, limit) = (self.busy_thread(wish), self.full(wish));
@@ -161,12 +178,13 @@ impl Slots {
             user: wish.user,
             thread: wish.thread,
             state: State::Queued,
-            is_back: false,
+            is_back,
+            is_aside: false,
         };
         self.seats.insert(ticket, seat);
         let owner = self.owners.entry(wish.user).or_default();
         owner.allowed = wish.allowed as usize;
-        owner.queue.push_back(ticket);
+        self.line_up(wish.user, ticket);
         self.settle(wish.user);
         Ok((ticket, self.standing(ticket)))
     }
@@ -206,6 +224,7 @@ impl Slots {
             thread,
             state: State::Parked,
             is_back: false,
+            is_aside: false,
         };
         self.seats.insert(ticket, seat);
         let owner = self.owners.entry(user).or_default();
@@ -249,18 +268,58 @@ impl Slots {
         else {
             return Standing::Started;
         };
-        let is_new = |waiting: &Ticket| self.seats.get(waiting).is_none_or(|seat| !seat.is_back);
+        self.line_up(user, ticket);
         if let Some(owner) = self.owners.get_mut(&user) {
-            let first_new = owner.queue.iter().position(is_new);
-            owner
-                .queue
-                .insert(first_new.unwrap_or(owner.queue.len()), ticket);
             owner.busy.remove(&thread);
             owner.parked -= 1;
             self.parked -= 1;
         }
         self.settle(user);
         self.standing(ticket)
+    }
+
+    /// Takes slot and thread from a run that has not begun, as something of its user on another node is in its way.
+    /// It keeps its place in line and lets others pass there, but none of its thread that came after it.
+    pub(crate) fn stand_aside(&mut self, ticket: Ticket) {
+        let Some(seat) = self.seats.get_mut(&ticket) else {
+            return;
+        };
+        if seat.state != State::Running {
+            return;
+        }
+        (seat.state, seat.is_aside) = (State::Queued, true);
+        let (user, thread) = (seat.user, seat.thread);
+        self.line_up(user, ticket);
+        if let Some(owner) = self.owners.get_mut(&user) {
+            owner.running -= 1;
+            owner.busy.remove(&thread);
+            self.running -= 1;
+        }
+        self.settle(user);
+    }
+
+    /// Lets a run that stood aside begin again when its turn comes.
+    pub(crate) fn step_back_in(&mut self, ticket: Ticket) -> Standing {
+        if let Some(seat) = self.seats.get_mut(&ticket) {
+            seat.is_aside = false;
+            let user = seat.user;
+            self.settle(user);
+        }
+        self.standing(ticket)
+    }
+
+    /// Puts a run in its user's line: one that came back behind those that did so before it, another one by its arrival.
+    fn line_up(&mut self, user: UserId, ticket: Ticket) {
+        let is_back = self.seats.get(&ticket).is_some_and(|seat| seat.is_back);
+        let comes_after = |waiting: &Ticket| {
+            let is_new = self.seats.get(waiting).is_none_or(|seat| !seat.is_back);
+            is_new && (is_back || *waiting > ticket)
+        };
+        if let Some(owner) = self.owners.get_mut(&user) {
+            let place = owner.queue.iter().position(comes_after);
+            let place = place.unwrap_or(owner.queue.len());
+            owner.queue.insert(place, ticket);
+        }
     }
 
     /// The runs that were started since this was last asked, in order.
@@ -428,12 +487,17 @@ impl Slots {
             .owners
             .get(&user)
             .filter(|owner| owner.running < owner.allowed)?;
-        let free = |ticket: &&Ticket| {
-            self.seats
-                .get(ticket)
-                .is_some_and(|seat| !owner.busy.contains(&seat.thread))
+        let mut kept = Vec::new();
+        let mut is_free = |ticket: &&Ticket| {
+            let Some(seat) = self.seats.get(ticket) else {
+                return false;
+            };
+            if seat.is_aside {
+                kept.push(seat.thread);
+            }
+            !seat.is_aside && !owner.busy.contains(&seat.thread) && !kept.contains(&seat.thread)
         };
-        owner.queue.iter().find(free).copied()
+        owner.queue.iter().find(|ticket| is_free(ticket)).copied()
     }
 
     fn start(&mut self, user: UserId, ticket: Ticket) {

@@ -27,12 +27,13 @@ async fn a_queued_run_that_is_cancelled_never_starts() {
     let first = house.start(&ctx, ask("assistant", "1")).await.unwrap().run;
     let second = house.start(&ctx, ask("echo", "2")).await.unwrap().run;
     let third = house.start(&ctx, ask("echo", "3")).await.unwrap().run;
-    assert_eq!(house.engine.queue_position(third.id), Some(2));
+    assert_eq!(third.queue_position, Some(2));
     house.cancel(&ctx, second.id).await.unwrap();
     let (run, log) = house.ended(&ctx, second.id).await;
     assert_eq!(run.status, RunStatus::Cancelled);
     assert_eq!(names(&log), ["run_queued", "run_cancelled"]);
-    assert_eq!(house.engine.queue_position(third.id), Some(1));
+    let third_now = house.store.run(&ctx, third.id).for_read().await.unwrap();
+    assert_eq!(third_now.queue_position, Some(1));
     house.cancel(&ctx, first.id).await.unwrap();
     house.ended(&ctx, first.id).await;
     assert_eq!(

@@ -25,13 +25,6 @@ use crate::routes::account::check_name;
 use crate::routes::agents::by_name;
 use crate::state::Gateway;
 
-fn shown(gateway: &Gateway, mut run: AdminRun) -> AdminRun {
-    if run.status == RunStatus::Queued {
-        run.queue_position = gateway.engine.queue_position(run.id);
-    }
-    run
-}
-
 /// Lists all accounts
 ///
 /// Oldest first. For admins.
@@ -226,10 +219,7 @@ pub(crate) async fn run_list(
     let (filter, limit) = (RunFilter { user, status }, checked_limit(limit)?);
     let (store, from) = (&gateway.store, list.position(cursor.as_ref())?);
     let page = store.runs_of_all(&caller.ctx, filter, limit, from.as_deref());
-    let mut page = page.await?;
-    let runs = page.items.into_iter();
-    page.items = runs.map(|run| shown(&gateway, run)).collect();
-    Ok(list.answer(page))
+    Ok(list.answer(page.await?))
 }
 
 /// Cancels anybody's run
@@ -250,10 +240,7 @@ pub(crate) async fn run_cancel(
     let Empty {} = body.read_or_default().await?;
     gateway.engine.cancel_by_admin(&caller.ctx, &run).await?;
     let run = gateway.store.run_supervised(&caller.ctx, id).await?;
-    Ok((
-        StatusCode::ACCEPTED,
-        Answer(shown(&gateway, run.into_inner())),
-    ))
+    Ok((StatusCode::ACCEPTED, Answer(run.into_inner())))
 }
 
 /// Lists the language models

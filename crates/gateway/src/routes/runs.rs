@@ -9,7 +9,7 @@ use netra_context::UserExecutionContext;
 use netra_protocol::Page;
 use netra_protocol::frame::Empty;
 use netra_protocol::id::{RunId, ThreadId};
-use netra_protocol::run::{Run, RunStatus, StartRun};
+use netra_protocol::run::{Run, StartRun};
 use netra_protocol::thread::Thread;
 use netra_store::Idempotency;
 use serde::Deserialize;
@@ -51,14 +51,6 @@ pub(crate) async fn cancel(
         return Err(netra_store::Error::RunEnded.into());
     }
     Ok(gateway.engine.cancel(ctx, &run).await?)
-}
-
-/// The run with its place in the queue, while it has one.
-fn shown(gateway: &Gateway, mut run: Run) -> Run {
-    if run.status == RunStatus::Queued {
-        run.queue_position = gateway.engine.queue_position(run.id);
-    }
-    run
 }
 
 /// Starts a run in a new conversation
@@ -108,13 +100,7 @@ pub(crate) async fn run_list(
     let limit = caller.query.limit()?;
     let from = list.position(caller.query.cursor.as_ref())?;
     let page = gateway.store.runs(&caller.ctx, limit, from.as_deref());
-    let mut page = page.await?;
-    page.items = page
-        .items
-        .into_iter()
-        .map(|run| shown(&gateway, run))
-        .collect();
-    Ok(list.answer(page))
+    Ok(list.answer(page.await?))
 }
 
 /// Reads a run
@@ -127,7 +113,7 @@ pub(crate) async fn run_get(
     Id(id): Id<RunId>,
 ) -> Result<Answer<Run>, Error> {
     let run = gateway.store.run(&caller.ctx, id).for_read().await?;
-    Ok(Answer(shown(&gateway, run.into_inner())))
+    Ok(Answer(run.into_inner()))
 }
 
 /// The parameters of waiting.
@@ -176,7 +162,7 @@ pub(crate) async fn run_wait(
     } else {
         StatusCode::ACCEPTED
     };
-    Ok((status, Answer(shown(&gateway, run))))
+    Ok((status, Answer(run)))
 }
 
 /// Cancels a run
@@ -197,10 +183,7 @@ pub(crate) async fn run_cancel(
     let Empty {} = body.read_or_default().await?;
     cancel(&gateway, &caller.ctx, id).await?;
     let run = gateway.store.run(&caller.ctx, id).for_read().await?;
-    Ok((
-        StatusCode::ACCEPTED,
-        Answer(shown(&gateway, run.into_inner())),
-    ))
+    Ok((StatusCode::ACCEPTED, Answer(run.into_inner())))
 }
 
 /// Runs an ended run again

@@ -59,10 +59,15 @@ pub(crate) async fn until(socket: &mut Socket, name: &str) -> Result<Received> {
 /// Waits until the run of this socket asks its user, and allows what it asks.
 pub(crate) async fn approve(user: &TestUser, socket: &mut Socket) -> Result<()> {
     let asked = until(socket, "approval_requested").await?;
-    let EventKind::ApprovalRequested { approval_id, .. } = asked.event.event.kind else {
+    until(socket, "run_waiting").await?;
+    approve_as(user, &asked).await
+}
+
+/// Says yes to what this event asks.
+pub(crate) async fn approve_as(user: &TestUser, asked: &Received) -> Result<()> {
+    let EventKind::ApprovalRequested { approval_id, .. } = &asked.event.event.kind else {
         bail!("{asked:?}");
     };
-    until(socket, "run_waiting").await?;
     let path = format!("/api/approvals/{approval_id}");
     let answer = user.client.request(reqwest::Method::POST, &path);
     let answer = answer.json(&serde_json::json!({"decision": "approve"}));

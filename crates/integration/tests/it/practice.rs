@@ -270,7 +270,7 @@ async fn behind_nginx_clients_go_on_after_the_server_was_killed() -> Test {
         server.signal(Signal::KILL)?;
         server.ended().await?;
         let again = TestProcess::start_with(data.path(), options.clone()).await?;
-        proxy.aim(again.url())?;
+        proxy.aim(&[again.url()])?;
 
         let after = user
             .client

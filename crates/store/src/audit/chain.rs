@@ -62,6 +62,11 @@ impl AuditKey {
         mac.finalize().into_bytes().into()
     }
 
+    /// Tells this key from others, and nothing of it.
+    pub(crate) fn fingerprint(&self) -> String {
+        crate::cursor::write(&self.hash(&[b"fingerprint"]))
+    }
+
     pub(super) fn link(&self, user: UserId, seq: u64, before: &Hash, record: &Covered<'_>) -> Hash {
         self.hash(&[
             b"record",

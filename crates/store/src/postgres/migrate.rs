@@ -31,6 +31,10 @@ const MIGRATIONS: &[Migration] = &[
         "nodes",
         include_str!("../migrations/postgres/0005_nodes.sql"),
     ),
+    (
+        "queue",
+        include_str!("../migrations/postgres/0006_queue.sql"),
+    ),
 ];
 
 /// Brings the schema up to date, as its owner, and lets the server's role work with it. Returns the version.

@@ -32,6 +32,7 @@ const MIGRATIONS: &[Migration] = &[
         include_str!("../migrations/0013_tool_usage.sql"),
     ),
     ("nodes", include_str!("../migrations/0014_nodes.sql")),
+    ("queue", include_str!("../migrations/0015_queue.sql")),
 ];
 
 /// Brings the schema up to date and returns its version. Another process that does the same waits.

@@ -48,8 +48,11 @@ impl Fixture {
         counted.filter(|(_, rows)| *rows > 0).collect()
     }
 
+    /// Files in the folder of contents, without the name that the folder itself has.
     pub(crate) fn contents(&self) -> usize {
-        std::fs::read_dir(self.dir().join("files")).unwrap().count()
+        let files = std::fs::read_dir(self.dir().join("files")).unwrap();
+        let names = files.map(|file| file.unwrap().file_name());
+        names.filter(|name| name != ".installation").count()
     }
 }
 

@@ -345,10 +345,9 @@ async fn a_file_is_there_whole_or_not_at_all() {
     let handle = store.file(&alice, file.id).for_write().await.unwrap();
     let path = store.file_path(handle.as_readable());
     assert_eq!(std::fs::read(&path).unwrap(), b"abc");
-    let folder = path.parent().unwrap().to_owned();
-    assert_eq!(std::fs::read_dir(&folder).unwrap().count(), 1);
+    assert_eq!(fixture.contents(), 1);
     store.file_delete(&alice, handle).await.unwrap();
-    assert_eq!(std::fs::read_dir(&folder).unwrap().count(), 0);
+    assert_eq!(fixture.contents(), 0);
 }
 
 #[tokio::test]

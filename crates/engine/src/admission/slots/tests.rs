@@ -86,6 +86,38 @@ fn a_run_behind_a_busy_thread_is_passed_over_and_keeps_its_place_in_the_thread()
 }
 
 #[test]
+fn a_run_that_stands_aside_lets_others_pass_but_none_of_its_thread() {
+    let mut slots = Slots::new(1);
+    let (first, standing) = slots.enter(&wish(0, 0)).unwrap();
+    assert_eq!(standing, Standing::Started);
+    let (behind, _) = slots.enter(&wish(0, 0)).unwrap();
+    let (other, _) = slots.enter(&wish(0, 1)).unwrap();
+    slots.stand_aside(first);
+    assert_eq!(slots.take_started(), [other]);
+    assert_eq!(slots.position(first), Some(1));
+    assert_eq!(slots.position(behind), Some(2));
+    slots.leave(other);
+    assert_eq!(slots.take_started(), []);
+    // What had the thread on a node that is gone finds it free here.
+    let (taken, standing) = slots.enter_again(&wish(0, 0), true).unwrap();
+    assert_eq!(standing, Standing::Started);
+    let standing = slots.step_back_in(first);
+    assert_eq!(
+        standing,
+        Standing::Queued {
+            position: 1,
+            reason: QueueReason::ThreadBusy
+        }
+    );
+    slots.leave(taken);
+    assert_eq!(slots.take_started(), [first]);
+    slots.leave(first);
+    assert_eq!(slots.take_started(), [behind]);
+    slots.leave(behind);
+    assert_eq!(slots.total(), Count::default());
+}
+
+#[test]
 fn a_raised_limit_starts_what_waits() {
     let mut slots = Slots::new(10);
     let tickets: Vec<Ticket> = (0..3)

@@ -7,14 +7,14 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, ensure};
 use netra_client::{Client, Error, Socket};
 use netra_context::runtime::TaskKind;
-use netra_integration::{FakeModel, Reply, start};
+use netra_integration::{FakeEndpoint, FakeModel, Reply, Said, start};
 use netra_protocol::ErrorCode;
 use netra_protocol::frame::RunStart;
 use netra_protocol::id::{RunId, ThreadId};
 use netra_protocol::run::Run;
 use rand::rngs::StdRng;
 use rand::{Rng as _, SeedableRng as _};
-use serde_json::Value;
+use serde_json::{Value, json};
 use tokio::sync::watch;
 use tokio::time::timeout;
 
@@ -48,8 +48,11 @@ pub(crate) struct Lane {
     pub(crate) watchers: Vec<Watcher>,
 }
 
+/// The agent whose turns something outside counts.
+pub(crate) const ABROAD: &str = "chaos-abroad";
+
 /// Writes the agents that runs are started of, besides `echo`.
-pub(crate) fn write_agents(folder: &Path) -> Result<()> {
+pub(crate) fn write_agents(folder: &Path, abroad: &FakeEndpoint) -> Result<()> {
     let write = |name: &str, manifest: &str, file: &str, text: &str| {
         let folder = folder.join(name);
         std::fs::create_dir_all(&folder)?;
@@ -71,7 +74,24 @@ pub(crate) fn write_agents(folder: &Path) -> Result<()> {
         "instructions.md",
         "Say it again.\n",
     )?;
+    let at = format!(
+        "description = \"Somebody else's.\"\nkind = \"http\"\nurl = \"{}\"\n",
+        abroad.url()
+    );
+    write(ABROAD, &at, "notes.md", "Says it again, far away.\n")?;
     Ok(())
+}
+
+/// An agent somewhere else that says again what it was given, and remembers who asked for what under which key.
+pub(crate) async fn counting_endpoint() -> Result<FakeEndpoint> {
+    FakeEndpoint::start_later(|turn| {
+        let text = turn["input"]["text"].clone();
+        async move {
+            tokio::time::sleep(Duration::from_millis(150)).await;
+            Said::Step(json!({"type": "result", "result": {"text": text}}))
+        }
+    })
+    .await
 }
 
 /// A model that says again what it was told last, in pieces that come apart.
@@ -143,6 +163,7 @@ impl Asked {
             _ if loud => "echo",
             0 => "chaos-steps",
             1..7 if thread.is_none() => "chaos-talk",
+            7..10 if thread.is_none() => ABROAD,
             _ => "echo",
         };
         let bytes = match random.random_range(0..10) {
@@ -239,7 +260,7 @@ async fn accepted(world: &World, client: &Client, asked: &Asked) -> Result<RunId
         if let Ok(answer) = timeout(ATTEMPT, Box::pin(asked.send(client))).await {
             match answer {
                 Ok(id) => return Ok(id),
-                Err(error) => passing(error)?,
+                Err(error) => passing(error).or_else(|error| world.outage(error))?,
             }
         }
         world.counts.sent_again.add(1);

@@ -1,6 +1,8 @@
 //! `netra-chaos`: many users and a server that dies, behind a network that breaks. In the end
 //! everybody has what the log says: nothing lost, nothing twice, nothing out of order.
 
+mod cluster;
+mod disturb;
 mod list;
 mod load;
 mod verdict;
@@ -18,20 +20,20 @@ use anyhow::{Context as _, Result, ensure};
 use clap::Parser;
 use netra_client::{Client, Socket};
 use netra_context::runtime::TaskKind;
-use netra_integration::{Damage, Proxy, config_beside};
+use netra_integration::{Request, config_beside};
 use netra_protocol::id::UserId;
 use netra_protocol::run::RunStatus;
 use netra_protocol::thread::CreateThread;
 use rand::rngs::StdRng;
-use rand::seq::SliceRandom as _;
 use rand::{Rng as _, SeedableRng as _};
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
+use crate::cluster::Cluster;
+use crate::disturb::disturb;
 use crate::list::List;
 use crate::load::{Accepted, LANES, Lane};
-use crate::verdict::Logs;
-use crate::victim::Victim;
+use crate::verdict::{Logs, judge_effects};
 use crate::watch::{Habit, Watcher, Way, Wish};
 use crate::world::{Person, World};
 
@@ -39,14 +41,12 @@ use crate::world::{Person, World};
 const SETTLE: Duration = Duration::from_secs(120);
 /// Conversations of each user that several runs share; the last lane makes a new one each time.
 const THREADS: usize = LANES - 1;
-/// The farthest that the clock jumps, in seconds: a key of a repeated request lives for a day.
-const FARTHEST_JUMP: i64 = 6 * 3_600;
 /// Differences that are shown.
 const SHOWN: usize = 20;
 
 /// Many users, a server that is killed again and again, and a network that breaks.
 #[derive(Debug, Parser)]
-#[command(name = "netra-chaos")]
+#[command(name = "netra-chaos", args_override_self = true)]
 struct Plan {
     /// What all that is random is drawn from; another one each time unless given.
     #[arg(long)]
@@ -65,6 +65,12 @@ struct Plan {
     /// A `netra` that was built with the feature `failpoints`.
     #[arg(long)]
     server: PathBuf,
+    /// Servers over one PostgreSQL, which `NETRA_TEST_POSTGRES` names.
+    #[arg(long, default_value_t = 1)]
+    nodes: usize,
+    /// The data folder of that PostgreSQL, which is stopped now and then, and which somebody starts again.
+    #[arg(long)]
+    postgres: Option<PathBuf>,
 }
 
 #[expect(clippy::print_stdout, reason = "what it found is what it prints")]
@@ -93,8 +99,8 @@ fn main() -> ExitCode {
 async fn chaos(plan: &Plan, seed: u64) -> Result<bool> {
     let folder = tempfile::Builder::new().prefix("netra-chaos-").tempdir()?;
     say(&format!(
-        "chaos: seed {seed}, {} users, {LANES} runs of each at a time",
-        plan.users
+        "chaos: seed {seed}, {} nodes, {} users, {LANES} runs of each at a time",
+        plan.nodes, plan.users
     ));
     let good = Box::pin(chaos_in(plan, seed, folder.path())).await;
     if !matches!(good, Ok(true)) {
@@ -108,11 +114,12 @@ async fn chaos(plan: &Plan, seed: u64) -> Result<bool> {
 }
 
 async fn chaos_in(plan: &Plan, seed: u64, folder: &Path) -> Result<bool> {
-    load::write_agents(&folder.join("agents"))?;
+    let abroad = load::counting_endpoint().await?;
+    load::write_agents(&folder.join("agents"), &abroad)?;
     let model = load::talking_model().await?;
-    let mut victim = Victim::start(folder, Some(plan.server.clone()), model.url()).await?;
-    let proxy = Proxy::start(victim.url(), seed)?;
-    let people = people(plan, &folder.join("data"), victim.url(), proxy.url()).await?;
+    let mut cluster = Box::pin(Cluster::start(plan, (folder, seed), model.url())).await?;
+    let data = cluster.data().to_owned();
+    let people = people(plan, &data, cluster.direct(), cluster.proxy.url()).await?;
     let first = people.first().context("chaos needs a user")?;
     let epoch = Box::pin(Socket::connect(&first.client))
         .await?
@@ -120,7 +127,7 @@ async fn chaos_in(plan: &Plan, seed: u64, folder: &Path) -> Result<bool> {
         .epoch
         .clone();
     let (open, opened) = tokio::sync::watch::channel(true);
-    let world = Arc::new(World::new(seed, epoch, people, opened));
+    let world = Arc::new(World::new(seed, epoch, people, opened, plan.nodes > 1));
 
     let looking_on = watchers(&world);
     let lanes: Vec<_> = (0..plan.users * LANES)
@@ -129,17 +136,16 @@ async fn chaos_in(plan: &Plan, seed: u64, folder: &Path) -> Result<bool> {
             world.runtime.spawn(TaskKind::Part, lane)
         })
         .collect();
-    proxy.turn_bad();
+    cluster.proxy.turn_bad();
     let began = Instant::now();
-    Box::pin(disturb(plan, &world, &mut victim, &proxy)).await?;
+    Box::pin(disturb(plan, &world, &mut cluster)).await?;
     let bad_for = began.elapsed();
     open.send_replace(false);
-    proxy.turn_kind();
+    cluster.proxy.turn_kind();
 
     let done = timeout(SETTLE, join(lanes)).await;
     let lanes = done.context("runs do not end")??;
     let ids: Vec<UserId> = world.people.iter().map(|person| person.id).collect();
-    let data = folder.join("data");
     let logs = Logs::read(&data, &ids).await?;
     for (watching, goal) in &looking_on {
         let right = logs.list(watching.person, watching.way, &watching.wish)?;
@@ -150,12 +156,11 @@ async fn chaos_in(plan: &Plan, seed: u64, folder: &Path) -> Result<bool> {
     let done = timeout(SETTLE, join(tasks)).await;
     let watchers = done.context("clients do not get what the log has")??;
     drop(goals);
-    victim.count_overflows().await;
-    victim.stop().await?;
+    cluster.stop().await?;
     // Read anew: what was folded away meanwhile is not to be missed.
     let logs = Logs::read(&data, &ids).await?;
-    report(&world, &victim, proxy.damage(), bad_for);
-    conclude(&world, &logs, lanes, watchers)
+    report(&world, &cluster, bad_for);
+    conclude(&world, &logs, &abroad.seen(), lanes, watchers)
 }
 
 /// Makes the users in this process, and their conversations over the kind network.
@@ -243,68 +248,6 @@ fn watchers(world: &Arc<World>) -> Vec<(Watching, Goal)> {
     all
 }
 
-/// What is done to the server and the network.
-#[derive(Debug, Clone, Copy)]
-enum Bad {
-    Kill,
-    DieAfterCommit,
-    Drain,
-    Jump,
-    CutAll,
-}
-
-/// Each of them in every ten, so that no chaos goes without.
-const TEN: [Bad; 10] = [
-    Bad::Kill,
-    Bad::Kill,
-    Bad::Kill,
-    Bad::DieAfterCommit,
-    Bad::DieAfterCommit,
-    Bad::Drain,
-    Bad::Jump,
-    Bad::Jump,
-    Bad::CutAll,
-    Bad::CutAll,
-];
-
-/// Does one bad thing after the other.
-async fn disturb(plan: &Plan, world: &World, victim: &mut Victim, proxy: &Proxy) -> Result<()> {
-    let mut random = StdRng::seed_from_u64(world.seed ^ 0xd157);
-    let began = Instant::now();
-    let events = if plan.long {
-        plan.events.max(1_000_000)
-    } else {
-        plan.events
-    };
-    let is_over = || {
-        let long_enough = began.elapsed() >= Duration::from_secs(plan.seconds);
-        (long_enough && world.counts.delivered.get() >= events) || !world.faults().is_empty()
-    };
-    let mut next: Vec<Bad> = Vec::new();
-    while !is_over() {
-        // Now and then the server lives long enough for slow clients to fall far behind.
-        let pause_ms = match random.random_range(0..6) {
-            0 => random.random_range(3_000..6_000),
-            _ => random.random_range(50..1_500),
-        };
-        tokio::time::sleep(Duration::from_millis(pause_ms)).await;
-        if next.is_empty() {
-            next.extend(TEN);
-            next.shuffle(&mut random);
-        }
-        match next.pop() {
-            Some(Bad::Kill) => victim.kill(proxy).await?,
-            Some(Bad::DieAfterCommit) => victim.die_after_commit(proxy).await?,
-            Some(Bad::Drain) => victim.drain(proxy).await?,
-            Some(Bad::Jump) => {
-                victim.jump_to(random.random_range(-FARTHEST_JUMP..FARTHEST_JUMP))?;
-            }
-            Some(Bad::CutAll) | None => proxy.cut_all(),
-        }
-    }
-    Ok(())
-}
-
 async fn join<T>(tasks: Vec<JoinHandle<Option<T>>>) -> Result<Vec<T>> {
     let mut all = Vec::with_capacity(tasks.len());
     for task in tasks {
@@ -313,19 +256,23 @@ async fn join<T>(tasks: Vec<JoinHandle<Option<T>>>) -> Result<Vec<T>> {
     Ok(all)
 }
 
-fn report(world: &World, victim: &Victim, damage: &Damage, bad_for: Duration) {
-    let (done, counts) = (&victim.done, &world.counts);
+fn report(world: &World, cluster: &Cluster, bad_for: Duration) {
+    let (done, counts, damage) = (cluster.done(), &world.counts, cluster.proxy.damage());
     let of = |count: &std::sync::atomic::AtomicU64| count.load(Ordering::Relaxed);
     say(&format!(
-        "  {:.0} s of it; server: {} kills, {} deaths between commit and fan-out, {} drains, \
+        "  {:.0} s of it; servers: {} kills, {} deaths between commit and fan-out, {} drains, {} pauses, \
          {} clock jumps (seconds from the true time: {:?})",
         bad_for.as_secs_f64(),
         done.kills,
         done.deaths_after_commit,
         done.drains,
+        done.pauses,
         done.jumps.len(),
         done.jumps,
     ));
+    if cluster.nodes.len() > 1 {
+        say(&cluster.of_several());
+    }
     say(&format!(
         "  network: {} connections, {} cut, {} half-open, {} delayed, {} throttled",
         of(&damage.connections),
@@ -345,7 +292,13 @@ fn report(world: &World, victim: &Victim, damage: &Damage, bad_for: Duration) {
 }
 
 /// Holds everything against the logs, and says what came of it.
-fn conclude(world: &World, logs: &Logs, lanes: Vec<Lane>, watchers: Vec<Watcher>) -> Result<bool> {
+fn conclude(
+    world: &World,
+    logs: &Logs,
+    abroad: &[Request],
+    lanes: Vec<Lane>,
+    watchers: Vec<Watcher>,
+) -> Result<bool> {
     let mut accepted: Vec<Accepted> = Vec::new();
     let mut all = watchers;
     for lane in lanes {
@@ -361,6 +314,8 @@ fn conclude(world: &World, logs: &Logs, lanes: Vec<Lane>, watchers: Vec<Watcher>
         }
     }
     wrong.extend(logs.judge_runs(&accepted)?);
+    wrong.extend(logs.judge_slots()?);
+    wrong.extend(judge_effects(abroad, &accepted));
     let completed = |one: &&Accepted| one.run.status == RunStatus::Completed;
     let delivered: u64 = all.iter().map(|watcher| watcher.list.taken()).sum();
     say(&format!(

@@ -5,8 +5,9 @@ use std::path::Path;
 use std::sync::Arc;
 
 use anyhow::Result;
+use netra_client::Method;
 use netra_engine::order::check_order;
-use netra_integration::Beside;
+use netra_integration::{Beside, Request};
 use netra_protocol::Event;
 use netra_protocol::event::EventKind;
 use netra_protocol::id::{RunId, UserId};
@@ -14,9 +15,11 @@ use netra_protocol::run::RunStatus;
 use netra_store::Entry;
 
 use crate::list::List;
-use crate::load::Accepted;
+use crate::load::{ABROAD, Accepted};
 use crate::watch::{Watcher, Way, Wish};
 
+/// Runs that a user may have at work at once, over all nodes.
+const SLOTS: usize = 5;
 /// Entries that are read at once.
 const PAGE: usize = 5_000;
 
@@ -96,6 +99,61 @@ impl Logs {
         wrong.extend(more.map(|id| format!("nobody asked for {id}")));
         Ok(wrong)
     }
+}
+
+impl Logs {
+    /// Users who had more runs at work than they may at some place of their logs. A run is at work from its start to its
+    /// end: also while its node is dead and nobody has taken it.
+    pub(crate) fn judge_slots(&self) -> Result<Vec<String>> {
+        let mut wrong = Vec::new();
+        for (person, log) in self.0.iter().enumerate() {
+            let (mut at_work, mut most) = (0_usize, 0);
+            for entry in log {
+                match entry.event()?.kind {
+                    EventKind::RunStarted { .. } => at_work += 1,
+                    kind if kind.is_terminal() => at_work = at_work.saturating_sub(1),
+                    _ => {}
+                }
+                most = most.max(at_work);
+            }
+            if most > SLOTS {
+                wrong.push(format!("user {person} had {most} runs at work"));
+            }
+        }
+        Ok(wrong)
+    }
+}
+
+/// What is wrong with what was asked for outside: a turn under two keys is done twice there, one of no run for nobody,
+/// and what a run says was done must have been asked for. How often a turn came under its key does not matter.
+pub(crate) fn judge_effects(asked: &[Request], accepted: &[Accepted]) -> Vec<String> {
+    let mut wrong = Vec::new();
+    let mut keys: HashMap<(String, u64), &str> = HashMap::new();
+    let turns = asked
+        .iter()
+        .filter(|request| request.method == Method::POST);
+    for request in turns {
+        let run = request.turn["run_id"].as_str().unwrap_or_default();
+        let turn = request.turn["turn"].as_u64().unwrap_or_default();
+        let key = request.header("idempotency-key").unwrap_or_default();
+        let first = *keys.entry((run.to_owned(), turn)).or_insert(key);
+        if key.is_empty() || key != first {
+            wrong.push(format!(
+                "turn {turn} of {run} was asked for as {first} and as {key}"
+            ));
+        }
+    }
+    let own = accepted.iter().filter(|one| one.run.agent == ABROAD);
+    let runs: HashSet<String> = own.map(|one| one.run.id.to_string()).collect();
+    for (run, turn) in keys.keys() {
+        if !runs.contains(run) || *turn != 1 {
+            wrong.push(format!("turn {turn} of {run} was asked for, for nobody"));
+        }
+    }
+    let done: HashSet<&String> = keys.keys().map(|(run, _)| run).collect();
+    let not_done = runs.iter().filter(|run| !done.contains(run));
+    wrong.extend(not_done.map(|run| format!("{run} ended without its turn")));
+    wrong
 }
 
 /// Whether a run ended as its log says, and with what it was to give.

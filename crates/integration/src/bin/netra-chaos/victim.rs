@@ -1,10 +1,10 @@
-//! The server that is killed, stopped, and lied to about the time.
+//! A server that is killed, stopped, paused, cut off, and lied to about the time.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail, ensure};
-use netra_integration::{ProcessOptions, Proxy, TestProcess};
+use netra_integration::{ProcessOptions, TestProcess};
 use rustix::process::Signal;
 
 /// The file in the data folder that asks for death between commit and fan-out.
@@ -12,17 +12,18 @@ const DIE_AFTER_COMMIT: &str = "die-after-commit";
 /// Where a library may be that lies about the time of day.
 const FAKETIME: &str = "faketime/libfaketimeMT.so.1";
 
-/// What was done to the server.
+/// What was done to servers.
 #[derive(Debug, Default)]
 pub(crate) struct Done {
     pub(crate) kills: u32,
     pub(crate) deaths_after_commit: u32,
     pub(crate) drains: u32,
     pub(crate) jumps: Vec<i64>,
+    pub(crate) pauses: u32,
     pub(crate) overflows: u64,
 }
 
-/// `netra serve` on one folder, from start to start behind the same proxy.
+/// `netra serve` on one folder, from start to start.
 pub(crate) struct Victim {
     data: PathBuf,
     clock: PathBuf,
@@ -59,15 +60,17 @@ fn settings(model: &str) -> Vec<(String, String)> {
 const METRICS_TOKEN: &str = "only-for-the-counters-of-this-test";
 
 impl Victim {
-    /// Starts the server on `folder/data`, with the agents of `folder/agents`.
+    /// Starts the server on this data folder in `folder`, with the agents of `folder/agents`.
     pub(crate) async fn start(
-        folder: &Path,
+        (folder, data): (&Path, &Path),
         program: Option<PathBuf>,
         model: &str,
+        more: &[(String, String)],
     ) -> Result<Self> {
-        let clock = folder.join("clock");
+        let clock = data.with_extension("clock");
         std::fs::write(&clock, "+0")?;
         let mut environment = settings(model);
+        environment.extend_from_slice(more);
         environment.extend(
             [
                 ("LD_PRELOAD", faketime()?.display().to_string()),
@@ -87,13 +90,12 @@ impl Victim {
                 folder.join("agents").display().to_string(),
             ],
             program,
-            log: Some(folder.join("server.log")),
+            log: Some(data.with_extension("log")),
             file_kib: None,
         };
-        let data = folder.join("data");
-        let process = TestProcess::start_with(&data, options.clone()).await?;
+        let process = TestProcess::start_with(data, options.clone()).await?;
         Ok(Self {
-            data,
+            data: data.to_owned(),
             clock,
             options,
             process,
@@ -105,17 +107,24 @@ impl Victim {
         self.process.url()
     }
 
-    /// Kills it where it stands, and starts it again.
-    pub(crate) async fn kill(&mut self, proxy: &Proxy) -> Result<()> {
+    /// Kills it where it stands. Returns the node that it was, where it was one of several.
+    pub(crate) async fn kill(&mut self) -> Result<Option<String>> {
         self.count_overflows().await;
         self.process.signal(Signal::KILL)?;
         self.process.ended().await?;
         self.done.kills += 1;
-        self.start_again(proxy).await
+        Ok(std::fs::read_to_string(self.data.join("node")).ok())
+    }
+
+    /// Holds it, as a machine that is moved or has too much to do, or lets it go on.
+    pub(crate) fn pause(&mut self, paused: bool) -> Result<()> {
+        self.done.pauses += u32::from(paused);
+        let signal = if paused { Signal::STOP } else { Signal::CONT };
+        self.process.signal(signal)
     }
 
     /// Lets it die between the next commit of events and their fan-out, and starts it again.
-    pub(crate) async fn die_after_commit(&mut self, proxy: &Proxy) -> Result<()> {
+    pub(crate) async fn die_after_commit(&mut self) -> Result<()> {
         self.count_overflows().await;
         let file = self.data.join(DIE_AFTER_COMMIT);
         std::fs::write(&file, "")?;
@@ -124,15 +133,15 @@ impl Victim {
             ended.context("it was to die at its next commit: is it built with failpoints?")?;
         ensure!(!file.exists(), "it ended by itself: {status}");
         self.done.deaths_after_commit += 1;
-        self.start_again(proxy).await
+        self.start_again().await
     }
 
     /// Stops it as an operator does, and starts it again.
-    pub(crate) async fn drain(&mut self, proxy: &Proxy) -> Result<()> {
+    pub(crate) async fn drain(&mut self) -> Result<()> {
         self.count_overflows().await;
         self.stop().await?;
         self.done.drains += 1;
-        self.start_again(proxy).await
+        self.start_again().await
     }
 
     /// Stops it as an operator does.
@@ -153,9 +162,10 @@ impl Victim {
         Ok(())
     }
 
-    async fn start_again(&mut self, proxy: &Proxy) -> Result<()> {
+    /// Starts it on what it left.
+    pub(crate) async fn start_again(&mut self) -> Result<()> {
         self.process = TestProcess::start_with(&self.data, self.options.clone()).await?;
-        proxy.aim(self.process.url())
+        Ok(())
     }
 
     /// Adds up how often a slow client lost its mailbox. The counter dies with the server, so

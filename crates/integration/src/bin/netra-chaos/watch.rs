@@ -80,7 +80,7 @@ impl Watcher {
                 Way::Socket => Box::pin(self.socket()).await,
                 Way::Stream | Way::Run(_) => self.stream().await,
             };
-            if let Err(error) = life {
+            if let Err(error) = life.or_else(|error| self.world.outage(error)) {
                 self.world.fault(format!("{}: {error:#}", self.name()));
                 break;
             }
@@ -211,6 +211,12 @@ impl Watcher {
                     ensure!(seq >= sent, "the position went back from {sent} to {seq}");
                     (sent, self.cursor) = (seq, Some(seq));
                 }
+                Ok(Ok(Incoming::Frame(ServerFrame::Error { error, .. })))
+                    if self.world.may_lack_database
+                        && error.code == ErrorCode::StoreUnavailable =>
+                {
+                    return Ok(());
+                }
                 Ok(Ok(Incoming::Frame(frame))) => bail!("the server said {frame:?}"),
                 Ok(Err(error @ Error::Gap { .. })) => return Err(error.into()),
                 Ok(Err(error)) => return passing(error),
@@ -277,7 +283,13 @@ impl Watcher {
             let mut lines = block.lines();
             lines.find_map(|line| line.strip_prefix(name)?.strip_prefix(": "))
         };
-        ensure!(field("event") != Some("error"), "the stream said {block}");
+        if field("event") == Some("error") {
+            ensure!(
+                self.world.may_lack_database && block.contains("store_unavailable"),
+                "the stream said {block}"
+            );
+            return Ok(());
+        }
         let Some(id) = field("id") else {
             return Ok(());
         };

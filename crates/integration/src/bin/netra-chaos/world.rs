@@ -54,6 +54,8 @@ pub(crate) struct World {
     pub(crate) counts: Counts,
     /// Whether new runs are started.
     pub(crate) open: watch::Receiver<bool>,
+    /// Whether servers lose their database, so that connections fail of it.
+    pub(crate) may_lack_database: bool,
     faults: Mutex<Vec<String>>,
 }
 
@@ -63,6 +65,7 @@ impl World {
         epoch: String,
         people: Vec<Person>,
         open: watch::Receiver<bool>,
+        may_lack_database: bool,
     ) -> Self {
         Self {
             runtime: Runtime::new(),
@@ -71,7 +74,19 @@ impl World {
             people,
             counts: Counts::default(),
             open,
+            may_lack_database,
             faults: Mutex::default(),
+        }
+    }
+
+    /// Nothing for a connection that a server closes because its database is away: the client is to come again.
+    pub(crate) fn outage(&self, error: anyhow::Error) -> anyhow::Result<()> {
+        let closed = error.downcast_ref::<netra_client::Error>();
+        let failed = matches!(closed, Some(netra_client::Error::Closed { code: 1011, .. }));
+        if self.may_lack_database && failed {
+            Ok(())
+        } else {
+            Err(error)
         }
     }
 

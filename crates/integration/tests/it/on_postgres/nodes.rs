@@ -1,23 +1,25 @@
 //! Several server processes over one database: any of them serves any user, and one that is killed or paused costs
 //! nobody a run, a slot or an event.
 
+use std::os::unix::fs::symlink;
 use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail, ensure};
-use netra_client::Client;
+use netra_client::{Client, Upload};
 use netra_integration::{
-    FakeModel, ProcessOptions, Reply, TestProcess, TestUser, database_of, raw_sql, script,
+    FakeModel, ProcessOptions, Reply, TestProcess, TestUser, change_rows, database_of, raw_sql,
+    script, start,
 };
 use netra_protocol::event::EventKind;
 use netra_protocol::run::RunStatus;
-use reqwest::Method;
+use netra_protocol::thread::CreateThread;
 use rustix::process::Signal;
 use serde_json::json;
 
 use crate::Test;
-use crate::expect::{approve, names, until, until_end, with_model};
+use crate::expect::{approve, approve_as, names, until, until_end, with_model};
 
 /// Short, so that a node that is gone is soon known to be, and long beside what a busy machine lets a heartbeat wait.
 const LEASE_MS: u64 = 4_000;
@@ -53,7 +55,7 @@ impl Folders {
         TestProcess::start_with(self.first.path(), self.options.clone()).await
     }
 
-    /// One more node, with the keys of the first.
+    /// One more node, with the keys and the files of the first.
     pub(super) async fn start_another(&mut self) -> Result<TestProcess> {
         let folder = tempfile::tempdir()?;
         for file in std::fs::read_dir(self.first.path())? {
@@ -62,6 +64,7 @@ impl Folders {
                 std::fs::copy(file.path(), folder.path().join(file.file_name()))?;
             }
         }
+        symlink(self.first.path().join("files"), folder.path().join("files"))?;
         let server = TestProcess::start_with(folder.path(), self.options.clone()).await?;
         self.others.push(folder);
         Ok(server)
@@ -184,6 +187,67 @@ async fn what_a_killed_node_had_goes_on_with_another_once_and_within_the_slots()
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_run_of_a_dead_node_is_not_kept_waiting_by_those_that_wait_for_it() -> Test {
+    let model = answers_after(1, || Reply::Hang("half an ans".into())).await?;
+    let mut folders = Folders::new(&model)?;
+    let mut one = folders.start_first().await?;
+    let two = folders.start_another().await?;
+    let ada = one.user("ada").await?;
+    let ada_there = over(&two, &ada)?;
+    let mut socket = ada_there.socket().await?;
+    let first = ada.start("assistant", "hello").await?;
+    until(&mut socket, "message_delta").await?;
+    // Its own node has room for it; only the database knows that the thread is in use.
+    let (thread, echo) = (Some(first.thread_id), start("echo", "behind it"));
+    let behind = ada_there.client.run_start(thread, &echo, None).await?;
+    assert_eq!(behind.status, RunStatus::Queued);
+    one.signal(Signal::KILL)?;
+    one.ended().await?;
+    for run in [&first, &behind] {
+        let ended = ada_there.client.run_end(run.id).await?;
+        assert_eq!(ended.status, RunStatus::Completed);
+    }
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_run_that_had_its_slot_and_had_not_begun_goes_before_those_of_its_thread() -> Test {
+    let model = answers_after(1, || Reply::Hang("half an ans".into())).await?;
+    let mut folders = Folders::new(&model)?;
+    let one_slot = ("NETRA__LIMITS__CONCURRENT_RUNS".into(), "1".into());
+    folders.options.environment.push(one_slot);
+    let mut one = folders.start_first().await?;
+    let ada = one.user("ada").await?;
+    let mut socket = ada.socket().await?;
+    let hangs = ada.start("assistant", "hello").await?;
+    until(&mut socket, "message_delta").await?;
+    let new = CreateThread {
+        title: None,
+        metadata: None,
+    };
+    let thread = Some(ada.client.thread_create(&new).await?.id);
+    let mut line = Vec::new();
+    for word in ["first", "second"] {
+        let echo = start("echo", word);
+        line.push(ada.client.run_start(thread, &echo, None).await?);
+    }
+    one.signal(Signal::KILL)?;
+    one.ended().await?;
+    // As a server leaves it that is killed between the two.
+    let second = uuid(line[1].id.to_bytes());
+    let given = format!("UPDATE runs SET status = 'running' WHERE id = '{second}'");
+    change_rows(folders.data(), &given)?;
+
+    let one = folders.start_first().await?;
+    let ada = over(&one, &ada)?;
+    for run in [&hangs, &line[1], &line[0]] {
+        let ended = ada.client.run_end(run.id).await?;
+        assert_eq!(ended.status, RunStatus::Completed);
+    }
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_node_that_was_paused_writes_nothing_into_what_another_has_taken() -> Test {
     let stale = || Reply::Slowly(vec!["stale ".into(); 10_000], Duration::from_millis(20));
     let model = answers_after(1, stale).await?;
@@ -228,6 +292,34 @@ fn uuid(bytes: [u8; 16]) -> String {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_file_of_one_node_is_read_on_another_and_a_node_of_no_installation_does_not_start() -> Test
+{
+    let model = FakeModel::start(|_| Reply::Hang(String::new())).await?;
+    let mut folders = Folders::new(&model)?;
+    let one = folders.start_first().await?;
+    let two = folders.start_another().await?;
+    let ada = one.user("ada").await?;
+    let ada_there = over(&two, &ada)?;
+    let content = Upload::Bytes("a,b\n1,2\n".into());
+    let file = ada.client.file_upload("own.csv", content).await?;
+    let path = format!("/api/files/{}/content", file.id);
+    let asked = ada_there.client.request(reqwest::Method::GET, &path);
+    let read = ada_there.client.send(asked).await?.text().await?;
+    assert_eq!(read, "a,b\n1,2\n");
+
+    let alone = tempfile::tempdir()?;
+    let options = folders.options.clone();
+    let Err(refused) = TestProcess::start_with(alone.path(), options).await else {
+        bail!("a node with keys of its own has started");
+    };
+    ensure!(
+        format!("{refused:#}").contains("copy the files `keys`"),
+        "{refused:#}"
+    );
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_node_that_stops_hands_its_runs_over() -> Test {
     let model = answers_after(1, || Reply::Hang("half an ans".into())).await?;
     let mut folders = Folders::new(&model)?;
@@ -247,22 +339,74 @@ async fn a_node_that_stops_hands_its_runs_over() -> Test {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn an_answer_over_another_node_lets_a_run_go_on_whether_its_own_is_alive_or_dead() -> Test {
+async fn a_run_behind_one_that_waits_for_a_person_has_its_place_whichever_node_is_asked() -> Test {
     let model = FakeModel::start(|_| Reply::Hang(String::new())).await?;
     let own = tempfile::tempdir()?;
+    let mut folders = Folders::new(&model)?;
+    ask_before_remembering(own.path(), &mut folders)?;
+    let one = folders.start_first().await?;
+    let two = folders.start_another().await?;
+    let ada = one.user("ada").await?;
+    let ada_there = over(&two, &ada)?;
+    let mut socket = ada.socket().await?;
+    let first = ada.start("keeper", "x").await?;
+    let approval = until(&mut socket, "approval_requested").await?;
+    until(&mut socket, "run_waiting").await?;
+    let mut behind = Vec::new();
+    for (place, user) in (1..).zip([&ada, &ada_there, &ada]) {
+        let thread = Some(first.thread_id);
+        let echo = start("echo", "behind it");
+        let run = user.client.run_start(thread, &echo, None).await?;
+        assert_eq!(run.status, RunStatus::Queued);
+        assert_eq!(run.queue_position, Some(place));
+        let queued = until(&mut socket, "run_queued").await?;
+        let EventKind::RunQueued { queue_position, .. } = queued.event.event.kind else {
+            bail!("{queued:?}");
+        };
+        assert_eq!(queue_position, place);
+        behind.push(run);
+    }
+    for user in [&ada, &ada_there] {
+        for (place, run) in (1..).zip(&behind) {
+            let now = user.client.run(run.id).await?;
+            assert_eq!(now.queue_position, Some(place));
+        }
+    }
+    // Nobody has taken it from its node, which has been there all the time.
+    let fence = "SELECT max(fence) FROM runs";
+    assert_eq!(folders.number(fence)?, 1);
+    approve_as(&ada_there, &approval).await?;
+    for run in std::iter::once(&first).chain(&behind) {
+        let ended = ada.client.run_end(run.id).await?;
+        assert_eq!((ended.status, ended.attempt), (RunStatus::Completed, 1));
+        assert_eq!(ended.queue_position, None);
+    }
+    Ok(())
+}
+
+/// An agent that may do its work once a person has said so.
+fn ask_before_remembering(own: &Path, folders: &mut Folders) -> Result<()> {
     script(
-        own.path(),
+        own,
         "keeper",
         "tools = [\"remember\"]\n",
         "remember(name='a', text='b')\n",
     )?;
     let rule = "permit (principal, action == Netra::Action::\"call\", resource);";
-    std::fs::write(own.path().join("asked.cedar"), rule)?;
-    let mut folders = Folders::new(&model)?;
+    std::fs::write(own.join("asked.cedar"), rule)?;
     for key in ["NETRA__AGENTS__DIR", "NETRA__POLICY__DIR"] {
-        let dir = own.path().display().to_string();
+        let dir = own.display().to_string();
         folders.options.environment.push((key.into(), dir));
     }
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_answer_over_another_node_lets_a_run_go_on_whether_its_own_is_alive_or_dead() -> Test {
+    let model = FakeModel::start(|_| Reply::Hang(String::new())).await?;
+    let own = tempfile::tempdir()?;
+    let mut folders = Folders::new(&model)?;
+    ask_before_remembering(own.path(), &mut folders)?;
     let mut one = folders.start_first().await?;
     let two = folders.start_another().await?;
     let ada = one.user("ada").await?;
@@ -278,15 +422,7 @@ async fn an_answer_over_another_node_lets_a_run_go_on_whether_its_own_is_alive_o
     until(&mut socket, "run_waiting").await?;
     one.signal(Signal::KILL)?;
     one.ended().await?;
-    let EventKind::ApprovalRequested { approval_id, .. } = asked.event.event.kind else {
-        bail!("{asked:?}");
-    };
-    let path = format!("/api/approvals/{approval_id}");
-    let answer = ada_there.client.request(Method::POST, &path);
-    ada_there
-        .client
-        .send(answer.json(&json!({"decision": "approve"})))
-        .await?;
+    approve_as(&ada_there, &asked).await?;
     assert_eq!(
         ada_there.client.run_end(run.id).await?.status,
         RunStatus::Completed

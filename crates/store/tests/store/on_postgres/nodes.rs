@@ -8,8 +8,8 @@ use netra_context::{BackgroundKind, UserExecutionContext};
 use netra_protocol::id::{EventId, ThreadId, UserId};
 use netra_protocol::run::{OnBusy, OnLimit, Run, RunStatus};
 use netra_store::{
-    Amount, Budgets, Changes, Config, Created, Entry, Error, Fanout, OverNodes, ReservationId,
-    Slot, StopWish, Store, Target, Writable,
+    Amount, Budgets, Changes, Config, Created, Entry, Error, Fanout, Hold, OverNodes,
+    ReservationId, RunUpdate, Slot, StopWish, Store, Target, Writable,
 };
 use tokio::sync::watch;
 
@@ -44,6 +44,7 @@ struct Node {
 impl Node {
     async fn beside(fixture: &Fixture) -> Self {
         let dir = tempfile::tempdir().unwrap();
+        std::os::unix::fs::symlink(fixture.dir().join("files"), dir.path().join("files")).unwrap();
         let config = Config {
             dir: dir.path().to_owned(),
             audit_key: netra_store::AuditKey::new([7; 32]),
@@ -232,6 +233,80 @@ async fn what_a_dead_node_held_is_taken_once_and_user_by_user() {
     assert_eq!(held, runs.len());
     let refused = one.store.runs_abandoned(&alice).await;
     assert!(matches!(refused, Err(Error::Forbidden)));
+}
+
+#[tokio::test]
+async fn a_run_that_waits_for_a_person_is_held_by_its_node_and_taken_by_nobody() {
+    let fixture = Fixture::on_postgres();
+    fixture.store.join().await.unwrap();
+    let other = Node::beside(&fixture).await;
+    let (alice, recovery) = (fixture.user("alice").await, recovery(&fixture));
+    let run = run_over_nodes(&fixture, &fixture.store, &alice, None, QUEUE)
+        .await
+        .unwrap();
+    let waits = Changes {
+        run: Some(RunUpdate {
+            hold: Some(Hold::Released),
+            ..RunUpdate::to(RunStatus::Waiting)
+        }),
+        ..Changes::default()
+    };
+    let committed = fixture.store.commit(&alice, &run, waits, Vec::new()).await;
+    committed.unwrap();
+    let held = fixture.store.runs_held(&recovery).await.unwrap();
+    assert_eq!(held.len(), 1);
+    assert_eq!(
+        (held[0].run_id, held[0].status),
+        (run.id, RunStatus::Waiting)
+    );
+    let unfinished = fixture.store.run_unfinished(&recovery, run.owner(), run.id);
+    assert!(unfinished.await.unwrap().is_some());
+    for store in [&fixture.store, &other.store] {
+        assert!(store.runs_abandoned(&recovery).await.unwrap().is_empty());
+        let taken = store.run_take(&recovery, run.owner(), run.id).await;
+        assert!(taken.unwrap().is_none());
+    }
+    // What stands behind it has its place, whichever node is asked.
+    let behind = run_over_nodes(&fixture, &other.store, &alice, Some(&run), QUEUE)
+        .await
+        .unwrap();
+    assert_eq!(
+        (behind.status, behind.queue_position),
+        (RunStatus::Queued, Some(1))
+    );
+    let seen = fixture.store.run(&alice, behind.id).for_read().await;
+    assert_eq!(seen.unwrap().queue_position, Some(1));
+}
+
+#[tokio::test]
+async fn a_node_with_other_keys_or_another_folder_of_files_does_not_start_and_says_what_to_do() {
+    let fixture = Fixture::on_postgres();
+    let server = fixture.server().unwrap().config();
+    let open = |dir: &std::path::Path, key| {
+        let config = Config {
+            dir: dir.to_owned(),
+            audit_key: netra_store::AuditKey::new([key; 32]),
+            turn_wait: netra_store::TURN_WAIT,
+        };
+        Store::open_on(&fixture.runtime, config, &server, fixture.seen.clone())
+    };
+    let refused = |opened: Result<Store, Error>, words: &str| match opened {
+        Err(Error::OtherInstallation(why)) => assert!(why.contains(words), "{why}"),
+        other => panic!("{other:?}"),
+    };
+    refused(
+        open(fixture.dir(), 8),
+        "copy the files `keys` and `secret-keys`",
+    );
+    let other = tempfile::tempdir().unwrap();
+    refused(open(other.path(), 7), "mount the same folder");
+    // What another installation had is not taken over either.
+    std::fs::write(other.path().join("files/.installation"), "0123").unwrap();
+    refused(open(other.path(), 7), "mount the same folder");
+    // A copy has the name of what it is a copy of.
+    let name = std::fs::read(fixture.dir().join("files/.installation")).unwrap();
+    std::fs::write(other.path().join("files/.installation"), name).unwrap();
+    open(other.path(), 7).unwrap();
 }
 
 #[tokio::test]
