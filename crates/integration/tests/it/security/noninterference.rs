@@ -288,6 +288,7 @@ impl Day<'_> {
 async fn day(seed: u64, hostile: bool) -> Result<Vec<String>> {
     let house = House::new().await?;
     let (user, other) = (house.server.user().await?, house.server.user().await?);
+    let crowd = house.server.user().await?;
     let mut day = Day {
         user: &user,
         random: StdRng::seed_from_u64(seed),
@@ -303,7 +304,7 @@ async fn day(seed: u64, hostile: bool) -> Result<Vec<String>> {
         day.look_back().await
     };
     if hostile {
-        let harm = harm(&other, &user, &over);
+        let harm = harm((&other, &crowd), &user, &over);
         let (work, harm, overflow) = tokio::join!(work, harm, overflow(&house, &over));
         work?;
         harm?;
@@ -345,15 +346,20 @@ async fn overflow(house: &House, over: &AtomicBool) -> Test {
     Ok(())
 }
 
-/// Does all the harm that a user can do, in every way at once, until it is over.
-async fn harm(user: &TestUser, victim: &TestUser, over: &AtomicBool) -> Test {
+/// Does all the harm that a user can do, in every way at once, until it is over. The crowd is one more user, whose queue
+/// is always full: whoever's it is gets nothing else done.
+async fn harm((user, crowd): (&TestUser, &TestUser), victim: &TestUser, over: &AtomicBool) -> Test {
     let on = || !over.load(Ordering::SeqCst);
     let floods = async {
         let large = "x".repeat(90_000);
         let mut refused = 0;
+        // Four of its slots are held, so runs come faster than they can be carried out.
+        for _ in 0..4 {
+            crowd.start("assistant", "hang on").await?;
+        }
         while on() {
             // More than the five that are executed and the hundred that may wait.
-            let starts = (0..200).map(|_| user.start("echo", large.as_str()));
+            let starts = (0..200).map(|_| crowd.start("echo", large.as_str()));
             let answers = futures::future::join_all(starts).await;
             refused += answers.iter().filter(|answer| answer.is_err()).count();
         }
