@@ -19,7 +19,7 @@ use netra_protocol::run::{Run, RunStatus, StartRun};
 use crate::agents::script;
 use crate::process::TestProcess;
 use crate::server::Options;
-use crate::{ProcessOptions, TestUser, soon, start};
+use crate::{FakeModel, ProcessOptions, Reply, TestUser, soon, start};
 
 /// Sockets of users who want one run after the other.
 const SOCKETS: usize = 16;
@@ -95,7 +95,7 @@ struct Noise {
 
 impl Noise {
     /// Comes back when the noise begins.
-    fn start(user: &TestUser, ways: Vec<&'static str>) -> Self {
+    fn start(user: &TestUser, ways: Vec<&'static str>, lasts: Duration) -> Self {
         let (user, over) = (user.clone(), Arc::new(AtomicBool::new(false)));
         let until = Arc::clone(&over);
         let (begins, begun) = mpsc::sync_channel(1);
@@ -111,6 +111,7 @@ impl Noise {
                 user: TestUser { client, ..user },
                 // So that several ways do not keep each other from the slots.
                 at_once: if ways.len() == 1 { SLOTS } else { 2 },
+                holds: (ways.len() == 1).then_some(lasts),
                 over: until,
             };
             begins.send(()).ok();
@@ -155,6 +156,8 @@ fn granted<T>(tried: Result<T, ClientError>) -> Result<Option<T>> {
 struct Noisy {
     user: TestUser,
     at_once: usize,
+    /// How long whoever fills a queue holds slots for it.
+    holds: Option<Duration>,
     over: Arc<AtomicBool>,
 }
 
@@ -163,6 +166,9 @@ impl Noisy {
     async fn noise(&self, way: &str) -> Result<u64> {
         let large = "x".repeat(90_000);
         let mut times = 0;
+        if way == "queue" {
+            self.hold().await?;
+        }
         while !self.over.load(Ordering::SeqCst) {
             times += match way {
                 "scripts" => {
@@ -209,6 +215,22 @@ impl Noisy {
         };
         let all = join_all((0..self.at_once).map(|_| one())).await;
         all.into_iter().sum()
+    }
+
+    /// Takes all slots but one with runs that wait for a model, until it is quiet again: runs come faster than they can
+    /// be carried out, one after the other.
+    async fn hold(&self) -> Result<()> {
+        let Some(lasts) = self.holds else {
+            return Ok(());
+        };
+        let wish = StartRun {
+            timeout_ms: Some(u64::try_from(lasts.as_millis())?),
+            ..start("assistant", "hang on")
+        };
+        for _ in 1..SLOTS {
+            granted(self.user.client.run_start(None, &wish, None).await)?;
+        }
+        Ok(())
     }
 
     /// More runs than may wait.
@@ -290,6 +312,7 @@ pub struct Scene {
     pub server: TestProcess,
     rate: Rate,
     admin: Client,
+    _model: FakeModel,
     _agents: tempfile::TempDir,
 }
 
@@ -306,10 +329,13 @@ impl Scene {
             "hungry",
             "all = []\nwhile True:\n    all.append('x' * 1000000)\n",
         )?;
+        let model = FakeModel::start(|_| Reply::Hang("well".into())).await?;
         let options = Options::new()
             .set("limits.requests_per_minute", UNLIMITED)
             .set("limits.requests_per_minute_and_address", UNLIMITED)
             .set("limits.messages_per_10s", UNLIMITED)
+            .set("models.providers.fake.base_url", model.url())
+            .set("models.default", "fake/small")
             .set("agents.dir", agents.path().display());
         let options = ProcessOptions {
             environment: options.environment(),
@@ -321,6 +347,7 @@ impl Scene {
             server,
             rate,
             admin,
+            _model: model,
             _agents: agents,
         })
     }
@@ -373,7 +400,7 @@ impl Scene {
         let lasts = self.rate.round();
         for number in 0..rounds {
             round(&mut sockets, lasts, &mut quiet).await?;
-            let noise = Noise::start(&noisy, ways.to_vec());
+            let noise = Noise::start(&noisy, ways.to_vec(), lasts);
             let measured = round(&mut sockets, lasts, &mut beside).await;
             // Also where the round failed: the noise may have ended for the same reason, and no thread is left behind.
             let times = noise.stop()?;
