@@ -74,22 +74,39 @@ pub(crate) struct Parked {
     seat: Seat,
 }
 
+impl Seat {
+    /// Gives back what it has, or a part of it, so that others start.
+    fn give_back(&self, part: fn(&mut Slots, Ticket)) {
+        let mut state = self.admission.0.lock();
+        part(&mut state.slots, self.ticket);
+        state.wake_started();
+    }
+
+    /// Goes back in line for a slot.
+    fn go_back(self, line_up: fn(&mut Slots, Ticket) -> Standing) -> Place {
+        let mut state = self.admission.0.lock();
+        let standing = line_up(&mut state.slots, self.ticket);
+        let granted = state.listen(self.ticket, standing);
+        state.wake_started();
+        drop(state);
+        Place {
+            seat: self,
+            standing,
+            granted,
+        }
+    }
+}
+
 impl Permit {
     /// Gives the slot back and keeps the thread.
     pub(crate) fn park(self) -> Parked {
-        let mut state = self.seat.admission.0.lock();
-        state.slots.park(self.seat.ticket);
-        state.wake_started();
-        drop(state);
+        self.seat.give_back(Slots::park);
         Parked { seat: self.seat }
     }
 
     /// Gives slot and thread back, and keeps the place in line.
     pub(crate) fn stand_aside(self) -> Aside {
-        let mut state = self.seat.admission.0.lock();
-        state.slots.stand_aside(self.seat.ticket);
-        state.wake_started();
-        drop(state);
+        self.seat.give_back(Slots::stand_aside);
         Aside { seat: self.seat }
     }
 }
@@ -97,17 +114,7 @@ impl Permit {
 impl Aside {
     /// Waits for its turn again.
     pub(crate) fn step_back_in(self) -> Place {
-        let ticket = self.seat.ticket;
-        let mut state = self.seat.admission.0.lock();
-        let standing = state.slots.step_back_in(ticket);
-        let granted = state.listen(ticket, standing);
-        state.wake_started();
-        drop(state);
-        Place {
-            seat: self.seat,
-            standing,
-            granted,
-        }
+        self.seat.go_back(Slots::step_back_in)
     }
 }
 
@@ -118,17 +125,7 @@ impl Parked {
 
     /// Goes back in line for a slot.
     pub(crate) fn rejoin(self) -> Place {
-        let ticket = self.seat.ticket;
-        let mut state = self.seat.admission.0.lock();
-        let standing = state.slots.rejoin(ticket);
-        let granted = state.listen(ticket, standing);
-        state.wake_started();
-        drop(state);
-        Place {
-            seat: self.seat,
-            standing,
-            granted,
-        }
+        self.seat.go_back(Slots::rejoin)
     }
 }
 
@@ -144,20 +141,8 @@ impl Admission {
 
     /// Lets a run in, to execute or to wait, or says why not.
     pub(crate) fn enter(&self, wish: &Wish) -> Result<Place, Refusal> {
-        self.let_in(|slots| slots.enter(wish))
-    }
-
-    /// The same for a run that was let in before, here or elsewhere: one that had begun goes before those that are new.
-    pub(crate) fn enter_again(&self, wish: &Wish, had_begun: bool) -> Result<Place, Refusal> {
-        self.let_in(|slots| slots.enter_again(wish, had_begun))
-    }
-
-    fn let_in(
-        &self,
-        enter: impl FnOnce(&mut Slots) -> Result<(Ticket, Standing), Refusal>,
-    ) -> Result<Place, Refusal> {
         let mut state = self.0.lock();
-        let entered = enter(&mut state.slots);
+        let entered = state.slots.enter(wish);
         // A refused run may have brought a higher limit, by which others start.
         state.wake_started();
         let (ticket, standing) = entered?;
@@ -296,6 +281,7 @@ mod tests {
             queue: 10,
             on_limit: OnLimit::Queue,
             on_busy: OnBusy::Queue,
+            had_begun: false,
         }
     }
 

@@ -135,9 +135,10 @@ impl ExecutionEngineFactory {
             queue: u32::MAX,
             on_limit: OnLimit::Queue,
             on_busy: OnBusy::Queue,
+            had_begun: run.begun,
         };
         self.0.runs.list(|| {
-            let place = self.0.admission.enter_again(&wish, run.begun)?;
+            let place = self.0.admission.enter(&wish)?;
             let live = live(run, &place);
             Ok((place, live))
         })

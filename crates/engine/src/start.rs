@@ -168,6 +168,7 @@ impl ExecutionEngineFactory {
             queue: principal.limits.queued_runs,
             on_limit,
             on_busy,
+            had_begun: false,
         };
         let (place, listed) = self.0.runs.list(|| {
             let place = self.0.admission.enter(&wish)?;

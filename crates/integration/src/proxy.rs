@@ -347,6 +347,14 @@ mod tests {
         (Proxy::start(&url, 1).unwrap(), server)
     }
 
+    /// Connected, and a byte has come through.
+    async fn talking(proxy: &Proxy, server: &TcpListener) -> (TcpStream, TcpStream) {
+        let (mut client, mut served) = connected(proxy, server).await;
+        client.write_all(b"x").await.unwrap();
+        served.read_u8().await.unwrap();
+        (client, served)
+    }
+
     #[tokio::test]
     async fn bytes_and_ends_are_handed_on() {
         let (proxy, server) = start().await;
@@ -365,9 +373,7 @@ mod tests {
     #[tokio::test]
     async fn a_cut_is_a_reset_on_both_sides() {
         let (proxy, server) = start().await;
-        let (mut client, mut served) = connected(&proxy, &server).await;
-        client.write_all(b"x").await.unwrap();
-        served.read_u8().await.unwrap();
+        let (mut client, mut served) = talking(&proxy, &server).await;
         proxy.cut_all();
         for side in [&mut client, &mut served] {
             let error = side.read_u8().await.unwrap_err();
@@ -379,9 +385,7 @@ mod tests {
     #[tokio::test]
     async fn a_shut_proxy_cuts_what_is_open_and_lets_nobody_through_until_it_opens() {
         let (proxy, server) = start().await;
-        let (mut client, mut served) = connected(&proxy, &server).await;
-        client.write_all(b"x").await.unwrap();
-        served.read_u8().await.unwrap();
+        let (mut client, _served) = talking(&proxy, &server).await;
         proxy.shut(true);
         client.read_u8().await.unwrap_err();
         let address = proxy.url().trim_start_matches("http://").to_owned();

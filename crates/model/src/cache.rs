@@ -55,9 +55,7 @@ impl Key {
             hash: hash.0.finalize().into(),
         })
     }
-}
 
-impl Key {
     /// One hash of user, model and the whole request.
     pub fn hash(&self) -> &[u8; 32] {
         &self.hash

@@ -21,6 +21,7 @@ fn wish(user: u128, thread: u128) -> Wish {
         queue: 10,
         on_limit: OnLimit::Queue,
         on_busy: OnBusy::Queue,
+        had_begun: false,
     }
 }
 

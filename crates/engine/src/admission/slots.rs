@@ -27,6 +27,9 @@ pub(crate) struct Wish {
     pub(crate) queue: u32,
     pub(crate) on_limit: OnLimit,
     pub(crate) on_busy: OnBusy,
+    /// It was let in before, here or elsewhere, and has begun. It stands before those that are new: what they wait for
+    /// may be its own slot or thread.
+    pub(crate) had_begun: bool,
 }
 
 /// Where a run stands that was let in.
@@ -137,20 +140,6 @@ impl Slots {
     /// Lets a run in, to execute or to wait, or refuses it. The user's limit is that of the wish from
     /// now on, in either case.
     pub(crate) fn enter(&mut self, wish: &Wish) -> Result<(Ticket, Standing), Refusal> {
-        self.let_in(wish, false)
-    }
-
-    /// The same for a run that was let in before, here or elsewhere. One that had begun stands before those that are new:
-    /// what they wait for may be its own slot or thread.
-    pub(crate) fn enter_again(
-        &mut self,
-        wish: &Wish,
-        had_begun: bool,
-    ) -> Result<(Ticket, Standing), Refusal> {
-        self.let_in(wish, had_begun)
-    }
-
-    fn let_in(&mut self, wish: &Wish, is_back: bool) -> Result<(Ticket, Standing), Refusal> {
         // Before anything is decided: what a raised limit lets start has come earlier.
         self.allow(wish.user, wish.allowed);
         let (thread, limit) = (self.busy_thread(wish), self.full(wish));
@@ -178,7 +167,7 @@ impl Slots {
             user: wish.user,
             thread: wish.thread,
             state: State::Queued,
-            is_back,
+            is_back: wish.had_begun,
             is_aside: false,
         };
         self.seats.insert(ticket, seat);

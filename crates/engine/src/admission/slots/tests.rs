@@ -23,6 +23,7 @@ fn wish(owner: u64, on: u64) -> Wish {
         queue: 6,
         on_limit: OnLimit::Queue,
         on_busy: OnBusy::Queue,
+        had_begun: false,
     }
 }
 
@@ -99,7 +100,12 @@ fn a_run_that_stands_aside_lets_others_pass_but_none_of_its_thread() {
     slots.leave(other);
     assert_eq!(slots.take_started(), []);
     // What had the thread on a node that is gone finds it free here.
-    let (taken, standing) = slots.enter_again(&wish(0, 0), true).unwrap();
+    let (taken, standing) = slots
+        .enter(&Wish {
+            had_begun: true,
+            ..wish(0, 0)
+        })
+        .unwrap();
     assert_eq!(standing, Standing::Started);
     let standing = slots.step_back_in(first);
     assert_eq!(

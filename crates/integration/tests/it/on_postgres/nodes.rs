@@ -12,6 +12,7 @@ use netra_integration::{
     FakeModel, ProcessOptions, Reply, TestProcess, TestUser, change_rows, database_of, raw_sql,
     script, start,
 };
+use netra_protocol::account::Role;
 use netra_protocol::event::EventKind;
 use netra_protocol::run::RunStatus;
 use netra_protocol::thread::CreateThread;
@@ -70,6 +71,14 @@ impl Folders {
         Ok(server)
     }
 
+    /// Two nodes, and ada with this role, as whom each of them is asked.
+    pub(super) async fn two(&mut self, role: Role) -> Result<([TestProcess; 2], [TestUser; 2])> {
+        let nodes = [self.start_first().await?, self.start_another().await?];
+        let here = nodes[0].user_as("ada", role).await?;
+        let there = over(&nodes[1], &here)?;
+        Ok((nodes, [here, there]))
+    }
+
     fn data(&self) -> &Path {
         self.first.path()
     }
@@ -110,10 +119,7 @@ pub(super) fn over(server: &TestProcess, user: &TestUser) -> Result<TestUser> {
 async fn a_run_is_seen_live_and_cancelled_over_another_node() -> Test {
     let model = FakeModel::start(|_| Reply::Hang("half an ans".into())).await?;
     let mut folders = Folders::new(&model)?;
-    let one = folders.start_first().await?;
-    let two = folders.start_another().await?;
-    let ada = one.user("ada").await?;
-    let ada_there = over(&two, &ada)?;
+    let ([_one, _two], [ada, ada_there]) = folders.two(Role::User).await?;
     let mut here = ada.socket().await?;
     let mut there = ada_there.socket().await?;
     let run = ada.start("assistant", "hello").await?;
@@ -146,10 +152,7 @@ async fn what_a_killed_node_had_goes_on_with_another_once_and_within_the_slots()
     // What the first node asks is never answered; what is asked again is.
     let model = answers_after(SLOTS, || Reply::Hang("half an ans".into())).await?;
     let mut folders = Folders::new(&model)?;
-    let mut one = folders.start_first().await?;
-    let two = folders.start_another().await?;
-    let ada = one.user("ada").await?;
-    let ada_there = over(&two, &ada)?;
+    let ([mut one, _two], [ada, ada_there]) = folders.two(Role::User).await?;
     let mut socket = ada_there.socket().await?;
     let mut runs = Vec::new();
     for _ in 0..SLOTS {
@@ -190,10 +193,7 @@ async fn what_a_killed_node_had_goes_on_with_another_once_and_within_the_slots()
 async fn a_run_of_a_dead_node_is_not_kept_waiting_by_those_that_wait_for_it() -> Test {
     let model = answers_after(1, || Reply::Hang("half an ans".into())).await?;
     let mut folders = Folders::new(&model)?;
-    let mut one = folders.start_first().await?;
-    let two = folders.start_another().await?;
-    let ada = one.user("ada").await?;
-    let ada_there = over(&two, &ada)?;
+    let ([mut one, _two], [ada, ada_there]) = folders.two(Role::User).await?;
     let mut socket = ada_there.socket().await?;
     let first = ada.start("assistant", "hello").await?;
     until(&mut socket, "message_delta").await?;
@@ -252,10 +252,7 @@ async fn a_node_that_was_paused_writes_nothing_into_what_another_has_taken() -> 
     let stale = || Reply::Slowly(vec!["stale ".into(); 10_000], Duration::from_millis(20));
     let model = answers_after(1, stale).await?;
     let mut folders = Folders::new(&model)?;
-    let one = folders.start_first().await?;
-    let two = folders.start_another().await?;
-    let ada = one.user("ada").await?;
-    let ada_there = over(&two, &ada)?;
+    let ([one, _two], [ada, ada_there]) = folders.two(Role::User).await?;
     let mut socket = ada_there.socket().await?;
     let run = ada.start("assistant", "hello").await?;
     until(&mut socket, "message_delta").await?;
@@ -296,10 +293,7 @@ async fn a_file_of_one_node_is_read_on_another_and_a_node_of_no_installation_doe
 {
     let model = FakeModel::start(|_| Reply::Hang(String::new())).await?;
     let mut folders = Folders::new(&model)?;
-    let one = folders.start_first().await?;
-    let two = folders.start_another().await?;
-    let ada = one.user("ada").await?;
-    let ada_there = over(&two, &ada)?;
+    let ([_one, _two], [ada, ada_there]) = folders.two(Role::User).await?;
     let content = Upload::Bytes("a,b\n1,2\n".into());
     let file = ada.client.file_upload("own.csv", content).await?;
     let path = format!("/api/files/{}/content", file.id);
@@ -323,10 +317,7 @@ async fn a_file_of_one_node_is_read_on_another_and_a_node_of_no_installation_doe
 async fn a_node_that_stops_hands_its_runs_over() -> Test {
     let model = answers_after(1, || Reply::Hang("half an ans".into())).await?;
     let mut folders = Folders::new(&model)?;
-    let mut one = folders.start_first().await?;
-    let two = folders.start_another().await?;
-    let ada = one.user("ada").await?;
-    let ada_there = over(&two, &ada)?;
+    let ([mut one, _two], [ada, ada_there]) = folders.two(Role::User).await?;
     let mut socket = ada_there.socket().await?;
     let run = ada.start("assistant", "hello").await?;
     until(&mut socket, "message_delta").await?;
@@ -344,10 +335,7 @@ async fn a_run_behind_one_that_waits_for_a_person_has_its_place_whichever_node_i
     let own = tempfile::tempdir()?;
     let mut folders = Folders::new(&model)?;
     ask_before_remembering(own.path(), &mut folders)?;
-    let one = folders.start_first().await?;
-    let two = folders.start_another().await?;
-    let ada = one.user("ada").await?;
-    let ada_there = over(&two, &ada)?;
+    let ([_one, _two], [ada, ada_there]) = folders.two(Role::User).await?;
     let mut socket = ada.socket().await?;
     let first = ada.start("keeper", "x").await?;
     let approval = until(&mut socket, "approval_requested").await?;
@@ -407,10 +395,7 @@ async fn an_answer_over_another_node_lets_a_run_go_on_whether_its_own_is_alive_o
     let own = tempfile::tempdir()?;
     let mut folders = Folders::new(&model)?;
     ask_before_remembering(own.path(), &mut folders)?;
-    let mut one = folders.start_first().await?;
-    let two = folders.start_another().await?;
-    let ada = one.user("ada").await?;
-    let ada_there = over(&two, &ada)?;
+    let ([mut one, _two], [ada, ada_there]) = folders.two(Role::User).await?;
     let mut socket = ada_there.socket().await?;
     let run = ada.start("keeper", "x").await?;
     approve(&ada_there, &mut socket).await?;

@@ -38,14 +38,11 @@ fn folders(model: &FakeModel, url: &str) -> Result<Folders> {
 
 /// Two nodes that both hear each other by Redis, and a user as seen by each.
 async fn two(folders: &mut Folders) -> Result<([TestProcess; 2], [TestUser; 2])> {
-    let one = folders.start_first().await?;
-    let two = folders.start_another().await?;
-    for node in [&one, &two] {
+    let (nodes, users) = folders.two(Role::Admin).await?;
+    for node in &nodes {
         until_logged(node, CARRIES).await?;
     }
-    let here = one.user_as("ada", Role::Admin).await?;
-    let there = over(&two, &here)?;
-    Ok(([one, two], [here, there]))
+    Ok((nodes, users))
 }
 
 /// The sum of a metric's samples with this label, on the node that the user asks.

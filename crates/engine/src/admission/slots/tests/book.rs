@@ -177,6 +177,7 @@ impl Book {
             queue: u32::try_from(self.queue).unwrap(),
             on_limit: entering.on_limit,
             on_busy: entering.on_busy,
+            had_begun: false,
         }
     }
 
